@@ -1,0 +1,83 @@
+// swift-tools-version: 6.1
+// The targets in the order of DESIGN's arrows: a target may depend only on what stands above it.
+import PackageDescription
+
+let log = Target.Dependency.product(name: "Logging", package: "swift-log")
+let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
+let argumentParser = Target.Dependency.product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
+
+let package = Package(
+  name: "iommufd-sim",
+  products: [
+    .executable(name: "iommufd-sim", targets: ["iommufd-sim"]),
+    .executable(name: "iommufdctl", targets: ["iommufdctl"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+  ],
+  targets: [
+    // C: the wire's headers, and what Swift cannot spell. No logic.
+    .target(name: "CUAPI"),
+    .target(name: "CLinux"),
+    .systemLibrary(name: "CFuse3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
+    .target(name: "CCuse", dependencies: ["CFuse3"]),
+
+    // The host's own processes, memory and descriptors.
+    .target(name: "Host", dependencies: ["CLinux", system]),
+
+    // Two leaves, the wire and the hardware, joined by the object model.
+    .target(name: "UAPI", dependencies: ["CUAPI", "Host", system]),
+    .target(name: "IOMMU", dependencies: ["CLinux", "Host", system, collections]),
+    .target(name: "IOMMUFD", dependencies: ["UAPI", "IOMMU", "Host", system, collections, log]),
+    .target(name: "PCI", dependencies: ["IOMMU"]),
+    .target(name: "VFIO", dependencies: ["UAPI", "IOMMUFD", "PCI", "Host", system, log]),
+    .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log]),
+
+    // A kernel event becomes a call on a CharacterDevice.
+    .target(name: "CUSEFront", dependencies: ["UAPI", "CCuse", "CLinux", "Host", system, log]),
+    .target(name: "LauncherFront", dependencies: ["UAPI", "CLinux", "Host", system, log]),
+
+    .executableTarget(
+      name: "iommufd-sim",
+      dependencies: ["Machine", "CUSEFront", "LauncherFront", "Host", argumentParser, system, log]),
+    .executableTarget(name: "iommufdctl", dependencies: ["UAPI", "Host", argumentParser, system]),
+
+    .target(name: "CYardstick"),
+    .executableTarget(
+      name: "iommufd-bench", dependencies: ["Machine", "IOMMU", "IOMMUFD", "CYardstick"]),
+
+    // An in-process front end: the test is the client.
+    .target(
+      name: "TestSupport", dependencies: ["Machine", "UAPI", "Host", system],
+      path: "Tests/TestSupport"),
+    .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport"]),
+    .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
+    .testTarget(name: "IOMMUTests", dependencies: ["IOMMU", "TestSupport"]),
+    .testTarget(name: "IOMMUFDTests", dependencies: ["IOMMUFD", "TestSupport"]),
+    .testTarget(name: "PCITests", dependencies: ["PCI", "TestSupport"]),
+    .testTarget(name: "VFIOTests", dependencies: ["VFIO", "TestSupport"]),
+  ],
+  cLanguageStandard: .gnu11
+)
+
+// `scripts/test` sets CI_STRICT=1: there a warning is an error, on a user's machine it is not.
+let strict = Context.environment["CI_STRICT"] == "1"
+for target in package.targets where target.type != .system {
+  let isC = target.name.hasPrefix("C") && target.name != "CUSEFront"
+  if isC {
+    target.cSettings = [.unsafeFlags(["-Wall", "-Wextra"] + (strict ? ["-Werror"] : []))]
+  } else {
+    target.swiftSettings =
+      [
+        .swiftLanguageMode(.v6),
+        .enableUpcomingFeature("ExistentialAny"),
+        .enableUpcomingFeature("MemberImportVisibility"),
+        .enableUpcomingFeature("InternalImportsByDefault"),
+      ] + (strict ? [.unsafeFlags(["-warnings-as-errors"])] : [])
+  }
+}

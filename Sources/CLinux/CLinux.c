@@ -1,0 +1,40 @@
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef PIDFD_THREAD
+#define PIDFD_THREAD O_EXCL
+#endif
+
+// Constants given to the variadic syscall() must be as wide as a register (0UL): a 32-bit zero
+// leaves the upper half undefined, and the kernel rejects the flags word it then reads.
+
+static long result(long value) { return value < 0 ? -errno : value; }
+
+ssize_t CLinux_process_vm_read(pid_t task, void *local, uint64_t remote, size_t count) {
+  struct iovec here = {local, count}, there = {(void *)remote, count};
+  return result(syscall(SYS_process_vm_readv, task, &here, 1UL, &there, 1UL, 0UL));
+}
+
+ssize_t CLinux_process_vm_write(pid_t task, const void *local, uint64_t remote, size_t count) {
+  struct iovec here = {(void *)local, count}, there = {(void *)remote, count};
+  return result(syscall(SYS_process_vm_writev, task, &here, 1UL, &there, 1UL, 0UL));
+}
+
+int CLinux_pidfd_open(pid_t task, _Bool thread) {
+  return result(syscall(SYS_pidfd_open, task, thread ? (unsigned long)PIDFD_THREAD : 0UL));
+}
+
+int CLinux_pidfd_getfd(int pidfd, int descriptor) {
+  return result(syscall(SYS_pidfd_getfd, pidfd, descriptor, 0UL));
+}
+
+int CLinux_memfd_create(const char *name, unsigned int flags) {
+  return result(syscall(SYS_memfd_create, name, (unsigned long)flags));
+}
+
+int CLinux_gettid(void) { return syscall(SYS_gettid); }

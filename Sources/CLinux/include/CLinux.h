@@ -1,0 +1,21 @@
+// System calls and structures that Swift's Glibc module does not carry. No logic: each function is
+// one system call that returns -errno on failure, so that no runtime call can disturb errno.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+/// process_vm_readv(2) of one local and one remote range. Returns bytes moved or -errno.
+ssize_t CLinux_process_vm_read(pid_t task, void *local, uint64_t remote, size_t count);
+/// process_vm_writev(2) of one local and one remote range. Returns bytes moved or -errno.
+ssize_t CLinux_process_vm_write(pid_t task, const void *local, uint64_t remote, size_t count);
+
+/// pidfd_open(2). `thread` asks for PIDFD_THREAD (Linux 6.9).
+int CLinux_pidfd_open(pid_t task, _Bool thread);
+/// pidfd_getfd(2): a copy of another process's descriptor, O_CLOEXEC.
+int CLinux_pidfd_getfd(int pidfd, int descriptor);
+
+int CLinux_memfd_create(const char *name, unsigned int flags);
+int CLinux_gettid(void);

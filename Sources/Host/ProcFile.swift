@@ -1,0 +1,35 @@
+internal import Glibc
+package import SystemPackage
+
+/// Reading of the small text files under /proc.
+package enum ProcFile {
+  /// The whole of `path`.
+  /// - Throws: the errno of open(2) or read(2); a task that ends meanwhile gives `.noSuchProcess`.
+  package static func read(_ path: String) throws(Errno) -> String {
+    let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw errno == ENOENT ? .noSuchProcess : Errno(rawValue: errno)
+    }
+    defer { Glibc.close(descriptor) }
+    var bytes: [UInt8] = []
+    var chunk = [UInt8](repeating: 0, count: 16384)
+    while true {
+      let count = Glibc.read(descriptor, &chunk, chunk.count)
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw Errno(rawValue: errno)
+      }
+      if count == 0 { break }
+      bytes.append(contentsOf: chunk[..<count])
+    }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// The first word after `name:` in a status-like file, or nil.
+  package static func field(_ name: String, of text: String) -> Substring? {
+    for line in text.split(separator: "\n") where line.hasPrefix(name + ":") {
+      return line.dropFirst(name.utf8.count + 1).split(whereSeparator: \.isWhitespace).first
+    }
+    return nil
+  }
+}

@@ -1,0 +1,103 @@
+// The contract between front ends (a kernel event becomes a call) and devices (what the call means).
+// It is the kernel's struct file_operations, reduced to what iommufd and VFIO use.
+//
+// Any method may be called from any thread, and several at once on one open file. A front end keeps
+// the `OpenFile` until the last descriptor and mapping of it, in any process, is gone, then calls
+// `release()` once, after every other call on it has returned.
+
+package import Host
+package import SystemPackage
+
+/// A node under /dev.
+package protocol CharacterDevice: Sendable {
+  /// The node's path below /dev, for example `vfio/devices/vfio0`.
+  var name: String { get }
+  func open(by client: any Client) throws(Errno) -> any OpenFile
+}
+
+/// One open(2) of a device, or a queue descriptor that a device made.
+package protocol OpenFile: AnyObject, Sendable {
+  /// ioctl(2). `request` is the whole number, `argument` the third argument unchanged.
+  /// - Returns: the non-negative result of the call.
+  func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32
+
+  /// read(2), pread(2): stores at most `destination.count` bytes.
+  /// - Parameter offset: the file position; queues ignore it.
+  /// - Returns: the bytes stored.
+  func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int
+
+  /// write(2), pwrite(2): as ``read(into:at:)``, the other way.
+  func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int
+
+  /// What poll(2) would report now. Devices that are not pollable return `.always`.
+  func readiness() -> Readiness
+
+  /// Asks for `wake` to be called, from any thread, whenever readiness may have changed. Replaces
+  /// the function given before; nil ends it.
+  func setReadinessObserver(_ wake: (@Sendable () -> Void)?)
+
+  /// mmap(2) of `length` bytes at `offset`: the memory to map, or `.operationNotSupportedByDevice` (ENODEV).
+  func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping
+
+  /// The last reference is gone. Cannot fail.
+  func release()
+}
+
+/// Defaults are what the kernel answers for a file_operations member that is absent.
+extension OpenFile {
+  package func ioctl(
+    _ request: UInt32, argument: UInt64, client: any Client
+  ) throws(Errno) -> Int32 {
+    throw .inappropriateIOCTLForDevice
+  }
+  package func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    throw .invalidArgument
+  }
+  package func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    throw .invalidArgument
+  }
+  package func readiness() -> Readiness { .always }
+  package func setReadinessObserver(_ wake: (@Sendable () -> Void)?) {}
+  package func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping {
+    throw .operationNotSupportedByDevice
+  }
+}
+
+/// The address range of a read or write. Where the transport moves the data itself (CUSE), the
+/// memory is a buffer of the front end's and the address starts at 0.
+package struct UserBuffer {
+  package let memory: any UserMemory
+  package let address: UInt64
+  /// Bytes asked for by the caller.
+  package let count: Int
+
+  package init(memory: any UserMemory, address: UInt64, count: Int) {
+    self.memory = memory
+    self.address = address
+    self.count = count
+  }
+}
+
+/// The subset of poll(2)'s events that our files report.
+package struct Readiness: OptionSet, Sendable {
+  package let rawValue: UInt32
+  package init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  /// POLLIN | POLLRDNORM
+  package static let readable = Readiness(rawValue: 1)
+  /// POLLOUT | POLLWRNORM
+  package static let writable = Readiness(rawValue: 2)
+  /// What the kernel reports for a file without a poll operation.
+  package static let always: Readiness = [.readable, .writable]
+}
+
+/// Memory of this server that a client may map: `length` bytes of `descriptor` at `offset`.
+package struct FileMapping: Sendable {
+  package let descriptor: OwnedDescriptor
+  package let offset: UInt64
+
+  package init(descriptor: OwnedDescriptor, offset: UInt64) {
+    self.descriptor = descriptor
+    self.offset = offset
+  }
+}

@@ -1,0 +1,37 @@
+package import SystemPackage
+
+/// Memory a call may copy from and to: the kernel's copy_from_user() and copy_to_user().
+package protocol UserMemory {
+  /// Fills `buffer` from `address`. Throws `.badAddress` when any byte is inaccessible.
+  func copyIn(from address: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(Errno)
+  /// Stores `bytes` at `address`. On `.badAddress` the bytes before the first inaccessible page
+  /// have been stored, as the kernel would.
+  func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno)
+}
+
+extension UserMemory {
+  /// A trivial value at `address`; byte-wise, so that no alignment is needed.
+  package func load<T: BitwiseCopyable>(
+    _ type: T.Type = T.self, at address: UInt64
+  ) throws(Errno) -> T {
+    var result: Result<T, Errno> = .failure(.badAddress)
+    withUnsafeTemporaryAllocation(byteCount: MemoryLayout<T>.size, alignment: 16) { buffer in
+      do throws(Errno) {
+        try copyIn(from: address, into: buffer)
+        result = .success(buffer.loadUnaligned(as: T.self))
+      } catch {
+        result = .failure(error)
+      }
+    }
+    return try result.get()
+  }
+
+  /// Stores a trivial value at `address`.
+  package func store<T: BitwiseCopyable>(_ value: T, at address: UInt64) throws(Errno) {
+    var failure: Errno?
+    withUnsafeBytes(of: value) { bytes in
+      do throws(Errno) { try copyOut(bytes, to: address) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+}
