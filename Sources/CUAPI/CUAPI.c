@@ -1,1 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What our own extension promises; scripts/check-uapi compares the rest with the kernel's headers. */
 #include "CUAPI.h"
+
+#include <stddef.h>
+
+_Static_assert(IOMMUFD_SIM_FAULT_LOG_ALLOC == 0x3be0, "type ';', number 0xe0");
+_Static_assert(sizeof(struct iommufd_sim_fault_log_alloc) == 16, "no padding");
+
+_Static_assert(sizeof(struct iommufd_sim_fault) == 64, "no padding");
+_Static_assert(_Alignof(struct iommufd_sim_fault) == 8, "the same for 32-bit clients");
+_Static_assert(offsetof(struct iommufd_sim_fault, iova) == 24, "six words before it");
+_Static_assert(offsetof(struct iommufd_sim_fault, raw) == 32, "the second half");
+
+/* A number of ours must never meet one of the kernel's, selftest and VFIO included. */
+_Static_assert(IOMMUFD_SIM_CMD_BASE > IOMMUFD_CMD_IOAS_NOIOMMU_GET_PA, "iommufd");
+_Static_assert(IOMMUFD_SIM_FAULT_LOG_ALLOC > IOMMU_TEST_CMD, "selftest");
+_Static_assert(IOMMUFD_SIM_FAULT_LOG_ALLOC > VFIO_EEH_PE_OP, "VFIO");

@@ -135,8 +135,8 @@ enum iommufd_ioas_map_flags {
 
 /**
  * Gives devices access to memory of the calling process.
- * EEXIST: part of a fixed range is mapped. ENOSPC: no room for a range of this length. A fixed range
- * that touches a reserved one, or is not aligned, is EINVAL.
+ * EEXIST: part of a fixed range is mapped. ENOSPC: no room for a range of this length. A fixed
+ * range that touches a reserved one, or is not aligned, is EINVAL.
  */
 struct iommu_ioas_map {
     __u32 size;
@@ -160,7 +160,7 @@ struct iommu_ioas_noiommu_get_pa {
     __u32 ioas_id;
     __u32 __reserved;
     __aligned_u64 iova;
-    __aligned_u64 length;   /**< [inout] longest answer wanted, not 0; then contiguous bytes found */
+    __aligned_u64 length; /**< [inout] longest answer wanted, not 0; then contiguous bytes found */
     __aligned_u64 out_phys; /**< physical address of the first byte */
 };
 #define IOMMU_IOAS_NOIOMMU_GET_PA _IO(IOMMUFD_TYPE, IOMMUFD_CMD_IOAS_NOIOMMU_GET_PA)
@@ -320,8 +320,8 @@ enum iommu_hwpt_data_type {
 /**
  * Makes a page table for the IOMMU of a device.
  * With pt_id an IOAS and no data: one that the server fills with the mappings of that IOAS.
- * With pt_id a NEST_PARENT HWPT, or a vIOMMU over one, and data: a nested one, whose stage 1 lies in
- * guest memory and whose stage 2 is the parent.
+ * With pt_id a NEST_PARENT HWPT, or a vIOMMU over one, and data: a nested one, whose stage 1 lies
+ * in guest memory and whose stage 2 is the parent.
  */
 struct iommu_hwpt_alloc {
     __u32 size;
@@ -330,8 +330,8 @@ struct iommu_hwpt_alloc {
     __u32 pt_id;  /**< IOAS, HWPT or vIOMMU */
     __u32 out_hwpt_id;
     __u32 __reserved;
-    __u32 data_type;        /**< enum iommu_hwpt_data_type */
-    __u32 data_len;         /**< bytes at data_uptr */
+    __u32 data_type;         /**< enum iommu_hwpt_data_type */
+    __u32 data_len;          /**< bytes at data_uptr */
     __aligned_u64 data_uptr; /**< address of the data; 0 without */
     __u32 fault_id;          /**< fault queue, with IOMMU_HWPT_FAULT_ID_VALID */
     __u32 __reserved2;
@@ -358,7 +358,7 @@ struct iommu_hw_info_vtd {
 
 /** Flags of iommu_hw_info_arm_smmuv3. */
 enum iommu_hw_info_arm_smmuv3_flags {
-    /** Erratum: TLB and configuration invalidations take effect only when sent, with a sync, twice. */
+    /** Erratum: TLB and configuration invalidations must be sent, with a sync, twice. */
     IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI = 1 << 0,
 };
 
@@ -408,9 +408,9 @@ enum iommu_hw_info_type {
 
 /** Bits of iommu_hw_info.out_capabilities. */
 enum iommufd_hw_capabilities {
-    IOMMU_HW_CAP_DIRTY_TRACKING = 1 << 0, /**< the two dirty commands below work */
-    IOMMU_HW_CAP_PCI_PASID_EXEC = 1 << 1, /**< the PASID capability has execute permission */
-    IOMMU_HW_CAP_PCI_PASID_PRIV = 1 << 2, /**< the PASID capability has privileged mode */
+    IOMMU_HW_CAP_DIRTY_TRACKING = 1 << 0,        /**< the two dirty commands below work */
+    IOMMU_HW_CAP_PCI_PASID_EXEC = 1 << 1,        /**< the PASID capability has execute permission */
+    IOMMU_HW_CAP_PCI_PASID_PRIV = 1 << 2,        /**< the PASID capability has privileged mode */
     IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED = 1 << 3, /**< the device cannot use ATS; unset: it may */
 };
 
@@ -420,8 +420,8 @@ enum iommufd_hw_info_flags {
 };
 
 /**
- * Describes the IOMMU in front of a device. As much as fits is stored; a buffer longer than the data
- * is filled up with zeros. Both PASID capability bits mean something only when
+ * Describes the IOMMU in front of a device. As much as fits is stored; a buffer longer than the
+ * data is filled up with zeros. Both PASID capability bits mean something only when
  * out_max_pasid_log2 is not 0.
  */
 struct iommu_hw_info {
@@ -506,8 +506,8 @@ struct iommu_hwpt_vtd_s1_invalidate {
 
 /**
  * One command as in the SMMU's command queue, little-endian. Allowed are TLBI_NSNH_ALL, TLBI_NH_VA,
- * TLBI_NH_VAA, TLBI_NH_ALL, TLBI_NH_ASID, ATC_INV, CFGI_CD and CFGI_CD_ALL; anything else, and fields
- * the unit does not have, are EIO. VMIDs and stream ids are the guest's.
+ * TLBI_NH_VAA, TLBI_NH_ALL, TLBI_NH_ASID, ATC_INV, CFGI_CD and CFGI_CD_ALL; anything else, and
+ * fields the unit does not have, are EIO. VMIDs and stream ids are the guest's.
  */
 struct iommu_viommu_arm_smmuv3_invalidate {
     __aligned_le64 cmd[2];
@@ -573,9 +573,9 @@ struct iommu_hwpt_page_response {
 
 /**
  * Makes a queue of page requests, to be named in HWPT_ALLOC. Its fd is read in whole
- * iommu_hwpt_pgfault and written in whole iommu_hwpt_page_response; another length is ESPIPE. A read
- * never splits a group (EINVAL if the first does not fit), never blocks, and gives 0 when there is
- * nothing; poll tells when there is. A response to an unknown cookie is EINVAL.
+ * iommu_hwpt_pgfault and written in whole iommu_hwpt_page_response; another length is ESPIPE. A
+ * read never splits a group (EINVAL if the first does not fit), never blocks, and gives 0 when
+ * there is nothing; poll tells when there is. A response to an unknown cookie is EINVAL.
  */
 struct iommu_fault_alloc {
     __u32 size;
@@ -605,13 +605,14 @@ struct iommu_viommu_tegra241_cmdqv {
 
 /**
  * Makes a vIOMMU on the unit of a device: the home of guest-chosen ids, of events that belong to no
- * device, of invalidations that go beyond one page table, and of hardware queues given to the guest.
+ * device, of invalidations that go beyond one page table, and of hardware queues given to the
+ * guest.
  */
 struct iommu_viommu_alloc {
     __u32 size;
     __u32 flags;
-    __u32 type;   /**< enum iommu_viommu_type */
-    __u32 dev_id; /**< a bound device behind the unit */
+    __u32 type;    /**< enum iommu_viommu_type */
+    __u32 dev_id;  /**< a bound device behind the unit */
     __u32 hwpt_id; /**< a NEST_PARENT HWPT: the guest's memory */
     __u32 out_viommu_id;
     __u32 data_len; /**< bytes at data_uptr */
@@ -653,8 +654,8 @@ struct iommufd_vevent_header {
 /** Values of iommu_veventq_alloc.type: what follows the header. */
 enum iommu_veventq_type {
     IOMMU_VEVENTQ_TYPE_DEFAULT = 0,
-    IOMMU_VEVENTQ_TYPE_ARM_SMMUV3 = 1,      /**< struct iommu_vevent_arm_smmuv3 */
-    IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV = 2,  /**< struct iommu_vevent_tegra241_cmdqv */
+    IOMMU_VEVENTQ_TYPE_ARM_SMMUV3 = 1,     /**< struct iommu_vevent_arm_smmuv3 */
+    IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV = 2, /**< struct iommu_vevent_tegra241_cmdqv */
 };
 
 /**
@@ -672,8 +673,8 @@ struct iommu_vevent_tegra241_cmdqv {
 };
 
 /**
- * Makes an event queue on a vIOMMU, at most one of a type (EEXIST). Its fd is read: as many pairs of
- * header and event as fit. A buffer too short for the first is EINVAL; no events is 0, without
+ * Makes an event queue on a vIOMMU, at most one of a type (EEXIST). Its fd is read: as many pairs
+ * of header and event as fit. A buffer too short for the first is EINVAL; no events is 0, without
  * blocking; poll tells when there are any.
  */
 struct iommu_veventq_alloc {

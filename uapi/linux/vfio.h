@@ -10,15 +10,17 @@
  *
  * Conventions
  *
- *   Structs start with argsz, the size of the caller's buffer in bytes, and flags. Too small for the
- *   struct's oldest form is EINVAL; an unknown flag is EINVAL.
+ *   Structs start with argsz, the size of the caller's buffer in bytes, and flags. Too small for
+ *   the struct's oldest form is EINVAL; an unknown flag is EINVAL.
+ *
  *   Requests whose name has INFO write argsz back: the size that a complete answer needs. If a
- *   capability chain exists and the buffer holds it, the CAPS flag is set and cap_offset leads to the
- *   first capability; if the buffer is too small, cap_offset is 0, and that is no error: the caller
- *   asks again with a buffer of argsz bytes.
- *   [in] is set by the caller, [out] by the server, [inout] by both in turn.
- *   Offsets and sizes are in bytes. Reserved members are 0.
- *   Some numbers are shared by requests on different kinds of file.
+ *   capability chain exists and the buffer holds it, the CAPS flag is set and cap_offset leads to
+ *   the first capability; if the buffer is too small, cap_offset is 0, and that is no error: the
+ *   caller asks again with a buffer of argsz bytes.
+ *
+ *   [in] is set by the caller, [out] by the server, [inout] by both in turn. Offsets and sizes are
+ *   in bytes. Reserved members are 0. Some numbers are shared by requests on different kinds of
+ *   file.
  */
 #ifndef VFIO_H
 #define VFIO_H
@@ -73,7 +75,7 @@ struct vfio_info_cap_header {
 
 struct vfio_group_status {
     __u32 argsz;
-    __u32 flags;                             /**< [out] */
+    __u32 flags;                                /**< [out] */
 #define VFIO_GROUP_FLAGS_VIABLE (1 << 0)        /**< no device of it is in foreign hands */
 #define VFIO_GROUP_FLAGS_CONTAINER_SET (1 << 1) /**< it has a container */
 };
@@ -129,7 +131,7 @@ struct vfio_device_info {
 /** PCIe AtomicOps that complete at the root port. */
 struct vfio_device_info_cap_pci_atomic_comp {
     struct vfio_info_cap_header header;
-    __u32 flags;                        /**< [out] widths in bits */
+    __u32 flags; /**< [out] widths in bits */
 #define VFIO_PCI_ATOMIC_COMP32 (1 << 0)
 #define VFIO_PCI_ATOMIC_COMP64 (1 << 1)
 #define VFIO_PCI_ATOMIC_COMP128 (1 << 2)
@@ -230,15 +232,15 @@ struct vfio_device_migration_info {
 #define VFIO_DEVICE_STATE_MASK \
     (VFIO_DEVICE_STATE_V1_RUNNING | VFIO_DEVICE_STATE_V1_SAVING | VFIO_DEVICE_STATE_V1_RESUMING)
 /** Resuming goes with neither of the other bits. */
-#define VFIO_DEVICE_STATE_VALID(state)                                                    \
-    (!((state) & VFIO_DEVICE_STATE_V1_RESUMING) ||                                        \
+#define VFIO_DEVICE_STATE_VALID(state) \
+    (!((state) & VFIO_DEVICE_STATE_V1_RESUMING) || \
      ((state) & VFIO_DEVICE_STATE_MASK) == VFIO_DEVICE_STATE_V1_RESUMING)
 /** Saving and resuming at once stands for an error. */
 #define VFIO_DEVICE_STATE_IS_ERROR(state) \
-    (((state) & VFIO_DEVICE_STATE_MASK) ==  \
+    (((state) & VFIO_DEVICE_STATE_MASK) == \
      (VFIO_DEVICE_STATE_V1_SAVING | VFIO_DEVICE_STATE_V1_RESUMING))
 #define VFIO_DEVICE_STATE_SET_ERROR(state) \
-    (((state) & ~VFIO_DEVICE_STATE_MASK) |   \
+    (((state) & ~VFIO_DEVICE_STATE_MASK) | \
      (VFIO_DEVICE_STATE_V1_SAVING | VFIO_DEVICE_STATE_V1_RESUMING))
     __u32 reserved;
     __aligned_u64 pending_bytes;
@@ -262,37 +264,37 @@ struct vfio_region_info_cap_nvlink2_lnkspd {
 /** Describes an interrupt index, which may hold several interrupts (MSI vectors). */
 struct vfio_irq_info {
     __u32 argsz;
-    __u32 flags;                            /**< [out] */
-#define VFIO_IRQ_INFO_EVENTFD (1 << 0)      /**< can signal eventfds */
-#define VFIO_IRQ_INFO_MASKABLE (1 << 1)     /**< MASK and UNMASK work */
-#define VFIO_IRQ_INFO_AUTOMASKED (1 << 2)   /**< masks itself at every signal: a level interrupt */
-#define VFIO_IRQ_INFO_NORESIZE (1 << 3)     /**< more vectors only after disabling all */
-    __u32 index;                            /**< [in] */
-    __u32 count;                            /**< [out] interrupts of this index; 0: not there */
+    __u32 flags;                          /**< [out] */
+#define VFIO_IRQ_INFO_EVENTFD (1 << 0)    /**< can signal eventfds */
+#define VFIO_IRQ_INFO_MASKABLE (1 << 1)   /**< MASK and UNMASK work */
+#define VFIO_IRQ_INFO_AUTOMASKED (1 << 2) /**< masks itself at every signal: a level interrupt */
+#define VFIO_IRQ_INFO_NORESIZE (1 << 3)   /**< more vectors only after disabling all */
+    __u32 index;                          /**< [in] */
+    __u32 count;                          /**< [out] interrupts of this index; 0: not there */
 };
 #define VFIO_DEVICE_GET_IRQ_INFO _IO(VFIO_TYPE, VFIO_BASE + 9)
 
 /**
- * Does one action to the interrupts start to start + count - 1 of an index, each with one element of
- * data. Exactly one DATA and one ACTION flag are given.
- *   TRIGGER | EVENTFD  signals the eventfd from now on; -1 stops that. The first one enables the index.
+ * Does one action to the interrupts start to start + count - 1 of an index, each with one element
+ * of data. Exactly one DATA and one ACTION flag are given.
+ *   TRIGGER | EVENTFD  signals the eventfd from now on; -1 ends that. The first enables the index.
  *   TRIGGER | NONE     raises the interrupts, as a test; with count 0 disables the index.
  *   TRIGGER | BOOL     raises those whose element is not 0.
  *   MASK, UNMASK       at once, or whenever the eventfd is signalled.
  */
 struct vfio_irq_set {
-    __u32 argsz;                               /**< includes data */
-    __u32 flags;                               /**< [in] */
-#define VFIO_IRQ_SET_DATA_NONE (1 << 0)        /**< no data: all of them */
-#define VFIO_IRQ_SET_DATA_BOOL (1 << 1)        /**< a byte each */
-#define VFIO_IRQ_SET_DATA_EVENTFD (1 << 2)     /**< an __s32 each */
+    __u32 argsz;                           /**< includes data */
+    __u32 flags;                           /**< [in] */
+#define VFIO_IRQ_SET_DATA_NONE (1 << 0)    /**< no data: all of them */
+#define VFIO_IRQ_SET_DATA_BOOL (1 << 1)    /**< a byte each */
+#define VFIO_IRQ_SET_DATA_EVENTFD (1 << 2) /**< an __s32 each */
 #define VFIO_IRQ_SET_ACTION_MASK (1 << 3)
 #define VFIO_IRQ_SET_ACTION_UNMASK (1 << 4)
 #define VFIO_IRQ_SET_ACTION_TRIGGER (1 << 5)
-    __u32 index;                               /**< [in] */
-    __u32 start;                               /**< [in] */
-    __u32 count;                               /**< [in] */
-    __u8 data[];                               /**< [in] */
+    __u32 index; /**< [in] */
+    __u32 start; /**< [in] */
+    __u32 count; /**< [in] */
+    __u8 data[]; /**< [in] */
 };
 #define VFIO_DEVICE_SET_IRQS _IO(VFIO_TYPE, VFIO_BASE + 10)
 
@@ -352,8 +354,8 @@ enum {
 /** A device that a hot reset would reset too. */
 struct vfio_pci_dependent_device {
     union {
-        __u32 group_id; /**< its group, if the asking device was opened through one */
-        __u32 devid;    /**< its id on the asking device's iommufd, or one of */
+        __u32 group_id;             /**< its group, if the asking device was opened through one */
+        __u32 devid;                /**< its id on the asking device's iommufd, or one of */
 #define VFIO_PCI_DEVID_OWNED 0      /**< no id, but the same owner */
 #define VFIO_PCI_DEVID_NOT_OWNED -1 /**< somebody else's: the reset is refused */
     };
@@ -374,8 +376,8 @@ struct vfio_pci_hot_reset_info {
 #define VFIO_DEVICE_GET_PCI_HOT_RESET_INFO _IO(VFIO_TYPE, VFIO_BASE + 12)
 
 /**
- * Resets the bus or slot. The caller must own all devices of the list: through groups it gives their
- * fds, through iommufd it gives none.
+ * Resets the bus or slot. The caller must own all devices of the list: through groups it gives
+ * their fds, through iommufd it gives none.
  */
 struct vfio_pci_hot_reset {
     __u32 argsz;
@@ -388,24 +390,24 @@ struct vfio_pci_hot_reset {
 /** Describes what a mediated graphics device shows. All sizes 0: nothing. */
 struct vfio_device_gfx_plane_info {
     __u32 argsz;
-    __u32 flags;                              /**< [in] PROBE with one kind: is it there? */
+    __u32 flags; /**< [in] PROBE with one kind: is it there? */
 #define VFIO_GFX_PLANE_TYPE_PROBE (1 << 0)
-#define VFIO_GFX_PLANE_TYPE_DMABUF (1 << 1)   /**< as dma-buf */
-#define VFIO_GFX_PLANE_TYPE_REGION (1 << 2)   /**< in a region */
-    __u32 drm_plane_type;                     /**< [in] primary or cursor plane, as DRM counts */
-    __u32 drm_format;                         /**< [out] fourcc */
-    __aligned_u64 drm_format_mod;             /**< [out] DRM format modifier */
-    __u32 width;                              /**< [out] pixels */
-    __u32 height;                             /**< [out] pixels */
-    __u32 stride;                             /**< [out] bytes from line to line */
-    __u32 size;                               /**< [out] bytes, whole pages */
-    __u32 x_pos;                              /**< [out] of a cursor */
-    __u32 y_pos;                              /**< [out] of a cursor */
-    __u32 x_hot;                              /**< [out] of a cursor; all ones: unknown */
-    __u32 y_hot;                              /**< [out] of a cursor; all ones: unknown */
+#define VFIO_GFX_PLANE_TYPE_DMABUF (1 << 1) /**< as dma-buf */
+#define VFIO_GFX_PLANE_TYPE_REGION (1 << 2) /**< in a region */
+    __u32 drm_plane_type;                   /**< [in] primary or cursor plane, as DRM counts */
+    __u32 drm_format;                       /**< [out] fourcc */
+    __aligned_u64 drm_format_mod;           /**< [out] DRM format modifier */
+    __u32 width;                            /**< [out] pixels */
+    __u32 height;                           /**< [out] pixels */
+    __u32 stride;                           /**< [out] bytes from line to line */
+    __u32 size;                             /**< [out] bytes, whole pages */
+    __u32 x_pos;                            /**< [out] of a cursor */
+    __u32 y_pos;                            /**< [out] of a cursor */
+    __u32 x_hot;                            /**< [out] of a cursor; all ones: unknown */
+    __u32 y_hot;                            /**< [out] of a cursor; all ones: unknown */
     union {
-        __u32 region_index;                   /**< [out] */
-        __u32 dmabuf_id;                      /**< [out] for VFIO_DEVICE_GET_GFX_DMABUF */
+        __u32 region_index; /**< [out] */
+        __u32 dmabuf_id;    /**< [out] for VFIO_DEVICE_GET_GFX_DMABUF */
     };
     __u32 reserved;
 };
@@ -414,18 +416,18 @@ struct vfio_device_gfx_plane_info {
 /** Argument: address of a __u32, a dmabuf_id. Returns a new fd. */
 #define VFIO_DEVICE_GET_GFX_DMABUF _IO(VFIO_TYPE, VFIO_BASE + 15)
 
-/** Makes a signalled eventfd write data to the device. PCI: inside BARs, outside the MSI-X table. */
+/** Makes a signalled eventfd write data to the device. PCI: in BARs, outside the MSI-X table. */
 struct vfio_device_ioeventfd {
     __u32 argsz;
-    __u32 flags;                               /**< [in] width, exactly one */
+    __u32 flags; /**< [in] width, exactly one */
 #define VFIO_DEVICE_IOEVENTFD_8 (1 << 0)
 #define VFIO_DEVICE_IOEVENTFD_16 (1 << 1)
 #define VFIO_DEVICE_IOEVENTFD_32 (1 << 2)
 #define VFIO_DEVICE_IOEVENTFD_64 (1 << 3)
 #define VFIO_DEVICE_IOEVENTFD_SIZE_MASK (0xf)
-    __aligned_u64 offset;                      /**< [in] in the device file */
-    __aligned_u64 data;                        /**< [in] */
-    __s32 fd;                                  /**< [in] the eventfd; -1: no longer */
+    __aligned_u64 offset; /**< [in] in the device file */
+    __aligned_u64 data;   /**< [in] */
+    __s32 fd;             /**< [in] the eventfd; -1: no longer */
     __u32 reserved;
 };
 #define VFIO_DEVICE_IOEVENTFD _IO(VFIO_TYPE, VFIO_BASE + 16)
@@ -440,34 +442,34 @@ struct vfio_device_ioeventfd {
  */
 struct vfio_device_bind_iommufd {
     __u32 argsz;
-    __u32 flags;                              /**< [in] */
-#define VFIO_DEVICE_BIND_FLAG_TOKEN (1 << 0)  /**< token_uuid_ptr is valid */
-    __s32 iommufd;                            /**< [in] fd */
-    __u32 out_devid;                          /**< [out] the device's object id there */
-    __aligned_u64 token_uuid_ptr;             /**< [in] address of the 16-byte VF token */
+    __u32 flags;                             /**< [in] */
+#define VFIO_DEVICE_BIND_FLAG_TOKEN (1 << 0) /**< token_uuid_ptr is valid */
+    __s32 iommufd;                           /**< [in] fd */
+    __u32 out_devid;                         /**< [out] the device's object id there */
+    __aligned_u64 token_uuid_ptr;            /**< [in] address of the 16-byte VF token */
 };
 #define VFIO_DEVICE_BIND_IOMMUFD _IO(VFIO_TYPE, VFIO_BASE + 18)
 
 /**
  * Gives the device, or one PASID of it, a page table. What it had before is replaced, without a gap
- * if the hardware can.
+ * if the hardware can. pt_id is an IOAS or a HWPT; for an IOAS the HWPT that was found or made for
+ * it is written back.
  */
 struct vfio_device_attach_iommufd_pt {
     __u32 argsz;
-    __u32 flags;                           /**< [in] */
-#define VFIO_DEVICE_ATTACH_PASID (1 << 0)  /**< pasid is valid */
-    __u32 pt_id;                           /**< [inout] IOAS or HWPT; then as given, or the HWPT
-                                              that was found or made for the IOAS */
-    __u32 pasid;                           /**< [in] */
+    __u32 flags;                          /**< [in] */
+#define VFIO_DEVICE_ATTACH_PASID (1 << 0) /**< pasid is valid */
+    __u32 pt_id;                          /**< [inout] */
+    __u32 pasid;                          /**< [in] */
 };
 #define VFIO_DEVICE_ATTACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 19)
 
 /** Takes it away; DMA is blocked after. */
 struct vfio_device_detach_iommufd_pt {
     __u32 argsz;
-    __u32 flags;                           /**< [in] */
-#define VFIO_DEVICE_DETACH_PASID (1 << 0)  /**< pasid is valid */
-    __u32 pasid;                           /**< [in] */
+    __u32 flags;                          /**< [in] */
+#define VFIO_DEVICE_DETACH_PASID (1 << 0) /**< pasid is valid */
+    __u32 pasid;                          /**< [in] */
 };
 #define VFIO_DEVICE_DETACH_IOMMUFD_PT _IO(VFIO_TYPE, VFIO_BASE + 20)
 
@@ -480,9 +482,9 @@ struct vfio_device_detach_iommufd_pt {
  * ENOTTY: the device does not have the feature.
  */
 struct vfio_device_feature {
-    __u32 argsz;                            /**< includes data */
-    __u32 flags;                            /**< [in] */
-#define VFIO_DEVICE_FEATURE_MASK (0xffff)   /**< which: VFIO_DEVICE_FEATURE_* below */
+    __u32 argsz;                          /**< includes data */
+    __u32 flags;                          /**< [in] */
+#define VFIO_DEVICE_FEATURE_MASK (0xffff) /**< which: VFIO_DEVICE_FEATURE_* below */
 #define VFIO_DEVICE_FEATURE_GET (1 << 16)
 #define VFIO_DEVICE_FEATURE_SET (1 << 17)
 #define VFIO_DEVICE_FEATURE_PROBE (1 << 18) /**< needs no data */
@@ -490,12 +492,12 @@ struct vfio_device_feature {
 };
 #define VFIO_DEVICE_FEATURE _IO(VFIO_TYPE, VFIO_BASE + 17)
 
-/** SET, 16 bytes: the secret that drivers of this physical function's virtual functions must know. */
+/** SET, 16 bytes: the secret that drivers of this function's virtual functions must know. */
 #define VFIO_DEVICE_FEATURE_PCI_VF_TOKEN (0)
 
 /** GET: which migration states there are besides RUNNING and ERROR. */
 struct vfio_device_feature_migration {
-    __aligned_u64 flags;                 /**< [out] */
+    __aligned_u64 flags;                  /**< [out] */
 #define VFIO_MIGRATION_STOP_COPY (1 << 0) /**< STOP, STOP_COPY, RESUMING; always set */
 #define VFIO_MIGRATION_P2P (1 << 1)       /**< RUNNING_P2P */
 #define VFIO_MIGRATION_PRE_COPY (1 << 2)  /**< PRE_COPY, and with P2P PRE_COPY_P2P */
@@ -503,8 +505,8 @@ struct vfio_device_feature_migration {
 #define VFIO_DEVICE_FEATURE_MIGRATION 1
 
 /**
- * GET: the state, with data_fd -1. SET: go there, over other states if there is no direct way. After
- * a failure the device may stand anywhere on the way: ask, or reset.
+ * GET: the state, with data_fd -1. SET: go there, over other states if there is no direct way.
+ * After a failure the device may stand anywhere on the way: ask, or reset.
  */
 struct vfio_device_feature_mig_state {
     __u32 device_state; /**< [inout] enum vfio_device_mig_state */
@@ -522,7 +524,7 @@ struct vfio_device_feature_mig_state {
  */
 enum vfio_device_mig_state {
     VFIO_DEVICE_STATE_ERROR = 0,
-    VFIO_DEVICE_STATE_STOP = 1,         /**< no DMA, no interrupts, nothing changes */
+    VFIO_DEVICE_STATE_STOP = 1, /**< no DMA, no interrupts, nothing changes */
     VFIO_DEVICE_STATE_RUNNING = 2,
     VFIO_DEVICE_STATE_STOP_COPY = 3,    /**< as STOP; the state can be read to its end */
     VFIO_DEVICE_STATE_RESUMING = 4,     /**< as STOP; the state can be written */
@@ -564,7 +566,7 @@ struct vfio_device_feature_dma_logging_control {
     __aligned_u64 page_size; /**< [inout] bytes per record wanted; then what it is */
     __u32 num_ranges;        /**< [in] elements of the array; a page full always works */
     __u32 __reserved;
-    __aligned_u64 ranges;    /**< [in] address of vfio_device_feature_dma_logging_range */
+    __aligned_u64 ranges; /**< [in] address of vfio_device_feature_dma_logging_range */
 };
 
 /** IOVAs to watch. */
@@ -687,13 +689,13 @@ struct vfio_iommu_type1_info_dma_avail {
  */
 struct vfio_iommu_type1_dma_map {
     __u32 argsz;
-    __u32 flags;                          /**< [in] */
-#define VFIO_DMA_MAP_FLAG_READ (1 << 0)   /**< devices may read */
-#define VFIO_DMA_MAP_FLAG_WRITE (1 << 1)  /**< devices may write */
-#define VFIO_DMA_MAP_FLAG_VADDR (1 << 2)  /**< see above */
-    __u64 vaddr;                          /**< [in] address of the caller */
-    __u64 iova;                           /**< [in] */
-    __u64 size;                           /**< [in] */
+    __u32 flags;                         /**< [in] */
+#define VFIO_DMA_MAP_FLAG_READ (1 << 0)  /**< devices may read */
+#define VFIO_DMA_MAP_FLAG_WRITE (1 << 1) /**< devices may write */
+#define VFIO_DMA_MAP_FLAG_VADDR (1 << 2) /**< see above */
+    __u64 vaddr;                         /**< [in] address of the caller */
+    __u64 iova;                          /**< [in] */
+    __u64 size;                          /**< [in] */
 };
 #define VFIO_IOMMU_MAP_DMA _IO(VFIO_TYPE, VFIO_BASE + 13)
 
@@ -724,7 +726,7 @@ struct vfio_iommu_type1_dma_unmap {
 /** Records which pages devices write. Exactly one flag is given. */
 struct vfio_iommu_type1_dirty_bitmap {
     __u32 argsz;
-    __u32 flags;                                        /**< [in] */
+    __u32 flags; /**< [in] */
 #define VFIO_IOMMU_DIRTY_PAGES_FLAG_START (1 << 0)
 #define VFIO_IOMMU_DIRTY_PAGES_FLAG_STOP (1 << 1)
 #define VFIO_IOMMU_DIRTY_PAGES_FLAG_GET_BITMAP (1 << 2) /**< data is the struct below */
