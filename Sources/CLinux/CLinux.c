@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -38,3 +40,9 @@ int CLinux_memfd_create(const char *name, unsigned int flags) {
 }
 
 int CLinux_gettid(void) { return syscall(SYS_gettid); }
+
+int CLinux_ioctl(int descriptor, unsigned long request, uint64_t argument) {
+  return result(ioctl(descriptor, request, argument));
+}
+
+const char *CLinux_errno_name(int number) { return strerrorname_np(number); }

@@ -17,5 +17,11 @@ int CLinux_pidfd_open(pid_t task, _Bool thread);
 /// pidfd_getfd(2): a copy of another process's descriptor, O_CLOEXEC.
 int CLinux_pidfd_getfd(int pidfd, int descriptor);
 
+enum { CLinux_MFD_CLOEXEC = 1, CLinux_MFD_ALLOW_SEALING = 2, CLinux_MFD_HUGETLB = 4 };
 int CLinux_memfd_create(const char *name, unsigned int flags);
 int CLinux_gettid(void);
+/// ioctl(2), which is variadic and therefore not visible to Swift.
+int CLinux_ioctl(int descriptor, unsigned long request, uint64_t argument);
+
+/// The symbolic name of an errno ("EINVAL"), or NULL for a number that has none.
+const char *CLinux_errno_name(int number);

@@ -1,0 +1,302 @@
+// VFIO device nodes: what a driver in user space does with a device.
+
+internal import ArgumentParser
+internal import CUAPI
+internal import Glibc
+internal import SystemPackage
+
+let deviceCommands: [any ParsableCommand.Type] = [
+  DeviceBind.self, DeviceAttach.self, DeviceDetach.self, DeviceGetInfo.self,
+  DeviceGetRegionInfo.self, DeviceGetIRQInfo.self, DeviceSetIRQs.self, DeviceReset.self,
+  DeviceFeature.self, RegionRead.self, RegionWrite.self,
+]
+
+struct DeviceOption: ParsableArguments {
+  @Option(help: "Descriptor of the device node, inherited or from `open`.") var device: Int32
+}
+
+private func argsz<T>(of type: T.Type) -> UInt32 { UInt32(MemoryLayout<T>.size) }
+
+struct DeviceBind: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-bind",
+    abstract: "VFIO_DEVICE_BIND_IOMMUFD: put a device under an iommufd.",
+    discussion: "The result is the device's object id.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    var argument = vfio_device_bind_iommufd()
+    argument.argsz = argsz(of: vfio_device_bind_iommufd.self)
+    argument.iommufd = try session.iommufdDescriptor()
+    try session.ioctl(
+      "VFIO_DEVICE_BIND_IOMMUFD", VFIONumber.deviceBindIOMMUFD, &argument, on: target.device)
+    return Report(
+      "VFIO_DEVICE_BIND_IOMMUFD", fields: [.init("out_devid", .decimal(argument.out_devid))])
+  }
+}
+
+struct DeviceAttach: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-attach",
+    abstract: "VFIO_DEVICE_ATTACH_IOMMUFD_PT: route the device's DMA through a page table.",
+    discussion: "Replaces what was attached. The result is the hardware page table's id.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "An address space or a hardware page table.") var pt: Word
+  @Option(help: "For DMA with this PASID.") var pasid: Word?
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    var argument = vfio_device_attach_iommufd_pt()
+    argument.argsz = argsz(of: vfio_device_attach_iommufd_pt.self)
+    argument.pt_id = pt.value
+    if let pasid {
+      argument.flags = UInt32(VFIO_DEVICE_ATTACH_PASID)
+      argument.pasid = pasid.value
+    }
+    try session.ioctl(
+      "VFIO_DEVICE_ATTACH_IOMMUFD_PT", VFIONumber.deviceAttachIOMMUFDPT, &argument,
+      on: target.device)
+    return Report(
+      "VFIO_DEVICE_ATTACH_IOMMUFD_PT", fields: [.init("pt_id", .decimal(argument.pt_id))])
+  }
+}
+
+struct DeviceDetach: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-detach",
+    abstract: "VFIO_DEVICE_DETACH_IOMMUFD_PT: block the device's DMA.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "DMA with this PASID.") var pasid: Word?
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    var argument = vfio_device_detach_iommufd_pt()
+    argument.argsz = argsz(of: vfio_device_detach_iommufd_pt.self)
+    if let pasid {
+      argument.flags = UInt32(VFIO_DEVICE_DETACH_PASID)
+      argument.pasid = pasid.value
+    }
+    try session.ioctl(
+      "VFIO_DEVICE_DETACH_IOMMUFD_PT", VFIONumber.deviceDetachIOMMUFDPT, &argument,
+      on: target.device)
+    return Report("VFIO_DEVICE_DETACH_IOMMUFD_PT")
+  }
+}
+
+struct DeviceGetInfo: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-get-info", abstract: "VFIO_DEVICE_GET_INFO.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    var argument = vfio_device_info()
+    argument.argsz = argsz(of: vfio_device_info.self)
+    try session.ioctl(
+      "VFIO_DEVICE_GET_INFO", VFIONumber.deviceGetInfo, &argument, on: target.device)
+    return Report(
+      "VFIO_DEVICE_GET_INFO",
+      fields: [
+        .init("flags", .hex(argument.flags)), .init("num_regions", .decimal(argument.num_regions)),
+        .init("num_irqs", .decimal(argument.num_irqs)),
+      ])
+  }
+}
+
+struct DeviceGetRegionInfo: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-get-region-info", abstract: "VFIO_DEVICE_GET_REGION_INFO.",
+    discussion: "The result is the region's offset in the device file.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var index: Word
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    let info = try regionInfo(of: target.device, index: index.value, in: session)
+    return Report(
+      "VFIO_DEVICE_GET_REGION_INFO",
+      fields: [
+        .init("offset", .hex(info.offset)), .init("size", .hex(info.size)),
+        .init("flags", .hex(info.flags)),
+      ])
+  }
+}
+
+private func regionInfo(
+  of device: Int32, index: UInt32, in session: Session
+) throws(Failure) -> vfio_region_info {
+  var argument = vfio_region_info()
+  argument.argsz = argsz(of: vfio_region_info.self)
+  argument.index = index
+  try session.ioctl(
+    "VFIO_DEVICE_GET_REGION_INFO", VFIONumber.deviceGetRegionInfo, &argument, on: device)
+  return argument
+}
+
+struct DeviceGetIRQInfo: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-get-irq-info", abstract: "VFIO_DEVICE_GET_IRQ_INFO.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    var argument = vfio_irq_info()
+    argument.argsz = argsz(of: vfio_irq_info.self)
+    argument.index = index.value
+    try session.ioctl(
+      "VFIO_DEVICE_GET_IRQ_INFO", VFIONumber.deviceGetIRQInfo, &argument, on: target.device)
+    return Report(
+      "VFIO_DEVICE_GET_IRQ_INFO",
+      fields: [.init("count", .decimal(argument.count)), .init("flags", .hex(argument.flags))])
+  }
+}
+
+struct DeviceSetIRQs: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-set-irqs",
+    abstract: "VFIO_DEVICE_SET_IRQS: connect, mask, unmask or trigger interrupts.",
+    discussion: """
+      With --eventfd the data are descriptors (-1 disconnects); with --bool they are bytes; with \
+      neither there is no data, and --count 0 with `trigger` disables the whole index.
+      """)
+
+  enum Action: String, ExpressibleByArgument, CaseIterable {
+    case mask, unmask, trigger
+    var flag: Int32 {
+      switch self {
+      case .mask: VFIO_IRQ_SET_ACTION_MASK
+      case .unmask: VFIO_IRQ_SET_ACTION_UNMASK
+      case .trigger: VFIO_IRQ_SET_ACTION_TRIGGER
+      }
+    }
+  }
+
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
+  @Option(help: "mask, unmask or trigger.") var action = Action.trigger
+  @Option(help: "First vector.") var start = Word(0)
+  @Option(help: "Vectors, without data.") var count: Word?
+  @Option(parsing: .upToNextOption, help: "Eventfds, one a vector.") var eventfd: [Int32] = []
+  @Option(parsing: .upToNextOption, help: "0 or 1, one a vector.") var bool: [UInt8] = []
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    let (kind, data) = payload
+    var header = vfio_irq_set_header()
+    header.flags = UInt32(kind | action.flag)
+    header.index = index.value
+    header.start = start.value
+    header.count = count?.value ?? UInt32(max(eventfd.count, bool.count))
+    header.argsz = UInt32(MemoryLayout<vfio_irq_set_header>.size + data.count)
+    var bytes = withUnsafeBytes(of: header) { [UInt8]($0) } + data
+    try withAddress(of: &bytes) { address throws(Failure) in
+      try session.issue(
+        "VFIO_DEVICE_SET_IRQS", VFIONumber.deviceSetIRQs, UInt(address), on: target.device)
+    }
+    return Report("VFIO_DEVICE_SET_IRQS")
+  }
+
+  private var payload: (kind: Int32, data: [UInt8]) {
+    if !eventfd.isEmpty {
+      (VFIO_IRQ_SET_DATA_EVENTFD, eventfd.withUnsafeBytes { [UInt8]($0) })
+    } else if !bool.isEmpty {
+      (VFIO_IRQ_SET_DATA_BOOL, bool)
+    } else {
+      (VFIO_IRQ_SET_DATA_NONE, [])
+    }
+  }
+}
+
+/// struct vfio_irq_set without its flexible array, which Swift does not import.
+private struct vfio_irq_set_header {
+  var argsz: UInt32 = 0
+  var flags: UInt32 = 0
+  var index: UInt32 = 0
+  var start: UInt32 = 0
+  var count: UInt32 = 0
+}
+
+struct DeviceReset: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-reset", abstract: "VFIO_DEVICE_RESET.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    try session.issue("VFIO_DEVICE_RESET", VFIONumber.deviceReset, 0, on: target.device)
+    return Report("VFIO_DEVICE_RESET")
+  }
+}
+
+struct DeviceFeature: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "device-feature", abstract: "VFIO_DEVICE_FEATURE: probe, read or set a feature.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "The feature's number.") var feature: Word
+  @Flag(help: "Set from the data; without it the feature is read.") var set = false
+  @Flag(help: "Ask only whether the device has it.") var probe = false
+  @Option(help: "The data, or the room for the answer, as hexadecimal bytes.") var data: HexBytes?
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    var flags = feature.value & UInt32(VFIO_DEVICE_FEATURE_MASK)
+    flags |= UInt32(set ? VFIO_DEVICE_FEATURE_SET : VFIO_DEVICE_FEATURE_GET)
+    if probe { flags |= UInt32(VFIO_DEVICE_FEATURE_PROBE) }
+    let payload = data?.bytes ?? []
+    let header: [UInt32] = [UInt32(8 + payload.count), flags]
+    var bytes = header.withUnsafeBytes { [UInt8]($0) } + payload
+    try withAddress(of: &bytes) { address throws(Failure) in
+      try session.issue(
+        "VFIO_DEVICE_FEATURE", VFIONumber.deviceFeature, UInt(address), on: target.device)
+    }
+    return Report(
+      "VFIO_DEVICE_FEATURE", fields: [.init("data", .text(hexadecimal(bytes.dropFirst(8))))])
+  }
+}
+
+struct RegionRead: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "region-read", abstract: "Read a register: pread of a region of the device file.",
+    discussion: "The result is the value, little endian.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var region: Word
+  @Option(help: "Offset in the region.") var offset: Number
+  @Option(help: "Bytes: 1, 2, 4 or 8.") var width: Int = 4
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    guard [1, 2, 4, 8].contains(width) else { throw .usage("--width must be 1, 2, 4 or 8") }
+    let info = try regionInfo(of: target.device, index: region.value, in: session)
+    var value: UInt64 = 0
+    let position = off_t(truncatingIfNeeded: info.offset &+ offset.value)
+    let count = pread(target.device, &value, width, position)
+    guard count >= 0 else { throw .call("pread", Errno(rawValue: errno)) }
+    guard count == width else { throw .usage("only \(count) bytes of the region are there") }
+    return Report("pread", fields: [.init("value", .hex(value))])
+  }
+}
+
+struct RegionWrite: Command {
+  static let configuration = CommandConfiguration(
+    commandName: "region-write",
+    abstract: "Write a register: pwrite to a region of the device file.")
+  @OptionGroup var options: CommonOptions
+  @OptionGroup var target: DeviceOption
+  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var region: Word
+  @Option(help: "Offset in the region.") var offset: Number
+  @Option(help: "Bytes: 1, 2, 4 or 8.") var width: Int = 4
+  @Argument(help: "The value, stored little endian.") var value: Number
+
+  func perform(in session: Session) throws(Failure) -> Report {
+    guard [1, 2, 4, 8].contains(width) else { throw .usage("--width must be 1, 2, 4 or 8") }
+    let info = try regionInfo(of: target.device, index: region.value, in: session)
+    var bytes = value.value.littleEndian
+    let position = off_t(truncatingIfNeeded: info.offset &+ offset.value)
+    let count = pwrite(target.device, &bytes, width, position)
+    guard count >= 0 else { throw .call("pwrite", Errno(rawValue: errno)) }
+    guard count == width else { throw .usage("only \(count) bytes of the region are there") }
+    return Report("pwrite")
+  }
+}
