@@ -1,8 +1,9 @@
 // One mm of another process, held so that it can never be mistaken for a different one.
 //
-// The handle is an open /proc/<pid>/mem: the kernel ties that file to the mm it was opened on, not
-// to the pid. After exec or exit it reads 0 bytes for ever; a new process with the same pid is a
-// different file. Access ignores page protection (FOLL_FORCE), as DMA to a pinned page does.
+// The handles are an open /proc/<pid>/mem and an open /proc/<pid>/maps: the kernel ties those files
+// to the mm they were opened on, not to the pid. After exec or exit they read 0 bytes for ever; a
+// new process with the same pid is a different file. Access ignores page protection (FOLL_FORCE),
+// as DMA to a pinned page does.
 
 internal import CLinux
 internal import Glibc
@@ -13,16 +14,15 @@ package final class AddressSpace: Sendable {
   /// that process is being served; never an identity.
   package let processID: Int32
   private let memory: OwnedDescriptor
+  /// /proc/<pid>/maps, for ``area(containing:)``.
+  let maps: OwnedDescriptor
 
   /// Opens the address space of the process that `task` belongs to.
   /// - Throws: `.permissionDenied` / `.notPermitted` without ptrace rights, `.noSuchProcess`.
   package init(of task: HostTask) throws(Errno) {
     processID = try task.processID()
-    let descriptor = Glibc.open("/proc/\(task.id)/mem", O_RDWR | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      throw errno == ENOENT ? .noSuchProcess : Errno(rawValue: errno)
-    }
-    memory = OwnedDescriptor(owning: descriptor)
+    memory = try ProcFile.open("/proc/\(task.id)/mem", O_RDWR)
+    maps = try ProcFile.open("/proc/\(task.id)/maps", O_RDONLY)
   }
 
   /// Reads up to `buffer.count` bytes at `address`.

@@ -3,6 +3,16 @@ package import SystemPackage
 
 /// Reading of the small text files under /proc.
 package enum ProcFile {
+  /// open(2) of a file under /proc/<pid>, O_CLOEXEC added.
+  /// - Throws: `.noSuchProcess` for a file that is not there.
+  static func open(_ path: String, _ flags: Int32) throws(Errno) -> OwnedDescriptor {
+    let descriptor = Glibc.open(path, flags | O_CLOEXEC)
+    guard descriptor >= 0 else {
+      throw errno == ENOENT ? .noSuchProcess : Errno(rawValue: errno)
+    }
+    return OwnedDescriptor(owning: descriptor)
+  }
+
   /// The whole of `path`.
   /// - Throws: the errno of open(2) or read(2); a task that ends meanwhile gives `.noSuchProcess`.
   package static func read(_ path: String) throws(Errno) -> String {

@@ -7,6 +7,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "CLinuxMemory.h"
+
 /// process_vm_readv(2) of one local and one remote range. Returns bytes moved or -errno.
 ssize_t CLinux_process_vm_read(pid_t task, void *local, uint64_t remote, size_t count);
 /// process_vm_writev(2) of one local and one remote range. Returns bytes moved or -errno.

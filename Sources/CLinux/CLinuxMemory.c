@@ -1,0 +1,81 @@
+#define _GNU_SOURCE
+#include "CLinuxMemory.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static long result(long value) { return value < 0 ? -errno : value; }
+
+ssize_t CLinux_process_vm_touch(pid_t task, uint64_t address, size_t count) {
+  struct iovec there[CLinux_touch_pages];
+  char bytes[CLinux_touch_pages];
+  if (count > CLinux_touch_pages) count = CLinux_touch_pages;
+  for (size_t i = 0; i < count; i++) there[i] = (struct iovec){(void *)(address + i * 4096), 1};
+  struct iovec here = {bytes, count};
+  return result(syscall(SYS_process_vm_readv, task, &here, 1UL, there, count, 0UL));
+}
+
+void CLinux_process_vm_fault_for_write(pid_t task, uint64_t address, size_t count) {
+  // The kernel pins the destination for writing before it looks at the source. From a source that
+  // cannot be read, here page 0, nothing is stored.
+  if (count > CLinux_touch_pages) count = CLinux_touch_pages;
+  struct iovec here = {NULL, 1}, there = {(void *)address, count * 4096};
+  (void)!syscall(SYS_process_vm_writev, task, &here, 1UL, &there, 1UL, 0UL);
+}
+
+// struct procmap_query and PROCMAP_QUERY (Linux 6.11), which older headers lack.
+struct procmap_query_args {
+  uint64_t size, query_flags, query_addr;
+  uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+  uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+  uint64_t vma_name_addr, build_id_addr;
+};
+
+int CLinux_procmap_query(int maps, uint64_t address, struct CLinux_vma *area) {
+  struct procmap_query_args query = {.size = sizeof query, .query_addr = address};
+  if (ioctl(maps, _IOWR('f', 17, struct procmap_query_args), &query) < 0) return -errno;
+  *area = (struct CLinux_vma){query.vma_start, query.vma_end, query.vma_offset, query.inode,
+                              query.dev_major, query.dev_minor, (uint32_t)query.vma_flags};
+  return 0;
+}
+
+int CLinux_effective_capabilities(pid_t task, uint64_t *set) {
+  struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, task};
+  struct __user_cap_data_struct data[2];
+  if (syscall(SYS_capget, &header, data) < 0) return -errno;
+  *set = (uint64_t)data[1].effective << 32 | data[0].effective;
+  return 0;
+}
+
+int CLinux_memlock_limit(pid_t task, uint64_t *limit) {
+  struct rlimit value;
+  if (prlimit(task, RLIMIT_MEMLOCK, 0, &value) < 0) return -errno;
+  *limit = value.rlim_cur;
+  return 0;
+}
+
+// struct pidfd_info and PIDFD_GET_INFO (Linux 6.13), first published size.
+struct pidfd_info_args {
+  uint64_t mask, cgroup;
+  uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+  int32_t exit_code;
+};
+
+int CLinux_pidfd_real_user(int pidfd, uint32_t *user) {
+  struct pidfd_info_args info = {.mask = 2 /* PIDFD_INFO_CREDS */};
+  if (ioctl(pidfd, _IOWR(0xFF, 11, struct pidfd_info_args), &info) < 0) return -errno;
+  if (!(info.mask & 2)) return -ESRCH;
+  *user = info.ruid;
+  return 0;
+}
+
+uint32_t CLinux_file_system_type(int descriptor) {
+  struct statfs status;
+  return fstatfs(descriptor, &status) < 0 ? 0 : (uint32_t)status.f_type;
+}

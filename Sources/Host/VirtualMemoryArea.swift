@@ -1,0 +1,126 @@
+// What a range of another process's addresses is mapped to: the kernel's struct vm_area_struct, as
+// far as /proc/<pid>/maps shows it. Linux 6.11 answers for one address by an ioctl on that file;
+// before, its text is read.
+
+internal import CLinux
+internal import Glibc
+package import SystemPackage
+
+package struct VirtualMemoryArea: Equatable, Sendable {
+  package struct Access: OptionSet, Sendable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+    package static let read = Access(rawValue: 1)
+    package static let write = Access(rawValue: 2)
+    package static let execute = Access(rawValue: 4)
+    /// MAP_SHARED: stores are seen by everybody who maps the same file.
+    package static let shared = Access(rawValue: 8)
+  }
+
+  package let start: UInt64
+  /// Exclusive.
+  package let end: UInt64
+  package let access: Access
+  /// The byte of the file that `start` maps.
+  package let fileOffset: UInt64
+  /// Nil for private anonymous memory and the kernel's own pages ([vdso] and the like).
+  package let file: FileIdentity?
+
+  init(
+    start: UInt64, end: UInt64, access: Access, fileOffset: UInt64,
+    major: UInt32, minor: UInt32, inode: UInt64
+  ) {
+    self.start = start
+    self.end = end
+    self.access = access
+    self.fileOffset = fileOffset
+    file = inode == 0 ? nil : FileIdentity(major: major, minor: minor, inode: inode)
+  }
+}
+
+extension AddressSpace {
+  /// The mapping that covers `address`; nil where nothing is mapped.
+  /// - Throws: `.noSuchProcess` when the mm is gone.
+  package func area(containing address: UInt64) throws(Errno) -> VirtualMemoryArea? {
+    var found = CLinux_vma()
+    switch CLinux_procmap_query(maps.rawValue, address, &found) {
+    case 0:
+      return VirtualMemoryArea(
+        start: found.start, end: found.end, access: .init(rawValue: found.flags),
+        fileOffset: found.offset, major: found.device_major, minor: found.device_minor,
+        inode: found.inode)
+    case -ENOENT: return nil
+    case -ENOTTY, -EINVAL: return try areaFromText(containing: address)
+    case -ESRCH: throw .noSuchProcess
+    case let failure: throw Errno(rawValue: -failure)
+    }
+  }
+
+  /// As ``area(containing:)``, on hosts before Linux 6.11. The lines are in the order of addresses.
+  func areaFromText(containing address: UInt64) throws(Errno) -> VirtualMemoryArea? {
+    var chunk = [UInt8](repeating: 0, count: 32768)
+    var line: [UInt8] = []
+    var position: off_t = 0
+    while true {
+      let count = pread(maps.rawValue, &chunk, chunk.count, position)
+      if count < 0 {
+        if errno == EINTR { continue }
+        throw errno == ESRCH ? .noSuchProcess : Errno(rawValue: errno)
+      }
+      if count == 0 {
+        if position == 0 { throw .noSuchProcess }
+        return nil
+      }
+      position += off_t(count)
+      for byte in chunk[..<count] {
+        guard byte == UInt8(ascii: "\n") else {
+          line.append(byte)
+          continue
+        }
+        if let area = VirtualMemoryArea(mapsLine: line), area.end > address {
+          return area.start <= address ? area : nil
+        }
+        line.removeAll(keepingCapacity: true)
+      }
+    }
+  }
+}
+
+extension VirtualMemoryArea {
+  /// `start-end rwxp offset major:minor inode name`, proc(5).
+  init?(mapsLine line: [UInt8]) {
+    let words = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
+    guard words.count >= 5 else { return nil }
+    let range = words[0].split(separator: UInt8(ascii: "-"))
+    let device = words[3].split(separator: UInt8(ascii: ":"))
+    guard range.count == 2, device.count == 2,
+      let start = Self.number(range[0], radix: 16), let end = Self.number(range[1], radix: 16),
+      let offset = Self.number(words[2], radix: 16),
+      let major = Self.number(device[0], radix: 16), let minor = Self.number(device[1], radix: 16),
+      let inode = Self.number(words[4], radix: 10)
+    else { return nil }
+    var access: Access = []
+    for (letter, flag) in zip("rwxs".utf8, [Access.read, .write, .execute, .shared])
+    where words[1].contains(letter) {
+      access.insert(flag)
+    }
+    self.init(
+      start: start, end: end, access: access, fileOffset: offset,
+      major: UInt32(truncatingIfNeeded: major), minor: UInt32(truncatingIfNeeded: minor),
+      inode: inode)
+  }
+
+  private static func number(_ digits: ArraySlice<UInt8>, radix: UInt64) -> UInt64? {
+    var value: UInt64 = 0
+    for byte in digits {
+      let digit: UInt8
+      switch byte {
+      case UInt8(ascii: "0")...UInt8(ascii: "9"): digit = byte - UInt8(ascii: "0")
+      case UInt8(ascii: "a")...UInt8(ascii: "f"): digit = byte - UInt8(ascii: "a") + 10
+      default: return nil
+      }
+      value = value &* radix &+ UInt64(digit)
+    }
+    return digits.isEmpty ? nil : value
+  }
+}
