@@ -45,7 +45,8 @@ let package = Package(
     .executableTarget(
       name: "iommufd-sim",
       dependencies: ["Machine", "CUSEFront", "LauncherFront", "Host", argumentParser, system, log]),
-    .executableTarget(name: "iommufdctl", dependencies: ["CLinux", "CUAPI", "UAPI", "Host", argumentParser, system]),
+    .executableTarget(
+      name: "iommufdctl", dependencies: ["CLinux", "CUAPI", "UAPI", "Host", argumentParser, system]),
 
     .target(name: "CYardstick"),
     .executableTarget(
