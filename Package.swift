@@ -58,7 +58,8 @@ let package = Package(
       path: "Tests/TestSupport"),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport"]),
     .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
-    .testTarget(name: "IOMMUTests", dependencies: ["IOMMU", "TestSupport"]),
+    .testTarget(
+      name: "IOMMUTests", dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport"]),
     .testTarget(name: "IOMMUFDTests", dependencies: ["IOMMUFD", "TestSupport"]),
     .testTarget(name: "PCITests", dependencies: ["PCI", "TestSupport"]),
     .testTarget(name: "VFIOTests", dependencies: ["VFIO", "TestSupport"]),

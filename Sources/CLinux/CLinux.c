@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #ifndef PIDFD_THREAD
@@ -33,6 +34,14 @@ int CLinux_pidfd_open(pid_t task, _Bool thread) {
 
 int CLinux_pidfd_getfd(int pidfd, int descriptor) {
   return result(syscall(SYS_pidfd_getfd, pidfd, descriptor, 0UL));
+}
+
+int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *blockSize) {
+  struct statfs buffer;
+  if (fstatfs(descriptor, &buffer) < 0) return -errno;
+  *type = buffer.f_type;
+  *blockSize = buffer.f_bsize;
+  return 0;
 }
 
 int CLinux_memfd_create(const char *name, unsigned int flags) {

@@ -25,6 +25,13 @@ package final class AddressSpace: Sendable {
     maps = try ProcFile.open("/proc/\(task.id)/maps", O_RDONLY)
   }
 
+  /// Whether the mm is gone: its last process has ended or executed another program. An address that
+  /// is merely unmapped fails with EIO; only a dead mm reads as an empty file.
+  package var isGone: Bool {
+    var byte: UInt8 = 0
+    return pread(memory.rawValue, &byte, 1, 0) == 0
+  }
+
   /// Reads up to `buffer.count` bytes at `address`.
   /// - Returns: the bytes read before the first unmapped page; 0 also when the mm is gone.
   package func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int {

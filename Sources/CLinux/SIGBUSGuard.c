@@ -1,0 +1,100 @@
+// A client may truncate a file while this server has it mapped; the next access raises SIGBUS. The
+// handler turns that into a byte that the accessing code tests after each access. It must be C: it
+// runs between any two instructions, so it may only make system calls and touch plain memory.
+#define _GNU_SOURCE
+#include "CLinux.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { RANGES = 64, PAGE_SHIFT = 12 };
+
+// `base` is written last when a range is added and first when it is removed, so that the handler
+// never sees half a range. 0: unused.
+static struct {
+  _Atomic uintptr_t base;
+  size_t size;
+  uint8_t *marks;
+  uint8_t lost;
+} ranges[RANGES];
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct sigaction previous;
+static _Bool installed;
+
+// A page of a hugetlbfs mapping can only be replaced whole, so larger sizes are tried in turn.
+static _Bool replace(int slot, uintptr_t base, uintptr_t address) {
+  static const int shifts[] = {PAGE_SHIFT, 21, 30};
+  for (unsigned i = 0; i < sizeof shifts / sizeof *shifts; i++) {
+    size_t size = 1UL << shifts[i];
+    uintptr_t start = address & ~(size - 1);
+    if (start < base || size > ranges[slot].size - (start - base)) return 0;
+    long result = syscall(SYS_mmap, start, size, (long)(PROT_READ | PROT_WRITE),
+                          (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE), -1L, 0L);
+    if (result == -1) continue;
+    volatile uint8_t *mark = ranges[slot].marks + ((start - base) >> PAGE_SHIFT);
+    for (size_t page = 0; page < size >> PAGE_SHIFT; page++)
+      if (mark[page]) mark[page] = ranges[slot].lost;
+    return 1;
+  }
+  return 0;
+}
+
+static void handle(int number, siginfo_t *info, void *context) {
+  int saved = errno;
+  // A positive code means the kernel found the fault itself; otherwise si_addr is not an address.
+  if (info->si_code > 0) {
+    uintptr_t address = (uintptr_t)info->si_addr;
+    for (int slot = 0; slot < RANGES; slot++) {
+      uintptr_t base = atomic_load_explicit(&ranges[slot].base, memory_order_acquire);
+      if (base && address - base < ranges[slot].size && replace(slot, base, address)) {
+        errno = saved;
+        return;
+      }
+    }
+  }
+  if (previous.sa_flags & SA_SIGINFO) {
+    previous.sa_sigaction(number, info, context);
+  } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
+    previous.sa_handler(number);
+  } else {
+    // The access faults again on return and ends the process as if no handler had been there.
+    signal(SIGBUS, SIG_DFL);
+    if (info->si_code <= 0) raise(SIGBUS);
+  }
+  errno = saved;
+}
+
+int CLinux_sigbus_guard(void *base, size_t size, uint8_t *marks, uint8_t lost) {
+  int result = -ENOSPC;
+  pthread_mutex_lock(&lock);
+  if (!installed) {
+    struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    sigemptyset(&action.sa_mask);
+    installed = sigaction(SIGBUS, &action, &previous) == 0;
+  }
+  for (int slot = 0; slot < RANGES && installed; slot++) {
+    if (atomic_load_explicit(&ranges[slot].base, memory_order_relaxed)) continue;
+    ranges[slot].size = size;
+    ranges[slot].marks = marks;
+    ranges[slot].lost = lost;
+    atomic_store_explicit(&ranges[slot].base, (uintptr_t)base, memory_order_release);
+    result = 0;
+    break;
+  }
+  pthread_mutex_unlock(&lock);
+  return result;
+}
+
+void CLinux_sigbus_unguard(void *base) {
+  pthread_mutex_lock(&lock);
+  for (int slot = 0; slot < RANGES; slot++)
+    if (atomic_load_explicit(&ranges[slot].base, memory_order_relaxed) == (uintptr_t)base)
+      atomic_store_explicit(&ranges[slot].base, 0, memory_order_release);
+  pthread_mutex_unlock(&lock);
+}

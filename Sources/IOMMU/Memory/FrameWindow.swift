@@ -1,0 +1,88 @@
+// Physical memory as the walker and the copier see it: three constants, and no lock.
+//
+// A kind byte may change at any time (a client truncates its file), so it is an atomic, and an
+// access to client memory tests it before *and* after: `lost` afterwards means that what was read
+// were not the client's bytes.
+
+internal import Synchronization
+
+struct FrameWindow: @unchecked Sendable {
+  let base: UnsafeMutableRawPointer
+  private let kinds: UnsafeMutablePointer<Atomic<UInt8>>
+  private let frameCount: UInt64
+
+  init(base: UnsafeMutableRawPointer, kinds: UnsafeMutablePointer<UInt8>, frameCount: Int) {
+    self.base = base
+    // SAFETY: an atomic of a byte has the representation of the byte.
+    self.kinds = UnsafeMutableRawPointer(kinds).assumingMemoryBound(to: Atomic<UInt8>.self)
+    self.frameCount = UInt64(frameCount)
+  }
+
+  /// The kind of the frame that holds `physical`; `none` beyond the end of memory.
+  @inline(__always)
+  func kind(of physical: PhysicalAddress) -> FrameKind {
+    let frame = physical.rawValue &>> UInt64(Frame.shift)
+    guard frame < frameCount else { return .none }
+    // SAFETY: the index was just checked.
+    return FrameKind(rawValue: kinds[Int(truncatingIfNeeded: frame)].load(ordering: .relaxed))
+  }
+
+  func kind(ofFrame frame: Int) -> FrameKind {
+    FrameKind(rawValue: kinds[frame].load(ordering: .relaxed))
+  }
+
+  func setKind(_ kind: FrameKind, frame: Int) {
+    kinds[frame].store(kind.rawValue, ordering: .relaxed)
+  }
+
+  func setKind(_ kind: FrameKind, frames: Range<Int>) {
+    for frame in frames { setKind(kind, frame: frame) }
+  }
+
+  /// Where the bytes at `physical` are, for a frame whose kind says that they are here.
+  @inline(__always)
+  func pointer(_ physical: PhysicalAddress) -> UnsafeMutableRawPointer {
+    base + Int(truncatingIfNeeded: physical.rawValue)
+  }
+
+  @inline(__always)
+  func entry(_ physical: PhysicalAddress) -> UnsafeMutablePointer<Atomic<UInt64>> {
+    // SAFETY: callers pass addresses of table entries, which are multiples of 8.
+    pointer(physical).assumingMemoryBound(to: Atomic<UInt64>.self)
+  }
+}
+
+/// Where a walker finds table entries. The hardware's own view is `FrameWindow`; tables that are
+/// themselves addressed through another table are read through a type that translates first and
+/// remembers what went wrong.
+protocol EntryMemory {
+  /// The 64-bit entry at `address`, a multiple of 8, loaded at once. Nil: not readable.
+  mutating func load(_ address: PhysicalAddress) -> UInt64?
+  /// Stores `new` if the entry still is `old`.
+  mutating func exchange(
+    _ address: PhysicalAddress, expected old: UInt64, desired new: UInt64
+  ) -> Bool
+}
+
+/// The tables that drivers keep in the server's own RAM.
+extension FrameWindow: EntryMemory {
+  @inline(__always)
+  func load(_ address: PhysicalAddress) -> UInt64? {
+    guard kind(of: address) == .direct else { return nil }
+    return entry(address).pointee.load(ordering: .relaxed)
+  }
+
+  @inline(__always)
+  func exchange(_ address: PhysicalAddress, expected old: UInt64, desired new: UInt64) -> Bool {
+    guard kind(of: address) == .direct else { return false }
+    return entry(address).pointee.compareExchange(
+      expected: old, desired: new, ordering: .relaxed
+    ).exchanged
+  }
+
+  /// Stores an entry of a table in the server's own RAM.
+  @inline(__always)
+  func store(_ value: UInt64, at address: PhysicalAddress) {
+    entry(address).pointee.store(value, ordering: .releasing)
+  }
+}

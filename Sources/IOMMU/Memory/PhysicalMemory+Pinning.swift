@@ -1,0 +1,179 @@
+// Client pages become frames, and stop being frames.
+//
+// The kernel's words: pinning is pin_user_pages() and memfd_pin_folios(), a frame is what they return.
+// A page has one frame however often it is pinned; pins are counted. Memory of a process is used in
+// place. Shared memory is mapped into the reservation, so a DMA to it is a memory copy; the mapping
+// keeps the pages when the client unmaps them or ends. What the client can still do to it:
+// shrink the file. Pages that are cut off so are `gone` from then on, also when the file grows again,
+// until they are pinned anew; on a real host the device would go on using the old page.
+
+internal import Glibc
+internal import Host
+internal import Synchronization
+package import SystemPackage
+
+extension PhysicalMemory {
+  /// Makes `pages` pages at `source` frames of physical memory, or counts one more pin of those that
+  /// are. Nothing is pinned when it fails.
+  /// - Returns: the frames in the order of the pages, adjacent ones joined.
+  /// - Throws: `.invalidArgument` for an unaligned source and for files that are not shared memory,
+  ///   `.noMemory` at the machine's limits or the host's.
+  package func pin(_ source: FrameSource, pages: Int) throws(Errno) -> [FrameRun] {
+    let (start, owner, backing) = try Self.resolve(source)
+    let (last, overflow) = start.addingReportingOverflow(
+      UInt64(truncatingIfNeeded: pages - 1) << UInt64(Frame.shift))
+    guard pages > 0, pages <= limits.pinnedFrames, !overflow, last <= UInt64(Int64.max),
+      start & UInt64(Frame.size - 1) == 0
+    else { throw pages > limits.pinnedFrames ? .noMemory : .invalidArgument }
+
+    let runs = directory.withLock { state -> [FrameRun]? in
+      guard state.pinnedFrames + pages <= limits.pinnedFrames else { return nil }
+      var runs: [FrameRun] = []
+      var (address, left) = (start, pages)
+      while left > 0 {
+        let first = Int(address >> UInt64(Frame.shift)) & (Frame.framesPerChunk - 1)
+        let count = min(left, Frame.framesPerChunk - first)
+        let key = ChunkDirectory.Key(owner: owner, index: address >> UInt64(Frame.chunkShift))
+        guard let place = state.place(for: key, backing: backing, limits: limits) else {
+          break
+        }
+        let frame = place * Frame.framesPerChunk + first
+        guard pinFrames(frame..<frame + count, of: place, backing: backing, in: &state) else {
+          if state.chunks[place]?.pinnedFrames == 0 { release(place, in: &state) }
+          break
+        }
+        runs.append(frames: frame..<frame + count)
+        (address, left) = (address + UInt64(count) << UInt64(Frame.shift), left - count)
+      }
+      guard left == 0 else {
+        for run in runs { unpin(run, in: &state) }
+        return nil
+      }
+      return runs
+    }
+    guard let runs else { throw .noMemory }
+    return runs
+  }
+
+  /// Takes back one pin of every frame of `run`. No translation may lead to them any more, unless
+  /// they are pinned otherwise.
+  package func unpin(_ run: FrameRun) {
+    directory.withLock { unpin(run, in: &$0) }
+  }
+
+  package func unpin(_ runs: [FrameRun]) {
+    directory.withLock { state in
+      for run in runs { unpin(run, in: &state) }
+    }
+  }
+
+  /// Frames that are pinned now.
+  package var pinnedFrames: Int { directory.withLock { $0.pinnedFrames } }
+
+  private static func resolve(
+    _ source: FrameSource
+  ) throws(Errno) -> (UInt64, ChunkDirectory.Owner, ChunkDirectory.Backing) {
+    switch source {
+    case .process(let space, let address):
+      return (address, .process(ObjectIdentifier(space)), .process(space))
+    case .file(let descriptor, let offset):
+      let (backing, owner) = try FileBacking.inspect(descriptor)
+      return (offset, owner, .file(backing))
+    }
+  }
+
+  // MARK: Under the directory's lock
+
+  /// Counts one pin of every frame. False, and nothing changed, when the host has no memory for it.
+  private func pinFrames(
+    _ frames: Range<Int>, of place: Int, backing: ChunkDirectory.Backing,
+    in state: inout ChunkDirectory
+  ) -> Bool {
+    guard frames.allSatisfy({ pins.base[$0] < .max }) else { return false }
+    switch backing {
+    case .process:
+      for frame in frames where pins.base[frame] == 0 { window.setKind(.remote, frame: frame) }
+    case .file(let file):
+      guard map(frames, of: place, as: file, in: &state) else { return false }
+    }
+    var fresh = 0
+    for frame in frames {
+      if pins.base[frame] == 0 { fresh += 1 }
+      pins.base[frame] += 1
+    }
+    state.pinnedFrames += fresh
+    state.update(place) { $0.pinnedFrames += fresh }
+    return true
+  }
+
+  private func unpin(_ run: FrameRun, in state: inout ChunkDirectory) {
+    var frame = Int(run.physical.rawValue >> UInt64(Frame.shift))
+    let end = frame + run.pages
+    while frame < end {
+      let place = frame / Frame.framesPerChunk
+      let stop = min(end, (place + 1) * Frame.framesPerChunk)
+      unpinFrames(frame..<stop, of: place, in: &state)
+      frame = stop
+    }
+  }
+
+  private func unpinFrames(_ frames: Range<Int>, of place: Int, in state: inout ChunkDirectory) {
+    guard let chunk = state.chunks[place] else { return }
+    var freed = 0
+    var first: Int?
+    for frame in frames {
+      guard pins.base[frame] > 0 else { continue }
+      pins.base[frame] -= 1
+      if pins.base[frame] == 0 {
+        freed += 1
+        first = first ?? frame
+      } else if let start = first {
+        discard(start..<frame, of: chunk, in: &state)
+        first = nil
+      }
+    }
+    if let start = first { discard(start..<frames.upperBound, of: chunk, in: &state) }
+    state.pinnedFrames -= freed
+    state.update(place) { $0.pinnedFrames -= freed }
+    if state.chunks[place]?.pinnedFrames == 0 { release(place, in: &state) }
+  }
+
+  /// Frames whose last pin is gone are nothing any more.
+  private func discard(
+    _ frames: Range<Int>, of chunk: ChunkDirectory.Chunk, in state: inout ChunkDirectory
+  ) {
+    switch chunk.backing {
+    case .process: discardCopies(frames, owner: chunk.key.owner, in: &state)
+    case .file(let file): unmap(frames, of: file, in: &state)
+    }
+    // What is mapped still belongs to a huge page of which another part is pinned.
+    for frame in frames where window.kind(ofFrame: frame).isRemote {
+      window.setKind(.none, frame: frame)
+    }
+  }
+
+  private func release(_ place: Int, in state: inout ChunkDirectory) {
+    let first = place * Frame.framesPerChunk
+    pins.clear(first..<first + Frame.framesPerChunk)
+    if state.chunks[place]?.hasCopies == true {
+      // Should the host refuse, the memory is merely reachable; its kind says that nothing is there.
+      _ = protect(place, PROT_NONE)
+    }
+    state.remove(place)
+  }
+}
+
+extension [FrameRun] {
+  /// Appends `frames`, as part of the last run when they follow it.
+  fileprivate mutating func append(frames: Range<Int>) {
+    let physical = PhysicalAddress(UInt64(frames.lowerBound) << UInt64(Frame.shift))
+    if let last,
+      last.physical.rawValue + UInt64(last.pages) << UInt64(Frame.shift)
+        == physical.rawValue
+    {
+      self[count - 1] = FrameRun(physical: last.physical, pages: last.pages + frames.count)
+    } else {
+      append(FrameRun(physical: physical, pages: frames.count))
+    }
+  }
+}
