@@ -8,7 +8,7 @@ import Testing
 
 /// A memfd of `pages` pages; page n begins with the word n + 1.
 func makeMemfd(pages: Int) throws -> OwnedDescriptor {
-  let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", UInt32(MFD_CLOEXEC)))
+  let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", 1))
   #expect(ftruncate(memfd.rawValue, pages * Frame.size) == 0)
   for page in 0..<pages {
     var word = UInt64(page + 1)
@@ -92,7 +92,7 @@ extension FrameRun {
 
   @Test func neighbouringGigabytesAreAdjacent() throws {
     let memory = try PhysicalMemory()
-    let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", UInt32(MFD_CLOEXEC)))
+    let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", 1))
     #expect(ftruncate(memfd.rawValue, 3 << 30) == 0)
     let runs = try memory.pin(.file(memfd, offset: 1 << 30 - 8192), pages: 4)
     #expect(runs.count == 1 && runs[0].pages == 4)
@@ -180,7 +180,7 @@ extension FrameRun {
     var limits = PhysicalMemory.Limits()
     limits.chunksPerOwner = 1
     let memory = try PhysicalMemory(limits)
-    let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", UInt32(MFD_CLOEXEC)))
+    let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", 1))
     #expect(ftruncate(memfd.rawValue, 3 << 30) == 0)
     #expect(throws: Errno.noMemory) {
       try memory.pin(.file(memfd, offset: 1 << 30 - 4096), pages: 2)

@@ -30,9 +30,6 @@ const char *CLinux_errno_name(int number);
 /// fstatfs(2): the file system's magic number (linux/magic.h) and its block size.
 int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *blockSize);
 
-int CLinux_memfd_create(const char *name, unsigned int flags);
-int CLinux_gettid(void);
-
 /// Guards `size` bytes of address space at `base` against SIGBUS: a page of it that cannot be had
 /// any more (a mapped file was truncated, a memory error) is replaced by a private page of zeros, and
 /// `lost` is stored in its byte of `marks`, one byte per 4 KiB, before the access goes on. A SIGBUS
