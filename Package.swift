@@ -56,6 +56,7 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Machine", "UAPI", "Host", system],
       path: "Tests/TestSupport"),
+    .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl"]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport"]),
     .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
     .testTarget(
