@@ -33,7 +33,9 @@ let package = Package(
     // Two leaves, the wire and the hardware, joined by the object model.
     .target(name: "UAPI", dependencies: ["CUAPI", "Host", system]),
     .target(name: "IOMMU", dependencies: ["CLinux", "Host", system, collections]),
-    .target(name: "IOMMUFD", dependencies: ["UAPI", "IOMMU", "Host", system, collections, log]),
+    .target(
+      name: "IOMMUFD",
+      dependencies: ["CUAPI", "UAPI", "IOMMU", "Host", system, collections, log]),
     .target(name: "PCI", dependencies: ["IOMMU"]),
     .target(name: "VFIO", dependencies: ["UAPI", "IOMMUFD", "PCI", "Host", system, log]),
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log]),

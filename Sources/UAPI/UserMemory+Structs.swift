@@ -1,0 +1,121 @@
+// Structs that grow: the caller says how long its version is, ours may be longer or shorter.
+
+package import SystemPackage
+
+extension UserMemory {
+  /// The first `count` bytes of a `T` at `address`, the rest zero (copy_from_user() of `minsz`).
+  package func loadPrefix<T: BitwiseCopyable>(
+    of type: T.Type = T.self, count: Int, at address: UInt64
+  ) throws(Errno) -> T {
+    var result: Result<T, Errno> = .failure(.badAddress)
+    withUnsafeTemporaryAllocation(
+      byteCount: MemoryLayout<T>.size, alignment: MemoryLayout<T>.alignment
+    ) { buffer in
+      buffer.initializeMemory(as: UInt8.self, repeating: 0)
+      do throws(Errno) {
+        try copyIn(
+          from: address, into: UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(count)))
+        result = .success(buffer.loadUnaligned(as: T.self))
+      } catch {
+        result = .failure(error)
+      }
+    }
+    return try result.get()
+  }
+
+  /// Stores the first `count` bytes of `value`.
+  package func storePrefix<T: BitwiseCopyable>(
+    of value: T, count: Int, at address: UInt64
+  ) throws(Errno) {
+    var failure: Errno?
+    withUnsafeBytes(of: value) { bytes in
+      do throws(Errno) {
+        try copyOut(UnsafeRawBufferPointer(rebasing: bytes.prefix(count)), to: address)
+      } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Fills `value`, without the array. For C structs that end in a flexible array, which are not
+  /// BitwiseCopyable to Swift; `T` must be such a struct.
+  package func loadBytes<T>(of value: inout T, at address: UInt64) throws(Errno) {
+    var failure: Errno?
+    withUnsafeMutableBytes(of: &value) { bytes in
+      do throws(Errno) { try copyIn(from: address, into: bytes) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Stores the bytes of `value`, as ``loadBytes(of:at:)``.
+  package func storeBytes<T>(of value: T, at address: UInt64) throws(Errno) {
+    var failure: Errno?
+    withUnsafeBytes(of: value) { bytes in
+      do throws(Errno) { try copyOut(bytes, to: address) } catch { failure = error }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Fills `buffer`, our struct, from the caller's, which claims to be `userSize` bytes long
+  /// (include/linux/uaccess.h: copy_struct_from_user()). A shorter one is followed by zeros; the
+  /// surplus of a longer one must be zero and is looked at first.
+  /// - Throws: `.argListTooLong` (E2BIG) when it is not, `.badAddress`.
+  package func copyStruct(
+    from address: UInt64, userSize: Int, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Errno) {
+    let common = min(userSize, buffer.count)
+    if userSize > buffer.count {
+      let (tail, overflow) = address.addingReportingOverflow(UInt64(buffer.count))
+      guard !overflow else { throw .badAddress }
+      try requireZeros(at: tail, count: userSize - buffer.count)
+    }
+    buffer.initializeMemory(as: UInt8.self, repeating: 0)
+    try copyIn(from: address, into: UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(common)))
+  }
+
+  /// lib/usercopy.c: check_zeroed_user(): upwards, so that a byte that is not zero is found before a
+  /// page behind it that cannot be read.
+  private func requireZeros(at address: UInt64, count: Int) throws(Errno) {
+    let (end, overflow) = address.addingReportingOverflow(UInt64(count))
+    guard !overflow, end <= Self.endOfUserAddresses else { throw .badAddress }
+    var position = address
+    var pieceSize = Self.largestPiece
+    while position < end {
+      let piece = min(end, (position & ~(pieceSize - 1)) + pieceSize)
+      do throws(Errno) {
+        guard try isZero(at: position, count: Int(piece - position)) else {
+          throw Errno.argListTooLong
+        }
+        position = piece
+      } catch {
+        // Some page of the piece cannot be read: find out by pages whether a byte before it decides.
+        guard error == .badAddress, pieceSize > Self.page else { throw error }
+        pieceSize = Self.page
+      }
+    }
+  }
+
+  private func isZero(at address: UInt64, count: Int) throws(Errno) -> Bool {
+    var result: Result<Bool, Errno> = .success(true)
+    withUnsafeTemporaryAllocation(byteCount: count, alignment: 8) { buffer in
+      do throws(Errno) {
+        try copyIn(from: address, into: buffer)
+        let words = count / 8
+        var bits: UInt64 = 0
+        for word in 0..<words {
+          bits |= buffer.loadUnaligned(fromByteOffset: word * 8, as: UInt64.self)
+        }
+        for byte in words * 8..<count { bits |= UInt64(buffer[byte]) }
+        result = .success(bits == 0)
+      } catch {
+        result = .failure(error)
+      }
+    }
+    return try result.get()
+  }
+
+  private static var page: UInt64 { 4096 }
+  private static var largestPiece: UInt64 { 65536 }
+
+  /// What access_ok() compares with: x86-64's TASK_SIZE_MAX with four-level page tables.
+  private static var endOfUserAddresses: UInt64 { 0x7fff_ffff_f000 }
+}
