@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * random SEED COUNT: a repeatable sequence of operations on a few IOASes, most of them valid, the
+ * others wrong by a little. It asks for what nobody thought of: placement among many areas of odd
+ * sizes, unmaps that hit the edge of an area, copies of copies, allowed lists that cut free space,
+ * alignment that changes under way.
+ *
+ * The client keeps no model of what should happen; it only remembers the IOVAs it was given, so
+ * that most arguments hit something.
+ */
+#include "transcript.h"
+
+enum { MAX_IOAS = 4, MAX_KNOWN = 64 };
+
+struct area {
+    uint64_t iova, length;
+};
+
+static struct random rng;
+static uint32_t ioases[MAX_IOAS];
+static struct area known[MAX_IOAS][MAX_KNOWN];
+static unsigned known_count[MAX_IOAS];
+
+static uint64_t pick(uint64_t bound)
+{
+    return random_below(&rng, bound);
+}
+
+static bool chance(unsigned percent)
+{
+    return random_chance(&rng, percent);
+}
+
+static unsigned some_space(void)
+{
+    return (unsigned)pick(MAX_IOAS);
+}
+
+static uint32_t some_id(unsigned space)
+{
+    return chance(97) ? ioases[space] : (uint32_t)pick(12);
+}
+
+/** Lengths: pages, odd bytes, powers of two and their neighbours, now and then enormous. */
+static uint64_t some_length(void)
+{
+    switch (pick(12)) {
+    case 0:
+        return pick(4);
+    case 1:
+        return 1 + pick(0x3000);
+    case 2:
+        return (1UL << pick(40)) + pick(3) - 1;
+    case 3:
+        return 1UL << (12 + pick(20));
+    case 4:
+        return 0x200000 * (1 + pick(4)) + (chance(30) ? PAGE : 0);
+    case 5:
+        return chance(20) ? 1UL << (55 + pick(9)) : PAGE;
+    default:
+        return PAGE * (1 + pick(16));
+    }
+}
+
+/** User addresses with every alignment; nothing is read, so none need exist. */
+static uint64_t some_address(void)
+{
+    uint64_t base = 0x200000000000 + (pick(64) << 30);
+
+    switch (pick(8)) {
+    case 0:
+        return base + pick(0x4000);
+    case 1:
+        return base | 1UL << pick(30);
+    case 2:
+        return chance(50) ? 0 : UINT64_MAX - pick(0x4000);
+    case 3:
+        return base;
+    case 4:
+        return base + 0x200000 * pick(8);
+    default:
+        return base + PAGE * pick(64);
+    }
+}
+
+static struct area some_area(unsigned space)
+{
+    if (!known_count[space] || chance(5))
+        return (struct area){PAGE * pick(0x4000), PAGE * (1 + pick(8))};
+    return known[space][pick(known_count[space])];
+}
+
+/** At, just before, within or behind an area. */
+static uint64_t some_iova(unsigned space, uint64_t length)
+{
+    struct area area = some_area(space);
+
+    switch (pick(10)) {
+    case 0:
+        return area.iova;
+    case 1:
+        return area.iova - length;
+    case 2:
+        return area.iova - length + 1;
+    case 3:
+        return area.iova + area.length - 1;
+    case 4:
+        return UINT64_MAX - pick(3) - (chance(50) ? length : 0);
+    case 5:
+        return pick(0x3000);
+    case 6:
+        return PAGE * pick(0x4000);
+    default:
+        return area.iova + area.length + (chance(30) ? pick(0x2000) : 0);
+    }
+}
+
+static uint32_t some_flags(void)
+{
+    uint32_t flags = chance(97) ? R | (chance(70) ? (uint32_t)W : 0) : (uint32_t)pick(8);
+
+    return flags & ~(uint32_t)FIXED;
+}
+
+static void learn(unsigned space, uint64_t iova, uint64_t length)
+{
+    if (iova == UINT64_MAX)
+        return;
+    if (known_count[space] == MAX_KNOWN)
+        known[space][pick(MAX_KNOWN)] = (struct area){iova, length};
+    else
+        known[space][known_count[space]++] = (struct area){iova, length};
+}
+
+static void forget(unsigned space, uint64_t iova)
+{
+    for (unsigned i = 0; i != known_count[space]; i++)
+        if (known[space][i].iova == iova) {
+            known[space][i] = known[space][--known_count[space]];
+            return;
+        }
+}
+
+static void do_map(void)
+{
+    unsigned space = some_space();
+    uint64_t length = some_length();
+
+    if (chance(60))
+        learn(space, map(some_id(space), some_address(), length, some_flags(), pick(3)), length);
+    else
+        learn(space,
+              map(some_id(space), some_address(), length, some_flags() | FIXED,
+                  some_iova(space, length)),
+              length);
+}
+
+static void do_copy(void)
+{
+    unsigned from = some_space(), to = some_space();
+    struct area area = some_area(from);
+    uint64_t skip = chance(40) && area.length > 1 ? pick(area.length) : 0;
+    uint64_t length = area.length - skip;
+
+    if (chance(30))
+        length = 1 + pick(length ? length : 1);
+    if (chance(10))
+        length += 1 + pick(0x2000);
+    learn(to,
+          copy(some_id(to), some_id(from), area.iova + skip, length,
+               some_flags() | (chance(40) ? (uint32_t)FIXED : 0), some_iova(to, length)),
+          length);
+}
+
+static void do_unmap(void)
+{
+    unsigned space = some_space();
+    struct area area = some_area(space);
+    uint64_t iova = area.iova, length = area.length;
+
+    switch (pick(8)) {
+    case 0:
+        length--;
+        break;
+    case 1:
+        length += 1 + pick(0x4000);
+        break;
+    case 2:
+        iova -= pick(0x3000);
+        length += 0x3000;
+        break;
+    case 3:
+        iova++;
+        break;
+    case 4:
+        if (chance(20)) {
+            iova = 0;
+            length = UINT64_MAX;
+            known_count[space] = 0;
+        }
+        break;
+    default:
+        break;
+    }
+    if (!unmap(some_id(space), iova, length))
+        forget(space, area.iova);
+}
+
+static void do_allow(void)
+{
+    unsigned space = some_space();
+    struct iommu_iova_range list[4];
+    uint32_t count = (uint32_t)pick(5);
+    uint64_t at = pick(0x8000);
+
+    for (uint32_t i = 0; i != count; i++) {
+        uint64_t length = some_length();
+
+        list[i].start = at;
+        list[i].last = at + length - (chance(90) ? 1 : 0);
+        at += length + pick(0x10000);
+        if (chance(5))
+            at -= pick(0x20000);
+    }
+    allow_list(some_id(space), list, chance(50) ? count : 0);
+}
+
+static void do_option(void)
+{
+    unsigned space = some_space();
+
+    option(IOMMU_OPTION_HUGE_PAGES, (uint16_t)pick(2), some_id(space), chance(70) ? 1 : pick(3));
+}
+
+static void do_renew(void)
+{
+    unsigned space = some_space();
+
+    destroy(some_id(space));
+    ioases[space] = ioas_alloc();
+    known_count[space] = 0;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned count = 500;
+
+    random_arguments(argc, argv, &rng, &count);
+    begin("random");
+    for (unsigned i = 0; i != MAX_IOAS; i++)
+        ioases[i] = ioas_alloc();
+    for (unsigned i = 0; i != count; i++) {
+        unsigned choice = (unsigned)pick(100);
+
+        if (choice < 50)
+            do_map();
+        else if (choice < 68)
+            do_copy();
+        else if (choice < 90)
+            do_unmap();
+        else if (choice < 94)
+            do_allow();
+        else if (choice < 96)
+            do_option();
+        else if (choice < 98)
+            show_ranges(some_id(some_space()));
+        else
+            do_renew();
+    }
+    return 0;
+}

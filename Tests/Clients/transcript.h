@@ -1,0 +1,715 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A transcript: one line for each call, saying what went in, what came back and every byte that the
+ * call changed. Two places that answer alike (the kernel, a simulator) give the same transcript.
+ *
+ *   IOAS_MAP flags=0x6 ioas_id=1 user_va=buffer length=0x1000 iova=0 -> 0 | iova:0x1000
+ *   IOAS_MAP flags=0x6 ioas_id=9 user_va=buffer length=0x1000 iova=0 -> ENOENT
+ *
+ * The part after the bar is not what the client knows to be an output; it is found by comparing the
+ * struct, and every memory region that `watch()` names, before and after. So an answer written by a
+ * call that failed is seen, and so is one that is missing.
+ *
+ * Nothing printed depends on where things happen to lie: regions have fixed addresses and names,
+ * and user pointers are printed as region+offset. Object ids and IOVAs are printed as they are,
+ * since a client may rely on them.
+ *
+ * `# ...` lines begin sections. `# part NAME: ...` begins one that belongs to a later part of the
+ * interface; the comparison can leave it out where that part does not exist yet.
+ */
+#ifndef TRANSCRIPT_H
+#define TRANSCRIPT_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/iommufd.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+#define PAGE 4096UL
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/** The open /dev/iommu that `run` and `run_at` talk to. */
+static int iommufd = -1;
+
+/* ---- names ------------------------------------------------------------------------------ */
+
+static inline const char *errno_name(int value)
+{
+    static const struct {
+        int value;
+        const char *name;
+    } names[] = {
+        {EPERM, "EPERM"},
+        {ENOENT, "ENOENT"},
+        {EINTR, "EINTR"},
+        {EIO, "EIO"},
+        {ENXIO, "ENXIO"},
+        {E2BIG, "E2BIG"},
+        {EBADF, "EBADF"},
+        {ECHILD, "ECHILD"},
+        {EAGAIN, "EAGAIN"},
+        {ENOMEM, "ENOMEM"},
+        {EACCES, "EACCES"},
+        {EFAULT, "EFAULT"},
+        {EBUSY, "EBUSY"},
+        {EEXIST, "EEXIST"},
+        {ENODEV, "ENODEV"},
+        {EINVAL, "EINVAL"},
+        {EMFILE, "EMFILE"},
+        {ENOTTY, "ENOTTY"},
+        {ENOSPC, "ENOSPC"},
+        {ESPIPE, "ESPIPE"},
+        {EROFS, "EROFS"},
+        {EPIPE, "EPIPE"},
+        {ERANGE, "ERANGE"},
+        {EDEADLK, "EDEADLK"},
+        {ENOSYS, "ENOSYS"},
+        {EBADE, "EBADE"},
+        {EOVERFLOW, "EOVERFLOW"},
+        {EBADFD, "EBADFD"},
+        {EMSGSIZE, "EMSGSIZE"},
+        {EOPNOTSUPP, "EOPNOTSUPP"},
+        {EADDRINUSE, "EADDRINUSE"},
+        {ENOTCONN, "ENOTCONN"},
+        {ETIMEDOUT, "ETIMEDOUT"},
+        {ECONNABORTED, "ECONNABORTED"},
+        {ECONNREFUSED, "ECONNREFUSED"},
+        {EPROTO, "EPROTO"},
+    };
+    static char number[16];
+
+    for (size_t i = 0; i != COUNT(names); i++)
+        if (names[i].value == value)
+            return names[i].name;
+    snprintf(number, sizeof(number), "errno%d", value);
+    return number;
+}
+
+/** Prints ` -> 0`, ` -> 5` or ` -> EINVAL`. Leaves errno alone. */
+static inline void print_result(long result)
+{
+    if (result < 0)
+        printf(" -> %s", errno_name(errno));
+    else
+        printf(" -> %ld", result);
+}
+
+static inline void section(const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    fputs("# ", stdout);
+    vprintf(format, arguments);
+    fputs("\n", stdout);
+    va_end(arguments);
+}
+
+/* ---- memory regions --------------------------------------------------------------------- */
+
+struct region {
+    const char *name;
+    unsigned char *base;
+    size_t length;
+    unsigned char *before; /* a copy made just before the call, if watched */
+};
+
+static struct region regions[32];
+static size_t region_count;
+
+static inline struct region *name_region(const char *name, void *base, size_t length)
+{
+    struct region *region = NULL;
+
+    for (size_t i = 0; i != region_count; i++)
+        if (!strcmp(regions[i].name, name))
+            region = &regions[i];
+    if (!region) {
+        if (region_count == COUNT(regions))
+            abort();
+        region = &regions[region_count++];
+    }
+    free(region->before);
+    *region = (struct region){.name = name, .base = base, .length = length};
+    return region;
+}
+
+/**
+ * Memory at an address that is the same in every run and far from anything else. What a user
+ * address is decides where automatic IOVA placement puts it, so it must not be random.
+ */
+static inline void *region_at(const char *name, uintptr_t address, size_t length, int protection)
+{
+    void *base = mmap((void *)address, length, protection,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+
+    if (base != (void *)address) {
+        fprintf(stderr, "cannot place %s at %#lx\n", name, (unsigned long)address);
+        exit(2);
+    }
+    name_region(name, base, length);
+    return base;
+}
+
+/** From now on every byte of [base, base + length) that a call changes is printed. */
+static inline void watch(const char *name, void *base, size_t length)
+{
+    struct region *region = name_region(name, base, length);
+
+    region->before = malloc(length);
+    if (!region->before)
+        abort();
+}
+
+static inline void unwatch(const char *name)
+{
+    for (size_t i = 0; i != region_count; i++)
+        if (!strcmp(regions[i].name, name)) {
+            free(regions[i].before);
+            regions[i].before = NULL;
+        }
+}
+
+static inline void print_pointer(uint64_t value)
+{
+    for (size_t i = 0; i != region_count; i++) {
+        uint64_t base = (uintptr_t)regions[i].base;
+
+        if (value < base || value - base > regions[i].length)
+            continue;
+        if (value == base)
+            printf("%s", regions[i].name);
+        else
+            printf("%s+%#llx", regions[i].name, (unsigned long long)(value - base));
+        return;
+    }
+    if (value)
+        printf("%#llx", (unsigned long long)value);
+    else
+        printf("NULL");
+}
+
+static inline void remember_watched(void)
+{
+    for (size_t i = 0; i != region_count; i++)
+        if (regions[i].before)
+            memcpy(regions[i].before, regions[i].base, regions[i].length);
+}
+
+/** One item for each run of changed 8-byte words: `name+0x10:1000,1fff`. */
+static inline void print_watched_changes(const char **bar)
+{
+    for (size_t i = 0; i != region_count; i++) {
+        struct region *region = &regions[i];
+        bool running = false;
+
+        if (!region->before)
+            continue;
+        for (size_t at = 0; at + 8 <= region->length; at += 8) {
+            uint64_t value;
+
+            if (!memcmp(region->before + at, region->base + at, 8)) {
+                running = false;
+                continue;
+            }
+            memcpy(&value, region->base + at, 8);
+            if (running)
+                printf(",%llx", (unsigned long long)value);
+            else
+                printf("%s %s+%#zx:%llx", *bar, region->name, at, (unsigned long long)value);
+            running = true;
+            *bar = "";
+        }
+        size_t tail = region->length & ~(size_t)7;
+
+        for (size_t at = tail; at < region->length; at++)
+            if (region->before[at] != region->base[at]) {
+                printf("%s %s+%#zx:%02x", *bar, region->name, at, region->base[at]);
+                *bar = "";
+            }
+    }
+}
+
+/* ---- file descriptors ------------------------------------------------------------------- */
+
+static struct {
+    int fd;
+    const char *name;
+} named_fds[16];
+static size_t named_fd_count;
+
+/** Descriptor numbers differ between front ends; their names do not. */
+static inline int name_fd(const char *name, int fd)
+{
+    if (fd < 0) {
+        fprintf(stderr, "%s: %s\n", name, strerror(errno));
+        exit(2);
+    }
+    if (named_fd_count == COUNT(named_fds))
+        abort();
+    named_fds[named_fd_count].fd = fd;
+    named_fds[named_fd_count++].name = name;
+    return fd;
+}
+
+static inline void print_fd(int fd)
+{
+    for (size_t i = named_fd_count; i-- > 0;)
+        if (named_fds[i].fd == fd) {
+            printf("%s", named_fds[i].name);
+            return;
+        }
+    printf("%d", fd);
+}
+
+/* ---- commands --------------------------------------------------------------------------- */
+
+enum field_kind {
+    HEX,       /* printed in hexadecimal */
+    DEC,       /* printed in decimal: ids, counts */
+    POINTER,   /* an address in the caller */
+    FILE_IN,   /* a descriptor that the caller passes */
+    FILE_OUT,  /* a descriptor that the call makes: printed as "an fd" */
+    RESERVED,  /* printed only if it is not 0 */
+};
+
+struct field {
+    const char *name;
+    uint16_t offset;
+    uint8_t width;
+    uint8_t kind;
+};
+
+/** What is known of a command: enough to print any of its structs and to check its size rules. */
+struct command {
+    const char *name;
+    unsigned long request;
+    uint32_t size;    /* of the struct as it is in 7.3 */
+    uint32_t minimum; /* the last mandatory field's end */
+    const char *part; /* NULL, or the later part that it belongs to */
+    struct field fields[16];
+};
+
+#define FIELD(type, member, kind) \
+    {#member, offsetof(type, member), sizeof(((type *)0)->member), kind}
+#define ENDS(type, member) (offsetof(type, member) + sizeof(((type *)0)->member))
+
+static inline uint64_t field_value(const void *at, unsigned width)
+{
+    uint64_t value = 0;
+
+    memcpy(&value, at, width); /* little endian, as the machines that these clients run on */
+    return value;
+}
+
+static inline void print_field(const struct field *field, uint64_t value)
+{
+    switch (field->kind) {
+    case DEC:
+        printf("%llu", (unsigned long long)value);
+        break;
+    case POINTER:
+        print_pointer(value);
+        break;
+    case FILE_IN:
+        print_fd((int)value);
+        break;
+    case FILE_OUT:
+        printf((int)value >= 0 ? "an fd" : "%d", (int)value);
+        break;
+    default:
+        printf("%#llx", (unsigned long long)value);
+    }
+}
+
+static inline void print_inputs(const struct command *command, const unsigned char *bytes)
+{
+    uint32_t size = (uint32_t)field_value(bytes, 4);
+
+    printf("%s", command->name);
+    if (size != command->size)
+        printf(" size=%u", size);
+    for (const struct field *field = command->fields; field->name; field++) {
+        uint64_t value = field_value(bytes + field->offset, field->width);
+
+        if ((field->kind == RESERVED || !strncmp(field->name, "out_", 4)) && !value)
+            continue;
+        printf(" %s=", field->name);
+        print_field(field, value);
+    }
+}
+
+static inline void print_struct_changes(const struct command *command, const unsigned char *before,
+                                        const unsigned char *after, const char **bar)
+{
+    unsigned char named[512] = {0};
+
+    for (const struct field *field = command->fields; field->name; field++) {
+        memset(named + field->offset, 1, field->width);
+        if (!memcmp(before + field->offset, after + field->offset, field->width))
+            continue;
+        printf("%s %s:", *bar, field->name);
+        print_field(field, field_value(after + field->offset, field->width));
+        *bar = "";
+    }
+    for (uint32_t at = 0; at != command->size; at++)
+        if (!named[at] && before[at] != after[at]) {
+            printf("%s byte%u:%02x", *bar, at, after[at]);
+            *bar = "";
+        }
+}
+
+/** Makes the call on `fd` with a struct that the client can read and write in full. */
+static inline long run_on(int fd, const struct command *command, void *argument)
+{
+    unsigned char before[512];
+    const char *bar = " |";
+    long result;
+    int error;
+
+    memcpy(before, argument, command->size);
+    print_inputs(command, before);
+    remember_watched();
+    fflush(stdout);
+    result = ioctl(fd, command->request, argument);
+    error = errno;
+    print_result(result);
+    print_struct_changes(command, before, argument, &bar);
+    print_watched_changes(&bar);
+    printf("\n");
+    errno = error;
+    return result;
+}
+
+static inline long run(const struct command *command, void *argument)
+{
+    return run_on(iommufd, command, argument);
+}
+
+/** Makes a call whose argument need not be memory at all; prints the words of `format` for it. */
+static inline long run_raw(unsigned long request, uintptr_t argument, const char *format, ...)
+{
+    const char *bar = " |";
+    va_list arguments;
+    long result;
+    int error;
+
+    va_start(arguments, format);
+    vprintf(format, arguments);
+    va_end(arguments);
+    remember_watched();
+    fflush(stdout);
+    result = ioctl(iommufd, request, argument);
+    error = errno;
+    print_result(result);
+    print_watched_changes(&bar);
+    printf("\n");
+    errno = error;
+    return result;
+}
+
+/* ---- the commands of a plain I/O address space ------------------------------------------ */
+
+static const struct command DESTROY = {
+    "DESTROY", IOMMU_DESTROY, sizeof(struct iommu_destroy), ENDS(struct iommu_destroy, id), NULL,
+    {FIELD(struct iommu_destroy, id, DEC)}};
+
+static const struct command IOAS_ALLOC = {
+    "IOAS_ALLOC", IOMMU_IOAS_ALLOC, sizeof(struct iommu_ioas_alloc),
+    ENDS(struct iommu_ioas_alloc, out_ioas_id), NULL,
+    {FIELD(struct iommu_ioas_alloc, flags, RESERVED),
+     FIELD(struct iommu_ioas_alloc, out_ioas_id, DEC)}};
+
+static const struct command IOAS_ALLOW_IOVAS = {
+    "IOAS_ALLOW_IOVAS", IOMMU_IOAS_ALLOW_IOVAS, sizeof(struct iommu_ioas_allow_iovas),
+    ENDS(struct iommu_ioas_allow_iovas, allowed_iovas), NULL,
+    {FIELD(struct iommu_ioas_allow_iovas, ioas_id, DEC),
+     FIELD(struct iommu_ioas_allow_iovas, num_iovas, DEC),
+     FIELD(struct iommu_ioas_allow_iovas, __reserved, RESERVED),
+     FIELD(struct iommu_ioas_allow_iovas, allowed_iovas, POINTER)}};
+
+static const struct command IOAS_COPY = {
+    "IOAS_COPY", IOMMU_IOAS_COPY, sizeof(struct iommu_ioas_copy),
+    ENDS(struct iommu_ioas_copy, src_iova), NULL,
+    {FIELD(struct iommu_ioas_copy, flags, HEX), FIELD(struct iommu_ioas_copy, dst_ioas_id, DEC),
+     FIELD(struct iommu_ioas_copy, src_ioas_id, DEC), FIELD(struct iommu_ioas_copy, length, HEX),
+     FIELD(struct iommu_ioas_copy, dst_iova, HEX), FIELD(struct iommu_ioas_copy, src_iova, HEX)}};
+
+static const struct command IOAS_IOVA_RANGES = {
+    "IOAS_IOVA_RANGES", IOMMU_IOAS_IOVA_RANGES, sizeof(struct iommu_ioas_iova_ranges),
+    ENDS(struct iommu_ioas_iova_ranges, out_iova_alignment), NULL,
+    {FIELD(struct iommu_ioas_iova_ranges, ioas_id, DEC),
+     FIELD(struct iommu_ioas_iova_ranges, num_iovas, DEC),
+     FIELD(struct iommu_ioas_iova_ranges, __reserved, RESERVED),
+     FIELD(struct iommu_ioas_iova_ranges, allowed_iovas, POINTER),
+     FIELD(struct iommu_ioas_iova_ranges, out_iova_alignment, HEX)}};
+
+static const struct command IOAS_MAP = {
+    "IOAS_MAP", IOMMU_IOAS_MAP, sizeof(struct iommu_ioas_map), ENDS(struct iommu_ioas_map, iova),
+    NULL,
+    {FIELD(struct iommu_ioas_map, flags, HEX), FIELD(struct iommu_ioas_map, ioas_id, DEC),
+     FIELD(struct iommu_ioas_map, __reserved, RESERVED),
+     FIELD(struct iommu_ioas_map, user_va, POINTER), FIELD(struct iommu_ioas_map, length, HEX),
+     FIELD(struct iommu_ioas_map, iova, HEX)}};
+
+static const struct command IOAS_MAP_FILE = {
+    "IOAS_MAP_FILE", IOMMU_IOAS_MAP_FILE, sizeof(struct iommu_ioas_map_file),
+    ENDS(struct iommu_ioas_map_file, iova), NULL,
+    {FIELD(struct iommu_ioas_map_file, flags, HEX),
+     FIELD(struct iommu_ioas_map_file, ioas_id, DEC), FIELD(struct iommu_ioas_map_file, fd, FILE_IN),
+     FIELD(struct iommu_ioas_map_file, start, HEX), FIELD(struct iommu_ioas_map_file, length, HEX),
+     FIELD(struct iommu_ioas_map_file, iova, HEX)}};
+
+static const struct command IOAS_UNMAP = {
+    "IOAS_UNMAP", IOMMU_IOAS_UNMAP, sizeof(struct iommu_ioas_unmap),
+    ENDS(struct iommu_ioas_unmap, length), NULL,
+    {FIELD(struct iommu_ioas_unmap, ioas_id, DEC), FIELD(struct iommu_ioas_unmap, iova, HEX),
+     FIELD(struct iommu_ioas_unmap, length, HEX)}};
+
+static const struct command OPTION = {
+    "OPTION", IOMMU_OPTION, sizeof(struct iommu_option), ENDS(struct iommu_option, val64), NULL,
+    {FIELD(struct iommu_option, option_id, DEC), FIELD(struct iommu_option, op, DEC),
+     FIELD(struct iommu_option, __reserved, RESERVED), FIELD(struct iommu_option, object_id, DEC),
+     FIELD(struct iommu_option, val64, HEX)}};
+
+static const struct command VFIO_IOAS = {
+    "VFIO_IOAS", IOMMU_VFIO_IOAS, sizeof(struct iommu_vfio_ioas),
+    ENDS(struct iommu_vfio_ioas, __reserved), NULL,
+    {FIELD(struct iommu_vfio_ioas, ioas_id, DEC), FIELD(struct iommu_vfio_ioas, op, DEC),
+     FIELD(struct iommu_vfio_ioas, __reserved, RESERVED)}};
+
+static const struct command IOAS_CHANGE_PROCESS = {
+    "IOAS_CHANGE_PROCESS", IOMMU_IOAS_CHANGE_PROCESS, sizeof(struct iommu_ioas_change_process),
+    ENDS(struct iommu_ioas_change_process, __reserved), NULL,
+    {FIELD(struct iommu_ioas_change_process, __reserved, RESERVED)}};
+
+static const struct command IOAS_NOIOMMU_GET_PA = {
+    "IOAS_NOIOMMU_GET_PA", IOMMU_IOAS_NOIOMMU_GET_PA, sizeof(struct iommu_ioas_noiommu_get_pa),
+    ENDS(struct iommu_ioas_noiommu_get_pa, out_phys), NULL,
+    {FIELD(struct iommu_ioas_noiommu_get_pa, flags, RESERVED),
+     FIELD(struct iommu_ioas_noiommu_get_pa, ioas_id, DEC),
+     FIELD(struct iommu_ioas_noiommu_get_pa, __reserved, RESERVED),
+     FIELD(struct iommu_ioas_noiommu_get_pa, iova, HEX),
+     FIELD(struct iommu_ioas_noiommu_get_pa, length, HEX),
+     FIELD(struct iommu_ioas_noiommu_get_pa, out_phys, HEX)}};
+
+/* ---- short forms: each prints its line and gives the ioctl's result ---------------------- */
+
+enum { FIXED = IOMMU_IOAS_MAP_FIXED_IOVA, W = IOMMU_IOAS_MAP_WRITEABLE, R = IOMMU_IOAS_MAP_READABLE };
+
+static inline uint32_t ioas_alloc(void)
+{
+    struct iommu_ioas_alloc cmd = {.size = sizeof(cmd)};
+
+    run(&IOAS_ALLOC, &cmd);
+    return cmd.out_ioas_id;
+}
+
+static inline long destroy(uint32_t id)
+{
+    struct iommu_destroy cmd = {.size = sizeof(cmd), .id = id};
+
+    return run(&DESTROY, &cmd);
+}
+
+/** Gives the IOVA of the new mapping, or UINT64_MAX. */
+static inline uint64_t map(uint32_t ioas, uint64_t user_va, uint64_t length, uint32_t flags,
+                           uint64_t iova)
+{
+    struct iommu_ioas_map cmd = {.size = sizeof(cmd),
+                                 .flags = flags,
+                                 .ioas_id = ioas,
+                                 .user_va = user_va,
+                                 .length = length,
+                                 .iova = iova};
+
+    return run(&IOAS_MAP, &cmd) ? UINT64_MAX : cmd.iova;
+}
+
+static inline uint64_t map_file(uint32_t ioas, int fd, uint64_t start, uint64_t length,
+                                uint32_t flags, uint64_t iova)
+{
+    struct iommu_ioas_map_file cmd = {.size = sizeof(cmd),
+                                      .flags = flags,
+                                      .ioas_id = ioas,
+                                      .fd = fd,
+                                      .start = start,
+                                      .length = length,
+                                      .iova = iova};
+
+    return run(&IOAS_MAP_FILE, &cmd) ? UINT64_MAX : cmd.iova;
+}
+
+static inline uint64_t copy(uint32_t to, uint32_t from, uint64_t source, uint64_t length,
+                            uint32_t flags, uint64_t iova)
+{
+    struct iommu_ioas_copy cmd = {.size = sizeof(cmd),
+                                  .flags = flags,
+                                  .dst_ioas_id = to,
+                                  .src_ioas_id = from,
+                                  .length = length,
+                                  .dst_iova = iova,
+                                  .src_iova = source};
+
+    return run(&IOAS_COPY, &cmd) ? UINT64_MAX : cmd.dst_iova;
+}
+
+static inline long unmap(uint32_t ioas, uint64_t iova, uint64_t length)
+{
+    struct iommu_ioas_unmap cmd = {
+        .size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length};
+
+    return run(&IOAS_UNMAP, &cmd);
+}
+
+static inline long allow(uint32_t ioas, const struct iommu_iova_range *ranges, uint32_t count)
+{
+    struct iommu_ioas_allow_iovas cmd = {.size = sizeof(cmd),
+                                         .ioas_id = ioas,
+                                         .num_iovas = count,
+                                         .allowed_iovas = (uintptr_t)ranges};
+
+    return run(&IOAS_ALLOW_IOVAS, &cmd);
+}
+
+/** Prints the list given to `allow` that follows. */
+static inline long allow_list(uint32_t ioas, const struct iommu_iova_range *ranges, uint32_t count)
+{
+    static struct iommu_iova_range list[8];
+
+    memcpy(list, ranges, count * sizeof(*ranges));
+    printf("allow:");
+    for (uint32_t i = 0; i != count; i++)
+        printf(" %#llx-%#llx", (unsigned long long)list[i].start, (unsigned long long)list[i].last);
+    printf("\n");
+    name_region("list", list, sizeof(list));
+    return allow(ioas, list, count);
+}
+
+static inline long iova_ranges(uint32_t ioas, void *array, uint32_t count)
+{
+    struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd),
+                                         .ioas_id = ioas,
+                                         .num_iovas = count,
+                                         .allowed_iovas = (uintptr_t)array};
+
+    return run(&IOAS_IOVA_RANGES, &cmd);
+}
+
+/** Prints usable ranges and alignment of an IOAS. */
+static inline void show_ranges(uint32_t ioas)
+{
+    static struct iommu_iova_range array[16];
+
+    memset(array, 0xa5, sizeof(array));
+    watch("ranges", array, sizeof(array));
+    iova_ranges(ioas, array, COUNT(array));
+    unwatch("ranges");
+}
+
+static inline long option(uint32_t id, uint16_t op, uint32_t object, uint64_t value)
+{
+    struct iommu_option cmd = {
+        .size = sizeof(cmd), .option_id = id, .op = op, .object_id = object, .val64 = value};
+
+    return run(&OPTION, &cmd);
+}
+
+static inline long vfio_ioas(uint16_t op, uint32_t ioas)
+{
+    struct iommu_vfio_ioas cmd = {.size = sizeof(cmd), .ioas_id = ioas, .op = op};
+
+    return run(&VFIO_IOAS, &cmd);
+}
+
+/* ---- beginning and end ------------------------------------------------------------------ */
+
+static inline const char *device_path(void)
+{
+    const char *path = getenv("IOMMUFD");
+
+    return path ? path : "/dev/iommu";
+}
+
+static inline int open_iommufd(void)
+{
+    int fd = open(device_path(), O_RDWR | O_CLOEXEC);
+
+    if (fd < 0) {
+        fprintf(stderr, "%s: %s\n", device_path(), strerror(errno));
+        exit(2);
+    }
+    return fd;
+}
+
+/** Every client begins with this: opens the node and says so. */
+static inline void begin(const char *what)
+{
+    setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    section("%s", what);
+    iommufd = name_fd("iommufd", open_iommufd());
+}
+
+/** Starts again with nothing allocated: another open of the node. */
+static inline void reopen(const char *what)
+{
+    section("%s", what);
+    close(iommufd);
+    named_fd_count = 0;
+    iommufd = name_fd("iommufd", open_iommufd());
+}
+
+/* ---- repeatable randomness -------------------------------------------------------------- */
+
+struct random {
+    uint64_t state;
+};
+
+/** splitmix64: every seed is a good one. */
+static inline uint64_t random_next(struct random *random)
+{
+    uint64_t value = (random->state += 0x9e3779b97f4a7c15);
+
+    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
+    value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
+    return value ^ (value >> 31);
+}
+
+/** 0 ..< bound */
+static inline uint64_t random_below(struct random *random, uint64_t bound)
+{
+    return random_next(random) % bound;
+}
+
+static inline bool random_chance(struct random *random, unsigned percent)
+{
+    return random_below(random, 100) < percent;
+}
+
+/** Seed and count from the command line. */
+static inline void random_arguments(int argc, char **argv, struct random *random, unsigned *count)
+{
+    random->state = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
+    if (argc > 2)
+        *count = (unsigned)strtoul(argv[2], NULL, 0);
+}
+
+#endif /* TRANSCRIPT_H */
