@@ -56,14 +56,17 @@ let package = Package(
 
     // An in-process front end: the test is the client.
     .target(
-      name: "TestSupport", dependencies: ["Machine", "UAPI", "Host", system],
+      name: "TestSupport",
+      dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl"]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport"]),
     .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
     .testTarget(
       name: "IOMMUTests", dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport"]),
-    .testTarget(name: "IOMMUFDTests", dependencies: ["IOMMUFD", "TestSupport"]),
+    .testTarget(
+      name: "IOMMUFDTests",
+      dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
     .testTarget(name: "PCITests", dependencies: ["PCI", "TestSupport"]),
     .testTarget(name: "VFIOTests", dependencies: ["VFIO", "TestSupport"]),
   ],

@@ -1,0 +1,144 @@
+// The commands on I/O address spaces (iommufd: ioas.c). What the argument says is checked first, then
+// the object is looked up, then it is changed, and the answer is copied out last, without the lock:
+// an answer that cannot be stored is EFAULT and the change stays.
+
+internal import CUAPI
+internal import IOMMU
+internal import SystemPackage
+internal import UAPI
+
+enum IOASCommands {
+  /// iommufd_ioas_alloc_ioctl(). The one command whose effect depends on the answer: an id that the
+  /// client never learned must not exist.
+  static func allocate(_ command: inout UserCommand<iommu_ioas_alloc>) throws(Errno) {
+    guard command.arguments.flags == 0 else { throw .notSupported }
+    let context = command.context
+    let ioas = try context.lock.withLock { () throws(Errno) in
+      IOAS(id: try context.objects.reserve(), in: context)
+    }
+    command.arguments.out_ioas_id = ioas.id.rawValue
+    do throws(Errno) {
+      try command.respond()
+    } catch {
+      context.lock.withLock { context.objects.abort(ioas.id) }
+      throw error
+    }
+    context.lock.withLock { context.objects.finalize(ioas) }
+  }
+
+  /// iommufd_ioas_map()
+  static func map(_ command: inout UserCommand<iommu_ioas_map>) throws(Errno) {
+    let arguments = command.arguments
+    let flags = MapFlags(rawValue: arguments.flags)
+    guard flags.isKnown, arguments.__reserved == 0 else { throw .notSupported }
+    guard arguments.iova != .max, arguments.length != .max else { throw .overflow }
+    guard let permissions = flags.permissions else { throw .invalidArgument }
+    let (context, client) = (command.context, command.client)
+    command.arguments.iova = try context.lock.withLock { () throws(Errno) in
+      let ioas = try context.ioas(ObjectID(arguments.ioas_id))
+      return try ioas.pageTable.map(
+        userAddress: arguments.user_va, length: arguments.length,
+        at: flags.place(arguments.iova), permissions: permissions,
+        accounting: context.accountMode, client: client)
+    }
+    try command.respond()
+  }
+
+  /// iommufd_ioas_map_file()
+  static func mapFile(_ command: inout UserCommand<iommu_ioas_map_file>) throws(Errno) {
+    let arguments = command.arguments
+    let flags = MapFlags(rawValue: arguments.flags)
+    guard flags.isKnown else { throw .notSupported }
+    guard arguments.iova != .max, arguments.length != .max else { throw .overflow }
+    guard let permissions = flags.permissions else { throw .invalidArgument }
+    let (context, client) = (command.context, command.client)
+    command.arguments.iova = try context.lock.withLock { () throws(Errno) in
+      let ioas = try context.ioas(ObjectID(arguments.ioas_id))
+      return try ioas.pageTable.map(
+        file: arguments.fd, start: arguments.start, length: arguments.length,
+        at: flags.place(arguments.iova), permissions: permissions,
+        accounting: context.accountMode, client: client)
+    }
+    try command.respond()
+  }
+
+  /// iommufd_ioas_copy()
+  static func copy(_ command: inout UserCommand<iommu_ioas_copy>) throws(Errno) {
+    let arguments = command.arguments
+    let flags = MapFlags(rawValue: arguments.flags)
+    guard flags.isKnown else { throw .notSupported }
+    guard arguments.length != .max, arguments.src_iova != .max, arguments.dst_iova != .max else {
+      throw .overflow
+    }
+    guard let permissions = flags.permissions else { throw .invalidArgument }
+    let context = command.context
+    command.arguments.dst_iova = try context.lock.withLock { () throws(Errno) in
+      let source = try context.ioas(ObjectID(arguments.src_ioas_id))
+      let pages = try source.pageTable.pages(
+        at: arguments.src_iova, length: arguments.length)
+      let destination = try context.ioas(ObjectID(arguments.dst_ioas_id))
+      return try destination.pageTable.map(
+        pages, length: arguments.length, at: flags.place(arguments.dst_iova),
+        permissions: permissions)
+    }
+    try command.respond()
+  }
+
+  /// iommufd_ioas_unmap()
+  static func unmap(_ command: inout UserCommand<iommu_ioas_unmap>) throws(Errno) {
+    let arguments = command.arguments
+    let context = command.context
+    command.arguments.length = try context.lock.withLock { () throws(Errno) in
+      let ioas = try context.ioas(ObjectID(arguments.ioas_id))
+      if arguments.iova == 0, arguments.length == .max {
+        return try ioas.pageTable.unmapAll().get()
+      }
+      guard arguments.iova != .max, arguments.length != .max else { throw Errno.overflow }
+      let unmapped = try ioas.pageTable.unmap(arguments.iova, length: arguments.length).get()
+      guard unmapped > 0 else { throw Errno.noSuchFileOrDirectory }
+      return unmapped
+    }
+    try command.respond()
+  }
+
+  /// iommufd_ioas_change_process()
+  static func changeProcess(
+    _ command: inout UserCommand<iommu_ioas_change_process>
+  ) throws(Errno) {
+    guard command.arguments.__reserved == 0 else { throw .notSupported }
+    let (context, client) = (command.context, command.client)
+    try context.lock.withLock { () throws(Errno) in
+      try IOPageTable.changeProcess(
+        of: context.objects.all(IOAS.self).map(\.pageTable), to: client)
+    }
+  }
+
+  /// What a kernel without CONFIG_IOMMUFD_NOIOMMU answers, whatever the argument.
+  static func noIOMMUGetPhysicalAddress(
+    _ command: inout UserCommand<iommu_ioas_noiommu_get_pa>
+  ) throws(Errno) {
+    throw .notSupported
+  }
+}
+
+/// The flags of MAP, MAP_FILE and COPY.
+struct MapFlags: OptionSet {
+  let rawValue: UInt32
+
+  static let fixedIOVA = MapFlags(rawValue: IOMMU_IOAS_MAP_FIXED_IOVA.rawValue)
+  static let writeable = MapFlags(rawValue: IOMMU_IOAS_MAP_WRITEABLE.rawValue)
+  static let readable = MapFlags(rawValue: IOMMU_IOAS_MAP_READABLE.rawValue)
+
+  var isKnown: Bool { isSubset(of: [.fixedIOVA, .writeable, .readable]) }
+
+  /// nil when a device could do nothing with the mapping.
+  var permissions: Permissions? {
+    var permissions: Permissions = []
+    if contains(.readable) { permissions.insert(.read) }
+    if contains(.writeable) { permissions.insert(.write) }
+    return permissions.isEmpty ? nil : permissions
+  }
+
+  /// Where the mapping must lie; nil when we choose.
+  func place(_ iova: UInt64) -> UInt64? { contains(.fixedIOVA) ? iova : nil }
+}

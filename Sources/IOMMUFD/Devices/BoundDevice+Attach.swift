@@ -1,0 +1,202 @@
+// What a device's DMA goes through.
+//
+// The target is a HWPT, or an IOAS, for which a HWPT is found or made: any automatic one that the
+// device can be attached to serves, so devices share tables. The kernel's rules, in its order:
+//   - a device is attached once per PASID (EBUSY), and as its group is (EINVAL);
+//   - without PASID, its reserved regions must be free of mappings and of allowed ranges (EADDRINUSE);
+//   - the driver accepts the domain (EINVAL: incompatible).
+// A call that fails changes nothing.
+
+package import IOMMU
+package import SystemPackage
+package import UAPI
+
+extension BoundDevice {
+  // MARK: What VFIO calls
+
+  /// iommufd: iommufd_device_attach()
+  /// - Parameter target: an IOAS or a HWPT; becomes the id of the HWPT.
+  package func attach(to target: inout ObjectID, pasid: PASID? = nil) throws(Errno) {
+    target = try context.lock.withLock { [target] () throws(Errno) in
+      let hwpt = try change(to: target, pasid: pasid, by: .attach)
+      addUser()
+      return hwpt
+    }
+  }
+
+  /// iommufd: iommufd_device_replace()
+  package func replace(with target: inout ObjectID, pasid: PASID? = nil) throws(Errno) {
+    target = try context.lock.withLock { [target] () throws(Errno) in
+      try change(to: target, pasid: pasid, by: .replace)
+    }
+  }
+
+  /// iommufd: iommufd_device_detach()
+  package func detach(pasid: PASID? = nil) {
+    context.lock.withLock {
+      guard let hwpt = detachDirectly(pasid: pasid) else { return }
+      hwpt.put()
+      dropUser()
+    }
+  }
+
+  // MARK: Choosing the HWPT
+
+  private enum Change { case attach, replace }
+
+  /// iommufd: iommufd_device_change_pt()
+  private func change(
+    to target: ObjectID, pasid: PASID?, by change: Change
+  ) throws(Errno) -> ObjectID {
+    switch try context.objects.lookUp(target) {
+    case let hwpt as PagingHWPT:
+      try self.change(to: hwpt, pasid: pasid, by: change)?.put()
+      return target
+    case let ioas as IOAS:
+      let (hwpt, old) = try changeToAutomatic(on: ioas, pasid: pasid, by: change)
+      old?.put()
+      return hwpt.id
+    default:
+      throw .invalidArgument
+    }
+  }
+
+  /// - Returns: the HWPT that the device let go of, whose reference the caller puts.
+  private func change(
+    to hwpt: PagingHWPT, pasid: PASID?, by change: Change
+  ) throws(Errno) -> PagingHWPT? {
+    switch change {
+    case .attach:
+      try attachDirectly(to: hwpt, pasid: pasid)
+      return nil
+    case .replace:
+      return try replaceDirectly(with: hwpt, pasid: pasid)
+    }
+  }
+
+  /// iommufd: iommufd_device_auto_get_domain()
+  private func changeToAutomatic(
+    on ioas: IOAS, pasid: PASID?, by change: Change
+  ) throws(Errno) -> (hwpt: PagingHWPT, old: PagingHWPT?) {
+    for hwpt in ioas.hwpts where hwpt.isAutomatic {
+      do throws(Errno) {
+        return (hwpt, try self.change(to: hwpt, pasid: pasid, by: change))
+      } catch {
+        // The domain is not for this device; any other reason is final.
+        guard error == .invalidArgument else { throw error }
+      }
+    }
+    let hwpt = try PagingHWPT.make(
+      for: self, on: ioas, attaching: change == .attach, pasid: pasid)
+    var old: PagingHWPT?
+    if change == .replace {
+      do throws(Errno) {
+        old = try replaceDirectly(with: hwpt, pasid: pasid)
+      } catch {
+        hwpt.abort()
+        throw error
+      }
+    }
+    hwpt.finalize(asAutomatic: true)
+    return (hwpt, old)
+  }
+
+  // MARK: One HWPT
+
+  /// iommufd: iommufd_hw_pagetable_attach()
+  func attachDirectly(to hwpt: PagingHWPT, pasid: PASID?) throws(Errno) {
+    context.lock.assertHeld()
+    var attachment = group.attachments[pasid] ?? .init(hwpt: hwpt, devices: [:])
+    guard attachment.devices[id] == nil else { throw .resourceBusy }
+    guard attachment.hwpt === hwpt else { throw .invalidArgument }
+    if pasid == nil { try hwpt.ioas.pageTable.enforceReservedRegions(of: device) }
+    if attachment.devices.isEmpty {
+      do throws(Errno) {
+        try group.requireCompatibility(of: hwpt, pasid: pasid)
+        try attachHardware(to: hwpt.domain, pasid: pasid, previous: nil)
+      } catch {
+        if pasid == nil { hwpt.ioas.pageTable.removeReservedRegions(of: device) }
+        throw error
+      }
+    }
+    attachment.devices[id] = self
+    group.attachments[pasid] = attachment
+    hwpt.addUser()
+  }
+
+  /// iommufd: iommufd_hw_pagetable_detach()
+  /// - Returns: the HWPT, whose reference the caller puts; nil when the device was not attached.
+  func detachDirectly(pasid: PASID?) -> PagingHWPT? {
+    context.lock.assertHeld()
+    guard var attachment = group.attachments[pasid],
+      attachment.devices.removeValue(forKey: id) != nil
+    else { return nil }
+    if attachment.devices.isEmpty {
+      blockHardware(pasid: pasid)
+      group.attachments[pasid] = nil
+    } else {
+      group.attachments[pasid] = attachment
+    }
+    if pasid == nil { attachment.hwpt.ioas.pageTable.removeReservedRegions(of: device) }
+    return attachment.hwpt
+  }
+
+  /// iommufd: iommufd_device_do_replace(). The whole group moves.
+  /// - Returns: the HWPT left, with one reference for the caller to put; nil when it is the same.
+  private func replaceDirectly(
+    with hwpt: PagingHWPT, pasid: PASID?
+  ) throws(Errno) -> PagingHWPT? {
+    guard var attachment = group.attachments[pasid], attachment.devices[id] != nil else {
+      throw .invalidArgument
+    }
+    let old = attachment.hwpt
+    if hwpt === old { return nil }
+    let members = attachment.devices.values.sorted { $0.id < $1.id }
+    let changesSpace = pasid == nil && hwpt.ioas !== old.ioas
+    if changesSpace { try hwpt.ioas.enforceReservedRegions(of: members) }
+    do throws(Errno) {
+      try group.requireCompatibility(of: hwpt, pasid: pasid)
+      try attachHardware(to: hwpt.domain, pasid: pasid, previous: old.domain)
+    } catch {
+      if changesSpace { hwpt.ioas.removeReservedRegions(of: members) }
+      throw error
+    }
+    if changesSpace { old.ioas.removeReservedRegions(of: members) }
+    attachment.hwpt = hwpt
+    group.attachments[pasid] = attachment
+    for _ in members { hwpt.addUser() }
+    for _ in members.dropFirst() { old.dropUser() }
+    return old
+  }
+
+  // MARK: Hardware
+
+  /// Without PASID the group translates alike; a PASID belongs to one device at a time.
+  private func attachHardware(
+    to domain: any PagingDomain, pasid: PASID?, previous: (any PagingDomain)?
+  ) throws(Errno) {
+    try device.group.attach(domain, pasid: pasid, previous: previous)
+  }
+
+  private func blockHardware(pasid: PASID?) {
+    device.group.block(pasid: pasid)
+  }
+}
+
+extension IOAS {
+  /// All of them or none. iommufd: iommufd_group_do_replace_reserved_iova()
+  fileprivate func enforceReservedRegions(of devices: [BoundDevice]) throws(Errno) {
+    for device in devices {
+      do throws(Errno) {
+        try pageTable.enforceReservedRegions(of: device.device)
+      } catch {
+        removeReservedRegions(of: devices)
+        throw error
+      }
+    }
+  }
+
+  fileprivate func removeReservedRegions(of devices: [BoundDevice]) {
+    for device in devices { pageTable.removeReservedRegions(of: device.device) }
+  }
+}

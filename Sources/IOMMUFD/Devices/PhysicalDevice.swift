@@ -1,0 +1,111 @@
+// A device of the machine as the kernel's core knows it (struct device and struct iommu_group), before
+// and after anybody binds it.
+
+package import IOMMU
+internal import Synchronization
+internal import SystemPackage
+
+package final class PhysicalDevice: Sendable {
+  package let name: String
+  package let requesterID: RequesterID
+  /// Of the unit in front of it.
+  package let driver: any IOMMUDriver
+  package let group: IOMMUGroup
+  /// log2 of the number of PASIDs the device can use; 0 without PASID capability.
+  package let pasidWidth: Int
+
+  package init(
+    name: String, requesterID: RequesterID, driver: any IOMMUDriver, group: IOMMUGroup,
+    pasidWidth: Int = 0
+  ) {
+    self.name = name
+    self.requesterID = requesterID
+    self.driver = driver
+    self.group = group
+    self.pasidWidth = pasidWidth
+    group.add(.init(requesterID: requesterID, driver: driver))
+  }
+}
+
+/// Devices that the hardware cannot isolate from each other, and that therefore have one owner and
+/// translate alike. Shared by all contexts; its lock is a leaf.
+package final class IOMMUGroup: Sendable {
+  struct Member: Sendable {
+    let requesterID: RequesterID
+    let driver: any IOMMUDriver
+  }
+
+  private struct State {
+    var members: [Member] = []
+    var owner: ObjectIdentifier?
+    var claims = 0
+  }
+
+  package let id: Int
+  private let state = Mutex(State())
+
+  package init(id: Int) {
+    self.id = id
+  }
+
+  var members: [Member] { state.withLock { $0.members } }
+
+  func add(_ member: Member) {
+    state.withLock { $0.members.append(member) }
+  }
+
+  /// Takes the group's DMA for `owner`; once per device that is bound. iommu_device_claim_dma_owner()
+  /// - Throws: `.notPermitted` when it belongs to another context.
+  func claim(for owner: Context) throws(Errno) {
+    let claimant = ObjectIdentifier(owner)
+    let isGranted = state.withLock { state in
+      guard state.claims == 0 || state.owner == claimant else { return false }
+      state.owner = claimant
+      state.claims += 1
+      return true
+    }
+    guard isGranted else { throw .notPermitted }
+  }
+
+  /// iommu_device_release_dma_owner()
+  func releaseClaim() {
+    state.withLock { state in
+      state.claims -= 1
+      if state.claims == 0 { state.owner = nil }
+    }
+  }
+
+  /// Makes DMA of every member go through `domain`; members attached before a failure go back to
+  /// `previous`. iommu_attach_group_handle(), iommu_replace_group_handle()
+  func attach(
+    _ domain: any PagingDomain, pasid: PASID?, previous: (any PagingDomain)?
+  ) throws(Errno) {
+    var attached: [Member] = []
+    for member in members {
+      do throws(Errno) {
+        try member.driver.attach(domain, to: member.requesterID, pasid: pasid)
+        attached.append(member)
+      } catch {
+        for member in attached { member.restore(previous, pasid: pasid) }
+        throw error
+      }
+    }
+  }
+
+  /// Blocks DMA of every member. iommu_detach_group_handle()
+  func block(pasid: PASID?) {
+    for member in members { member.driver.block(member.requesterID, pasid: pasid) }
+  }
+}
+
+extension IOMMUGroup.Member {
+  /// Going back to a domain that worked before is a driver's duty; one that fails leaves DMA blocked.
+  fileprivate func restore(_ previous: (any PagingDomain)?, pasid: PASID?) {
+    guard let previous else { return driver.block(requesterID, pasid: pasid) }
+    do throws(Errno) {
+      try driver.attach(previous, to: requesterID, pasid: pasid)
+    } catch {
+      driver.block(requesterID, pasid: pasid)
+    }
+  }
+}

@@ -1,0 +1,38 @@
+internal import CUAPI
+internal import UAPI
+
+extension Dispatcher {
+  /// The commands of this iommufd, alphabetical by the kernel's names. Numbers without a row are
+  /// commands a kernel may lack: ENOTTY.
+  static let operations: [Operation] = [
+    Operation(.destroy, minimumThrough: \iommu_destroy.id, ObjectCommands.destroy),
+    Operation(
+      .ioasAlloc, minimumThrough: \iommu_ioas_alloc.out_ioas_id, IOASCommands.allocate),
+    Operation(
+      .ioasAllowIOVAs, minimumThrough: \iommu_ioas_allow_iovas.allowed_iovas,
+      IOASCommands.allowIOVAs),
+    Operation(
+      .ioasChangeProcess, minimumThrough: \iommu_ioas_change_process.__reserved,
+      IOASCommands.changeProcess),
+    Operation(.ioasCopy, minimumThrough: \iommu_ioas_copy.src_iova, IOASCommands.copy),
+    Operation(
+      .ioasIOVARanges, minimumThrough: \iommu_ioas_iova_ranges.out_iova_alignment,
+      IOASCommands.rangesOfIOVA),
+    Operation(.ioasMap, minimumThrough: \iommu_ioas_map.iova, IOASCommands.map),
+    Operation(.ioasMapFile, minimumThrough: \iommu_ioas_map_file.iova, IOASCommands.mapFile),
+    Operation(
+      .ioasNoIOMMUGetPA, minimumThrough: \iommu_ioas_noiommu_get_pa.out_phys,
+      IOASCommands.noIOMMUGetPhysicalAddress),
+    Operation(.ioasUnmap, minimumThrough: \iommu_ioas_unmap.length, IOASCommands.unmap),
+    Operation(.option, minimumThrough: \iommu_option.val64, OptionCommands.option),
+    Operation(
+      .vfioIOAS, minimumThrough: \iommu_vfio_ioas.__reserved, ContainerIOASCommand.execute),
+  ]
+
+  /// What the simulator adds, uapi/iommufd_sim.h.
+  static let extensions: [Operation] = [
+    Operation(
+      .simFaultLogAlloc, minimumThrough: \iommufd_sim_fault_log_alloc.out_fd,
+      FaultLogCommand.allocate)
+  ]
+}

@@ -1,0 +1,85 @@
+// From an ioctl number to the command's code (iommufd: iommufd_fops_ioctl()).
+//
+// All policing of the argument is here, so that no command repeats it, in the kernel's order:
+//   1. a number outside the table is VFIO's container interface, which has its own rules;
+//   2. the first u32, the caller's size of the struct, is read (EFAULT);
+//   3. the whole number must match the row, type and direction included (ENOTTY);
+//   4. the struct must reach the last member that the first version of the command had (EINVAL);
+//   5. it is copied in, zero-extended; a longer one must end in zeros (E2BIG).
+// Growing a command is then a matter of data: a longer struct and the same row.
+
+internal import SystemPackage
+internal import UAPI
+
+struct Dispatcher: Sendable {
+  /// By the low byte of the number, from `firstNumber` on. A gap is a number without a command.
+  private let rows: [Operation?]
+  /// Ours, outside the kernel's table: known by their whole number, otherwise as foreign as any.
+  private let extensions: [Operation]
+
+  private static let firstNumber = Int(IoctlNumber.destroy.number)
+
+  init(_ operations: [Operation], extensions: [Operation] = Self.extensions) {
+    let last = operations.map { Int($0.number.number) }.max() ?? Self.firstNumber
+    var rows = [Operation?](repeating: nil, count: last - Self.firstNumber + 1)
+    for operation in operations {
+      rows[Int(operation.number.number) - Self.firstNumber] = operation
+    }
+    self.rows = rows
+    self.extensions = extensions
+  }
+
+  func call(
+    _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
+  ) throws(Errno) -> Int32 {
+    if let operation = extensions.first(where: { $0.number == request }) {
+      try execute(operation, argument: argument, client: client, on: context)
+      return 0
+    }
+    let index = Int(request.number) - Self.firstNumber
+    guard rows.indices.contains(index) else {
+      return try ContainerCommands(context: context, client: client).call(request, argument)
+    }
+    guard let operation = rows[index], operation.number == request else {
+      _ = try client.load(UInt32.self, at: argument)
+      throw .inappropriateIOCTLForDevice
+    }
+    try execute(operation, argument: argument, client: client, on: context)
+    return 0
+  }
+
+  private func execute(
+    _ operation: Operation, argument: UInt64, client: any Client, on context: Context
+  ) throws(Errno) {
+    var failure: Errno?
+    withUnsafeTemporaryAllocation(byteCount: operation.size, alignment: 8) { buffer in
+      do throws(Errno) {
+        let userSize = try copyIn(operation, from: argument, client: client, into: buffer)
+        let invocation = Invocation(
+          context: context, client: client, address: argument, userSize: userSize)
+        try operation.execute(UnsafeRawBufferPointer(buffer), invocation)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  /// Every copy is a system call for a front end, so the usual case, a struct of today's size, is
+  /// tried with one. Where that fails or the size differs, the kernel's steps follow one by one.
+  private func copyIn(
+    _ operation: Operation, from argument: UInt64, client: any Client,
+    into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Errno) -> Int {
+    do throws(Errno) {
+      try client.copyIn(from: argument, into: buffer)
+      if Int(buffer.loadUnaligned(as: UInt32.self)) == operation.size { return operation.size }
+    } catch {
+      guard error == .badAddress else { throw error }
+    }
+    let userSize = Int(try client.load(UInt32.self, at: argument))
+    guard userSize >= operation.minimumSize else { throw .invalidArgument }
+    try client.copyStruct(from: argument, userSize: userSize, into: buffer)
+    return userSize
+  }
+}

@@ -1,0 +1,47 @@
+// The node /dev/iommu, and one open(2) of it.
+
+package import IOMMU
+package import SystemPackage
+package import UAPI
+
+package final class IOMMUFDDevice: CharacterDevice {
+  package let name: String
+  private let memory: PhysicalMemory
+  private let dispatcher: Dispatcher
+
+  package init(name: String = "iommu", memory: PhysicalMemory) {
+    self.name = name
+    self.memory = memory
+    dispatcher = Dispatcher(Dispatcher.operations)
+  }
+
+  package func open(by client: any Client) throws(Errno) -> any OpenFile {
+    IOMMUFDFile(Context(memory: memory), dispatcher: dispatcher)
+  }
+}
+
+package final class IOMMUFDFile: OpenFile {
+  package let context: Context
+  private let dispatcher: Dispatcher
+
+  init(_ context: Context, dispatcher: Dispatcher) {
+    self.context = context
+    self.dispatcher = dispatcher
+  }
+
+  package func ioctl(
+    _ request: UInt32, argument: UInt64, client: any Client
+  ) throws(Errno) -> Int32 {
+    try dispatcher.call(
+      IoctlNumber(rawValue: request), argument: argument, client: client, on: context)
+  }
+
+  /// iommufd: iommufd_fops_mmap(). Nothing has been given an offset to map.
+  package func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping {
+    throw .noSuchAddressOrDevice
+  }
+
+  package func release() {
+    context.release()
+  }
+}

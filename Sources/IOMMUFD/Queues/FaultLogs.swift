@@ -1,0 +1,97 @@
+// Every failed DMA of a context's devices, copied into each log that asked for it (uapi/iommufd_sim.h).
+//
+// Faults come from the data plane, which must not take the control lock; so who listens to whom is
+// kept here, under a leaf lock of its own. A log keeps the oldest records: what comes while it is full is
+// lost, and the next record that is stored says so.
+
+internal import CUAPI
+internal import Synchronization
+internal import SystemPackage
+internal import UAPI
+
+final class FaultLogs: Sendable {
+  /// Logs of one context.
+  static let capacity = 256
+  /// Records of one log.
+  static let depth = 1024
+
+  private struct Log {
+    let file: QueueFile
+    /// nil: of every device.
+    let device: ObjectID?
+    var hasLost = false
+  }
+
+  private struct State {
+    var logs: [UInt64: Log] = [:]
+    var nextKey: UInt64 = 0
+  }
+
+  private let state = Mutex(State())
+
+  /// Opens a log, which ends with the file's release.
+  /// - Throws: `.noMemory` when the context has too many.
+  func open(for device: ObjectID?) throws(Errno) -> QueueFile {
+    let file = state.withLock { state -> QueueFile? in
+      guard state.logs.count < Self.capacity else { return nil }
+      let key = state.nextKey
+      state.nextKey += 1
+      let file = QueueFile(
+        .init(recordSize: MemoryLayout<iommufd_sim_fault>.size, capacity: Self.depth),
+        onRelease: { [weak self] in self?.close(key) })
+      state.logs[key] = Log(file: file, device: device)
+      return file
+    }
+    guard let file else { throw .noMemory }
+    return file
+  }
+
+  private func close(_ key: UInt64) {
+    _ = state.withLock { $0.logs.removeValue(forKey: key) }
+  }
+
+  /// Called on the thread of the DMA.
+  func record(_ fault: iommufd_sim_fault) {
+    let device = ObjectID(fault.dev_id)
+    let listeners = state.withLock { state in
+      var listeners: [QueueFile] = []
+      for (key, log) in state.logs where log.device == nil || log.device == device {
+        var fault = fault
+        if log.hasLost { fault.flags |= IOMMUFD_SIM_FAULT_OVERFLOW.rawValue }
+        let isStored = log.file.append(withUnsafeBytes(of: fault) { Array($0) })
+        state.logs[key]?.hasLost = !isStored
+        if isStored { listeners.append(log.file) }
+      }
+      return listeners
+    }
+    for file in listeners { file.wake() }
+  }
+}
+
+/// SIM_FAULT_LOG_ALLOC.
+enum FaultLogCommand {
+  static func allocate(_ command: inout UserCommand<iommufd_sim_fault_log_alloc>) throws(Errno) {
+    let arguments = command.arguments
+    guard arguments.flags == 0 else { throw .notSupported }
+    let context = command.context
+    var device: ObjectID?
+    if arguments.dev_id != 0 {
+      let id = ObjectID(arguments.dev_id)
+      try context.lock.withLock { () throws(Errno) in
+        _ = try context.objects.lookUp(id, as: BoundDevice.self)
+      }
+      device = id
+    }
+    let file = try context.faultLogs.open(for: device)
+    do throws(Errno) {
+      var answer = command
+      try command.client.install(file) { (number: Int32) throws(Errno) in
+        answer.arguments.out_fd = UInt32(bitPattern: number)
+        try answer.respond()
+      }
+    } catch {
+      file.release()
+      throw error
+    }
+  }
+}

@@ -1,0 +1,65 @@
+// One row of the ioctl table, and one call of it.
+
+internal import SystemPackage
+internal import UAPI
+
+/// A command: its number, its struct, and the member up to which every version of the struct goes.
+struct Operation: Sendable {
+  let number: IoctlNumber
+  let size: Int
+  let minimumSize: Int
+  let execute: @Sendable (UnsafeRawBufferPointer, Invocation) throws(Errno) -> Void
+
+  init<Arguments: BitwiseCopyable, Member>(
+    _ number: IoctlNumber, minimumThrough member: KeyPath<Arguments, Member>,
+    _ handler: @escaping @Sendable (inout UserCommand<Arguments>) throws(Errno) -> Void
+  ) {
+    guard let offset = MemoryLayout<Arguments>.offset(of: member) else {
+      preconditionFailure("a row names a stored member")
+    }
+    self.number = number
+    size = MemoryLayout<Arguments>.size
+    minimumSize = offset + MemoryLayout<Member>.size
+    execute = { (bytes, invocation) throws(Errno) in
+      var command = UserCommand(
+        arguments: bytes.loadUnaligned(as: Arguments.self), invocation: invocation)
+      try handler(&command)
+    }
+  }
+}
+
+/// Who calls what, from where.
+struct Invocation {
+  let context: Context
+  let client: any Client
+  /// The struct in the caller's memory, and how long the caller says it is.
+  let address: UInt64
+  let userSize: Int
+}
+
+/// A command while it runs: its struct, zero-extended, and the way back to the caller
+/// (iommufd: struct iommufd_ucmd).
+struct UserCommand<Arguments: BitwiseCopyable> {
+  var arguments: Arguments
+  let invocation: Invocation
+
+  var context: Context { invocation.context }
+  var client: any Client { invocation.client }
+
+  /// Writes the struct back, as much of it as the caller knows (iommufd: iommufd_ucmd_respond()).
+  func respond() throws(Errno) {
+    try client.storePrefix(
+      of: arguments, count: min(invocation.userSize, MemoryLayout<Arguments>.size),
+      at: invocation.address)
+  }
+
+  /// Writes one member back and nothing else.
+  func respond<Member: BitwiseCopyable>(
+    only member: KeyPath<Arguments, Member>
+  ) throws(Errno) {
+    let offset = MemoryLayout<Arguments>.offset(of: member) ?? 0
+    let (address, overflow) = invocation.address.addingReportingOverflow(UInt64(offset))
+    guard !overflow else { throw .badAddress }
+    try client.store(arguments[keyPath: member], at: address)
+  }
+}

@@ -1,0 +1,60 @@
+// An open /dev/iommu of a test, with commands as a C program would call them.
+
+package import IOMMU
+package import IOMMUFD
+package import SystemPackage
+package import UAPI
+
+package final class ControlFile: Sendable {
+  package let client: InProcessClient
+  package let number: Int32
+  package let memory: PhysicalMemory
+
+  package init(
+    client: InProcessClient = InProcessClient(), memory: PhysicalMemory? = nil
+  ) throws {
+    self.client = client
+    self.memory = try memory ?? PhysicalMemory()
+    number = try client.open(IOMMUFDDevice(memory: self.memory))
+  }
+
+  package var context: Context {
+    get throws {
+      let context = try Context.of(descriptor: number, client: client)
+      context.release()
+      return context
+    }
+  }
+
+  package func close() { client.close(number) }
+
+  /// ioctl(2): the answer, or the errno.
+  @discardableResult
+  package func call(_ request: IoctlNumber, _ argument: UInt64) -> Result<Int32, Errno> {
+    call(request.rawValue, argument)
+  }
+
+  @discardableResult
+  package func call(_ request: UInt32, _ argument: UInt64) -> Result<Int32, Errno> {
+    guard let file = client.file(number) else { return .failure(.badFileDescriptor) }
+    do throws(Errno) {
+      return .success(try file.ioctl(request, argument: argument, client: client))
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  /// ioctl(2) with a struct, which receives what was written back, also on failure.
+  /// - Returns: nil, or the errno.
+  @discardableResult
+  package func call<T: BitwiseCopyable>(
+    _ request: IoctlNumber, _ argument: inout T
+  ) -> Errno? {
+    let memory = TestMemory()
+    memory.store(argument)
+    let result = call(request, memory.address)
+    argument = memory.load(T.self)
+    if case .failure(let error) = result { return error }
+    return nil
+  }
+}
