@@ -20,7 +20,7 @@ package protocol Endpoint: Sendable {
   mutating func write(_ access: RegisterAccess, _ value: UInt64, through bus: inout Bus)
 }
 
-/// One access to a range that a base address register decodes: 1, 2, 4 or 8 bytes, aligned, inside.
+/// One access to a range that a base address register decodes: 1, 2, 4 or 8 bytes inside it.
 package struct RegisterAccess: Sendable {
   package let baseAddress: Int
   package let offset: UInt64
@@ -59,7 +59,7 @@ package struct Bus {
     isMaster && port.write(bytes, to: iova, pasid: pasid)
   }
 
-  /// Sends interrupt message `vector`, or pulses the pin if software has enabled neither kind.
+  /// Sends interrupt message `vector`; none is sent while software has enabled neither kind.
   package mutating func raise(_ vector: Int) { raised.append(vector) }
 
   /// Asserts or deasserts the interrupt pin.

@@ -32,6 +32,14 @@ extension Function {
     }
   }
 
+  /// pci_store_saved_state()
+  package func saveConfiguration() -> ConfigSpace { change { state, _ in state.config } }
+
+  /// pci_restore_state() from an earlier ``saveConfiguration()``.
+  package func restoreConfiguration(_ saved: ConfigSpace) {
+    change { state, _ in state.config.restoreWritableBits(from: saved) }
+  }
+
   /// pci_intx(): lets the pin through, or not.
   package func setPinEnabled(_ enabled: Bool) {
     change { state, _ in Self.setPinEnabled(enabled, &state) }

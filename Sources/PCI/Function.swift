@@ -140,7 +140,7 @@ package final class Function: Sendable {
   }
 
   private func deliverPin(_ state: State, to interrupts: inout [Interrupt]) {
-    if state.pinAsserted, !state.usesMessages(description),
+    if state.pinAsserted, state.messageVectors(description) == nil,
       !state.command.contains(.interruptDisable)
     {
       interrupts.append(.pin)
@@ -148,23 +148,16 @@ package final class Function: Sendable {
   }
 
   private func deliver(_ vector: Int, _ state: State, to interrupts: inout [Interrupt]) {
-    guard state.isBusMaster else { return }  // a message is a memory write
-    if let enabled = state.messageVectors(description) {
-      // With fewer messages than causes the function folds them (§7.7.1.2).
-      interrupts.append(.message(vector: vector % enabled))
-    } else if !state.command.contains(.interruptDisable), description.interruptPin != 0 {
-      interrupts.append(.pin)
-    }
+    // A message is a memory write, so it needs bus mastering.
+    guard state.isBusMaster, let enabled = state.messageVectors(description) else { return }
+    // With fewer messages than causes the function folds them (§7.7.1.2).
+    interrupts.append(.message(vector: vector % enabled))
   }
 }
 
 extension Function.State {
   var command: Command { Command(rawValue: config.read(Header.command)) }
   var isBusMaster: Bool { command.contains(.busMaster) && powerState == .d0 }
-
-  func usesMessages(_ description: FunctionDescription) -> Bool {
-    messageVectors(description) != nil
-  }
 
   /// Messages that software has enabled; nil while it has enabled neither kind.
   func messageVectors(_ description: FunctionDescription) -> Int? {

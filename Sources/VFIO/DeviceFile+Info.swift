@@ -1,0 +1,85 @@
+// What the device has: VFIO_DEVICE_GET_INFO, GET_REGION_INFO and GET_IRQ_INFO.
+
+internal import CUAPI
+internal import PCI
+internal import SystemPackage
+
+/// Indices of regions, and where they lie in the file: 2^40 bytes each (VFIO_PCI_OFFSET_SHIFT).
+enum Region {
+  static let baseAddresses: ClosedRange<UInt64> = 0...5
+  static let expansionROM: UInt64 = 6
+  static let config: UInt64 = 7
+  static let vga: UInt64 = 8
+  static let count: UInt64 = 9
+
+  static let shift: UInt64 = 40
+  static func index(of offset: UInt64) -> UInt64 { offset >> shift }
+  static func position(in offset: UInt64) -> UInt64 { offset & (1 << shift - 1) }
+}
+
+/// Interrupt indices, VFIO_PCI_…_IRQ_INDEX.
+enum InterruptIndex {
+  static let pin: UInt32 = 0
+  static let msix: UInt32 = 2
+  static let count: UInt32 = 5
+}
+
+extension DeviceFile {
+  /// vfio_pci_ioctl_get_info(). No capability: the device completes no AtomicOps.
+  func getInfo(_ call: DeviceCall) throws(Errno) {
+    let minimum = DeviceCall.end(of: \vfio_device_info.num_irqs)
+    var info: vfio_device_info = try call.load(count: minimum)
+    guard info.argsz >= minimum else { throw .invalidArgument }
+    info.flags = UInt32(VFIO_DEVICE_FLAGS_PCI)
+    if device.canReset { info.flags |= UInt32(VFIO_DEVICE_FLAGS_RESET) }
+    info.num_regions = UInt32(Region.count)
+    info.num_irqs = InterruptIndex.count
+    try call.store(info, count: min(Int(info.argsz), MemoryLayout.size(ofValue: info)))
+  }
+
+  /// vfio_get_region_info(), vfio_pci_ioctl_get_region_info(). A region that is not there has size 0
+  /// and is no error, except VGA's.
+  func getRegionInfo(_ call: DeviceCall) throws(Errno) {
+    let size = MemoryLayout<vfio_region_info>.size
+    var info: vfio_region_info = try call.load(count: size)
+    guard info.argsz >= size else { throw .invalidArgument }
+    let index = UInt64(info.index)
+    let readWrite = UInt32(VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE)
+    switch index {
+    case Region.config:
+      info.size = UInt64(device.function.configSize)
+      info.flags = readWrite
+    case Region.baseAddresses:
+      info.size = device.function.description.baseAddress(Int(index))?.size ?? 0
+      info.flags = info.size == 0 ? 0 : readWrite
+    case Region.expansionROM:
+      info.size = 0
+      info.flags = 0
+    default: throw .invalidArgument
+    }
+    info.offset = index << Region.shift
+    try call.store(info, count: size)
+  }
+
+  /// vfio_pci_ioctl_get_irq_info()
+  func getIRQInfo(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
+    let size = MemoryLayout<vfio_irq_info>.size
+    var info: vfio_irq_info = try call.load(count: size)
+    guard info.argsz >= size, info.index < InterruptIndex.count else { throw .invalidArgument }
+    info.flags = UInt32(VFIO_IRQ_INFO_EVENTFD)
+    info.count = opened.interruptCount(info.index)
+    if info.index == InterruptIndex.pin {
+      info.flags |= UInt32(VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED)
+    } else if info.index != InterruptIndex.msix || device.function.description.msixTable == nil {
+      // MSI-X vectors can be added while others are in use (pci_msix_can_alloc_dyn()).
+      info.flags |= UInt32(VFIO_IRQ_INFO_NORESIZE)
+    }
+    try call.store(info, count: size)
+  }
+}
+
+extension OpenedDevice {
+  func interruptCount(_ index: UInt32) -> UInt32 {
+    interrupts.count(index, pin: config.withLock { $0.interruptPin })
+  }
+}

@@ -1,0 +1,130 @@
+// Calls a function whenever a client's eventfd is signalled (drivers/vfio/virqfd.c). The kernel hooks
+// the eventfd's wait queue; a process can only ask epoll, so one thread, started with the first
+// watch, serves every device of the process.
+//
+// A watch has at most one call of its handler running, and none any more once `cancel()` has
+// returned, unless it is the handler that cancels.
+
+internal import Glibc
+internal import Synchronization
+package import SystemPackage
+
+package final class EventWatcher: Sendable {
+  package static let shared = EventWatcher()
+
+  private let state = Mutex(State())
+
+  private struct State {
+    var epoll: Int32 = -1
+    var watches: [UInt64: Watch] = [:]
+    var nextKey: UInt64 = 1
+  }
+
+  /// Calls `handler` for every signal of `event` until the watch is cancelled. A signal that is
+  /// already there counts as the first.
+  /// - Throws: `.noMemory`, `.tooManyOpenFilesInSystem` and what else the host is short of.
+  package func watch(
+    _ event: EventDescriptor, _ handler: @escaping @Sendable () -> Void
+  ) throws(Errno) -> Watch {
+    let result: Result<Watch, Errno> = state.withLock { state in
+      do throws(Errno) {
+        try startIfNeeded(&state)
+        let watch = Watch(key: state.nextKey, event: event, handler: handler, watcher: self)
+        var interest = epoll_event()
+        interest.events = EPOLLIN.rawValue
+        interest.data.u64 = watch.key
+        guard epoll_ctl(state.epoll, EPOLL_CTL_ADD, event.rawValue, &interest) == 0 else {
+          throw Errno(rawValue: errno)
+        }
+        state.nextKey += 1
+        state.watches[watch.key] = watch
+        return .success(watch)
+      } catch {
+        return .failure(error)
+      }
+    }
+    return try result.get()
+  }
+
+  fileprivate func forget(_ watch: Watch) {
+    state.withLock { state in
+      guard state.watches.removeValue(forKey: watch.key) != nil else { return }
+      epoll_ctl(state.epoll, EPOLL_CTL_DEL, watch.event.rawValue, nil)
+    }
+  }
+
+  private func startIfNeeded(_ state: inout State) throws(Errno) {
+    guard state.epoll < 0 else { return }
+    let epoll = epoll_create1(Int32(EPOLL_CLOEXEC.rawValue))
+    guard epoll >= 0 else { throw Errno(rawValue: errno) }
+    var thread = pthread_t()
+    let context = Unmanaged.passRetained(Loop(epoll: epoll, watcher: self))
+    let failure = pthread_create(
+      &thread, nil,
+      { argument in
+        guard let argument else { return nil }
+        Unmanaged<Loop>.fromOpaque(argument).takeRetainedValue().run()
+        return nil
+      }, context.toOpaque())
+    guard failure == 0 else {
+      context.release()
+      close(epoll)
+      throw Errno(rawValue: failure)
+    }
+    pthread_detach(thread)
+    state.epoll = epoll
+  }
+
+  private final class Loop: Sendable {
+    let epoll: Int32
+    let watcher: EventWatcher
+    init(epoll: Int32, watcher: EventWatcher) {
+      self.epoll = epoll
+      self.watcher = watcher
+    }
+
+    func run() {
+      var ready = epoll_event()
+      while true {
+        guard epoll_wait(epoll, &ready, 1, -1) == 1 else { continue }
+        let key = ready.data.u64
+        watcher.state.withLock { $0.watches[key] }?.fire()
+      }
+    }
+  }
+}
+
+/// One eventfd that is being watched (struct virqfd).
+package final class Watch: Sendable {
+  fileprivate let key: UInt64
+  fileprivate let event: EventDescriptor
+  private let watcher: EventWatcher
+  /// Recursive through `isFiring`: a handler may cancel its own watch.
+  private let handler: Mutex<(@Sendable () -> Void)?>
+  private let firingThread = Atomic<UInt>(0)
+
+  fileprivate init(
+    key: UInt64, event: EventDescriptor, handler: @escaping @Sendable () -> Void,
+    watcher: EventWatcher
+  ) {
+    self.key = key
+    self.event = event
+    self.handler = Mutex(handler)
+    self.watcher = watcher
+  }
+
+  fileprivate func fire() {
+    guard event.consume() else { return }
+    handler.withLock { handler in
+      firingThread.store(pthread_self(), ordering: .relaxed)
+      handler?()
+      firingThread.store(0, ordering: .relaxed)
+    }
+  }
+
+  package func cancel() {
+    watcher.forget(self)
+    if firingThread.load(ordering: .relaxed) == pthread_self() { return }
+    handler.withLock { $0 = nil }
+  }
+}
