@@ -37,7 +37,9 @@ let package = Package(
       name: "IOMMUFD",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "Host", system, collections, log]),
     .target(name: "PCI", dependencies: ["IOMMU"]),
-    .target(name: "VFIO", dependencies: ["UAPI", "IOMMUFD", "PCI", "Host", system, log]),
+    .target(
+      name: "VFIO",
+      dependencies: ["UAPI", "CUAPI", "CLinux", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log]),
 
     // A kernel event becomes a call on a CharacterDevice.

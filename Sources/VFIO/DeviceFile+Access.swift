@@ -3,6 +3,7 @@
 // done.
 
 internal import PCI
+internal import Synchronization
 package import SystemPackage
 package import UAPI
 

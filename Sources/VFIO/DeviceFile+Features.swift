@@ -2,13 +2,15 @@
 // no SR-IOV and is not s390's, so low power is what remains; the rest is ENOTTY.
 
 internal import CUAPI
+internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
 extension DeviceFile {
   /// vfio_ioctl_device_feature()
   func feature(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let headerSize = DeviceCall.end(of: \vfio_device_feature.flags)
-    let header: vfio_device_feature = try call.load(count: headerSize)
+    let headerSize = MemoryLayout<FeatureHeader>.size
+    let header: FeatureHeader = try call.load(count: headerSize)
     guard header.argsz >= headerSize else { throw .invalidArgument }
     let flags = FeatureFlags(rawValue: header.flags)
     let number = header.flags & UInt32(VFIO_DEVICE_FEATURE_MASK)

@@ -4,6 +4,7 @@
 internal import CUAPI
 internal import IOMMU
 internal import IOMMUFD
+internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 

@@ -2,6 +2,7 @@
 
 internal import CUAPI
 internal import PCI
+internal import Synchronization
 internal import SystemPackage
 
 /// Indices of regions, and where they lie in the file: 2^40 bytes each (VFIO_PCI_OFFSET_SHIFT).

@@ -7,8 +7,8 @@ internal import UAPI
 
 extension DeviceFile {
   func setIRQs(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) -> Int32 {
-    let headerSize = DeviceCall.end(of: \vfio_irq_set.count)
-    let header: vfio_irq_set = try call.load(count: headerSize)
+    let headerSize = MemoryLayout<IRQSetHeader>.size
+    let header: IRQSetHeader = try call.load(count: headerSize)
     let elementSize = try Self.validate(
       header, headerSize: headerSize, interrupts: opened.interruptCount(header.index))
 
@@ -34,7 +34,7 @@ extension DeviceFile {
   /// - Parameter interrupts: how many the index has; 0 for an index that does not exist.
   /// - Returns: the size of one element of data.
   private static func validate(
-    _ header: vfio_irq_set, headerSize: Int, interrupts: UInt32
+    _ header: IRQSetHeader, headerSize: Int, interrupts: UInt32
   ) throws(Errno) -> Int {
     let known = UInt32(dataBits | actionBits)
     guard header.argsz >= headerSize, header.index < InterruptIndex.count,

@@ -2,9 +2,11 @@
 // which the client must own it all.
 
 internal import CUAPI
+internal import IOMMU
 internal import IOMMUFD
 internal import PCI
 internal import SystemPackage
+internal import UAPI
 
 extension DeviceFile {
   /// vfio_pci_ioctl_reset()
@@ -15,15 +17,15 @@ extension DeviceFile {
 
   /// vfio_pci_ioctl_get_pci_hot_reset_info()
   func getHotResetInfo(_ call: DeviceCall, _ session: VFIODevice.Session) throws(Errno) {
-    let headerSize = DeviceCall.end(of: \vfio_pci_hot_reset_info.count)
-    var header: vfio_pci_hot_reset_info = try call.load(count: headerSize)
+    let headerSize = MemoryLayout<HotResetHeader>.size
+    var header: HotResetHeader = try call.load(count: headerSize)
     guard header.argsz >= headerSize else { throw .invalidArgument }
     guard device.deviceSet.isBus else { throw .operationNotSupportedByDevice }
     let devices = device.deviceSet.devices
     header.flags = 0
     header.count = UInt32(devices.count)
 
-    let entrySize = MemoryLayout<vfio_pci_dependent_device>.stride
+    let entrySize = MemoryLayout<DependentDevice>.stride
     guard devices.count <= (Int(header.argsz) - headerSize) / entrySize else {
       try call.store(header, count: headerSize)
       throw .noSpace
@@ -36,7 +38,7 @@ extension DeviceFile {
         entry, at: call.argument &+ UInt64(headerSize + index * entrySize))
     }
     header.flags = UInt32(VFIO_PCI_HOT_RESET_FLAG_DEV_ID)
-    if entries.allSatisfy({ Int32(bitPattern: $0.devid) != VFIO_PCI_DEVID_NOT_OWNED }) {
+    if entries.allSatisfy({ Int32(bitPattern: $0.id) != VFIO_PCI_DEVID_NOT_OWNED }) {
       header.flags |= UInt32(VFIO_PCI_HOT_RESET_FLAG_DEV_ID_OWNED)
     }
     try call.store(header, count: headerSize)
@@ -45,8 +47,8 @@ extension DeviceFile {
   /// vfio_pci_ioctl_pci_hot_reset(): a device opened through its own node proves what it owns by its
   /// iommufd, so it gives no descriptors.
   func hotReset(_ call: DeviceCall, _ session: VFIODevice.Session) throws(Errno) {
-    let headerSize = DeviceCall.end(of: \vfio_pci_hot_reset.count)
-    let header: vfio_pci_hot_reset = try call.load(count: headerSize)
+    let headerSize = MemoryLayout<HotResetHeader>.size
+    let header: HotResetHeader = try call.load(count: headerSize)
     guard header.argsz >= headerSize, header.flags == 0, header.count == 0 else {
       throw .invalidArgument
     }
@@ -64,15 +66,12 @@ extension DeviceFile {
 
   private static func entry(
     for device: VFIODevice, of context: Context
-  ) -> vfio_pci_dependent_device {
+  ) -> DependentDevice {
     let requester = device.function.requester.rawValue
-    var entry = vfio_pci_dependent_device()
-    entry.devid =
-      deviceID(of: device, in: context) ?? UInt32(bitPattern: VFIO_PCI_DEVID_NOT_OWNED)
-    entry.segment = 0
-    entry.bus = UInt8(requester >> 8)
-    entry.devfn = UInt8(requester & 0xff)
-    return entry
+    let id = deviceID(of: device, in: context)
+    return DependentDevice(
+      id: id ?? UInt32(bitPattern: VFIO_PCI_DEVID_NOT_OWNED), segment: 0,
+      bus: UInt8(requester >> 8), deviceAndFunction: UInt8(requester & 0xff))
   }
 
   /// vfio_iommufd_get_dev_id(): the device's id on `context`; "owned" when only another device of its

@@ -5,6 +5,7 @@
 // A watch has at most one call of its handler running, and none any more once `cancel()` has
 // returned, unless it is the handler that cancels.
 
+internal import CLinux
 internal import Glibc
 internal import Synchronization
 package import SystemPackage
@@ -30,12 +31,8 @@ package final class EventWatcher: Sendable {
       do throws(Errno) {
         try startIfNeeded(&state)
         let watch = Watch(key: state.nextKey, event: event, handler: handler, watcher: self)
-        var interest = epoll_event()
-        interest.events = EPOLLIN.rawValue
-        interest.data.u64 = watch.key
-        guard epoll_ctl(state.epoll, EPOLL_CTL_ADD, event.rawValue, &interest) == 0 else {
-          throw Errno(rawValue: errno)
-        }
+        let failure = CLinux_epoll_add(state.epoll, event.rawValue, watch.key)
+        guard failure == 0 else { throw Errno(rawValue: -failure) }
         state.nextKey += 1
         state.watches[watch.key] = watch
         return .success(watch)
@@ -49,14 +46,14 @@ package final class EventWatcher: Sendable {
   fileprivate func forget(_ watch: Watch) {
     state.withLock { state in
       guard state.watches.removeValue(forKey: watch.key) != nil else { return }
-      epoll_ctl(state.epoll, EPOLL_CTL_DEL, watch.event.rawValue, nil)
+      _ = CLinux_epoll_remove(state.epoll, watch.event.rawValue)
     }
   }
 
   private func startIfNeeded(_ state: inout State) throws(Errno) {
     guard state.epoll < 0 else { return }
-    let epoll = epoll_create1(Int32(EPOLL_CLOEXEC.rawValue))
-    guard epoll >= 0 else { throw Errno(rawValue: errno) }
+    let epoll = CLinux_epoll_create()
+    guard epoll >= 0 else { throw Errno(rawValue: -epoll) }
     var thread = pthread_t()
     let context = Unmanaged.passRetained(Loop(epoll: epoll, watcher: self))
     let failure = pthread_create(
@@ -84,10 +81,9 @@ package final class EventWatcher: Sendable {
     }
 
     func run() {
-      var ready = epoll_event()
+      var key: UInt64 = 0
       while true {
-        guard epoll_wait(epoll, &ready, 1, -1) == 1 else { continue }
-        let key = ready.data.u64
+        guard CLinux_epoll_wait(epoll, &key) == 0 else { continue }
         watcher.state.withLock { $0.watches[key] }?.fire()
       }
     }
@@ -99,7 +95,6 @@ package final class Watch: Sendable {
   fileprivate let key: UInt64
   fileprivate let event: EventDescriptor
   private let watcher: EventWatcher
-  /// Recursive through `isFiring`: a handler may cancel its own watch.
   private let handler: Mutex<(@Sendable () -> Void)?>
   private let firingThread = Atomic<UInt>(0)
 

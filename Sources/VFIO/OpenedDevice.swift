@@ -48,7 +48,7 @@ final class OpenedDevice: Sendable {
   /// (vfio_pci_core_runtime_resume()).
   func wake() {
     let event = power.withLock { power in
-      guard let event = power.wakeUp else { return nil as EventDescriptor? }
+      guard let event = power.wakeUp else { return EventDescriptor?.none }
       power = LowPower()
       return event
     }

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "CLinuxEvents.h"
 #include "CLinuxMemory.h"
 
 /// process_vm_readv(2) of one local and one remote range. Returns bytes moved or -errno.
