@@ -61,8 +61,10 @@ extension DeviceFile {
       device.session = nil
       session.opened.close(device)
       session.attachments.withLock { attachments in
-        for pasid in attachments.pasids.sorted() { session.bound.detach(pasid: PASID(rawValue: pasid)) }
-        if attachments.isAttached { session.bound.detach(pasid: nil) }
+        for pasid in attachments.pasids.sorted() {
+          session.bound.detach(pasid: VFIODevice.Session.iommufdPASID(pasid))
+        }
+        if attachments.isAttached { session.bound.detach() }
         attachments = .init()
       }
       session.bound.unbind()
@@ -155,14 +157,16 @@ extension VFIODevice.Session {
     let attachments = attachments.withLock { $0 }
     let isAttached = pasid.map { attachments.pasids.contains($0) } ?? attachments.isAttached
     if let pasid, !isAttached, pasid > Int32.max { throw .noSpace }  // ida_alloc_range()
-    let number = pasid.map { PASID(rawValue: $0) }
-    let used =
-      isAttached
-      ? try bound.replace(table, pasid: number) : try bound.attach(table, pasid: number)
+    var table = table
+    if isAttached {
+      try bound.replace(with: &table, pasid: Self.iommufdPASID(pasid))
+    } else {
+      try bound.attach(to: &table, pasid: Self.iommufdPASID(pasid))
+    }
     self.attachments.withLock { attachments in
       if let pasid { attachments.pasids.insert(pasid) } else { attachments.isAttached = true }
     }
-    return used
+    return table
   }
 
   /// vfio_iommufd_physical_detach_ioas(), …_pasid_detach_ioas(): no error when there is nothing.
@@ -174,6 +178,11 @@ extension VFIODevice.Session {
       }
       return attachments.pasids.remove(pasid) != nil
     }
-    if wasAttached { bound.detach(pasid: pasid.map { PASID(rawValue: $0) }) }
+    if wasAttached { bound.detach(pasid: Self.iommufdPASID(pasid)) }
+  }
+
+  /// PASID 0 is how the kernel writes "without PASID" (IOMMU_NO_PASID), also when a client asks for it.
+  static func iommufdPASID(_ pasid: UInt32?) -> PASID? {
+    pasid.flatMap { $0 == 0 ? nil : PASID(rawValue: $0) }
   }
 }

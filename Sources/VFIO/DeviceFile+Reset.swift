@@ -80,6 +80,6 @@ extension DeviceFile {
     if let session = device.session, session.context === context {
       return session.bound.id.rawValue
     }
-    return context.owns(device.physical.group) ? UInt32(VFIO_PCI_DEVID_OWNED) : nil
+    return context.hasGroup(device.physical.group) ? UInt32(VFIO_PCI_DEVID_OWNED) : nil
   }
 }
