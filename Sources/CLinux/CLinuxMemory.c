@@ -2,6 +2,7 @@
 #include "CLinuxMemory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -78,4 +79,8 @@ int CLinux_pidfd_real_user(int pidfd, uint32_t *user) {
 uint32_t CLinux_file_system_type(int descriptor) {
   struct statfs status;
   return fstatfs(descriptor, &status) < 0 ? 0 : (uint32_t)status.f_type;
+}
+
+int CLinux_allocate(int descriptor, uint64_t offset, uint64_t length) {
+  return result(fallocate(descriptor, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length));
 }

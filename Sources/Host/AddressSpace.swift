@@ -46,4 +46,17 @@ package final class AddressSpace: Sendable {
       0, pwrite(memory.rawValue, bytes.baseAddress, bytes.count, off_t(truncatingIfNeeded: address))
     )
   }
+
+  /// Makes `count` pages from `address` on present, by reading a byte of each.
+  /// - Returns: false when one cannot be read.
+  package func touch(at address: UInt64, pages count: UInt64) -> Bool {
+    var byte: UInt8 = 0
+    for index in 0..<count {
+      let address = address &+ index &* 4096
+      guard pread(memory.rawValue, &byte, 1, off_t(truncatingIfNeeded: address)) == 1 else {
+        return false
+      }
+    }
+    return true
+  }
 }

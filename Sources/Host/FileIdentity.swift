@@ -19,13 +19,18 @@ package struct FileIdentity: Hashable, Sendable {
     device = minor & 0xff | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
     self.inode = inode
   }
+
+  /// Not on one of the devices without storage that memory and network file systems make up.
+  package var isOnBlockDevice: Bool { device >> 8 & 0xfff != 0 || device >> 44 != 0 }
 }
 
 /// What fstat(2) and fstatfs(2) say of an open file, as far as pinning its pages asks.
 package struct FileStatus: Sendable {
   package let identity: FileIdentity
   package let size: UInt64
-  package let isRegular: Bool
+  /// Some pages are not allocated yet.
+  package let hasHoles: Bool
+  private let isRegular: Bool
   /// The file's pages *are* its storage (tmpfs, memfd, shared anonymous memory, hugetlbfs): there
   /// is no disk that they are a cache of.
   package let isMemory: Bool
@@ -35,9 +40,13 @@ package struct FileStatus: Sendable {
     guard fstat(descriptor.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
     identity = FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
     size = UInt64(clamping: status.st_size)
+    hasHoles = UInt64(clamping: status.st_blocks) &* 512 < size
     isRegular = status.st_mode & S_IFMT == S_IFREG
     isMemory = isRegular && Self.fileSystemIsMemory(descriptor)
   }
+
+  /// The bytes of the pages that can be accessed.
+  package var wholeSize: UInt64 { (size + 4095) & ~4095 }
 
   private static func fileSystemIsMemory(_ descriptor: OwnedDescriptor) -> Bool {
     // TMPFS_MAGIC, HUGETLBFS_MAGIC (linux/magic.h)

@@ -16,6 +16,12 @@ package final class OwnedDescriptor: Sendable {
     self.init(owning: result)
   }
 
+  /// Opened with O_PATH: good for naming the file, not for using it.
+  package var isPathOnly: Bool {
+    let flags = fcntl(rawValue, F_GETFL)
+    return flags >= 0 && flags & 0o10000000 != 0
+  }
+
   deinit {
     Glibc.close(rawValue)
   }

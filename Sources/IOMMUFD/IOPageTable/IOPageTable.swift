@@ -1,89 +1,63 @@
-// What the object model asks of the I/O page table, for the developers who build against it. The table
-// itself replaces this file.
+// The mappings of one I/O address space (iommufd: struct io_pagetable): which client pages an IOVA
+// means, and the hardware page tables that say the same.
+//
+// An *area* is one mapped range. Areas are disjoint, are removed whole, and lie in the IOVAs that
+// are not *reserved*: by a device (its MSI window), or by a domain (what its tables cannot reach).
+// *Allowed* ranges restrict nothing but the automatic choice of an IOVA, and promise that nobody will
+// reserve there. A *domain* is one hardware page table; every domain maps every area, or nothing has
+// changed. Without a domain nothing is pinned: an area is then only the memory of what was asked for.
+//
+// `last` is inclusive throughout, for the last IOVA of all is a valid one.
+//
+// Everything here is guarded by the control lock of the context that the I/O address space belongs to.
 
-internal import IOMMU
+package import IOMMU
 internal import SystemPackage
-internal import UAPI
 
-package enum PinAccounting {
-  package enum Mode: Sendable { case user, process }
-}
+package final class IOPageTable: @unchecked Sendable {
+  /// The kernel's bound is its memory.
+  static let areaLimit = 1 << 21
 
-/// The bytes that were unmapped, also when the call then failed.
-struct Unmapped {
-  var bytes: UInt64
-  var failure: Errno?
+  let memory: PhysicalMemory
+  let host: PinningHost
 
-  func get() throws(Errno) -> UInt64 {
-    if let failure { throw failure }
-    return bytes
-  }
-}
+  let areas = SpanTree<Area>()
+  var reservations = Reservations()
+  var allowed: [ClosedRange<UInt64>] = []
+  var domains: [any PagingDomain] = []
+  /// What every IOVA, length and offset into a page must be a multiple of: 1, or the smallest page of a
+  /// domain. iova_alignment
+  package internal(set) var alignment: UInt64 = 1
+  /// Domains get pages of 4 KiB only, so that areas can be cut.
+  package internal(set) var disablesLargePages = false
 
-/// Every method is called with the control lock held.
-final class IOPageTable {
-  init(memory: PhysicalMemory) {}
-
-  /// IOVAs outside all reserved ranges, ascending.
-  var usableRanges: [ClosedRange<UInt64>] { [0...UInt64.max] }
-  /// iova_alignment
-  private(set) var alignment: UInt64 = 1
-
-  // MARK: Large pages
-
-  private(set) var disablesLargePages = false
-  func enableLargePages() { disablesLargePages = false }
-  func disableLargePages() throws(Errno) { disablesLargePages = true }
-
-  // MARK: Mapping. `iova` nil: find a place.
-
-  /// iopt_map_user_pages()
-  func map(
-    userAddress: UInt64, length: UInt64, at iova: UInt64?, permissions: Permissions,
-    accounting: PinAccounting.Mode, client: any Client
-  ) throws(Errno) -> UInt64 { throw .notSupported }
-
-  /// iopt_map_file_pages()
-  func map(
-    file: Int32, start: UInt64, length: UInt64, at iova: UInt64?, permissions: Permissions,
-    accounting: PinAccounting.Mode, client: any Client
-  ) throws(Errno) -> UInt64 { throw .notSupported }
-
-  /// iopt_get_pages(): references to what is mapped, for ``map(_:length:at:permissions:)``.
-  func pages(at iova: UInt64, length: UInt64) throws(Errno) -> [Never] {
-    throw .noSuchFileOrDirectory
+  package init(memory: PhysicalMemory, host: PinningHost = .shared) {
+    self.memory = memory
+    self.host = host
   }
 
-  /// iopt_map_pages()
-  func map(
-    _ pages: [Never], length: UInt64, at iova: UInt64?, permissions: Permissions
-  ) throws(Errno) -> UInt64 { throw .notSupported }
+  /// Mapped ranges.
+  package var areaCount: Int { areas.count }
 
-  /// iopt_unmap_iova()
-  func unmap(_ iova: UInt64, length: UInt64) -> Unmapped { Unmapped(bytes: 0) }
-  /// iopt_unmap_all()
-  func unmapAll() -> Unmapped { Unmapped(bytes: 0) }
-  /// iopt_cut_iova() at iova + length - 1 and, unless iova is 0, at iova - 1.
-  func cut(around iova: UInt64, length: UInt64) throws(Errno) {}
+  // MARK: Areas that follow each other
 
-  // MARK: Allowed and reserved ranges
+  /// Calls `body` with every area of a range and the part of it that is in the range, as long as there is
+  /// no gap. iommufd: iopt_for_each_contig_area()
+  /// - Returns: whether the areas cover the range.
+  func forEachContiguousArea<Failure: Error>(
+    from first: UInt64, through last: UInt64,
+    _ body: (Area, ClosedRange<UInt64>) throws(Failure) -> Void
+  ) throws(Failure) -> Bool {
+    var first = first
+    while let span = areas.span(containing: first) {
+      try body(span.value, first...min(last, span.last))
+      if span.last >= last { return true }
+      first = span.last + 1
+    }
+    return false
+  }
 
-  /// iopt_set_allow_iova(). Disjoint, ascending.
-  func setAllowed(_ ranges: [ClosedRange<UInt64>]) throws(Errno) {}
-  /// iopt_table_enforce_dev_resv_regions()
-  func enforceReservedRegions(of device: PhysicalDevice) throws(Errno) {}
-  /// iopt_remove_reserved_iova()
-  func removeReservedRegions(of device: PhysicalDevice) {}
-
-  // MARK: Domains
-
-  /// iopt_table_add_domain()
-  func addDomain(_ domain: any PagingDomain) throws(Errno) {}
-  /// iopt_table_remove_domain()
-  func removeDomain(_ domain: any PagingDomain) {}
-
-  // MARK: Process
-
-  /// iommufd_ioas_change_process() on all page tables of a file, all or none.
-  static func changeProcess(of tables: [IOPageTable], to client: any Client) throws(Errno) {}
+  func forEachArea<Failure: Error>(_ body: (Area) throws(Failure) -> Void) throws(Failure) {
+    try areas.forEach { span throws(Failure) in try body(span.value) }
+  }
 }
