@@ -7,6 +7,9 @@ package protocol Client: UserMemory {
   /// The calling thread, in this server's pid namespace.
   var task: HostTask { get }
 
+  /// The kernel's capable() for the caller. The default asks the host about ``task``.
+  func isCapable(of capability: Capability) -> Bool
+
   /// The caller's address space, for pages that stay pinned after the call. Two calls from the same
   /// mm get the same object for as long as somebody holds it.
   func addressSpace() throws(Errno) -> AddressSpace
@@ -27,4 +30,8 @@ package protocol Client: UserMemory {
   func install(
     _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void
   ) throws(Errno)
+}
+
+extension Client {
+  package func isCapable(of capability: Capability) -> Bool { task.isCapable(of: capability) }
 }

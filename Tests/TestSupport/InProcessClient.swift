@@ -23,8 +23,16 @@ package final class InProcessClient: Client, Sendable {
 
   /// - Parameter identity: another process whose rights the client has; its memory and descriptors
   ///   are this one's all the same.
-  package init(identity: HostTask? = nil) {
+  /// - Parameter capabilities: what it may do beyond that; a container's root may not do everything.
+  package init(identity: HostTask? = nil, capabilities: Set<Capability> = []) {
     task = identity ?? HostTask(id: getpid())
+    self.capabilities = capabilities
+  }
+
+  private let capabilities: Set<Capability>
+
+  package func isCapable(of capability: Capability) -> Bool {
+    capabilities.contains(capability) || task.isCapable(of: capability)
   }
 
   private var own: HostTask { HostTask(id: getpid()) }

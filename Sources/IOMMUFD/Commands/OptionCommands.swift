@@ -51,7 +51,7 @@ enum OptionCommands {
     guard case .set(let value) = direction else {
       return context.lock.withLock { context.accountMode == .process ? 1 : 0 }
     }
-    guard client.task.isCapable(of: .sysResource) else { throw .notPermitted }
+    guard client.isCapable(of: .sysResource) else { throw .notPermitted }
     try context.lock.withLock { () throws(Errno) in
       guard context.objects.isEmpty else { throw Errno.resourceBusy }
       switch value {

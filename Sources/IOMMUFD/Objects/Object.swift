@@ -8,7 +8,9 @@ package import UAPI
 
 package class Object: @unchecked Sendable {
   package let id: ObjectID
-  package unowned let context: Context
+  /// Strong, as a bound device outlives the open file; the last release of the context empties its
+  /// table and so ends the cycle.
+  package let context: Context
   /// Guarded by the control lock.
   private(set) var users = 1
 

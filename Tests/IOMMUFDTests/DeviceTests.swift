@@ -1,0 +1,275 @@
+// Bound devices and what they are attached to.
+
+import CUAPI
+import IOMMU
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import IOMMUFD
+
+/// A machine of one unit.
+private struct Bench {
+  let driver: RecordingDriver
+  let file: ControlFile
+
+  init(_ driver: RecordingDriver = RecordingDriver()) throws {
+    self.driver = driver
+    file = try ControlFile()
+  }
+
+  func device(_ number: UInt8, in group: IOMMUGroup? = nil, pasidWidth: Int = 0) -> PhysicalDevice {
+    PhysicalDevice(
+      name: "device\(number)",
+      requesterID: RequesterID(bus: 1, device: number, function: 0), driver: driver,
+      group: group ?? IOMMUGroup(id: Int(number)), pasidWidth: pasidWidth)
+  }
+
+  func domain(of device: PhysicalDevice, _ pasid: PASID? = nil) -> RecordingDomain? {
+    driver.domain(of: device.requesterID, pasid: pasid)
+  }
+}
+
+@Suite struct BindTests {
+  @Test func bindAndUnbind() throws {
+    let bench = try Bench()
+    let context = try bench.file.context
+    let bound = try context.bind(bench.device(0))
+    #expect(bound.id == ObjectID(1))
+    #expect(bench.file.destroy(1) == .resourceBusy)
+    bound.unbind()
+    #expect(bench.file.destroy(1) == .noSuchFileOrDirectory)
+    #expect(try bench.file.makeIOAS() == 1)
+    bench.file.close()
+  }
+
+  /// A group has one owner (EPERM for others), and is free again with the last device.
+  @Test func ownership() throws {
+    let bench = try Bench()
+    let other = try ControlFile()
+    let group = IOMMUGroup(id: 7)
+    let (first, second) = (bench.device(0, in: group), bench.device(1, in: group))
+    let bound = try bench.file.context.bind(first)
+    #expect(try bench.file.context.hasGroup(group))
+    #expect(try !other.context.hasGroup(group))
+    #expect(throws: Errno.notPermitted) { try other.context.bind(second) }
+    #expect(try other.makeIOAS() == 1, "the failed bind left no id behind")
+    let sibling = try bench.file.context.bind(second)
+    bound.unbind()
+    #expect(throws: Errno.notPermitted) { try other.context.bind(first) }
+    sibling.unbind()
+    try other.context.bind(first).unbind()
+    bench.file.close()
+    other.close()
+  }
+
+  /// A bound device holds the context after the file is closed.
+  @Test func outlivesItsFile() throws {
+    let bench = try Bench()
+    let device = bench.device(0)
+    let bound = try bench.file.context.bind(device)
+    var target = ObjectID(try bench.file.makeIOAS())
+    try bound.attach(to: &target)
+    bench.file.close()
+    #expect(bench.domain(of: device) != nil)
+    bound.detach()
+    #expect(bench.domain(of: device) == nil)
+    bound.unbind()
+    #expect(try Bench().file.context.bind(device).id == ObjectID(1), "the group is free again")
+  }
+}
+
+@Suite struct AttachTests {
+  @Test func automaticHWPT() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let device = bench.device(0)
+    let ioas = try bench.file.makeIOAS()
+    let bound = try bench.file.context.bind(device)
+    var target = ObjectID(ioas)
+    try bound.attach(to: &target)
+    #expect(target == ObjectID(3), "the id of the HWPT that was made")
+    #expect(bench.domain(of: device) != nil)
+    #expect(bench.file.destroy(ioas) == .resourceBusy)
+    #expect(bench.file.destroy(3) == .resourceBusy)
+    bound.detach()
+    #expect(bench.domain(of: device) == nil)
+    #expect(bench.file.destroy(3) == .noSuchFileOrDirectory, "it went with its last device")
+    #expect(bench.file.destroy(ioas) == nil)
+    bound.detach()
+    bound.unbind()
+  }
+
+  @Test func sharedByDevices() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let devices = (0..<3).map { bench.device($0) }
+    let bound = try devices.map { try bench.file.context.bind($0) }
+    let ioas = ObjectID(try bench.file.makeIOAS())
+    for device in bound {
+      var target = ioas
+      try device.attach(to: &target)
+      #expect(target == ObjectID(5))
+    }
+    #expect(bench.driver.domainsMade == 1)
+    bound[0].detach()
+    bound[1].detach()
+    #expect(bench.file.destroy(5) == .resourceBusy)
+    bound[2].detach()
+    #expect(bench.file.destroy(5) == .noSuchFileOrDirectory)
+    bound.forEach { $0.unbind() }
+  }
+
+  /// A domain that refuses the device is passed over; another is made, and that one refuses, too.
+  @Test func incompatibleDomain() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let (good, bad) = (bench.device(0), bench.device(1))
+    let (first, second) = (
+      try bench.file.context.bind(good), try bench.file.context.bind(bad)
+    )
+    let ioas = ObjectID(try bench.file.makeIOAS())
+    var target = ioas
+    try first.attach(to: &target)
+    bench.driver.refuse(bad.requesterID)
+    target = ioas
+    #expect(throws: Errno.invalidArgument) { try second.attach(to: &target) }
+    #expect(target == ioas)
+    #expect(bench.driver.domainsMade == 2)
+    #expect(try bench.file.makeIOAS() == 5, "the HWPT that failed left no id behind")
+    first.detach()
+    first.unbind()
+    second.unbind()
+  }
+
+  @Test func failuresLeaveNothing() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let device = bench.device(0)
+    let bound = try bench.file.context.bind(device)
+    let ioas = ObjectID(try bench.file.makeIOAS())
+    var target = ioas
+    bench.driver.failDomains(with: .notSupported)
+    #expect(throws: Errno.notSupported) { try bound.attach(to: &target) }
+    bench.driver.failDomains(with: nil)
+    bench.driver.failAttaches(with: .noMemory)
+    #expect(throws: Errno.noMemory) { try bound.attach(to: &target) }
+    bench.driver.failAttaches(with: nil)
+    #expect(target == ioas)
+    #expect(bench.file.destroy(ioas.rawValue) == nil, "nothing depends on it")
+    bound.unbind()
+  }
+
+  @Test func targets() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let bound = try bench.file.context.bind(bench.device(0))
+    for (id, error) in [
+      (ObjectID(0), Errno.noSuchFileOrDirectory), (ObjectID(9), .noSuchFileOrDirectory),
+      (bound.id, .invalidArgument),
+    ] {
+      var target = id
+      #expect(throws: error) { try bound.attach(to: &target) }
+      #expect(throws: error) { try bound.replace(with: &target) }
+    }
+    var target = ObjectID(try bench.file.makeIOAS())
+    #expect(throws: Errno.invalidArgument) { try bound.replace(with: &target) }
+    try bound.attach(to: &target)
+    // Twice is EBUSY, to the HWPT and to the IOAS.
+    #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target) }
+    target = ObjectID(2)
+    #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target) }
+    bound.detach()
+    bound.unbind()
+  }
+
+  /// The group moves with its first device, and later ones must follow.
+  @Test func group() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let group = IOMMUGroup(id: 1)
+    let devices = (0..<2).map { bench.device($0, in: group) }
+    let bound = try devices.map { try bench.file.context.bind($0) }
+    let (one, other) = (
+      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
+    )
+    var target = one
+    try bound[0].attach(to: &target)
+    let hwpt = target
+    #expect(bench.domain(of: devices[1]) === bench.domain(of: devices[0]))
+    target = other
+    #expect(throws: Errno.invalidArgument) { try bound[1].attach(to: &target) }
+    target = one
+    try bound[1].attach(to: &target)
+    #expect(target == hwpt)
+    bound[0].detach()
+    #expect(bench.domain(of: devices[0]) != nil, "the group stays for the other device")
+    bound[1].detach()
+    #expect(bench.domain(of: devices[0]) == nil)
+    bound.forEach { $0.unbind() }
+  }
+
+  @Test func replace() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let device = bench.device(0)
+    let bound = try bench.file.context.bind(device)
+    let (one, other) = (
+      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
+    )
+    var target = one
+    try bound.attach(to: &target)
+    let (first, domain) = (target, bench.domain(of: device))
+    target = one
+    try bound.replace(with: &target)
+    #expect(target == first, "the same HWPT: nothing to do")
+    target = other
+    try bound.replace(with: &target)
+    #expect(target != first)
+    #expect(bench.domain(of: device) !== domain)
+    #expect(bench.file.destroy(first.rawValue) == .noSuchFileOrDirectory)
+    #expect(bench.file.destroy(one.rawValue) == nil)
+    bound.detach()
+    #expect(bench.file.destroy(other.rawValue) == nil)
+    bound.unbind()
+  }
+
+  /// Replace moves every device of the group; a failure moves none.
+  @Test func replaceInGroup() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let group = IOMMUGroup(id: 1)
+    let devices = (0..<2).map { bench.device($0, in: group) }
+    let bound = try devices.map { try bench.file.context.bind($0) }
+    let (one, other) = (
+      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
+    )
+    for device in bound {
+      var target = one
+      try device.attach(to: &target)
+    }
+    let domain = bench.domain(of: devices[0])
+    bench.driver.refuse(devices[1].requesterID)
+    var target = other
+    #expect(throws: Errno.invalidArgument) { try bound[0].replace(with: &target) }
+    #expect(bench.domain(of: devices[0]) === domain)
+    #expect(bench.file.destroy(other.rawValue) == nil)
+    bound.forEach { $0.detach() }
+    #expect(bench.file.destroy(one.rawValue) == nil)
+    bound.forEach { $0.unbind() }
+  }
+
+  /// A PASID needs tables that allow it, on both sides.
+  @Test func pasidNeedsPermission() throws {
+    let bench = try Bench()
+    defer { bench.file.close() }
+    let bound = try bench.file.context.bind(bench.device(0, pasidWidth: 16))
+    var target = ObjectID(try bench.file.makeIOAS())
+    #expect(throws: Errno.invalidArgument) {
+      try bound.attach(to: &target, pasid: PASID(rawValue: 4))
+    }
+    #expect(bench.file.destroy(target.rawValue) == nil)
+    bound.unbind()
+  }
+}
