@@ -179,9 +179,11 @@ int main(int argc, char **argv)
     int highest;
 
     random_arguments(argc, argv, &rng, &count);
-    if (argc > 3)
+    if (argc > 3) {
         command_count = COUNT(commands);
-    begin(argc > 3 ? "part queues: bad input" : "bad input");
+        part = "queues";
+    }
+    begin("bad input");
     good = region_at("good", 0x200000000000, 2 << 20, PROT_READ | PROT_WRITE);
     readonly = region_at("readonly", 0x210000000000, PAGE, PROT_READ);
     edge = (unsigned char *)region_at("edge", 0x220000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;

@@ -171,7 +171,8 @@ int main(void)
     two_opens();
     reopen("fork");
     forked();
-    reopen("part files: other file operations");
+    part = "files";
+    reopen("other file operations");
     other_operations();
     return 0;
 }

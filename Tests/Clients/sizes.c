@@ -200,22 +200,22 @@ int main(void)
     for (size_t i = 0; i != COUNT(commands); i++) {
         const struct command *command = commands[i];
 
-        if (command->part)
-            section("part %s: %s", command->part, command->name);
-        else
-            section("%s: minimum %u, size %u", command->name, command->minimum, command->size);
+        part = command->part;
+        section("%s: minimum %u, size %u", command->name, command->minimum, command->size);
         sweep(command, 0, command->size);
         tails(command);
         at_the_edge(command);
         nowhere(command);
         other_numbers(command);
     }
-    section("part mock: numbers of the table that no command has");
+    part = "mock";
+    section("numbers of the table that no command has");
     for (unsigned nr = 0x96; nr != 0xa0; nr++) {
         place(memory, 64);
         run_raw(_IO(IOMMUFD_TYPE, nr), (uintptr_t)memory, "number %#x", nr);
         run_raw(_IO(IOMMUFD_TYPE, nr), 0, "number %#x at NULL", nr);
     }
+    part = NULL;
     section("numbers beyond the table");
     for (unsigned nr = 0; nr != 256; nr++) {
         if ((nr >= 0x80 && nr <= 0xa0) || nr == 0xe0)

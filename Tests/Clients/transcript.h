@@ -112,12 +112,17 @@ static inline void print_result(long result)
         printf(" -> %ld", result);
 }
 
+/** The later part of the interface that the sections from now on belong to, or NULL. */
+static const char *part = NULL;
+
 static inline void section(const char *format, ...)
 {
     va_list arguments;
 
     va_start(arguments, format);
     fputs("# ", stdout);
+    if (part)
+        printf("part %s: ", part);
     vprintf(format, arguments);
     fputs("\n", stdout);
     va_end(arguments);

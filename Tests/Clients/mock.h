@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The selftest command: one number, many operations. Each has its own struct here, so that a
+ * transcript line names the operation and the fields it has.
+ *
+ * A mock device is bound and attached in one go. Its unit has pages of 2 KiB and the aperture
+ * [16 MiB, 2 GiB), so everything that depends on alignment and reserved ranges can be seen. An
+ * access is an in-kernel user of an IOAS without a page table; it is named by a descriptor.
+ */
+#ifndef MOCK_H
+#define MOCK_H
+
+#include "later_commands.h"
+
+enum { MOCK_START = MOCK_APERTURE_START };
+
+#define TEST(member, name, kind) \
+    {name, offsetof(struct iommu_test_cmd, member), \
+     sizeof(((struct iommu_test_cmd *)0)->member), kind}
+#define TEST_COMMAND(operation, ...)                                                              \
+    static const struct command operation = {                                                     \
+        "TEST_" #operation, IOMMU_TEST_CMD, sizeof(struct iommu_test_cmd),                        \
+        ENDS(struct iommu_test_cmd, last), "mock", {__VA_ARGS__}}
+
+TEST_COMMAND(ADD_RESERVED, TEST(id, "ioas_id", DEC), TEST(add_reserved.start, "start", HEX),
+             TEST(add_reserved.length, "length", HEX));
+TEST_COMMAND(MOCK_DOMAIN, TEST(id, "pt_id", DEC),
+             TEST(mock_domain_flags.dev_flags, "dev_flags", RESERVED),
+             TEST(mock_domain.out_stdev_id, "out_stdev_id", DEC),
+             TEST(mock_domain.out_hwpt_id, "out_hwpt_id", DEC),
+             TEST(mock_domain.out_idev_id, "out_idev_id", DEC));
+TEST_COMMAND(MOCK_REPLACE, TEST(id, "stdev_id", DEC),
+             TEST(mock_domain_replace.pt_id, "pt_id", DEC));
+TEST_COMMAND(CHECK_MAP, TEST(id, "hwpt_id", DEC), TEST(check_map.iova, "iova", HEX),
+             TEST(check_map.length, "length", HEX), TEST(check_map.uptr, "uptr", POINTER));
+TEST_COMMAND(CHECK_REFS, TEST(check_refs.length, "length", HEX),
+             TEST(check_refs.uptr, "uptr", POINTER), TEST(check_refs.refs, "refs", DEC));
+TEST_COMMAND(CREATE_ACCESS, TEST(id, "ioas_id", DEC), TEST(create_access.flags, "flags", HEX),
+             TEST(create_access.out_access_fd, "out_access_fd", FILE_OUT));
+TEST_COMMAND(ACCESS_PAGES, TEST(id, "access", FILE_IN), TEST(access_pages.flags, "flags", HEX),
+             TEST(access_pages.iova, "iova", HEX), TEST(access_pages.length, "length", HEX),
+             TEST(access_pages.uptr, "uptr", POINTER),
+             TEST(access_pages.out_access_pages_id, "out_access_pages_id", DEC));
+TEST_COMMAND(DESTROY_ACCESS_PAGES, TEST(id, "access", FILE_IN),
+             TEST(destroy_access_pages.access_pages_id, "access_pages_id", DEC));
+TEST_COMMAND(ACCESS_RW, TEST(id, "access", FILE_IN), TEST(access_rw.iova, "iova", HEX),
+             TEST(access_rw.length, "length", HEX), TEST(access_rw.uptr, "uptr", POINTER),
+             TEST(access_rw.flags, "flags", HEX));
+TEST_COMMAND(ACCESS_REPLACE, TEST(id, "access", FILE_IN),
+             TEST(access_replace_ioas.ioas_id, "ioas_id", DEC));
+TEST_COMMAND(MEMORY_LIMIT, TEST(memory_limit.limit, "limit", DEC));
+TEST_COMMAND(DIRTY, TEST(id, "hwpt_id", DEC), TEST(dirty.flags, "flags", HEX),
+             TEST(dirty.iova, "iova", HEX), TEST(dirty.length, "length", HEX),
+             TEST(dirty.page_size, "page_size", HEX), TEST(dirty.uptr, "uptr", POINTER),
+             TEST(dirty.out_nr_dirty, "out_nr_dirty", DEC));
+TEST_COMMAND(UNKNOWN_OPERATION, TEST(op, "op", DEC), TEST(id, "id", DEC));
+
+struct mock_device {
+    uint32_t stdev, hwpt, idev;
+};
+
+static inline struct iommu_test_cmd test_command(uint32_t op, uint32_t id)
+{
+    struct iommu_test_cmd cmd = {.size = sizeof(cmd), .op = op, .id = id};
+
+    return cmd;
+}
+
+static inline long mock_domain(uint32_t pt, struct mock_device *device)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN, pt);
+    long result = run(&MOCK_DOMAIN, &cmd);
+
+    *device = (struct mock_device){cmd.mock_domain.out_stdev_id, cmd.mock_domain.out_hwpt_id,
+                                   cmd.mock_domain.out_idev_id};
+    return result;
+}
+
+static inline long mock_domain_flags(uint32_t pt, uint32_t flags, struct mock_device *device)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS, pt);
+    long result;
+
+    cmd.mock_domain_flags.dev_flags = flags;
+    result = run(&MOCK_DOMAIN, &cmd);
+    *device = (struct mock_device){cmd.mock_domain.out_stdev_id, cmd.mock_domain.out_hwpt_id,
+                                   cmd.mock_domain.out_idev_id};
+    return result;
+}
+
+static inline long mock_replace(uint32_t stdev, uint32_t pt)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, stdev);
+
+    cmd.mock_domain_replace.pt_id = pt;
+    return run(&MOCK_REPLACE, &cmd);
+}
+
+static inline long add_reserved(uint32_t ioas, uint64_t start, uint64_t length)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ADD_RESERVED, ioas);
+
+    cmd.add_reserved.start = start;
+    cmd.add_reserved.length = length;
+    return run(&ADD_RESERVED, &cmd);
+}
+
+static inline long check_map(uint32_t hwpt, uint64_t iova, uint64_t length, const void *memory)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_MAP, hwpt);
+
+    cmd.check_map.iova = iova;
+    cmd.check_map.length = length;
+    cmd.check_map.uptr = (uintptr_t)memory;
+    return run(&CHECK_MAP, &cmd);
+}
+
+static inline long check_refs(const void *memory, uint64_t length, uint32_t refs)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_REFS, 0);
+
+    cmd.check_refs.length = length;
+    cmd.check_refs.uptr = (uintptr_t)memory;
+    cmd.check_refs.refs = refs;
+    return run(&CHECK_REFS, &cmd);
+}
+
+/** Gives the descriptor, named `name`, or -1. */
+static inline int create_access(const char *name, uint32_t ioas, uint32_t flags)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_CREATE_ACCESS, ioas);
+
+    cmd.create_access.flags = flags;
+    if (run(&CREATE_ACCESS, &cmd))
+        return -1;
+    return name_fd(name, (int)cmd.create_access.out_access_fd);
+}
+
+/** Gives the id of the pinned range, or UINT32_MAX. */
+static inline uint32_t access_pages(int access, uint64_t iova, uint64_t length, const void *memory,
+                                    uint32_t flags)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ACCESS_PAGES, (uint32_t)access);
+
+    cmd.access_pages.flags = flags;
+    cmd.access_pages.iova = iova;
+    cmd.access_pages.length = length;
+    cmd.access_pages.uptr = (uintptr_t)memory;
+    return run(&ACCESS_PAGES, &cmd) ? UINT32_MAX : cmd.access_pages.out_access_pages_id;
+}
+
+static inline long destroy_access_pages(int access, uint32_t id)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DESTROY_ACCESS_PAGES, (uint32_t)access);
+
+    cmd.destroy_access_pages.access_pages_id = id;
+    return run(&DESTROY_ACCESS_PAGES, &cmd);
+}
+
+static inline long access_rw(int access, uint64_t iova, uint64_t length, void *memory,
+                             uint32_t flags)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ACCESS_RW, (uint32_t)access);
+
+    cmd.access_rw.iova = iova;
+    cmd.access_rw.length = length;
+    cmd.access_rw.uptr = (uintptr_t)memory;
+    cmd.access_rw.flags = flags;
+    return run(&ACCESS_RW, &cmd);
+}
+
+static inline long access_replace(int access, uint32_t ioas)
+{
+    struct iommu_test_cmd cmd =
+        test_command(IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, (uint32_t)access);
+
+    cmd.access_replace_ioas.ioas_id = ioas;
+    return run(&ACCESS_REPLACE, &cmd);
+}
+
+static inline long memory_limit(uint32_t limit)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT, 0);
+
+    cmd.memory_limit.limit = limit;
+    return run(&MEMORY_LIMIT, &cmd);
+}
+
+static inline uint32_t hwpt_alloc(uint32_t device, uint32_t pt, uint32_t flags)
+{
+    struct iommu_hwpt_alloc cmd = {
+        .size = sizeof(cmd), .flags = flags, .dev_id = device, .pt_id = pt};
+
+    run(&HWPT_ALLOC, &cmd);
+    return cmd.out_hwpt_id;
+}
+
+#endif /* MOCK_H */
