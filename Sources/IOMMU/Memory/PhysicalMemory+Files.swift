@@ -21,7 +21,7 @@ extension PhysicalMemory {
       guard remap(place, of: chunk, as: file) else { return false }
       current = file
     }
-    let base = chunk.fileOffset - UInt64(place) << UInt64(Frame.chunkShift)
+    let base = chunk.fileOffset &- UInt64(place) << UInt64(Frame.chunkShift)
     var mapped: [Range<Int>] = []
     for run in unmappedRuns(in: frames.rounded(to: current.granule)) {
       let cost = mappingCost(of: run, granule: current.granule)

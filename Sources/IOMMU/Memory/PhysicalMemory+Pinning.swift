@@ -70,6 +70,9 @@ extension PhysicalMemory {
   /// Frames that are pinned now.
   package var pinnedFrames: Int { directory.withLock { $0.pinnedFrames } }
 
+  /// Host mappings that pinned files take now.
+  package var fileMappings: Int { directory.withLock { $0.fileMappings } }
+
   private static func resolve(
     _ source: FrameSource
   ) throws(Errno) -> (UInt64, ChunkDirectory.Owner, ChunkDirectory.Backing) {
