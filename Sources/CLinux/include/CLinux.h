@@ -9,6 +9,9 @@
 
 #include "CLinuxEvents.h"
 #include "CLinuxMemory.h"
+#include "CLinuxSeccomp.h"
+#include "CLinuxSpawn.h"
+#include "CLinuxSupervision.h"
 
 /// process_vm_readv(2) of one local and one remote range. Returns bytes moved or -errno.
 ssize_t CLinux_process_vm_read(pid_t task, void *local, uint64_t remote, size_t count);

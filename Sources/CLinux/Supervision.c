@@ -1,0 +1,42 @@
+#define _GNU_SOURCE
+#include "CLinuxSupervision.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int result(int value) { return value < 0 ? -errno : value; }
+
+int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode) {
+  char path[48];
+  struct stat status;
+  snprintf(path, sizeof path, "/proc/%d/fd/%d", task, number);
+  if (stat(path, &status) < 0) return -errno;
+  *device = status.st_dev;
+  *inode = status.st_ino;
+  return 0;
+}
+
+int CLinux_compare_memory(pid_t one, pid_t other) {
+  return result(syscall(SYS_kcmp, one, other, (unsigned long)KCMP_VM, 0UL, 0UL));
+}
+
+int CLinux_descriptor_limit(pid_t process, uint64_t *limit) {
+  struct rlimit both;
+  if (prlimit(process, RLIMIT_NOFILE, NULL, &both) < 0) return -errno;
+  *limit = both.rlim_cur;
+  return 0;
+}
+
+int CLinux_memfd_seal(int descriptor) {
+  return result(
+      fcntl(descriptor, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
+}
+
+int CLinux_become_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }

@@ -1,0 +1,19 @@
+// What the launcher's supervisor asks about the processes it watches, and how it hears of them.
+#pragma once
+
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/types.h>
+
+/// The file behind descriptor `number` of `task`: stat(2) of /proc/<task>/fd/<number>. 0 or -errno.
+int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode);
+/// kcmp(2) with KCMP_VM: 0 when both tasks share one address space.
+int CLinux_compare_memory(pid_t one, pid_t other);
+/// prlimit(2): the soft RLIMIT_NOFILE.
+int CLinux_descriptor_limit(pid_t process, uint64_t *limit);
+/// F_ADD_SEALS with all that keep a memfd as it is. 0 or -errno.
+int CLinux_memfd_seal(int descriptor);
+/// PR_SET_CHILD_SUBREAPER: orphans of this process's descendants become its children.
+int CLinux_become_subreaper(void);

@@ -1,0 +1,264 @@
+// The open files of all programs, by carrier.
+//
+// A program's close() is not trapped. The kernel tells of the last one: inotify of a memfd's
+// deletion, hang-up of a socket pair. Both happen before that close() returns, or before the parent of
+// a killed process can wait for it, so whoever looks first (`settle()`) sees every close that came
+// before the call it is about to answer. That keeps the order a kernel's synchronous release has.
+
+internal import CLinux
+internal import Glibc
+internal import Host
+internal import Synchronization
+internal import SystemPackage
+internal import UAPI
+
+/// An open file that programs hold.
+final class OpenEntry: Sendable {
+  let identity: CarrierIdentity
+  let file: any OpenFile
+  /// The node it was opened from; nil for a queue.
+  let node: DeviceNode?
+  let queue: QueueCarrier?
+
+  init(
+    identity: CarrierIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueCarrier?
+  ) {
+    self.identity = identity
+    self.file = file
+    self.node = node
+    self.queue = queue
+  }
+}
+
+final class OpenFiles: Sendable {
+  private struct Slot {
+    let entry: OpenEntry
+    /// Calls that are being answered; the release waits for them.
+    var calls = 0
+    var isClosed = false
+  }
+
+  private struct State {
+    var slots: [CarrierIdentity: Slot] = [:]
+    /// inotify watch descriptors of memfds.
+    var watches: [Int32: CarrierIdentity] = [:]
+    /// Our ends of queues, by descriptor number.
+    var queues: [Int32: CarrierIdentity] = [:]
+    var opened = 0
+    var released = 0
+
+    mutating func insert(_ slot: Slot) {
+      slots[slot.entry.identity] = slot
+      opened += 1
+    }
+  }
+
+  private let state = Mutex(State())
+  /// Queues that may have become ready since somebody looked.
+  private let wakeups = Mutex<Set<CarrierIdentity>>([])
+  private let hasWakeups = Atomic(false)
+  /// Held while closes are turned into releases, so that who comes second waits for the first.
+  private let settling = Mutex(())
+
+  private let inotify: OwnedDescriptor
+  private let epoll: OwnedDescriptor
+  private let wakeEvent: OwnedDescriptor
+
+  init() throws(Errno) {
+    inotify = try Self.checked(inotify_init1(Int32(IN_CLOEXEC | IN_NONBLOCK)))
+    epoll = try Self.checked(epoll_create1(Int32(EPOLL_CLOEXEC)))
+    wakeEvent = try Self.checked(eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)))
+    try watch(inotify, for: EPOLLIN.rawValue)
+    try watch(wakeEvent, for: EPOLLIN.rawValue)
+  }
+
+  private static func checked(_ result: Int32) throws(Errno) -> OwnedDescriptor {
+    try OwnedDescriptor(checking: result < 0 ? -errno : result)
+  }
+
+  private func watch(_ descriptor: OwnedDescriptor, for events: UInt32) throws(Errno) {
+    var event = epoll_event(events: events, data: epoll_data_t(fd: descriptor.rawValue))
+    guard epoll_ctl(epoll.rawValue, EPOLL_CTL_ADD, descriptor.rawValue, &event) == 0 else {
+      throw Errno(rawValue: errno)
+    }
+  }
+
+  /// How many open files there are, and how many there have ever been.
+  var counts: (open: Int, opened: Int) {
+    state.withLock { ($0.opened - $0.released, $0.opened) }
+  }
+
+  // MARK: Opening
+
+  /// Takes charge of `file`, just opened from `node`.
+  /// - Returns: the carrier to give to the program. When the last copy of it is closed, this one
+  ///   included, `file` is released.
+  func adopt(_ file: any OpenFile, of node: DeviceNode) throws(Errno) -> OwnedDescriptor {
+    do {
+      let carrier = try Carrier.make(for: node.paths[0])
+      let identity = try CarrierIdentity(of: carrier)
+      let entry = OpenEntry(identity: identity, file: file, node: node, queue: nil)
+      let path = "/proc/self/fd/\(carrier.rawValue)"
+      try state.withLock { state throws(Errno) in
+        let watch = inotify_add_watch(inotify.rawValue, path, UInt32(IN_DELETE_SELF))
+        guard watch >= 0 else { throw errno == ENOSPC ? .noMemory : Errno(rawValue: errno) }
+        state.watches[watch] = identity
+        state.insert(Slot(entry: entry))
+      }
+      return carrier
+    } catch {
+      file.release()
+      throw error
+    }
+  }
+
+  /// Takes charge of a queue that a device made.
+  /// - Returns: also the carrier to give to the program.
+  func adopt(queue file: any OpenFile) throws(Errno) -> (OpenEntry, OwnedDescriptor) {
+    let (queue, theirs) = try QueueCarrier.make(file.readiness())
+    let identity = try CarrierIdentity(of: theirs)
+    let entry = OpenEntry(identity: identity, file: file, node: nil, queue: queue)
+    state.withLock { state in
+      state.queues[queue.descriptor.rawValue] = identity
+      state.insert(Slot(entry: entry))
+    }
+    do {
+      try watch(queue.descriptor, for: EPOLLHUP.rawValue)
+    } catch {
+      disown(entry)
+      throw error
+    }
+    file.setReadinessObserver { [weak self] in self?.noteWakeup(of: identity) }
+    queue.wake(file)
+    return (entry, theirs)
+  }
+
+  /// Undoes ``adopt(queue:)`` for a queue that no program got. Its maker destroys it.
+  func disown(_ entry: OpenEntry) {
+    entry.file.setReadinessObserver(nil)
+    state.withLock { state in
+      if let queue = entry.queue {
+        epoll_ctl(epoll.rawValue, EPOLL_CTL_DEL, queue.descriptor.rawValue, nil)
+        state.queues[queue.descriptor.rawValue] = nil
+      }
+      if state.slots.removeValue(forKey: entry.identity) != nil { state.opened -= 1 }
+    }
+  }
+
+  // MARK: Calls
+
+  /// The open file behind a program's descriptor; nil when it is none of ours. To be paired with
+  /// ``end(_:)``.
+  func begin(_ descriptor: Int32, of task: HostTask) throws(Errno) -> OpenEntry? {
+    begin(try CarrierIdentity(of: descriptor, in: task))
+  }
+
+  private func begin(_ identity: CarrierIdentity) -> OpenEntry? {
+    state.withLock { state in
+      guard state.slots[identity]?.isClosed == false else { return nil }
+      state.slots[identity]?.calls += 1
+      return state.slots[identity]?.entry
+    }
+  }
+
+  func end(_ entry: OpenEntry) {
+    let isLast = state.withLock { state in
+      state.slots[entry.identity]?.calls -= 1
+      guard let slot = state.slots[entry.identity], slot.isClosed, slot.calls == 0 else {
+        return false
+      }
+      state.slots[entry.identity] = nil
+      return true
+    }
+    if isLast { release(entry) }
+  }
+
+  // MARK: Last close and readiness
+
+  /// Releases every file whose last close has happened, and shows programs what queues hold now.
+  func settle() {
+    settling.withLock { _ in
+      var events = [epoll_event](repeating: epoll_event(), count: 16)
+      while true {
+        let count = epoll_wait(epoll.rawValue, &events, Int32(events.count), 0)
+        guard count > 0 else { return }
+        for event in events[..<Int(count)] { settle(descriptor: event.data.fd) }
+      }
+    }
+  }
+
+  /// Shows programs what queues hold now, when anything changed.
+  func deliverWakeups() {
+    guard hasWakeups.load(ordering: .acquiring) else { return }
+    var count: UInt64 = 0
+    Glibc.read(wakeEvent.rawValue, &count, 8)
+    let changed = wakeups.withLock { wakeups in
+      hasWakeups.store(false, ordering: .releasing)
+      defer { wakeups.removeAll() }
+      return wakeups
+    }
+    for identity in changed {
+      guard let entry = begin(identity) else { continue }
+      entry.queue?.wake(entry.file)
+      end(entry)
+    }
+  }
+
+  /// The body of a thread that does what ``settle()`` does while nobody calls.
+  func watchForever() {
+    var event = epoll_event()
+    while true {
+      if epoll_wait(epoll.rawValue, &event, 1, -1) > 0 { settle() }
+    }
+  }
+
+  private func settle(descriptor: Int32) {
+    if descriptor == inotify.rawValue {
+      settleInotify()
+    } else if descriptor == wakeEvent.rawValue {
+      deliverWakeups()
+    } else {
+      epoll_ctl(epoll.rawValue, EPOLL_CTL_DEL, descriptor, nil)
+      close(state.withLock { $0.queues.removeValue(forKey: descriptor) })
+    }
+  }
+
+  private func settleInotify() {
+    withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 8) { buffer in
+      let count = Glibc.read(inotify.rawValue, buffer.baseAddress, buffer.count)
+      var offset = 0
+      while offset + MemoryLayout<inotify_event>.size <= count {
+        let event = buffer.loadUnaligned(fromByteOffset: offset, as: inotify_event.self)
+        offset += MemoryLayout<inotify_event>.size + Int(event.len)
+        // IN_DELETE_SELF and then IN_IGNORED: the first takes the watch from the table.
+        close(state.withLock { $0.watches.removeValue(forKey: event.wd) })
+      }
+    }
+  }
+
+  private func close(_ identity: CarrierIdentity?) {
+    guard let identity else { return }
+    let entry: OpenEntry? = state.withLock { state in
+      state.slots[identity]?.isClosed = true
+      guard let slot = state.slots[identity], slot.calls == 0 else { return nil }
+      state.slots[identity] = nil
+      return slot.entry
+    }
+    if let entry { release(entry) }
+  }
+
+  private func release(_ entry: OpenEntry) {
+    entry.file.setReadinessObserver(nil)
+    entry.file.release()
+    state.withLock { $0.released += 1 }
+  }
+
+  private func noteWakeup(of identity: CarrierIdentity) {
+    wakeups.withLock { wakeups in
+      wakeups.insert(identity)
+      hasWakeups.store(true, ordering: .releasing)
+    }
+    var one: UInt64 = 1
+    Glibc.write(wakeEvent.rawValue, &one, 8)
+  }
+}

@@ -1,0 +1,110 @@
+// PROGRAM and everything it starts, as a parent sees them: signals go down, stops and ends come up.
+//
+// PROGRAM stays in the launcher's process group, so that the terminal treats both as the one job they
+// are: what the terminal sends reaches PROGRAM directly and is not passed on a second time; what
+// somebody sends to the launcher is. When PROGRAM stops, the launcher stops too, and the
+// shell sees a stopped job. Orphans become the launcher's children (PR_SET_CHILD_SUBREAPER), so
+// that the end of the last one is noticed and Yama still counts them as descendants.
+
+internal import CLinux
+internal import Glibc
+internal import Host
+internal import Logging
+internal import SystemPackage
+
+/// How PROGRAM ended.
+package enum ProgramEnd: Sendable, Equatable {
+  case exited(code: Int32)
+  case killed(signal: Int32)
+}
+
+struct ProcessTree {
+  private let program: Int32
+  private let killsChildren: Bool
+  private let logger: Logger
+  private var end: ProgramEnd?
+
+  /// Signals that are passed on. All are blocked in every thread of the launcher.
+  private static let forwarded: [Int32] = [
+    SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP,
+    SIGTTIN, SIGTTOU,
+  ]
+
+  /// Blocks the signals the launcher waits for in this thread and all it starts later.
+  /// - Returns: the mask before, for PROGRAM.
+  static func blockSignals() -> sigset_t {
+    var mask = waited
+    // A trace into a closed pipe must not end the supervisor.
+    sigaddset(&mask, SIGPIPE)
+    var before = sigset_t()
+    pthread_sigmask(SIG_BLOCK, &mask, &before)
+    return before
+  }
+
+  private static var waited: sigset_t {
+    var mask = sigset_t()
+    sigemptyset(&mask)
+    for signal in forwarded + [SIGCHLD] { sigaddset(&mask, signal) }
+    return mask
+  }
+
+  init(program: Int32, killsChildren: Bool, logger: Logger) {
+    self.program = program
+    self.killsChildren = killsChildren
+    self.logger = logger
+  }
+
+  /// Returns when no process of the tree is left.
+  mutating func wait() -> ProgramEnd {
+    var mask = Self.waited
+    while true {
+      if !reap() { return end ?? .exited(code: 0) }
+      var information = siginfo_t()
+      let signal = sigwaitinfo(&mask, &information)
+      if signal > 0, signal != SIGCHLD { forward(signal, information) }
+    }
+  }
+
+  private func forward(_ signal: Int32, _ information: siginfo_t) {
+    // SI_KERNEL: the terminal's doing, which PROGRAM has got as well.
+    guard information.si_code <= 0, end == nil else { return }
+    kill(program, signal)
+  }
+
+  /// Takes note of every child that ended or stopped.
+  /// - Returns: false when there is no child left.
+  private mutating func reap() -> Bool {
+    while true {
+      var information = siginfo_t()
+      guard waitid(P_ALL, 0, &information, WEXITED | WSTOPPED | WNOHANG) == 0 else {
+        if errno == EINTR { continue }
+        return false
+      }
+      let child = CLinux_siginfo_pid(&information)
+      if child == 0 { return true }
+      let status = CLinux_siginfo_status(&information)
+      switch Int32(information.si_code) {
+      case Int32(CLD_EXITED): childEnded(child, .exited(code: status))
+      case Int32(CLD_KILLED), Int32(CLD_DUMPED): childEnded(child, .killed(signal: status))
+      default: if child == program { raise(SIGSTOP) }
+      }
+    }
+  }
+
+  private mutating func childEnded(_ child: Int32, _ how: ProgramEnd) {
+    if child == program {
+      end = how
+      logger.info("the program ended", metadata: ["end": "\(how)"])
+    }
+    if end != nil, killsChildren { Self.killChildren() }
+  }
+
+  /// Kills what is left; whoever they leave behind becomes a child and is killed when this is
+  /// called for the next end.
+  private static func killChildren() {
+    guard let list = try? ProcFile.read("/proc/thread-self/children") else { return }
+    for child in list.split(separator: " ") {
+      if let child = Int32(child) { kill(child, SIGKILL) }
+    }
+  }
+}

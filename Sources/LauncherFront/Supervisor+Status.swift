@@ -1,0 +1,65 @@
+// stat(2) and its relatives, by path and by descriptor: both must show a character device.
+
+internal import Glibc
+internal import SystemPackage
+internal import UAPI
+
+extension Supervisor {
+  /// AT_EMPTY_PATH
+  private static let emptyPath: UInt32 = 0x1000
+
+  func status(_ call: TrappedCall) throws(Errno) -> Answer {
+    let client = client(of: call)
+    let status: FileStatus?
+    let destination: UInt64
+    switch call.operation {
+    case .fstat:
+      status = self.status(of: call.descriptor(0), call)
+      destination = call[1]
+    case .stat, .lstat:
+      status = self.status(at: call[0], from: AT_FDCWD, call, client)
+      destination = call[1]
+    case .fstatat:
+      status = self.status(at: call[1], from: call.descriptor(0), flags: call.word(3), call, client)
+      destination = call[2]
+    default:
+      status = self.status(at: call[1], from: call.descriptor(0), flags: call.word(2), call, client)
+      destination = call[4]
+    }
+    guard let status else { return .native }
+    let bytes =
+      call.operation == .statx ? status.extendedBytes : status.bytes(for: call.architecture)
+    var failure: Errno?
+    bytes.withUnsafeBytes { bytes in
+      do throws(Errno) { try client.copyOut(bytes, to: destination) } catch { failure = error }
+    }
+    if let failure { throw failure }
+    return .value(0)
+  }
+
+  private func status(
+    at address: UInt64, from directory: Int32, flags: UInt32 = 0, _ call: TrappedCall,
+    _ client: LauncherClient
+  ) -> FileStatus? {
+    let isEmptyAllowed = flags & Self.emptyPath != 0
+    // Since Linux 6.11 a null path stands for an empty one.
+    if isEmptyAllowed, address == 0 { return status(of: directory, call) }
+    guard let path = ProgramString.read(at: address, from: client) else { return nil }
+    if path.isEmpty { return isEmptyAllowed ? status(of: directory, call) : nil }
+    return switch paths.target(of: path, from: directory, in: call.task) {
+    case .node(let node): FileStatus(of: node)
+    case .directory: Self.existsNatively(path) ? nil : .directory
+    case nil: nil
+    }
+  }
+
+  private func status(of descriptor: Int32, _ call: TrappedCall) -> FileStatus? {
+    guard let entry = try? files.begin(descriptor, of: call.task) else { return nil }
+    defer { files.end(entry) }
+    return entry.node.map(FileStatus.init(of:))
+  }
+
+  private static func existsNatively(_ path: String) -> Bool {
+    path.hasPrefix("/") && Glibc.access(path, F_OK) == 0
+  }
+}

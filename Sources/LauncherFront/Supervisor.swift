@@ -1,0 +1,230 @@
+// Answers trapped calls. Each worker thread takes a call, answers it and takes the next; a call on
+// something that is none of ours goes on natively.
+
+internal import Glibc
+internal import Host
+internal import Logging
+internal import Synchronization
+internal import SystemPackage
+internal import UAPI
+
+final class Supervisor: Sendable {
+  let files: OpenFiles
+  let paths: DevicePaths
+  let trace: CallTrace?
+  private let listener: Listener
+  private let queueNumbers = QueueNumbers()
+  private let crew: Mutex<Crew>
+  private let answered = Atomic<Int>(0)
+  private let passedOn = Atomic<Int>(0)
+
+  private struct Crew {
+    var idle = 0
+    var total = 0
+  }
+
+  /// More than one, so that a program is served while another's call takes its time; further ones
+  /// start when all are busy.
+  private static let firstWorkers = 2
+  private static let mostWorkers = 16
+
+  init(
+    listener: Listener, nodes: [DeviceNode], trace: CallTrace?
+  ) throws(Errno) {
+    self.listener = listener
+    self.trace = trace
+    files = try OpenFiles()
+    paths = DevicePaths(nodes)
+    crew = Mutex(Crew())
+  }
+
+  func start() {
+    for _ in 0..<Self.firstWorkers { startWorker() }
+    startThread { [self] in files.watchForever() }
+  }
+
+  var counts: LauncherCounts {
+    let open = files.counts
+    return LauncherCounts(
+      opened: open.opened, stillOpen: open.open, answered: answered.load(ordering: .relaxed),
+      passedOn: passedOn.load(ordering: .relaxed), workers: crew.withLock { $0.total })
+  }
+
+  private func startWorker() {
+    crew.withLock { crew in
+      crew.idle += 1
+      crew.total += 1
+    }
+    startThread { [self] in work() }
+  }
+
+  private func work() {
+    while true {
+      switch listener.receive() {
+      case .ended: return
+      case .gone: continue
+      case .call(let call):
+        let needsHand = crew.withLock { crew in
+          crew.idle -= 1
+          return crew.idle == 0 && crew.total < Self.mostWorkers
+        }
+        if needsHand { startWorker() }
+        serve(call)
+        crew.withLock { $0.idle += 1 }
+      }
+    }
+  }
+
+  private func serve(_ call: TrappedCall) {
+    let began = trace.map { _ in ContinuousClock.now }
+    let subject = trace.flatMap { _ in OpenRequest(call, memory: client(of: call))?.path }
+    let answer = answer(call)
+    listener.send(answer, to: call.id)
+    if case .native = answer {
+      passedOn.wrappingAdd(1, ordering: .relaxed)
+    } else {
+      answered.wrappingAdd(1, ordering: .relaxed)
+      if let trace, let began {
+        trace.record(call, subject: subject, answer, took: ContinuousClock.now - began)
+      }
+    }
+  }
+
+  private func answer(_ call: TrappedCall) -> Answer {
+    do {
+      return switch call.operation {
+      case .open, .openat, .openat2: try open(call)
+      case .access, .faccessat, .faccessat2: access(call)
+      case .fstat, .fstatat, .lstat, .stat, .statx: try status(call)
+      case .ioctl: try ioctl(call)
+      case .mmap: try map(call)
+      case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2: try transferAtOffset(call)
+      case .read, .readv, .write, .writev: try transferOfQueue(call)
+      }
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  func client(of call: TrappedCall) -> LauncherClient {
+    LauncherClient(
+      task: call.task, call: call.id, listener: listener, files: files, queueNumbers: queueNumbers)
+  }
+
+  /// The open file behind argument 0, with everything seen that happened before this call. Nil
+  /// when it is none of ours, or no descriptor: the kernel has the right answer then.
+  private func entry(for call: TrappedCall) -> OpenEntry? {
+    guard let entry = try? files.begin(call.descriptor(0), of: call.task) else { return nil }
+    files.settle()
+    return entry
+  }
+
+  /// Answers with what `body` makes of the open file behind argument 0.
+  func withEntry(
+    for call: TrappedCall, _ body: (OpenEntry, LauncherClient) throws(Errno) -> Answer
+  ) throws(Errno) -> Answer {
+    guard let entry = entry(for: call) else { return .native }
+    defer {
+      files.end(entry)
+      files.deliverWakeups()
+    }
+    return try body(entry, client(of: call))
+  }
+
+  private func ioctl(_ call: TrappedCall) throws(Errno) -> Answer {
+    try withEntry(for: call) { (entry, client) throws(Errno) in
+      let result = try entry.file.ioctl(call.word(1), argument: call[2], client: client)
+      return .value(Int64(result))
+    }
+  }
+
+  // MARK: Opening
+
+  private func open(_ call: TrappedCall) throws(Errno) -> Answer {
+    let client = client(of: call)
+    guard let request = OpenRequest(call, memory: client),
+      case .node(let node) = paths.target(
+        of: request.path, from: request.directory, in: call.task)
+    else { return .native }
+    let flags = Int32(truncatingIfNeeded: request.flags)
+    if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL { throw .fileExists }
+    if flags & O_DIRECTORY != 0 { throw .notDirectory }
+    files.settle()
+    let carrier = try files.adopt(try node.device.open(by: client), of: node)
+    _ = fcntl(carrier.rawValue, F_SETFL, flags & O_NONBLOCK)
+    return .sent(
+      descriptor: try listener.sendDescriptor(
+        carrier, to: call.id, closeOnExec: flags & O_CLOEXEC != 0))
+  }
+
+  private func access(_ call: TrappedCall) -> Answer {
+    let named = call.operation != .access
+    let directory = named ? call.descriptor(0) : AT_FDCWD
+    guard let path = ProgramString.read(at: call[named ? 1 : 0], from: client(of: call)),
+      let target = paths.target(of: path, from: directory, in: call.task)
+    else { return .native }
+    let mode = Int32(bitPattern: call.word(named ? 2 : 1))
+    switch target {
+    case .node: return mode & X_OK != 0 ? .failure(.permissionDenied) : .value(0)
+    // A directory that exists natively says who may do what.
+    case .directory: return mode & W_OK != 0 ? .failure(.permissionDenied) : .value(0)
+    }
+  }
+}
+
+/// What a program wants opened.
+private struct OpenRequest {
+  let path: String
+  let directory: Int32
+  let flags: UInt64
+
+  /// Nil when the arguments cannot be read: the kernel has the right errno.
+  init?(_ call: TrappedCall, memory: some UserMemory) {
+    let pathArgument: UInt64
+    switch call.operation {
+    case .open:
+      directory = AT_FDCWD
+      pathArgument = call[0]
+      flags = call[1]
+    case .openat2:
+      directory = call.descriptor(0)
+      pathArgument = call[1]
+      // struct open_how begins with the flags.
+      guard let value = try? memory.load(UInt64.self, at: call[2]) else { return nil }
+      flags = value
+    case .openat:
+      directory = call.descriptor(0)
+      pathArgument = call[1]
+      flags = call[2]
+    default:
+      return nil
+    }
+    guard let path = ProgramString.read(at: pathArgument, from: memory) else { return nil }
+    self.path = path
+  }
+}
+
+/// A C string in a program's memory.
+enum ProgramString {
+  /// The path name at `address`; nil when it cannot be read or is longer than PATH_MAX, for which
+  /// the kernel has the right errno.
+  static func read(at address: UInt64, from memory: some UserMemory) -> String? {
+    let (limit, step) = (Int(PATH_MAX), 256)
+    return withUnsafeTemporaryAllocation(byteCount: limit, alignment: 1) { buffer in
+      var count = 0
+      while count < limit {
+        let (next, overflow) = address.addingReportingOverflow(UInt64(count))
+        if overflow { return nil }
+        // Never across a page boundary: the string may end just before an unmapped page.
+        let piece = min(step, 4096 - Int(next % 4096), limit - count)
+        let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[count..<count + piece])
+        do { try memory.copyIn(from: next, into: chunk) } catch { return nil }
+        if let end = chunk.firstIndex(of: 0) {
+          return String(decoding: buffer[..<(count + end)], as: UTF8.self)
+        }
+        count += piece
+      }
+      return nil
+    }
+  }
+}
