@@ -62,6 +62,12 @@ let package = Package(
       dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl"]),
+    // A launcher with devices that show how calls are delivered; for scripts/test-launcher.
+    .executableTarget(
+      name: "launcher-test-server",
+      dependencies: ["LauncherFront", "UAPI", "Host", system, log],
+      path: "Tests/LauncherTestServer"),
+    .testTarget(name: "LauncherFrontTests", dependencies: ["LauncherFront"]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport"]),
     .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
     .testTarget(

@@ -50,9 +50,8 @@ package final class CallTrace: Sendable {
   private static func describe(_ answer: Answer) -> String {
     switch answer {
     case .value(let value): "\(value)"
-    case .failure(let error): "-1 \(error)"
+    case .failure(let error): "-1 \(error.symbol)"
     case .native: "?"
-    case .sent(let descriptor): "\(descriptor)"
     }
   }
 

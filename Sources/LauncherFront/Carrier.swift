@@ -11,10 +11,9 @@ internal import Host
 internal import SystemPackage
 
 /// Which carrier a descriptor refers to.
-struct CarrierIdentity: Hashable, Sendable {
-  let device: UInt64
-  let inode: UInt64
+typealias CarrierIdentity = FileIdentity
 
+extension FileIdentity {
   /// - Throws: `.badFileDescriptor` when `task` has no descriptor of this number.
   init(of descriptor: Int32, in task: HostTask) throws(Errno) {
     var device: UInt64 = 0
@@ -23,8 +22,7 @@ struct CarrierIdentity: Hashable, Sendable {
     guard result == 0 else {
       throw result == -ENOENT ? .badFileDescriptor : Errno(rawValue: -result)
     }
-    self.device = device
-    self.inode = inode
+    self.init(device: device, inode: inode)
   }
 
   init(of own: OwnedDescriptor) throws(Errno) {
@@ -39,7 +37,8 @@ enum Carrier {
   /// A new carrier for an open of the node at `path`; the path is what /proc/<pid>/fd shows.
   static func make(for path: String) throws(Errno) -> OwnedDescriptor {
     let memory = try OwnedDescriptor(
-      checking: CLinux_memfd_create(path, UInt32(MFD_CLOEXEC | MFD_ALLOW_SEALING)))
+      checking: CLinux_memfd_create(
+        path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
     let result = CLinux_memfd_seal(memory.rawValue)
     guard result == 0 else { throw Errno(rawValue: -result) }
     return memory

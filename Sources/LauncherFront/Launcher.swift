@@ -64,8 +64,7 @@ package struct Launcher {
     let mask = ProcessTree.blockSignals()
     _ = CLinux_become_subreaper()
     raiseDescriptorLimit()
-    let (ours, theirs) = try reportChannel()
-    let program = try spawn(command, mask: mask, reports: theirs)
+    let (program, ours) = try spawn(command, mask: mask)
     let listener = try receiveListener(from: ours, program: program)
     let supervisor = try Supervisor(
       listener: Listener(listener), nodes: nodes, trace: options.trace)
@@ -95,13 +94,19 @@ package struct Launcher {
     return (OwnedDescriptor(owning: pair[0]), OwnedDescriptor(owning: pair[1]))
   }
 
-  private func spawn(
-    _ command: [String], mask: sigset_t, reports: OwnedDescriptor
-  ) throws -> Int32 {
+  /// - Returns: the child, and our end of its reports, the only one left in this process.
+  private func spawn(_ command: [String], mask: sigset_t) throws -> (Int32, OwnedDescriptor) {
+    let (ours, theirs) = try reportChannel()
+    let child = fork(command, mask: mask, reports: theirs)
+    guard child > 0 else { throw failure("fork", Errno(rawValue: -child)) }
+    return (child, ours)
+  }
+
+  private func fork(_ command: [String], mask: sigset_t, reports: OwnedDescriptor) -> Int32 {
     var filter = SyscallFilter().instructions
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }
-    let child = filter.withUnsafeMutableBufferPointer { filter in
+    return filter.withUnsafeMutableBufferPointer { filter in
       arguments.withUnsafeMutableBufferPointer { arguments in
         var spawn = CLinux_spawn()
         spawn.program = UnsafePointer(arguments[0])
@@ -114,8 +119,6 @@ package struct Launcher {
         return CLinux_spawn_filtered(&spawn)
       }
     }
-    guard child > 0 else { throw failure("fork", Errno(rawValue: -child)) }
-    return child
   }
 
   private func receiveListener(

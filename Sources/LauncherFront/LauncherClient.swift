@@ -13,6 +13,7 @@ struct LauncherClient: Client {
   let listener: Listener
   let files: OpenFiles
   let queueNumbers: QueueNumbers
+  let spaces: AddressSpaceRegistry
 
   /// A killed thread's id may be given to another one at any time. What was read counts only if the
   /// thread was still waiting afterwards (seccomp_unotify(2)).
@@ -31,7 +32,7 @@ struct LauncherClient: Client {
   }
 
   func addressSpace() throws(Errno) -> AddressSpace {
-    let space = try AddressSpace(of: task)
+    let space = try spaces.addressSpace(of: task)
     try checkPresence()
     return space
   }
@@ -80,11 +81,9 @@ final class QueueNumbers: Sendable {
   /// The lowest free number for a queue.
   /// - Throws: `.tooManyOpenFiles` when there is none below the process's limit.
   func reserve(in task: HostTask, of process: Int32) throws(Errno) -> Int32 {
-    var limit = rlimit()
-    guard CLinux_get_limit(process, Int32(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
-      throw .noSuchProcess
-    }
-    let end = Int32(clamping: limit.rlim_cur)
+    var limit: UInt64 = 0
+    guard CLinux_descriptor_limit(process, &limit) == 0 else { throw .noSuchProcess }
+    let end = Int32(clamping: limit)
     var number = firstQueueDescriptor
     while number < end {
       if isFree(number, in: task) {

@@ -58,8 +58,6 @@ enum Answer {
   case failure(Errno)
   /// The kernel executes the call as if it had not been trapped.
   case native
-  /// The answer has been sent together with a descriptor.
-  case sent(descriptor: Int32)
 }
 
 struct Listener: Sendable {
@@ -111,28 +109,31 @@ struct Listener: Sendable {
     case .value(let value): response.val = value
     case .failure(let error): response.error = -error.rawValue
     case .native: response.flags = UInt32(SECCOMP_USER_NOTIF_FLAG_CONTINUE)
-    case .sent: return
     }
     _ = CLinux_seccomp_send(descriptor.rawValue, &response)
   }
 
-  /// Gives the waiting thread a descriptor and returns its number as the call's result.
-  func sendDescriptor(
-    _ source: OwnedDescriptor, to id: UInt64, closeOnExec: Bool
+  /// Gives the waiting thread a descriptor.
+  /// - Returns: its number.
+  func install(
+    _ source: OwnedDescriptor, for id: UInt64, closeOnExec: Bool
   ) throws(Errno) -> Int32 {
     try add(
       seccomp_notif_addfd(
-        id: id, flags: 1 << 1 /* SECCOMP_ADDFD_FLAG_SEND */, srcfd: UInt32(source.rawValue),
-        newfd: 0, newfd_flags: closeOnExec ? UInt32(O_CLOEXEC) : 0))
+        id: id, flags: 0, srcfd: UInt32(source.rawValue), newfd: 0,
+        newfd_flags: closeOnExec ? UInt32(O_CLOEXEC) : 0))
   }
 
   /// Gives the waiting thread a close-on-exec descriptor of this number.
   func install(_ source: OwnedDescriptor, as number: Int32, for id: UInt64) throws(Errno) {
     _ = try add(
       seccomp_notif_addfd(
-        id: id, flags: 1 << 0 /* SECCOMP_ADDFD_FLAG_SETFD */, srcfd: UInt32(source.rawValue),
+        id: id, flags: Self.setNumberFlag, srcfd: UInt32(source.rawValue),
         newfd: UInt32(number), newfd_flags: UInt32(O_CLOEXEC)))
   }
+
+  /// SECCOMP_ADDFD_FLAG_SETFD
+  private static let setNumberFlag: UInt32 = 1 << 0
 
   private func add(_ request: seccomp_notif_addfd) throws(Errno) -> Int32 {
     var request = request

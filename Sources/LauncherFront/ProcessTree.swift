@@ -18,6 +18,26 @@ package enum ProgramEnd: Sendable, Equatable {
   case killed(signal: Int32)
 }
 
+extension ProgramEnd {
+  /// Ends this process as the program ended: with the same status, or by the same signal.
+  package func become() -> Never {
+    guard case .killed(let signal) = self else {
+      if case .exited(let code) = self { exit(code) }
+      exit(0)
+    }
+    // The core that matters has been written.
+    var none = rlimit(rlim_cur: 0, rlim_max: 0)
+    setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
+    Glibc.signal(signal, SIG_DFL)
+    var mask = sigset_t()
+    sigemptyset(&mask)
+    sigaddset(&mask, signal)
+    sigprocmask(SIG_UNBLOCK, &mask, nil)
+    kill(getpid(), signal)
+    exit(128 + signal)
+  }
+}
+
 struct ProcessTree {
   private let program: Int32
   private let killsChildren: Bool

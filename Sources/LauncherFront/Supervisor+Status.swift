@@ -10,7 +10,7 @@ extension Supervisor {
 
   func status(_ call: TrappedCall) throws(Errno) -> Answer {
     let client = client(of: call)
-    let status: FileStatus?
+    let status: NodeStatus?
     let destination: UInt64
     switch call.operation {
     case .fstat:
@@ -40,23 +40,23 @@ extension Supervisor {
   private func status(
     at address: UInt64, from directory: Int32, flags: UInt32 = 0, _ call: TrappedCall,
     _ client: LauncherClient
-  ) -> FileStatus? {
+  ) -> NodeStatus? {
     let isEmptyAllowed = flags & Self.emptyPath != 0
     // Since Linux 6.11 a null path stands for an empty one.
     if isEmptyAllowed, address == 0 { return status(of: directory, call) }
     guard let path = ProgramString.read(at: address, from: client) else { return nil }
     if path.isEmpty { return isEmptyAllowed ? status(of: directory, call) : nil }
     return switch paths.target(of: path, from: directory, in: call.task) {
-    case .node(let node): FileStatus(of: node)
+    case .node(let node): NodeStatus(of: node)
     case .directory: Self.existsNatively(path) ? nil : .directory
     case nil: nil
     }
   }
 
-  private func status(of descriptor: Int32, _ call: TrappedCall) -> FileStatus? {
+  private func status(of descriptor: Int32, _ call: TrappedCall) -> NodeStatus? {
     guard let entry = try? files.begin(descriptor, of: call.task) else { return nil }
     defer { files.end(entry) }
-    return entry.node.map(FileStatus.init(of:))
+    return entry.node.map(NodeStatus.init(of:))
   }
 
   private static func existsNatively(_ path: String) -> Bool {

@@ -14,6 +14,7 @@ final class Supervisor: Sendable {
   let trace: CallTrace?
   private let listener: Listener
   private let queueNumbers = QueueNumbers()
+  private let spaces = AddressSpaceRegistry()
   private let crew: Mutex<Crew>
   private let answered = Atomic<Int>(0)
   private let passedOn = Atomic<Int>(0)
@@ -108,7 +109,8 @@ final class Supervisor: Sendable {
 
   func client(of call: TrappedCall) -> LauncherClient {
     LauncherClient(
-      task: call.task, call: call.id, listener: listener, files: files, queueNumbers: queueNumbers)
+      task: call.task, call: call.id, listener: listener, files: files, queueNumbers: queueNumbers,
+      spaces: spaces)
   }
 
   /// The open file behind argument 0, with everything seen that happened before this call. Nil
@@ -152,9 +154,11 @@ final class Supervisor: Sendable {
     files.settle()
     let carrier = try files.adopt(try node.device.open(by: client), of: node)
     _ = fcntl(carrier.rawValue, F_SETFL, flags & O_NONBLOCK)
-    return .sent(
-      descriptor: try listener.sendDescriptor(
-        carrier, to: call.id, closeOnExec: flags & O_CLOEXEC != 0))
+    // Answered only when our copy is closed: else the program's close() might not be the last one.
+    // That is why the descriptor is not sent with the answer (SECCOMP_ADDFD_FLAG_SEND).
+    return .value(
+      Int64(
+        try listener.install(carrier, for: call.id, closeOnExec: flags & O_CLOEXEC != 0)))
   }
 
   private func access(_ call: TrappedCall) -> Answer {

@@ -25,7 +25,8 @@ enum Architecture: CaseIterable {
   var wordSize: Int { self == .i386 ? 4 : 8 }
 
   init?(auditValue: UInt32) {
-    guard let match = Self.allCases.first(where: { $0.auditValue == auditValue }) else { return nil }
+    let match = Self.allCases.first { $0.auditValue == auditValue }
+    guard let match else { return nil }
     self = match
   }
 }
@@ -51,10 +52,10 @@ enum Condition {
   case regionOffset(_ argument: Int)
 }
 
-/// VFIO's region offsets are the server's choice: region `index` starts at `(index + 1) << 40`, so
-/// the upper word of an offset tells a device access from any other file's, and the filter can
-/// leave the others alone. With the kernel's own `index << 40` region 0 would start at 0, and every
-/// pread near the start of every file would have to be seen.
+/// VFIO's region offsets are the server's choice: region `index` starts at `(index + 1) << 40`, so the
+/// upper word of an offset tells a device access from any other file's, and the filter can leave the
+/// others alone. With the kernel's own `index << 40` region 0 would start at 0, and every pread
+/// near the start of every file would have to be seen.
 enum RegionOffset {
   /// Upper words are multiples of this.
   static let stride: UInt32 = 1 << 8

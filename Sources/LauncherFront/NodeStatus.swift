@@ -2,7 +2,7 @@
 
 internal import Glibc
 
-struct FileStatus {
+struct NodeStatus {
   /// S_IFCHR or S_IFDIR, and the permissions.
   let mode: UInt32
   let inode: UInt64
@@ -19,7 +19,7 @@ struct FileStatus {
   }
 
   /// A directory under /dev.
-  static let directory = FileStatus(mode: UInt32(S_IFDIR) | 0o755, inode: 1 << 20, links: 2)
+  static let directory = NodeStatus(mode: UInt32(S_IFDIR) | 0o755, inode: 1 << 20, links: 2)
 
   private init(mode: UInt32, inode: UInt64, links: UInt32) {
     self.mode = mode

@@ -1,0 +1,15 @@
+// iommufd-sim: Linux's iommufd and VFIO devices without an IOMMU. One file per subcommand.
+
+internal import ArgumentParser
+
+@main
+struct IommufdSim: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "iommufd-sim",
+    abstract: "Linux's iommufd and VFIO devices, simulated.",
+    discussion: """
+      Programs that were written for /dev/iommu and VFIO device nodes use it unmodified; behind the \
+      nodes are emulated IOMMUs and PCI devices that do DMA through them.
+      """,
+    subcommands: [Run.self])
+}

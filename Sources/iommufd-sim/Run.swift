@@ -1,0 +1,98 @@
+// `iommufd-sim run`: see docs/iommufd-sim-run.1.md.
+
+internal import ArgumentParser
+internal import Glibc
+internal import LauncherFront
+internal import Logging
+internal import SystemPackage
+
+struct Run: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Run a program that finds /dev/iommu and VFIO devices, without root.",
+    usage: "iommufd-sim run [OPTIONS] -- PROGRAM [ARGUMENT ...]",
+    discussion: """
+      PROGRAM, static or dynamic, and everything it starts can open /dev/iommu (also as \
+      /dev/iommufd-sim) and /dev/vfio/devices/vfioN (also below /dev/vfio-sim). No such node need \
+      exist, nothing is installed, and no privilege is used: their system calls are answered by this \
+      process.
+
+      Examples:
+        iommufd-sim run -- ./my-vfio-program
+        iommufd-sim run --trace -- iommufdctl ioas-alloc
+        iommufd-sim run -- sh -c 'exec 3<>/dev/iommu; iommufdctl --fd 3 ioas-alloc'
+
+      The exit status is PROGRAM's, and a signal that ends PROGRAM ends this process; 125 says that \
+      the launcher failed, 126 that PROGRAM cannot be executed, 127 that it is not found.
+      """)
+
+  @Flag(help: "Print each call that is answered, with its answer and the time it took.")
+  var trace = false
+
+  @Option(
+    help: ArgumentHelp("Where --trace prints to instead of standard error.", valueName: "file"))
+  var traceFile: String?
+
+  @Flag(help: "When PROGRAM ends, kill what it left running, instead of serving it on.")
+  var killChildren = false
+
+  @Flag(help: "At the end, print what was opened, left open and answered.")
+  var summary = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Say more on standard error: trace, debug, info, notice, warning or error.",
+      valueName: "level"),
+    transform: Self.level)
+  var logLevel = Logger.Level.warning
+
+  @Argument(parsing: .postTerminator, help: "The program and its arguments.")
+  var command: [String] = []
+
+  func validate() throws {
+    if command.isEmpty { throw ValidationError("Name a program behind `--`.") }
+  }
+
+  func run() throws {
+    var options = LauncherOptions(logger: logger())
+    options.killsChildren = killChildren
+    options.trace = try callTrace()
+    do {
+      let result = try Launcher(nodes: [], options: options).run(command)
+      if summary { say(Self.describe(result.counts)) }
+      result.end.become()
+    } catch let error as LauncherError {
+      say(error.description)
+      throw ExitCode(error.exitCode)
+    }
+  }
+
+  private func logger() -> Logger {
+    var logger = Logger(label: "iommufd-sim") { StreamLogHandler.standardError(label: $0) }
+    logger.logLevel = logLevel
+    return logger
+  }
+
+  private func callTrace() throws -> CallTrace? {
+    guard let traceFile else { return trace ? CallTrace(to: .standardError) { _ in nil } : nil }
+    let file = try FileDescriptor.open(
+      traceFile, .writeOnly, options: [.create, .truncate, .closeOnExec],
+      permissions: [.ownerReadWrite, .groupRead, .otherRead])
+    return CallTrace(to: file) { _ in nil }
+  }
+
+  private func say(_ text: String) {
+    _ = try? FileDescriptor.standardError.writeAll("iommufd-sim run: \(text)\n".utf8)
+  }
+
+  private static func describe(_ counts: LauncherCounts) -> String {
+    "\(counts.opened) files opened, \(counts.stillOpen) still open; \(counts.answered) calls answered, "
+      + "\(counts.passedOn) passed on; \(counts.workers) threads"
+  }
+
+  @Sendable private static func level(_ name: String) throws -> Logger.Level {
+    guard let level = Logger.Level(rawValue: name) else {
+      throw ValidationError("There is no log level named '\(name)'.")
+    }
+    return level
+  }
+}

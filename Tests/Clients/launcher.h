@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The requests of the launcher's test device (Tests/LauncherTestServer/TestDevice.swift). */
+#ifndef LAUNCHER_H
+#define LAUNCHER_H
+
+#include <stdint.h>
+
+enum {
+    TEST_IDENTIFY = 0x3bf0,
+    TEST_COUNT = 0x3bf1,
+    TEST_EXCHANGE = 0x3bf2,
+    TEST_MAKE_QUEUE = 0x3bf3,
+    TEST_PUSH = 0x3bf4,
+    TEST_LIVE = 0x3bf5,
+    TEST_IDENTIFY_OTHER = 0x3bf6,
+    TEST_POKE = 0x3bf7,
+    TEST_NULL = 0x3bf8,
+    TEST_WRITTEN = 0x3bf9,
+};
+
+/** What TEST_IDENTIFY_OTHER answers for a queue. */
+#define TEST_A_QUEUE 0xffff
+
+struct test_exchange {
+    uint64_t in[6];
+    uint64_t out[2];
+};
+
+struct test_queue {
+    uint32_t flags; /* bit 0: writable */
+    int32_t fd;
+    uint32_t id;
+};
+
+struct test_push {
+    uint32_t id;
+    uint32_t value;
+};
+
+/** Where device region `index` starts. */
+#define TEST_REGION(index) ((uint64_t)((index) + 1) << 40)
+
+#endif

@@ -1,0 +1,5 @@
+internal import Testing
+
+@testable import LauncherFront
+
+@Test func placeholder() { #expect(!SyscallFilter().instructions.isEmpty) }

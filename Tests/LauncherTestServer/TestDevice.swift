@@ -1,0 +1,186 @@
+// A device whose every answer shows how the front end delivered the call.
+
+internal import Glibc
+internal import Host
+internal import Synchronization
+internal import SystemPackage
+internal import UAPI
+
+/// Requests, of VFIO's type; Tests/Clients/launcher.h has the same.
+enum TestRequest {
+  /// The number of this open file, from 1.
+  static let identify: UInt32 = 0x3bf0
+  /// Waits so many microseconds, counts up and returns the count.
+  static let count: UInt32 = 0x3bf1
+  /// Reads 48 bytes, stores 16 behind them. As IOMMU_IOAS_MAP does.
+  static let exchange: UInt32 = 0x3bf2
+  /// { u32 flags; i32 fd; u32 id }: makes a queue, bit 0: a writable one.
+  static let makeQueue: UInt32 = 0x3bf3
+  /// { u32 id; u32 value }: appends a record to a queue.
+  static let push: UInt32 = 0x3bf4
+  /// Open files that are not released, queues included.
+  static let live: UInt32 = 0x3bf5
+  /// The number of the open file behind the descriptor, 0 for a stranger's, 0xffff for a queue.
+  static let identifyOther: UInt32 = 0x3bf6
+  /// Writes one byte to the descriptor.
+  static let poke: UInt32 = 0x3bf7
+  static let null: UInt32 = 0x3bf8
+  /// The sum of all records written to queues.
+  static let written: UInt32 = 0x3bf9
+}
+
+/// Counters of the whole server.
+final class Totals: Sendable {
+  static let shared = Totals()
+  let opened = Atomic<Int32>(0)
+  let live = Atomic<Int32>(0)
+  let count = Atomic<Int32>(0)
+  let written = Atomic<Int32>(0)
+  let queues = Mutex<[UInt32: TestQueue]>([:])
+}
+
+struct TestDevice: CharacterDevice {
+  let name: String
+  func open(by client: any Client) throws(Errno) -> any OpenFile { TestFile() }
+}
+
+final class TestFile: OpenFile {
+  private let number: Int32
+
+  init() {
+    number = Totals.shared.opened.wrappingAdd(1, ordering: .relaxed).newValue
+    Totals.shared.live.wrappingAdd(1, ordering: .relaxed)
+  }
+
+  func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32 {
+    let totals = Totals.shared
+    switch request {
+    case TestRequest.identify: return number
+    case TestRequest.null: return 0
+    case TestRequest.count:
+      if argument > 0 { usleep(UInt32(truncatingIfNeeded: argument)) }
+      return totals.count.wrappingAdd(1, ordering: .relaxed).newValue
+    case TestRequest.exchange:
+      let input = try client.load(InlineArray<6, UInt64>.self, at: argument)
+      let output: InlineArray<2, UInt64> = [input[0] &+ input[5], 1]
+      try client.store(output, at: argument &+ 48)
+      return 0
+    case TestRequest.makeQueue: return try makeQueue(argument, client)
+    case TestRequest.push:
+      let id = try client.load(UInt32.self, at: argument)
+      let value = try client.load(UInt32.self, at: argument &+ 4)
+      guard let queue = totals.queues.withLock({ $0[id] }) else { throw .noSuchFileOrDirectory }
+      queue.push(value)
+      return 0
+    case TestRequest.live: return totals.live.load(ordering: .relaxed)
+    case TestRequest.written: return totals.written.load(ordering: .relaxed)
+    case TestRequest.identifyOther:
+      let other = try client.openFile(Int32(truncatingIfNeeded: argument))
+      return (other as? TestFile)?.number ?? (other is TestQueue ? 0xffff : 0)
+    case TestRequest.poke:
+      let copy = try client.duplicateDescriptor(Int32(truncatingIfNeeded: argument))
+      return Int32(Glibc.write(copy.rawValue, "!", 1))
+    default: throw .inappropriateIOCTLForDevice
+    }
+  }
+
+  private func makeQueue(_ argument: UInt64, _ client: any Client) throws(Errno) -> Int32 {
+    let queue = TestQueue(isWritable: try client.load(UInt32.self, at: argument) & 1 != 0)
+    do {
+      try client.install(queue) { (number) throws(Errno) in
+        try client.store(number, at: argument &+ 4)
+        try client.store(queue.id, at: argument &+ 8)
+      }
+    } catch {
+      queue.release()
+      throw error
+    }
+    return 0
+  }
+
+  /// Every 8 bytes hold their own offset.
+  func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    guard destination.count % 8 == 0 else { throw .invalidArgument }
+    for position in stride(from: 0, to: destination.count, by: 8) {
+      try destination.memory.store(
+        offset &+ UInt64(position), at: destination.address &+ UInt64(position))
+    }
+    return destination.count
+  }
+
+  /// The bytes written must be their offset.
+  func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    guard source.count == 8 else { throw .invalidArgument }
+    guard try source.memory.load(UInt64.self, at: source.address) == offset else {
+      throw .ioError
+    }
+    return 8
+  }
+
+  func release() { Totals.shared.live.wrappingSubtract(1, ordering: .relaxed) }
+}
+
+/// Records of four bytes.
+final class TestQueue: OpenFile {
+  private struct State {
+    var records: [UInt32] = []
+    var wake: (@Sendable () -> Void)?
+  }
+
+  private static let ids = Atomic<UInt32>(0)
+  let id = TestQueue.ids.wrappingAdd(1, ordering: .relaxed).newValue
+  private let isWritable: Bool
+  private let state = Mutex(State())
+
+  init(isWritable: Bool) {
+    self.isWritable = isWritable
+    Totals.shared.live.wrappingAdd(1, ordering: .relaxed)
+    Totals.shared.queues.withLock { $0[id] = self }
+  }
+
+  func push(_ value: UInt32) {
+    let wake = state.withLock { state in
+      state.records.append(value)
+      return state.wake
+    }
+    wake?()
+  }
+
+  func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    guard destination.count % 4 == 0 else { throw .illegalSeek }
+    let wanted = destination.count / 4
+    let records = state.withLock { state in
+      let taken = Array(state.records.prefix(wanted))
+      state.records.removeFirst(taken.count)
+      return taken
+    }
+    for (index, record) in records.enumerated() {
+      try destination.memory.store(record, at: destination.address &+ UInt64(index * 4))
+    }
+    return records.count * 4
+  }
+
+  func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    guard isWritable else { throw .invalidArgument }
+    guard source.count == 4 else { throw .illegalSeek }
+    let value = try source.memory.load(Int32.self, at: source.address)
+    Totals.shared.written.wrappingAdd(value, ordering: .relaxed)
+    return 4
+  }
+
+  func readiness() -> Readiness {
+    let isReadable = state.withLock { !$0.records.isEmpty }
+    var readiness: Readiness = isWritable ? .writable : []
+    if isReadable { readiness.insert(.readable) }
+    return readiness
+  }
+
+  func setReadinessObserver(_ wake: (@Sendable () -> Void)?) {
+    state.withLock { $0.wake = wake }
+  }
+
+  func release() {
+    Totals.shared.live.wrappingSubtract(1, ordering: .relaxed)
+    _ = Totals.shared.queues.withLock { $0.removeValue(forKey: id) }
+  }
+}
