@@ -83,6 +83,7 @@ static void account(void)
     show_pinned();
     destroy(device.stdev);
     show_pinned();
+    unmap(ioas, 0, UINT64_MAX);
 }
 
 static void accesses(void)
