@@ -92,7 +92,8 @@ struct PinPayer {
   private init(_ task: HostTask, charge: Charge, addressSpace: AddressSpace?) {
     self.charge = charge
     self.addressSpace = addressSpace
-    process = addressSpace.map { HostTask(id: $0.processID) } ?? task
+    // The limit is the process's; the thread may end.
+    process = charge == .none ? task : (try? task.processID()).map(HostTask.init(id:)) ?? task
     lastKnownLimit = charge == .none ? .max : (try? task.lockedMemoryLimit()) ?? 0
   }
 
