@@ -4,10 +4,19 @@ package import SystemPackage
 /// A file descriptor of this process, closed when the last reference to it goes.
 package final class OwnedDescriptor: Sendable {
   package let rawValue: Int32
+  private let close: (@Sendable (Int32) -> Void)?
 
   /// Takes ownership of an open descriptor.
   package init(owning rawValue: Int32) {
     self.rawValue = rawValue
+    close = nil
+  }
+
+  /// Takes ownership of an open descriptor whose close(2) may wait for this server itself: instead
+  /// of closing it in place, the last reference hands it to `close`.
+  package init(owning rawValue: Int32, closedBy close: @escaping @Sendable (Int32) -> Void) {
+    self.rawValue = rawValue
+    self.close = close
   }
 
   /// Takes ownership of a `CLinux_…` result: a descriptor, or -errno, which is thrown.
@@ -23,6 +32,6 @@ package final class OwnedDescriptor: Sendable {
   }
 
   deinit {
-    Glibc.close(rawValue)
+    if let close { close(rawValue) } else { Glibc.close(rawValue) }
   }
 }

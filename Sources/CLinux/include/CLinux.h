@@ -2,6 +2,8 @@
 // one system call that returns -errno on failure, so that no runtime call can disturb errno.
 #pragma once
 
+#include "CLinuxTrace.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
