@@ -6,6 +6,7 @@ let log = Target.Dependency.product(name: "Logging", package: "swift-log")
 let system = Target.Dependency.product(name: "SystemPackage", package: "swift-system")
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
+let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 
 let package = Package(
@@ -25,7 +26,6 @@ let package = Package(
     .target(name: "CUAPI"),
     .target(name: "CLinux"),
     .systemLibrary(name: "CFuse3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
-    .target(name: "CCuse", dependencies: ["CFuse3"]),
 
     // The host's own processes, memory and descriptors.
     .target(name: "Host", dependencies: ["CLinux", system]),
@@ -43,7 +43,8 @@ let package = Package(
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log]),
 
     // A kernel event becomes a call on a CharacterDevice.
-    .target(name: "CUSEFront", dependencies: ["UAPI", "CCuse", "CLinux", "Host", system, log]),
+    .target(
+      name: "CUSEFront", dependencies: ["UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
     .target(name: "LauncherFront", dependencies: ["UAPI", "CLinux", "Host", system, log]),
 
     .executableTarget(

@@ -1,0 +1,127 @@
+internal import CLinux
+internal import Glibc
+internal import Host
+internal import SystemPackage
+internal import UAPI
+
+/// The caller of one message.
+final class CUSEClient: Client {
+  let task: HostTask
+  private let memory: any UserMemory
+  private let services: Services
+  /// Where a system call can be injected; nil where it cannot (open, read, 32-bit callers).
+  private let injection: InjectionPoint?
+  /// The calling thread, stopped after its ioctl was answered. What the device's call returns must
+  /// then go into its registers.
+  private(set) var held: HeldThread?
+
+  init(
+    _ task: HostTask, memory: any UserMemory, services: Services, injection: InjectionPoint? = nil
+  ) {
+    self.task = task
+    self.memory = memory
+    self.services = services
+    self.injection = injection
+  }
+
+  func copyIn(
+    from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Errno) {
+    try memory.copyIn(from: address, into: buffer)
+  }
+
+  func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
+    try memory.copyOut(bytes, to: address)
+  }
+
+  func addressSpace() throws(Errno) -> AddressSpace {
+    try AddressSpace(of: task)
+  }
+
+  func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
+    let copy = try task.duplicateDescriptor(number)
+    guard services.nodes.contain(copy), let own = copy.duplicate() else { return copy }
+    // The copy made here is the one that may be the last reference; see DescriptorCloser.
+    return OwnedDescriptor(owning: own) { [closer = services.closer] in closer.close($0) }
+  }
+
+  func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {
+    let copy = try task.duplicateDescriptor(number)
+    guard services.nodes.contain(copy) else { return nil }
+    return services.identification.openFile(behind: copy)?.file
+  }
+
+  func install(
+    _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void
+  ) throws(Errno) {
+    guard let injection else { throw .notSupported }
+    let thread: HeldThread
+    if let held {
+      thread = held
+    } else {
+      thread = try injection.hold()
+      held = thread
+    }
+    let pending = PendingFile(file)
+    do throws(Errno) {
+      let number = try services.makeDescriptor(of: pending, in: thread)
+      do throws(Errno) {
+        try publish(number)
+      } catch {
+        thread.close(number)
+        throw error
+      }
+    } catch {
+      pending.withdraw()
+      throw error
+    }
+    pending.install()
+  }
+}
+
+extension UserBuffer {
+  /// A buffer of this server as the memory of a read or write.
+  init(_ memory: BufferMemory) {
+    self.init(memory: memory, address: 0, count: memory.count)
+  }
+}
+
+/// The data of a read or write, which CUSE moves itself.
+final class BufferMemory: UserMemory {
+  private let storage: UnsafeMutableRawBufferPointer
+
+  var count: Int { storage.count }
+  var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(storage) }
+
+  init(count: Int) {
+    storage = .allocate(byteCount: count, alignment: 16)
+    // A device that stores less than it says must not show an old answer to another client.
+    storage.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
+  init(copying bytes: UnsafeRawBufferPointer) {
+    storage = .allocate(byteCount: bytes.count, alignment: 16)
+    storage.copyMemory(from: bytes)
+  }
+
+  deinit {
+    storage.deallocate()
+  }
+
+  func copyIn(
+    from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Errno) {
+    let range = try range(address, buffer.count)
+    buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: storage[range]))
+  }
+
+  func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
+    let range = try range(address, bytes.count)
+    UnsafeMutableRawBufferPointer(rebasing: storage[range]).copyMemory(from: bytes)
+  }
+
+  private func range(_ address: UInt64, _ length: Int) throws(Errno) -> Range<Int> {
+    guard address <= UInt64(count), length <= count - Int(address) else { throw .badAddress }
+    return Int(address)..<Int(address) + length
+  }
+}

@@ -1,0 +1,38 @@
+internal import CLinux
+internal import Glibc
+
+/// Starts a detached thread. Signals stay where they are: the process's main thread has blocked
+/// those it waits for, and threads inherit that.
+@discardableResult
+func startThread(named name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
+  let context = Unmanaged.passRetained(ThreadBody(name: name, body: body))
+  var attributes = pthread_attr_t()
+  pthread_attr_init(&attributes)
+  defer { pthread_attr_destroy(&attributes) }
+  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+  var thread = pthread_t()
+  guard pthread_create(&thread, &attributes, runThread, context.toOpaque()) == 0 else {
+    context.release()
+    return false
+  }
+  return true
+}
+
+private final class ThreadBody: Sendable {
+  let name: String
+  let body: @Sendable () -> Void
+  init(name: String, body: @escaping @Sendable () -> Void) {
+    self.name = name
+    self.body = body
+  }
+}
+
+// A free function, not a closure: a closure written in a main-actor context would carry that
+// isolation, and stop the program when it runs on any other thread.
+private func runThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+  guard let context else { return nil }
+  let thread = Unmanaged<ThreadBody>.fromOpaque(context).takeRetainedValue()
+  CLinux_set_thread_name(thread.name)
+  thread.body()
+  return nil
+}
