@@ -69,10 +69,15 @@ let package = Package(
       dependencies: ["LauncherFront", "UAPI", "Host", system, log],
       path: "Tests/LauncherTestServer"),
     .testTarget(name: "LauncherFrontTests", dependencies: ["LauncherFront"]),
+    .executableTarget(
+      name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
+      path: "Tests/CUSETestServer"),
+    .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport"]),
     .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
     .testTarget(
-      name: "IOMMUTests", dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport"]),
+      name: "IOMMUTests",
+      dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport"]),
     .testTarget(
       name: "IOMMUFDTests",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),

@@ -35,7 +35,7 @@ final class CUSEClient: Client {
   }
 
   func addressSpace() throws(Errno) -> AddressSpace {
-    try AddressSpace(of: task)
+    try services.addressSpaces.addressSpace(of: task)
   }
 
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {

@@ -137,7 +137,9 @@ package final class CUSEServer: Sendable {
     defer { close(file) }
     let count = read(file, &buffer, buffer.count)
     let text = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
-    let parts = text.split(whereSeparator: { $0 == ":" || $0.isWhitespace }).compactMap { UInt32($0) }
+    let parts = text.split(whereSeparator: { $0 == ":" || $0.isWhitespace }).compactMap {
+      UInt32($0)
+    }
     guard parts.count == 2 else { return nil }
     return Self.deviceNumber(UInt(parts[0]), UInt(parts[1]))
   }

@@ -63,7 +63,9 @@ final class CallGate: Sendable {
   }
 
   private func admit(_ call: @escaping Call, of id: Int32, to state: inout State) -> Bool {
-    if !state.isClosed, state.running < limit, state.owners[id, default: Owner()].running < ownerLimit {
+    if !state.isClosed, state.running < limit,
+      state.owners[id, default: Owner()].running < ownerLimit
+    {
       state.running += 1
       state.owners[id, default: Owner()].running += 1
       return true

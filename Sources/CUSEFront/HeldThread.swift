@@ -78,7 +78,7 @@ struct InjectionPoint {
     }
 
     func close(_ number: Int32) {
-      do throws(Errno) { _ = try call(SYS.close, UInt64(number)) } catch { /* gone */  }
+      do throws(Errno) { _ = try call(SYS.close, UInt64(number)) } catch { return }
     }
 
     /// Lets the thread go on, its ioctl returning `result`, a value or -errno.
@@ -117,7 +117,7 @@ struct InjectionPoint {
         try ptrace(PTRACE_GETREGS, data: &after)
         let value = Int64(bitPattern: after.rax)
         if (-516 ... -512).contains(value) { continue }
-        if (-4095 ..< 0).contains(value) { throw Errno(rawValue: CInt(-value)) }
+        if (-4095..<0).contains(value) { throw Errno(rawValue: CInt(-value)) }
         return Int(value)
       }
       throw .interrupted
@@ -179,11 +179,7 @@ struct InjectionPoint {
     private static func checkInstruction(of task: HostTask) throws(Errno) {
       let instruction: [UInt8]
       do throws(Errno) {
-        let words = try ProcFile.read("/proc/\(task.id)/syscall").split(separator: " ")
-        guard let word = words.last, words.count == 9,
-          let next = UInt64(word.dropFirst(2).prefix { $0.isHexDigit }, radix: 16)
-        else { throw .notSupported }
-        instruction = try read(2, at: next &- 2, of: task)
+        instruction = try read(2, at: BlockedCall(of: task).programCounter &- 2, of: task)
       } catch {
         throw .notSupported
       }

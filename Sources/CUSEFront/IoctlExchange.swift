@@ -48,6 +48,8 @@ final class CallMemory: UserMemory {
       fetched.withUnsafeBytes { buffer.copyMemory(from: .init(rebasing: $0[range])) }
       return
     }
+    // Longer than the caller says its struct is: to be asked again for what there is.
+    if fetched != nil, address == argument { throw .badAddress }
     do {
       try task.read(at: address, into: buffer)
     } catch {
@@ -81,7 +83,11 @@ final class CallMemory: UserMemory {
   /// To the device every failure is EFAULT, as in the kernel.
   private func denial(_ error: Errno, atArgument: Bool) -> Errno {
     if error == .notPermitted {
-      if isFirst && atArgument && fetched == nil { wasDeniedAtFirst = true } else { wasDenied = true }
+      if isFirst && atArgument && fetched == nil {
+        wasDeniedAtFirst = true
+      } else {
+        wasDenied = true
+      }
     }
     return .badAddress
   }

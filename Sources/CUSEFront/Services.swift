@@ -12,6 +12,7 @@ final class Services: Sendable {
   let handover = Handover()
   let closer = DescriptorCloser()
   let nodes = NodeNumbers()
+  let addressSpaces = AddressSpaceRegistry()
   /// The queue node's path.
   let queuePath: String
   let log: Logger

@@ -256,8 +256,9 @@ extension Session {
     if device is QueueDevice { return 0 }
     let position: SystemCallPosition
     do {
-      position = try SystemCallPosition(of: task)
+      position = SystemCallPosition(of: try BlockedCall(of: task))
     } catch {
+      guard error != .invalidArgument else { throw error }
       services.log.warning(
         "\(node): no offset for thread \(task.id): /proc/\(task.id)/syscall: \(error)")
       throw .notPermitted

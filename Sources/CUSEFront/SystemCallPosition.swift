@@ -5,10 +5,6 @@
 // A transfer of more than 128 KiB arrives in pieces, each with the number of bytes before it as its
 // offset; the true offset is the sum.
 
-internal import Glibc
-internal import Host
-internal import SystemPackage
-
 /// The file offset that a blocked system call names.
 enum SystemCallPosition: Equatable {
   /// pread(2) and its relatives.
@@ -18,33 +14,9 @@ enum SystemCallPosition: Equatable {
   /// Not a call that reads or writes a file at a position that can be known (io_uring, splice).
   case unknown
 
-  /// The position named by the call in which `task` is blocked.
-  /// - Throws: `.notPermitted` or `.permissionDenied` without ptrace rights, `.noSuchProcess`.
-  init(of task: HostTask) throws(Errno) {
-    // A thread that has sent its request but not yet gone to sleep shows as running.
-    for attempt in 0..<Self.attempts {
-      let text = try ProcFile.read("/proc/\(task.id)/syscall")
-      if let position = Self(parsing: text) {
-        self = position
-        return
-      }
-      if attempt < 50 { sched_yield() } else { usleep(100) }
-    }
-    self = .unknown
-  }
-
-  private static let attempts = 2_000
-
-  /// Parses the file's text; nil when the task was running.
-  init?(parsing text: String) {
-    guard !text.hasPrefix("running") else { return nil }
-    let words = text.split(whereSeparator: \.isWhitespace)
-    guard let first = words.first, let number = Int(first), words.count >= 7 else {
-      self = .unknown
-      return
-    }
-    let arguments = words[1...6].map { UInt64($0.dropFirst(2), radix: 16) ?? 0 }
-    switch Self.calls[number] {
+  init(of call: BlockedCall) {
+    let arguments = call.arguments
+    switch Self.calls[call.number] {
     case .position?:
       self = .implicit
     case .offset?:

@@ -25,7 +25,8 @@ package protocol Client: UserMemory {
 
   /// Makes a new descriptor of the caller for `file`, O_RDWR and close-on-exec, then calls `publish`
   /// with its number, in which the caller stores the number for the client to see. When `publish`
-  /// throws the descriptor is withdrawn and the error passed on; nobody has seen it.
+  /// throws the descriptor is withdrawn and the error passed on; nobody has seen it. `file` is not
+  /// released then: only installed files are.
   /// - Throws: `.tooManyOpenFiles`; `.notSupported` where the front end cannot.
   func install(
     _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void

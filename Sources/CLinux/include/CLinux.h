@@ -2,8 +2,6 @@
 // one system call that returns -errno on failure, so that no runtime call can disturb errno.
 #pragma once
 
-#include "CLinuxTrace.h"
-
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -14,6 +12,7 @@
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxSupervision.h"
+#include "CLinuxTrace.h"
 
 /// process_vm_readv(2) of one local and one remote range. Returns bytes moved or -errno.
 ssize_t CLinux_process_vm_read(pid_t task, void *local, uint64_t remote, size_t count);

@@ -5,6 +5,10 @@
 #include <sys/ptrace.h>
 #include <sys/types.h>
 #include <sys/user.h>
+// sys/user.h defines common words as macros.
+#undef PAGE_MASK
+#undef PAGE_SHIFT
+#undef PAGE_SIZE
 
 /// ptrace(2) as the kernel has it. Returns -errno on failure.
 long CLinux_ptrace(int request, pid_t task, uint64_t address, uint64_t data);

@@ -1,0 +1,112 @@
+// A process that serves nodes until it is told to end: signals, readiness, counts.
+//
+//   SIGTERM, SIGINT, SIGHUP   end: running calls finish, the nodes go, status 0
+//   SIGUSR1                   writes one line of counts to the log
+//
+// Ready means that every node can be opened. It is told to systemd (NOTIFY_SOCKET), written to the
+// log, and passed to `whenReady`.
+
+internal import Glibc
+package import Logging
+internal import Synchronization
+
+package struct ServerProcess: Sendable {
+  package var nodes: [CUSEServer.Node]
+  package var queueName: String
+  package var numbers: (major: UInt32, minor: UInt32)
+  package var pidFile: String?
+  package var log: Logger
+
+  package init(
+    nodes: [CUSEServer.Node], queueName: String, numbers: (major: UInt32, minor: UInt32) = (0, 0),
+    pidFile: String? = nil, log: Logger
+  ) {
+    self.nodes = nodes
+    self.queueName = queueName
+    self.numbers = numbers
+    self.pidFile = pidFile
+    self.log = log
+  }
+
+  /// Serves on the calling thread, the process's only one, until a signal ends it.
+  /// - Returns: the exit status. The process must then exit: its end is what removes the nodes.
+  package func run(whenReady: () -> Void = {}) -> Int32 {
+    var awaited = sigset_t()
+    sigemptyset(&awaited)
+    for number in [SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&awaited, number) }
+    // Blocked before the first thread starts, which inherits that: only sigwait() sees them.
+    pthread_sigmask(SIG_BLOCK, &awaited, nil)
+    signal(SIGPIPE, SIG_IGN)
+
+    let lost = LostNode()
+    let server = CUSEServer(nodes, queueName: queueName, numbers: numbers, log: log) { path in
+      lost.report(path)
+    }
+    do throws(CUSEServer.Failure) {
+      try server.start()
+    } catch {
+      log.error("\(error)")
+      return 1
+    }
+    writePidFile()
+    log.notice("ready: \(nodes.map { "/dev/" + $0.name }.joined(separator: " "))")
+    ServiceManager.notify("READY=1\nSTATUS=serving \(nodes.count) nodes")
+    whenReady()
+
+    var received: Int32 = 0
+    repeat {
+      if sigwait(&awaited, &received) == 0, received == SIGUSR1 { log.notice("\(server.status)") }
+    } while received == SIGUSR1 || received == 0
+
+    ServiceManager.notify("STOPPING=1")
+    if let path = lost.path { log.error("\(path): the kernel ended the device") }
+    server.quiesce()
+    if let pidFile { unlink(pidFile) }
+    return lost.path == nil ? 0 : 1
+  }
+
+  private func writePidFile() {
+    guard let pidFile else { return }
+    guard let file = fopen(pidFile, "we") else {
+      log.warning("\(pidFile): cannot be written")
+      return
+    }
+    fputs("\(getpid())\n", file)
+    fclose(file)
+  }
+}
+
+/// The first node that ended by itself. Its end ends the process, which waits for signals.
+private final class LostNode: Sendable {
+  private let first = Mutex<String?>(nil)
+
+  var path: String? { first.withLock { $0 } }
+
+  func report(_ path: String) {
+    first.withLock { first in if first == nil { first = path } }
+    kill(getpid(), SIGTERM)
+  }
+}
+
+/// sd_notify(3): one datagram to the socket that systemd names in the environment.
+enum ServiceManager {
+  static func notify(_ state: String) {
+    guard let variable = getenv("NOTIFY_SOCKET") else { return }
+    var name = Array(String(cString: variable).utf8)
+    var address = sockaddr_un()
+    let capacity = MemoryLayout.size(ofValue: address.sun_path)
+    guard let first = name.first, name.count < capacity else { return }
+    if first == UInt8(ascii: "@") { name[0] = 0 }  // an abstract name
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: name) }
+    let length = socklen_t(MemoryLayout<sa_family_t>.size + name.count)
+    let descriptor = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+    guard descriptor >= 0 else { return }
+    defer { close(descriptor) }
+    withUnsafePointer(to: &address) { pointer in
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+        _ = sendto(descriptor, state, state.utf8.count, 0, address, length)
+      }
+    }
+  }
+}

@@ -1,0 +1,246 @@
+// Devices that do what the CUSE front end has to carry: argument structs, pointers, descriptors in
+// both directions, file offsets, queues. The commands are those of Tests/Clients/cuse/commands.h.
+
+internal import Glibc
+internal import Host
+internal import Synchronization
+internal import SystemPackage
+internal import UAPI
+
+/// Counts what is open, so that a client can see that nothing is left.
+final class Census: Sendable {
+  let files = Atomic<UInt32>(0)
+  let queues = Atomic<UInt64>(0)
+  let lastOpen = Atomic<UInt32>(0)
+}
+
+struct CommandDevice: CharacterDevice {
+  let name: String
+  let census: Census
+
+  func open(by client: any Client) throws(Errno) -> any OpenFile {
+    census.files.add(1, ordering: .relaxed)
+    return CommandFile(census)
+  }
+}
+
+/// struct cuse_test
+struct CommandArgument: BitwiseCopyable {
+  var size: UInt32 = 0
+  var value: UInt32 = 0
+  var pointer: UInt64 = 0
+  var length: UInt64 = 0
+}
+
+final class CommandFile: OpenFile {
+  private struct State {
+    var queue: QueueFile?
+    var kept: [OwnedDescriptor] = []
+  }
+
+  private let id: UInt32
+  private let census: Census
+  private let state = Mutex(State())
+
+  init(_ census: Census) {
+    self.census = census
+    id = census.lastOpen.add(1, ordering: .relaxed).newValue
+  }
+
+  func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32 {
+    guard (0x3bd0...0x3bda).contains(request) else { throw .inappropriateIOCTLForDevice }
+    let size = try client.load(UInt32.self, at: argument)
+    guard size >= MemoryLayout<CommandArgument>.size else { throw .invalidArgument }
+    var command = try client.load(CommandArgument.self, at: argument)
+    switch request {
+    case 0x3bd0: command.value &+= 1
+    case 0x3bd1: command.value = id
+    case 0x3bd2: command.value = try identify(command.value, client)
+    case 0x3bd3: return try makeQueue(command, argument, client)
+    case 0x3bd4: try push(command.value)
+    case 0x3bd5: usleep(min(command.value, 10_000) * 1_000)
+    case 0x3bd6: command.value = try sum(command, client)
+    case 0x3bd7: try fill(command, client)
+    case 0x3bd8: try keep(command.value, client)
+    case 0x3bd9: return Int32(bitPattern: command.value & 0x7fff_ffff)
+    default:
+      command.value = census.files.load(ordering: .relaxed)
+      command.length = census.queues.load(ordering: .relaxed)
+    }
+    try client.store(command, at: argument)
+    return 0
+  }
+
+  private func identify(_ number: UInt32, _ client: any Client) throws(Errno) -> UInt32 {
+    let file = try client.openFile(Int32(bitPattern: number))
+    if file is QueueFile { return UInt32.max }
+    guard let file = file as? CommandFile else { throw .operationNotSupportedByDevice }
+    return file.id
+  }
+
+  private func makeQueue(
+    _ command: CommandArgument, _ argument: UInt64, _ client: any Client
+  ) throws(Errno) -> Int32 {
+    let queue = QueueFile(census)
+    try client.install(queue) { (number) throws(Errno) in
+      var answer = command
+      answer.value = UInt32(number)
+      try client.store(answer, at: argument)
+    }
+    state.withLock { $0.queue = queue }
+    return 0
+  }
+
+  private func push(_ count: UInt32) throws(Errno) {
+    guard let queue = state.withLock({ $0.queue }) else { throw .noSuchFileOrDirectory }
+    queue.push(Int(min(count, 1_000_000)))
+  }
+
+  private func sum(_ command: CommandArgument, _ client: any Client) throws(Errno) -> UInt32 {
+    var bytes = [UInt8](repeating: 0, count: Int(min(command.length, 1 << 26)))
+    var failure: Errno?
+    bytes.withUnsafeMutableBytes { buffer in
+      do throws(Errno) {
+        try client.copyIn(from: command.pointer, into: buffer)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    var sum: UInt32 = 0
+    for byte in bytes { sum &+= UInt32(byte) }
+    return sum
+  }
+
+  private func fill(_ command: CommandArgument, _ client: any Client) throws(Errno) {
+    let bytes = [UInt8](
+      repeating: UInt8(truncatingIfNeeded: command.value),
+      count: Int(min(command.length, 1 << 26)))
+    var failure: Errno?
+    bytes.withUnsafeBytes { buffer in
+      do throws(Errno) {
+        try client.copyOut(buffer, to: command.pointer)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+  }
+
+  private func keep(_ number: UInt32, _ client: any Client) throws(Errno) {
+    let copy = try client.duplicateDescriptor(Int32(bitPattern: number))
+    state.withLock { $0.kept.append(copy) }
+  }
+
+  func release() {
+    census.files.subtract(1, ordering: .relaxed)
+    state.withLock { $0 = State() }
+  }
+}
+
+/// Records of 16 bytes, with the read semantics of iommufd's queues.
+final class QueueFile: OpenFile {
+  private struct State {
+    var records = 0
+    var next: UInt64 = 0
+    var wake: (@Sendable () -> Void)?
+  }
+
+  private let census: Census
+  private let state = Mutex(State())
+
+  init(_ census: Census) {
+    self.census = census
+    // Counted down by release(), which a queue that was never installed does not get.
+    census.queues.add(1, ordering: .relaxed)
+  }
+
+  deinit {
+    census.queues.subtract(1, ordering: .relaxed)
+  }
+
+  func push(_ count: Int) {
+    let wake = state.withLock { state in
+      state.records += count
+      return state.wake
+    }
+    wake?()
+  }
+
+  func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    guard destination.count % 16 == 0 else { throw .invalidArgument }
+    let (first, count) = state.withLock { state in
+      let count = min(destination.count / 16, state.records)
+      state.records -= count
+      defer { state.next += UInt64(count) }
+      return (state.next, count)
+    }
+    for index in 0..<count {
+      let record = (first + UInt64(index), UInt64.max)
+      try destination.memory.store(record.0, at: destination.address + UInt64(index * 16))
+      try destination.memory.store(record.1, at: destination.address + UInt64(index * 16 + 8))
+    }
+    return count * 16
+  }
+
+  func readiness() -> Readiness {
+    state.withLock { $0.records > 0 } ? .readable : []
+  }
+
+  func setReadinessObserver(_ wake: (@Sendable () -> Void)?) {
+    state.withLock { $0.wake = wake }
+  }
+
+  func release() {}
+}
+
+/// Every offset has its byte: a read shows, and a write checks, that offsets arrive.
+struct MemoryDevice: CharacterDevice {
+  let name: String
+  func open(by client: any Client) throws(Errno) -> any OpenFile { MemoryFile() }
+}
+
+final class MemoryFile: OpenFile {
+  private static func bytes(_ count: Int, at offset: UInt64) -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: count) { buffer, initialized in
+      var index = 0
+      while index < count {
+        buffer[index] = UInt8(
+          truncatingIfNeeded: ((offset &+ UInt64(index)) &* 0x9e37_79b9_7f4a_7c15) >> 56)
+        index += 1
+      }
+      initialized = count
+    }
+  }
+
+  func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    let bytes = Self.bytes(destination.count, at: offset)
+    var failure: Errno?
+    bytes.withUnsafeBytes { buffer in
+      do throws(Errno) {
+        try destination.memory.copyOut(buffer, to: destination.address)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return destination.count
+  }
+
+  func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    var bytes = [UInt8](repeating: 0, count: source.count)
+    var failure: Errno?
+    bytes.withUnsafeMutableBytes { buffer in
+      do throws(Errno) {
+        try source.memory.copyIn(from: source.address, into: buffer)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    guard bytes == Self.bytes(source.count, at: offset) else { throw .ioError }
+    return source.count
+  }
+
+  func release() {}
+}

@@ -1,0 +1,139 @@
+/* Threads and signals: every call has exactly one effect and nobody ever sees EINTR. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+
+#include "client.h"
+
+static int device;
+static volatile sig_atomic_t alarms, nested, nested_bad;
+
+static void count_alarm(int number)
+{
+	(void)number;
+	alarms++;
+}
+
+static void call_device(int number)
+{
+	int saved = errno;
+
+	(void)number;
+	nested++;
+	if (ask(device, CUSE_TEST_ECHO, nested) != nested + 1)
+		nested_bad++;
+	int queue = ask(device, CUSE_TEST_QUEUE, 0);
+	if (queue < 0)
+		nested_bad++;
+	close(queue);
+	errno = saved;
+}
+
+static void *calls(void *argument)
+{
+	long rounds = (long)argument;
+
+	for (long i = 0; i < rounds; i++) {
+		CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+		if (i % 4 == 0) {
+			int queue = ask(device, CUSE_TEST_QUEUE, 0);
+			CHECK(queue >= 0);
+			close(queue);
+		}
+	}
+	return NULL;
+}
+
+static void threads(void)
+{
+	pthread_t thread[8];
+
+	for (int i = 0; i < 8; i++)
+		pthread_create(&thread[i], NULL, calls, (void *)40);
+	for (int i = 0; i < 8; i++)
+		pthread_join(thread[i], NULL);
+}
+
+static void storm(int flags)
+{
+	struct sigaction action = {.sa_handler = count_alarm, .sa_flags = flags};
+	struct itimerval every = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+	sigset_t before, after;
+
+	alarms = 0;
+	sigaction(SIGALRM, &action, NULL);
+	sigprocmask(SIG_SETMASK, NULL, &before);
+	setitimer(ITIMER_REAL, &every, NULL);
+	for (int i = 0; i < 150; i++) {
+		CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+		int queue = ask(device, CUSE_TEST_QUEUE, 0);
+		CHECK(queue >= 0);
+		close(queue);
+	}
+	CHECK(ask(device, CUSE_TEST_SLEEP, 50) == 50);
+	setitimer(ITIMER_REAL, &never, NULL);
+	sigprocmask(SIG_SETMASK, NULL, &after);
+	CHECK(alarms > 20);
+	for (int number = 1; number < NSIG; number++)
+		CHECK(sigismember(&before, number) == sigismember(&after, number));
+}
+
+static void from_handlers(void)
+{
+	stack_t stack = {.ss_sp = malloc(65536), .ss_size = 65536};
+
+	sigaltstack(&stack, NULL);
+	for (int flags = 0; flags <= SA_ONSTACK; flags += SA_ONSTACK) {
+		struct sigaction action = {.sa_handler = call_device, .sa_flags = flags};
+		struct itimerval every = {{0, 20000}, {0, 20000}}, never = {{0, 0}, {0, 0}};
+
+		nested = nested_bad = 0;
+		sigaction(SIGALRM, &action, NULL);
+		setitimer(ITIMER_REAL, &every, NULL);
+		for (int i = 0; i < 100; i++)
+			CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+		for (int i = 0; i < 100 && nested < 5; i++)
+			CHECK(ask(device, CUSE_TEST_SLEEP, 20) == 20);
+		setitimer(ITIMER_REAL, &never, NULL);
+		CHECK(nested >= 5 && nested_bad == 0);
+	}
+}
+
+/* Stopped and continued from outside while it is given queues. */
+static void stopped(void)
+{
+	pid_t child = fork();
+
+	if (child == 0) {
+		for (int i = 0; i < 150; i++) {
+			int queue = ask(device, CUSE_TEST_QUEUE, 0);
+			if (queue < 0)
+				_exit(1);
+			close(queue);
+		}
+		_exit(0);
+	}
+	int status, done = 0, rounds = 0;
+	while (!(done = waitpid(child, &status, WNOHANG))) {
+		kill(child, SIGSTOP);
+		usleep(500);
+		kill(child, SIGCONT);
+		usleep(1000);
+		rounds++;
+	}
+	check(done == child && status == 0, "stopped %d times: status %x", rounds, status);
+}
+
+int main(void)
+{
+	device = open_node();
+	threads();
+	storm(SA_RESTART);
+	storm(0);
+	from_handlers();
+	stopped();
+	return finish("signals");
+}
