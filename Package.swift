@@ -49,7 +49,9 @@ let package = Package(
 
     .executableTarget(
       name: "iommufd-sim",
-      dependencies: ["Machine", "CUSEFront", "LauncherFront", "Host", argumentParser, system, log]),
+      dependencies: [
+        "Machine", "IOMMU", "IOMMUFD", "CUSEFront", "LauncherFront", "Host", argumentParser, system, log,
+      ]),
     .executableTarget(
       name: "iommufdctl", dependencies: ["CLinux", "CUAPI", "UAPI", "Host", argumentParser, system]),
 

@@ -99,6 +99,8 @@ extension Supervisor {
   func map(_ call: TrappedCall) throws(Errno) -> Answer {
     guard let entry = try? files.begin(call.descriptor(4), of: call.task) else { return .native }
     defer { files.end(entry) }
+    // mm: do_mmap(). Nothing under /dev may be executed.
+    if call.word(2) & UInt32(PROT_EXEC) != 0 { throw .notPermitted }
     let offset =
       call.architecture == .i386 ? UInt64(call.word(5)) << 12 : call[5]
     _ = try entry.file.mapping(at: offset, length: call[1])

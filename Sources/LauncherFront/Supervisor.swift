@@ -135,6 +135,10 @@ final class Supervisor: Sendable {
 
   private func ioctl(_ call: TrappedCall) throws(Errno) -> Answer {
     try withEntry(for: call) { (entry, client) throws(Errno) in
+      // fs: compat_sys_ioctl()
+      if call.architecture == .i386, !entry.file.hasCompatIoctl {
+        throw .inappropriateIOCTLForDevice
+      }
       let result = try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       return .value(Int64(result))
     }

@@ -10,6 +10,7 @@
 // return "allow" whatever their arguments are found in the kernel's own cache, without the program.
 
 internal import CLinux
+internal import UAPI
 
 struct SyscallFilter {
   private(set) var instructions: [sock_filter] = []
@@ -41,35 +42,53 @@ struct SyscallFilter {
     return section.instructions
   }
 
+  /// Cases one after the other; the last return is "allow".
   private static func body(of trap: Trap, on architecture: Architecture) -> [sock_filter] {
     var body = SyscallFilter(empty: ())
-    for condition in trap.conditions { body.require(condition, on: architecture) }
-    body.answer(CLinux_SECCOMP_RET_USER_NOTIF)
+    for conditions in trap.cases {
+      // Built from its end, where the distance to the next case is known.
+      var rest = [sock_filter(code: Code.answer, jt: 0, jf: 0, k: CLinux_SECCOMP_RET_USER_NOTIF)]
+      for condition in conditions.reversed() {
+        var test = SyscallFilter(empty: ())
+        test.require(condition, on: architecture, orSkip: UInt8(rest.count))
+        rest = test.instructions + rest
+      }
+      body.instructions += rest
+    }
+    // Behind a case without conditions nothing is reached.
+    if !trap.cases.contains(where: \.isEmpty) { body.answer(CLinux_SECCOMP_RET_ALLOW) }
     return body.instructions
   }
 
-  /// Falls through when `condition` holds, else allows the call.
-  private mutating func require(_ condition: Condition, on architecture: Architecture) {
+  /// Falls through when `condition` holds, else skips `count` instructions behind the test.
+  private mutating func require(
+    _ condition: Condition, on architecture: Architecture, orSkip count: UInt8
+  ) {
     switch condition {
     case .masked(let argument, let mask, let value):
       load(Offset.lowerWord(of: argument))
       emit(Code.and, mask)
-      jump(Code.equal, value, ifTrue: 1, ifFalse: 0)
-      answer(CLinux_SECCOMP_RET_ALLOW)
+      jump(Code.equal, value, ifTrue: 0, ifFalse: count)
+    case .unlike(let argument, let mask, let value):
+      load(Offset.lowerWord(of: argument))
+      emit(Code.and, mask)
+      jump(Code.equal, value, ifTrue: count, ifFalse: 0)
     case .atLeast(let argument, let minimum):
       load(Offset.lowerWord(of: argument))
-      jump(Code.greaterOrEqual, minimum, ifTrue: 1, ifFalse: 0)
-      answer(CLinux_SECCOMP_RET_ALLOW)
+      jump(Code.greaterOrEqual, minimum, ifTrue: 0, ifFalse: count)
     case .regionOffset(let argument):
       // A 32-bit ABI passes a 64-bit offset as two arguments, lower word first.
       let upper =
         architecture == .i386 ? Offset.lowerWord(of: argument + 1) : Offset.upperWord(of: argument)
       load(upper)
-      jump(Code.anyBit, ~RegionOffset.last, ifTrue: 1, ifFalse: 0)
-      jump(Code.greaterOrEqual, RegionOffset.stride, ifTrue: 1, ifFalse: 0)
-      answer(CLinux_SECCOMP_RET_ALLOW)
+      jump(Code.greaterOrEqual, Self.firstRegion, ifTrue: 0, ifFalse: count + 1)
+      jump(Code.greaterOrEqual, Self.endOfRegions, ifTrue: count, ifFalse: 0)
     }
   }
+
+  /// The upper words of the offsets of 255 regions. A region may be larger than 4 GiB.
+  private static let firstRegion = UInt32(RegionOffset.start(of: 0) >> 32)
+  private static let endOfRegions = UInt32(RegionOffset.start(of: 255) >> 32)
 
   private mutating func load(_ offset: UInt32) { emit(Code.load, offset) }
   private mutating func answer(_ action: UInt32) { emit(Code.answer, action) }

@@ -48,19 +48,10 @@ enum Condition {
   case masked(_ argument: Int, mask: UInt32, equals: UInt32)
   /// The lower 32 bits, unsigned, are `minimum` or more.
   case atLeast(_ argument: Int, minimum: UInt32)
-  /// The file offset that starts at this argument lies in a device region, `RegionOffset`.
+  /// `argument & mask != value`, of the lower 32 bits.
+  case unlike(_ argument: Int, mask: UInt32, value: UInt32)
+  /// The file offset that starts at this argument lies in a device region, see `RegionOffset`.
   case regionOffset(_ argument: Int)
-}
-
-/// VFIO's region offsets are the server's choice: region `index` starts at `(index + 1) << 40`, so the
-/// upper word of an offset tells a device access from any other file's, and the filter can leave the
-/// others alone. With the kernel's own `index << 40` region 0 would start at 0, and every pread
-/// near the start of every file would have to be seen.
-enum RegionOffset {
-  /// Upper words are multiples of this.
-  static let stride: UInt32 = 1 << 8
-  /// The upper word of the last region that is recognised: 255 regions.
-  static let last: UInt32 = 255 << 8
 }
 
 /// Queue descriptors are given numbers from here on, so that the filter can tell their read and
@@ -72,8 +63,8 @@ struct Trap {
   let x8664: UInt32?
   let i386: UInt32?
   let aarch64: UInt32?
-  /// All must hold.
-  var conditions: [Condition] = []
+  /// The call is seen when all conditions of one of these hold.
+  var cases: [[Condition]] = [[]]
 
   func number(on architecture: Architecture) -> UInt32? {
     switch architecture {
@@ -90,16 +81,18 @@ struct Trap {
   /// O_ACCMODE | O_DIRECTORY | O_PATH. O_CREAT is not looked at: a shell's `exec 3<>` sets it.
   private static let openMask: UInt32 = 0o3 | 0o200000 | 0o10000000
   /// arm64 has O_DIRECTORY at another bit.
-  private static func opens(_ argument: Int) -> [Condition] {
+  private static func opens(_ argument: Int) -> [[Condition]] {
     #if arch(arm64)
       let mask: UInt32 = 0o3 | 0o40000 | 0o10000000
     #else
       let mask = openMask
     #endif
-    return [.masked(argument, mask: mask, equals: 0o2)]
+    return [[.masked(argument, mask: mask, equals: 0o2)]]
   }
-  private static let queue: [Condition] = [.atLeast(0, minimum: UInt32(firstQueueDescriptor))]
-  private static let region: [Condition] = [.regionOffset(3)]
+  private static let queue: [[Condition]] = [
+    [.atLeast(0, minimum: UInt32(firstQueueDescriptor))]
+  ]
+  private static let region: [[Condition]] = [[.regionOffset(3)]]
 
   static let table: [Trap] = [
     Trap(operation: .access, x8664: 21, i386: 33, aarch64: nil),
@@ -107,29 +100,35 @@ struct Trap {
     Trap(operation: .faccessat2, x8664: 439, i386: 439, aarch64: 439),
     Trap(operation: .fstat, x8664: 5, i386: 197, aarch64: 80),
     Trap(operation: .fstatat, x8664: 262, i386: 300, aarch64: 79),
-    // Every direction and size: the kernel looks at them only after it has read the argument.
+    // VFIO's type with every direction and size, and every type with a number in iommufd's range:
+    // the kernel compares them only after it has read the argument. KVM_RUN is not delayed.
     Trap(
       operation: .ioctl, x8664: 16, i386: 54, aarch64: 29,
-      conditions: [.masked(1, mask: 0xff00, equals: 0x3b00)]),
+      cases: [
+        [.masked(1, mask: 0xff00, equals: 0x3b00)],
+        [
+          .masked(1, mask: 0xffff_0080, equals: 0x80), .unlike(1, mask: 0xff00, value: 0xae00),
+        ],
+      ]),
     Trap(operation: .lstat, x8664: 6, i386: 196, aarch64: nil),
     // MAP_SHARED or MAP_SHARED_VALIDATE, of a file.
     Trap(
       operation: .mmap, x8664: 9, i386: 192, aarch64: 222,
-      conditions: [.masked(3, mask: 0x21, equals: 0x01)]),
-    Trap(operation: .open, x8664: 2, i386: 5, aarch64: nil, conditions: opens(1)),
-    Trap(operation: .openat, x8664: 257, i386: 295, aarch64: 56, conditions: opens(2)),
+      cases: [[.masked(3, mask: 0x21, equals: 0x01)]]),
+    Trap(operation: .open, x8664: 2, i386: 5, aarch64: nil, cases: opens(1)),
+    Trap(operation: .openat, x8664: 257, i386: 295, aarch64: 56, cases: opens(2)),
     Trap(operation: .openat2, x8664: 437, i386: 437, aarch64: 437),
-    Trap(operation: .pread, x8664: 17, i386: 180, aarch64: 67, conditions: region),
-    Trap(operation: .preadv, x8664: 295, i386: 333, aarch64: 69, conditions: region),
-    Trap(operation: .preadv2, x8664: 327, i386: 378, aarch64: 286, conditions: region),
-    Trap(operation: .pwrite, x8664: 18, i386: 181, aarch64: 68, conditions: region),
-    Trap(operation: .pwritev, x8664: 296, i386: 334, aarch64: 70, conditions: region),
-    Trap(operation: .pwritev2, x8664: 328, i386: 379, aarch64: 287, conditions: region),
-    Trap(operation: .read, x8664: 0, i386: 3, aarch64: 63, conditions: queue),
-    Trap(operation: .readv, x8664: 19, i386: 145, aarch64: 65, conditions: queue),
+    Trap(operation: .pread, x8664: 17, i386: 180, aarch64: 67, cases: region),
+    Trap(operation: .preadv, x8664: 295, i386: 333, aarch64: 69, cases: region),
+    Trap(operation: .preadv2, x8664: 327, i386: 378, aarch64: 286, cases: region),
+    Trap(operation: .pwrite, x8664: 18, i386: 181, aarch64: 68, cases: region),
+    Trap(operation: .pwritev, x8664: 296, i386: 334, aarch64: 70, cases: region),
+    Trap(operation: .pwritev2, x8664: 328, i386: 379, aarch64: 287, cases: region),
+    Trap(operation: .read, x8664: 0, i386: 3, aarch64: 63, cases: queue),
+    Trap(operation: .readv, x8664: 19, i386: 145, aarch64: 65, cases: queue),
     Trap(operation: .stat, x8664: 4, i386: 195, aarch64: nil),
     Trap(operation: .statx, x8664: 332, i386: 383, aarch64: 291),
-    Trap(operation: .write, x8664: 1, i386: 4, aarch64: 64, conditions: queue),
-    Trap(operation: .writev, x8664: 20, i386: 146, aarch64: 66, conditions: queue),
+    Trap(operation: .write, x8664: 1, i386: 4, aarch64: 64, cases: queue),
+    Trap(operation: .writev, x8664: 20, i386: 146, aarch64: 66, cases: queue),
   ]
 }

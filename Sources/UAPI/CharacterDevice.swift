@@ -21,6 +21,10 @@ package protocol OpenFile: AnyObject, Sendable {
   /// - Returns: the non-negative result of the call.
   func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32
 
+  /// Whether 32-bit callers of a 64-bit kernel are served (file_operations.compat_ioctl). Where not,
+  /// a front end answers all their ioctls with ENOTTY, without calling ``ioctl(_:argument:client:)``.
+  var hasCompatIoctl: Bool { get }
+
   /// read(2), pread(2): stores at most `destination.count` bytes.
   /// - Parameter offset: the file position; queues ignore it.
   /// - Returns: the bytes stored.
@@ -45,6 +49,7 @@ package protocol OpenFile: AnyObject, Sendable {
 
 /// Defaults are what the kernel answers for a file_operations member that is absent.
 extension OpenFile {
+  package var hasCompatIoctl: Bool { false }
   package func ioctl(
     _ request: UInt32, argument: UInt64, client: any Client
   ) throws(Errno) -> Int32 {

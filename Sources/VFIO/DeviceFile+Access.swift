@@ -11,15 +11,15 @@ extension DeviceFile {
   package func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard let session else { throw .invalidArgument }
     guard destination.count > 0 else { return 0 }
-    let position = Region.position(in: offset)
-    switch Region.index(of: offset) {
+    let position = RegionOffset.position(in: offset)
+    switch RegionOffset.index(of: offset) {
     case Region.config:
       session.opened.wake()
       return try session.opened.readConfig(into: destination, at: position)
     case Region.baseAddresses:
       session.opened.wake()
       return try session.opened.readRange(
-        Int(Region.index(of: offset)), into: destination, at: position)
+        Int(RegionOffset.index(of: offset)), into: destination, at: position)
     default:
       // No expansion ROM, no VGA ranges, no regions of the device's own.
       throw .invalidArgument
@@ -29,15 +29,15 @@ extension DeviceFile {
   package func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard let session else { throw .invalidArgument }
     guard source.count > 0 else { return 0 }
-    let position = Region.position(in: offset)
-    switch Region.index(of: offset) {
+    let position = RegionOffset.position(in: offset)
+    switch RegionOffset.index(of: offset) {
     case Region.config:
       session.opened.wake()
       return try session.opened.writeConfig(from: source, at: position)
     case Region.baseAddresses:
       session.opened.wake()
       return try session.opened.writeRange(
-        Int(Region.index(of: offset)), from: source, at: position)
+        Int(RegionOffset.index(of: offset)), from: source, at: position)
     default:
       throw .invalidArgument
     }

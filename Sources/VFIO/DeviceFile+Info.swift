@@ -4,18 +4,15 @@ internal import CUAPI
 internal import PCI
 internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
-/// Indices of regions, and where they lie in the file: 2^40 bytes each (VFIO_PCI_OFFSET_SHIFT).
+/// Indices of regions; `RegionOffset` says where they lie in the file.
 enum Region {
   static let baseAddresses: ClosedRange<UInt64> = 0...5
   static let expansionROM: UInt64 = 6
   static let config: UInt64 = 7
   static let vga: UInt64 = 8
   static let count: UInt64 = 9
-
-  static let shift: UInt64 = 40
-  static func index(of offset: UInt64) -> UInt64 { offset >> shift }
-  static func position(in offset: UInt64) -> UInt64 { offset & (1 << shift - 1) }
 }
 
 /// Interrupt indices, VFIO_PCI_…_IRQ_INDEX.
@@ -58,7 +55,7 @@ extension DeviceFile {
       info.flags = 0
     default: throw .invalidArgument
     }
-    info.offset = index << Region.shift
+    info.offset = RegionOffset.start(of: index)
     try call.store(info, count: size)
   }
 

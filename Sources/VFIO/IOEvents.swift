@@ -39,10 +39,10 @@ struct IOEvent: Hashable, Sendable {
   init(
     _ offset: UInt64, width: Int, value: UInt64, of description: FunctionDescription
   ) throws(Errno) {
-    let region = Region.index(of: offset)
+    let region = RegionOffset.index(of: offset)
     guard Region.baseAddresses.contains(region) else { throw .invalidArgument }
     index = Int(region)
-    position = Region.position(in: offset)
+    position = RegionOffset.position(in: offset)
     self.width = width
     self.value = value
     let end = position + UInt64(width)

@@ -2,6 +2,8 @@
 
 internal import ArgumentParser
 internal import Glibc
+internal import IOMMU
+internal import IOMMUFD
 internal import LauncherFront
 internal import Logging
 internal import SystemPackage
@@ -57,13 +59,21 @@ struct Run: ParsableCommand {
     options.killsChildren = killChildren
     options.trace = try callTrace()
     do {
-      let result = try Launcher(nodes: [], options: options).run(command)
+      let result = try Launcher(nodes: try Self.nodes(), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }
       result.end.become()
     } catch let error as LauncherError {
       say(error.description)
       throw ExitCode(error.exitCode)
     }
+  }
+
+  private static func nodes() throws -> [DeviceNode] {
+    [
+      DeviceNode(
+        paths: ["/dev/iommu", "/dev/iommufd-sim"], major: 511, minor: 0,
+        device: IOMMUFDDevice(memory: try PhysicalMemory()))
+    ]
   }
 
   private func logger() -> Logger {

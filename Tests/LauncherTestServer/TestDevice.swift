@@ -45,6 +45,7 @@ struct TestDevice: CharacterDevice {
 }
 
 final class TestFile: OpenFile {
+  let hasCompatIoctl = true
   private let number: Int32
 
   init() {
