@@ -113,7 +113,9 @@ extension DeviceFile {
       pasid = try call.client.load(at: call.argument &+ UInt64(minimum))
     }
     try device.deviceSet.lock.withLock { () throws(Errno) in
-      request.pt_id = try session.attach(ObjectID(request.pt_id), pasid: pasid).rawValue
+      request.pt_id = try session.attach(
+        ObjectID(request.pt_id), pasid: pasid, client: call.client
+      ).rawValue
       do throws(Errno) {
         let offset = UInt64(MemoryLayout<Arguments>.offset(of: \.pt_id) ?? 0)
         try call.client.store(request.pt_id, at: call.argument &+ offset)
@@ -153,15 +155,17 @@ extension VFIODevice.Session {
   /// vfio_iommufd_physical_attach_ioas(), …_pasid_attach_ioas(). iommufd has two calls, one for the
   /// first table and one for every later one.
   /// - Returns: the id of the HWPT that is used.
-  func attach(_ table: ObjectID, pasid: UInt32?) throws(Errno) -> ObjectID {
+  func attach(
+    _ table: ObjectID, pasid: UInt32?, client: any Client
+  ) throws(Errno) -> ObjectID {
     let attachments = attachments.withLock { $0 }
     let isAttached = pasid.map { attachments.pasids.contains($0) } ?? attachments.isAttached
     if let pasid, !isAttached, pasid > Int32.max { throw .noSpace }  // ida_alloc_range()
     var table = table
     if isAttached {
-      try bound.replace(with: &table, pasid: Self.iommufdPASID(pasid))
+      try bound.replace(with: &table, pasid: Self.iommufdPASID(pasid), client: client)
     } else {
-      try bound.attach(to: &table, pasid: Self.iommufdPASID(pasid))
+      try bound.attach(to: &table, pasid: Self.iommufdPASID(pasid), client: client)
     }
     self.attachments.withLock { attachments in
       if let pasid { attachments.pasids.insert(pasid) } else { attachments.isAttached = true }

@@ -42,40 +42,70 @@ extension IOASCommands {
   }
 }
 
-/// The list of ALLOW_IOVAS, read element by element, so that the first bad one decides the errno.
+/// The list of ALLOW_IOVAS, in which the first element that is wrong or cannot be read decides the errno.
 struct AllowedRanges {
   /// The kernel's bound is its memory.
   static let capacity = 65536
   private static let chunk = 256
 
+  private let ranges = SpanTree<Void>()
+  private var count = 0
+
   /// Disjoint, in ascending order.
-  private(set) var sorted: [ClosedRange<UInt64>] = []
+  var sorted: [ClosedRange<UInt64>] {
+    var sorted: [ClosedRange<UInt64>] = []
+    ranges.forEach { sorted.append($0.first...$0.last) }
+    return sorted
+  }
 
   /// iommufd: iommufd_ioas_load_iovas()
   init(count: Int, at address: UInt64, in client: any Client) throws(Errno) {
-    let stride = MemoryLayout<iommu_iova_range>.stride
-    for index in 0..<count {
-      let (element, overflow) = address.addingReportingOverflow(UInt64(index * stride))
-      guard !overflow else { throw .badAddress }
-      let range = try client.load(iommu_iova_range.self, at: element)
-      guard range.start < range.last else { throw .invalidArgument }
-      try insert(range.start...range.last)
+    var index = 0
+    while index < count {
+      let elements = min(Self.chunk, count - index)
+      if let ranges = client.loadRanges(index..<index + elements, of: address) {
+        for range in ranges { try insert(range) }
+      } else {
+        // One of them cannot be read; those before it count.
+        for element in index..<index + elements {
+          guard let range = client.loadRanges(element..<element + 1, of: address)?.first else {
+            throw .badAddress
+          }
+          try insert(range)
+        }
+      }
+      index += elements
     }
   }
 
-  private mutating func insert(_ range: ClosedRange<UInt64>) throws(Errno) {
-    var (low, high) = (0, sorted.count)
-    while low < high {
-      let middle = (low + high) / 2
-      if sorted[middle].upperBound < range.lowerBound { low = middle + 1 } else { high = middle }
-    }
-    if low < sorted.count, sorted[low].overlaps(range) { throw .invalidArgument }
-    guard sorted.count < Self.capacity else { throw .noMemory }
-    sorted.insert(range, at: low)
+  private mutating func insert(_ range: iommu_iova_range) throws(Errno) {
+    guard range.start < range.last,
+      ranges.firstSpan(overlapping: range.start, through: range.last) == nil
+    else { throw .invalidArgument }
+    guard count < Self.capacity else { throw .noMemory }
+    count += 1
+    ranges.insert(Span(first: range.start, last: range.last, value: ()))
   }
 }
 
 extension Client {
+  /// Elements of an array of `struct iommu_iova_range`; nil when not all of them can be read.
+  fileprivate func loadRanges(_ indexes: Range<Int>, of array: UInt64) -> [iommu_iova_range]? {
+    let stride = MemoryLayout<iommu_iova_range>.stride
+    let (address, overflow) = array.addingReportingOverflow(UInt64(indexes.lowerBound * stride))
+    guard !overflow else { return nil }
+    var elements = [iommu_iova_range](repeating: .init(), count: indexes.count)
+    let isLoaded = elements.withUnsafeMutableBytes { bytes in
+      do throws(Errno) {
+        try copyIn(from: address, into: bytes)
+        return true
+      } catch {
+        return false
+      }
+    }
+    return isLoaded ? elements : nil
+  }
+
   /// Stores an array of `struct iommu_iova_range`, up to the first element that cannot be stored.
   fileprivate func storeRanges(
     _ ranges: some Collection<ClosedRange<UInt64>>, at address: UInt64

@@ -71,7 +71,7 @@ enum IOASCommands {
       throw .overflow
     }
     guard let permissions = flags.permissions else { throw .invalidArgument }
-    let context = command.context
+    let (context, client) = (command.context, command.client)
     command.arguments.dst_iova = try context.lock.withLock { () throws(Errno) in
       let source = try context.ioas(ObjectID(arguments.src_ioas_id))
       let pages = try source.pageTable.pages(
@@ -79,7 +79,7 @@ enum IOASCommands {
       let destination = try context.ioas(ObjectID(arguments.dst_ioas_id))
       return try destination.pageTable.map(
         pages, length: arguments.length, at: flags.place(arguments.dst_iova),
-        permissions: permissions)
+        permissions: permissions, client: client)
     }
     try command.respond()
   }

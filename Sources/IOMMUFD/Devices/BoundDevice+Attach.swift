@@ -15,19 +15,25 @@ extension BoundDevice {
   // MARK: What VFIO calls
 
   /// iommufd: iommufd_device_attach()
-  /// - Parameter target: an IOAS or a HWPT; becomes the id of the HWPT.
-  package func attach(to target: inout ObjectID, pasid: PASID? = nil) throws(Errno) {
+  /// - Parameters:
+  ///   - target: an IOAS or a HWPT; becomes the id of the HWPT.
+  ///   - client: whose call this is; pages may have to be pinned.
+  package func attach(
+    to target: inout ObjectID, pasid: PASID? = nil, client: (any Client)? = nil
+  ) throws(Errno) {
     target = try context.lock.withLock { [target] () throws(Errno) in
-      let hwpt = try change(to: target, pasid: pasid, by: .attach)
+      let hwpt = try change(to: target, pasid: pasid, by: .attach, client: client)
       addUser()
       return hwpt
     }
   }
 
   /// iommufd: iommufd_device_replace()
-  package func replace(with target: inout ObjectID, pasid: PASID? = nil) throws(Errno) {
+  package func replace(
+    with target: inout ObjectID, pasid: PASID? = nil, client: (any Client)? = nil
+  ) throws(Errno) {
     target = try context.lock.withLock { [target] () throws(Errno) in
-      try change(to: target, pasid: pasid, by: .replace)
+      try change(to: target, pasid: pasid, by: .replace, client: client)
     }
   }
 
@@ -46,14 +52,15 @@ extension BoundDevice {
 
   /// iommufd: iommufd_device_change_pt()
   private func change(
-    to target: ObjectID, pasid: PASID?, by change: Change
+    to target: ObjectID, pasid: PASID?, by change: Change, client: (any Client)?
   ) throws(Errno) -> ObjectID {
     switch try context.objects.lookUp(target) {
     case let hwpt as PagingHWPT:
       try self.change(to: hwpt, pasid: pasid, by: change)?.put()
       return target
     case let ioas as IOAS:
-      let (hwpt, old) = try changeToAutomatic(on: ioas, pasid: pasid, by: change)
+      let (hwpt, old) = try changeToAutomatic(
+        on: ioas, pasid: pasid, by: change, client: client)
       old?.put()
       return hwpt.id
     default:
@@ -76,7 +83,7 @@ extension BoundDevice {
 
   /// iommufd: iommufd_device_auto_get_domain()
   private func changeToAutomatic(
-    on ioas: IOAS, pasid: PASID?, by change: Change
+    on ioas: IOAS, pasid: PASID?, by change: Change, client: (any Client)?
   ) throws(Errno) -> (hwpt: PagingHWPT, old: PagingHWPT?) {
     for hwpt in ioas.hwpts where hwpt.isAutomatic {
       do throws(Errno) {
@@ -87,7 +94,7 @@ extension BoundDevice {
       }
     }
     let hwpt = try PagingHWPT.make(
-      for: self, on: ioas, attaching: change == .attach, pasid: pasid)
+      for: self, on: ioas, attaching: change == .attach, pasid: pasid, client: client)
     var old: PagingHWPT?
     if change == .replace {
       do throws(Errno) {

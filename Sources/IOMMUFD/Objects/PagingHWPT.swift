@@ -18,8 +18,6 @@ final class PagingHWPT: Object, @unchecked Sendable {
 
   var isPASIDCompatible: Bool { flags.contains(.pasid) }
 
-  /// Reserves an id and makes the domain, not yet filled. The caller goes on with
-  /// ``join()`` and finalizes, or aborts.
   private init(
     id: ObjectID, ioas: IOAS, domain: any PagingDomain, flags: PagingDomainFlags
   ) {
@@ -36,7 +34,7 @@ final class PagingHWPT: Object, @unchecked Sendable {
   /// iommufd: iommufd_hwpt_paging_alloc()
   static func make(
     for device: BoundDevice, on ioas: IOAS, flags: PagingDomainFlags = [],
-    attaching: Bool, pasid: PASID? = nil
+    attaching: Bool, pasid: PASID? = nil, client: (any Client)? = nil
   ) throws(Errno) -> PagingHWPT {
     let context = ioas.context
     context.lock.assertHeld()
@@ -54,7 +52,7 @@ final class PagingHWPT: Object, @unchecked Sendable {
       if device.enforcesCacheCoherency { try hwpt.enforceCacheCoherency() }
       if attaching { try device.attachDirectly(to: hwpt, pasid: pasid) }
       do throws(Errno) {
-        try ioas.pageTable.addDomain(hwpt.domain)
+        try ioas.pageTable.addDomain(hwpt.domain, client: client)
       } catch {
         if attaching { device.detachDirectly(pasid: pasid)?.dropUser() }
         throw error

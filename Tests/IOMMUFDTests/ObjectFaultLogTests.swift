@@ -1,0 +1,206 @@
+// Queue descriptors, and the fault log that is one.
+
+import CUAPI
+import IOMMU
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import IOMMUFD
+
+@Suite struct QueueFileTests {
+  private let client = InProcessClient()
+
+  private func read(
+    _ queue: QueueFile, _ count: Int, into memory: TestMemory, at offset: Int = 0
+  ) -> Result<Int, Errno> {
+    let buffer = UserBuffer(
+      memory: client, address: memory.address + UInt64(offset), count: count)
+    do throws(Errno) {
+      return .success(try queue.read(into: buffer, at: 0))
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  @Test func wholeUnits() {
+    let queue = QueueFile(.init(recordSize: 4, capacity: 3))
+    let memory = TestMemory()
+    #expect(read(queue, 4, into: memory) == .success(0))
+    #expect(read(queue, 0, into: memory) == .success(0))
+    #expect(queue.readiness() == [])
+    #expect(queue.append([1, 1, 1, 1]))
+    #expect(queue.append([2, 2, 2, 2, 2, 2, 2, 2]))
+    #expect(queue.append([3, 3, 3, 3]))
+    #expect(!queue.append([4, 4, 4, 4]), "full")
+    #expect(queue.readiness() == .readable)
+    #expect(read(queue, 6, into: memory) == .failure(.illegalSeek))
+    #expect(read(queue, 0, into: memory) == .failure(.invalidArgument), "the first does not fit")
+    #expect(read(queue, 8, into: memory) == .success(4), "the second does not fit")
+    #expect(read(queue, 4, into: memory) == .failure(.invalidArgument))
+    #expect(read(queue, 64, into: memory) == .success(12))
+    #expect(Array(memory.bytes.prefix(12)) == [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3])
+    #expect(queue.readiness() == [])
+  }
+
+  @Test func badMemory() {
+    let queue = QueueFile(.init(recordSize: 4, capacity: 9))
+    let memory = TestMemory()
+    for value in 1...3 as ClosedRange<UInt8> {
+      #expect(queue.append([value, value, value, value]))
+    }
+    let end = memory.byteCount
+    #expect(read(queue, 12, into: memory, at: end - 2) == .failure(.badAddress))
+    // What was stored counts, the rest stays in order.
+    #expect(read(queue, 12, into: memory, at: end - 8) == .success(8))
+    #expect(read(queue, 12, into: memory) == .success(4))
+    #expect(memory.bytes[0] == 3)
+  }
+
+  @Test func minimumRead() {
+    let queue = QueueFile(.init(minimumRead: 8, capacity: 1))
+    #expect(read(queue, 7, into: TestMemory()) == .failure(.invalidArgument))
+    #expect(read(queue, 9, into: TestMemory()) == .success(0))
+  }
+
+  @Test func observer() {
+    let queue = QueueFile(.init(capacity: 4))
+    let wakes = Atomic(0)
+    queue.setReadinessObserver { wakes.add(1, ordering: .relaxed) }
+    _ = queue.append([1])
+    queue.wake()
+    #expect(wakes.load(ordering: .relaxed) == 1)
+    queue.setReadinessObserver(nil)
+    queue.wake()
+    #expect(wakes.load(ordering: .relaxed) == 1)
+  }
+
+  @Test func notWritable() {
+    let queue = QueueFile(.init(capacity: 4))
+    let buffer = UserBuffer(memory: client, address: TestMemory().address, count: 8)
+    #expect(throws: Errno.invalidArgument) { try queue.write(from: buffer, at: 0) }
+    #expect(throws: Errno.inappropriateIOCTLForDevice) {
+      try queue.ioctl(IoctlNumber.ioasAlloc.rawValue, argument: 0, client: client)
+    }
+  }
+}
+
+@Suite struct FaultLogTests {
+  private func open(
+    _ file: ControlFile, device: UInt32 = 0, flags: UInt32 = 0
+  ) -> Result<Int32, Errno> {
+    var command = iommufd_sim_fault_log_alloc(size: 16, flags: flags, dev_id: device, out_fd: 77)
+    if let error = file.call(.simFaultLogAlloc, &command) { return .failure(error) }
+    return .success(Int32(bitPattern: command.out_fd))
+  }
+
+  private func fault(_ device: UInt32, iova: UInt64 = 0) -> iommufd_sim_fault {
+    var fault = iommufd_sim_fault()
+    fault.type = IOMMUFD_SIM_FAULT_TYPE_DMA.rawValue
+    fault.dev_id = device
+    fault.iova = iova
+    return fault
+  }
+
+  private func records(_ file: ControlFile, _ number: Int32) throws -> [iommufd_sim_fault] {
+    let memory = TestMemory(pages: 32)
+    let log = try #require(file.client.file(number))
+    let count = try log.read(
+      into: UserBuffer(
+        memory: file.client, address: memory.address, count: memory.byteCount), at: 0)
+    return (0..<count / 64).map { memory.load(iommufd_sim_fault.self, at: $0 * 64) }
+  }
+
+  @Test func perDevice() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    let driver = RecordingDriver()
+    let context = try file.context
+    let devices = try (0..<2).map { number in
+      try context.bind(
+        PhysicalDevice(
+          name: "device", requesterID: RequesterID(bus: 0, device: number, function: 0),
+          driver: driver, group: IOMMUGroup(id: Int(number))))
+    }
+    let all = try open(file).get()
+    let one = try open(file, device: devices[1].id.rawValue).get()
+    for device in devices {
+      context.faultLogs.record(fault(device.id.rawValue, iova: UInt64(device.id.rawValue) << 12))
+    }
+    #expect(try records(file, all).map(\.iova) == [0x1000, 0x2000])
+    #expect(try records(file, one).map(\.iova) == [0x2000])
+    #expect(try records(file, all).isEmpty)
+    file.client.close(all)
+    context.faultLogs.record(fault(devices[1].id.rawValue))
+    #expect(try records(file, one).count == 1)
+    file.client.close(one)
+    devices.forEach { $0.unbind() }
+  }
+
+  /// The oldest are kept; the first one after a loss says so.
+  @Test func overflow() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    let context = try file.context
+    let number = try open(file).get()
+    for index in 0..<FaultLogs.depth + 5 {
+      context.faultLogs.record(fault(1, iova: UInt64(index)))
+    }
+    let first = try records(file, number)
+    #expect(first.count == FaultLogs.depth)
+    #expect(first.last?.iova == UInt64(FaultLogs.depth - 1))
+    #expect(first.allSatisfy { $0.flags & IOMMUFD_SIM_FAULT_OVERFLOW.rawValue == 0 })
+    context.faultLogs.record(fault(1, iova: 7))
+    context.faultLogs.record(fault(1, iova: 8))
+    let second = try records(file, number)
+    #expect(second.map(\.iova) == [7, 8])
+    #expect(second.map { $0.flags & IOMMUFD_SIM_FAULT_OVERFLOW.rawValue != 0 } == [true, false])
+  }
+
+  @Test func arguments() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    #expect(open(file, device: 1) == .failure(.noSuchFileOrDirectory))
+    let ioas = try file.makeIOAS()
+    #expect(open(file, device: ioas) == .failure(.noSuchFileOrDirectory))
+    #expect(open(file, device: 9, flags: 1) == .failure(.notSupported))
+  }
+
+  /// A log nobody learned of is gone, and so is its descriptor.
+  @Test func failedInstall() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    let memory = TestMemory()
+    memory.store(iommufd_sim_fault_log_alloc(size: 16, flags: 0, dev_id: 0, out_fd: 77))
+    memory.protect(.read)
+    for _ in 0...FaultLogs.capacity {
+      #expect(file.call(.simFaultLogAlloc, memory.address) == .failure(.badAddress))
+    }
+    file.client.limitFiles(to: 1)
+    #expect(open(file) == .failure(.tooManyOpenFiles))
+    file.client.limitFiles(to: 2)
+    #expect(throws: Never.self) { try open(file).get() }
+  }
+
+  @Test func capacity() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    let numbers = try (0..<FaultLogs.capacity).map { _ in try open(file).get() }
+    #expect(open(file) == .failure(.noMemory))
+    file.client.close(numbers[0])
+    #expect(throws: Never.self) { try open(file).get() }
+  }
+
+  /// A log may outlive its iommufd; there is nothing more to read then.
+  @Test func outlivesItsFile() throws {
+    let file = try ControlFile()
+    let number = try open(file).get()
+    try file.context.faultLogs.record(fault(1))
+    file.close()
+    #expect(try records(file, number).count == 1)
+    #expect(try records(file, number).isEmpty)
+    file.client.close(number)
+  }
+}
