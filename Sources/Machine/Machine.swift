@@ -1,1 +1,147 @@
-// The module's files follow.
+// A whole machine, built from its description: physical memory, IOMMU units with their drivers, PCI
+// functions behind them, and the nodes that a front end serves. Everything lives as long as this.
+
+package import IOMMU
+package import IOMMUFD
+package import PCI
+package import UAPI
+package import VFIO
+
+package final class Machine: Sendable {
+  package let description: MachineDescription
+  package let memory: PhysicalMemory
+  /// The node `iommu`.
+  package let iommufd: any CharacterDevice
+  /// In the order of the description.
+  package let devices: [MachineDevice]
+  private let units: [String: MachineUnit]
+
+  /// - Parameter makeUnit: how units are made, for a test that brings its own.
+  package init(
+    _ description: MachineDescription,
+    makeUnit: (MachineDescription.Unit, PhysicalMemory) throws -> MachineUnit
+  ) throws {
+    try description.validate()
+    let memory = try PhysicalMemory()
+    var units: [String: MachineUnit] = [:]
+    for unit in description.units { units[unit.name] = try makeUnit(unit, memory) }
+    self.description = description
+    self.memory = memory
+    self.units = units
+    iommufd = IOMMUFDDevice(memory: memory)
+    devices = try Self.makeDevices(description, units)
+  }
+
+  /// Every node, the iommufd's first.
+  package var nodes: [any CharacterDevice] { [iommufd] + devices.map { $0.node } }
+
+  package func unit(_ name: String) -> MachineUnit? { units[name] }
+
+  private static func makeDevices(
+    _ description: MachineDescription, _ units: [String: MachineUnit]
+  ) throws -> [MachineDevice] {
+    var groups: [Int: IOMMUGroup] = [:]
+    var sets: [UInt8: DeviceSet] = [:]
+    var ranges = RangeAllocator()
+    let functionsOfBus = Dictionary(grouping: description.devices, by: \.address.bus)
+
+    return try description.devices.enumerated().map { index, device in
+      guard let unit = units[device.unit] else {
+        throw MachineError("\(device.address): there is no unit '\(device.unit)'")
+      }
+      let address = device.address
+      let isOnRootBus = address.bus == 0
+      let siblings = functionsOfBus[address.bus]?.filter { $0.address.device == address.device }
+      let function = try device.makeFunction(
+        isMultiFunction: (siblings?.count ?? 0) > 1, ranges: &ranges, unit: unit)
+      let group = groups[device.group] ?? IOMMUGroup(id: device.group)
+      groups[device.group] = group
+      let set = (isOnRootBus ? nil : sets[address.bus]) ?? DeviceSet(isBus: !isOnRootBus)
+      sets[address.bus] = set
+
+      let vfio = VFIODevice(
+        function,
+        physical: PhysicalDevice(
+          name: address.description, requesterID: address.requester, driver: unit.driver,
+          group: group, pasidWidth: device.pasidWidth),
+        in: set, isAloneOnBus: functionsOfBus[address.bus]?.count == 1)
+      set.add(vfio)
+      return MachineDevice(
+        node: VFIODeviceNode(vfio, index: index), address: address, function: function,
+        groupID: group.id)
+    }
+  }
+}
+
+/// A device as front ends and sysfs show it.
+package struct MachineDevice: Sendable {
+  /// /dev/vfio/devices/vfioN
+  package let node: VFIODeviceNode
+  package let address: PCIAddress
+  package let function: Function
+  package let groupID: Int
+
+  package var vendorID: UInt16 { function.description.vendorID }
+  package var deviceID: UInt16 { function.description.deviceID }
+  /// Base class, sub-class, interface: sysfs's `class`.
+  package var classCode: UInt32 { function.description.classCode }
+  package var revision: UInt8 { function.description.revision }
+}
+
+/// One IOMMU and the kernel's driver for it.
+package struct MachineUnit: Sendable {
+  package let driver: any IOMMUDriver
+  /// The way to memory of the function that has an id.
+  package let path: @Sendable (RequesterID) -> any DMAPath
+
+  package init(driver: any IOMMUDriver, path: @escaping @Sendable (RequesterID) -> any DMAPath) {
+    self.driver = driver
+    self.path = path
+  }
+}
+
+extension MachineDescription.Device {
+  fileprivate func makeFunction(
+    isMultiFunction: Bool, ranges: inout RangeAllocator, unit: MachineUnit
+  ) throws -> Function {
+    let endpoint: any Endpoint =
+      switch model {
+      case .atsTestDevice: ATSTestDevice()
+      }
+    var shape = type(of: endpoint).description
+    shape.isMultiFunction = isMultiFunction
+    shape.extendedCapabilities = extendedCapabilities
+    for index in shape.baseAddresses.indices {
+      shape.baseAddresses[index].address = try ranges.place(shape.baseAddresses[index].size)
+    }
+    return Function(
+      endpoint, description: shape, at: address.requester, port: unit.path(address.requester))
+  }
+
+  /// From 0x100 on, in the order the public test device has them.
+  private var extendedCapabilities: [FunctionDescription.Placed<ExtendedCapability>] {
+    var list: [FunctionDescription.Placed<ExtendedCapability>] = []
+    if hasATS { list.append(.init(.ats(queueDepth: 0), at: 0x100)) }
+    if hasPageRequests { list.append(.init(.pageRequest(capacity: 2048), at: 0x110)) }
+    if pasidWidth > 0 {
+      list.append(.init(.pasid(width: UInt8(pasidWidth)), at: list.isEmpty ? 0x100 : 0x120))
+    }
+    return list
+  }
+}
+
+/// Hands out the host's memory window for devices, as firmware does: upwards, naturally aligned.
+private struct RangeAllocator {
+  /// Below the I/O APIC, the local APICs and the IOMMU's own registers.
+  private static let window: Range<UInt64> = 0xe000_0000..<0xfec0_0000
+  private var next = window.lowerBound
+
+  mutating func place(_ size: UInt64) throws -> UInt64 {
+    let start = (next + size - 1) & ~(size - 1)
+    guard start + size <= Self.window.upperBound else {
+      throw MachineError("the devices' registers do not fit below 4 GiB")
+    }
+    next = start + size
+    return start
+  }
+}

@@ -26,7 +26,7 @@ package struct ATSTestDevice: Endpoint {
     ]
     description.capabilities = [
       .init(.express(functionLevelReset: true, rootComplexIntegrated: false), at: 0x80),
-      .init(.msi(vectors: 4, is64Bit: true, perVectorMasking: false), at: 0xc0),
+      .init(.msi(vectors: 8, is64Bit: true, perVectorMasking: false), at: 0xc0),
       .init(.msix(vectors: 8, index: 2, table: 0, pendingBits: 0x800), at: 0xd0),
     ]
     return description

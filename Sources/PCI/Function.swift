@@ -129,7 +129,8 @@ package final class Function: Sendable {
     state.command.contains(.memorySpace) && state.powerState == .d0
   }
 
-  private func initiatesReset<Register: FixedWidthInteger>(_ offset: Int, _ value: Register) -> Bool {
+  private func initiatesReset<Register: FixedWidthInteger>(_ offset: Int, _ value: Register) -> Bool
+  {
     guard description.hasFunctionLevelReset,
       let express = description.offset(of: CapabilityID.express)
     else { return false }

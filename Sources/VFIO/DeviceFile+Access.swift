@@ -165,7 +165,8 @@ struct RangeAccess {
     case excluded(count: Int)
   }
 
-  init(_ description: FunctionDescription, _ index: Int, _ start: UInt64, _ count: Int) throws(Errno)
+  init(_ description: FunctionDescription, _ index: Int, _ start: UInt64, _ count: Int)
+    throws(Errno)
   {
     guard let size = description.baseAddress(index)?.size, start < size else {
       throw .invalidArgument

@@ -6,7 +6,7 @@
 package import SystemPackage
 package import UAPI
 
-package final class DeviceNode: CharacterDevice {
+package final class VFIODeviceNode: CharacterDevice {
   package let name: String
   package let device: VFIODevice
 

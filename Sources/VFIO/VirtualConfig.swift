@@ -243,6 +243,8 @@ struct VirtualConfig: Sendable {
   func shadowValue(_ position: Int) -> UInt32 { bits(of: shadow, at: position, count: 4) }
 
   mutating func setShadow(_ position: Int, _ value: UInt32) {
-    for index in 0..<4 { shadow[position + index] = UInt8(truncatingIfNeeded: value >> (index * 8)) }
+    for index in 0..<4 {
+      shadow[position + index] = UInt8(truncatingIfNeeded: value >> (index * 8))
+    }
   }
 }

@@ -1,0 +1,115 @@
+// Which IOMMU units there are and which devices behind them: a value, that a machine is built from.
+//
+// Topology is what the address says. Bus 0 is the root complex: its devices are integrated there and
+// cannot be reset together. Every other bus is below a root port of its own; functions of one device
+// share its bus and are reset with it. IOMMU groups are stated, because what can be isolated from
+// what is a property of ports and firmware that nothing else here depends on.
+
+internal import IOMMU
+
+package struct MachineDescription: Sendable {
+  package var units: [Unit]
+  /// In the order of their nodes: the first is vfio0.
+  package var devices: [Device]
+
+  package init(units: [Unit], devices: [Device]) {
+    self.units = units
+    self.devices = devices
+  }
+
+  package struct Unit: Sendable {
+    package var name: String
+    package var kind: Kind
+
+    package init(name: String, kind: Kind) {
+      self.name = name
+      self.kind = kind
+    }
+
+    package enum Kind: Sendable {
+      case vtd
+    }
+  }
+
+  package struct Device: Sendable {
+    package var address: PCIAddress
+    package var model: Model
+    /// The name of the unit that translates its DMA.
+    package var unit: String
+    /// Number of its IOMMU group.
+    package var group: Int
+    package var hasATS = false
+    package var hasPageRequests = false
+    /// log2 of the number of PASIDs; 0 without the capability.
+    package var pasidWidth = 0
+
+    package init(_ address: PCIAddress, _ model: Model, unit: String, group: Int) {
+      self.address = address
+      self.model = model
+      self.unit = unit
+      self.group = group
+    }
+  }
+
+  package enum Model: String, Sendable, CaseIterable {
+    case atsTestDevice = "pcie-ats-testdev"
+  }
+}
+
+extension MachineDescription {
+  /// One VT-d unit with two test devices that can be isolated, and a third that has two functions
+  /// which cannot.
+  package static let builtIn = MachineDescription(
+    units: [Unit(name: "dmar0", kind: .vtd)],
+    devices: [
+      Device(PCIAddress(bus: 1), .atsTestDevice, unit: "dmar0", group: 1),
+      Device(PCIAddress(bus: 2), .atsTestDevice, unit: "dmar0", group: 2),
+      Device(PCIAddress(bus: 3), .atsTestDevice, unit: "dmar0", group: 3),
+      Device(PCIAddress(bus: 3, function: 1), .atsTestDevice, unit: "dmar0", group: 3),
+    ])
+
+  /// - Throws: the first contradiction, in the words of the description.
+  package func validate() throws(MachineError) {
+    var unitNames: Set<String> = []
+    for unit in units where !unitNames.insert(unit.name).inserted {
+      throw MachineError("two units are named '\(unit.name)'")
+    }
+    var addresses: Set<PCIAddress> = []
+    for device in devices {
+      let name = device.address.description
+      guard addresses.insert(device.address).inserted else {
+        throw MachineError("two devices are at \(name)")
+      }
+      guard unitNames.contains(device.unit) else {
+        throw MachineError("\(name): there is no unit '\(device.unit)'")
+      }
+      guard (0...20).contains(device.pasidWidth) else {
+        throw MachineError("\(name): a PASID has 1 to 20 bits, not \(device.pasidWidth)")
+      }
+      guard !device.hasPageRequests || device.hasATS else {
+        throw MachineError("\(name): page requests need ATS")
+      }
+      guard device.address.segment == 0 else {
+        throw MachineError("\(name): there is only segment 0")
+      }
+    }
+    try validateBuses()
+  }
+
+  /// Below a port there is one device, number 0 (PCIe §7.3.1), and it has a function 0.
+  private func validateBuses() throws(MachineError) {
+    for (bus, devices) in Dictionary(grouping: devices, by: \.address.bus) where bus != 0 {
+      if let stray = devices.first(where: { $0.address.device != 0 }) {
+        throw MachineError("\(stray.address): below a port there is only device 0")
+      }
+      guard devices.contains(where: { $0.address.function == 0 }) else {
+        throw MachineError("bus \(bus): a device has a function 0")
+      }
+    }
+  }
+}
+
+package struct MachineError: Error, CustomStringConvertible {
+  package let description: String
+  package init(_ description: String) { self.description = description }
+}
