@@ -25,6 +25,16 @@ extension MappedPages {
   }
 }
 
+extension RecordingDriver {
+  func newDomain() throws -> RecordingDomain {
+    let device = RequesterID(bus: 0, device: 0, function: 0)
+    guard let domain = try makePagingDomain([], for: device) as? RecordingDomain else {
+      throw Errno.invalidArgument
+    }
+    return domain
+  }
+}
+
 /// Pages of this process, or of a file, for as long as the object lives.
 final class TestMapping {
   let pointer: UnsafeMutableRawPointer

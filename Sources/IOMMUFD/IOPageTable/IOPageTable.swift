@@ -36,6 +36,8 @@ package final class IOPageTable: @unchecked Sendable {
     self.host = host
   }
 
+  deinit { _ = unmapAll() }
+
   /// Mapped ranges.
   package var areaCount: Int { areas.count }
 
