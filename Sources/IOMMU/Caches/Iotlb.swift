@@ -1,0 +1,208 @@
+// The cache of translations: address space and page number to frame.
+//
+// One set-associative array per page size; a translation of another size is kept in the array of
+// the next smaller one, as the piece that was used. Which entry is replaced depends only on the
+// order of look-ups, so a run can be repeated.
+//
+// The cache never looks at a table: whatever changes there, an entry stays until it is invalidated
+// or replaced. That a client which forgets an invalidation sees the old translation is the point.
+
+/// Size of an IOTLB: sets (a power of two) of 8 entries for each page size.
+package struct IotlbGeometry: Hashable, Sendable {
+  package var sets4K = 128
+  package var sets2M = 32
+  package var sets1G = 8
+
+  package init() {}
+}
+
+/// What tells the translations of one address space from all others.
+struct IotlbTag: Equatable {
+  let rawValue: UInt64
+
+  /// Translations that only second-stage tables made are the domain's, whatever PASID asked.
+  @inline(__always)
+  init(domain: DomainID) { rawValue = UInt64(domain.rawValue) }
+
+  /// Translations of one PASID's own tables.
+  @inline(__always)
+  init(domain: DomainID, pasid: PASID) {
+    rawValue = UInt64(domain.rawValue) | 1 << 16 | UInt64(pasid.rawValue) << 20
+  }
+
+  var domain: DomainID { DomainID(rawValue: UInt16(truncatingIfNeeded: rawValue)) }
+}
+
+struct Iotlb: ~Copyable {
+  private var small: IotlbArray
+  private var medium: IotlbArray
+  private var large: IotlbArray
+
+  init(_ geometry: IotlbGeometry) {
+    small = IotlbArray(sets: geometry.sets4K, pageShift: 12)
+    medium = IotlbArray(sets: geometry.sets2M, pageShift: 21)
+    large = IotlbArray(sets: geometry.sets1G, pageShift: 30)
+  }
+
+  /// The cached translation of the page that holds `address`.
+  @inline(__always)
+  mutating func lookup(_ tag: IotlbTag, _ address: UInt64) -> Translation? {
+    if let hit = small.lookup(tag, address) { return hit }
+    if !medium.isEmpty, let hit = medium.lookup(tag, address) { return hit }
+    if !large.isEmpty, let hit = large.lookup(tag, address) { return hit }
+    return nil
+  }
+
+  mutating func insert(_ tag: IotlbTag, _ address: UInt64, _ translation: Translation) {
+    if translation.shift >= 30 {
+      large.insert(tag, address, translation)
+    } else if translation.shift >= 21 {
+      medium.insert(tag, address, translation)
+    } else {
+      small.insert(tag, address, translation)
+    }
+  }
+
+  mutating func invalidate(_ scope: InvalidationScope) {
+    small.invalidate(scope)
+    medium.invalidate(scope)
+    large.invalidate(scope)
+  }
+
+  /// Entries in use, of all sizes.
+  var count: Int { small.count + medium.count + large.count }
+}
+
+/// Translations of pages of one size.
+private struct IotlbArray: ~Copyable {
+  private struct Entry {
+    /// The page's address with `valid`; 0 when the entry is unused.
+    var page: UInt64 = 0
+    var tag: UInt64 = 0
+    /// The frame's address, and the permissions in the bits below.
+    var frame: UInt64 = 0
+    /// When it was last used.
+    var stamp: UInt64 = 0
+  }
+
+  private static let ways = 8
+  private static let valid: UInt64 = 1
+
+  private let entries: UnsafeMutablePointer<Entry>
+  private let setMask: UInt64
+  private let pageShift: UInt64
+  private var clock: UInt64 = 0
+  private(set) var count = 0
+
+  init(sets: Int, pageShift: Int) {
+    // A power of two, so that an index can be masked and stays inside.
+    let sets = 1 << (Int.bitWidth - 1 - max(1, min(sets, 1 << 16)).leadingZeroBitCount)
+    setMask = UInt64(sets - 1)
+    self.pageShift = UInt64(pageShift)
+    entries = .allocate(capacity: sets * Self.ways)
+    entries.initialize(repeating: Entry(), count: sets * Self.ways)
+  }
+
+  deinit { entries.deallocate() }
+
+  private var capacity: Int { Int(setMask + 1) * Self.ways }
+
+  @inline(__always)
+  var isEmpty: Bool { count == 0 }
+
+  @inline(__always)
+  private func firstWay(_ tag: IotlbTag, _ address: UInt64) -> Int {
+    // Domains that map the same addresses should not compete for the same sets.
+    let set = (address &>> pageShift) ^ (tag.rawValue &* 0x9E37_79B9)
+    return Int(truncatingIfNeeded: set & setMask) &* Self.ways
+  }
+
+  @inline(__always)
+  private func page(_ address: UInt64) -> UInt64 {
+    ((address &>> pageShift) &<< pageShift) | Self.valid
+  }
+
+  @inline(__always)
+  mutating func lookup(_ tag: IotlbTag, _ address: UInt64) -> Translation? {
+    let wanted = page(address)
+    let first = firstWay(tag, address)
+    var way = 0
+    while way < Self.ways {
+      // SAFETY: the index is masked to the sets that exist.
+      let entry = entries + (first &+ way)
+      if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue {
+        clock &+= 1
+        entry.pointee.stamp = clock
+        let frame = entry.pointee.frame
+        return Translation(
+          physical: PhysicalAddress(frame & ~0xfff), shift: Int(truncatingIfNeeded: pageShift),
+          permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: frame & 3)))
+      }
+      way &+= 1
+    }
+    return nil
+  }
+
+  mutating func insert(_ tag: IotlbTag, _ address: UInt64, _ translation: Translation) {
+    // The piece of a larger page that `address` is in.
+    let size = UInt64(1) << UInt64(translation.shift)
+    let offset = address & (size - 1) & ~(1 << pageShift - 1)
+    let frame = translation.physical.rawValue + offset
+    let wanted = page(address)
+    let first = firstWay(tag, address)
+    var victim = entries + first
+    for way in 0..<Self.ways {
+      let entry = entries + (first + way)
+      if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue {
+        victim = entry
+        break
+      }
+      // Unused entries have stamp 0, so they go first.
+      if entry.pointee.stamp < victim.pointee.stamp { victim = entry }
+    }
+    clock &+= 1
+    if victim.pointee.page == 0 { count += 1 }
+    victim.pointee = Entry(
+      page: wanted, tag: tag.rawValue,
+      frame: frame | UInt64(translation.permissions.rawValue), stamp: clock)
+  }
+
+  mutating func invalidate(_ scope: InvalidationScope) {
+    guard count > 0 else { return }
+    if case .pages(let domain, let iova, let shift) = scope, shift <= Int(pageShift) {
+      // One page of this size at most: no need to look at the other sets. Entries of a PASID's own
+      // tables hash elsewhere, so this is only right for tags without one.
+      let tag = IotlbTag(domain: domain)
+      let wanted = page(iova.rawValue)
+      let first = firstWay(tag, iova.rawValue)
+      for way in 0..<Self.ways {
+        let entry = entries + (first + way)
+        if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue { drop(entry) }
+      }
+      return
+    }
+    for index in 0..<capacity where entries[index].page != 0 {
+      let entry = entries + index
+      if matches(entry.pointee, scope) { drop(entry) }
+    }
+  }
+
+  private func matches(_ entry: Entry, _ scope: InvalidationScope) -> Bool {
+    switch scope {
+    case .global:
+      return true
+    case .domain(let domain):
+      return UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue
+    case .pages(let domain, let iova, let shift):
+      guard UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue else { return false }
+      // Two aligned ranges intersect when the smaller is in the larger.
+      let larger = UInt64(max(shift, Int(pageShift)))
+      return larger >= 64 || (entry.page ^ iova.rawValue) >> larger == 0
+    }
+  }
+
+  private mutating func drop(_ entry: UnsafeMutablePointer<Entry>) {
+    entry.pointee = Entry()
+    count -= 1
+  }
+}

@@ -1,0 +1,68 @@
+// VT-d second-stage paging entries (Intel VT-d specification, revision 5.0, §3.7 and §9.8).
+//
+//   level 4: SS-PML5E   3: SS-PML4E   2: SS-PDPTE   1: SS-PDE   0: SS-PTE
+//
+// An entry has no present bit: it is present when it allows reading or writing.
+
+enum VTdSecondStage: PageTableFormat {
+  private static let read: UInt64 = 1 << 0
+  private static let write: UInt64 = 1 << 1
+  /// PS: a PDPTE or PDE that maps a page.
+  private static let pageSize: UInt64 = 1 << 7
+  static let accessed: UInt64 = 1 << 8
+  static let dirty: UInt64 = 1 << 9
+  /// SNP: the access snoops processor caches even when it says otherwise.
+  private static let snoop: UInt64 = 1 << 11
+  private static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
+
+  static var granuleShift: Int { 12 }
+  static var indexBits: Int { 9 }
+
+  @inline(__always)
+  static func classify(_ entry: UInt64, level: Int) -> EntryClass {
+    if entry & (read | write) == 0 { return .empty }
+    // PS of a PML4E or PML5E is reserved: the walker finds it as that of a table.
+    return level == 0 || (entry & pageSize != 0 && level <= 2) ? .leaf : .table
+  }
+
+  @inline(__always)
+  static func address(_ entry: UInt64) -> PhysicalAddress {
+    PhysicalAddress(entry & addressMask)
+  }
+
+  @inline(__always)
+  static func permissions(_ entry: UInt64) -> Permissions {
+    Permissions(rawValue: UInt8(truncatingIfNeeded: entry & (read | write)))
+  }
+
+  static func makeTable(at address: PhysicalAddress) -> UInt64 {
+    address.rawValue & addressMask | read | write
+  }
+
+  static func makeLeaf(
+    at address: PhysicalAddress, level: Int, permissions: Permissions, snoops: Bool
+  ) -> UInt64 {
+    address.rawValue & addressMask | UInt64(permissions.rawValue) & (read | write)
+      | (level > 0 ? pageSize : 0) | (snoops ? snoop : 0)
+  }
+
+  /// What a unit with these capabilities rejects.
+  /// - Parameters:
+  ///   - addressBits: the host address width (HAW).
+  ///   - pageSizes: bit 0: 2 MiB, bit 1: 1 GiB (SSLPS).
+  ///   - controlsSnooping: SNP exists (SC).
+  static func rules(addressBits: Int, pageSizes: UInt64, controlsSnooping: Bool) -> EntryRules {
+    var rules = EntryRules()
+    let beyond = addressMask & ~(1 << UInt64(addressBits) - 1)
+    // Bit 62 was TM; without a device TLB it is reserved.
+    let common = beyond | 1 << 62
+    for level in 0..<5 {
+      rules.reservedInTable[level] = common | snoop | (level > 2 ? pageSize : 0)
+      var leaf = common | (controlsSnooping ? 0 : snoop)
+      leaf |= addressMask & (1 << UInt64(itemShift(level)) - 1)
+      if level == 1 && pageSizes & 1 == 0 || level == 2 && pageSizes & 2 == 0 { leaf |= pageSize }
+      rules.reservedInLeaf[level] = leaf
+    }
+    return rules
+  }
+}

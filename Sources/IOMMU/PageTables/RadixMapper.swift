@@ -1,0 +1,253 @@
+// The driver's side of a page table: mapping, unmapping, looking up.
+//
+// It follows the kernel's generic_pt: a mapping uses the largest pages that fit; an unmap removes
+// whole entries, so that it may take away more than asked, and stops at the first hole. Hardware
+// walks the table meanwhile, so entries are stored whole, a new table is linked only when it is
+// complete, and a table that was unlinked is handed to the caller, to be freed when no walk
+// can be in it any more. Unlike generic_pt an unmap also unlinks tables that it leaves empty: our table
+// memory has a bound that all clients share.
+//
+// Callers serialise changes to one table.
+
+internal import SystemPackage
+
+/// What an unmap did.
+package struct Unmapped {
+  /// Bytes from the start of the range to the first hole.
+  package var length: UInt64 = 0
+  /// Tables that became unreachable; to be freed after the invalidation.
+  package var retired: [PhysicalAddress] = []
+}
+
+struct RadixMapper<Format: PageTableFormat> {
+  private let memory: PhysicalMemory
+  private let window: FrameWindow
+  let root: PhysicalAddress
+  let topLevel: Int
+  /// Bit n: pages of 2^n bytes may be used.
+  let pageSizes: UInt64
+
+  /// An empty table.
+  init(topLevel: Int, pageSizes: UInt64, memory: PhysicalMemory) throws(Errno) {
+    self.memory = memory
+    self.topLevel = topLevel
+    self.pageSizes = pageSizes
+    window = memory.window
+    root = try memory.allocateTable()
+  }
+
+  /// Frees every table. No unit may walk them any more.
+  func destroy() { free(root, level: topLevel) }
+
+  private func free(_ table: PhysicalAddress, level: Int) {
+    if level > 0 {
+      for index in 0..<entriesPerTable {
+        let entry = load(table, index)
+        if Format.classify(entry, level: level) == .table {
+          free(Format.address(entry), level: level - 1)
+        }
+      }
+    }
+    memory.freeTable(table)
+  }
+
+  private var entriesPerTable: Int { 1 << Format.indexBits }
+
+  @inline(__always)
+  private func place(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
+    PhysicalAddress(table.rawValue &+ UInt64(truncatingIfNeeded: index) &* 8)
+  }
+
+  @inline(__always)
+  private func load(_ table: PhysicalAddress, _ index: Int) -> UInt64 {
+    // The table is ours, so it is there.
+    window.load(place(table, index)) ?? 0
+  }
+
+  @inline(__always)
+  private func store(_ entry: UInt64, _ table: PhysicalAddress, _ index: Int) {
+    window.store(entry, at: place(table, index))
+  }
+
+  @inline(__always)
+  private func index(_ address: UInt64, _ level: Int) -> Int {
+    Int(truncatingIfNeeded: Format.index(address, level: level))
+  }
+
+  // MARK: Mapping
+
+  struct Mapping {
+    var iova: UInt64
+    var physical: UInt64
+    var left: UInt64
+    let permissions: Permissions
+    let snoops: Bool
+    /// Empty tables that a large page took the place of.
+    var retired: [PhysicalAddress] = []
+  }
+
+  /// Maps as much of `mapping` as possible and moves it forward by that.
+  /// - Returns: nil when all is mapped; `.fileExists`-like overlap is `.addressInUse`.
+  func map(_ mapping: inout Mapping) -> Errno? {
+    map(&mapping, table: root, level: topLevel)
+  }
+
+  private func map(_ mapping: inout Mapping, table: PhysicalAddress, level: Int) -> Errno? {
+    let size = UInt64(1) << UInt64(Format.itemShift(level))
+    let mayBeLeaf = pageSizes & size != 0
+    var index = index(mapping.iova, level)
+    while mapping.left > 0 && index < entriesPerTable {
+      let entry = load(table, index)
+      if mayBeLeaf && (mapping.iova | mapping.physical) & (size - 1) == 0 && mapping.left >= size {
+        switch Format.classify(entry, level: level) {
+        case .empty: break
+        case .table where retire(Format.address(entry), level: level - 1, to: &mapping.retired):
+          break
+        default: return .addressInUse
+        }
+        store(
+          Format.makeLeaf(
+            at: PhysicalAddress(mapping.physical), level: level,
+            permissions: mapping.permissions, snoops: mapping.snoops), table, index)
+        mapping.iova &+= size
+        mapping.physical &+= size
+        mapping.left -= size
+      } else {
+        guard level > 0 else { return .invalidArgument }
+        switch Format.classify(entry, level: level) {
+        case .table:
+          if let error = map(&mapping, table: Format.address(entry), level: level - 1) {
+            return error
+          }
+        case .leaf:
+          return .addressInUse
+        case .empty:
+          let lower: PhysicalAddress
+          do throws(Errno) { lower = try memory.allocateTable() } catch { return error }
+          store(Format.makeTable(at: lower), table, index)
+          if let error = map(&mapping, table: lower, level: level - 1) {
+            // Nothing was mapped in it when the failure came first.
+            if isEmpty(lower) {
+              store(0, table, index)
+              mapping.retired.append(lower)
+            }
+            return error
+          }
+        }
+      }
+      index += 1
+    }
+    return nil
+  }
+
+  /// Adds `table` and those below it to `retired`, if they map nothing.
+  private func retire(
+    _ table: PhysicalAddress, level: Int, to retired: inout [PhysicalAddress]
+  ) -> Bool {
+    let count = retired.count
+    for index in 0..<entriesPerTable {
+      let entry = load(table, index)
+      switch Format.classify(entry, level: level) {
+      case .empty: continue
+      case .table where retire(Format.address(entry), level: level - 1, to: &retired): continue
+      default:
+        retired.removeSubrange(count...)
+        return false
+      }
+    }
+    retired.append(table)
+    return true
+  }
+
+  // MARK: Unmapping
+
+  /// Clears the entries of `length` bytes at `iova`, up to the first hole.
+  func unmap(_ iova: UInt64, length: UInt64) -> Unmapped {
+    var result = Unmapped()
+    guard length > 0 else { return result }
+    var cursor = iova
+    let (last, overflow) = iova.addingReportingOverflow(length - 1)
+    _ = unmap(
+      &cursor, last: overflow ? .max : last, table: root, level: topLevel, result: &result)
+    return result
+  }
+
+  /// - Returns: false at a hole.
+  private func unmap(
+    _ iova: inout UInt64, last: UInt64, table: PhysicalAddress, level: Int,
+    result: inout Unmapped
+  ) -> Bool {
+    let size = UInt64(1) << UInt64(Format.itemShift(level))
+    var index = index(iova, level)
+    while index < entriesPerTable {
+      let entry = load(table, index)
+      switch Format.classify(entry, level: level) {
+      case .empty:
+        return false
+      case .leaf:
+        // A range that begins inside a page removes nothing of it (generic_pt: __unmap_range()).
+        guard iova & (size - 1) == 0 else { return false }
+        store(0, table, index)
+        result.length += size
+        iova &+= size
+      case .table:
+        let lower = Format.address(entry)
+        let goesOn = unmap(&iova, last: last, table: lower, level: level - 1, result: &result)
+        if isEmpty(lower) {
+          store(0, table, index)
+          result.retired.append(lower)
+        }
+        guard goesOn else { return false }
+      }
+      // Zero: the end of the address space was unmapped.
+      if iova > last || iova == 0 { return true }
+      index += 1
+    }
+    return true
+  }
+
+  private func isEmpty(_ table: PhysicalAddress) -> Bool {
+    // Mappings tend to begin at the start of a table and to end at its end.
+    guard load(table, 0) == 0, load(table, entriesPerTable - 1) == 0 else { return false }
+    for index in 1..<entriesPerTable - 1 where load(table, index) != 0 { return false }
+    return true
+  }
+
+  // MARK: Looking up
+
+  func physicalAddress(of iova: UInt64) -> PhysicalAddress? {
+    var (table, level) = (root, topLevel)
+    while true {
+      let entry = load(table, index(iova, level))
+      switch Format.classify(entry, level: level) {
+      case .empty:
+        return nil
+      case .table:
+        (table, level) = (Format.address(entry), level - 1)
+      case .leaf:
+        let mask = UInt64(1) << UInt64(Format.itemShift(level)) - 1
+        return PhysicalAddress(Format.address(entry).rawValue | iova & mask)
+      }
+    }
+  }
+
+  /// Calls `body` for every leaf in the range, in order. For dumps and tests.
+  func forEachLeaf(_ body: (UInt64, UInt64, Int) -> Void) {
+    forEachLeaf(table: root, level: topLevel, base: 0, body)
+  }
+
+  private func forEachLeaf(
+    table: PhysicalAddress, level: Int, base: UInt64, _ body: (UInt64, UInt64, Int) -> Void
+  ) {
+    for index in 0..<entriesPerTable {
+      let entry = load(table, index)
+      let iova = base | UInt64(index) << UInt64(Format.itemShift(level))
+      switch Format.classify(entry, level: level) {
+      case .empty: continue
+      case .leaf: body(iova, entry, level)
+      case .table:
+        forEachLeaf(table: Format.address(entry), level: level - 1, base: iova, body)
+      }
+    }
+  }
+}

@@ -1,0 +1,128 @@
+// Where one PCI function's requests enter its IOMMU.
+//
+// A request is translated as a whole before its first byte moves, so a fault on its last page leaves
+// memory as it was. The port's lock is held meanwhile, so a function's requests are ordered, and an
+// invalidation can wait for what is under way (see PortGate).
+
+internal import Synchronization
+
+package final class DMAPort: Sendable {
+  package let requester: RequesterID
+  private let unit: TranslationUnit
+  private let memory: PhysicalMemory
+  private let gate = PortGate()
+
+  /// The port of `requester` in front of a VT-d unit.
+  package init(requester: RequesterID, vtd unit: VTdUnit) {
+    self.requester = requester
+    self.unit = .vtd(unit)
+    memory = unit.memory
+    unit.add(gate)
+  }
+
+  deinit { unit.remove(gate) }
+
+  /// A memory read request: fills `buffer` from `iova`. Unless completed, its contents are undefined.
+  package func read(
+    _ iova: IOVA, pasid: PASID? = nil, into buffer: UnsafeMutableRawBufferPointer
+  ) -> DMAOutcome {
+    guard let start = buffer.baseAddress, buffer.count > 0 else { return .completed }
+    let request = DMARequest(
+      requester: requester, pasid: pasid, iova: iova, count: buffer.count, access: .read)
+    return perform(request) { memory, segment, offset in
+      memory.read(
+        segment.physical,
+        into: UnsafeMutableRawBufferPointer(start: start + offset, count: segment.count))
+    }
+  }
+
+  /// A memory write request: stores `bytes` at `iova`.
+  package func write(
+    _ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID? = nil
+  ) -> DMAOutcome {
+    guard let start = bytes.baseAddress, bytes.count > 0 else { return .completed }
+    let request = DMARequest(
+      requester: requester, pasid: pasid, iova: iova, count: bytes.count, access: .write)
+    return perform(request) { memory, segment, offset in
+      memory.write(
+        UnsafeRawBufferPointer(start: start + offset, count: segment.count),
+        to: segment.physical)
+    }
+  }
+
+  @inline(__always)
+  private func perform(
+    _ request: DMARequest,
+    copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> DMAOutcome {
+    let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
+    // Cannot overflow: no buffer is that large.
+    let pages = (offset &+ request.count &+ Frame.size &- 1) &>> Frame.shift
+    let outcome: DMAOutcome
+    // With a constant the segments of an everyday request are on the stack.
+    if pages <= 8 {
+      outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
+        transfer(request, segments: $0, copy: copy)
+      }
+    } else {
+      outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
+        transfer(request, segments: $0, copy: copy)
+      }
+    }
+    if case .fault(let record) = outcome, !record.isSuppressed { unit.report(record) }
+    return outcome
+  }
+
+  @inline(__always)
+  private func transfer(
+    _ request: DMARequest, segments: UnsafeMutableBufferPointer<DMASegment>,
+    copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> DMAOutcome {
+    gate.lock.withLock { _ in
+      gate.begin()
+      defer { gate.end() }
+      switch unit.translate(request, gate: gate, segments: segments) {
+      case .fault(let record):
+        return .fault(record)
+      case .unclaimed:
+        return .aborted
+      case .mapped(let count):
+        var index = 0
+        var offset = 0
+        while index < count {
+          let segment = segments[index]
+          guard copy(memory, segment, offset) == .done else { return .aborted }
+          offset &+= segment.count
+          index &+= 1
+        }
+        return .completed
+      }
+    }
+  }
+}
+
+/// The units a port can be in front of. Closed, so that choosing one is a switch.
+enum TranslationUnit: Sendable {
+  case vtd(VTdUnit)
+
+  @inline(__always)
+  func translate(
+    _ request: DMARequest, gate: PortGate, segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> TranslationOutcome {
+    switch self {
+    case .vtd(let unit): unit.translate(request, gate: gate, segments: segments)
+    }
+  }
+
+  func report(_ record: FaultRecord) {
+    switch self {
+    case .vtd(let unit): unit.report(record)
+    }
+  }
+
+  func remove(_ gate: PortGate) {
+    switch self {
+    case .vtd(let unit): unit.remove(gate)
+    }
+  }
+}

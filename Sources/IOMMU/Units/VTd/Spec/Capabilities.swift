@@ -1,0 +1,69 @@
+/// VT-d §11.4.2 Capability Register and §11.4.3 Extended Capability Register: what one unit can do.
+package struct VTdCapabilities: Hashable, Sendable {
+  /// MGAW: the widest address a request may have.
+  package var maximumGuestAddressWidth = 48
+  /// SAGAW, as levels of second-stage tables.
+  package var secondStageLevels: Set<Int> = [4]
+  /// SSLPS
+  package var has2MPages = true
+  package var has1GPages = true
+  /// ND: log2 of the number of domains, an even number from 4 to 16.
+  package var domainBits = 16
+  /// NFR
+  package var faultRegisters = 1
+  /// PSI and MAMV: page-selective invalidation, of up to 2^this pages.
+  package var maximumAddressMask = 18
+  /// CM: not-present entries may be cached, so that a map needs an invalidation too.
+  package var cachingMode = false
+
+  /// SC: second-stage entries control snooping.
+  package var snoopControl = true
+  /// PT
+  package var passThrough = true
+  /// PASID, PSS: requests may carry a PASID, of this many bits.
+  package var pasidBits = 20
+  /// SSADS: accessed and dirty flags of second-stage entries.
+  package var secondStageFlags = true
+  /// FSTS: first-stage tables. A unit without them makes the kernel use second-stage tables for
+  /// every domain.
+  package var firstStage = false
+  /// NEST
+  package var nesting = false
+
+  package init() {}
+
+  /// CAP_REG, offset 0x8.
+  package var capability: UInt64 {
+    var value = UInt64(max(0, domainBits - 4) / 2)
+    if cachingMode { value |= 1 << 7 }
+    for levels in secondStageLevels { value |= 1 << UInt64(8 + levels - 2) }
+    value |= UInt64(maximumGuestAddressWidth - 1) << 16
+    value |= 1 << 22  // ZLR
+    value |= 0x22 << 24  // FRO: fault recording registers at 0x220
+    if has2MPages { value |= 1 << 34 }
+    if has1GPages { value |= 1 << 35 }
+    value |= 1 << 39  // PSI
+    value |= UInt64(faultRegisters - 1) << 40
+    value |= UInt64(maximumAddressMask) << 48
+    value |= 3 << 54  // DWD, DRD: an invalidation drains writes and reads
+    if firstStage { value |= 1 << 56 }  // FS1GP
+    return value
+  }
+
+  /// ECAP_REG, offset 0x10.
+  package var extendedCapability: UInt64 {
+    var value: UInt64 = 1 << 0 | 1 << 1  // C, QI
+    if passThrough { value |= 1 << 6 }
+    if snoopControl { value |= 1 << 7 }
+    value |= 0x50 << 8  // IRO: IOTLB registers at 0x500
+    value |= 0xf << 20  // MHMV
+    if nesting { value |= 1 << 26 }
+    if pasidBits > 0 { value |= 1 << 40 | UInt64(pasidBits - 1) << 35 }
+    value |= 1 << 43  // SMTS
+    if secondStageFlags { value |= 1 << 45 }
+    value |= 1 << 46  // SSTS
+    if firstStage { value |= 1 << 47 }
+    value |= 1 << 48  // SMPWCS
+    return value
+  }
+}

@@ -1,0 +1,125 @@
+// From a source id and a PASID to an address space: root, context, PASID directory and PASID table
+// entry, with the checks and the fault of each (VT-d §3.4.3, §7.1).
+
+internal import Synchronization
+
+extension VTdUnit {
+  enum SpaceLookup {
+    case success(VTdAddressSpace)
+    /// `suppressed`: an entry on the way has FPD set.
+    case failure(VTdFaultReason, suppressed: Bool)
+  }
+
+  func findSpace(_ request: DMARequest, _ generation: UInt64) -> SpaceLookup {
+    let context: ScalableContextEntry
+    switch findContext(request.requester, generation) {
+    case .success(let entry): context = entry
+    case .failure(let reason): return .failure(reason, suppressed: false)
+    }
+    var suppressed = context.disablesFaults
+    guard context.isPresent else { return .failure(.contextEntryAbsent, suppressed: suppressed) }
+    guard !context.hasReservedBits(addressBits: memory.addressBits) else {
+      return .failure(.contextEntryReserved, suppressed: suppressed)
+    }
+    if request.pasid != nil && !context.allowsPASID {
+      return .failure(.pasidDisabled, suppressed: suppressed)
+    }
+    let pasid = request.pasid ?? context.ridPASID
+    guard UInt64(pasid.rawValue) >> UInt64(context.directoryShift + 6) == 0 else {
+      return .failure(
+        request.pasid == nil ? .ridPasidInvalid : .pasidTooLarge, suppressed: suppressed)
+    }
+    let directory = context.directory.rawValue + PASIDDirectoryEntry.offset(of: pasid)
+    guard let pointer = window.load(PhysicalAddress(directory)) else {
+      return .failure(.pasidDirectoryInaccessible, suppressed: suppressed)
+    }
+    suppressed = suppressed || PASIDDirectoryEntry.disablesFaults(pointer)
+    guard PASIDDirectoryEntry.isPresent(pointer) else {
+      return .failure(.pasidDirectoryAbsent, suppressed: suppressed)
+    }
+    guard pointer & PASIDDirectoryEntry.reserved(addressBits: memory.addressBits) == 0 else {
+      return .failure(.pasidDirectoryReserved, suppressed: suppressed)
+    }
+    let place = PASIDDirectoryEntry.table(pointer).rawValue + PASIDTableEntry.offset(of: pasid)
+    guard let entry = loadPASIDEntry(PhysicalAddress(place)) else {
+      return .failure(.pasidEntryInaccessible, suppressed: suppressed)
+    }
+    suppressed = suppressed || entry.disablesFaults
+    return makeSpace(entry, request.requester, pasid, suppressed)
+  }
+
+  private func makeSpace(
+    _ entry: PASIDTableEntry, _ requester: RequesterID, _ pasid: PASID, _ suppressed: Bool
+  ) -> SpaceLookup {
+    guard entry.isPresent else { return .failure(.pasidEntryAbsent, suppressed: suppressed) }
+    guard !entry.hasReservedBits(addressBits: memory.addressBits) else {
+      return .failure(.pasidEntryReserved, suppressed: suppressed)
+    }
+    let translation: VTdAddressSpace.Translation
+    let width: Int
+    switch entry.type {
+    case .secondStage where capabilities.secondStageLevels.contains(entry.levels):
+      translation = .secondStage(
+        TableRoot(
+          address: entry.secondStage, topLevel: entry.levels - 1,
+          updatesFlags: entry.updatesSecondStageFlags && capabilities.secondStageFlags))
+      width = min(VTdSecondStage.tableShift(entry.levels - 1), capabilities.maximumGuestAddressWidth)
+    case .passThrough where capabilities.passThrough:
+      translation = .passThrough
+      width = memory.addressBits
+    default:
+      return .failure(.pasidEntryInvalid, suppressed: suppressed)
+    }
+    return .success(
+      VTdAddressSpace(
+        domain: entry.domain, pasid: pasid, requester: requester, translation: translation,
+        lastIOVA: 1 << UInt64(width) - 1, suppressesFaults: suppressed))
+  }
+
+  private enum ContextLookup {
+    case success(ScalableContextEntry)
+    case failure(VTdFaultReason)
+  }
+
+  private func findContext(_ requester: RequesterID, _ generation: UInt64) -> ContextLookup {
+    let key = UInt64(requester.rawValue)
+    let (cached, rootTable) = state.withLock { ($0.contexts.lookup(key), $0.rootTable) }
+    if let cached { return .success(cached) }
+    guard let rootTable else { return .failure(.invalidRootTable) }
+    let root = rootTable.rawValue + ScalableRootEntry.word(of: requester)
+    guard let word = window.load(PhysicalAddress(root)) else {
+      return .failure(.rootEntryInaccessible)
+    }
+    guard ScalableRootEntry.isPresent(word) else { return .failure(.rootEntryAbsent) }
+    guard word & ScalableRootEntry.reserved(addressBits: memory.addressBits) == 0 else {
+      return .failure(.rootEntryReserved)
+    }
+    let place =
+      ScalableRootEntry.contextTable(word).rawValue + ScalableContextEntry.offset(of: requester)
+    var entry = ScalableContextEntry()
+    for index in 0..<4 {
+      guard let word = window.load(PhysicalAddress(place + UInt64(index) * 8)) else {
+        return .failure(.contextEntryInaccessible)
+      }
+      entry.words[index] = word
+    }
+    // Without caching mode only present entries are cached.
+    if entry.isPresent {
+      state.withLock { state in
+        if state.generation == generation { state.contexts.insert(key, entry) }
+      }
+    }
+    return .success(entry)
+  }
+
+  private func loadPASIDEntry(_ place: PhysicalAddress) -> PASIDTableEntry? {
+    var entry = PASIDTableEntry()
+    for index in 0..<8 {
+      guard let word = window.load(PhysicalAddress(place.rawValue + UInt64(index) * 8)) else {
+        return nil
+      }
+      entry.words[index] = word
+    }
+    return entry
+  }
+}

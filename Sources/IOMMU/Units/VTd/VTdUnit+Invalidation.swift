@@ -1,0 +1,58 @@
+// What the driver submits to the invalidation queue (VT-d §6.5). An invalidation of translations
+// also drains (DR and DW of its descriptor): it returns when no request can still use them.
+
+internal import Synchronization
+
+/// VT-d §6.5.2.1 Context-Cache Invalidate: granularities.
+package enum VTdContextScope: Hashable, Sendable {
+  case global
+  case device(RequesterID)
+}
+
+/// VT-d §6.5.2.2 PASID-Cache Invalidate: granularities.
+package enum VTdPASIDScope: Hashable, Sendable {
+  case global
+  case domain(DomainID)
+  case pasid(DomainID, PASID)
+}
+
+extension VTdUnit {
+  package func invalidateContextCache(_ scope: VTdContextScope) {
+    state.withLock { state in
+      state.generation &+= 1
+      switch scope {
+      case .global:
+        state.contexts.invalidate { _, _ in true }
+        state.spaces.invalidate { _, _ in true }
+      case .device(let requester):
+        state.contexts.invalidate { key, _ in key == UInt64(requester.rawValue) }
+        state.spaces.invalidate { _, space in space.requester == requester }
+      }
+    }
+  }
+
+  package func invalidatePASIDCache(_ scope: VTdPASIDScope) {
+    state.withLock { state in
+      state.generation &+= 1
+      switch scope {
+      case .global:
+        state.spaces.invalidate { _, _ in true }
+      case .domain(let domain):
+        state.spaces.invalidate { _, space in space.domain == domain }
+      case .pasid(let domain, let pasid):
+        state.spaces.invalidate { _, space in space.domain == domain && space.pasid == pasid }
+      }
+    }
+  }
+
+  package func invalidateIOTLB(_ scope: InvalidationScope) {
+    state.withLock { state in
+      state.generation &+= 1
+      state.iotlb.invalidate(scope)
+    }
+    drain(scope.domain)
+  }
+
+  /// Translations in the IOTLB now.
+  package var cachedTranslations: Int { state.withLock { $0.iotlb.count } }
+}

@@ -1,0 +1,205 @@
+// A request becomes physical addresses: VT-d §3.4.3 (scalable-mode tables), §3.7 (second stage).
+//
+// The everyday request finds all its pages in the IOTLB under one acquisition of the unit's lock. At
+// the first page that is not there the lock is dropped, the page walked, and the rest tried again.
+
+internal import Synchronization
+
+extension VTdUnit {
+  /// VT-d §3.15: requests without PASID to this range are interrupts, never memory.
+  static let interruptRange: ClosedRange<UInt64> = 0xfee0_0000...0xfeef_ffff
+
+  /// Where a request stands while its pages are looked up.
+  private struct Progress {
+    var iova: UInt64
+    var left: Int
+    var segments = 0
+  }
+
+  private enum Lookup {
+    case complete
+    /// The page at `Progress.iova` is to be walked.
+    case miss(VTdAddressSpace, generation: UInt64)
+    case unknownSpace(generation: UInt64)
+    case fault(VTdFaultReason, VTdAddressSpace)
+  }
+
+  /// Translates all of `request`, storing the stretches of memory it is for.
+  /// - Parameter segments: room for one segment for each page.
+  func translate(
+    _ request: DMARequest, gate: PortGate, segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> TranslationOutcome {
+    let key = Self.key(request.requester, request.pasid)
+    // Past the end of the address space there is nothing.
+    guard let last = request.lastIOVA else { return .unclaimed }
+    if request.pasid == nil, request.iova.rawValue <= Self.interruptRange.upperBound,
+      last.rawValue >= Self.interruptRange.lowerBound
+    {
+      return .unclaimed
+    }
+    var progress = Progress(iova: request.iova.rawValue, left: request.count)
+    while true {
+      let lookup = state.withLock { state in
+        lookUp(request, key, &progress, segments, gate: gate, in: &state)
+      }
+      switch lookup {
+      case .complete:
+        return .mapped(segments: progress.segments)
+      case .fault(let reason, let space):
+        return .fault(
+          request.fault(reason, at: progress.iova, suppressed: space.suppressesFaults))
+      case .miss(let space, let generation):
+        switch walk(progress.iova, request.access, space) {
+        case .success(let translation):
+          Self.append(translation, &progress, segments)
+          state.withLock { state in
+            guard state.generation == generation else { return }
+            state.iotlb.insert(
+              IotlbTag(domain: space.domain), translation.address, translation.page)
+          }
+          if progress.left == 0 { return .mapped(segments: progress.segments) }
+        case .failure(let reason):
+          return .fault(
+            request.fault(reason, at: progress.iova, suppressed: space.suppressesFaults))
+        }
+      case .unknownSpace(let generation):
+        if let fault = fillSpace(request, key, generation, at: progress.iova) {
+          return .fault(fault)
+        }
+      }
+    }
+  }
+
+  @inline(__always)
+  private static func key(_ requester: RequesterID, _ pasid: PASID?) -> UInt64 {
+    let low = pasid.map { UInt64($0.rawValue) &+ 1 } ?? 0
+    return UInt64(requester.rawValue) << 32 | low
+  }
+
+  @inline(__always)
+  private func lookUp(
+    _ request: DMARequest, _ key: UInt64, _ progress: inout Progress,
+    _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
+  ) -> Lookup {
+    guard let space = state.spaces.lookup(key) else {
+      return .unknownSpace(generation: state.generation)
+    }
+    gate.use(space.domain)
+    let tag = IotlbTag(domain: space.domain)
+    while progress.left > 0 {
+      guard progress.iova <= space.lastIOVA else { return .fault(space.beyondReason, space) }
+      let page: Translation
+      switch space.translation {
+      case .passThrough:
+        // All of memory as one page; the end was just checked.
+        page = Translation(
+          physical: PhysicalAddress(progress.iova & ~0xfff), shift: 12,
+          permissions: [.read, .write])
+      case .secondStage:
+        // A hit that does not allow the access is no answer: the table may allow it by now, or a
+        // write has to set the dirty flag (VT-d §6.2.4).
+        guard let hit = state.iotlb.lookup(tag, progress.iova),
+          hit.permissions.isSuperset(of: request.access)
+        else { return .miss(space, generation: state.generation) }
+        page = hit
+      }
+      Self.append((progress.iova, page), &progress, segments)
+    }
+    return .complete
+  }
+
+  /// Notes the memory for the part of the request that is in `page`, which holds `address`.
+  @inline(__always)
+  private static func append(
+    _ translation: (address: UInt64, page: Translation), _ progress: inout Progress,
+    _ segments: UnsafeMutableBufferPointer<DMASegment>
+  ) {
+    let size = UInt64(1) &<< UInt64(truncatingIfNeeded: translation.page.shift)
+    let offset = translation.address & (size &- 1)
+    let physical = translation.page.physical.rawValue &+ offset
+    let count = min(progress.left, Int(truncatingIfNeeded: size &- offset))
+    // SAFETY: at most one segment for each page, and the caller has room for as many.
+    if progress.segments > 0,
+      segments[progress.segments &- 1].physical.rawValue
+        &+ UInt64(truncatingIfNeeded: segments[progress.segments &- 1].count) == physical
+    {
+      segments[progress.segments &- 1].count &+= count
+    } else {
+      segments[progress.segments] = DMASegment(
+        physical: PhysicalAddress(physical), count: count)
+      progress.segments &+= 1
+    }
+    progress.iova &+= UInt64(truncatingIfNeeded: count)
+    progress.left &-= count
+  }
+
+  private enum WalkResult {
+    case success((address: UInt64, page: Translation))
+    case failure(VTdFaultReason)
+  }
+
+  /// The page walk, without any lock.
+  private func walk(
+    _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace
+  ) -> WalkResult {
+    guard case .secondStage(let root) = space.translation else {
+      return .failure(.pasidEntryInvalid)
+    }
+    var tables = window
+    let outcome = RadixWalker<VTdSecondStage>.walk(
+      iova, root, access: access, rules: rules, memory: &tables)
+    switch outcome {
+    case .leaf(let page):
+      let last = page.physical.rawValue &+ (1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1)
+      guard
+        page.physical.rawValue > Self.interruptRange.upperBound
+          || last < Self.interruptRange.lowerBound
+      else { return .failure(.outputInInterruptRange) }
+      return .success((iova, page))
+    case .fault(.inaccessible(let level)):
+      return .failure(
+        level == root.topLevel ? .secondStagePointerInvalid : .secondStageInaccessible)
+    case .fault(.reserved):
+      return .failure(.secondStageReserved)
+    case .fault(.absent), .fault(.denied):
+      // Without a present bit, absent and denied are the same.
+      return .failure(access.contains(.write) ? .writeDenied : .readDenied)
+    }
+  }
+
+  /// Reads the configuration tables for a request and caches what they say.
+  private func fillSpace(
+    _ request: DMARequest, _ key: UInt64, _ generation: UInt64, at iova: UInt64
+  ) -> FaultRecord? {
+    switch findSpace(request, generation) {
+    case .failure(let reason, let suppressed):
+      return request.fault(reason, at: iova, suppressed: suppressed && reason.isQualified)
+    case .success(let space):
+      state.withLock { state in
+        // After an invalidation the tables are read again.
+        if state.generation == generation { state.spaces.insert(key, space) }
+      }
+      return nil
+    }
+  }
+}
+
+extension VTdAddressSpace {
+  /// Why addresses after `lastIOVA` fault.
+  fileprivate var beyondReason: VTdFaultReason {
+    switch translation {
+    case .secondStage: .beyondSecondStage
+    case .passThrough: .beyondHostAddressWidth
+    }
+  }
+}
+
+extension DMARequest {
+  fileprivate func fault(
+    _ reason: VTdFaultReason, at address: UInt64, suppressed: Bool
+  ) -> FaultRecord {
+    FaultRecord(
+      requester: requester, pasid: pasid, iova: IOVA(address & ~0xfff), access: access,
+      reason: .vtd(reason), isSuppressed: suppressed)
+  }
+}
