@@ -53,6 +53,22 @@ struct UserCommand<Arguments: BitwiseCopyable> {
       at: invocation.address)
   }
 
+  /// Writes the struct back, with the id of `object`, which is reserved so far, and publishes it. An id
+  /// that the client never learned must not exist: when the struct cannot be written the object is
+  /// taken back.
+  func respond(publishing object: Object) throws(Errno) {
+    do throws(Errno) {
+      try respond()
+    } catch {
+      context.lock.withLock {
+        object.destroy()
+        context.objects.abort(object.id)
+      }
+      throw error
+    }
+    context.lock.withLock { context.objects.finalize(object) }
+  }
+
   /// Writes one member back and nothing else.
   func respond<Member: BitwiseCopyable>(
     only member: KeyPath<Arguments, Member>

@@ -125,6 +125,23 @@ extension Operation: CustomTestStringConvertible {
     #expect(file.call(number, 0) == .failure(.badAddress))
   }
 
+  /// The numbers a compiled client has in it.
+  @Test func numbers() {
+    let numbers: [IoctlNumber] = [
+      .destroy, .ioasAlloc, .ioasAllowIOVAs, .ioasCopy, .ioasIOVARanges, .ioasMap, .ioasUnmap,
+      .option, .vfioIOAS, .hwptAlloc, .getHardwareInfo, .hwptSetDirtyTracking,
+      .hwptGetDirtyBitmap, .hwptInvalidate, .faultQueueAlloc, .ioasMapFile, .viommuAlloc,
+      .vdeviceAlloc, .ioasChangeProcess, .veventqAlloc, .hardwareQueueAlloc, .ioasNoIOMMUGetPA,
+    ]
+    #expect(numbers.map(\.rawValue) == Array(0x3b80...0x3b95))
+    #expect(IoctlNumber.simFaultLogAlloc.rawValue == 0x3be0)
+    let container: [IoctlNumber] = [
+      .vfioGetAPIVersion, .vfioCheckExtension, .vfioSetIOMMU, .vfioIOMMUGetInfo, .vfioIOMMUMapDMA,
+      .vfioIOMMUUnmapDMA,
+    ]
+    #expect(container.map(\.rawValue) == [0x3b64, 0x3b65, 0x3b66, 0x3b70, 0x3b71, 0x3b72])
+  }
+
   /// uapi/linux/iommufd.h's sizes and the kernel's minimums.
   @Test func minimums() {
     let expected: [IoctlNumber: (Int, Int)] = [

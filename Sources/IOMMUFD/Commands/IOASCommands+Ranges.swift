@@ -45,7 +45,7 @@ extension IOASCommands {
 /// The list of ALLOW_IOVAS, in which the first element that is wrong or cannot be read decides the errno.
 struct AllowedRanges {
   /// The kernel's bound is its memory.
-  static let capacity = 65536
+  static let capacity = 16384
   private static let chunk = 256
 
   private let ranges = SpanTree<Void>()

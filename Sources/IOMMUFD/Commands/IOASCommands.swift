@@ -8,8 +8,7 @@ internal import SystemPackage
 internal import UAPI
 
 enum IOASCommands {
-  /// iommufd_ioas_alloc_ioctl(). The one command whose effect depends on the answer: an id that the
-  /// client never learned must not exist.
+  /// iommufd_ioas_alloc_ioctl()
   static func allocate(_ command: inout UserCommand<iommu_ioas_alloc>) throws(Errno) {
     guard command.arguments.flags == 0 else { throw .notSupported }
     let context = command.context
@@ -17,13 +16,7 @@ enum IOASCommands {
       IOAS(id: try context.objects.reserve(), in: context)
     }
     command.arguments.out_ioas_id = ioas.id.rawValue
-    do throws(Errno) {
-      try command.respond()
-    } catch {
-      context.lock.withLock { context.objects.abort(ioas.id) }
-      throw error
-    }
-    context.lock.withLock { context.objects.finalize(ioas) }
+    try command.respond(publishing: ioas)
   }
 
   /// iommufd_ioas_map()
