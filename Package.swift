@@ -83,8 +83,13 @@ let package = Package(
     .testTarget(
       name: "IOMMUFDTests",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
-    .testTarget(name: "PCITests", dependencies: ["PCI", "TestSupport"]),
-    .testTarget(name: "VFIOTests", dependencies: ["VFIO", "TestSupport"]),
+    .testTarget(name: "PCITests", dependencies: ["PCI", "IOMMU", "TestSupport"]),
+    .testTarget(
+      name: "VFIOTests",
+      dependencies: [
+        "VFIO", "PCI", "IOMMU", "IOMMUFD", "Machine", "UAPI", "CUAPI", "CLinux", "Host", system,
+        "TestSupport",
+      ]),
   ],
   cLanguageStandard: .gnu11
 )

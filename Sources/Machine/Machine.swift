@@ -18,11 +18,11 @@ package final class Machine: Sendable {
 
   /// - Parameter makeUnit: how units are made, for a test that brings its own.
   package init(
-    _ description: MachineDescription,
+    _ description: MachineDescription, limits: PhysicalMemory.Limits = .init(),
     makeUnit: (MachineDescription.Unit, PhysicalMemory) throws -> MachineUnit
   ) throws {
     try description.validate()
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(limits)
     var units: [String: MachineUnit] = [:]
     for unit in description.units { units[unit.name] = try makeUnit(unit, memory) }
     self.description = description

@@ -7,7 +7,7 @@ extension FunctionDescription {
     defineHeader(in: &space)
     for base in baseAddresses { base.define(in: &space) }
     defineCapabilityList(in: &space)
-    defineExtendedList(in: &space)
+    if isExpress { defineExtendedList(in: &space) }
     return space
   }
 

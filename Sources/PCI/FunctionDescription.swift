@@ -15,7 +15,7 @@ package struct FunctionDescription: Sendable {
   package var interruptPin: UInt8 = 0
   package var baseAddresses: [BaseAddress] = []
   package var capabilities: [Placed<Capability>] = []
-  /// In the order of the list; the first is at 0x100.
+  /// In the order of the list; the first is at 0x100. Without PCI Express they do not exist.
   package var extendedCapabilities: [Placed<ExtendedCapability>] = []
 
   package init(vendorID: UInt16, deviceID: UInt16, classCode: UInt32, revision: UInt8) {

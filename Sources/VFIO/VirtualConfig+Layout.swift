@@ -77,6 +77,7 @@ extension VirtualConfig {
   /// Capabilities that the kernel does not virtualise are taken out of the list; the first cannot be,
   /// so it loses its id.
   mutating func layOutExtendedCapabilities() {
+    guard function.description.isExpress else { return }
     var previous: Int?
     var visible = 0
     for placed in function.description.extendedCapabilities {

@@ -1,0 +1,81 @@
+import IOMMU
+import Synchronization
+
+@testable import PCI
+
+/// Memory of one page at IOVA 0x1000; everything else does not translate.
+final class OnePage: DMAPath {
+  static let iova: UInt64 = 0x1000
+  private let bytes = Mutex([UInt8](repeating: 0, count: 4096))
+  private let requestCount = Mutex(0)
+
+  var requests: Int { requestCount.withLock { $0 } }
+  var contents: [UInt8] { bytes.withLock { $0 } }
+  func fill(_ value: UInt8) { bytes.withLock { $0 = Array(repeating: value, count: 4096) } }
+
+  func read(_ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+    requestCount.withLock { $0 += 1 }
+    guard iova.rawValue == Self.iova, buffer.count <= 4096 else { return false }
+    bytes.withLock { buffer.copyBytes(from: $0.prefix(buffer.count)) }
+    return true
+  }
+
+  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> Bool {
+    requestCount.withLock { $0 += 1 }
+    guard iova.rawValue == Self.iova, bytes.count <= 4096 else { return false }
+    self.bytes.withLock { $0.replaceSubrange(0..<bytes.count, with: bytes) }
+    return true
+  }
+}
+
+/// Registers whose only purpose is interrupts: 0 raises the message written, 4 sets the pin, 8 stores.
+struct Bell: Endpoint {
+  static var description: FunctionDescription {
+    var description = ATSTestDevice.description
+    description.capabilities.append(.init(.powerManagement(noSoftReset: false), at: 0x60))
+    return description
+  }
+
+  private var stored: UInt64 = 0
+
+  mutating func reset() { self = Bell() }
+  func read(_ access: RegisterAccess) -> UInt64 { access.offset == 8 ? stored : 0 }
+  mutating func write(_ access: RegisterAccess, _ value: UInt64, through bus: inout Bus) {
+    switch access.offset {
+    case 0: bus.raise(Int(value))
+    case 4: bus.setPin(value != 0)
+    default: stored = value
+    }
+  }
+}
+
+/// What a function has told its receiver.
+final class Received: Sendable {
+  private let list = Mutex<[Function.Interrupt]>([])
+  func add(_ interrupt: Function.Interrupt) { list.withLock { $0.append(interrupt) } }
+  func take() -> [Function.Interrupt] {
+    list.withLock { list in
+      defer { list = [] }
+      return list
+    }
+  }
+}
+
+extension Function {
+  convenience init<Model: Endpoint>(_ model: Model.Type, port: any DMAPath = OnePage()) {
+    self.init(
+      Model(), description: Model.description, at: RequesterID(bus: 1, device: 0, function: 0),
+      port: port)
+  }
+
+  func write(_ offset: UInt64, _ value: UInt64, width: Int = 4) {
+    write(RegisterAccess(baseAddress: 0, offset: offset, width: width), value)
+  }
+  func read(_ offset: UInt64, width: Int = 4) -> UInt64 {
+    read(RegisterAccess(baseAddress: 0, offset: offset, width: width))
+  }
+  var command: Command {
+    get { Command(rawValue: readConfig(Header.command)) }
+    set { writeConfig(Header.command, newValue.rawValue) }
+  }
+}
