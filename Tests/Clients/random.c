@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * random SEED COUNT: a repeatable sequence of operations on a few IOASes, most of them valid, the
- * others wrong by a little. It asks for what nobody thought of: placement among many areas of odd
+ * random SEED COUNT [vfio]: a repeatable sequence of operations on a few IOASes, most of them valid,
+ * the others wrong by a little. With "vfio" there are VFIO's type1 commands and files among them.
+ * It asks for what nobody thought of: placement among many areas of odd
  * sizes, unmaps that hit the edge of an area, copies of copies, allowed lists that cut free space,
  * alignment that changes under way.
  *
@@ -9,6 +10,8 @@
  * that most arguments hit something.
  */
 #include "transcript.h"
+
+#include <linux/vfio.h>
 
 enum { MAX_IOAS = 4, MAX_KNOWN = 64 };
 
@@ -232,6 +235,72 @@ static void do_option(void)
     option(IOMMU_OPTION_HUGE_PAGES, (uint16_t)pick(2), some_id(space), chance(70) ? 1 : pick(3));
 }
 
+static void do_type1_map(void)
+{
+    unsigned space = some_space();
+    struct vfio_iommu_type1_dma_map cmd = {.argsz = sizeof(cmd), .flags = some_flags() >> 1};
+
+    cmd.size = some_length();
+    cmd.vaddr = some_address();
+    cmd.iova = some_iova(space, cmd.size);
+    if (chance(3))
+        cmd.flags = (uint32_t)pick(16);
+    if (!run_raw(VFIO_IOMMU_MAP_DMA, (uintptr_t)&cmd, "MAP_DMA flags=%#x vaddr=%#llx iova=%#llx %#llx",
+                 cmd.flags, (unsigned long long)cmd.vaddr, (unsigned long long)cmd.iova,
+                 (unsigned long long)cmd.size))
+        learn(space, cmd.iova, cmd.size);
+}
+
+/** Type1 may cut areas, so the range is any part of one, mostly whole pages. */
+static void do_type1_unmap(void)
+{
+    unsigned space = some_space();
+    struct area area = some_area(space);
+    struct vfio_iommu_type1_dma_unmap cmd = {
+        .argsz = sizeof(cmd), .iova = area.iova, .size = area.length};
+
+    if (chance(60)) {
+        uint64_t skip = pick(area.length ? area.length : 1);
+
+        if (chance(80))
+            skip &= ~0xfffULL;
+        cmd.iova += skip;
+        cmd.size -= skip;
+    }
+    if (chance(40))
+        cmd.size = chance(80) ? PAGE * (1 + pick(8)) : 1 + pick(0x4000);
+    if (chance(3)) {
+        cmd.flags = (uint32_t)pick(4);
+        cmd.iova = cmd.size = 0;
+    }
+    run_raw(VFIO_IOMMU_UNMAP_DMA, (uintptr_t)&cmd, "UNMAP_DMA flags=%#x iova=%#llx %#llx", cmd.flags,
+            (unsigned long long)cmd.iova, (unsigned long long)cmd.size);
+    printf("    %#llx bytes\n", (unsigned long long)cmd.size);
+}
+
+static void do_type1_choice(void)
+{
+    static int file = -1;
+    unsigned space = some_space();
+    uint64_t length = some_length();
+
+    if (file < 0)
+        file = name_fd("memfd", memfd_create("memory", 0));
+    switch (pick(4)) {
+    case 0:
+        run_raw(VFIO_SET_IOMMU, chance(90) ? VFIO_TYPE1_IOMMU : VFIO_TYPE1v2_IOMMU, "SET_IOMMU");
+        break;
+    case 1:
+        vfio_ioas((uint16_t)(chance(80) ? IOMMU_VFIO_IOAS_SET : pick(4)), some_id(space));
+        break;
+    default:
+        learn(space,
+              map_file(some_id(space), file, some_address() & 0xffffffffffff, length,
+                       some_flags() | (chance(50) ? (uint32_t)FIXED : 0), some_iova(space, length)),
+              length);
+    }
+}
+
 static void do_renew(void)
 {
     unsigned space = some_space();
@@ -244,6 +313,7 @@ static void do_renew(void)
 int main(int argc, char **argv)
 {
     unsigned count = 500;
+    bool vfio = argc > 3;
 
     random_arguments(argc, argv, &rng, &count);
     begin("random");
@@ -252,7 +322,9 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i != count; i++) {
         unsigned choice = (unsigned)pick(100);
 
-        if (choice < 50)
+        if (vfio && chance(40))
+            choice < 30 ? do_type1_map() : choice < 80 ? do_type1_unmap() : do_type1_choice();
+        else if (choice < 50)
             do_map();
         else if (choice < 68)
             do_copy();
