@@ -75,7 +75,7 @@ let package = Package(
       name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
       path: "Tests/CUSETestServer"),
     .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
-    .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport"]),
+    .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
     .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
     .testTarget(
       name: "IOMMUTests",

@@ -42,9 +42,22 @@ extension HostTask {
   /// The soft RLIMIT_MEMLOCK, in bytes; RLIM_INFINITY is `UInt64.max`.
   package func lockedMemoryLimit() throws(Errno) -> UInt64 {
     var limit: UInt64 = 0
-    let result = CLinux_memlock_limit(id, &limit)
-    guard result == 0 else { throw Errno(rawValue: -result) }
-    return limit
+    switch CLinux_memlock_limit(id, &limit) {
+    case 0: return limit
+    // Of another user's process the number may be read, but not by that call.
+    case -EPERM: return try lockedMemoryLimitFromText()
+    case let failure: throw Errno(rawValue: -failure)
+    }
+  }
+
+  func lockedMemoryLimitFromText() throws(Errno) -> UInt64 {
+    let text = try ProcFile.read("/proc/\(id)/limits")
+    for line in text.split(separator: "\n") where line.hasPrefix("Max locked memory ") {
+      // Max locked memory <soft> <hard> bytes
+      let words = line.split(separator: " ")
+      if words.count > 3 { return words[3] == "unlimited" ? .max : UInt64(words[3]) ?? 0 }
+    }
+    throw .noSuchProcess
   }
 
   /// Bytes the task's process has locked itself with mlock(2) and the like (mm->locked_vm).

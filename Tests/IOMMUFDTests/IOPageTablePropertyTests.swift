@@ -277,7 +277,8 @@ extension IOPageTable {
   }
 
   private func compare(
-    _ table: IOPageTable, _ model: ModelTable, _ domains: [RecordingDomain], _ memory: PhysicalMemory
+    _ table: IOPageTable, _ model: ModelTable, _ domains: [RecordingDomain],
+    _ memory: PhysicalMemory
   ) {
     let sorted = model.areas.sorted { $0.range.lowerBound < $1.range.lowerBound }
     #expect(table.areas.isSound)

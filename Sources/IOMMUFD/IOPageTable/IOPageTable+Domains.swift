@@ -3,6 +3,7 @@
 // An area is a user of its pages exactly while the page table has a domain. A domain is filled from
 // the frames of the pages; where these are contiguous it is told so, and makes large entries.
 
+internal import Host
 internal import IOMMU
 package import SystemPackage
 package import UAPI
@@ -23,7 +24,7 @@ extension IOPageTable {
     if required != alignment { try requireAreas(alignedTo: required) }
     do throws(Errno) {
       try reserveOutside(domain)
-      try fill(domain, caller: areas.isEmpty ? nil : client.map { Caller($0) })
+      try fill(domain, caller: areas.isEmpty ? nil : try? client?.addressSpace())
     } catch {
       removeReservations(of: ObjectIdentifier(domain))
       throw error
@@ -52,7 +53,7 @@ extension IOPageTable {
   }
 
   /// iommufd: iopt_fill_domain()
-  private func fill(_ domain: any PagingDomain, caller: Caller?) throws(Errno) {
+  private func fill(_ domain: any PagingDomain, caller: AddressSpace?) throws(Errno) {
     var filled: [Area] = []
     do throws(Errno) {
       try forEachArea { area throws(Errno) in
@@ -78,7 +79,7 @@ extension IOPageTable {
   // MARK: Areas that come and go
 
   /// Puts new areas into every domain; all of them or none. iommufd: iopt_fill_domains_pages()
-  func fill(_ areas: [Area], caller: Caller?) throws(Errno) {
+  func fill(_ areas: [Area], caller: AddressSpace?) throws(Errno) {
     if domains.isEmpty { return }
     for (index, area) in areas.enumerated() {
       do throws(Errno) {
@@ -91,7 +92,7 @@ extension IOPageTable {
   }
 
   /// iommufd: iopt_area_fill_domains()
-  private func fill(_ area: Area, caller: Caller?) throws(Errno) {
+  private func fill(_ area: Area, caller: AddressSpace?) throws(Errno) {
     let frames = try area.pin(caller: caller)
     for (index, domain) in domains.enumerated() {
       do throws(Errno) {
@@ -145,7 +146,7 @@ extension IOPageTable {
 extension Area {
   fileprivate var iova: IOVA { IOVA(firstIOVA) }
 
-  fileprivate func pin(caller: Caller?) throws(Errno) -> [FrameRun] {
+  fileprivate func pin(caller: AddressSpace?) throws(Errno) -> [FrameRun] {
     try pages.pin(firstIndex, through: lastIndex, caller: caller)
   }
 

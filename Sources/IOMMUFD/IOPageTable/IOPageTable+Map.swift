@@ -28,7 +28,7 @@ extension IOPageTable {
     let slice = PageSlice(pages: pages, startByte: userAddress & 4095, length: length)
     return try map(
       [slice], length: length, at: iova, permissions: permissions,
-      caller: Caller(task: client.task, addressSpace: space))
+      caller: space)
   }
 
   /// Maps `length` bytes of the client's file `file` from `start` on. Any open file will do until a
@@ -52,7 +52,7 @@ extension IOPageTable {
     let slice = PageSlice(pages: pages, startByte: start & 4095, length: length)
     return try map(
       [slice], length: length, at: iova, permissions: permissions,
-      caller: Caller(task: client.task, addressSpace: payer.addressSpace))
+      caller: payer.addressSpace)
   }
 
   /// The client pages behind a range, for ``map(_:length:at:permissions:client:)``.
@@ -84,7 +84,7 @@ extension IOPageTable {
   ) throws(Errno) -> UInt64 {
     try map(
       slices, length: length, at: iova, permissions: permissions,
-      caller: domains.isEmpty ? nil : client.map { Caller($0) })
+      caller: domains.isEmpty ? nil : try? client?.addressSpace())
   }
 
   // MARK: Pages
@@ -108,7 +108,7 @@ extension IOPageTable {
 
   private func map(
     _ slices: [PageSlice], length: UInt64, at iova: UInt64?, permissions: Permissions,
-    caller: Caller?
+    caller: AddressSpace?
   ) throws(Errno) -> UInt64 {
     guard areas.count + slices.count <= Self.areaLimit else { throw .noMemory }
     guard length > 0, length & (alignment - 1) == 0, let first = slices.first else {

@@ -9,6 +9,7 @@
 //
 // Guarded by the control lock of the context: an open file shares its pages with no other.
 
+internal import Host
 internal import IOMMU
 internal import SystemPackage
 
@@ -53,11 +54,11 @@ package final class MappedPages {
   // MARK: Users
 
   /// Adds a user of the pages `first` through `last`.
-  /// - Parameter caller: the client whose call needs the pages, if one's does.
+  /// - Parameter caller: the address space of the client whose call needs the pages, if one's does.
   /// - Returns: their frames, in order.
   /// - Throws: what the pin or its payment says; nothing has changed then.
   func pin(
-    _ first: UInt64, through last: UInt64, caller: Caller?
+    _ first: UInt64, through last: UInt64, caller: AddressSpace?
   ) throws(Errno) -> [FrameRun] {
     cut(at: first)
     if last < .max { cut(at: last + 1) }
@@ -124,7 +125,7 @@ package final class MappedPages {
 
   /// Pins and pays for what has no user yet.
   private func pinHoles(
-    from first: UInt64, through last: UInt64, caller: Caller?
+    from first: UInt64, through last: UInt64, caller: AddressSpace?
   ) throws(Errno) -> [Span<Segment>] {
     var added: [Span<Segment>] = []
     do throws(Errno) {

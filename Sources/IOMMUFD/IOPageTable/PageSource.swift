@@ -4,7 +4,6 @@
 internal import Host
 internal import IOMMU
 internal import SystemPackage
-internal import UAPI
 
 /// What pins of all contexts of this server share.
 package final class PinningHost: Sendable {
@@ -16,24 +15,6 @@ package final class PinningHost: Sendable {
   package init() {}
 }
 
-/// The client whose call needs pages (the kernel's `current`), which need not be the one that
-/// mapped them.
-struct Caller {
-  let task: HostTask
-  /// Nil when it cannot be opened; then the caller is nobody that mapped memory.
-  let addressSpace: AddressSpace?
-
-  init(_ client: any Client) {
-    task = client.task
-    addressSpace = try? client.addressSpace()
-  }
-
-  init(task: HostTask, addressSpace: AddressSpace?) {
-    self.task = task
-    self.addressSpace = addressSpace
-  }
-}
-
 enum PageSource {
   /// Addresses of a process. Page 0 is at `base`.
   case user(AddressSpace, base: UInt64)
@@ -43,7 +24,7 @@ enum PageSource {
   /// Pins the pages of `indexes`, or none.
   /// - Returns: their frames, in order.
   func pin(
-    _ indexes: Range<UInt64>, isWritable: Bool, caller: Caller?,
+    _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
     memory: PhysicalMemory, files: ClientFiles
   ) throws(Errno) -> [FrameRun] {
     let (bytes, tooLong) = indexes.length.multipliedReportingOverflow(by: 4096)
@@ -85,7 +66,7 @@ enum PageSource {
 private struct UserPin {
   let space: AddressSpace
   let isWritable: Bool
-  let caller: Caller?
+  let caller: AddressSpace?
   let memory: PhysicalMemory
   let files: ClientFiles
 
@@ -158,14 +139,17 @@ private struct UserPin {
     return try memory.pin(.file(file, offset: start), pages: range.pages)
   }
 
-  /// In the caller as it would be by its own access. In another process, as by a debugger: private
-  /// copies of its pages are made by the first write.
+  /// In the caller as by its own access. In another process, as by a debugger: private copies of its
+  /// pages are then made by the first write.
   private func faultIn(_ range: Range<UInt64>, of area: VirtualMemoryArea) -> Bool {
-    if let task = caller?.task, caller?.addressSpace === space, area.access.contains(.read) {
-      return task.faultIn(
-        at: range.lowerBound, pages: UInt64(range.pages), forWriting: isWritable)
+    let pages = UInt64(range.pages)
+    if caller === space, area.access.contains(.read),
+      HostTask(id: space.processID)
+        .faultIn(at: range.lowerBound, pages: pages, forWriting: isWritable)
+    {
+      return true
     }
-    return space.touch(at: range.lowerBound, pages: UInt64(range.pages))
+    return space.touch(at: range.lowerBound, pages: pages)
   }
 }
 

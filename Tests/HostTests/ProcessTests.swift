@@ -1,0 +1,189 @@
+import Glibc
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import Host
+
+private let own = HostTask(id: getpid())
+
+@Suite struct MemoryAreaTests {
+  /// The ioctl and the text say the same of every mapping, where the host has the ioctl.
+  @Test func bothWaysAgree() throws {
+    let child = try ChildProcess()
+    let space = try AddressSpace(of: child.task)
+    let lines = try ProcFile.read("/proc/\(child.id)/maps").split(separator: "\n")
+    #expect(lines.count > 5)
+    for line in lines where !line.hasSuffix("[vsyscall]") {
+      let area = try #require(VirtualMemoryArea(mapsLine: Array(line.utf8)))
+      for address in [area.start, area.end - 1] {
+        #expect(try space.area(containing: address) == area)
+        #expect(try space.areaFromText(containing: address) == area)
+      }
+    }
+    #expect(try space.area(containing: 0) == nil)
+    #expect(try space.areaFromText(containing: 0) == nil)
+  }
+
+  @Test func whatAMappingIs() throws {
+    let file = OwnedDescriptor(owning: try MemoryFile.create(name: "area", length: 16384))
+    let base = try #require(
+      mmap(nil, 8192, PROT_READ, MAP_SHARED, file.rawValue, 4096))
+    defer { munmap(base, 8192) }
+    let space = try AddressSpace(of: own)
+    let address = UInt64(UInt(bitPattern: base))
+    let area = try #require(try space.area(containing: address + 4096))
+    #expect(area.start == address && area.end == address + 8192 && area.fileOffset == 4096)
+    #expect(area.access == [.read, .shared])
+    #expect(area.file == (try FileStatus(of: file).identity))
+    #expect(area.file?.isOnBlockDevice == false)
+  }
+
+  @Test func badLines() {
+    for line in ["", "00-10", "zz-10 r--p 0 0:0 0", "0-10 r--p 0 0 0", "0-10 r--p 0 0:0 x"] {
+      #expect(VirtualMemoryArea(mapsLine: Array(line.utf8)) == nil)
+    }
+  }
+
+  @Test func aDeadProcessHasNoAreas() throws {
+    var child: ChildProcess? = try ChildProcess()
+    let space = try AddressSpace(of: child!.task)
+    #expect(!space.isGone)
+    child = nil
+    #expect(space.isGone)
+    #expect(throws: Errno.noSuchProcess) { try space.area(containing: 4096) }
+    #expect(throws: Errno.noSuchProcess) { try space.areaFromText(containing: 4096) }
+    #expect(!space.touch(at: 4096, pages: 1))
+  }
+
+  @Test func faultingInChangesNothing() throws {
+    let pages = 3_000
+    let length = pages * 4096
+    let base = try #require(
+      mmap(nil, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0))
+    defer { munmap(base, length) }
+    (base + 2_500 * 4096).storeBytes(of: 5, as: UInt64.self)
+    let address = UInt64(UInt(bitPattern: base))
+    #expect(own.faultIn(at: address, pages: UInt64(pages), forWriting: true))
+    var resident = [UInt8](repeating: 0, count: pages)
+    #expect(mincore(base, length, &resident) == 0)
+    #expect(resident.allSatisfy { $0 & 1 == 1 })
+    #expect((base + 2_500 * 4096).load(as: UInt64.self) == 5)
+    munmap(base + 2_900 * 4096, 4096)
+    #expect(!own.faultIn(at: address, pages: UInt64(pages), forWriting: false))
+    #expect(try !AddressSpace(of: own).touch(at: address, pages: UInt64(pages)))
+  }
+}
+
+@Suite struct MappedFileTests {
+  /// Found again through the child's descriptor or its mapping, and it is the same file.
+  @Test func aFileOfAnotherProcessIsOpened() throws {
+    let memfd = OwnedDescriptor(owning: try MemoryFile.create(name: "mapped", length: 4096))
+    let base = try #require(
+      mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, memfd.rawValue, 0))
+    defer { munmap(base, 4096) }
+    let space = try AddressSpace(of: own)
+    let area = try #require(try space.area(containing: UInt64(UInt(bitPattern: base))))
+    let file = try #require(area.file)
+    let opened = try #require(MappedFile.open(area, file, of: space))
+    #expect(opened.isMemory && opened.isWritable)
+    #expect(try FileStatus(of: opened.descriptor).identity == file)
+    let other = FileIdentity(device: file.device, inode: file.inode + 1_000_000)
+    #expect(MappedFile.open(area, other, of: space) == nil)
+  }
+
+  @Test func holesAreAllocated() throws {
+    let memfd = OwnedDescriptor(owning: try MemoryFile.create(name: "holes", length: 16384))
+    #expect(try FileStatus(of: memfd).hasHoles)
+    try MappedFile.allocate(0..<16384, of: memfd)
+    let status = try FileStatus(of: memfd)
+    #expect(!status.hasHoles && status.size == 16384 && status.isMemory)
+  }
+
+  @Test func devicesAreNoMemory() throws {
+    let null = OwnedDescriptor(owning: open("/dev/null", O_RDWR))
+    #expect(try !FileStatus(of: null).isMemory)
+    #expect(!null.isPathOnly)
+    #expect(OwnedDescriptor(owning: open("/dev/null", 0o10000000)).isPathOnly)
+  }
+}
+
+@Suite struct CredentialTests {
+  @Test func anUnprivilegedProcess() throws {
+    let child = try ChildProcess.unprivileged(user: 65534, lockablePages: 4)
+    #expect(!child.task.isCapable(of: .ipcLock))
+    #expect(!child.task.isCapable(of: .sysResource))
+    #expect(try child.task.realUserID() == (geteuid() == 0 ? 65534 : getuid()))
+    #expect(try child.task.lockedMemoryLimit() == 16384)
+    #expect(try child.task.lockedMemoryLimitFromText() == 16384)
+    #expect(try child.task.lockedMemory() == 0)
+    try child.setLockablePages(2)
+    #expect(try child.task.lockedMemoryLimit() == 8192)
+  }
+
+  @Test func nobody() throws {
+    var child: ChildProcess? = try ChildProcess()
+    let task = child!.task
+    child = nil
+    #expect(!task.isCapable(of: .ipcLock))
+    #expect(throws: Errno.noSuchProcess) { try task.realUserID() }
+    #expect(throws: Errno.noSuchProcess) { try task.lockedMemoryLimit() }
+  }
+}
+
+@Suite struct AddressSpaceRegistryTests {
+  @Test func oneObjectForOneProcess() throws {
+    let registry = AddressSpaceRegistry()
+    let child = try ChildProcess()
+    let first = try registry.addressSpace(of: child.task)
+    #expect(try registry.addressSpace(of: child.task) === first)
+    #expect(try registry.addressSpace(of: own) !== first)
+    #expect(registry.count == 2)
+  }
+
+  @Test func threadsShareIt() async throws {
+    let registry = AddressSpaceRegistry()
+    let first = try registry.addressSpace(of: own)
+    let threads = try ThreadList.threads(of: own.id)
+    for thread in threads where thread != own.id {
+      guard let space = try? registry.addressSpace(of: HostTask(id: thread)) else { continue }
+      #expect(space === first)
+    }
+    #expect(registry.count == 1)
+  }
+
+  @Test func execMakesANewOne() throws {
+    let registry = AddressSpaceRegistry()
+    let child = try ChildProcess("read line; exec sleep 600", waits: false)
+    let before = try registry.addressSpace(of: child.task)
+    try child.proceed()
+    let after = try registry.addressSpace(of: child.task)
+    #expect(before !== after)
+    #expect(before.isGone && !after.isGone)
+  }
+
+  @Test func entriesOfProcessesGoneAreDropped() throws {
+    let registry = AddressSpaceRegistry()
+    for _ in 0..<200 {
+      let child = try ChildProcess(waits: false)
+      _ = try? registry.addressSpace(of: child.task)
+    }
+    #expect(registry.count <= 64)
+  }
+}
+
+private enum ThreadList {
+  /// The thread ids of a process.
+  static func threads(of process: Int32) throws -> [Int32] {
+    guard let directory = opendir("/proc/\(process)/task") else { throw Errno(rawValue: errno) }
+    defer { closedir(directory) }
+    var ids: [Int32] = []
+    while let entry = readdir(directory) {
+      let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
+        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
+      }
+      if let id = Int32(name) { ids.append(id) }
+    }
+    return ids
+  }
+}
