@@ -30,6 +30,11 @@ package final class Machine: Sendable {
     self.units = units
     iommufd = IOMMUFDDevice(memory: memory)
     devices = try Self.makeDevices(description, units)
+    for (name, unit) in units {
+      let behind = zip(description.devices, devices).filter { $0.0.unit == name }
+      let router = FaultRouter(behind.map { $0.1.physical })
+      unit.driver.setFaultSink { router.report($0) }
+    }
   }
 
   /// Every node, the iommufd's first.
@@ -68,7 +73,7 @@ package final class Machine: Sendable {
       set.add(vfio)
       return MachineDevice(
         node: VFIODeviceNode(vfio, index: index), address: address, function: function,
-        groupID: group.id)
+        physical: vfio.physical, groupID: group.id)
     }
   }
 }
@@ -79,6 +84,7 @@ package struct MachineDevice: Sendable {
   package let node: VFIODeviceNode
   package let address: PCIAddress
   package let function: Function
+  package let physical: PhysicalDevice
   package let groupID: Int
 
   package var vendorID: UInt16 { function.description.vendorID }

@@ -1,13 +1,13 @@
 // Queue descriptors, and the fault log that is one.
 
 import CUAPI
-import IOMMU
 import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
 import UAPI
 
+@testable import IOMMU
 @testable import IOMMUFD
 
 @Suite struct QueueFileTests {
@@ -96,12 +96,19 @@ import UAPI
     return .success(Int32(bitPattern: command.out_fd))
   }
 
-  private func fault(_ device: UInt32, iova: UInt64 = 0) -> iommufd_sim_fault {
-    var fault = iommufd_sim_fault()
-    fault.type = IOMMUFD_SIM_FAULT_TYPE_DMA.rawValue
-    fault.dev_id = device
-    fault.iova = iova
-    return fault
+  private func fault(
+    of requester: RequesterID = RequesterID(bus: 0, device: 0, function: 0), iova: UInt64 = 0,
+    pasid: PASID? = nil, access: Permissions = .read
+  ) -> FaultRecord {
+    FaultRecord(
+      requester: requester, pasid: pasid, iova: IOVA(iova), access: access,
+      reason: .vtd(.readDenied), isSuppressed: false)
+  }
+
+  private func device(_ number: UInt8, _ driver: RecordingDriver) -> PhysicalDevice {
+    PhysicalDevice(
+      name: "device", requesterID: RequesterID(bus: 3, device: number, function: 0),
+      driver: driver, group: IOMMUGroup(id: Int(number)))
   }
 
   private func records(_ file: ControlFile, _ number: Int32) throws -> [iommufd_sim_fault] {
@@ -118,25 +125,47 @@ import UAPI
     defer { file.close() }
     let driver = RecordingDriver()
     let context = try file.context
-    let devices = try (0..<2).map { number in
-      try context.bind(
-        PhysicalDevice(
-          name: "device", requesterID: RequesterID(bus: 0, device: number, function: 0),
-          driver: driver, group: IOMMUGroup(id: Int(number))))
-    }
+    let physical = (0..<2).map { device($0, driver) }
+    let router = FaultRouter(physical)
+    driver.setFaultSink { router.report($0) }
+    let devices = try physical.map { try context.bind($0) }
     let all = try open(file).get()
     let one = try open(file, device: devices[1].id.rawValue).get()
-    for device in devices {
-      context.faultLogs.record(fault(device.id.rawValue, iova: UInt64(device.id.rawValue) << 12))
+    for (index, device) in physical.enumerated() {
+      driver.fault(fault(of: device.requesterID, iova: UInt64(index + 1) << 12))
     }
+    driver.fault(fault(of: RequesterID(bus: 9, device: 9, function: 0)))
     #expect(try records(file, all).map(\.iova) == [0x1000, 0x2000])
     #expect(try records(file, one).map(\.iova) == [0x2000])
     #expect(try records(file, all).isEmpty)
     file.client.close(all)
-    context.faultLogs.record(fault(devices[1].id.rawValue))
+    driver.fault(fault(of: physical[1].requesterID))
     #expect(try records(file, one).count == 1)
-    file.client.close(one)
     devices.forEach { $0.unbind() }
+    driver.fault(fault(of: physical[1].requesterID))
+    #expect(try records(file, one).isEmpty, "a device that is not bound is nobody's")
+    file.client.close(one)
+  }
+
+  @Test func record() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    let number = try open(file).get()
+    let requester = RequesterID(bus: 3, device: 1, function: 2)
+    try file.context.faultLogs.record(
+      fault(of: requester, iova: 0x1234_5678, pasid: PASID(rawValue: 5), access: .write),
+      of: ObjectID(4))
+    let record = try #require(try records(file, number).first)
+    #expect(record.type == 1)
+    #expect(record.reason == 0x86)
+    #expect(record.flags == 2 | 4)
+    #expect(record.dev_id == 4)
+    #expect(record.requester == 0x030a)
+    #expect(record.pasid == 5)
+    #expect(record.iova == 0x1234_5678)
+    #expect(record.raw.0 == 0x1234_5000)
+    #expect(record.raw.1 & 0xffff == 0x030a)
+    #expect(record.raw.2 == 0 && record.raw.3 == 0)
   }
 
   /// The oldest are kept; the first one after a loss says so.
@@ -146,14 +175,14 @@ import UAPI
     let context = try file.context
     let number = try open(file).get()
     for index in 0..<FaultLogs.depth + 5 {
-      context.faultLogs.record(fault(1, iova: UInt64(index)))
+      context.faultLogs.record(fault(iova: UInt64(index)), of: ObjectID(1))
     }
     let first = try records(file, number)
     #expect(first.count == FaultLogs.depth)
     #expect(first.last?.iova == UInt64(FaultLogs.depth - 1))
     #expect(first.allSatisfy { $0.flags & IOMMUFD_SIM_FAULT_OVERFLOW.rawValue == 0 })
-    context.faultLogs.record(fault(1, iova: 7))
-    context.faultLogs.record(fault(1, iova: 8))
+    context.faultLogs.record(fault(iova: 7), of: ObjectID(1))
+    context.faultLogs.record(fault(iova: 8), of: ObjectID(1))
     let second = try records(file, number)
     #expect(second.map(\.iova) == [7, 8])
     #expect(second.map { $0.flags & IOMMUFD_SIM_FAULT_OVERFLOW.rawValue != 0 } == [true, false])
@@ -197,7 +226,7 @@ import UAPI
   @Test func outlivesItsFile() throws {
     let file = try ControlFile()
     let number = try open(file).get()
-    try file.context.faultLogs.record(fault(1))
+    try file.context.faultLogs.record(fault(), of: ObjectID(1))
     file.close()
     #expect(try records(file, number).count == 1)
     #expect(try records(file, number).isEmpty)

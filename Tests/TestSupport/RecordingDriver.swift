@@ -23,6 +23,7 @@ package final class RecordingDriver: IOMMUDriver {
     var refused: Set<RequesterID> = []
     var domainFailure: Errno?
     var domainsMade = 0
+    var faultSink: FaultSink?
   }
 
   private let state = Mutex(State())
@@ -51,6 +52,9 @@ package final class RecordingDriver: IOMMUDriver {
   package func refuse(_ device: RequesterID) { state.withLock { _ = $0.refused.insert(device) } }
   /// Every new domain throws `error`; nil ends it.
   package func failDomains(with error: Errno?) { state.withLock { $0.domainFailure = error } }
+
+  /// DMA of `device` that the unit blocked.
+  package func fault(_ record: FaultRecord) { state.withLock { $0.faultSink }?(record) }
 
   package func domain(
     of device: RequesterID, pasid: PASID? = nil
@@ -90,6 +94,8 @@ package final class RecordingDriver: IOMMUDriver {
     }
     if let failure { throw failure }
   }
+
+  package func setFaultSink(_ sink: FaultSink?) { state.withLock { $0.faultSink = sink } }
 
   package func block(_ device: RequesterID, pasid: PASID?) {
     state.withLock { $0.attachments[Attachment(device, pasid)] = nil }

@@ -31,7 +31,7 @@ package enum DMAOutcome: Hashable, Sendable {
 package struct FaultRecord: Hashable, Sendable {
   package let requester: RequesterID
   package let pasid: PASID?
-  /// The page of the first address that could not be translated.
+  /// The first address that could not be translated.
   package let iova: IOVA
   package let access: Permissions
   package let reason: FaultReason

@@ -47,6 +47,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
     let bound = BoundDevice(id: id, device: device, group: group, in: context)
     bound.addUser()  // VFIO, until unbind()
     context.objects.finalize(bound)
+    device.setListener(FaultListener(logs: context.faultLogs, id: id))
     return bound
   }
 
@@ -67,6 +68,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
   /// iommufd: iommufd_device_destroy()
   override func destroy() {
     context.lock.assertHeld()
+    device.setListener(nil)
     device.group.releaseClaim()
     group.boundDevices -= 1
     if group.boundDevices == 0 { context.groups[ObjectIdentifier(device.group)] = nil }

@@ -13,6 +13,8 @@ package final class PhysicalDevice: Sendable {
   package let group: IOMMUGroup
   /// log2 of the number of PASIDs the device can use; 0 without PASID capability.
   package let pasidWidth: Int
+  /// Who is told of failed DMA: the context that the device is bound to.
+  private let listener = Mutex<FaultListener?>(nil)
 
   package init(
     name: String, requesterID: RequesterID, driver: any IOMMUDriver, group: IOMMUGroup,
@@ -24,6 +26,15 @@ package final class PhysicalDevice: Sendable {
     self.group = group
     self.pasidWidth = pasidWidth
     group.add(.init(requesterID: requesterID, driver: driver))
+  }
+
+  func setListener(_ listener: FaultListener?) {
+    self.listener.withLock { $0 = listener }
+  }
+
+  /// Passes on what the unit recorded of this device. Called by the thread of the DMA.
+  func report(_ record: FaultRecord) {
+    listener.withLock { $0 }?.report(record)
   }
 }
 

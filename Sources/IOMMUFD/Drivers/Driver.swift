@@ -29,6 +29,10 @@ package protocol IOMMUDriver: AnyObject, Sendable {
     _ domain: any PagingDomain, to device: RequesterID, pasid: PASID?
   ) throws(Errno)
 
+  /// Sets who is told of failed DMA of the unit's devices; replaces the one before. The sink is called
+  /// by the thread of the DMA and takes no lock of the control plane.
+  func setFaultSink(_ sink: FaultSink?)
+
   /// Blocks all DMA of `device` (with `pasid` when given). Cannot fail.
   func block(_ device: RequesterID, pasid: PASID?)
 }

@@ -5,6 +5,7 @@
 // lost, and the next record that is stored says so.
 
 internal import CUAPI
+internal import IOMMU
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
@@ -50,9 +51,10 @@ final class FaultLogs: Sendable {
     _ = state.withLock { $0.logs.removeValue(forKey: key) }
   }
 
-  /// Called on the thread of the DMA.
-  func record(_ fault: iommufd_sim_fault) {
-    let device = ObjectID(fault.dev_id)
+  /// Called by the thread of the DMA.
+  func record(_ record: FaultRecord, of device: ObjectID) {
+    if state.withLock({ $0.logs.isEmpty }) { return }
+    let fault = iommufd_sim_fault(record, of: device)
     let listeners = state.withLock { state in
       var listeners: [QueueFile] = []
       for (key, log) in state.logs where log.device == nil || log.device == device {
@@ -92,6 +94,28 @@ enum FaultLogCommand {
     } catch {
       file.release()
       throw error
+    }
+  }
+}
+
+extension iommufd_sim_fault {
+  init(_ record: FaultRecord, of device: ObjectID) {
+    self.init()
+    type = IOMMUFD_SIM_FAULT_TYPE_DMA.rawValue
+    reason = UInt32(record.reason.code)
+    if record.access.contains(.read) { flags |= IOMMUFD_SIM_FAULT_READ.rawValue }
+    if record.access.contains(.write) { flags |= IOMMUFD_SIM_FAULT_WRITE.rawValue }
+    dev_id = device.rawValue
+    requester = UInt32(record.requester.rawValue)
+    if let pasid = record.pasid {
+      flags |= IOMMUFD_SIM_FAULT_PASID_VALID.rawValue
+      self.pasid = pasid.rawValue
+    }
+    iova = record.iova.rawValue
+    switch record.reason {
+    case .vtd:
+      let register = VTdFaultRecordingRegister(record)
+      raw = (register.lower, register.upper, 0, 0)
     }
   }
 }

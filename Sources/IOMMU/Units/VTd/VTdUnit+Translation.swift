@@ -199,7 +199,7 @@ extension DMARequest {
     _ reason: VTdFaultReason, at address: UInt64, suppressed: Bool
   ) -> FaultRecord {
     FaultRecord(
-      requester: requester, pasid: pasid, iova: IOVA(address & ~0xfff), access: access,
+      requester: requester, pasid: pasid, iova: IOVA(address), access: access,
       reason: .vtd(reason), isSuppressed: suppressed)
   }
 }

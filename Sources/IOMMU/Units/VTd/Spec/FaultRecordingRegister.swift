@@ -5,7 +5,7 @@ package struct VTdFaultRecordingRegister: Hashable, Sendable {
   /// SID [79:64], T2 [92], PP [95], FR [103:96], PV [123:104], AT [125:124], T1 [126], F [127].
   package let upper: UInt64
 
-  init(_ record: FaultRecord) {
+  package init(_ record: FaultRecord) {
     lower = record.iova.rawValue & ~0xfff
     var upper = UInt64(record.requester.rawValue)
     if let pasid = record.pasid {
