@@ -39,7 +39,7 @@ let package = Package(
     .target(name: "PCI", dependencies: ["IOMMU"]),
     .target(
       name: "VFIO",
-      dependencies: ["UAPI", "CUAPI", "CLinux", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
+      dependencies: ["UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log]),
 
     // A kernel event becomes a call on a CharacterDevice.

@@ -82,7 +82,8 @@ package struct ATSTestDevice: Endpoint {
     if command.contains(.fromMemory) {
       // A copy that faults half-way must move no byte, so it goes through a second buffer.
       var incoming = [UInt8](repeating: 0, count: Self.bufferSize)
-      if incoming.withUnsafeMutableBytes({ bus.read(iova, into: $0) }) { buffer = incoming }
+      let outcome = incoming.withUnsafeMutableBytes { bus.read(iova, into: $0) }
+      if outcome == .completed { buffer = incoming }
     } else {
       _ = buffer.withUnsafeBytes { bus.write($0, to: iova) }
     }

@@ -46,17 +46,19 @@ package struct Bus {
   }
 
   /// Fills `buffer` from memory at `iova`.
-  /// - Returns: whether all bytes came. A function that is not bus master issues no request (PCIe
-  ///   §7.5.1.1.3), so the unit sees none and records no fault.
+  /// - Returns: how the request ended; nil without one. A function that is not bus master issues none
+  ///   (PCIe §7.5.1.1.3), so the unit sees none and records no fault.
   package func read(
     _ iova: IOVA, pasid: PASID? = nil, into buffer: UnsafeMutableRawBufferPointer
-  ) -> Bool {
-    isMaster && port.read(iova, pasid: pasid, into: buffer)
+  ) -> DMAOutcome? {
+    isMaster ? port.read(iova, pasid: pasid, into: buffer) : nil
   }
 
   /// Stores `bytes` to memory at `iova`; result as ``read(_:pasid:into:)``.
-  package func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID? = nil) -> Bool {
-    isMaster && port.write(bytes, to: iova, pasid: pasid)
+  package func write(
+    _ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID? = nil
+  ) -> DMAOutcome? {
+    isMaster ? port.write(bytes, to: iova, pasid: pasid) : nil
   }
 
   /// Sends interrupt message `vector`; none is sent while software has enabled neither kind.
@@ -66,8 +68,12 @@ package struct Bus {
   package mutating func setPin(_ asserted: Bool) { pin = asserted }
 }
 
-/// The function's way to memory, through its IOMMU. All bytes move or the access fails.
+/// The function's way to memory: the port of an IOMMU, or what a test puts in its place.
 package protocol DMAPath: Sendable {
-  func read(_ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer) -> Bool
-  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> Bool
+  func read(
+    _ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer
+  ) -> DMAOutcome
+  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> DMAOutcome
 }
+
+extension DMAPort: DMAPath {}

@@ -2,6 +2,7 @@
 // no SR-IOV and is not s390's, so low power is what remains; the rest is ENOTTY.
 
 internal import CUAPI
+internal import Host
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
@@ -44,7 +45,8 @@ extension DeviceFile {
     let client = feature.call.client
     let entry: Entry = try client.load(at: feature.data)
     guard entry.wakeup_eventfd >= 0 else { throw .invalidArgument }
-    try engage(opened, wakeUp: try EventDescriptor(entry.wakeup_eventfd, of: client))
+    try engage(
+      opened, wakeUp: try EventDescriptor(client.duplicateDescriptor(entry.wakeup_eventfd)))
   }
 
   /// vfio_pci_runtime_pm_entry(): once at a time.

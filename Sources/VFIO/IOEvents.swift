@@ -2,6 +2,7 @@
 // doorbell needs no call (vfio_pci_ioeventfd()).
 
 internal import CUAPI
+internal import Host
 internal import PCI
 internal import Synchronization
 internal import SystemPackage
@@ -86,7 +87,7 @@ final class IOEventTable: Sendable {
       do throws(Errno) {
         guard watches[event] == nil else { throw .fileExists }
         guard watches.count < Self.limit else { throw .noSpace }
-        let descriptor = try EventDescriptor(number, of: client)
+        let descriptor = try EventDescriptor(client.duplicateDescriptor(number))
         watches[event] = try EventWatcher.shared.watch(descriptor, write)
         return .success(())
       } catch {

@@ -10,6 +10,7 @@
 // Locking: one lock (the kernel's igate), held while descriptors are fetched from the client, since
 // they are set one by one. The function's lock comes after it.
 
+internal import Host
 internal import PCI
 internal import Synchronization
 internal import SystemPackage
@@ -197,7 +198,7 @@ extension Interrupts {
     case .none, .flag(true): unmaskPin(&state)
     case .flag(false): break
     case .descriptor(let number) where number >= 0:
-      let event = try EventDescriptor(number, of: client)
+      let event = try EventDescriptor(client.duplicateDescriptor(number))
       guard state.unmaskWatch == nil else { throw .resourceBusy }
       state.unmaskWatch = try EventWatcher.shared.watch(event) { [weak self] in
         self?.state.withLock { self?.unmaskPin(&$0) }
@@ -221,7 +222,7 @@ extension Interrupts {
       throw .invalidArgument
     }
     if case .descriptor(let number) = request.data[0] {
-      let event = number >= 0 ? try EventDescriptor(number, of: client) : nil
+      let event = number >= 0 ? try EventDescriptor(client.duplicateDescriptor(number)) : nil
       state.triggers[0] = event
       if state.kind == nil { enablePin(&state) }
       return
@@ -340,7 +341,7 @@ extension Interrupts {
     guard number >= 0 else { return }
     // MSI-X vectors are added one by one (has_dyn_msix); MSI gets all of its vectors at once.
     guard state.kind == .msix || vector < state.allocated else { throw .invalidArgument }
-    state.triggers[vector] = try EventDescriptor(number, of: client)
+    state.triggers[vector] = try EventDescriptor(client.duplicateDescriptor(number))
   }
 }
 
@@ -361,7 +362,7 @@ extension Interrupts {
     case (.descriptors, .descriptor(-1)):
       event = nil
     case (.descriptors, .descriptor(let number)) where number >= 0:
-      event = try EventDescriptor(number, of: client)
+      event = try EventDescriptor(client.duplicateDescriptor(number))
     default:
       throw .invalidArgument
     }

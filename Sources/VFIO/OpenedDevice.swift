@@ -2,6 +2,7 @@
 // client can make is here, so that the next one starts clean: opening enables and resets the
 // function, closing stops it, resets it and puts its configuration back.
 
+internal import Host
 internal import PCI
 internal import Synchronization
 

@@ -13,18 +13,20 @@ final class OnePage: DMAPath {
   var contents: [UInt8] { bytes.withLock { $0 } }
   func fill(_ value: UInt8) { bytes.withLock { $0 = Array(repeating: value, count: 4096) } }
 
-  func read(_ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+  func read(
+    _ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer
+  ) -> DMAOutcome {
     requestCount.withLock { $0 += 1 }
-    guard iova.rawValue == Self.iova, buffer.count <= 4096 else { return false }
+    guard iova.rawValue == Self.iova, buffer.count <= 4096 else { return .aborted }
     bytes.withLock { buffer.copyBytes(from: $0.prefix(buffer.count)) }
-    return true
+    return .completed
   }
 
-  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> Bool {
+  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> DMAOutcome {
     requestCount.withLock { $0 += 1 }
-    guard iova.rawValue == Self.iova, bytes.count <= 4096 else { return false }
+    guard iova.rawValue == Self.iova, bytes.count <= 4096 else { return .aborted }
     self.bytes.withLock { $0.replaceSubrange(0..<bytes.count, with: bytes) }
-    return true
+    return .completed
   }
 }
 

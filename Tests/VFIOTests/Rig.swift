@@ -22,14 +22,16 @@ struct RecordingPath: DMAPath {
   let driver: RecordingDriver
   let memory: PhysicalMemory
 
-  func read(_ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
-    guard let physical = translate(iova, buffer.count, .read, pasid) else { return false }
-    return memory.read(physical, into: buffer) == .done
+  func read(
+    _ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer
+  ) -> DMAOutcome {
+    guard let physical = translate(iova, buffer.count, .read, pasid) else { return .aborted }
+    return memory.read(physical, into: buffer) == .done ? .completed : .aborted
   }
 
-  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> Bool {
-    guard let physical = translate(iova, bytes.count, .write, pasid) else { return false }
-    return memory.write(bytes, to: physical) == .done
+  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> DMAOutcome {
+    guard let physical = translate(iova, bytes.count, .write, pasid) else { return .aborted }
+    return memory.write(bytes, to: physical) == .done ? .completed : .aborted
   }
 
   /// Requests of these tests lie within one mapping.

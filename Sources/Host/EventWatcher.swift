@@ -1,6 +1,6 @@
 // Calls a function whenever a client's eventfd is signalled (drivers/vfio/virqfd.c). The kernel hooks
 // the eventfd's wait queue; a process can only ask epoll, so one thread, started with the first
-// watch, serves every device of the process.
+// watch, serves everybody in the process.
 //
 // A watch has at most one call of its handler running, and none any more once `cancel()` has
 // returned, unless it is the handler that cancels.

@@ -3,17 +3,13 @@
 
 internal import CLinux
 internal import Glibc
-internal import Host
 package import SystemPackage
-package import UAPI
 
 package final class EventDescriptor: Sendable {
   private let descriptor: OwnedDescriptor
 
-  /// Takes the client's descriptor `number` (eventfd_ctx_fdget()).
-  /// - Throws: `.badFileDescriptor`; `.invalidArgument` when it is open but no eventfd.
-  package init(_ number: Int32, of client: any Client) throws(Errno) {
-    let descriptor = try client.duplicateDescriptor(number)
+  /// - Throws: `.invalidArgument` when `descriptor` is no eventfd (eventfd_ctx_fileget()).
+  package init(_ descriptor: OwnedDescriptor) throws(Errno) {
     guard Self.isEventDescriptor(descriptor) else { throw .invalidArgument }
     self.descriptor = descriptor
   }
