@@ -51,6 +51,7 @@ package final class PhysicalMemory: Sendable {
   private let kinds: SparseArray<UInt8>
   let directory: Mutex<ChunkDirectory>
   let tables: Mutex<TableArena>
+  let lines = Mutex<Void>(())
 
   /// - Throws: `.noMemory` when the host grants not even 64 GiB of address space.
   package init(_ limits: Limits = Limits()) throws(Errno) {

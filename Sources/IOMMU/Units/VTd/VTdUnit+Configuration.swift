@@ -41,9 +41,11 @@ extension VTdUnit {
       return .failure(.pasidDirectoryReserved, suppressed: suppressed)
     }
     let place = PASIDDirectoryEntry.table(pointer).rawValue + PASIDTableEntry.offset(of: pasid)
-    guard let entry = loadPASIDEntry(PhysicalAddress(place)) else {
+    guard let words = memory.loadLine(PhysicalAddress(place), as: InlineArray<8, UInt64>.self)
+    else {
       return .failure(.pasidEntryInaccessible, suppressed: suppressed)
     }
+    let entry = PASIDTableEntry(words: words)
     suppressed = suppressed || entry.disablesFaults
     return makeSpace(entry, request.requester, pasid, suppressed)
   }
@@ -63,7 +65,8 @@ extension VTdUnit {
         TableRoot(
           address: entry.secondStage, topLevel: entry.levels - 1,
           updatesFlags: entry.updatesSecondStageFlags && capabilities.secondStageFlags))
-      width = min(VTdSecondStage.tableShift(entry.levels - 1), capabilities.maximumGuestAddressWidth)
+      width = min(
+        VTdSecondStage.tableShift(entry.levels - 1), capabilities.maximumGuestAddressWidth)
     case .passThrough where capabilities.passThrough:
       translation = .passThrough
       width = memory.addressBits
@@ -96,13 +99,11 @@ extension VTdUnit {
     }
     let place =
       ScalableRootEntry.contextTable(word).rawValue + ScalableContextEntry.offset(of: requester)
-    var entry = ScalableContextEntry()
-    for index in 0..<4 {
-      guard let word = window.load(PhysicalAddress(place + UInt64(index) * 8)) else {
-        return .failure(.contextEntryInaccessible)
-      }
-      entry.words[index] = word
+    guard let words = memory.loadLine(PhysicalAddress(place), as: InlineArray<4, UInt64>.self)
+    else {
+      return .failure(.contextEntryInaccessible)
     }
+    let entry = ScalableContextEntry(words: words)
     // Without caching mode only present entries are cached.
     if entry.isPresent {
       state.withLock { state in
@@ -110,16 +111,5 @@ extension VTdUnit {
       }
     }
     return .success(entry)
-  }
-
-  private func loadPASIDEntry(_ place: PhysicalAddress) -> PASIDTableEntry? {
-    var entry = PASIDTableEntry()
-    for index in 0..<8 {
-      guard let word = window.load(PhysicalAddress(place.rawValue + UInt64(index) * 8)) else {
-        return nil
-      }
-      entry.words[index] = word
-    }
-    return entry
   }
 }

@@ -1,4 +1,7 @@
 /// VT-d §11.4.2 Capability Register and §11.4.3 Extended Capability Register: what one unit can do.
+///
+/// FSTS and NEST are clear: the unit has second-stage translation only, which is what makes the
+/// kernel's driver use second-stage tables for every domain.
 package struct VTdCapabilities: Hashable, Sendable {
   /// MGAW: the widest address a request may have.
   package var maximumGuestAddressWidth = 48
@@ -24,11 +27,6 @@ package struct VTdCapabilities: Hashable, Sendable {
   package var pasidBits = 20
   /// SSADS: accessed and dirty flags of second-stage entries.
   package var secondStageFlags = true
-  /// FSTS: first-stage tables. A unit without them makes the kernel use second-stage tables for
-  /// every domain.
-  package var firstStage = false
-  /// NEST
-  package var nesting = false
 
   package init() {}
 
@@ -46,7 +44,6 @@ package struct VTdCapabilities: Hashable, Sendable {
     value |= UInt64(faultRegisters - 1) << 40
     value |= UInt64(maximumAddressMask) << 48
     value |= 3 << 54  // DWD, DRD: an invalidation drains writes and reads
-    if firstStage { value |= 1 << 56 }  // FS1GP
     return value
   }
 
@@ -57,12 +54,10 @@ package struct VTdCapabilities: Hashable, Sendable {
     if snoopControl { value |= 1 << 7 }
     value |= 0x50 << 8  // IRO: IOTLB registers at 0x500
     value |= 0xf << 20  // MHMV
-    if nesting { value |= 1 << 26 }
     if pasidBits > 0 { value |= 1 << 40 | UInt64(pasidBits - 1) << 35 }
     value |= 1 << 43  // SMTS
     if secondStageFlags { value |= 1 << 45 }
     value |= 1 << 46  // SSTS
-    if firstStage { value |= 1 << 47 }
     value |= 1 << 48  // SMPWCS
     return value
   }
