@@ -59,7 +59,8 @@ import Testing
     #expect(machine.faults.take() == [record])
     let words = VTdFaultRecordingRegister(record)
     #expect(words.lower == 0x7fff_f123_4000)
-    #expect(words.upper == 1 << 63 | 5 << 40 | 0x85 << 32 | 1 << 31 | 0x100)
+    let upper: UInt64 = 1 << 63 | 5 << 40 | 0x85 << 32 | 1 << 31 | 0x100
+    #expect(words.upper == upper)
   }
 
   @Test func aFaultOnTheLastPageMovesNoByte() throws {
