@@ -7,7 +7,7 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
-let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
+let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 
 let package = Package(
   name: "iommufd-sim",
@@ -32,10 +32,10 @@ let package = Package(
 
     // Two leaves, the wire and the hardware, joined by the object model.
     .target(name: "UAPI", dependencies: ["CUAPI", "Host", system]),
-    .target(name: "IOMMU", dependencies: ["CLinux", "Host", system, collections]),
+    .target(name: "IOMMU", dependencies: ["CLinux", "Host", system]),
     .target(
       name: "IOMMUFD",
-      dependencies: ["CUAPI", "UAPI", "IOMMU", "Host", system, collections, log]),
+      dependencies: ["CUAPI", "UAPI", "IOMMU", "Host", system, deque, heap, log]),
     .target(name: "PCI", dependencies: ["IOMMU"]),
     .target(
       name: "VFIO",
