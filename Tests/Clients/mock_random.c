@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Random calls on mock devices and everything that is made for them, repeatable by seed: mostly the
+ * right object and a sensible value, often enough a near miss.
+ *
+ *   mock_random SEED COUNT
+ *
+ * What the answer depends on beyond the calls is kept away: huge pages are off, so that physical
+ * addresses decide nothing, and no PASID is left attached to a device that goes, which the kernel
+ * warns of.
+ */
+#include "mock_units.h"
+
+enum kind { IOAS, STDEV, IDEV, HWPT, PARENT, NESTED, FAULT, VIOMMU, VDEVICE, VEVENTQ, KINDS };
+
+static struct random state;
+static struct {
+    uint32_t ids[8];
+    unsigned count;
+} objects[KINDS];
+static struct {
+    char name[12];
+    int fd;
+} queues[4];
+static unsigned char *buffer;
+
+static const uint32_t pasids[] = {0, 5, 6, 1024, 1 << 20};
+
+static unsigned below(unsigned bound)
+{
+    return (unsigned)random_below(&state, bound);
+}
+
+/** An id of the kind, or, one time in ten, of any. */
+static uint32_t pick(enum kind kind)
+{
+    if (random_chance(&state, 10))
+        kind = below(KINDS);
+    if (!objects[kind].count || random_chance(&state, 2))
+        return below(40);
+    return objects[kind].ids[below(objects[kind].count)];
+}
+
+static void keep(enum kind kind, uint32_t id)
+{
+    if (!id)
+        return;
+    if (objects[kind].count != COUNT(objects[kind].ids))
+        objects[kind].count++;
+    else if (below(2)) /* an old one stays, but is not thought of any more */
+        objects[kind].ids[below(7)] = objects[kind].ids[7];
+    objects[kind].ids[objects[kind].count - 1] = id;
+}
+
+static void forget(uint32_t id)
+{
+    for (unsigned kind = 0; kind != KINDS; kind++)
+        for (unsigned i = 0; i < objects[kind].count;)
+            if (objects[kind].ids[i] == id)
+                objects[kind].ids[i] = objects[kind].ids[--objects[kind].count];
+            else
+                i++;
+}
+
+static void detach_pasids(uint32_t stdev)
+{
+    for (unsigned i = 1; i != COUNT(pasids); i++)
+        pasid_detach(stdev, pasids[i]);
+}
+
+static void keep_queue(int fd)
+{
+    unsigned slot = 0;
+
+    while (slot != COUNT(queues) - 1 && queues[slot].fd >= 0)
+        slot++;
+    if (queues[slot].fd >= 0)
+        close(queues[slot].fd);
+    queues[slot].fd = fd;
+    for (size_t i = 0; i != named_fd_count; i++)
+        if (named_fds[i].name == queues[slot].name) {
+            named_fds[i].fd = fd;
+            return;
+        }
+    snprintf(queues[slot].name, sizeof(queues[slot].name), "queue%u", slot);
+    name_fd(queues[slot].name, fd);
+}
+
+static uint64_t some_iova(void)
+{
+    uint64_t iova = MOCK_START + below(8) * PAGE;
+
+    return random_chance(&state, 15) ? iova + below(2) * 0x800 : iova;
+}
+
+static uint32_t some_flags(uint32_t likely)
+{
+    return random_chance(&state, 8) ? below(32) : likely;
+}
+
+static void make_device(void)
+{
+    struct mock_device device;
+
+    if (objects[STDEV].count == 4)
+        return;
+    if (!mock_domain_flags(pick(IOAS), some_flags(4 * below(2) + below(2)), &device)) {
+        keep(STDEV, device.stdev);
+        keep(IDEV, device.idev);
+    }
+}
+
+static void make_table(void)
+{
+    switch (below(5)) {
+    case 0:
+        keep(HWPT, hwpt_alloc_with(pick(IDEV), pick(IOAS),
+                                   some_flags(TRACK * below(2) + PASID * (below(5) != 0)), 0,
+                                   NULL, 0, 0));
+        break;
+    case 1:
+        keep(HWPT, hwpt_alloc_with(pick(IDEV), pick(IOAS), some_flags(FAULTS + PASID * below(2)), 0,
+                                   NULL, 0, pick(FAULT)));
+        break;
+    case 2:
+        keep(PARENT,
+             hwpt_alloc_with(pick(IDEV), pick(IOAS), some_flags(NEST), 0, NULL, 0, 0));
+        break;
+    default:
+        keep(NESTED, nested_alloc(pick(IDEV), pick(below(2) ? PARENT : VIOMMU),
+                                  some_flags(PASID * (below(5) != 0) + FAULTS * below(2)),
+                                  pick(FAULT)));
+    }
+}
+
+static void make_queue(void)
+{
+    if (below(2)) {
+        struct iommu_fault_alloc cmd = {.size = sizeof(cmd), .flags = random_chance(&state, 5)};
+
+        if (run(&FAULT_QUEUE_ALLOC, &cmd))
+            return;
+        keep(FAULT, cmd.out_fault_id);
+        keep_queue((int)cmd.out_fault_fd);
+    } else {
+        struct iommu_veventq_alloc cmd = {.size = sizeof(cmd),
+                                          .viommu_id = pick(VIOMMU),
+                                          .type = IOMMU_VEVENTQ_TYPE_SELFTEST +
+                                                  random_chance(&state, 9),
+                                          .veventq_depth = below(4)};
+
+        if (run(&VEVENTQ_ALLOC, &cmd))
+            return;
+        keep(VEVENTQ, cmd.out_veventq_id);
+        keep_queue((int)cmd.out_veventq_fd);
+    }
+}
+
+static void attach(void)
+{
+    static const enum kind tables[] = {IOAS, HWPT, HWPT, PARENT, NESTED, NESTED};
+    uint32_t table = pick(tables[below(COUNT(tables))]), device = pick(STDEV);
+    uint32_t pasid = pasids[random_chance(&state, 5) ? below(COUNT(pasids)) : 1 + below(3)];
+    unsigned way = below(8);
+
+    if (way > 2 && below(4))
+        table = pick(below(2) ? HWPT : NESTED);
+    switch (way) {
+    case 0:
+    case 1:
+    case 2:
+        mock_replace(device, table);
+        break;
+    case 3:
+    case 4:
+    case 5:
+        pasid_attach(device, pasid, table);
+        break;
+    case 6:
+        pasid_replace(device, pasid, table);
+        break;
+    default:
+        if (pasid) /* 0 would leave the device without what its destruction takes off */
+            pasid_detach(device, pasid);
+    }
+}
+
+static void use_queue(void)
+{
+    unsigned slot = below(COUNT(queues));
+    struct iommu_hwpt_page_response response = {.cookie = 1 + below(3), .code = below(5) == 0};
+
+    if (queues[slot].fd < 0)
+        return;
+    switch (below(8)) {
+    case 0:
+        close(queues[slot].fd);
+        queues[slot].fd = -1;
+        break;
+    case 1:
+        poll_queue(queues[slot].fd);
+        break;
+    case 2:
+    case 3:
+    case 4:
+        read_words(queues[slot].fd, buffer,
+                   random_chance(&state, 20) ? below(100) : 40 * (1 + below(3)));
+        break;
+    default:
+        write_words(queues[slot].fd, &response, 8);
+    }
+}
+
+static void look(void)
+{
+    switch (below(4)) {
+    case 0:
+        check_iotlb(pick(NESTED), below(5), below(2) * 7);
+        break;
+    case 1:
+        check_cache(pick(IDEV), below(5), below(2) ? IOMMU_TEST_DEV_CACHE_DEFAULT : 0);
+        break;
+    case 2:
+        check_map(pick(HWPT), some_iova(), PAGE, buffer + below(4) * PAGE);
+        break;
+    default:
+        pasid_check(pick(STDEV), pasids[below(4)], pick(HWPT));
+    }
+}
+
+static void flush(void)
+{
+    static uint32_t entries[3][3];
+    uint32_t type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST + random_chance(&state, 8);
+
+    name_region("entries", entries, sizeof(entries));
+    if (below(2)) {
+        uint32_t(*pairs)[2] = (void *)entries;
+
+        for (unsigned i = 0; i != 3; i++)
+            pairs[i][0] = random_chance(&state, 10) ? below(3) : 0, pairs[i][1] = below(5);
+        invalidate(pick(NESTED), type, entries, random_chance(&state, 8) ? below(12) : 8,
+                   below(4));
+    } else {
+        for (unsigned i = 0; i != 3; i++) {
+            entries[i][0] = below(10) == 0;
+            entries[i][1] = 0x50 + below(3);
+            entries[i][2] = below(5);
+        }
+        invalidate(pick(VIOMMU), type, entries, 12, below(4));
+    }
+}
+
+static void dirty(void)
+{
+    static unsigned char bits[16];
+    uint32_t hwpt = pick(HWPT);
+
+    switch (below(3)) {
+    case 0:
+        set_dirty_tracking(hwpt, below(8) ? 1 : below(3));
+        break;
+    case 1:
+        watch("bits", bits, sizeof(bits));
+        memset(bits, 0, sizeof(bits));
+        bits[0] = (unsigned char)below(256);
+        printf("bits %#x:\n", bits[0]);
+        make_dirty(hwpt, some_iova(), 8 * 0x800, 0x800, bits);
+        unwatch("bits");
+        break;
+    default:
+        memset(bits, 0, sizeof(bits));
+        watch("bits", bits, sizeof(bits));
+        get_dirty_bitmap(hwpt, some_flags(below(2)), some_iova(), (1 + below(8)) * PAGE, 0x800,
+                         bits);
+        unwatch("bits");
+    }
+}
+
+static void step(void)
+{
+    uint32_t id;
+
+    switch (below(22)) {
+    case 0:
+        if (objects[IOAS].count < 3) {
+            keep(IOAS, id = ioas_alloc());
+            option(IOMMU_OPTION_HUGE_PAGES, IOMMU_OPTION_OP_SET, id, 0);
+        }
+        break;
+    case 1:
+    case 2:
+        make_device();
+        break;
+    case 3:
+    case 4:
+    case 5:
+        make_table();
+        break;
+    case 6:
+        keep(VIOMMU,
+             viommu_alloc(pick(IDEV), pick(PARENT), IOMMU_VIOMMU_TYPE_SELFTEST, NULL, 0));
+        break;
+    case 7:
+        keep(VDEVICE, vdevice_alloc(pick(VIOMMU), pick(IDEV), 0x50 + below(3)));
+        break;
+    case 8:
+        make_queue();
+        break;
+    case 9:
+    case 10:
+    case 11:
+        attach();
+        break;
+    case 12:
+        for (unsigned i = 1 + below(4); i; i--)
+            trigger_iopf(pick(IDEV), pasids[below(3)], below(16) * PAGE);
+        break;
+    case 13:
+        for (unsigned i = 1 + below(3); i; i--)
+            trigger_vevent(pick(IDEV));
+        break;
+    case 14:
+    case 15:
+        use_queue();
+        break;
+    case 16:
+        look();
+        break;
+    case 17:
+        flush();
+        break;
+    case 18:
+        dirty();
+        break;
+    case 19:
+        if (below(3))
+            map(pick(IOAS), (uintptr_t)buffer + below(4) * PAGE, (1 + below(2)) * PAGE,
+                FIXED | R | W, some_iova());
+        else
+            unmap(pick(IOAS), some_iova(), (1 + below(4)) * PAGE);
+        break;
+    default:
+        id = pick(below(3) ? below(KINDS) : HWPT);
+        for (unsigned i = 0; i != objects[STDEV].count; i++)
+            if (objects[STDEV].ids[i] == id)
+                detach_pasids(id);
+        if (!destroy(id))
+            forget(id);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    unsigned count = 1000;
+
+    part = "mock";
+    random_arguments(argc, argv, &state, &count);
+    begin("random calls on mock devices");
+    buffer = region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    memset(buffer, 0, 16 * PAGE);
+    for (size_t i = 0; i != COUNT(queues); i++)
+        queues[i].fd = -1;
+    for (unsigned i = 0; i != count; i++)
+        step();
+    for (unsigned i = 0; i != objects[STDEV].count; i++)
+        detach_pasids(objects[STDEV].ids[i]);
+    return 0;
+}
