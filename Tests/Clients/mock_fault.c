@@ -20,7 +20,7 @@ static void read_and_answer(void)
     unsigned char *edge = buffer + PAGE - 60; /* the page after it is not there */
     struct mock_device device;
     uint32_t ioas = ioas_alloc(), fault, hwpt;
-    int queue;
+    int queue = -1;
 
     mock_domain(ioas, &device);
     fault = fault_queue_alloc("queue", &queue);
@@ -81,7 +81,7 @@ static void through_nested(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc(), parent, fault, first, second;
-    int queue;
+    int queue = -1;
 
     mock_domain_flags(ioas, MOCK_FLAGS_DEVICE_PASID, &device);
     parent = hwpt_alloc_with(device.idev, ioas, NEST, 0, NULL, 0, 0);
