@@ -1,0 +1,133 @@
+import CUAPI
+import IOMMU
+import Machine
+import PCI
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import VFIO
+
+@Suite("Machines")
+struct MachineTests {
+  @Test("the built-in one: a device node for each device, groups as stated")
+  func builtIn() throws {
+    let rig = try Rig()
+    #expect(rig.machine.iommufd.name == "iommu")
+    #expect(
+      rig.machine.devices.map { $0.node.name } == (0..<4).map { "vfio/devices/vfio\($0)" })
+    #expect(
+      rig.machine.devices.map { $0.address.description }
+        == ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1"])
+    #expect(rig.machine.devices.map { $0.groupID } == [1, 2, 3, 3])
+    for device in rig.machine.devices {
+      #expect(device.vendorID == 0x1234)
+      #expect(device.deviceID == 0x11e9)
+      #expect(device.classCode == 0x00ff00)
+      #expect(device.revision == 2)
+    }
+  }
+
+  @Test("registers of different devices are at different addresses")
+  func addresses() throws {
+    let rig = try Rig()
+    var ranges: [Range<UInt64>] = []
+    for device in rig.machine.devices {
+      for base in device.function.description.baseAddresses {
+        #expect(base.address % base.size == 0)
+        ranges.append(base.address..<base.address + base.size)
+      }
+    }
+    for (index, range) in ranges.enumerated() {
+      #expect(!ranges[..<index].contains { $0.overlaps(range) })
+    }
+  }
+
+  @Test("only functions of one device say that there are several")
+  func multiFunction() throws {
+    let functions = try Rig().machine.devices.map { $0.function.description.isMultiFunction }
+    #expect(functions == [false, false, true, true])
+  }
+
+  /// A change of the built-in machine and words of the complaint about it.
+  struct Contradiction: Sendable, CustomTestStringConvertible {
+    let complaint: String
+    let change: @Sendable (inout MachineDescription) -> Void
+    var testDescription: String { complaint }
+
+    init(_ complaint: String, _ change: @escaping @Sendable (inout MachineDescription) -> Void) {
+      self.complaint = complaint
+      self.change = change
+    }
+  }
+
+  @Test(
+    "contradictions are found",
+    arguments: [
+      Contradiction("two units") { $0.units.append($0.units[0]) },
+      Contradiction("two devices") { $0.devices[1].address = $0.devices[0].address },
+      Contradiction("no unit") { $0.devices[0].unit = "dmar7" },
+      Contradiction("a PASID has") { $0.devices[0].pasidWidth = 21 },
+      Contradiction("page requests need") { $0.devices[0].hasPageRequests = true },
+      Contradiction("only device 0") { $0.devices[0].address = PCIAddress(bus: 1, device: 3) },
+      Contradiction("a function 0") { $0.devices[0].address = PCIAddress(bus: 7, function: 2) },
+      Contradiction("segment 0") { $0.devices[0].address = PCIAddress(segment: 1, bus: 1) },
+    ])
+  func contradictions(contradiction: Contradiction) {
+    var description = MachineDescription.builtIn
+    contradiction.change(&description)
+    let error = #expect(throws: MachineError.self) { try description.validate() }
+    #expect(error?.description.contains(contradiction.complaint) == true)
+  }
+
+  @Test(
+    "addresses are read as they are written",
+    arguments: ["0000:01:00.0", "0000:ff:1f.7", "abcd:00:02.3"])
+  func addressText(text: String) {
+    #expect(PCIAddress(text)?.description == text)
+  }
+
+  @Test(
+    "what is no address",
+    arguments: [
+      "", "01", "01:00", "01:20.0", "01:00.8", "0:1:2:3.4", "g0:00.0", "01:00.0.0", "1ff:0.0",
+    ])
+  func noAddress(text: String) {
+    #expect(PCIAddress(text) == nil)
+  }
+}
+
+@Suite("Devices of the root complex")
+struct RootComplexTests {
+  private func rig() throws -> Rig {
+    var description = MachineDescription.builtIn
+    description.devices = [
+      .init(PCIAddress(bus: 0, device: 4), .atsTestDevice, unit: "dmar0", group: 1),
+      .init(PCIAddress(bus: 0, device: 5), .atsTestDevice, unit: "dmar0", group: 2),
+    ]
+    return try Rig(description)
+  }
+
+  @Test("there is no bus to reset")
+  func hotReset() throws {
+    let device = try rig().bound()
+    var info = HotResetHeader(argsz: 64)
+    #expect(device.call(.vfioDeviceGetPCIHotResetInfo, &info) == .operationNotSupportedByDevice)
+    var reset = HotResetHeader(argsz: 12)
+    #expect(device.call(.vfioDevicePCIHotReset, &reset) == .operationNotSupportedByDevice)
+    #expect(device.ioctl(.vfioDeviceReset) == nil)
+  }
+}
+
+@Suite("Headers of structs that end in an array")
+struct HeaderTests {
+  @Test("have the C structs' sizes")
+  func sizes() {
+    #expect(MemoryLayout<IRQSetHeader>.size == MemoryLayout<vfio_irq_set>.size)
+    #expect(MemoryLayout<HotResetHeader>.size == MemoryLayout<vfio_pci_hot_reset_info>.size)
+    #expect(MemoryLayout<HotResetHeader>.size == MemoryLayout<vfio_pci_hot_reset>.size)
+    #expect(MemoryLayout<DependentDevice>.stride == MemoryLayout<vfio_pci_dependent_device>.stride)
+    #expect(MemoryLayout<FeatureHeader>.size == MemoryLayout<vfio_device_feature>.size)
+  }
+}

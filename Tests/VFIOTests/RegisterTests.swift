@@ -1,0 +1,223 @@
+import CUAPI
+import Machine
+import PCI
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import VFIO
+
+@Suite("Configuration space as the client sees it")
+struct VirtualConfigTests {
+  /// The ids of the extended capabilities in the order of their list.
+  private func extendedList(_ device: DeviceClient) throws -> [UInt32] {
+    var ids: [UInt32] = []
+    var position = 0x100
+    while position != 0, ids.count < 8 {
+      let header: UInt32 = try device.config(position)
+      ids.append(header & 0xffff)
+      position = Int(header >> 20)
+    }
+    return ids
+  }
+
+  private func device(
+    ats: Bool, pageRequests: Bool, pasidWidth: Int
+  ) throws -> DeviceClient {
+    var description = MachineDescription.builtIn
+    description.devices[0].hasATS = ats
+    description.devices[0].hasPageRequests = pageRequests
+    description.devices[0].pasidWidth = pasidWidth
+    return try Rig(description).bound()
+  }
+
+  @Test("ATS and page requests are shown, PASID is not")
+  func hiddenPASID() throws {
+    let device = try device(ats: true, pageRequests: true, pasidWidth: 16)
+    #expect(try extendedList(device) == [0x0f, 0x13])
+  }
+
+  @Test("a hidden capability at the start keeps its place and loses its name")
+  func hiddenFirst() throws {
+    let device = try device(ats: false, pageRequests: false, pasidWidth: 16)
+    #expect(try extendedList(device) == [0])
+    #expect(try device.config(0x100, as: UInt32.self) == 0)
+  }
+
+  @Test("without extended capabilities the space is the function's, and empty")
+  func noneAtAll() throws {
+    let device = try device(ats: false, pageRequests: false, pasidWidth: 0)
+    #expect(try device.config(0x100, as: UInt32.self) == 0)
+    try device.setConfig(0x100, UInt32.max)
+    #expect(try device.config(0x100, as: UInt32.self) == 0)
+  }
+
+  @Test("ATS cannot be switched on by the client")
+  func readOnlyATS() throws {
+    let device = try device(ats: true, pageRequests: false, pasidWidth: 0)
+    try device.setConfig(0x106, UInt16(0x8000))
+    #expect(try device.config(0x106, as: UInt16.self) == 0)
+  }
+
+  @Test("a physical register is written back with the bits beside it")
+  func readModifyWrite() throws {
+    let device = try Rig().bound()
+    let before: UInt16 = try device.config(0x88)
+    // Payload size is virtual, tag width is not, phantom functions cannot be written.
+    try device.setConfig(0x88, UInt16(0x03e0))
+    #expect(try device.config(0x88, as: UInt16.self) == 0x01e0)
+    let function = try #require(device.node?.function)
+    #expect(function.readConfig(0x88, as: UInt16.self) & 0x00e0 == before & 0x00e0)
+  }
+
+  @Test("MSI: as many vectors as were enabled last can be enabled by the client, across openings")
+  func msiLimit() throws {
+    let rig = try Rig()
+    let device = try rig.bound()
+    let events = (0..<4).map { _ in Event() }
+    let trigger = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER
+    #expect(device.setIRQs(trigger, 1, count: 4, events.map(\.number)) == nil)
+    try device.setConfig(0xc2, UInt16(0x71))
+    #expect(try device.config(0xc2, as: UInt16.self) & 0x71 == 0x21)
+    device.close()
+    let again = try rig.bound()
+    try again.setConfig(0xc2, UInt16(0x71))
+    #expect(try again.config(0xc2, as: UInt16.self) & 0x71 == 0x20)
+  }
+
+  @Test("function level reset by the client keeps its view and resets the device")
+  func functionReset() throws {
+    let device = try Rig().bound()
+    try device.write(0, 0, UInt32(0x1234_5678))
+    try device.setConfig(0x10, UInt32(0xabc0_0000))
+    try device.setConfig(0x88, UInt16(0x8000))
+    #expect(try device.read(0, 0, as: UInt32.self) == 0)
+    #expect(try device.config(0x10, as: UInt32.self) == 0xabc0_0004)
+    #expect(try device.config(0x88, as: UInt16.self) & 0x8000 == 0)
+  }
+
+  @Test("reading everything at once is reading it piece by piece")
+  func wholeSpace() throws {
+    let device = try device(ats: true, pageRequests: true, pasidWidth: 8)
+    let memory = TestMemory()
+    #expect(try device.transfer(Region.config, 0, memory, 4096, write: false) == 4096)
+    for position in 0..<4096 {
+      let byte: UInt8 = try device.config(position)
+      #expect(byte == memory.load(UInt8.self, at: position), "at \(position)")
+    }
+  }
+}
+
+@Suite("Accesses that end early")
+struct PartialAccessTests {
+  private let rig: Rig
+  private let device: DeviceClient
+  private let memory = TestMemory(pages: 2)
+
+  init() throws {
+    rig = try Rig()
+    device = try rig.bound()
+    memory.protect(.none, page: 1)
+  }
+
+  /// The last `count` bytes of what can be accessed.
+  private func tail(_ count: Int, of total: Int) -> UserBuffer {
+    UserBuffer(
+      memory: device.client, address: memory.address + UInt64(4096 - count), count: total)
+  }
+
+  @Test("registers before the page that cannot be read are written")
+  func write() throws {
+    let file = try #require(device.client.file(device.number))
+    memory.store(UInt64(0x1111_2222_3333_4444), at: 4096 - 8)
+    let offset = RegionOffset.start(of: 0)
+    #expect(throws: Errno.badAddress) { try file.write(from: tail(8, of: 16), at: offset) }
+    #expect(try device.read(0, 0, as: UInt64.self) == 0x1111_2222_3333_4444)
+  }
+
+  @Test("a read that cannot be stored fails as a whole")
+  func read() throws {
+    let file = try #require(device.client.file(device.number))
+    let offset = RegionOffset.start(of: Region.config)
+    #expect(throws: Errno.badAddress) { try file.read(into: tail(8, of: 256), at: offset) }
+  }
+
+  @Test("a write to what ignores writes needs no memory at all")
+  func ignored() throws {
+    let file = try #require(device.client.file(device.number))
+    let nowhere = UserBuffer(memory: device.client, address: memory.address + 4096, count: 4)
+    let msix = RegionOffset.start(of: Region.config) + 0xd4
+    #expect(try file.write(from: nowhere, at: msix) == 4)
+    let table = RegionOffset.start(of: 2)
+    #expect(try file.write(from: nowhere, at: table) == 4)
+  }
+
+  @Test("the excluded table in the middle of an access")
+  func acrossTable() throws {
+    let memory = TestMemory()
+    // Eight vectors: 128 bytes of ones, then what the device has there.
+    #expect(try device.transfer(2, 0, memory, 256, write: false) == 256)
+    #expect(memory.bytes[..<128].allSatisfy { $0 == 0xff })
+    #expect(memory.bytes[128..<256].allSatisfy { $0 == 0 })
+  }
+
+  @Test("unaligned accesses are chopped at natural boundaries")
+  func unaligned() throws {
+    let memory = TestMemory()
+    try device.write(0, 0, UInt64(0x8877_6655_4433_2211))
+    #expect(try device.transfer(0, 3, memory, 5, write: false) == 5)
+    // One byte at 3, which is no register, then the upper half of the address.
+    #expect(memory.load(UInt8.self) == 0xff)
+    #expect(memory.load(UInt32.self, at: 1) == 0x8877_6655)
+  }
+
+  @Test("wherever the range ends, the access ends")
+  func clipped() throws {
+    let memory = TestMemory()
+    #expect(try device.transfer(0, 4090, memory, 100, write: false) == 6)
+    #expect(throws: Errno.invalidArgument) {
+      try device.transfer(0, 4096, memory, 1, write: false)
+    }
+  }
+}
+
+@Suite("Low power")
+struct LowPowerTests {
+  private func enter(_ device: DeviceClient, wakeUp event: Event?) -> Errno? {
+    let memory = TestMemory()
+    let number =
+      event == nil
+      ? VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY : VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
+    memory.store(FeatureHeader(argsz: 16, flags: UInt32(number) | 1 << 17))
+    memory.store(event?.number ?? 0, at: 8)
+    return device.ioctl(.vfioDeviceFeature, memory.address)
+  }
+
+  @Test("any access wakes the device and tells once")
+  func wakeUp() throws {
+    let device = try Rig().bound()
+    let event = Event()
+    #expect(enter(device, wakeUp: event) == nil)
+    #expect(event.take() == 0)
+    _ = try device.config(0, as: UInt32.self)
+    #expect(event.take() == 1)
+    _ = try device.config(0, as: UInt32.self)
+    #expect(event.take() == 0)
+  }
+
+  @Test("without wake-up it stays allowed until the client ends it")
+  func plain() throws {
+    let device = try Rig().bound()
+    #expect(enter(device, wakeUp: nil) == nil)
+    _ = try device.config(0, as: UInt32.self)
+    #expect(enter(device, wakeUp: nil) == .invalidArgument)
+    #expect(enter(device, wakeUp: Event()) == .invalidArgument)
+    device.close()
+  }
+}
+
+extension DeviceClient {
+  /// The device behind the file.
+  var node: VFIODevice? { (client.file(number) as? DeviceFile)?.device }
+}
