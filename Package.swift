@@ -71,7 +71,8 @@ let package = Package(
       name: "launcher-test-server",
       dependencies: ["LauncherFront", "UAPI", "Host", system, log],
       path: "Tests/LauncherTestServer"),
-    .testTarget(name: "LauncherFrontTests", dependencies: ["LauncherFront"]),
+    .testTarget(
+      name: "LauncherFrontTests", dependencies: ["LauncherFront", "CLinux", "UAPI", "Host", system]),
     .executableTarget(
       name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
       path: "Tests/CUSETestServer"),

@@ -12,7 +12,7 @@
 
 internal import CLinux
 internal import Glibc
-internal import Host
+package import Host
 package import Logging
 internal import SystemPackage
 
@@ -20,6 +20,8 @@ package struct LauncherOptions: Sendable {
   package var trace: CallTrace?
   /// Kill what PROGRAM left running when it ends, instead of serving it on.
   package var killsChildren = false
+  /// Called while a process waits to end, or to execute another program, whose memory a device has.
+  package var processEnds: (@Sendable (AddressSpace) -> Void)?
   package var logger: Logger
 
   package init(logger: Logger) {
@@ -67,7 +69,7 @@ package struct Launcher {
     let (program, ours) = try spawn(command, mask: mask)
     let listener = try receiveListener(from: ours, program: program)
     let supervisor = try Supervisor(
-      listener: Listener(listener), nodes: nodes, trace: options.trace)
+      listener: Listener(listener), nodes: nodes, options: options)
     supervisor.start()
     try checkExecution(from: ours, program: program, name: command.first ?? "")
     var tree = ProcessTree(
@@ -103,7 +105,8 @@ package struct Launcher {
   }
 
   private func fork(_ command: [String], mask: sigset_t, reports: OwnedDescriptor) -> Int32 {
-    var filter = SyscallFilter().instructions
+    let ends = options.processEnds == nil ? [] : Trap.ends
+    var filter = SyscallFilter(Trap.table + ends).instructions
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }
     return filter.withUnsafeMutableBufferPointer { filter in

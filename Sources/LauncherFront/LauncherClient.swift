@@ -13,7 +13,7 @@ struct LauncherClient: Client {
   let listener: Listener
   let files: OpenFiles
   let queueNumbers: QueueNumbers
-  let spaces: AddressSpaceRegistry
+  let spaces: AddressSpaces
 
   /// A killed thread's id may be given to another one at any time. What was read counts only if the
   /// thread was still waiting afterwards (seccomp_unotify(2)).
@@ -32,7 +32,7 @@ struct LauncherClient: Client {
   }
 
   func addressSpace() throws(Errno) -> AddressSpace {
-    let space = try spaces.addressSpace(of: task)
+    let space = try spaces.space(of: task)
     try checkPresence()
     return space
   }

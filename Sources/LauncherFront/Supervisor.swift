@@ -14,7 +14,8 @@ final class Supervisor: Sendable {
   let trace: CallTrace?
   private let listener: Listener
   private let queueNumbers = QueueNumbers()
-  private let spaces = AddressSpaceRegistry()
+  private let spaces = AddressSpaces()
+  private let processEnds: (@Sendable (AddressSpace) -> Void)?
   private let crew: Mutex<Crew>
   private let answered = Atomic<Int>(0)
   private let passedOn = Atomic<Int>(0)
@@ -30,10 +31,11 @@ final class Supervisor: Sendable {
   private static let mostWorkers = 16
 
   init(
-    listener: Listener, nodes: [DeviceNode], trace: CallTrace?
+    listener: Listener, nodes: [DeviceNode], options: LauncherOptions
   ) throws(Errno) {
     self.listener = listener
-    self.trace = trace
+    trace = options.trace
+    processEnds = options.processEnds
     files = try OpenFiles()
     paths = DevicePaths(nodes)
     crew = Mutex(Crew())
@@ -96,6 +98,7 @@ final class Supervisor: Sendable {
       return switch call.operation {
       case .open, .openat, .openat2: try open(call)
       case .access, .faccessat, .faccessat2: access(call)
+      case .execve, .execveat, .exit, .exitGroup: processLeaves(call)
       case .fstat, .fstatat, .lstat, .stat, .statx: try status(call)
       case .ioctl: try ioctl(call)
       case .mmap: try map(call)
@@ -142,6 +145,13 @@ final class Supervisor: Sendable {
       let result = try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       return .value(Int64(result))
     }
+  }
+
+  private func processLeaves(_ call: TrappedCall) -> Answer {
+    if let space = spaces.spaceLeft(by: call.task, call.operation), listener.isWaiting(call.id) {
+      processEnds?(space)
+    }
+    return .native
   }
 
   // MARK: Opening

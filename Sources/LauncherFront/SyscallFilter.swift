@@ -15,7 +15,7 @@ internal import UAPI
 struct SyscallFilter {
   private(set) var instructions: [sock_filter] = []
 
-  init(_ traps: [Trap] = Trap.table) {
+  init(_ traps: [Trap]) {
     load(Offset.architecture)
     for architecture in Architecture.allCases {
       let section = Self.section(traps, on: architecture)

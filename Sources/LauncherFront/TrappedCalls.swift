@@ -34,6 +34,7 @@ enum Architecture: CaseIterable {
 /// What a trapped call does, whatever its number.
 enum Operation: String {
   case access, faccessat, faccessat2
+  case execve, execveat, exit, exitGroup
   case fstat, fstatat, lstat, stat, statx
   case ioctl
   case mmap
@@ -43,7 +44,7 @@ enum Operation: String {
 }
 
 /// A test of one argument that makes the call worth seeing.
-enum Condition {
+enum Condition: Equatable {
   /// `argument & mask == value`, of the lower 32 bits.
   case masked(_ argument: Int, mask: UInt32, equals: UInt32)
   /// The lower 32 bits, unsigned, are `minimum` or more.
@@ -75,7 +76,7 @@ struct Trap {
   }
 
   static func operation(number: UInt32, on architecture: Architecture) -> Operation? {
-    table.first { $0.number(on: architecture) == number }?.operation
+    (table + ends).first { $0.number(on: architecture) == number }?.operation
   }
 
   /// O_ACCMODE | O_DIRECTORY | O_PATH. O_CREAT is not looked at: a shell's `exec 3<>` sets it.
@@ -93,6 +94,14 @@ struct Trap {
     [.atLeast(0, minimum: UInt32(firstQueueDescriptor))]
   ]
   private static let region: [[Condition]] = [[.regionOffset(3)]]
+
+  /// By which a process leaves its address space, other than by a fatal signal.
+  static let ends: [Trap] = [
+    Trap(operation: .execve, x8664: 59, i386: 11, aarch64: 221),
+    Trap(operation: .execveat, x8664: 322, i386: 358, aarch64: 281),
+    Trap(operation: .exit, x8664: 60, i386: 1, aarch64: 93),
+    Trap(operation: .exitGroup, x8664: 231, i386: 252, aarch64: 94),
+  ]
 
   static let table: [Trap] = [
     Trap(operation: .access, x8664: 21, i386: 33, aarch64: nil),

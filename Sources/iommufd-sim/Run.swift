@@ -59,7 +59,9 @@ struct Run: ParsableCommand {
     options.killsChildren = killChildren
     options.trace = try callTrace()
     do {
-      let result = try Launcher(nodes: try Self.nodes(), options: options).run(command)
+      let memory = try PhysicalMemory()
+      options.processEnds = { memory.preserve($0) }
+      let result = try Launcher(nodes: Self.nodes(memory), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }
       result.end.become()
     } catch let error as LauncherError {
@@ -68,11 +70,11 @@ struct Run: ParsableCommand {
     }
   }
 
-  private static func nodes() throws -> [DeviceNode] {
+  private static func nodes(_ memory: PhysicalMemory) -> [DeviceNode] {
     [
       DeviceNode(
         paths: ["/dev/iommu", "/dev/iommufd-sim"], major: 511, minor: 0,
-        device: IOMMUFDDevice(memory: try PhysicalMemory()))
+        device: IOMMUFDDevice(memory: memory))
     ]
   }
 

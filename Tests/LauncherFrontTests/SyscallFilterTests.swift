@@ -1,5 +1,142 @@
+// The filter is run by a small interpreter of classic BPF, so that every row of the table is tried
+// on every architecture, also on those this machine does not have.
+
+internal import CLinux
 internal import Testing
 
 @testable import LauncherFront
 
-@Test func placeholder() { #expect(!SyscallFilter().instructions.isEmpty) }
+private let table = Trap.table + Trap.ends
+private let filter = SyscallFilter(table).instructions
+
+/// What the filter answers for a call.
+private func answer(_ number: UInt32, _ architecture: UInt32, _ arguments: [UInt64] = []) -> UInt32 {
+  var data: [UInt32] = [number, architecture, 0, 0]
+  for index in 0..<6 {
+    let argument = index < arguments.count ? arguments[index] : 0
+    data += [UInt32(truncatingIfNeeded: argument), UInt32(argument >> 32)]
+  }
+  var accumulator: UInt32 = 0
+  var position = 0
+  while true {
+    let instruction = filter[position]
+    position += 1
+    let (isTrue, isFalse) = (Int(instruction.jt), Int(instruction.jf))
+    switch Int32(instruction.code) {
+    case BPF_LD | BPF_W | BPF_ABS: accumulator = data[Int(instruction.k) / 4]
+    case BPF_ALU | BPF_AND | BPF_K: accumulator &= instruction.k
+    case BPF_JMP | BPF_JA: position += Int(instruction.k)
+    case BPF_JMP | BPF_JEQ | BPF_K: position += accumulator == instruction.k ? isTrue : isFalse
+    case BPF_JMP | BPF_JGE | BPF_K: position += accumulator >= instruction.k ? isTrue : isFalse
+    case BPF_RET | BPF_K: return instruction.k
+    default:
+      Issue.record("instruction \(instruction.code)")
+      return 0
+    }
+  }
+}
+
+private func isTrapped(
+  _ operation: Operation, on architecture: Architecture, _ arguments: [UInt64]
+) throws -> Bool {
+  let trap = try #require(table.first { $0.operation == operation })
+  let number = try #require(trap.number(on: architecture))
+  return answer(number, architecture.auditValue, arguments) == CLinux_SECCOMP_RET_USER_NOTIF
+}
+
+@Suite struct SyscallFilterTests {
+  @Test(arguments: Architecture.allCases)
+  func rowsWithoutConditionsAreAlwaysSeen(_ architecture: Architecture) {
+    for trap in table where trap.cases == [[]] {
+      guard let number = trap.number(on: architecture) else { continue }
+      #expect(answer(number, architecture.auditValue) == CLinux_SECCOMP_RET_USER_NOTIF)
+    }
+  }
+
+  @Test(arguments: Architecture.allCases)
+  func numbersOutsideTheTablePass(_ architecture: Architecture) {
+    let numbers = Set(table.compactMap { $0.number(on: architecture) })
+    for number in UInt32(0)..<600 where !numbers.contains(number) {
+      #expect(answer(number, architecture.auditValue) == CLinux_SECCOMP_RET_ALLOW)
+    }
+  }
+
+  @Test func aNumberHasOneMeaning() {
+    for architecture in Architecture.allCases {
+      let numbers = table.compactMap { $0.number(on: architecture) }
+      #expect(Set(numbers).count == numbers.count)
+      for trap in table {
+        guard let number = trap.number(on: architecture) else { continue }
+        #expect(Trap.operation(number: number, on: architecture) == trap.operation)
+      }
+    }
+  }
+
+  /// A table that is compiled into jumps longer than a byte would be cut silently by the kernel's
+  /// instruction format.
+  @Test func theFilterFitsTheKernel() {
+    #expect(filter.count < 4096)
+  }
+
+  @Test func unknownArchitecturesPass() {
+    #expect(answer(16, 0x1234, [3, 0x3b80]) == CLinux_SECCOMP_RET_ALLOW)
+    // x32: x86-64's audit value, numbers with bit 30.
+    #expect(
+      answer(0x4000_0000 | 514, CLinux_AUDIT_ARCH_X86_64, [3, 0x3b80]) == CLinux_SECCOMP_RET_ALLOW)
+  }
+
+  @Test(arguments: Architecture.allCases)
+  func ioctls(_ architecture: Architecture) throws {
+    let seen: [UInt64] = [0x3b80, 0x3b64, 0xc008_3b80, 0xffff_ffff_0000_3b80, 0x3a80, 0x80]
+    let unseen: [UInt64] = [
+      0x5401, 0x5421, 0xae80, 0xaea2, 0x8915, 0xc040_64a0, 0x8004_4590, 0x3c3b, 0,
+    ]
+    for request in seen { #expect(try isTrapped(.ioctl, on: architecture, [3, request])) }
+    for request in unseen { #expect(try !isTrapped(.ioctl, on: architecture, [3, request])) }
+  }
+
+  @Test func opens() throws {
+    // O_RDWR, with O_CREAT, with O_CLOEXEC | O_NONBLOCK.
+    for flags: UInt64 in [0o2, 0o102, 0o2004002] {
+      #expect(try isTrapped(.open, on: .x8664, [0, flags]))
+      #expect(try isTrapped(.openat, on: .x8664, [0, 0, flags]))
+      #expect(try isTrapped(.openat, on: .i386, [0, 0, flags]))
+    }
+    // Read only, write only with O_CREAT, a directory, a path, an unnamed temporary file.
+    for flags: UInt64 in [0, 0o101, 0o200000, 0o10000002, 0o20200002] {
+      #expect(try !isTrapped(.open, on: .x8664, [0, flags]))
+      #expect(try !isTrapped(.openat, on: .x8664, [0, 0, flags]))
+    }
+  }
+
+  @Test func regionOffsets() throws {
+    for index: UInt64 in 0..<255 {
+      let start = (index + 1) << 40
+      for offset in [start, start + 4, start + (1 << 40) - 8] {
+        #expect(try isTrapped(.pread, on: .x8664, [3, 0, 8, offset]))
+        #expect(try isTrapped(.preadv2, on: .aarch64, [3, 0, 1, offset, 0, 0]))
+        #expect(
+          try isTrapped(.pwrite, on: .i386, [3, 0, 8, offset & 0xffff_ffff, offset >> 32]))
+      }
+    }
+    for offset: UInt64 in [0, 8, 1 << 32, (1 << 40) - 1, 256 << 40, .max] {
+      #expect(try !isTrapped(.pread, on: .x8664, [3, 0, 8, offset]))
+      #expect(try !isTrapped(.pwritev, on: .i386, [3, 0, 1, offset & 0xffff_ffff, offset >> 32]))
+    }
+  }
+
+  @Test(arguments: Architecture.allCases)
+  func descriptorsOfQueues(_ architecture: Architecture) throws {
+    for operation in [Operation.read, .readv, .write, .writev] {
+      #expect(try isTrapped(operation, on: architecture, [960, 0, 1]))
+      #expect(try !isTrapped(operation, on: architecture, [959, 0, 1]))
+    }
+  }
+
+  @Test func sharedMappingsOfFiles() throws {
+    #expect(try isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x01, 3, 0]))
+    #expect(try isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x03, 3, 0]))
+    #expect(try !isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x02, 3, 0]))
+    #expect(try !isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x21, 3, 0]))
+  }
+}

@@ -1,0 +1,61 @@
+// The layouts are compared with what the C library makes of them, on this machine's architecture,
+// and with the ABIs' offsets for the others.
+
+internal import Glibc
+internal import SystemPackage
+internal import Testing
+internal import UAPI
+
+@testable import LauncherFront
+
+private struct NoDevice: CharacterDevice {
+  let name = "x"
+  func open(by client: any Client) throws(Errno) -> any OpenFile { throw .ioError }
+}
+
+private let vfio = NodeStatus(
+  of: DeviceNode(paths: ["/dev/x"], major: 511, minor: 0x123, device: NoDevice()))
+
+@Suite struct NodeStatusTests {
+  @Test func nativeLayout() {
+    #if arch(x86_64)
+      let bytes = vfio.bytes(for: .x8664)
+    #else
+      let bytes = vfio.bytes(for: .aarch64)
+    #endif
+    #expect(bytes.count == MemoryLayout<stat>.size)
+    let status = bytes.withUnsafeBytes { $0.loadUnaligned(as: stat.self) }
+    #expect(status.st_mode & S_IFMT == S_IFCHR)
+    #expect(status.st_rdev == 511 << 8 | 0x23 | 0x100 << 12)
+    #expect(status.st_nlink == 1)
+    #expect(status.st_blksize == 4096)
+    #expect(status.st_size == 0)
+  }
+
+  @Test func compatLayout() {
+    let bytes = vfio.bytes(for: .i386)
+    #expect(bytes.count == 96)
+    let (mode, rdev) = bytes.withUnsafeBytes { bytes in
+      (
+        bytes.loadUnaligned(fromByteOffset: 16, as: UInt32.self),
+        bytes.loadUnaligned(fromByteOffset: 32, as: UInt64.self)
+      )
+    }
+    #expect(mode == UInt32(S_IFCHR) | 0o666)
+    #expect(rdev == 511 << 8 | 0x23 | 0x100 << 12)
+  }
+
+  @Test func extendedLayout() {
+    let bytes = vfio.extendedBytes
+    #expect(bytes.count == 256)
+    let (mode, major, minor) = bytes.withUnsafeBytes { bytes in
+      (
+        bytes.loadUnaligned(fromByteOffset: 28, as: UInt16.self),
+        bytes.loadUnaligned(fromByteOffset: 128, as: UInt32.self),
+        bytes.loadUnaligned(fromByteOffset: 132, as: UInt32.self)
+      )
+    }
+    #expect(UInt32(mode) == UInt32(S_IFCHR) | 0o666)
+    #expect((major, minor) == (511, 0x123))
+  }
+}

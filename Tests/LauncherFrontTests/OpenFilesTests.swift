@@ -1,0 +1,158 @@
+// Carriers, last close and readiness, with this process as the program.
+
+internal import Glibc
+internal import Host
+internal import Synchronization
+internal import SystemPackage
+internal import Testing
+internal import UAPI
+
+@testable import LauncherFront
+
+private final class File: OpenFile {
+  private struct State {
+    var released = 0
+    var readiness: Readiness = []
+    var wake: (@Sendable () -> Void)?
+  }
+
+  private let state: Mutex<State>
+
+  init(_ readiness: Readiness = []) { state = Mutex(State(readiness: readiness)) }
+
+  var released: Int { state.withLock { $0.released } }
+  func readiness() -> Readiness { state.withLock { $0.readiness } }
+  func setReadinessObserver(_ wake: (@Sendable () -> Void)?) { state.withLock { $0.wake = wake } }
+  func release() { state.withLock { $0.released += 1 } }
+
+  func become(_ readiness: Readiness) {
+    let wake = state.withLock { state in
+      state.readiness = readiness
+      return state.wake
+    }
+    wake?()
+  }
+}
+
+private struct Node: CharacterDevice {
+  let name = "iommu"
+  func open(by client: any Client) throws(Errno) -> any OpenFile { File() }
+}
+
+private let node = DeviceNode(paths: ["/dev/iommu"], major: 511, minor: 0, device: Node())
+
+private func events(_ descriptor: Int32) -> Int32 {
+  var event = pollfd(fd: descriptor, events: Int16(POLLIN | POLLOUT), revents: 0)
+  return poll(&event, 1, 0) < 0 ? -1 : Int32(event.revents)
+}
+
+@Suite struct OpenFilesTests {
+  private let files: OpenFiles
+  private let task = HostTask(id: getpid())
+
+  init() throws { files = try OpenFiles() }
+
+  @Test func lastCloseReleasesOnce() throws {
+    let file = File()
+    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
+    let copy = dup(try #require(carrier).rawValue)
+    carrier = nil
+    files.settle()
+    #expect(file.released == 0)
+    #expect(files.counts.open == 1)
+    close(copy)
+    files.settle()
+    files.settle()
+    #expect(file.released == 1)
+    #expect(files.counts.open == 0)
+  }
+
+  @Test func aReleaseWaitsForTheCallsOnTheFile() throws {
+    let file = File()
+    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
+    let number = try #require(carrier).rawValue
+    let entry = try #require(try files.begin(number, of: task))
+    carrier = nil
+    files.settle()
+    #expect(file.released == 0)
+    files.end(entry)
+    #expect(file.released == 1)
+  }
+
+  @Test func strangersAreTold() throws {
+    let null = try FileDescriptor.open("/dev/null", .readWrite)
+    #expect(try files.begin(null.rawValue, of: task) == nil)
+    try null.close()
+    #expect(throws: Errno.badFileDescriptor) { try files.begin(9999, of: task) }
+    #expect(throws: Errno.badFileDescriptor) { try files.begin(-1, of: task) }
+  }
+
+  @Test func theCarrierHoldsNothing() throws {
+    let carrier = try files.adopt(File(), of: node)
+    #expect(write(carrier.rawValue, "x", 1) == -1)
+    #expect(ftruncate(carrier.rawValue, 4096) == -1)
+    var byte: UInt8 = 0
+    #expect(read(carrier.rawValue, &byte, 1) == 0)
+  }
+
+  @Test func pollShowsWhatTheQueueHolds() throws {
+    let file = File()
+    let (entry, theirs) = try files.adopt(queue: file)
+    let queue = try #require(entry.queue)
+    #expect(events(theirs.rawValue) == 0)
+    file.become(.readable)
+    files.deliverWakeups()
+    #expect(events(theirs.rawValue) == POLLIN)
+    // Read in part: there is still something.
+    queue.settle(file, descriptor: theirs.rawValue, of: task)
+    #expect(events(theirs.rawValue) == POLLIN)
+    file.become([])
+    queue.settle(file, descriptor: theirs.rawValue, of: task)
+    #expect(events(theirs.rawValue) == 0)
+  }
+
+  @Test func aQueueMayBeReadableAndWritableFromTheStart() throws {
+    let (_, theirs) = try files.adopt(queue: File([.readable, .writable]))
+    #expect(events(theirs.rawValue) == POLLIN | POLLOUT)
+  }
+
+  @Test func aQueueThatNobodyGotIsNotReleased() throws {
+    let file = File()
+    do {
+      let (entry, _) = try files.adopt(queue: file)
+      files.disown(entry)
+    }
+    files.settle()
+    #expect(file.released == 0)
+    #expect(files.counts.opened == 0)
+  }
+
+  @Test func theLastCloseOfAQueueReleasesIt() throws {
+    let file = File()
+    do { _ = try files.adopt(queue: file) }
+    files.settle()
+    #expect(file.released == 1)
+    // A late wake-up of a device that has not heard yet.
+    file.become(.readable)
+    files.deliverWakeups()
+  }
+
+  @Test func nativeAccessOfAQueueNeverWaits() throws {
+    let (_, theirs) = try files.adopt(queue: File())
+    var byte: UInt8 = 0
+    #expect(read(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)
+    #expect(write(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)
+  }
+
+  @Test func numbersOfQueues() throws {
+    let numbers = QueueNumbers()
+    let process = getpid()
+    let first = try numbers.reserve(in: task, of: process)
+    #expect(first >= firstQueueDescriptor)
+    #expect(try numbers.reserve(in: task, of: process) == first + 1)
+    numbers.unreserve(first, of: process)
+    #expect(dup2(1, first) == first)
+    defer { close(first) }
+    #expect(try numbers.reserve(in: task, of: process) == first + 2)
+  }
+}
