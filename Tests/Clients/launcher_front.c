@@ -6,6 +6,7 @@
  *   launcher_front [TEST...]     one line per test; status 1 when one failed
  *   launcher_front storm         everything at once until killed
  *   launcher_front live          how many files the server holds beside this one
+ *   launcher_front orphan        kills its supervisor and sees what becomes of its calls
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -575,13 +576,27 @@ static void *storm_thread(void *unused)
 static void storm(void)
 {
     pthread_t thread;
-    if (fork() == 0) {
-        setpgid(0, getppid());
+    if (fork() == 0)
         storm_thread(NULL);
-    }
     for (int i = 0; i < 3; i++)
         pthread_create(&thread, NULL, storm_thread, NULL);
     storm_thread(NULL);
+}
+
+/* ---- without a supervisor --------------------------------------------------------------- */
+
+static void orphan(void)
+{
+    int fd = device();
+    CHECK(identify(fd) > 0);
+    kill(getppid(), SIGKILL);
+    for (int i = 0; i < 1000 && identify(fd) > 0; i++)
+        usleep(1000);
+    CHECK_ERRNO(identify(fd), ENOSYS);
+    CHECK_ERRNO(open(IOMMU, O_RDWR), ENOSYS);
+    CHECK(open("/etc/passwd", O_RDONLY) >= 0 && close(fd) == 0);
+    printf("%s orphan\n", failed ? "FAILED" : "ok");
+    _exit(failed);
 }
 
 /* ----------------------------------------------------------------------------------------- */
@@ -605,6 +620,8 @@ int main(int argc, char **argv)
         return identify(atoi(argv[2])) != atoi(argv[3]);
     if (argc == 2 && strcmp(argv[1], "storm") == 0)
         storm();
+    if (argc == 2 && strcmp(argv[1], "orphan") == 0)
+        orphan();
     if (argc == 2 && strcmp(argv[1], "live") == 0)
         return printf("%d\n", live(device()) - 1) < 0;
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {

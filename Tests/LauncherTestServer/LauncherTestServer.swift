@@ -20,7 +20,9 @@ enum LauncherTestServer {
   ]
 
   static func main() throws {
-    var options = LauncherOptions(logger: Logger(label: "launcher-test-server"))
+    var logger = Logger(label: "launcher-test-server")
+    logger.logLevel = .warning
+    var options = LauncherOptions(logger: logger)
     options.killsChildren = getenv("KILL_CHILDREN") != nil
     if getenv("TRACE") != nil { options.trace = CallTrace(to: .standardError) { _ in nil } }
     let command = Array(CommandLine.arguments.dropFirst())
