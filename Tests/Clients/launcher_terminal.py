@@ -1,48 +1,62 @@
-"""A launcher as a job of a terminal: stopped, continued and interrupted with its program.
+"""A launcher as a job of a terminal: stopped, continued and interrupted together with its program.
 
   launcher_terminal.py LAUNCHER...      a command that takes a program and its arguments
+
+A small shell with job control runs on a terminal of its own; this process types.
 """
 
 import os
 import pty
+import select
 import signal
 import sys
-import time
+
+PROGRAM = ["sh", "-c", "echo ready; while read line; do echo got $line; done"]
 
 
-def wait(child, flags=0):
-    """The status of a change that comes within ten seconds."""
-    for _ in range(1000):
-        pid, status = os.waitpid(child, flags | os.WNOHANG)
-        if pid:
-            return status
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    sys.exit("FAILED terminal: no change of state")
+def shell(command, report):
+    """Runs `command` as the foreground job and reports what waitpid(2) says of it."""
+    job = os.fork()
+    if job == 0:
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        os.tcsetpgrp(0, os.getpid())
+        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        os.execvp(command[0], command)
+    _, status = os.waitpid(job, os.WUNTRACED)
+    os.write(report, b"stopped\n" if os.WIFSTOPPED(status) else b"not stopped\n")
+    os.killpg(job, signal.SIGCONT)
+    _, status = os.waitpid(job, 0)
+    text = f"signal {os.WTERMSIG(status)}\n" if os.WIFSIGNALED(status) else f"status {status}\n"
+    os.write(report, text.encode())
+    os._exit(0)
 
 
-def read_line(terminal):
+def read_line(descriptor):
     line = b""
     while not line.endswith(b"\n"):
-        line += os.read(terminal, 1)
+        if not select.select([descriptor], [], [], 20)[0]:
+            sys.exit(f"FAILED terminal: nothing after {line!r}")
+        line += os.read(descriptor, 1)
     return line.decode().strip()
 
 
+def expect(descriptor, text):
+    while (line := read_line(descriptor)) != text:
+        if "stopped" in line or "signal" in line or "status" in line:
+            sys.exit(f"FAILED terminal: {line} instead of {text}")
+
+
+reading, writing = os.pipe()
 child, terminal = pty.fork()
 if child == 0:
-    program = ["sh", "-c", "echo ready; while read line; do echo got $line; done"]
-    os.execvp(sys.argv[1], sys.argv[1:] + program)
-
-assert read_line(terminal) == "ready"
+    shell(sys.argv[1:] + PROGRAM, writing)
+expect(terminal, "ready")
 os.write(terminal, b"\x1a")  # ^Z
-assert os.WIFSTOPPED(wait(child, os.WUNTRACED)), "^Z did not stop the job"
-os.kill(child, signal.SIGCONT)
-# A shell would continue the whole job; the launcher passes it on.
-assert os.WIFCONTINUED(wait(child, os.WCONTINUED)), "the launcher did not continue"
+expect(reading, "stopped")
 os.write(terminal, b"one\n")
-lines = [read_line(terminal) for _ in range(2)]
-assert lines[-1] == "got one", lines
+expect(terminal, "got one")
 os.write(terminal, b"\x03")  # ^C
-status = wait(child)
-assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGINT, status
+expect(reading, f"signal {int(signal.SIGINT)}")
+os.waitpid(child, 0)
 print("ok terminal")
