@@ -1,14 +1,16 @@
 // The units a description can name, as hardware with the kernel's driver in front of it.
 
-internal import IOMMU
+package import IOMMU
 internal import IOMMUFD
 internal import SystemPackage
 
 extension Machine {
   /// - Throws: ``MachineError`` for a description that contradicts itself, `Errno` when the host is
   ///   short of memory.
-  package convenience init(_ description: MachineDescription = .builtIn) throws {
-    try self.init(description) { unit, memory in
+  package convenience init(
+    _ description: MachineDescription = .builtIn, limits: PhysicalMemory.Limits = .init()
+  ) throws {
+    try self.init(description, limits: limits) { unit, memory in
       switch unit.kind {
       case .vtd: try Self.makeVTd(description, unit, memory)
       }

@@ -57,10 +57,18 @@ final class Rig: Sendable {
     return limits
   }
 
+  /// The driver of every unit, unless they are the machine's own.
   let driver: RecordingDriver
   let machine: Machine
   let client = InProcessClient()
   let iommufd: Int32
+
+  /// The machine as it is built for users.
+  init(own description: MachineDescription) throws {
+    driver = RecordingDriver()
+    machine = try Machine(description, limits: Self.limits)
+    iommufd = try client.add(machine.iommufd)
+  }
 
   init(_ description: MachineDescription = .builtIn) throws {
     let driver = RecordingDriver()
