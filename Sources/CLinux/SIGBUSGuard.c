@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { RANGES = 64, PAGE_SHIFT = 12 };
+enum { RANGES = 256, PAGE_SHIFT = 12 };
 
 // `base` is written last when a range is added and first when it is removed, so that the handler
 // never sees half a range. 0: unused.

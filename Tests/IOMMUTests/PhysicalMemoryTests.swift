@@ -17,6 +17,15 @@ func makeMemfd(pages: Int) throws -> OwnedDescriptor {
   return memfd
 }
 
+extension PhysicalMemory.Limits {
+  /// Small enough for all tests to run at once.
+  static var test: PhysicalMemory.Limits {
+    var limits = PhysicalMemory.Limits()
+    limits.addressBits = 38
+    return limits
+  }
+}
+
 extension PhysicalMemory {
   func store(_ value: UInt64, at physical: PhysicalAddress) -> MemoryOutcome {
     withUnsafeBytes(of: value) { write($0, to: physical) }
@@ -31,7 +40,7 @@ extension FrameRun {
 
 @Suite struct PhysicalMemoryTests {
   @Test func tablesAreAlignedZeroedAndReused() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let small = try memory.allocateTable()
     let large = try memory.allocateTable(sizeShift: 16)
     #expect(large.rawValue % 65536 == 0)
@@ -47,7 +56,7 @@ extension FrameRun {
   }
 
   @Test func tableLimit() throws {
-    var limits = PhysicalMemory.Limits()
+    var limits = PhysicalMemory.Limits.test
     limits.tablePages = 3
     let memory = try PhysicalMemory(limits)
     let first = try memory.allocateTable()
@@ -58,7 +67,7 @@ extension FrameRun {
   }
 
   @Test func fileFramesAreTheClientsMemory() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let memfd = try makeMemfd(pages: 8)
     let runs = try memory.pin(.file(memfd, offset: 4096), pages: 4)
     let run = try #require(runs.first)
@@ -76,7 +85,7 @@ extension FrameRun {
   }
 
   @Test func onePageHasOneFrame() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let memfd = try makeMemfd(pages: 8)
     let a = try memory.pin(.file(memfd, offset: 0), pages: 8)
     let other = try OwnedDescriptor(checking: dup(memfd.rawValue))
@@ -91,7 +100,7 @@ extension FrameRun {
   }
 
   @Test func neighbouringGigabytesAreAdjacent() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", 1))
     #expect(ftruncate(memfd.rawValue, 3 << 30) == 0)
     let runs = try memory.pin(.file(memfd, offset: 1 << 30 - 8192), pages: 4)
@@ -103,7 +112,7 @@ extension FrameRun {
   }
 
   @Test func readOnlyDescriptors() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let memfd = try makeMemfd(pages: 4)
     let readOnly = try OwnedDescriptor(
       checking: open("/proc/self/fd/\(memfd.rawValue)", O_RDONLY | O_CLOEXEC))
@@ -118,7 +127,7 @@ extension FrameRun {
   }
 
   @Test func truncatedFilesAreGoneNotFatal() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let memfd = try makeMemfd(pages: 8)
     let run = try memory.pin(.file(memfd, offset: 0), pages: 8)[0]
     #expect(memory.word(at: run.page(7)) == 8)
@@ -138,7 +147,7 @@ extension FrameRun {
   }
 
   @Test func beyondTheMappingBudgetFilesAreReadAndWritten() throws {
-    var limits = PhysicalMemory.Limits()
+    var limits = PhysicalMemory.Limits.test
     limits.fileMappings = 2
     let memory = try PhysicalMemory(limits)
     let memfd = try makeMemfd(pages: 16)
@@ -163,7 +172,7 @@ extension FrameRun {
   }
 
   @Test func onlySharedMemoryCanBePinnedByDescriptor() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     var ends: [Int32] = [0, 0]
     #expect(pipe(&ends) == 0)
     let (input, output) = (OwnedDescriptor(owning: ends[0]), OwnedDescriptor(owning: ends[1]))
@@ -177,7 +186,7 @@ extension FrameRun {
   }
 
   @Test func failedPinsLeaveNothing() throws {
-    var limits = PhysicalMemory.Limits()
+    var limits = PhysicalMemory.Limits.test
     limits.chunksPerOwner = 1
     let memory = try PhysicalMemory(limits)
     let memfd = try OwnedDescriptor(checking: CLinux_memfd_create("test", 1))
@@ -190,7 +199,7 @@ extension FrameRun {
   }
 
   @Test func processFramesAreUsedInPlace() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let child = try ChildProcess()
     let run = try memory.pin(.process(child.space, address: child.address), pages: 2)[0]
     #expect(memory.word(at: run.page(0)) == 0x1111)
@@ -210,7 +219,7 @@ extension FrameRun {
   }
 
   @Test func framesOfADeadProcessAreGone() throws {
-    var limits = PhysicalMemory.Limits()
+    var limits = PhysicalMemory.Limits.test
     limits.preservedBytes = 4096
     let memory = try PhysicalMemory(limits)
     let child = try ChildProcess()

@@ -53,7 +53,7 @@ import Testing
     try machine.driver.attach(domain, to: port.requester, pasid: PASID(rawValue: 5))
     let outcome = port.store(1, to: 0x7fff_f123_4568, pasid: PASID(rawValue: 5))
     let record = FaultRecord(
-      requester: port.requester, pasid: PASID(rawValue: 5), iova: IOVA(0x7fff_f123_4000),
+      requester: port.requester, pasid: PASID(rawValue: 5), iova: IOVA(0x7fff_f123_4568),
       access: .write, reason: .vtd(.writeDenied), isSuppressed: false)
     #expect(outcome == .fault(record))
     #expect(machine.faults.take() == [record])

@@ -15,7 +15,7 @@ struct VTdMachine {
   let faults = FaultCollector()
 
   init(_ configuration: VTdUnit.Configuration = .init()) throws {
-    memory = try PhysicalMemory()
+    memory = try PhysicalMemory(.test)
     unit = VTdUnit(configuration, memory: memory)
     driver = try VTdDriver(unit: unit, memory: memory)
     let faults = faults

@@ -38,7 +38,7 @@ int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *blockSize);
 /// Guards `size` bytes of address space at `base` against SIGBUS: a page of it that cannot be had
 /// any more (a mapped file was truncated, a memory error) is replaced by a private page of zeros, and
 /// `lost` is stored in its byte of `marks`, one byte per 4 KiB, before the access goes on. A SIGBUS
-/// anywhere else goes to the handler that was there before. Returns 0, or -ENOSPC when 64 ranges
+/// anywhere else goes to the handler that was there before. Returns 0, or -ENOSPC when 256 ranges
 /// are guarded already.
 int CLinux_sigbus_guard(void *base, size_t size, uint8_t *marks, uint8_t lost);
 /// Ends the guard of the range at `base`. Nobody may access the range any more.

@@ -23,14 +23,15 @@ package import SystemPackage
 package final class PhysicalMemory: Sendable {
   /// What one machine may use. Exceeding any of them is ENOMEM for the client that asked.
   package struct Limits: Sendable {
-    /// log2 of the physical address space, the host's willingness permitting (HAW).
-    package var addressBits = 46
+    /// log2 of the physical address space, the host's willingness permitting (HAW); at most 46. A
+    /// process has 2^47 bytes of addresses for all its machines and everything else.
+    package var addressBits = 42
     /// Pages of 4 KiB for tables.
     package var tablePages = 1 << 18
     /// Client chunks: how many different GiB may have pinned pages at the same time.
-    package var chunks = 16_384
+    package var chunks = 4_000
     /// The same for one process or one file.
-    package var chunksPerOwner = 4_096
+    package var chunksPerOwner = 1_024
     /// Pinned frames.
     package var pinnedFrames = 1 << 26
     /// Host mappings used for files; beyond it files are accessed by pread and pwrite. Nil: half of

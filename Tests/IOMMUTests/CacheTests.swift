@@ -1,0 +1,90 @@
+import Testing
+
+@testable import IOMMU
+
+@Suite struct CacheTests {
+  private let one = IotlbTag(domain: DomainID(rawValue: 1))
+  private let two = IotlbTag(domain: DomainID(rawValue: 2))
+
+  private func page(_ physical: UInt64, shift: Int = 12, _ permissions: Permissions = .read)
+    -> Translation
+  {
+    Translation(physical: PhysicalAddress(physical), shift: shift, permissions: permissions)
+  }
+
+  @Test func hitsAreExact() {
+    var iotlb = Iotlb(IotlbGeometry())
+    iotlb.insert(one, 0x1234, page(0xa000, [.read, .write]))
+    #expect(iotlb.lookup(one, 0x1fff) == page(0xa000, [.read, .write]))
+    #expect(iotlb.lookup(one, 0x2000) == nil)
+    #expect(iotlb.lookup(two, 0x1000) == nil)
+    #expect(iotlb.lookup(one, 1 << 63 | 0x1000) == nil)
+    iotlb.insert(one, 0x1000, page(0xb000))
+    #expect(iotlb.lookup(one, 0x1000) == page(0xb000))
+    #expect(iotlb.count == 1)
+  }
+
+  @Test func pageSizes() {
+    var iotlb = Iotlb(IotlbGeometry())
+    iotlb.insert(one, 0x40_0123, page(0x8000_0000, shift: 21))
+    iotlb.insert(one, 5 << 30, page(0x1_0000_0000, shift: 30))
+    #expect(iotlb.lookup(one, 0x5f_ffff) == page(0x8000_0000, shift: 21))
+    #expect(iotlb.lookup(one, 5 << 30 + 77) == page(0x1_0000_0000, shift: 30))
+    // A size without an array of its own is kept as the piece that was used.
+    iotlb.insert(two, 0x1_5000, page(0xc_0000, shift: 16))
+    #expect(iotlb.lookup(two, 0x1_5abc) == page(0xc_5000))
+    #expect(iotlb.lookup(two, 0x1_6000) == nil)
+  }
+
+  @Test func invalidationTakesWhatItNamesAndNoMore() {
+    func filled() -> Iotlb {
+      var iotlb = Iotlb(IotlbGeometry())
+      for tag in [one, two] {
+        for index in 0..<4 as Range<UInt64> { iotlb.insert(tag, index << 12, page(index << 12)) }
+        iotlb.insert(tag, 0x20_0000, page(0x20_0000, shift: 21))
+        iotlb.insert(tag, 0x4000_0000, page(0x4000_0000, shift: 30))
+      }
+      return iotlb
+    }
+    func left(_ scope: InvalidationScope) -> Int {
+      var iotlb = filled()
+      iotlb.invalidate(scope)
+      return iotlb.count
+    }
+    let domain = DomainID(rawValue: 1)
+    #expect(left(.global) == 0)
+    #expect(left(.domain(domain)) == 6)
+    #expect(left(.domain(DomainID(rawValue: 9))) == 12)
+    #expect(left(.pages(domain, IOVA(0x2000), shift: 12)) == 11)
+    #expect(left(.pages(domain, IOVA(0x2000), shift: 13)) == 10)
+    // One page inside a large page drops the large page.
+    #expect(left(.pages(domain, IOVA(0x33_3000), shift: 12)) == 11)
+    #expect(left(.pages(domain, IOVA(0x7fff_f000), shift: 12)) == 11)
+    #expect(left(.pages(domain, IOVA(0), shift: 30)) == 7)
+    #expect(left(.pages(domain, IOVA(0), shift: 64)) == 6)
+  }
+
+  @Test func theLeastRecentlyUsedEntryGoes() {
+    var geometry = IotlbGeometry()
+    geometry.sets4K = 1
+    var iotlb = Iotlb(geometry)
+    for index in 0..<8 as Range<UInt64> { iotlb.insert(one, index << 12, page(index << 12)) }
+    #expect(iotlb.lookup(one, 0) != nil)
+    iotlb.insert(one, 8 << 12, page(8 << 12))
+    #expect(iotlb.lookup(one, 0) != nil)
+    #expect(iotlb.lookup(one, 1 << 12) == nil)
+    #expect(iotlb.count == 8)
+  }
+
+  @Test func configurationCache() {
+    var cache = ConfigurationCache<Int>(sets: 1)
+    for key in 0..<4 as Range<UInt64> { cache.insert(key, Int(key)) }
+    #expect(cache.lookup(0) == 0)
+    cache.insert(4, 4)
+    #expect(cache.lookup(1) == nil)
+    #expect(cache.lookup(0) == 0)
+    cache.invalidate { key, _ in key == 0 }
+    #expect(cache.lookup(0) == nil)
+    #expect(cache.lookup(4) == 4)
+  }
+}
