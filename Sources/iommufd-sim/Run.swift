@@ -3,9 +3,9 @@
 internal import ArgumentParser
 internal import Glibc
 internal import IOMMU
-internal import IOMMUFD
 internal import LauncherFront
 internal import Logging
+internal import Machine
 internal import SystemPackage
 
 struct Run: ParsableCommand {
@@ -59,9 +59,10 @@ struct Run: ParsableCommand {
     options.killsChildren = killChildren
     options.trace = try callTrace()
     do {
-      let memory = try PhysicalMemory()
+      let machine = try Machine()
+      let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
-      let result = try Launcher(nodes: Self.nodes(memory), options: options).run(command)
+      let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }
       result.end.become()
     } catch let error as LauncherError {
@@ -70,12 +71,16 @@ struct Run: ParsableCommand {
     }
   }
 
-  private static func nodes(_ memory: PhysicalMemory) -> [DeviceNode] {
-    [
+  /// The iommufd as 511:0, and the devices, by the kernel's names and by those of `serve`, from 510:0.
+  private static func nodes(of machine: Machine) -> [DeviceNode] {
+    let iommufd = DeviceNode(
+      paths: ["/dev/iommu", "/dev/iommufd-sim"], major: 511, minor: 0, device: machine.iommufd)
+    let devices = machine.devices.enumerated().map { index, device in
       DeviceNode(
-        paths: ["/dev/iommu", "/dev/iommufd-sim"], major: 511, minor: 0,
-        device: IOMMUFDDevice(memory: memory))
-    ]
+        paths: ["/dev/vfio/devices/vfio\(index)", "/dev/vfio-sim/devices/vfio\(index)"], major: 510,
+        minor: UInt32(index), device: device.node)
+    }
+    return [iommufd] + devices
   }
 
   private func logger() -> Logger {

@@ -8,6 +8,15 @@
  * is: sizes and counts are "some", vectors are relative to the number N of them, and registers are
  * printed as far as every device has them.
  *
+ * The recording's QEMU had, beside `-M q35`:
+ *
+ *   -device intel-iommu,intremap=off,aw-bits=48
+ *   -device pcie-root-port,id=p1,bus=pcie.0,chassis=1,slot=1   and p2, p3
+ *   -device nec-usb-xhci,bus=p1   -device nec-usb-xhci,bus=p2
+ *   -device nec-usb-xhci,bus=p3,addr=0.0,multifunction=on   -device nec-usb-xhci,bus=p3,addr=0.1
+ *
+ * and its kernel `intel_iommu=on iommufd.allow_unsafe_interrupts=1 vfio-pci.ids=1033:0194`.
+ *
  * Devices 0 and 1 are alone in their IOMMU group and on their bus; 2 and 3 are functions of one
  * device and share both. All have INTx, MSI, MSI-X and a 64-bit BAR 0, and no BAR 4, BAR 5 or ROM.
  */
