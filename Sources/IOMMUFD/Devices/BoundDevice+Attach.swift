@@ -120,7 +120,7 @@ extension BoundDevice {
     if attachment.devices.isEmpty {
       do throws(Errno) {
         try group.requireCompatibility(of: hwpt, pasid: pasid)
-        try attachHardware(to: hwpt.domain, pasid: pasid, previous: nil)
+        try device.group.attach(hwpt.domain, pasid: pasid, previous: nil)
       } catch {
         if pasid == nil { hwpt.ioas.pageTable.removeReservedRegions(of: device) }
         throw error
@@ -139,7 +139,7 @@ extension BoundDevice {
       attachment.devices.removeValue(forKey: id) != nil
     else { return nil }
     if attachment.devices.isEmpty {
-      blockHardware(pasid: pasid)
+      device.group.block(pasid: pasid)
       group.attachments[pasid] = nil
     } else {
       group.attachments[pasid] = attachment
@@ -163,7 +163,7 @@ extension BoundDevice {
     if changesSpace { try hwpt.ioas.enforceReservedRegions(of: members) }
     do throws(Errno) {
       try group.requireCompatibility(of: hwpt, pasid: pasid)
-      try attachHardware(to: hwpt.domain, pasid: pasid, previous: old.domain)
+      try device.group.attach(hwpt.domain, pasid: pasid, previous: old.domain)
     } catch {
       if changesSpace { hwpt.ioas.removeReservedRegions(of: members) }
       throw error
@@ -174,19 +174,6 @@ extension BoundDevice {
     for _ in members { hwpt.addUser() }
     for _ in members.dropFirst() { old.dropUser() }
     return old
-  }
-
-  // MARK: Hardware
-
-  /// Without PASID the group translates alike; a PASID belongs to one device at a time.
-  private func attachHardware(
-    to domain: any PagingDomain, pasid: PASID?, previous: (any PagingDomain)?
-  ) throws(Errno) {
-    try device.group.attach(domain, pasid: pasid, previous: previous)
-  }
-
-  private func blockHardware(pasid: PASID?) {
-    device.group.block(pasid: pasid)
   }
 }
 

@@ -25,7 +25,7 @@ package final class PhysicalDevice: Sendable {
     self.driver = driver
     self.group = group
     self.pasidWidth = pasidWidth
-    group.add(.init(requesterID: requesterID, driver: driver))
+    group.add(.init(requesterID: requesterID, driver: driver, pasidWidth: pasidWidth))
   }
 
   func setListener(_ listener: FaultListener?) {
@@ -44,6 +44,10 @@ package final class IOMMUGroup: Sendable {
   struct Member: Sendable {
     let requesterID: RequesterID
     let driver: any IOMMUDriver
+    let pasidWidth: Int
+
+    /// A device without PASIDs has no part in what a PASID of its group is attached to.
+    fileprivate func takesPart(in pasid: PASID?) -> Bool { pasid == nil || pasidWidth > 0 }
   }
 
   private struct State {
@@ -87,10 +91,16 @@ package final class IOMMUGroup: Sendable {
   }
 
   /// Makes DMA of every member go through `domain`; members attached before a failure go back to
-  /// `previous`. iommu_attach_group_handle(), iommu_replace_group_handle()
+  /// `previous`. iommu_attach_group_handle(), iommu_replace_group_handle(), and for a PASID
+  /// iommu_attach_device_pasid(), iommu_replace_device_pasid()
+  /// - Throws: `.invalidArgument` also for a PASID that is beyond what a member can have.
   func attach(
     _ domain: any PagingDomain, pasid: PASID?, previous: (any PagingDomain)?
   ) throws(Errno) {
+    let members = members.filter { $0.takesPart(in: pasid) }
+    if let pasid, members.contains(where: { pasid.rawValue >> $0.pasidWidth != 0 }) {
+      throw .invalidArgument
+    }
     var attached: [Member] = []
     for member in members {
       do throws(Errno) {
@@ -105,7 +115,9 @@ package final class IOMMUGroup: Sendable {
 
   /// Blocks DMA of every member. iommu_detach_group_handle()
   func block(pasid: PASID?) {
-    for member in members { member.driver.block(member.requesterID, pasid: pasid) }
+    for member in members where member.takesPart(in: pasid) {
+      member.driver.block(member.requesterID, pasid: pasid)
+    }
   }
 }
 
