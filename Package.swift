@@ -50,8 +50,8 @@ let package = Package(
     .executableTarget(
       name: "iommufd-sim",
       dependencies: [
-        "Machine", "IOMMU", "IOMMUFD", "CUSEFront", "LauncherFront", "Host", argumentParser, system,
-        log,
+        "Machine", "UAPI", "IOMMU", "IOMMUFD", "CUSEFront", "LauncherFront", "Host",
+        argumentParser, system, log,
       ]),
     .executableTarget(
       name: "iommufdctl", dependencies: ["CLinux", "CUAPI", "UAPI", "Host", argumentParser, system]),

@@ -6,19 +6,20 @@ package import SystemPackage
 
 package final class CallTrace: Sendable {
   private let descriptor: FileDescriptor
-  private let nameOfRequest: @Sendable (UInt32) -> String?
+  private let nameOfRequest: @Sendable (_ request: UInt32, _ path: String?) -> String?
   /// Lines of several threads must not mix.
   private let lock = Mutex(())
 
-  /// - Parameter nameOfRequest: the name of an ioctl, where it has one.
+  /// - Parameter nameOfRequest: the name of an ioctl on the node at `path`, where it has one.
   package init(
-    to descriptor: FileDescriptor, nameOfRequest: @escaping @Sendable (UInt32) -> String?
+    to descriptor: FileDescriptor,
+    nameOfRequest: @escaping @Sendable (_ request: UInt32, _ path: String?) -> String?
   ) {
     self.descriptor = descriptor
     self.nameOfRequest = nameOfRequest
   }
 
-  /// - Parameter subject: the path that was opened.
+  /// - Parameter subject: the path that is opened, or of the node behind the descriptor.
   func record(
     _ call: TrappedCall, subject: String?, _ answer: Answer, took time: Duration
   ) {
@@ -31,15 +32,16 @@ package final class CallTrace: Sendable {
   }
 
   private func arguments(of call: TrappedCall, _ subject: String?) -> String {
+    let file = "\(call.descriptor(0))<\(subject ?? "queue")>"
     switch call.operation {
     case .ioctl:
-      let request = nameOfRequest(call.word(1)) ?? Self.hex(UInt64(call.word(1)))
-      return "\(call.descriptor(0)), \(request), \(Self.hex(call[2]))"
+      let request = nameOfRequest(call.word(1), subject) ?? Self.hex(UInt64(call.word(1)))
+      return "\(file), \(request), \(Self.hex(call[2]))"
     case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2:
       return
-        "\(call.descriptor(0)), \(Self.hex(call[1])), \(call[2]), \(Self.hex(call.offset(3)))"
+        "\(file), \(Self.hex(call[1])), \(call[2]), \(Self.hex(call.offset(3)))"
     case .read, .readv, .write, .writev:
-      return "\(call.descriptor(0)), \(Self.hex(call[1])), \(call[2])"
+      return "\(file), \(Self.hex(call[1])), \(call[2])"
     case .open, .openat, .openat2:
       return "\"\(subject ?? "?")\""
     default:

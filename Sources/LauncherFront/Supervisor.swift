@@ -79,18 +79,27 @@ final class Supervisor: Sendable {
   }
 
   private func serve(_ call: TrappedCall) {
-    let began = trace.map { _ in ContinuousClock.now }
-    let subject = trace.flatMap { _ in OpenRequest(call, memory: client(of: call))?.path }
+    let began = trace == nil ? nil : ContinuousClock.now
+    let subject = trace == nil ? nil : subject(of: call)
     let answer = answer(call)
-    listener.send(answer, to: call.id)
     if case .native = answer {
       passedOn.wrappingAdd(1, ordering: .relaxed)
     } else {
       answered.wrappingAdd(1, ordering: .relaxed)
+      // Before the program goes on, so that its own output comes after the line.
       if let trace, let began {
         trace.record(call, subject: subject, answer, took: ContinuousClock.now - began)
       }
     }
+    listener.send(answer, to: call.id)
+  }
+
+  /// The path that a call is about, for the trace.
+  private func subject(of call: TrappedCall) -> String? {
+    if let request = OpenRequest(call, memory: client(of: call)) { return request.path }
+    guard let entry = try? files.begin(call.descriptor(0), of: call.task) else { return nil }
+    defer { files.end(entry) }
+    return entry.node?.paths[0]
   }
 
   private func answer(_ call: TrappedCall) -> Answer {

@@ -7,9 +7,11 @@ internal import LauncherFront
 internal import Logging
 internal import Machine
 internal import SystemPackage
+internal import UAPI
 
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
+    commandName: "run",
     abstract: "Run a program that finds /dev/iommu and VFIO devices, without root.",
     usage: "iommufd-sim run [OPTIONS] -- PROGRAM [ARGUMENT ...]",
     discussion: """
@@ -90,11 +92,13 @@ struct Run: ParsableCommand {
   }
 
   private func callTrace() throws -> CallTrace? {
-    guard let traceFile else { return trace ? CallTrace(to: .standardError) { _ in nil } : nil }
+    guard let traceFile else {
+      return trace ? CallTrace(to: .standardError, nameOfRequest: RequestNames.name) : nil
+    }
     let file = try FileDescriptor.open(
       traceFile, .writeOnly, options: [.create, .truncate, .closeOnExec],
       permissions: [.ownerReadWrite, .groupRead, .otherRead])
-    return CallTrace(to: file) { _ in nil }
+    return CallTrace(to: file, nameOfRequest: RequestNames.name)
   }
 
   private func say(_ text: String) {
