@@ -30,8 +30,9 @@ private let paths = DevicePaths([
   }
 
   @Test func spellings() {
-    for path in ["/dev/iommu", "/dev/iommufd-sim", "//dev///iommu", "/dev/./iommu", "/x/../dev/iommu"]
-    {
+    for path in [
+      "/dev/iommu", "/dev/iommufd-sim", "//dev///iommu", "/dev/./iommu", "/x/../dev/iommu",
+    ] {
       #expect(minor(path) == 0, "\(path)")
     }
     #expect(minor("/dev/vfio/devices/vfio7") == 7)
@@ -40,7 +41,8 @@ private let paths = DevicePaths([
 
   @Test func strangers() {
     let others = [
-      "", "/", "/dev", "/dev/iommux", "/dev/iommu/", "iommu", "/tmp/iommu", "/dev/vfio/devices/vfio8",
+      "", "/", "/dev", "/dev/iommux", "/dev/iommu/", "iommu", "/tmp/iommu",
+      "/dev/vfio/devices/vfio8",
       "/dev/null", "/etc/passwd", "/dev/vfio/iommu", "/dev/fd/99", "/proc/self/fd/99", "/..",
     ]
     for path in others { #expect(minor(path) == nil, "\(path)") }

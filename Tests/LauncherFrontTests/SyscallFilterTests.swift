@@ -10,7 +10,8 @@ private let table = Trap.table + Trap.ends
 private let filter = SyscallFilter(table).instructions
 
 /// What the filter answers for a call.
-private func answer(_ number: UInt32, _ architecture: UInt32, _ arguments: [UInt64] = []) -> UInt32 {
+private func answer(_ number: UInt32, _ architecture: UInt32, _ arguments: [UInt64] = []) -> UInt32
+{
   var data: [UInt32] = [number, architecture, 0, 0]
   for index in 0..<6 {
     let argument = index < arguments.count ? arguments[index] : 0
