@@ -72,7 +72,7 @@ package final class RecordingDriver: IOMMUDriver {
   package func enforcesCacheCoherency(for device: RequesterID) -> Bool { coherency }
 
   package func makePagingDomain(
-    _ flags: PagingDomainFlags, for device: RequesterID
+    _ flags: PagingDomainFlags, for device: RequesterID, data: UserData?
   ) throws(Errno) -> any PagingDomain {
     let failure = state.withLock { state in
       if state.domainFailure == nil { state.domainsMade += 1 }
@@ -83,9 +83,10 @@ package final class RecordingDriver: IOMMUDriver {
   }
 
   package func attach(
-    _ domain: any PagingDomain, to device: RequesterID, pasid: PASID?
+    _ new: DomainAttachment, to device: RequesterID, pasid: PASID?,
+    replacing _: DomainAttachment?
   ) throws(Errno) {
-    guard let domain = domain as? RecordingDomain else { throw .invalidArgument }
+    guard let domain = new.domain as? RecordingDomain else { throw .invalidArgument }
     let failure: Errno? = state.withLock { state in
       if let failure = state.attachFailure { return failure }
       if state.refused.contains(device) { return .invalidArgument }

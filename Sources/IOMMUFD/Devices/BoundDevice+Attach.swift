@@ -120,7 +120,8 @@ extension BoundDevice {
     if attachment.devices.isEmpty {
       do throws(Errno) {
         try group.requireCompatibility(of: hwpt, pasid: pasid)
-        try device.group.attach(hwpt.domain, pasid: pasid, previous: nil)
+        try device.group.attach(
+          DomainAttachment(hwpt.domain), pasid: pasid, previous: nil)
       } catch {
         if pasid == nil { hwpt.ioas.pageTable.removeReservedRegions(of: device) }
         throw error
@@ -163,7 +164,8 @@ extension BoundDevice {
     if changesSpace { try hwpt.ioas.enforceReservedRegions(of: members) }
     do throws(Errno) {
       try group.requireCompatibility(of: hwpt, pasid: pasid)
-      try device.group.attach(hwpt.domain, pasid: pasid, previous: old.domain)
+      try device.group.attach(
+        DomainAttachment(hwpt.domain), pasid: pasid, previous: DomainAttachment(old.domain))
     } catch {
       if changesSpace { hwpt.ioas.removeReservedRegions(of: members) }
       throw error

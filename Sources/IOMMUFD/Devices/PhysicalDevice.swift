@@ -95,7 +95,7 @@ package final class IOMMUGroup: Sendable {
   /// iommu_attach_device_pasid(), iommu_replace_device_pasid()
   /// - Throws: `.invalidArgument` also for a PASID that is beyond what a member can have.
   func attach(
-    _ domain: any PagingDomain, pasid: PASID?, previous: (any PagingDomain)?
+    _ new: DomainAttachment, pasid: PASID?, previous: DomainAttachment?
   ) throws(Errno) {
     let members = members.filter { $0.takesPart(in: pasid) }
     if let pasid, members.contains(where: { pasid.rawValue >> $0.pasidWidth != 0 }) {
@@ -104,10 +104,11 @@ package final class IOMMUGroup: Sendable {
     var attached: [Member] = []
     for member in members {
       do throws(Errno) {
-        try member.driver.attach(domain, to: member.requesterID, pasid: pasid)
+        try member.driver.attach(
+          new, to: member.requesterID, pasid: pasid, replacing: previous)
         attached.append(member)
       } catch {
-        for member in attached { member.restore(previous, pasid: pasid) }
+        for member in attached { member.restore(previous, from: new, pasid: pasid) }
         throw error
       }
     }
@@ -123,10 +124,12 @@ package final class IOMMUGroup: Sendable {
 
 extension IOMMUGroup.Member {
   /// Going back to a domain that worked before is a driver's duty; one that fails leaves DMA blocked.
-  fileprivate func restore(_ previous: (any PagingDomain)?, pasid: PASID?) {
+  fileprivate func restore(
+    _ previous: DomainAttachment?, from new: DomainAttachment, pasid: PASID?
+  ) {
     guard let previous else { return driver.block(requesterID, pasid: pasid) }
     do throws(Errno) {
-      try driver.attach(previous, to: requesterID, pasid: pasid)
+      try driver.attach(previous, to: requesterID, pasid: pasid, replacing: new)
     } catch {
       driver.block(requesterID, pasid: pasid)
     }

@@ -1,77 +1,159 @@
-// What the kernel's `struct iommu_ops` and `struct iommu_domain_ops` are to iommufd: the vendor's
-// driver, which owns the tables of one IOMMU unit and programs the unit. The hardware itself is in
-// the IOMMU module and knows nothing of these words.
+// What the kernel's `struct iommu_ops` is to iommufd: the vendor's driver, which owns the tables of
+// one IOMMU unit and programs the unit. The hardware itself is in the IOMMU module and knows nothing
+// of these words. Domain.swift has what a driver makes, VirtualIOMMU.swift the unit that a guest sees.
 //
-// Locking: the object model calls a driver with its own locks held; a driver never calls back.
-// Attach, detach and unmap return only when no translation can still use what they took away.
+// What a driver need not have is answered by an extension, as the kernel's core answers for an
+// operation that is NULL.
+//
+// Locking: the object model may call a driver with its own locks held; a driver never calls back
+// from within. Attach, detach, unmap and invalidate return only when no translation can still use
+// what they took away. Operations that take ``UserData`` read the client's memory.
 
 package import IOMMU
 package import SystemPackage
 
 /// One vendor's driver for one IOMMU unit.
 package protocol IOMMUDriver: AnyObject, Sendable {
+  // MARK: What a device and its unit can do
+
   /// IOVA ranges of `device` that no client may use (iommu_get_resv_regions()).
   func reservedRegions(of device: RequesterID) -> [ReservedRegion]
 
   /// IOMMU_CAP_ENFORCE_CACHE_COHERENCY.
   func enforcesCacheCoherency(for device: RequesterID) -> Bool
 
-  /// A kernel-managed domain that `device` can be attached to.
-  /// - Throws: `.notSupported` (EOPNOTSUPP) for flags the unit cannot do, `.noMemory`.
+  /// Other capabilities (iommu_ops.capable). The default: none.
+  func capabilities(of device: RequesterID) -> DeviceCapabilities
+
+  /// What a guest's driver must know of the unit (iommu_ops.hw_info).
+  /// - Parameter type: what the client asks for; 0 leaves the choice to the driver.
+  /// - Returns: nil where there is nothing to tell (the default).
+  /// - Throws: `.notSupported` (EOPNOTSUPP) for a type the unit does not have.
+  func hardwareInfo(of device: RequesterID, type: UInt32) throws(Errno) -> HardwareInfo?
+
+  // MARK: Domains
+
+  /// A kernel-managed domain that `device` can be attached to
+  /// (iommu_ops.domain_alloc_paging_flags).
+  /// - Throws: `.notSupported` (EOPNOTSUPP) for flags or data the unit cannot do, `.noMemory`.
   func makePagingDomain(
-    _ flags: PagingDomainFlags, for device: RequesterID
+    _ flags: PagingDomainFlags, for device: RequesterID, data: UserData?
   ) throws(Errno) -> any PagingDomain
 
-  /// Makes DMA of `device` (with `pasid` when given) go through `domain`, whatever it went through
-  /// before (iommu_attach_device(), iommu_replace_…). On an error nothing has changed.
+  /// A domain whose first stage is the client's, on top of `parent`
+  /// (iommu_ops.domain_alloc_nested). The default: EOPNOTSUPP.
+  func makeNestedDomain(
+    on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData
+  ) throws(Errno) -> any NestedDomain
+
+  /// Makes DMA of `device` (with `pasid` when given) go through `new` and no longer through `old`,
+  /// which is what it went through so far (domain_ops.attach_dev, set_dev_pasid). On an error
+  /// nothing has changed.
   /// - Throws: `.invalidArgument` when the domain is not compatible with the unit or device.
   func attach(
-    _ domain: any PagingDomain, to device: RequesterID, pasid: PASID?
+    _ new: DomainAttachment, to device: RequesterID, pasid: PASID?,
+    replacing old: DomainAttachment?
   ) throws(Errno)
+
+  /// Blocks all DMA of `device` (with `pasid` when given). Cannot fail.
+  func block(_ device: RequesterID, pasid: PASID?)
+
+  // MARK: Virtual units
+
+  /// Whether ``makeVirtualIOMMU(type:on:for:host:data:)`` knows `type` (iommu_ops.get_viommu_size).
+  /// The default: no type is known.
+  func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool
+
+  /// A slice of the unit for one guest, whose memory is `parent` (iommu_ops.viommu_init).
+  /// - Parameter host: what iommufd does for it; kept as long as the virtual unit lives.
+  func makeVirtualIOMMU(
+    type: UInt32, on parent: any PagingDomain, for device: RequesterID,
+    host: any VirtualIOMMUHost, data: UserData?
+  ) throws(Errno) -> any VirtualIOMMU
+
+  // MARK: Faults
 
   /// Sets who is told of failed DMA of the unit's devices; replaces the one before. The sink is called
   /// by the thread of the DMA and takes no lock of the control plane.
   func setFaultSink(_ sink: FaultSink?)
 
-  /// Blocks all DMA of `device` (with `pasid` when given). Cannot fail.
-  func block(_ device: RequesterID, pasid: PASID?)
+  /// Sets who is told of page requests of attachments that handle them; as
+  /// ``setFaultSink(_:)``. The default: the unit makes none.
+  func setPageRequestSink(_ sink: PageRequestSink?)
+
+  /// Answers a group of page requests (iommu_ops.page_response). The default: nothing.
+  func respond(to group: PageRequestGroupID, _ response: PageResponse)
 }
 
-/// An IOVA space whose tables the kernel manages (struct iommu_domain, IOMMU_DOMAIN_UNMANAGED).
-package protocol PagingDomain: AnyObject, Sendable {
-  /// First and last IOVA that can be mapped (iommu_domain_geometry).
-  var aperture: ClosedRange<UInt64> { get }
+extension IOMMUDriver {
+  package func makePagingDomain(
+    _ flags: PagingDomainFlags, for device: RequesterID
+  ) throws(Errno) -> any PagingDomain {
+    try makePagingDomain(flags, for: device, data: nil)
+  }
 
-  /// Bit n set: pages of 2^n bytes can be mapped (pgsize_bitmap).
-  var pageSizes: UInt64 { get }
-
-  /// Whether every device attached so far has its no-snoop accesses forced coherent.
-  func enforceCacheCoherency() -> Bool
-
-  /// Maps `length` bytes, multiples of the smallest page size, with the largest pages that fit.
-  /// Nothing in the range is mapped before. On an error nothing of the range is.
-  /// - Throws: `.noMemory`.
-  func map(
-    _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
-  ) throws(Errno)
-
-  /// Removes every mapping in the range and every cached copy of it. A range that begins or ends
-  /// inside a large page removes that whole page, as iommu_unmap() does.
-  /// - Returns: the bytes that were unmapped, counted from `iova` to the first hole.
-  @discardableResult
-  func unmap(_ iova: IOVA, length: UInt64) -> UInt64
-
-  /// The address `iova` is mapped to (iommu_iova_to_phys()).
-  func physicalAddress(of iova: IOVA) -> PhysicalAddress?
+  package func attach(
+    _ domain: any Domain, to device: RequesterID, pasid: PASID?
+  ) throws(Errno) {
+    try attach(DomainAttachment(domain), to: device, pasid: pasid, replacing: nil)
+  }
 }
 
-/// Flags of a paging domain, in the values of IOMMU_HWPT_ALLOC.
-package struct PagingDomainFlags: OptionSet, Sendable {
+/// What the core answers for an operation that a driver lacks.
+extension IOMMUDriver {
+  package func capabilities(of device: RequesterID) -> DeviceCapabilities { [] }
+
+  package func hardwareInfo(
+    of device: RequesterID, type: UInt32
+  ) throws(Errno) -> HardwareInfo? { nil }
+
+  package func makeNestedDomain(
+    on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData
+  ) throws(Errno) -> any NestedDomain { throw .notSupported }
+
+  package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool { false }
+
+  package func makeVirtualIOMMU(
+    type: UInt32, on parent: any PagingDomain, for device: RequesterID,
+    host: any VirtualIOMMUHost, data: UserData?
+  ) throws(Errno) -> any VirtualIOMMU { throw .notSupported }
+
+  package func setPageRequestSink(_ sink: PageRequestSink?) {}
+  package func respond(to group: PageRequestGroupID, _ response: PageResponse) {}
+}
+
+/// A domain as a device uses it.
+package struct DomainAttachment: Sendable {
+  package let domain: any Domain
+  /// Somebody answers page requests (iommu_domain.iopf_handler): the driver enables them.
+  package let handlesPageRequests: Bool
+
+  package init(_ domain: any Domain, handlesPageRequests: Bool = false) {
+    self.domain = domain
+    self.handlesPageRequests = handlesPageRequests
+  }
+}
+
+/// enum iommu_cap, as far as clients are told.
+package struct DeviceCapabilities: OptionSet, Sendable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }
-  package static let nestParent = PagingDomainFlags(rawValue: 1 << 0)
-  package static let dirtyTracking = PagingDomainFlags(rawValue: 1 << 1)
-  package static let pasid = PagingDomainFlags(rawValue: 1 << 3)
+  /// IOMMU_CAP_DIRTY_TRACKING
+  package static let dirtyTracking = DeviceCapabilities(rawValue: 1 << 0)
+  /// IOMMU_CAP_PCI_ATS_SUPPORTED
+  package static let ats = DeviceCapabilities(rawValue: 1 << 1)
+}
+
+/// What GET_HW_INFO answers.
+package struct HardwareInfo: Sendable {
+  /// IOMMU_HW_INFO_TYPE_*
+  package let type: UInt32
+  package let bytes: [UInt8]
+
+  package init<Value: BitwiseCopyable>(type: UInt32, _ value: Value) {
+    self.type = type
+    bytes = withUnsafeBytes(of: value) { Array($0) }
+  }
 }
 
 /// An IOVA range with a meaning of its own on the device's bus.

@@ -70,9 +70,9 @@ package final class VTdDriver: IOMMUDriver {
   /// intel: intel_iommu_domain_alloc_second_stage(). Nesting needs a first stage (NEST), which this
   /// unit does not have.
   package func makePagingDomain(
-    _ flags: PagingDomainFlags, for device: RequesterID
+    _ flags: PagingDomainFlags, for device: RequesterID, data: UserData?
   ) throws(Errno) -> any PagingDomain {
-    guard flags.isSubset(of: [.dirtyTracking, .pasid]) else { throw .notSupported }
+    guard data == nil, flags.isSubset(of: [.dirtyTracking, .pasid]) else { throw .notSupported }
     if flags.contains(.dirtyTracking) && !unit.capabilities.secondStageFlags {
       throw .notSupported
     }
@@ -82,9 +82,10 @@ package final class VTdDriver: IOMMUDriver {
 
   /// intel: intel_iommu_attach_device(), intel_iommu_set_dev_pasid()
   package func attach(
-    _ domain: any PagingDomain, to requester: RequesterID, pasid: PASID?
+    _ new: DomainAttachment, to requester: RequesterID, pasid: PASID?,
+    replacing _: DomainAttachment?
   ) throws(Errno) {
-    guard let domain = domain as? VTdPagingDomain else { throw .invalidArgument }
+    guard let domain = new.domain as? VTdPagingDomain else { throw .invalidArgument }
     if pasid != nil && unit.capabilities.pasidBits == 0 { throw .notSupported }
     try domain.requireCompatibility(with: unit.capabilities)
     let device = try device(requester, pasidBits: 0)

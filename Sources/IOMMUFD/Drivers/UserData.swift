@@ -1,0 +1,130 @@
+// Structures of a driver's own that a client hands through iommufd (struct iommu_user_data). A type
+// number says which structure it is, and a length which version of it; the driver names both when
+// it reads.
+
+package import SystemPackage
+package import UAPI
+
+/// One structure.
+package struct UserData {
+  package let type: UInt32
+  package let address: UInt64
+  package let length: UInt64
+  package let memory: any UserMemory
+
+  package init(type: UInt32, address: UInt64, length: UInt64, memory: any UserMemory) {
+    self.type = type
+    self.address = address
+    self.length = length
+    self.memory = memory
+  }
+
+  /// The structure, zero-extended.
+  /// - Parameter member: the last one that its first version had.
+  /// - Throws: `.invalidArgument` for another type and for a length that no version has (longer ones
+  ///   included, unlike in a command), `.badAddress`. iommu_copy_struct_from_user()
+  package func load<Value: BitwiseCopyable, Member>(
+    _: Value.Type = Value.self, type: UInt32, minimumThrough member: KeyPath<Value, Member>
+  ) throws(Errno) -> Value {
+    let length = try checkedLength(Value.self, type: type, minimumThrough: member)
+    return try memory.loadPrefix(count: length, at: address)
+  }
+
+  /// Stores as much of `value` as the client has room for. iommu_copy_struct_to_user()
+  package func store<Value: BitwiseCopyable, Member>(
+    _ value: Value, type: UInt32, minimumThrough member: KeyPath<Value, Member>
+  ) throws(Errno) {
+    guard type == self.type, length >= UInt64(MemoryLayout<Value>.end(of: member)) else {
+      throw .invalidArgument
+    }
+    let size = UInt64(MemoryLayout<Value>.size)
+    try memory.storePrefix(of: value, count: Int(min(length, size)), at: address)
+  }
+
+  private func checkedLength<Value: BitwiseCopyable, Member>(
+    _: Value.Type, type: UInt32, minimumThrough member: KeyPath<Value, Member>
+  ) throws(Errno) -> Int {
+    guard type == self.type, length >= UInt64(MemoryLayout<Value>.end(of: member)),
+      length <= UInt64(MemoryLayout<Value>.size)
+    else { throw .invalidArgument }
+    return Int(length)
+  }
+}
+
+/// Structures one after the other (struct iommu_user_data_array).
+package struct UserDataArray {
+  package let type: UInt32
+  package let address: UInt64
+  package let entryLength: Int
+  package let count: Int
+  package let memory: any UserMemory
+
+  package init(
+    type: UInt32, address: UInt64, entryLength: Int, count: Int, memory: any UserMemory
+  ) {
+    self.type = type
+    self.address = address
+    self.entryLength = entryLength
+    self.count = count
+    self.memory = memory
+  }
+
+  /// One of them, by the rules of ``UserData/load(_:type:minimumThrough:)``.
+  /// iommu_copy_struct_from_user_array()
+  package func load<Value: BitwiseCopyable, Member>(
+    _: Value.Type = Value.self, at index: Int, type: UInt32,
+    minimumThrough member: KeyPath<Value, Member>
+  ) throws(Errno) -> Value {
+    guard index < count else { throw .invalidArgument }
+    let entry = UserData(
+      type: self.type, address: try entryAddress(index), length: UInt64(entryLength),
+      memory: memory)
+    return try entry.load(type: type, minimumThrough: member)
+  }
+
+  /// All of them, before any is used, with the size rules of a command: shorter ones are
+  /// zero-extended, longer ones must end in zeros (E2BIG).
+  /// iommu_copy_struct_from_full_user_array()
+  package func loadAll<Value: BitwiseCopyable>(
+    _: Value.Type = Value.self, type: UInt32
+  ) throws(Errno) -> [Value] {
+    guard type == self.type, count > 0 else { throw .invalidArgument }
+    var failure: Errno?
+    let values = [Value](unsafeUninitializedCapacity: count) { buffer, initialized in
+      do throws(Errno) {
+        try copyAll(into: UnsafeMutableRawBufferPointer(buffer))
+        initialized = count
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return values
+  }
+
+  private func copyAll(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) {
+    let size = buffer.count / count
+    if entryLength == size { return try memory.copyIn(from: address, into: buffer) }
+    for index in 0..<count {
+      let place = UnsafeMutableRawBufferPointer(rebasing: buffer[index * size..<(index + 1) * size])
+      try memory.copyStruct(from: try entryAddress(index), userSize: entryLength, into: place)
+    }
+  }
+
+  private func entryAddress(_ index: Int) throws(Errno) -> UInt64 {
+    let (offset, tooLong) = index.multipliedReportingOverflow(by: entryLength)
+    let (address, wraps) = address.addingReportingOverflow(UInt64(truncatingIfNeeded: offset))
+    guard !tooLong, !wraps else { throw .badAddress }
+    return address
+  }
+}
+
+extension MemoryLayout {
+  /// offsetofend()
+  fileprivate static func end<Member>(of member: KeyPath<T, Member>) -> Int {
+    guard let offset = offset(of: member) else {
+      preconditionFailure("a stored member is named")
+    }
+    return offset + MemoryLayout<Member>.size
+  }
+}
