@@ -22,6 +22,14 @@ ssize_t CLinux_process_vm_touch(pid_t task, uint64_t address, size_t count) {
   return result(syscall(SYS_process_vm_readv, task, &here, 1UL, there, count, 0UL));
 }
 
+ssize_t CLinux_process_vm_fault_for_read(pid_t task, uint64_t address, size_t count) {
+  // All pages are pinned, then as much is copied as there is room for.
+  if (count > CLinux_touch_pages) count = CLinux_touch_pages;
+  char byte;
+  struct iovec here = {&byte, 1}, there = {(void *)address, count * 4096};
+  return result(syscall(SYS_process_vm_readv, task, &here, 1UL, &there, 1UL, 0UL));
+}
+
 void CLinux_process_vm_fault_for_write(pid_t task, uint64_t address, size_t count) {
   // The kernel pins the destination for writing before it looks at the source. From a source that
   // cannot be read, here page 0, nothing is stored.

@@ -30,7 +30,7 @@ package struct MappedFile {
 
   /// A descriptor of the same file that can write, whatever `descriptor` was opened for.
   package static func reopenForWriting(_ descriptor: OwnedDescriptor) -> OwnedDescriptor? {
-    if fcntl(descriptor.rawValue, F_GETFL) & O_ACCMODE == O_RDWR { return descriptor }
+    if descriptor.isWritable { return descriptor }
     return try? ProcFile.open("/proc/self/fd/\(descriptor.rawValue)", O_RDWR | O_NONBLOCK)
   }
 

@@ -31,6 +31,11 @@ package final class OwnedDescriptor: Sendable {
     return flags >= 0 && flags & 0o10000000 != 0
   }
 
+  package var isWritable: Bool {
+    let flags = fcntl(rawValue, F_GETFL)
+    return flags >= 0 && flags & O_ACCMODE == O_RDWR
+  }
+
   deinit {
     if let close { close(rawValue) } else { Glibc.close(rawValue) }
   }

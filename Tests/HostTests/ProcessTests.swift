@@ -64,13 +64,13 @@ private let own = HostTask(id: getpid())
     defer { munmap(base, length) }
     (base + 2_500 * 4096).storeBytes(of: 5, as: UInt64.self)
     let address = UInt64(UInt(bitPattern: base))
-    #expect(own.faultIn(at: address, pages: UInt64(pages), forWriting: true))
+    #expect(own.faultIn(at: address, pages: UInt64(pages), forWriting: true, each: false))
     var resident = [UInt8](repeating: 0, count: pages)
     #expect(mincore(base, length, &resident) == 0)
     #expect(resident.allSatisfy { $0 & 1 == 1 })
     #expect((base + 2_500 * 4096).load(as: UInt64.self) == 5)
     munmap(base + 2_900 * 4096, 4096)
-    #expect(!own.faultIn(at: address, pages: UInt64(pages), forWriting: false))
+    #expect(!own.faultIn(at: address, pages: UInt64(pages), forWriting: false, each: true))
     #expect(try !AddressSpace(of: own).touch(at: address, pages: UInt64(pages)))
   }
 }

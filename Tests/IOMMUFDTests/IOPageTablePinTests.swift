@@ -236,6 +236,27 @@ private struct PinnedTable {
     #expect(word == 78)
   }
 
+  /// However many mappings, the server has one descriptor of each file.
+  @Test func oneDescriptorForEachFile() throws {
+    let pinned = try PinnedTable()
+    let file = OwnedDescriptor(owning: try MemoryFile.create(name: "file", length: 1 << 20))
+    let mapping = try TestMapping(256, flags: MAP_SHARED, file: file.rawValue)
+    func descriptors() -> Int {
+      (0..<1024 as Range<Int32>).count { number in
+        let own = (try? pinned.client.duplicateDescriptor(number)).map { try? FileStatus(of: $0) }
+        let wanted = try? FileStatus(of: file).identity
+        return own??.identity == wanted
+      }
+    }
+    for page in 0..<100 as Range<UInt64> {
+      _ = try pinned.table.map(
+        file: file.rawValue, start: page * 4096, length: 4096, at: nil, permissions: [.read, .write],
+        accounting: .user, client: pinned.client)
+      #expect(pinned.map(mapping, page: 100 + Int(page), at: 1 << 32 + page << 12) == nil)
+    }
+    #expect(descriptors() <= 3)
+  }
+
   @Test func otherFilesAreFoundOutLate() throws {
     let memory = try PhysicalMemory()
     let table = IOPageTable(memory: memory, host: PinningHost())

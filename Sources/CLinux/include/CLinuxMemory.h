@@ -18,6 +18,9 @@ enum { CLinux_touch_pages = 1024 };
 /// Reads one byte of each of `count` (at most CLinux_touch_pages) pages from `address` on, which
 /// must be page-aligned. Returns how many pages could be read or -errno when none could.
 ssize_t CLinux_process_vm_touch(pid_t task, uint64_t address, size_t count);
+/// Makes `count` (at most CLinux_touch_pages) pages present. Returns 1, or -errno when the first
+/// cannot be; what else fails stays unnoticed.
+ssize_t CLinux_process_vm_fault_for_read(pid_t task, uint64_t address, size_t count);
 /// Makes `count` (at most CLinux_touch_pages) pages present and private for writing, changing no
 /// byte. What fails stays unnoticed.
 void CLinux_process_vm_fault_for_write(pid_t task, uint64_t address, size_t count);

@@ -14,6 +14,7 @@ package final class ClientFiles: Sendable {
   private struct Entry {
     weak var descriptor: OwnedDescriptor?
     let isWritable: Bool
+    let isMemory: Bool
   }
 
   private struct State {
@@ -58,30 +59,49 @@ package final class ClientFiles: Sendable {
     of area: VirtualMemoryArea, in space: AddressSpace, forWriting: Bool
   ) -> Backing {
     guard area.access.contains(.shared), let file = area.file else { return .inPlace }
-    if let known = known(file, forWriting: forWriting) { return .sharedMemory(known) }
+    if let (known, isMemory) = known(file, forWriting: forWriting) {
+      return isMemory ? .sharedMemory(known) : .writtenBack
+    }
     guard let opened = MappedFile.open(area, file, of: space) else {
       return file.isOnBlockDevice ? .writtenBack : .inPlace
     }
     guard opened.isMemory else { return .writtenBack }
     guard opened.isWritable || !forWriting else { return .inPlace }
-    remember(opened, as: file)
+    remember(opened.descriptor, as: file, isWritable: opened.isWritable, isMemory: true)
     return .sharedMemory(opened.descriptor)
   }
 
-  private func known(_ file: FileIdentity, forWriting: Bool) -> OwnedDescriptor? {
+  /// A descriptor of the file that `descriptor` is of: one that is open already, so that a file has
+  /// one here however often it is mapped, or this one.
+  func share(_ descriptor: OwnedDescriptor) -> OwnedDescriptor {
+    guard let status = try? FileStatus(of: descriptor) else { return descriptor }
+    let (file, isWritable) = (status.identity, descriptor.isWritable)
+    if let (known, _) = known(file, forWriting: isWritable) { return known }
+    remember(descriptor, as: file, isWritable: isWritable, isMemory: status.isMemory)
+    return descriptor
+  }
+
+  private func known(
+    _ file: FileIdentity, forWriting: Bool
+  ) -> (descriptor: OwnedDescriptor, isMemory: Bool)? {
     state.withLock { state in
-      guard let entry = state.open[file], entry.isWritable || !forWriting else { return nil }
-      return entry.descriptor
+      guard let entry = state.open[file], entry.isWritable || !forWriting,
+        let descriptor = entry.descriptor
+      else { return nil }
+      return (descriptor, entry.isMemory)
     }
   }
 
-  private func remember(_ opened: MappedFile, as file: FileIdentity) {
+  private func remember(
+    _ descriptor: OwnedDescriptor, as file: FileIdentity, isWritable: Bool, isMemory: Bool
+  ) {
     state.withLock { state in
       if state.open.count >= state.sweepAt {
         state.open = state.open.filter { $0.value.descriptor != nil }
         state.sweepAt = max(64, 2 * state.open.count)
       }
-      state.open[file] = Entry(descriptor: opened.descriptor, isWritable: opened.isWritable)
+      state.open[file] = Entry(
+        descriptor: descriptor, isWritable: isWritable, isMemory: isMemory)
     }
   }
 }

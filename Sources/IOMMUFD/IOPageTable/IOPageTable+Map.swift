@@ -41,13 +41,13 @@ extension IOPageTable {
   ) throws(Errno) -> UInt64 {
     guard length > 0 else { throw .invalidArgument }
     guard !start.addingReportingOverflow(length - 1).overflow else { throw .overflow }
-    let file = try client.duplicateDescriptor(number)
+    let duplicate = try client.duplicateDescriptor(number)
     // fget() does not see descriptors that are only a path.
-    guard !file.isPathOnly else { throw .badFileDescriptor }
+    guard !duplicate.isPathOnly else { throw .badFileDescriptor }
     try Self.require(length)
     let payer = try PinPayer(client, mode: accounting, needsAddressSpace: false)
     let pages = makePages(
-      .file(file, base: start & ~4095), offset: start & 4095, length: length, permissions,
+      .file(host.files.share(duplicate), base: start & ~4095), offset: start & 4095, length: length, permissions,
       payer: payer)
     let slice = PageSlice(pages: pages, startByte: start & 4095, length: length)
     return try map(

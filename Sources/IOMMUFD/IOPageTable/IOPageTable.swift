@@ -16,7 +16,7 @@ internal import SystemPackage
 
 package final class IOPageTable: @unchecked Sendable {
   /// The kernel's bound is its memory.
-  static let areaLimit = 1 << 21
+  static let areaLimit = 1 << 20
 
   let memory: PhysicalMemory
   let host: PinningHost

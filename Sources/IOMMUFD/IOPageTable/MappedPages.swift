@@ -31,7 +31,8 @@ package final class MappedPages {
   let isWritable: Bool
   private(set) var payer: PinPayer
   private(set) var pinnedCount: UInt64 = 0
-  private let segments = SpanTree<Segment>()
+  /// Not before it is needed: most mappings of a table without domains never are.
+  private lazy var segments = SpanTree<Segment>()
   private let memory: PhysicalMemory
   private let host: PinningHost
 

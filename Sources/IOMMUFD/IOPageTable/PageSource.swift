@@ -145,7 +145,8 @@ private struct UserPin {
     let pages = UInt64(range.pages)
     if caller === space, area.access.contains(.read),
       HostTask(id: space.processID)
-        .faultIn(at: range.lowerBound, pages: pages, forWriting: isWritable)
+        .faultIn(
+          at: range.lowerBound, pages: pages, forWriting: isWritable, each: area.file != nil)
     {
       return true
     }
