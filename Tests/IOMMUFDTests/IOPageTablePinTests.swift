@@ -250,8 +250,8 @@ private struct PinnedTable {
     }
     for page in 0..<100 as Range<UInt64> {
       _ = try pinned.table.map(
-        file: file.rawValue, start: page * 4096, length: 4096, at: nil, permissions: [.read, .write],
-        accounting: .user, client: pinned.client)
+        file: file.rawValue, start: page * 4096, length: 4096, at: nil,
+        permissions: [.read, .write], accounting: .user, client: pinned.client)
       #expect(pinned.map(mapping, page: 100 + Int(page), at: 1 << 32 + page << 12) == nil)
     }
     #expect(descriptors() <= 3)

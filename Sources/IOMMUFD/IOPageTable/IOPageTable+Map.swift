@@ -47,7 +47,8 @@ extension IOPageTable {
     try Self.require(length)
     let payer = try PinPayer(client, mode: accounting, needsAddressSpace: false)
     let pages = makePages(
-      .file(host.files.share(duplicate), base: start & ~4095), offset: start & 4095, length: length, permissions,
+      .file(host.files.share(duplicate), base: start & ~4095), offset: start & 4095, length: length,
+      permissions,
       payer: payer)
     let slice = PageSlice(pages: pages, startByte: start & 4095, length: length)
     return try map(
