@@ -3,6 +3,7 @@
 
 internal import CLinux
 internal import Glibc
+internal import Synchronization
 package import SystemPackage
 
 package final class EventDescriptor: Sendable {
@@ -38,11 +39,12 @@ package final class EventDescriptor: Sendable {
 }
 
 /// How a process signals an eventfd without blocking: by letting the kernel do it for a completion.
-private struct Signaller: Sendable {
+private final class Signaller: Sendable {
   /// nil where the host has no asynchronous I/O; interrupts are then lost, as with a masked line.
   static let shared = Signaller()
 
-  private let context: UInt64
+  /// One at a time, so that there is always room for the completion.
+  private let context: Mutex<UInt64>
   private let empty: OwnedDescriptor
 
   private init?() {
@@ -51,10 +53,10 @@ private struct Signaller: Sendable {
     guard empty >= 0 else { return nil }
     self.empty = OwnedDescriptor(owning: empty)
     guard CLinux_aio_setup(&context) == 0 else { return nil }
-    self.context = context
+    self.context = Mutex(context)
   }
 
   func signal(_ event: Int32) {
-    _ = CLinux_eventfd_signal(context, empty.rawValue, event)
+    _ = context.withLock { CLinux_eventfd_signal($0, empty.rawValue, event) }
   }
 }

@@ -3,7 +3,8 @@
 // watch, serves everybody in the process.
 //
 // A watch has at most one call of its handler running, and none any more once `cancel()` has
-// returned, unless it is the handler that cancels.
+// returned. A handler must not cancel its own watch, nor may a lock that a handler takes be held
+// over `cancel()`.
 
 internal import CLinux
 internal import Glibc
@@ -96,7 +97,6 @@ package final class Watch: Sendable {
   fileprivate let event: EventDescriptor
   private let watcher: EventWatcher
   private let handler: Mutex<(@Sendable () -> Void)?>
-  private let firingThread = Atomic<UInt>(0)
 
   fileprivate init(
     key: UInt64, event: EventDescriptor, handler: @escaping @Sendable () -> Void,
@@ -110,16 +110,11 @@ package final class Watch: Sendable {
 
   fileprivate func fire() {
     guard event.consume() else { return }
-    handler.withLock { handler in
-      firingThread.store(pthread_self(), ordering: .relaxed)
-      handler?()
-      firingThread.store(0, ordering: .relaxed)
-    }
+    handler.withLock { $0?() }
   }
 
   package func cancel() {
     watcher.forget(self)
-    if firingThread.load(ordering: .relaxed) == pthread_self() { return }
     handler.withLock { $0 = nil }
   }
 }

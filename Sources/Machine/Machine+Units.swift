@@ -12,19 +12,22 @@ extension Machine {
   ) throws {
     try self.init(description, limits: limits) { unit, memory in
       switch unit.kind {
-      case .vtd: try Self.makeVTd(description, unit, memory)
+      case .vtd(let configuration): try description.makeVTd(unit.name, configuration, memory)
       }
     }
   }
 
+}
+
+extension MachineDescription {
   /// The driver is told of every device behind the unit before anybody attaches one, as it is when
   /// the kernel enumerates the bus.
-  private static func makeVTd(
-    _ description: MachineDescription, _ unit: MachineDescription.Unit, _ memory: PhysicalMemory
+  fileprivate func makeVTd(
+    _ name: String, _ configuration: VTdUnit.Configuration, _ memory: PhysicalMemory
   ) throws -> MachineUnit {
-    let hardware = VTdUnit(VTdUnit.Configuration(), memory: memory)
+    let hardware = VTdUnit(configuration, memory: memory)
     let driver = try VTdDriver(unit: hardware, memory: memory)
-    for device in description.devices where device.unit == unit.name {
+    for device in devices where device.unit == name {
       try driver.probe(device.address.requester, pasidBits: device.pasidWidth)
     }
     return MachineUnit(driver: driver) { DMAPort(requester: $0, vtd: hardware) }

@@ -5,7 +5,7 @@
 // share its bus and are reset with it. IOMMU groups are stated, because what can be isolated from
 // what is a property of ports and firmware that nothing else here depends on.
 
-internal import IOMMU
+package import IOMMU
 
 package struct MachineDescription: Sendable {
   package var units: [Unit]
@@ -27,7 +27,14 @@ package struct MachineDescription: Sendable {
     }
 
     package enum Kind: Sendable {
-      case vtd
+      case vtd(VTdUnit.Configuration)
+
+      /// Bits of the PASIDs that requests may carry.
+      var pasidWidth: Int {
+        switch self {
+        case .vtd(let configuration): min(configuration.capabilities.pasidBits, 20)
+        }
+      }
     }
   }
 
@@ -60,7 +67,7 @@ extension MachineDescription {
   /// One VT-d unit with two test devices that can be isolated, and a third that has two functions
   /// which cannot.
   package static let builtIn = MachineDescription(
-    units: [Unit(name: "dmar0", kind: .vtd)],
+    units: [Unit(name: "dmar0", kind: .vtd(VTdUnit.Configuration()))],
     devices: [
       Device(PCIAddress(bus: 1), .atsTestDevice, unit: "dmar0", group: 1),
       Device(PCIAddress(bus: 2), .atsTestDevice, unit: "dmar0", group: 2),
@@ -70,8 +77,8 @@ extension MachineDescription {
 
   /// - Throws: the first contradiction, in the words of the description.
   package func validate() throws(MachineError) {
-    var unitNames: Set<String> = []
-    for unit in units where !unitNames.insert(unit.name).inserted {
+    var kinds: [String: Unit.Kind] = [:]
+    for unit in units where kinds.updateValue(unit.kind, forKey: unit.name) != nil {
       throw MachineError("two units are named '\(unit.name)'")
     }
     var addresses: Set<PCIAddress> = []
@@ -80,11 +87,12 @@ extension MachineDescription {
       guard addresses.insert(device.address).inserted else {
         throw MachineError("two devices are at \(name)")
       }
-      guard unitNames.contains(device.unit) else {
+      guard let kind = kinds[device.unit] else {
         throw MachineError("\(name): there is no unit '\(device.unit)'")
       }
-      guard (0...20).contains(device.pasidWidth) else {
-        throw MachineError("\(name): a PASID has 1 to 20 bits, not \(device.pasidWidth)")
+      guard (0...kind.pasidWidth).contains(device.pasidWidth) else {
+        throw MachineError(
+          "\(name): its unit has PASIDs of up to \(kind.pasidWidth) bits, not \(device.pasidWidth)")
       }
       guard !device.hasPageRequests || device.hasATS else {
         throw MachineError("\(name): page requests need ATS")

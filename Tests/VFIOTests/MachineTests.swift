@@ -68,7 +68,7 @@ struct MachineTests {
       Contradiction("two units") { $0.units.append($0.units[0]) },
       Contradiction("two devices") { $0.devices[1].address = $0.devices[0].address },
       Contradiction("no unit") { $0.devices[0].unit = "dmar7" },
-      Contradiction("a PASID has") { $0.devices[0].pasidWidth = 21 },
+      Contradiction("PASIDs of up to 20 bits") { $0.devices[0].pasidWidth = 21 },
       Contradiction("page requests need") { $0.devices[0].hasPageRequests = true },
       Contradiction("only device 0") { $0.devices[0].address = PCIAddress(bus: 1, device: 3) },
       Contradiction("a function 0") { $0.devices[0].address = PCIAddress(bus: 7, function: 2) },
