@@ -23,7 +23,7 @@ struct Run: ParsableCommand {
       Examples:
         iommufd-sim run -- ./my-vfio-program
         iommufd-sim run --trace -- iommufdctl ioas-alloc
-        iommufd-sim run -- sh -c 'exec 3<>/dev/iommu; iommufdctl --fd 3 ioas-alloc'
+        iommufd-sim run -- sh -c 'exec 3<>/dev/iommu; iommufdctl ioas-alloc --fd 3'
 
       The exit status is PROGRAM's, and a signal that ends PROGRAM ends this process; 125 says that \
       the launcher failed, 126 that PROGRAM cannot be executed, 127 that it is not found.
