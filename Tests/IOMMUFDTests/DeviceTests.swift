@@ -1,6 +1,5 @@
 // Bound devices and what they are attached to.
 
-import CUAPI
 import IOMMU
 import SystemPackage
 import TestSupport
@@ -9,31 +8,9 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// A machine of one unit.
-private struct Bench {
-  let driver: RecordingDriver
-  let file: ControlFile
-
-  init(_ driver: RecordingDriver = RecordingDriver()) throws {
-    self.driver = driver
-    file = try ControlFile()
-  }
-
-  func device(_ number: UInt8, in group: IOMMUGroup? = nil, pasidWidth: Int = 0) -> PhysicalDevice {
-    PhysicalDevice(
-      name: "device\(number)",
-      requesterID: RequesterID(bus: 1, device: number, function: 0), driver: driver,
-      group: group ?? IOMMUGroup(id: Int(number)), pasidWidth: pasidWidth)
-  }
-
-  func domain(of device: PhysicalDevice, _ pasid: PASID? = nil) -> RecordingDomain? {
-    driver.domain(of: device.requesterID, pasid: pasid)
-  }
-}
-
 @Suite struct BindTests {
   @Test func bindAndUnbind() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     let context = try bench.file.context
     let bound = try context.bind(bench.device(0))
     #expect(bound.id == ObjectID(1))
@@ -46,7 +23,7 @@ private struct Bench {
 
   /// A group has one owner (EPERM for others), and is free again with the last device.
   @Test func ownership() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     let other = try ControlFile()
     let group = IOMMUGroup(id: 7)
     let (first, second) = (bench.device(0, in: group), bench.device(1, in: group))
@@ -66,7 +43,7 @@ private struct Bench {
 
   /// A bound device holds the context after the file is closed.
   @Test func outlivesItsFile() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     let device = bench.device(0)
     let bound = try bench.file.context.bind(device)
     var target = ObjectID(try bench.file.makeIOAS())
@@ -76,13 +53,14 @@ private struct Bench {
     bound.detach()
     #expect(bench.domain(of: device) == nil)
     bound.unbind()
-    #expect(try Bench().file.context.bind(device).id == ObjectID(1), "the group is free again")
+    #expect(
+      try DeviceBench().file.context.bind(device).id == ObjectID(1), "the group is free again")
   }
 }
 
 @Suite struct AttachTests {
   @Test func automaticHWPT() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let device = bench.device(0)
     let ioas = try bench.file.makeIOAS()
@@ -102,7 +80,7 @@ private struct Bench {
   }
 
   @Test func sharedByDevices() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let devices = (0..<3).map { bench.device($0) }
     let bound = try devices.map { try bench.file.context.bind($0) }
@@ -123,7 +101,7 @@ private struct Bench {
 
   /// A domain that refuses the device is passed over; another is made, and that one refuses, too.
   @Test func incompatibleDomain() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let (good, bad) = (bench.device(0), bench.device(1))
     let (first, second) = (
@@ -144,7 +122,7 @@ private struct Bench {
   }
 
   @Test func failuresLeaveNothing() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let device = bench.device(0)
     let bound = try bench.file.context.bind(device)
@@ -162,7 +140,7 @@ private struct Bench {
   }
 
   @Test func targets() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let bound = try bench.file.context.bind(bench.device(0))
     for (id, error) in [
@@ -186,7 +164,7 @@ private struct Bench {
 
   /// The group moves with its first device, and later ones must follow.
   @Test func group() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let group = IOMMUGroup(id: 1)
     let devices = (0..<2).map { bench.device($0, in: group) }
@@ -211,7 +189,7 @@ private struct Bench {
   }
 
   @Test func replace() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let device = bench.device(0)
     let bound = try bench.file.context.bind(device)
@@ -237,7 +215,7 @@ private struct Bench {
 
   /// Replace moves every device of the group; a failure moves none.
   @Test func replaceInGroup() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let group = IOMMUGroup(id: 1)
     let devices = (0..<2).map { bench.device($0, in: group) }
@@ -262,7 +240,7 @@ private struct Bench {
 
   /// A PASID needs tables that allow it, on both sides.
   @Test func pasidNeedsPermission() throws {
-    let bench = try Bench()
+    let bench = try DeviceBench()
     defer { bench.file.close() }
     let bound = try bench.file.context.bind(bench.device(0, pasidWidth: 16))
     var target = ObjectID(try bench.file.makeIOAS())
@@ -270,259 +248,6 @@ private struct Bench {
       try bound.attach(to: &target, pasid: PASID(rawValue: 4))
     }
     #expect(bench.file.destroy(target.rawValue) == nil)
-    bound.unbind()
-  }
-}
-
-/// What an attach means for the IOVA space.
-@Suite struct ReservedRegionTests {
-  private let window: ClosedRange<UInt64> = 0xfee0_0000...0xfeef_ffff
-
-  private func bench() throws -> (Bench, PhysicalDevice) {
-    let bench = try Bench(RecordingDriver(aperture: 0...(1 << 39 - 1)))
-    let device = bench.device(0)
-    bench.driver.setReservedRegions(
-      [
-        .init(range: window, kind: .msi), .init(range: 0...0xfff, kind: .directRelaxable),
-      ], of: device.requesterID)
-    return (bench, device)
-  }
-
-  private func ranges(_ bench: Bench, _ ioas: ObjectID) throws -> [ClosedRange<UInt64>] {
-    let context = try bench.file.context
-    return try context.lock.withLock { try context.ioas(ioas).pageTable.usableRanges }
-  }
-
-  @Test func windowAndAperture() throws {
-    let (bench, device) = try bench()
-    defer { bench.file.close() }
-    let ioas = ObjectID(try bench.file.makeIOAS())
-    let bound = try bench.file.context.bind(device)
-    var target = ioas
-    try bound.attach(to: &target)
-    #expect(try ranges(bench, ioas) == [0...0xfedf_ffff, 0xfef0_0000...(1 << 39 - 1)])
-    bound.detach()
-    #expect(try ranges(bench, ioas) == [0...UInt64.max])
-    bound.unbind()
-  }
-
-  /// Mapped or allowed: the attach fails and nothing has changed.
-  @Test(arguments: [true, false]) func inUse(isMapped: Bool) throws {
-    let (bench, device) = try bench()
-    defer { bench.file.close() }
-    let ioas = ObjectID(try bench.file.makeIOAS())
-    if isMapped {
-      var command = iommu_ioas_map(
-        size: 40, flags: 7, ioas_id: ioas.rawValue, __reserved: 0, user_va: 0x1000_0000,
-        length: 0x1000, iova: 0xfee0_0000)
-      #expect(bench.file.call(.ioasMap, &command) == nil)
-    } else {
-      let array = TestMemory()
-      array.store(iommu_iova_range(start: 0, last: 0xfee0_0000))
-      var command = iommu_ioas_allow_iovas(
-        size: 24, ioas_id: ioas.rawValue, num_iovas: 1, __reserved: 0,
-        allowed_iovas: array.address)
-      #expect(bench.file.call(.ioasAllowIOVAs, &command) == nil)
-    }
-    let bound = try bench.file.context.bind(device)
-    var target = ioas
-    #expect(throws: Errno.addressInUse) { try bound.attach(to: &target) }
-    #expect(bench.domain(of: device) == nil)
-    #expect(try ranges(bench, ioas) == [0...UInt64.max])
-    #expect(bench.file.destroy(ioas.rawValue) == nil)
-    bound.unbind()
-  }
-
-  /// The window moves with the device, to the new IOAS and back out of the old one.
-  @Test func replace() throws {
-    let (bench, device) = try bench()
-    defer { bench.file.close() }
-    let (one, other) = (
-      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
-    )
-    let bound = try bench.file.context.bind(device)
-    var target = one
-    try bound.attach(to: &target)
-    let attached = try ranges(bench, one)
-    bench.driver.failAttaches(with: .noMemory)
-    target = other
-    #expect(throws: Errno.noMemory) { try bound.replace(with: &target) }
-    #expect(try ranges(bench, one) == attached)
-    #expect(try ranges(bench, other) == [0...UInt64.max])
-    bench.driver.failAttaches(with: nil)
-    try bound.replace(with: &target)
-    #expect(try ranges(bench, one) == [0...UInt64.max])
-    #expect(try ranges(bench, other) == attached)
-    bound.detach()
-    bound.unbind()
-  }
-
-  /// Page size and mappings of the domain decide what the container says and may change.
-  @Test func container() throws {
-    let bench = try Bench(RecordingDriver(enforcesCacheCoherency: false))
-    defer { bench.file.close() }
-    let ioas = ObjectID(try bench.file.makeIOAS())
-    #expect(bench.file.vfioIOAS(.set, ioas.rawValue) == .success(ioas.rawValue))
-    #expect(bench.file.call(.vfioCheckExtension, 4) == .success(1))
-    let device = bench.device(0)
-    let bound = try bench.file.context.bind(device)
-    var target = ioas
-    try bound.attach(to: &target)
-    #expect(bench.file.call(.vfioCheckExtension, 4) == .success(0), "no-snoop stays possible")
-    var info = vfio_iommu_type1_info()
-    info.argsz = 24
-    #expect(bench.file.call(.vfioIOMMUGetInfo, &info) == nil)
-    #expect(info.flags == 3)
-    #expect(info.iova_pgsizes == 0x4020_1000)
-    #expect(info.cap_offset == 0)
-    #expect(info.argsz == 24 + 16 + 16 + 16)
-    let memory = TestMemory()
-    memory.store(
-      vfio_iommu_type1_dma_map(
-        argsz: 32, flags: 3, vaddr: memory.address, iova: 0x10_0000, size: 4096))
-    #expect(bench.file.call(.vfioIOMMUMapDMA, memory.address) == .success(0))
-    #expect(bench.domain(of: device)?.mappedBytes == 4096)
-    #expect(bench.file.call(.vfioSetIOMMU, 1) == .failure(.invalidArgument))
-    bound.detach()
-    #expect(bench.file.call(.vfioSetIOMMU, 1) == .success(0))
-    bound.unbind()
-  }
-}
-
-/// HWPTs that are named, with and without PASIDs.
-@Suite struct NamedHWPTTests {
-  private func hwpt(
-    _ bench: Bench, for device: BoundDevice, on ioas: UInt32, _ flags: PagingDomainFlags = []
-  ) throws -> ObjectID {
-    let context = try bench.file.context
-    return try context.lock.withLock {
-      let hwpt = try PagingHWPT.make(
-        for: device, on: try context.ioas(ObjectID(ioas)), flags: flags, attaching: false)
-      hwpt.finalize(asAutomatic: false)
-      return hwpt.id
-    }
-  }
-
-  /// It stays when its last device goes, and an attach to its IOAS does not take it.
-  @Test func belongsToTheClient() throws {
-    let bench = try Bench()
-    defer { bench.file.close() }
-    let device = bench.device(0)
-    let bound = try bench.file.context.bind(device)
-    let ioas = try bench.file.makeIOAS()
-    let named = try hwpt(bench, for: bound, on: ioas)
-    #expect(bench.file.destroy(ioas) == .resourceBusy)
-    var target = named
-    try bound.attach(to: &target)
-    #expect(target == named)
-    #expect(bench.file.destroy(named.rawValue) == .resourceBusy)
-    target = ObjectID(ioas)
-    try bound.replace(with: &target)
-    #expect(target != named)
-    #expect(bench.file.destroy(named.rawValue) == nil)
-    bound.detach()
-    #expect(bench.file.destroy(ioas) == nil)
-    bound.unbind()
-  }
-
-  @Test func pasids() throws {
-    let bench = try Bench()
-    defer { bench.file.close() }
-    let device = bench.device(0, pasidWidth: 4)
-    let bound = try bench.file.context.bind(device)
-    let ioas = try bench.file.makeIOAS()
-    let plain = try hwpt(bench, for: bound, on: ioas)
-    let (one, other) = (
-      try hwpt(bench, for: bound, on: ioas, .pasid), try hwpt(bench, for: bound, on: ioas, .pasid)
-    )
-    let (five, sixteen) = (PASID(rawValue: 5), PASID(rawValue: 16))
-
-    // A PASID needs tables that allow it; the requester may have none.
-    var target = plain
-    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: five) }
-    target = one
-    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: sixteen) }
-    try bound.attach(to: &target, pasid: five)
-    #expect(bench.domain(of: device, five) != nil)
-    #expect(bench.domain(of: device) == nil)
-    #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target, pasid: five) }
-
-    // Beside a PASID the requester's tables must allow it, too.
-    target = plain
-    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target) }
-    target = other
-    try bound.attach(to: &target)
-    target = plain
-    #expect(throws: Errno.invalidArgument) { try bound.replace(with: &target) }
-
-    target = other
-    try bound.replace(with: &target, pasid: five)
-    #expect(bench.domain(of: device, five) === bench.domain(of: device))
-    #expect(bench.file.destroy(one.rawValue) == nil)
-    #expect(bench.file.destroy(other.rawValue) == .resourceBusy)
-    bound.detach(pasid: five)
-    #expect(bench.domain(of: device, five) == nil)
-    bound.detach(pasid: five)
-    target = plain
-    try bound.replace(with: &target)
-    target = one
-    #expect(throws: Errno.noSuchFileOrDirectory) { try bound.attach(to: &target, pasid: five) }
-    target = other
-    #expect(throws: Errno.invalidArgument, "the requester's tables do not allow PASIDs") {
-      try bound.attach(to: &target, pasid: five)
-    }
-    bound.detach()
-    bound.unbind()
-  }
-
-  /// Members without PASIDs are left alone, members with fewer refuse.
-  @Test func pasidsOfAGroup() throws {
-    let bench = try Bench()
-    defer { bench.file.close() }
-    let group = IOMMUGroup(id: 1)
-    let devices = [0, 8, 4].enumerated().map { index, width in
-      bench.device(UInt8(index), in: group, pasidWidth: width)
-    }
-    let bound = try bench.file.context.bind(devices[1])
-    var target = try hwpt(bench, for: bound, on: try bench.file.makeIOAS(), .pasid)
-    let (three, twenty) = (PASID(rawValue: 3), PASID(rawValue: 20))
-    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: twenty) }
-    try bound.attach(to: &target, pasid: three)
-    #expect(devices.map { bench.domain(of: $0, three) != nil } == [false, true, true])
-    bound.detach(pasid: three)
-    #expect(devices.allSatisfy { bench.domain(of: $0, three) == nil })
-    bound.unbind()
-  }
-
-  /// What is mapped before is in the new domain, what comes later is in all of them.
-  @Test func filledLikeItsIOAS() throws {
-    let bench = try Bench()
-    defer { bench.file.close() }
-    let device = bench.device(0)
-    let bound = try bench.file.context.bind(device)
-    let ioas = try bench.file.makeIOAS()
-    let memory = TestMemory(pages: 2)
-    func map(_ iova: UInt64) -> Errno? {
-      var command = iommu_ioas_map(
-        size: 40, flags: 7, ioas_id: ioas, __reserved: 0, user_va: memory.address,
-        length: 0x2000, iova: iova)
-      return bench.file.call(.ioasMap, &command)
-    }
-    #expect(map(0x10_0000) == nil)
-    #expect(bench.file.memory.pinnedFrames == 0)
-    var target = try hwpt(bench, for: bound, on: ioas)
-    #expect(bench.file.memory.pinnedFrames == 2)
-    try bound.attach(to: &target)
-    let domain = try #require(bench.domain(of: device))
-    #expect(domain.mappedBytes == 0x2000)
-    #expect(map(0x20_0000) == nil)
-    #expect(domain.mappedBytes == 0x4000)
-    #expect(bench.file.unmap(ioas, 0x10_0000, 0x2000) == .success(0x2000))
-    #expect(domain.mappedBytes == 0x2000)
-    bound.detach()
-    #expect(bench.file.destroy(target.rawValue) == nil)
-    #expect(domain.mappedBytes == 0)
-    #expect(bench.file.memory.pinnedFrames == 0)
     bound.unbind()
   }
 }

@@ -149,7 +149,9 @@ extension BoundDevice {
     return attachment.hwpt
   }
 
-  /// iommufd: iommufd_device_do_replace(). The whole group moves.
+  /// iommufd: iommufd_device_do_replace(). The whole group moves. When the driver refuses and the IOAS
+  /// stays the same, the kernel forgets the group's reserved regions; here they stay, as its
+  /// documentation promises.
   /// - Returns: the HWPT left, with one reference for the caller to put; nil when it is the same.
   private func replaceDirectly(
     with hwpt: PagingHWPT, pasid: PASID?
