@@ -246,7 +246,7 @@ static void show_faults(const struct client *c)
         return;
     }
     while (read(c->fault_log, &fault, sizeof(fault)) == (ssize_t)sizeof(fault))
-        say("   Fault: %02x:%02x.%x could not %s %#llx, reason %u.\n", fault.requester >> 8,
+        say("   Fault: %02x:%02x.%x could not %s %#llx, reason %#x.\n", fault.requester >> 8,
             fault.requester >> 3 & 31, fault.requester & 7,
             fault.flags & IOMMUFD_SIM_FAULT_WRITE ? "write to" : "read from",
             (unsigned long long)fault.iova, fault.reason);
