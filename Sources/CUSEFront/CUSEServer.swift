@@ -1,3 +1,4 @@
+internal import CLinux
 internal import Glibc
 package import Logging
 internal import Synchronization
@@ -75,12 +76,7 @@ package final class CUSEServer: Sendable {
       // The queue node comes first, so that no client is served without it, and has the last minor.
       let minor = index == 0 ? nodes.count - 1 : index - 1
       let number = numbers.major == 0 ? (0, 0) : (numbers.major, numbers.minor + UInt32(minor))
-      do {
-        try session.connect(number: number)
-      } catch {
-        throw Self.explain(error, connecting: session)
-      }
-      try publish(nodes[index], session)
+      try publish(nodes[index], session, number: number)
     }
   }
 
@@ -98,55 +94,48 @@ package final class CUSEServer: Sendable {
 
   // MARK: Nodes
 
-  /// Waits for the session's node and gives it its mode and group.
+  /// Makes the session's node, with its mode and group.
   ///
-  /// A name or number that is taken ends the connection without a word, so the node itself is the
-  /// answer: it must be there, and be ours.
-  private func publish(_ node: Node, _ session: Session) throws(Failure) {
+  /// A name or number that is taken ends the connection without a word. So the node itself is the
+  /// answer: it must not have been there, must appear, and must lead to this session.
+  private func publish(
+    _ node: Node, _ session: Session, number: (major: UInt32, minor: UInt32)
+  ) throws(Failure) {
     let path = session.node
-    for _ in 0..<2_000 {
-      if session.hasEnded {
+    var status = stat()
+    guard lstat(path, &status) != 0 else {
+      throw Failure(description: "\(path) exists already")
+    }
+    do {
+      try session.connect(number: number)
+    } catch {
+      throw Self.explain(error, connecting: session)
+    }
+    for _ in 0..<2_000 where stat(path, &status) != 0 {
+      guard !session.hasEnded else {
         throw Failure(
           description: "\(path): the kernel refused the device; is its name or number taken?")
       }
-      if let registered = registeredNumber(of: node) {
-        var status = stat()
-        if stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFCHR {
-          guard UInt(status.st_rdev) == registered else {
-            throw Failure(description: "\(path) belongs to another device")
-          }
-          services.nodes.insert(registered)
-          guard chown(path, 0, node.group) == 0 || geteuid() != 0, chmod(path, node.mode) == 0
-          else {
-            throw Failure(description: "\(path): cannot set group and mode: \(lastError())")
-          }
-          return
-        }
-      }
       usleep(5_000)
     }
-    throw Failure(description: "\(path) did not appear")
-  }
-
-  /// The device number that the kernel shows for `node`; nil before it is registered.
-  private func registeredNumber(of node: Node) -> UInt? {
-    let name = node.name.split(separator: "/").joined(separator: "!")
-    var buffer = [UInt8](repeating: 0, count: 64)
-    let file = open("/sys/class/cuse/\(name)/dev", O_RDONLY | O_CLOEXEC)
-    guard file >= 0 else { return nil }
-    defer { close(file) }
-    let count = read(file, &buffer, buffer.count)
-    let text = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
-    let parts = text.split(whereSeparator: { $0 == ":" || $0.isWhitespace }).compactMap {
-      UInt32($0)
+    guard stat(path, &status) == 0 else { throw Failure(description: "\(path) did not appear") }
+    guard status.st_mode & S_IFMT == S_IFCHR, leadsHere(path) else {
+      throw Failure(description: "\(path) belongs to another device")
     }
-    guard parts.count == 2 else { return nil }
-    return Self.deviceNumber(UInt(parts[0]), UInt(parts[1]))
+    services.nodes.insert(UInt(status.st_rdev))
+    // A node may be given to a group only by root, who alone serves outside of tests.
+    guard chown(path, 0, node.group) == 0 || geteuid() != 0, chmod(path, node.mode) == 0 else {
+      throw Failure(description: "\(path): cannot set group and mode: \(Errno(rawValue: errno))")
+    }
   }
 
-  /// makedev(3)
-  private static func deviceNumber(_ major: UInt, _ minor: UInt) -> UInt {
-    minor & 0xff | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
+  /// Whether an open of `path` arrives at one of this server's sessions.
+  private func leadsHere(_ path: String) -> Bool {
+    let thread = CLinux_gettid()
+    services.handover.expect(PendingFile(Probe()), openedBy: thread)
+    let descriptor = open(path, O_RDWR | O_CLOEXEC)
+    if descriptor >= 0 { close(descriptor) }
+    return services.handover.take(by: thread) == nil
   }
 
   private static func explain(_ error: Errno, connecting session: Session) -> Failure {
@@ -161,6 +150,9 @@ package final class CUSEServer: Sendable {
       }
     return Failure(description: "\(session.node): \(reason)")
   }
+}
 
-  private func lastError() -> String { "\(Errno(rawValue: errno))" }
+/// What this server opens to see that a node is its own.
+private final class Probe: OpenFile {
+  func release() {}
 }

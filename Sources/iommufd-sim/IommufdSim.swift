@@ -11,5 +11,5 @@ struct IommufdSim: ParsableCommand {
       Programs that were written for /dev/iommu and VFIO device nodes use it unmodified; behind the \
       nodes are emulated IOMMUs and PCI devices that do DMA through them.
       """,
-    subcommands: [Run.self])
+    subcommands: [Run.self, Serve.self])
 }

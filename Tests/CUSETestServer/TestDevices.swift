@@ -36,6 +36,7 @@ final class CommandFile: OpenFile {
   private struct State {
     var queue: QueueFile?
     var kept: [OwnedDescriptor] = []
+    var count: UInt32 = 0
   }
 
   private let id: UInt32
@@ -48,7 +49,7 @@ final class CommandFile: OpenFile {
   }
 
   func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32 {
-    guard (0x3bd0...0x3bda).contains(request) else { throw .inappropriateIOCTLForDevice }
+    guard (0x3bd0...0x3bdb).contains(request) else { throw .inappropriateIOCTLForDevice }
     let size = try client.load(UInt32.self, at: argument)
     guard size >= MemoryLayout<CommandArgument>.size else { throw .invalidArgument }
     var command = try client.load(CommandArgument.self, at: argument)
@@ -62,6 +63,11 @@ final class CommandFile: OpenFile {
     case 0x3bd6: command.value = try sum(command, client)
     case 0x3bd7: try fill(command, client)
     case 0x3bd8: try keep(command.value, client)
+    case 0x3bdb:
+      command.value = state.withLock { state in
+        state.count += 1
+        return state.count
+      }
     case 0x3bd9: return Int32(bitPattern: command.value & 0x7fff_ffff)
     default:
       command.value = census.files.load(ordering: .relaxed)

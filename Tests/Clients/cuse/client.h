@@ -14,7 +14,7 @@
 static int checks, failures;
 
 /* One checked fact. Passed ones are only counted. */
-static void check(int ok, const char *format, ...)
+static inline void check(int ok, const char *format, ...)
 {
 	va_list arguments;
 
@@ -41,7 +41,7 @@ static void check(int ok, const char *format, ...)
 #define CHECK(condition) \
 	check(condition, "%s:%d: %s (errno %d)", __FILE__, __LINE__, #condition, errno)
 
-static int finish(const char *name)
+static inline int finish(const char *name)
 {
 	printf("%s: %d checks, %d failed\n", name, checks, failures);
 	return failures ? 1 : 0;
@@ -54,7 +54,7 @@ static const char *node(void)
 	return path ? path : "/dev/cuse-test";
 }
 
-static int open_node(void)
+static inline int open_node(void)
 {
 	int fd = open(node(), O_RDWR | O_CLOEXEC);
 
@@ -66,7 +66,7 @@ static int open_node(void)
 }
 
 /* A command with a value in and out; -1 and errno when it fails. */
-static long ask(int fd, unsigned long command, __u32 value)
+static inline long ask(int fd, unsigned long command, __u32 value)
 {
 	struct cuse_test argument = {.size = sizeof(argument), .value = value};
 

@@ -21,6 +21,8 @@ struct cuse_test {
 #define CUSE_TEST_RETURN 0x3bd9   /* returns value */
 #define CUSE_TEST_ALIVE 0x3bda    /* value: open files, length: queues, of the whole server */
 
+#define CUSE_TEST_COUNT 0x3bdb    /* value: how often this open was asked */
+
 /* The byte that the memory node has at each offset. */
 static inline unsigned char cuse_test_byte(__u64 offset)
 {

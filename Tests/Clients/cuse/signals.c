@@ -52,7 +52,7 @@ static void threads(void)
 	pthread_t thread[8];
 
 	for (int i = 0; i < 8; i++)
-		pthread_create(&thread[i], NULL, calls, (void *)40);
+		pthread_create(&thread[i], NULL, calls, (void *)20);
 	for (int i = 0; i < 8; i++)
 		pthread_join(thread[i], NULL);
 }
@@ -67,7 +67,7 @@ static void storm(int flags)
 	sigaction(SIGALRM, &action, NULL);
 	sigprocmask(SIG_SETMASK, NULL, &before);
 	setitimer(ITIMER_REAL, &every, NULL);
-	for (int i = 0; i < 150; i++) {
+	for (int i = 0; i < 60; i++) {
 		CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
 		int queue = ask(device, CUSE_TEST_QUEUE, 0);
 		CHECK(queue >= 0);
@@ -93,7 +93,7 @@ static void from_handlers(void)
 		nested = nested_bad = 0;
 		sigaction(SIGALRM, &action, NULL);
 		setitimer(ITIMER_REAL, &every, NULL);
-		for (int i = 0; i < 100; i++)
+		for (int i = 0; i < 40; i++)
 			CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
 		for (int i = 0; i < 100 && nested < 5; i++)
 			CHECK(ask(device, CUSE_TEST_SLEEP, 20) == 20);
@@ -108,7 +108,7 @@ static void stopped(void)
 	pid_t child = fork();
 
 	if (child == 0) {
-		for (int i = 0; i < 150; i++) {
+		for (int i = 0; i < 60; i++) {
 			int queue = ask(device, CUSE_TEST_QUEUE, 0);
 			if (queue < 0)
 				_exit(1);

@@ -1,0 +1,124 @@
+// `iommufd-sim serve`: see docs/iommufd-sim-serve.8.md.
+
+internal import ArgumentParser
+internal import CUSEFront
+internal import Glibc
+internal import Logging
+internal import Machine
+internal import UAPI
+
+struct Serve: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Make device nodes that every program on this machine can use.",
+    discussion: """
+      Makes /dev/iommufd-sim and one node below /dev/vfio-sim/devices for each device of the \
+      machine. Needs root and /dev/cuse (modprobe cuse). Stays in the foreground until SIGTERM, \
+      SIGINT or SIGHUP; the nodes end with it. SIGUSR1 logs what is open.
+
+      Examples:
+        iommufd-sim serve
+        iommufd-sim serve --daemon --group kvm --pid-file /run/iommufd-sim.pid
+        iommufd-sim serve --name iommu --vfio-prefix vfio/devices
+      """)
+
+  @Option(help: "The iommufd's node, below /dev. Where the kernel has none it may be 'iommu'.")
+  var name = "iommufd-sim"
+
+  @Option(help: ArgumentHelp("The nodes' mode, octal.", valueName: "mode"), transform: Self.mode)
+  var mode: UInt32 = 0o660
+
+  @Option(
+    help: ArgumentHelp("The nodes' group, a name or a number.", valueName: "group"),
+    transform: Self.group)
+  var group: UInt32 = 0
+
+  @Option(help: "The nodes' major number. Without it the kernel chooses numbers.")
+  var major: UInt32?
+
+  @Option(help: "The first node's minor number; the others follow. Needs --major.")
+  var minor: UInt32?
+
+  @Option(help: "Where VFIO devices have their nodes, below /dev.")
+  var vfioPrefix = "vfio-sim/devices"
+
+  @Flag(help: "Go to the background; return when all nodes can be opened.")
+  var daemon = false
+
+  @Option(help: ArgumentHelp("A file for the serving process's id.", valueName: "file"))
+  var pidFile: String?
+
+  @Option(
+    help: ArgumentHelp("Append messages to this file, not standard error.", valueName: "file"))
+  var logFile: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "How much to log: debug, info, notice, warning or error.", valueName: "level"),
+    transform: Self.level)
+  var logLevel = Logger.Level.notice
+
+  func validate() throws {
+    for path in [name, vfioPrefix] where !Self.isNodePath(path) {
+      throw ValidationError("'\(path)' is not a path for a node below /dev.")
+    }
+    if minor != nil && major == nil { throw ValidationError("--minor needs --major.") }
+    if let major, major == 0 || major > 511 {
+      throw ValidationError("--major is between 1 and 511.")
+    }
+    if let minor, minor >= 1 << 20 - 256 { throw ValidationError("--minor is too large.") }
+  }
+
+  func run() throws {
+    if daemon { throw ExitCode(try Daemon.start()) }
+    if let logFile { try Daemon.sendMessages(to: logFile) }
+    var log = Logger(label: "iommufd-sim") { StreamLogHandler.standardError(label: $0) }
+    log.logLevel = logLevel
+    let process = ServerProcess(
+      nodes: try nodes(), queueName: name + "-q", numbers: (major ?? 0, minor ?? 0),
+      pidFile: pidFile.map(Daemon.absolute), log: log)
+    let keepsMessages = logFile != nil
+    let status = process.run { Daemon.reportReady(keepingMessages: keepsMessages) }
+    throw ExitCode(status)
+  }
+
+  private func nodes() throws -> [CUSEServer.Node] {
+    try Machine().nodes.map { CUSEServer.Node($0, name: path(of: $0), mode: mode, group: group) }
+  }
+
+  /// `vfio/devices/vfioN` goes below the prefix; the other device is the iommufd.
+  private func path(of device: any CharacterDevice) -> String {
+    guard let slash = device.name.lastIndex(of: "/") else { return name }
+    return vfioPrefix + device.name[slash...]
+  }
+
+  private static func isNodePath(_ path: String) -> Bool {
+    let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+    let allowed = { (character: Character) in
+      character.isASCII && (character.isLetter || character.isNumber || "-_.".contains(character))
+    }
+    return path.utf8.count < 64
+      && parts.allSatisfy { !$0.isEmpty && !$0.hasPrefix(".") && $0.allSatisfy(allowed) }
+  }
+
+  @Sendable private static func mode(_ text: String) throws -> UInt32 {
+    guard let mode = UInt32(text, radix: 8), mode <= 0o777 else {
+      throw ValidationError("'\(text)' is not an octal mode.")
+    }
+    return mode
+  }
+
+  @Sendable private static func group(_ text: String) throws -> UInt32 {
+    if let number = UInt32(text) { return number }
+    guard let entry = getgrnam(text) else {
+      throw ValidationError("There is no group '\(text)'.")
+    }
+    return entry.pointee.gr_gid
+  }
+
+  @Sendable private static func level(_ name: String) throws -> Logger.Level {
+    guard let level = Logger.Level(rawValue: name) else {
+      throw ValidationError("There is no log level named '\(name)'.")
+    }
+    return level
+  }
+}
