@@ -1,0 +1,160 @@
+// No command waits for its client's memory while it holds the control lock: a client that stalls an
+// access (userfaultfd, a FUSE file) stalls nobody else on the same file. Shown by calling another command
+// from within every access; with the lock held that would never end.
+
+import CUAPI
+import Host
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import IOMMUFD
+
+/// A client whose memory does something when it is touched.
+private final class NosyClient: Client, @unchecked Sendable {
+  private let client: InProcessClient
+  var onAccess: () -> Void = {}
+
+  init(_ client: InProcessClient) { self.client = client }
+
+  var task: HostTask { client.task }
+
+  func copyIn(
+    from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Errno) {
+    onAccess()
+    try client.copyIn(from: address, into: buffer)
+  }
+
+  func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
+    onAccess()
+    try client.copyOut(bytes, to: address)
+  }
+
+  func addressSpace() throws(Errno) -> AddressSpace { try client.addressSpace() }
+  func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
+    try client.duplicateDescriptor(number)
+  }
+  func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? { try client.openFile(number) }
+  func install(
+    _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void
+  ) throws(Errno) {
+    try client.install(file, publish: publish)
+  }
+}
+
+@Suite struct LockTests {
+  private static let requests =
+    (Dispatcher.operations + Dispatcher.extensions).map(\.number) + [
+      .vfioIOMMUGetInfo, .vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA,
+    ]
+
+  /// A valid argument of `request` for IOAS 1, in `memory`.
+  private func store(_ request: IoctlNumber, in memory: TestMemory) {
+    let (array, buffer) = (memory.address + 2048, UInt64(0x1000_0000))
+    memory.store(iommu_iova_range(start: 0, last: .max), at: 2048)
+    switch request {
+    case .destroy: memory.store(iommu_destroy(size: 8, id: 2))
+    case .ioasAlloc: memory.store(iommu_ioas_alloc(size: 12, flags: 0, out_ioas_id: 0))
+    case .ioasAllowIOVAs:
+      memory.store(
+        iommu_ioas_allow_iovas(
+          size: 24, ioas_id: 1, num_iovas: 1, __reserved: 0, allowed_iovas: array))
+    case .ioasCopy:
+      memory.store(
+        iommu_ioas_copy(
+          size: 40, flags: 4, dst_ioas_id: 1, src_ioas_id: 1, length: 4096, dst_iova: 0,
+          src_iova: 0x10_0000))
+    case .ioasIOVARanges:
+      memory.store(
+        iommu_ioas_iova_ranges(
+          size: 32, ioas_id: 1, num_iovas: 1, __reserved: 0, allowed_iovas: array,
+          out_iova_alignment: 0))
+    case .ioasMap:
+      memory.store(
+        iommu_ioas_map(
+          size: 40, flags: 4, ioas_id: 1, __reserved: 0, user_va: buffer, length: 4096, iova: 0))
+    case .ioasMapFile:
+      memory.store(
+        iommu_ioas_map_file(
+          size: 40, flags: 4, ioas_id: 1, fd: 0, start: 0, length: 4096, iova: 0))
+    case .ioasUnmap:
+      memory.store(iommu_ioas_unmap(size: 24, ioas_id: 1, iova: 0, length: .max))
+    case .option:
+      memory.store(
+        iommu_option(size: 24, option_id: 1, op: 1, __reserved: 0, object_id: 1, val64: 0))
+    case .vfioIOAS: memory.store(iommu_vfio_ioas(size: 12, ioas_id: 0, op: 0, __reserved: 0))
+    case .ioasChangeProcess: memory.store(iommu_ioas_change_process(size: 8, __reserved: 0))
+    case .simFaultLogAlloc:
+      memory.store(iommufd_sim_fault_log_alloc(size: 16, flags: 0, dev_id: 0, out_fd: 0))
+    case .vfioIOMMUMapDMA:
+      memory.store(
+        vfio_iommu_type1_dma_map(argsz: 32, flags: 3, vaddr: buffer, iova: 0, size: 4096))
+    case .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo:
+      // The same fields in the same places: argsz, flags, and for UNMAP_DMA iova and size.
+      memory.store(
+        vfio_iommu_type1_dma_map(
+          argsz: request == .vfioIOMMUGetInfo ? 512 : 24, flags: 0, vaddr: 0x10_0000, iova: 4096,
+          size: 0))
+    default: memory.store(UInt32(40))
+    }
+  }
+
+  @Test(arguments: requests) func accessesWithoutTheLock(_ request: IoctlNumber) throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    let ioas = try file.makeIOAS()
+    _ = try file.makeIOAS()
+    #expect(file.vfioIOAS(.set, ioas) == .success(ioas))
+    let memory = TestMemory()
+    store(.vfioIOMMUMapDMA, in: memory)
+    memory.store(UInt64(0x10_0000), at: 16)
+    #expect(file.call(.vfioIOMMUMapDMA, memory.address) == .success(0))
+
+    let client = NosyClient(file.client)
+    var accesses = 0
+    client.onAccess = {
+      accesses += 1
+      #expect(file.hugePages(of: ioas) == .success(1))
+    }
+    store(request, in: memory)
+    let open = try #require(file.client.file(file.number))
+    let result = Result { () throws(Errno) in
+      try open.ioctl(request.rawValue, argument: memory.address, client: client)
+    }
+    let expected: Result<Int32, Errno> =
+      switch request {
+      case .ioasNoIOMMUGetPA: .failure(.notSupported)
+      case .ioasChangeProcess: .failure(.invalidArgument)  // what is mapped is no file
+      default: .success(0)
+      }
+    #expect(result == expected)
+    #expect(accesses > 0)
+    if request == .simFaultLogAlloc {
+      file.client.close(Int32(bitPattern: memory.load(iommufd_sim_fault_log_alloc.self).out_fd))
+    }
+  }
+
+  /// While a list is read its IOAS is in use, and can be destroyed after.
+  @Test func ioasOfAListIsBusy() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    let ioas = try file.makeIOAS()
+    let memory = TestMemory()
+    store(.ioasAllowIOVAs, in: memory)
+    let client = NosyClient(file.client)
+    var results: [Errno?] = []
+    client.onAccess = { [unowned client] in
+      // The first access is to the struct, before anything is looked up.
+      results.append(results.isEmpty ? nil : file.destroy(ioas))
+      if results.count == 2 { client.onAccess = {} }
+    }
+    let open = try #require(file.client.file(file.number))
+    #expect(
+      try open.ioctl(
+        IoctlNumber.ioasAllowIOVAs.rawValue, argument: memory.address, client: client) == 0)
+    #expect(results == [nil, .resourceBusy])
+    #expect(file.destroy(ioas) == nil)
+  }
+}
