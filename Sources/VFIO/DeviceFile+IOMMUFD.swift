@@ -110,7 +110,7 @@ extension DeviceFile {
     if request.flags & UInt32(VFIO_DEVICE_ATTACH_PASID) != 0 {
       let end = DeviceCall.end(of: \Arguments.pasid)
       guard request.argsz >= end else { throw .invalidArgument }
-      pasid = try call.client.load(at: call.argument &+ UInt64(minimum))
+      pasid = try call.client.load(UInt32.self, at: call.argument &+ UInt64(minimum))
     }
     try device.deviceSet.lock.withLock { () throws(Errno) in
       request.pt_id = try session.attach(
@@ -139,7 +139,7 @@ extension DeviceFile {
     if request.flags & UInt32(VFIO_DEVICE_DETACH_PASID) != 0 {
       let end = DeviceCall.end(of: \Arguments.pasid)
       guard request.argsz >= end else { throw .invalidArgument }
-      pasid = try call.client.load(at: call.argument &+ UInt64(minimum))
+      pasid = try call.client.load(UInt32.self, at: call.argument &+ UInt64(minimum))
     }
     device.deviceSet.lock.withLock { session.detach(pasid: pasid) }
   }
@@ -176,11 +176,10 @@ extension VFIODevice.Session {
   /// vfio_iommufd_physical_detach_ioas(), …_pasid_detach_ioas(): no error when there is nothing.
   func detach(pasid: UInt32?) {
     let wasAttached = attachments.withLock { attachments in
-      guard let pasid else {
-        defer { attachments.isAttached = false }
-        return attachments.isAttached
-      }
-      return attachments.pasids.remove(pasid) != nil
+      if let pasid { return attachments.pasids.remove(pasid) != nil }
+      let wasAttached = attachments.isAttached
+      attachments.isAttached = false
+      return wasAttached
     }
     if wasAttached { bound.detach(pasid: Self.iommufdPASID(pasid)) }
   }
