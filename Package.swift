@@ -58,7 +58,7 @@ let package = Package(
 
     .target(name: "CYardstick"),
     .executableTarget(
-      name: "iommufd-bench", dependencies: ["Machine", "IOMMU", "IOMMUFD", "CYardstick"]),
+      name: "iommufd-bench", dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", "CYardstick", system]),
 
     // An in-process front end: the test is the client.
     .target(

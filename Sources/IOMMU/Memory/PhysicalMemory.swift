@@ -50,6 +50,7 @@ package final class PhysicalMemory: Sendable {
   /// Elements count the pins of a frame; only touched under the lock of `directory`.
   let pins: SparseArray<UInt32>
   private let kinds: SparseArray<UInt8>
+  var kindBytes: UnsafeRawPointer { UnsafeRawPointer(kinds.base) }
   let directory: Mutex<ChunkDirectory>
   let tables: Mutex<TableArena>
   let lines = Mutex<Void>(())

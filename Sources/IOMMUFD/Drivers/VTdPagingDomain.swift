@@ -41,6 +41,9 @@ package final class VTdPagingDomain: PagingDomain {
 
   deinit { table.destroy() }
 
+  /// The top table, as PASID table entries name it.
+  package var root: PhysicalAddress { table.root }
+
   /// Levels and address width of a table: the widest that MGAW and SAGAW allow.
   /// intel: compute_vasz_lg2_ss()
   private static func shape(

@@ -1,1 +1,0 @@
-int CYardstick_placeholder(void) { return 0; }

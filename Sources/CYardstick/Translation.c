@@ -1,0 +1,226 @@
+// IOTLB, walk and DMA; the twin of Caches/Iotlb.swift, PageTables/RadixWalker.swift, Units/.
+#include "CYardstick.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
+enum { WAYS = 8, READ = 1, WRITE = 2, PAGE_SIZE_BIT = 0x80 };
+#define ADDRESS_MASK 0x000ffffffffff000ULL
+
+struct entry {
+  uint64_t page, tag, frame, stamp;
+};
+
+struct yardstick_iotlb {
+  struct entry *entries;
+  uint64_t mask, clock;
+};
+
+struct yardstick_iotlb *yardstick_iotlb_make(size_t sets) {
+  struct yardstick_iotlb *iotlb = malloc(sizeof *iotlb);
+  iotlb->entries = calloc(sets * WAYS, sizeof(struct entry));
+  iotlb->mask = sets - 1;
+  iotlb->clock = 0;
+  return iotlb;
+}
+
+void yardstick_iotlb_free(struct yardstick_iotlb *iotlb) {
+  free(iotlb->entries);
+  free(iotlb);
+}
+
+ALWAYS_INLINE struct entry *set_of(struct yardstick_iotlb *iotlb, uint64_t tag, uint64_t address) {
+  return iotlb->entries + (((address >> 12) ^ (tag * 0x9E3779B9)) & iotlb->mask) * WAYS;
+}
+
+ALWAYS_INLINE const struct entry *lookup(struct yardstick_iotlb *iotlb, uint64_t tag, uint64_t address) {
+  struct entry *set = set_of(iotlb, tag, address);
+  uint64_t page = (address >> 12 << 12) | 1;
+  for (int way = 0; way < WAYS; way++)
+    if (set[way].page == page && set[way].tag == tag) {
+      set[way].stamp = ++iotlb->clock;
+      return &set[way];
+    }
+  return NULL;
+}
+
+void yardstick_iotlb_insert(struct yardstick_iotlb *iotlb, uint64_t tag, uint64_t address, uint64_t frame) {
+  struct entry *set = set_of(iotlb, tag, address), *victim = set;
+  for (int way = 1; way < WAYS; way++)
+    if (set[way].stamp < victim->stamp) victim = &set[way];
+  *victim = (struct entry){(address >> 12 << 12) | 1, tag, frame, ++iotlb->clock};
+}
+
+uint64_t yardstick_iotlb_lookups(struct yardstick_iotlb *iotlb, uint64_t tag, const uint64_t *addresses,
+                                 size_t count) {
+  uint64_t sum = 0;
+  for (size_t i = 0; i < count; i++) {
+    const struct entry *hit = lookup(iotlb, tag, addresses[i]);
+    if (hit) sum += hit->frame & ~0xfffULL;
+  }
+  return sum;
+}
+
+ALWAYS_INLINE uint8_t kind(const struct yardstick_memory *memory, uint64_t address) {
+  uint64_t frame = address >> 12;
+  return frame < memory->frames
+             ? atomic_load_explicit((const _Atomic uint8_t *)memory->kinds + frame, memory_order_relaxed)
+             : 0;
+}
+
+struct leaf {
+  uint64_t physical, allowed;
+  int shift;
+};
+
+ALWAYS_INLINE _Bool walk(const struct yardstick_memory *memory, const struct yardstick_table *table,
+                         uint64_t address, uint64_t access, struct leaf *leaf) {
+  uint64_t place = table->root, allowed = READ | WRITE;
+  for (int level = table->top_level;; level--) {
+    place += (address >> (12 + 9 * level) & 511) * 8;
+    if (kind(memory, place) != 1) return 0;
+    uint64_t entry =
+        atomic_load_explicit((const _Atomic uint64_t *)(memory->base + place), memory_order_relaxed);
+    if (!(entry & (READ | WRITE))) return 0;
+    allowed &= entry;
+    if (level == 0 || (entry & PAGE_SIZE_BIT && level <= 2)) {
+      if (entry & table->reserved_in_leaf[level] || (allowed & access) != access) return 0;
+      *leaf = (struct leaf){entry & ADDRESS_MASK, allowed, 12 + 9 * level};
+      return 1;
+    }
+    if (entry & table->reserved_in_table[level]) return 0;
+    place = entry & ADDRESS_MASK;
+  }
+}
+
+uint64_t yardstick_walks(const struct yardstick_memory *memory, const struct yardstick_table *table,
+                         const uint64_t *addresses, size_t count) {
+  uint64_t sum = 0;
+  struct leaf leaf;
+  for (size_t i = 0; i < count; i++)
+    if (walk(memory, table, addresses[i], READ, &leaf)) sum += leaf.physical;
+  return sum;
+}
+
+struct space {
+  uint64_t key, tag, last_iova, stamp;
+  struct yardstick_table table;
+};
+
+struct yardstick_port {
+  struct yardstick_memory memory;
+  pthread_mutex_t port_lock, unit_lock;
+  struct yardstick_iotlb *iotlb;
+  struct space spaces[16][4];
+  uint64_t clock, requester;
+  _Atomic uint32_t using;
+};
+
+struct yardstick_port *yardstick_port_make(const struct yardstick_memory *memory,
+                                           const struct yardstick_table *table, uint64_t requester,
+                                           uint64_t tag, size_t sets) {
+  struct yardstick_port *port = calloc(1, sizeof *port);
+  port->memory = *memory;
+  pthread_mutex_init(&port->port_lock, NULL);
+  pthread_mutex_init(&port->unit_lock, NULL);
+  port->iotlb = yardstick_iotlb_make(sets);
+  port->requester = requester << 32;
+  port->spaces[(port->requester ^ port->requester >> 20) & 15][0] =
+      (struct space){port->requester, tag, (1ULL << 48) - 1, 1, *table};
+  return port;
+}
+
+void yardstick_port_free(struct yardstick_port *port) {
+  yardstick_iotlb_free(port->iotlb);
+  free(port);
+}
+
+static struct space *find_space(struct yardstick_port *port, uint64_t key) {
+  struct space *set = port->spaces[(key ^ key >> 20) & 15];
+  for (int way = 0; way < 4; way++)
+    if (set[way].key == key) {
+      set[way].stamp = ++port->clock;
+      return &set[way];
+    }
+  return NULL;
+}
+
+struct segment {
+  uint64_t physical;
+  size_t count;
+};
+
+// Under the unit's lock; 1: all found, 0: *iova is to be walked.
+static int look_up(struct yardstick_port *port, struct space *space, uint64_t *iova, size_t *left,
+                   struct segment *segments, int *used) {
+  while (*left) {
+    if (*iova > space->last_iova) return -1;
+    const struct entry *hit = lookup(port->iotlb, space->tag, *iova);
+    if (!hit || !(hit->frame & READ)) return 0;
+    uint64_t offset = *iova & 4095, physical = (hit->frame & ~0xfffULL) + offset;
+    size_t count = 4096 - offset < *left ? 4096 - offset : *left;
+    if (*used && segments[*used - 1].physical + segments[*used - 1].count == physical)
+      segments[*used - 1].count += count;
+    else
+      segments[(*used)++] = (struct segment){physical, count};
+    *iova += count;
+    *left -= count;
+  }
+  return 1;
+}
+
+static int copy(const struct yardstick_memory *memory, uint8_t *to, struct segment from) {
+  while (from.count) {
+    size_t count = 4096 - (from.physical & 4095);
+    if (count > from.count) count = from.count;
+    uint8_t before = kind(memory, from.physical);
+    if (before != 1 && before != 2) return -1;
+    memcpy(to, memory->base + from.physical, count);
+    if (kind(memory, from.physical) != before) return -1;
+    to += count;
+    from.physical += count;
+    from.count -= count;
+  }
+  return 0;
+}
+
+int yardstick_port_read(struct yardstick_port *port, uint64_t iova, void *buffer, size_t count) {
+  struct segment segments[8];
+  int used = 0, result = 0;
+  size_t left = count;
+  uint8_t *to = buffer;
+  if (iova <= 0xfeefffff && iova + count - 1 >= 0xfee00000) return -1;
+  pthread_mutex_lock(&port->port_lock);
+  atomic_store_explicit(&port->using, 1, memory_order_relaxed);
+  for (int found = 0; !found;) {
+    pthread_mutex_lock(&port->unit_lock);
+    struct space *space = find_space(port, port->requester);
+    atomic_store_explicit(&port->using, (uint32_t)space->tag + 2, memory_order_relaxed);
+    found = look_up(port, space, &iova, &left, segments, &used);
+    pthread_mutex_unlock(&port->unit_lock);
+    if (found) {
+      result = found < 0 ? -1 : 0;
+      break;
+    }
+    struct leaf leaf;
+    if (!walk(&port->memory, &space->table, iova, READ, &leaf)) {
+      result = -1;
+      break;
+    }
+    pthread_mutex_lock(&port->unit_lock);
+    uint64_t offset = iova & ((1ULL << leaf.shift) - 1) & ~0xfffULL;
+    yardstick_iotlb_insert(port->iotlb, space->tag, iova, (leaf.physical + offset) | leaf.allowed);
+    pthread_mutex_unlock(&port->unit_lock);
+  }
+  for (int i = 0; i < used && !result; i++) {
+    result = copy(&port->memory, to, segments[i]);
+    to += segments[i].count;
+  }
+  atomic_store_explicit(&port->using, 0, memory_order_release);
+  pthread_mutex_unlock(&port->port_lock);
+  return result;
+}
