@@ -79,12 +79,12 @@ import Testing
   @Test func configurationCache() {
     var cache = ConfigurationCache<Int>(sets: 1)
     for key in 0..<4 as Range<UInt64> { cache.insert(key, Int(key)) }
-    #expect(cache.lookup(0) == 0)
+    #expect(cache.find(0)?.pointee == 0)
     cache.insert(4, 4)
-    #expect(cache.lookup(1) == nil)
-    #expect(cache.lookup(0) == 0)
+    #expect(cache.find(1) == nil)
+    #expect(cache.find(0)?.pointee == 0)
     cache.invalidate { key, _ in key == 0 }
-    #expect(cache.lookup(0) == nil)
-    #expect(cache.lookup(4) == 4)
+    #expect(cache.find(0) == nil)
+    #expect(cache.find(4)?.pointee == 4)
   }
 }

@@ -123,7 +123,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     #expect(mapper.unmap(1 << 56 - 0x3000, length: 0x2000).retired.isEmpty)
     let unmapped = mapper.unmap(1 << 56 - 0x1000, length: 0x1000)
     #expect(unmapped.retired.count == 4)
-    for table in unmapped.retired { memory.freeTable(table) }
+    unmapped.retired.forEach { memory.freeTable($0) }
     #expect(memory.tablePagesInUse == before)
     mapper.destroy()
     #expect(memory.tablePagesInUse == before - 1)
@@ -196,7 +196,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
           iova: start, physical: physical, left: length, permissions: permissions,
           snoops: false)
         #expect(mapper.map(&mapping) == nil, "seed \(seed)")
-        for table in mapping.retired { memory.freeTable(table) }
+        mapping.retired.forEach { memory.freeTable($0) }
         for page in stride(from: 0, to: length, by: 4096) {
           model[start + page] = (physical + page, permissions)
         }
@@ -208,7 +208,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
         let (start, length) = live.remove(at: Int(random.next() % UInt64(live.count)))
         let unmapped = mapper.unmap(start, length: length)
         #expect(unmapped.length == length, "seed \(seed)")
-        for table in unmapped.retired { memory.freeTable(table) }
+        unmapped.retired.forEach { memory.freeTable($0) }
         for page in stride(from: 0, to: length, by: 4096) { model[start + page] = nil }
         check(start)
         check(start + length - 1)
@@ -217,7 +217,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     for _ in 0..<200 { check(base + random.next() % span) }
     for (iova, _) in model.prefix(2000) { check(iova | random.next() & 0xfff) }
     for (start, length) in live {
-      for table in mapper.unmap(start, length: length).retired { memory.freeTable(table) }
+      mapper.unmap(start, length: length).retired.forEach { memory.freeTable($0) }
     }
     #expect(memory.tablePagesInUse == before, "seed \(seed)")
   }

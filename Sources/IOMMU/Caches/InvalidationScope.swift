@@ -2,7 +2,7 @@
 // here understands the same three.
 
 /// The tag of a translation: which address space, as the unit's tables call it (VT-d: domain id).
-package struct DomainID: RawRepresentable, Hashable, Comparable, Sendable {
+package struct DomainID: RawRepresentable, Hashable, Comparable, Sendable, BitwiseCopyable {
   package let rawValue: UInt16
   @inline(__always) package init(rawValue: UInt16) { self.rawValue = rawValue }
   package static func < (a: DomainID, b: DomainID) -> Bool { a.rawValue < b.rawValue }

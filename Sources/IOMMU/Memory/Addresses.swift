@@ -1,7 +1,7 @@
 // Numbers with a unit are types. `last` is inclusive everywhere, `end` exclusive, `count` counts.
 
 /// An address as a device puts it on the bus, before translation. All 64 bits may be used.
-package struct IOVA: RawRepresentable, Hashable, Comparable, Sendable {
+package struct IOVA: RawRepresentable, Hashable, Comparable, Sendable, BitwiseCopyable {
   package let rawValue: UInt64
   @inline(__always) package init(rawValue: UInt64) { self.rawValue = rawValue }
   @inline(__always) package init(_ rawValue: UInt64) { self.rawValue = rawValue }
@@ -9,7 +9,9 @@ package struct IOVA: RawRepresentable, Hashable, Comparable, Sendable {
 }
 
 /// An address in the machine's simulated physical memory.
-package struct PhysicalAddress: RawRepresentable, Hashable, Comparable, Sendable {
+package struct PhysicalAddress: RawRepresentable, Hashable, Comparable, Sendable,
+  BitwiseCopyable
+{
   package let rawValue: UInt64
   @inline(__always) package init(rawValue: UInt64) { self.rawValue = rawValue }
   @inline(__always) package init(_ rawValue: UInt64) { self.rawValue = rawValue }
@@ -29,7 +31,7 @@ package struct Permissions: OptionSet, Hashable, Sendable {
 
 /// Segment, bus, device and function of the PCI function that issues a request: the source-id of
 /// VT-d, the stream id of SMMUv3, the device id of AMD-Vi. One unit serves one segment.
-package struct RequesterID: RawRepresentable, Hashable, Comparable, Sendable {
+package struct RequesterID: RawRepresentable, Hashable, Comparable, Sendable, BitwiseCopyable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
   package init(bus: UInt8, device: UInt8, function: UInt8) {
@@ -39,7 +41,7 @@ package struct RequesterID: RawRepresentable, Hashable, Comparable, Sendable {
 }
 
 /// A process address space id, 20 bits (PCIe 6 §6.20).
-package struct PASID: RawRepresentable, Hashable, Sendable {
+package struct PASID: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }
 }

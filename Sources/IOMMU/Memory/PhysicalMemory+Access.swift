@@ -10,6 +10,32 @@ internal import Host
 internal import Synchronization
 
 extension PhysicalMemory {
+  /// ``read(_:into:)`` with the everyday case in place: memory that is here, within one frame.
+  @inline(__always)
+  func readInPlace(
+    _ physical: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer
+  ) -> MemoryOutcome {
+    let offset = Int(truncatingIfNeeded: physical.rawValue & UInt64(Frame.size - 1))
+    let kind = window.kind(of: physical)
+    guard offset &+ buffer.count <= Frame.size, kind == .direct, let start = buffer.baseAddress
+    else { return read(physical, into: buffer) }
+    memcpy(start, window.pointer(physical), buffer.count)
+    return window.kind(of: physical) == kind ? .done : noticeLoss(physical)
+  }
+
+  /// ``write(_:to:)`` with the same case in place.
+  @inline(__always)
+  func writeInPlace(
+    _ bytes: UnsafeRawBufferPointer, to physical: PhysicalAddress
+  ) -> MemoryOutcome {
+    let offset = Int(truncatingIfNeeded: physical.rawValue & UInt64(Frame.size - 1))
+    let kind = window.kind(of: physical)
+    guard offset &+ bytes.count <= Frame.size, kind == .direct, let start = bytes.baseAddress
+    else { return write(bytes, to: physical) }
+    memcpy(window.pointer(physical), start, bytes.count)
+    return window.kind(of: physical) == kind ? .done : noticeLoss(physical)
+  }
+
   /// Fills `buffer` from `physical`. Unless the outcome is `done`, some of it is undefined.
   package func read(
     _ physical: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer
@@ -133,6 +159,7 @@ extension PhysicalMemory {
   }
 
   /// A page of a client's file went away under an access.
+  @inline(never)
   private func noticeLoss(_ physical: PhysicalAddress) -> MemoryOutcome {
     guard case .file(let file)? = origin(of: physical)?.backing, let end = file.size else {
       return .gone

@@ -14,8 +14,7 @@ struct TableArena: ~Copyable {
   /// Unused part of the newest chunk, in frames.
   private var fresh = 0..<0
   /// First frames of free blocks, by log2 of their pages.
-  private var free: [[Int]] = Array(
-    repeating: [], count: Frame.chunkShift - Frame.shift + 1)
+  private var free = InlineArray<19, [Int]>(repeating: [])
 
   init(limit: Int) { self.limit = limit }
 

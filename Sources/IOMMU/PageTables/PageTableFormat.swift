@@ -65,7 +65,7 @@ struct EntryRules: Sendable {
 }
 
 /// One table as hardware is told about it.
-struct TableRoot: Hashable, Sendable {
+struct TableRoot: Hashable, Sendable, BitwiseCopyable {
   let address: PhysicalAddress
   let topLevel: Int
   /// Whether the hardware keeps accessed and dirty flags.

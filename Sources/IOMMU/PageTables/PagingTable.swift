@@ -47,7 +47,7 @@ package struct PagingTable: Sendable {
   package func map(
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions,
     snoops: Bool
-  ) -> (mapped: UInt64, error: Errno?, retired: [PhysicalAddress]) {
+  ) -> (mapped: UInt64, error: Errno?, retired: RetiredTables) {
     switch table {
     case .vtdSecondStage(let mapper):
       var mapping = RadixMapper<VTdSecondStage>.Mapping(
@@ -66,8 +66,8 @@ package struct PagingTable: Sendable {
   }
 
   /// Frees tables that an operation retired. No walk may be in them any more.
-  package func free(_ retired: [PhysicalAddress]) {
-    for table in retired { memory.freeTable(table) }
+  package func free(_ retired: RetiredTables) {
+    retired.forEach { memory.freeTable($0) }
   }
 
   package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {

@@ -9,6 +9,7 @@
 //
 // Callers serialise changes to one table.
 
+internal import Synchronization
 internal import SystemPackage
 
 /// What an unmap did.
@@ -16,7 +17,7 @@ package struct Unmapped {
   /// Bytes from the start of the range to the first hole.
   package var length: UInt64 = 0
   /// Tables that became unreachable; to be freed after the invalidation.
-  package var retired: [PhysicalAddress] = []
+  package var retired = RetiredTables()
 }
 
 struct RadixMapper<Format: PageTableFormat> {
@@ -60,8 +61,8 @@ struct RadixMapper<Format: PageTableFormat> {
 
   @inline(__always)
   private func load(_ table: PhysicalAddress, _ index: Int) -> UInt64 {
-    // The table is ours, so it is there.
-    window.load(place(table, index)) ?? 0
+    // The table is ours, so it is there: no need to ask what the frame is.
+    window.entry(place(table, index)).pointee.load(ordering: .relaxed)
   }
 
   @inline(__always)
@@ -83,7 +84,7 @@ struct RadixMapper<Format: PageTableFormat> {
     let permissions: Permissions
     let snoops: Bool
     /// Empty tables that a large page took the place of.
-    var retired: [PhysicalAddress] = []
+    var retired = RetiredTables()
   }
 
   /// Maps as much of `mapping` as possible and moves it forward by that.
@@ -142,7 +143,7 @@ struct RadixMapper<Format: PageTableFormat> {
 
   /// Adds `table` and those below it to `retired`, if they map nothing.
   private func retire(
-    _ table: PhysicalAddress, level: Int, to retired: inout [PhysicalAddress]
+    _ table: PhysicalAddress, level: Int, to retired: inout RetiredTables
   ) -> Bool {
     let count = retired.count
     for index in 0..<entriesPerTable {
@@ -151,7 +152,7 @@ struct RadixMapper<Format: PageTableFormat> {
       case .empty: continue
       case .table where retire(Format.address(entry), level: level - 1, to: &retired): continue
       default:
-        retired.removeSubrange(count...)
+        retired.removeLast(retired.count - count)
         return false
       }
     }

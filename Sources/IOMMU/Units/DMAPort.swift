@@ -30,7 +30,7 @@ package final class DMAPort: Sendable {
     let request = DMARequest(
       requester: requester, pasid: pasid, iova: iova, count: buffer.count, access: .read)
     return perform(request) { memory, segment, offset in
-      memory.read(
+      memory.readInPlace(
         segment.physical,
         into: UnsafeMutableRawBufferPointer(start: start + offset, count: segment.count))
     }
@@ -44,7 +44,7 @@ package final class DMAPort: Sendable {
     let request = DMARequest(
       requester: requester, pasid: pasid, iova: iova, count: bytes.count, access: .write)
     return perform(request) { memory, segment, offset in
-      memory.write(
+      memory.writeInPlace(
         UnsafeRawBufferPointer(start: start + offset, count: segment.count),
         to: segment.physical)
     }

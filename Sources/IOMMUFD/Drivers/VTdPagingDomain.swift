@@ -133,7 +133,7 @@ package final class VTdPagingDomain: PagingDomain {
   ) throws(Errno) {
     let (last, overflow) = iova.rawValue.addingReportingOverflow(length &- 1)
     guard length > 0, (iova.rawValue | physical.rawValue | length) & 0xfff == 0,
-      !permissions.isEmpty
+      permissions.rawValue != 0
     else { throw .invalidArgument }
     guard !overflow, last <= aperture.upperBound else { throw .outOfRange }
 
@@ -149,8 +149,9 @@ package final class VTdPagingDomain: PagingDomain {
       throw error
     }
     // intel: intel_iommu_iotlb_sync_map(); and tables that large pages replaced.
-    let caching = units.filter { $0.driver.unit.capabilities.cachingMode }
-    if !caching.isEmpty { flush(iova, length: length, caching) }
+    if units.contains(where: { $0.driver.unit.capabilities.cachingMode }) {
+      flush(iova, length: length, units)
+    }
     table.free(result.retired, after: { flush(iova, length: length, units) })
   }
 
@@ -164,8 +165,8 @@ package final class VTdPagingDomain: PagingDomain {
     }
     if result.length > 0 || !result.retired.isEmpty {
       flush(iova, length: max(result.length, 1), units)
+      table.free(result.retired)
     }
-    table.free(result.retired)
     return result.length
   }
 
@@ -192,7 +193,7 @@ package final class VTdPagingDomain: PagingDomain {
 
 extension PagingTable {
   /// Frees tables after an invalidation, if there are any.
-  fileprivate func free(_ retired: [PhysicalAddress], after invalidate: () -> Void) {
+  fileprivate func free(_ retired: RetiredTables, after invalidate: () -> Void) {
     guard !retired.isEmpty else { return }
     invalidate()
     free(retired)

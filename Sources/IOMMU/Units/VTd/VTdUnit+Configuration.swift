@@ -86,7 +86,7 @@ extension VTdUnit {
 
   private func findContext(_ requester: RequesterID, _ generation: UInt64) -> ContextLookup {
     let key = UInt64(requester.rawValue)
-    let (cached, rootTable) = state.withLock { ($0.contexts.lookup(key), $0.rootTable) }
+    let (cached, rootTable) = state.withLock { ($0.contexts.find(key)?.pointee, $0.rootTable) }
     if let cached { return .success(cached) }
     guard let rootTable else { return .failure(.invalidRootTable) }
     let root = rootTable.rawValue + ScalableRootEntry.word(of: requester)

@@ -14,14 +14,18 @@ extension VTdUnit {
     var iova: UInt64
     var left: Int
     var segments = 0
+    /// Set when the look-up stops: the state of the caches it saw.
+    var generation: UInt64 = 0
+    var space: VTdAddressSpace?
   }
 
   private enum Lookup {
     case complete
     /// The page at `Progress.iova` is to be walked.
-    case miss(VTdAddressSpace, generation: UInt64)
-    case unknownSpace(generation: UInt64)
-    case fault(VTdFaultReason, VTdAddressSpace)
+    case miss
+    case unknownSpace
+    /// The page at `Progress.iova` is beyond what the space can translate.
+    case beyond
   }
 
   /// Translates all of `request`, storing the stretches of memory it is for.
@@ -37,6 +41,36 @@ extension VTdUnit {
     {
       return .unclaimed
     }
+    if request.iova.rawValue ^ last.rawValue < UInt64(Frame.size),
+      let physical = state.withLock({ hit(request, key, gate: gate, in: &$0) })
+    {
+      segments[0] = DMASegment(physical: physical, count: request.count)
+      return .mapped(segments: 1)
+    }
+    return translatePages(request, key, gate: gate, segments: segments)
+  }
+
+  /// The request of everyday: one page, and the IOTLB has it. Nil: anything else.
+  @inline(__always)
+  private func hit(
+    _ request: DMARequest, _ key: UInt64, gate: PortGate, in state: inout State
+  ) -> PhysicalAddress? {
+    guard let space = state.spaces.find(key), request.iova.rawValue <= space.pointee.lastIOVA
+    else { return nil }
+    let domain = space.pointee.domain
+    gate.use(domain)
+    guard let page = state.iotlb.lookup(IotlbTag(domain: domain), request.iova.rawValue),
+      page.permissions.isSuperset(of: request.access)
+    else { return nil }
+    let mask = 1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1
+    return PhysicalAddress(page.physical.rawValue | request.iova.rawValue & mask)
+  }
+
+  @inline(never)
+  private func translatePages(
+    _ request: DMARequest, _ key: UInt64, gate: PortGate,
+    segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> TranslationOutcome {
     var progress = Progress(iova: request.iova.rawValue, left: request.count)
     while true {
       let lookup = state.withLock { state in
@@ -45,26 +79,19 @@ extension VTdUnit {
       switch lookup {
       case .complete:
         return .mapped(segments: progress.segments)
-      case .fault(let reason, let space):
-        return .fault(
-          request.fault(reason, at: progress.iova, suppressed: space.suppressesFaults))
-      case .miss(let space, let generation):
-        switch walk(progress.iova, request.access, space) {
-        case .success(let translation):
-          Self.append(translation, &progress, segments)
-          state.withLock { state in
-            guard state.generation == generation else { return }
-            state.iotlb.insert(
-              IotlbTag(domain: space.domain), translation.address, translation.page)
-          }
-          if progress.left == 0 { return .mapped(segments: progress.segments) }
+      case .unknownSpace:
+        if let fault = fillSpace(request, key, progress) { return .fault(fault) }
+      case .beyond, .miss:
+        guard let space = progress.space else { return .unclaimed }
+        let result =
+          lookup == .beyond ? .failure(space.beyondReason) : fill(&progress, request, space)
+        switch result {
         case .failure(let reason):
           return .fault(
             request.fault(reason, at: progress.iova, suppressed: space.suppressesFaults))
-        }
-      case .unknownSpace(let generation):
-        if let fault = fillSpace(request, key, generation, at: progress.iova) {
-          return .fault(fault)
+        case .success(let page):
+          Self.append(page, &progress, segments)
+          if progress.left == 0 { return .mapped(segments: progress.segments) }
         }
       }
     }
@@ -81,42 +108,51 @@ extension VTdUnit {
     _ request: DMARequest, _ key: UInt64, _ progress: inout Progress,
     _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
   ) -> Lookup {
-    guard let space = state.spaces.lookup(key) else {
-      return .unknownSpace(generation: state.generation)
+    guard let found = state.spaces.find(key) else {
+      progress.generation = state.generation
+      return .unknownSpace
     }
-    gate.use(space.domain)
-    let tag = IotlbTag(domain: space.domain)
+    let domain = found.pointee.domain
+    gate.use(domain)
+    let tag = IotlbTag(domain: domain)
+    let lastIOVA = found.pointee.lastIOVA
+    let isPassThrough = found.pointee.isPassThrough
     while progress.left > 0 {
-      guard progress.iova <= space.lastIOVA else { return .fault(space.beyondReason, space) }
-      let page: Translation
-      switch space.translation {
-      case .passThrough:
-        // All of memory as one page; the end was just checked.
-        page = Translation(
+      guard progress.iova <= lastIOVA else {
+        progress.space = found.pointee
+        return .beyond
+      }
+      if isPassThrough {
+        // One page at a time; the end was just checked.
+        let page = Translation(
           physical: PhysicalAddress(progress.iova & ~0xfff), shift: 12,
           permissions: [.read, .write])
-      case .secondStage:
-        // A hit that does not allow the access is no answer: the table may allow it by now, or a
-        // write has to set the dirty flag (VT-d §6.2.4).
-        guard let hit = state.iotlb.lookup(tag, progress.iova),
-          hit.permissions.isSuperset(of: request.access)
-        else { return .miss(space, generation: state.generation) }
-        page = hit
+        Self.append(page, &progress, segments)
+        continue
       }
-      Self.append((progress.iova, page), &progress, segments)
+      // A hit that does not allow the access is no answer: the table may allow it by now, or a
+      // write has to set the dirty flag (VT-d §6.2.4).
+      guard let hit = state.iotlb.lookup(tag, progress.iova),
+        hit.permissions.isSuperset(of: request.access)
+      else {
+        progress.space = found.pointee
+        progress.generation = state.generation
+        return .miss
+      }
+      Self.append(hit, &progress, segments)
     }
     return .complete
   }
 
-  /// Notes the memory for the part of the request that is in `page`, which holds `address`.
+  /// Notes the memory for the part of the request that is in `page`, where the request stands.
   @inline(__always)
   private static func append(
-    _ translation: (address: UInt64, page: Translation), _ progress: inout Progress,
+    _ page: Translation, _ progress: inout Progress,
     _ segments: UnsafeMutableBufferPointer<DMASegment>
   ) {
-    let size = UInt64(1) &<< UInt64(truncatingIfNeeded: translation.page.shift)
-    let offset = translation.address & (size &- 1)
-    let physical = translation.page.physical.rawValue &+ offset
+    let size = UInt64(1) &<< UInt64(truncatingIfNeeded: page.shift)
+    let offset = progress.iova & (size &- 1)
+    let physical = page.physical.rawValue &+ offset
     let count = min(progress.left, Int(truncatingIfNeeded: size &- offset))
     // SAFETY: at most one segment for each page, and the caller has room for as many.
     if progress.segments > 0,
@@ -134,11 +170,29 @@ extension VTdUnit {
   }
 
   private enum WalkResult {
-    case success((address: UInt64, page: Translation))
+    case success(Translation)
     case failure(VTdFaultReason)
   }
 
+  /// Walks the page where the request stands, and caches what was found unless an invalidation came
+  /// in between.
+  @inline(__always)
+  private func fill(
+    _ progress: inout Progress, _ request: DMARequest, _ space: VTdAddressSpace
+  ) -> WalkResult {
+    let result = walk(progress.iova, request.access, space)
+    if case .success(let page) = result {
+      let (iova, generation) = (progress.iova, progress.generation)
+      state.withLock { state in
+        guard state.generation == generation else { return }
+        state.iotlb.insert(IotlbTag(domain: space.domain), iova, page)
+      }
+    }
+    return result
+  }
+
   /// The page walk, without any lock.
+  @inline(__always)
   private func walk(
     _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace
   ) -> WalkResult {
@@ -155,7 +209,7 @@ extension VTdUnit {
         page.physical.rawValue > Self.interruptRange.upperBound
           || last < Self.interruptRange.lowerBound
       else { return .failure(.outputInInterruptRange) }
-      return .success((iova, page))
+      return .success(page)
     case .fault(.inaccessible(let level)):
       return .failure(
         level == root.topLevel ? .secondStagePointerInvalid : .secondStageInaccessible)
@@ -169,15 +223,16 @@ extension VTdUnit {
 
   /// Reads the configuration tables for a request and caches what they say.
   private func fillSpace(
-    _ request: DMARequest, _ key: UInt64, _ generation: UInt64, at iova: UInt64
+    _ request: DMARequest, _ key: UInt64, _ progress: Progress
   ) -> FaultRecord? {
-    switch findSpace(request, generation) {
+    switch findSpace(request, progress.generation) {
     case .failure(let reason, let suppressed):
-      return request.fault(reason, at: iova, suppressed: suppressed && reason.isQualified)
+      return request.fault(
+        reason, at: progress.iova, suppressed: suppressed && reason.isQualified)
     case .success(let space):
       state.withLock { state in
         // After an invalidation the tables are read again.
-        if state.generation == generation { state.spaces.insert(key, space) }
+        if state.generation == progress.generation { state.spaces.insert(key, space) }
       }
       return nil
     }
@@ -185,6 +240,10 @@ extension VTdUnit {
 }
 
 extension VTdAddressSpace {
+  fileprivate var isPassThrough: Bool {
+    if case .passThrough = translation { true } else { false }
+  }
+
   /// Why addresses after `lastIOVA` fault.
   fileprivate var beyondReason: VTdFaultReason {
     switch translation {

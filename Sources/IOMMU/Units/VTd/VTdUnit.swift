@@ -80,8 +80,8 @@ package final class VTdUnit: Sendable {
 }
 
 /// What a PASID table entry, and the way to it, mean for a request: cached by requester and PASID.
-struct VTdAddressSpace {
-  enum Translation {
+struct VTdAddressSpace: BitwiseCopyable {
+  enum Translation: BitwiseCopyable {
     case secondStage(TableRoot)
     case passThrough
   }

@@ -32,7 +32,7 @@ package struct ScalableRootEntry: Equatable, Sendable {
 }
 
 /// VT-d §9.4 Scalable-Mode Context Entry: one per function.
-package struct ScalableContextEntry: Equatable, Sendable {
+package struct ScalableContextEntry: Equatable, Sendable, BitwiseCopyable {
   package static let size: UInt64 = 32
   package var words: InlineArray<4, UInt64>
 

@@ -1,0 +1,361 @@
+import Foundation
+import Glibc
+import Host
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import IOMMU
+@testable import IOMMUFD
+
+/// The unit alone: the test is its driver, and writes the tables word by word.
+@Suite struct VTdUnitTests {
+  let memory: PhysicalMemory
+  let requester = RequesterID(bus: 2, device: 17, function: 3)
+  let root: PhysicalAddress
+  let contexts: PhysicalAddress
+  let directory: PhysicalAddress
+  let pasids: PhysicalAddress
+  let table: PagingTable
+
+  init() throws {
+    memory = try PhysicalMemory(.test)
+    root = try memory.allocateTable()
+    contexts = try memory.allocateTable()
+    directory = try memory.allocateTable()
+    pasids = try memory.allocateTable()
+    table = try PagingTable(vtdSecondStageLevels: 4, pageSizes: 1 << 21, memory: memory)
+    let page = try memory.allocateTable()
+    _ = table.map(
+      IOVA(0x5000), to: page, length: 4096, permissions: [.read, .write], snoops: false)
+    // Bus 2, upper context table (devices 16 to 31), function 0x8b - 0x80.
+    memory.storeEntry(contexts.rawValue | 1, at: PhysicalAddress(root.rawValue + 2 * 16 + 8))
+    store(context, contexts.rawValue + 11 * 32)
+    memory.storeEntry(pasids.rawValue | 1, at: directory)
+    store(entry, pasids.rawValue)
+  }
+
+  private var context: ScalableContextEntry {
+    var context = ScalableContextEntry()
+    context.directory = directory
+    context.isPresent = true
+    return context
+  }
+
+  private var entry: PASIDTableEntry {
+    var entry = PASIDTableEntry()
+    entry.domain = DomainID(rawValue: 9)
+    entry.type = .secondStage
+    entry.levels = 4
+    entry.secondStage = table.root
+    entry.isPresent = true
+    return entry
+  }
+
+  private func store(_ entry: ScalableContextEntry, _ address: UInt64) {
+    memory.storeLine(entry.words, at: PhysicalAddress(address))
+  }
+
+  private func store(_ entry: PASIDTableEntry, _ address: UInt64) {
+    memory.storeLine(entry.words, at: PhysicalAddress(address))
+  }
+
+  /// A unit that has seen nothing yet, and its answer.
+  private func load(
+    _ iova: UInt64 = 0x5000, pasid: PASID? = nil,
+    _ configure: (inout VTdCapabilities) -> Void = { _ in }
+  ) -> DMAOutcome {
+    var configuration = VTdUnit.Configuration()
+    configure(&configuration.capabilities)
+    let unit = VTdUnit(configuration, memory: memory)
+    unit.setRootTable(root)
+    return DMAPort(requester: requester, vtd: unit).load(iova, pasid: pasid).0
+  }
+
+  @Test func tablesOfTheSpecificationTranslate() {
+    #expect(load() == .completed)
+    #expect(load(0x4ff8).reason == .readDenied)
+    #expect(load(0x6000).reason == .readDenied)
+  }
+
+  @Test func entriesOnTheWayFaultAsSpecified() {
+    let nowhere = UInt64(7) << 30
+    let place = PhysicalAddress(root.rawValue + 2 * 16 + 8)
+    memory.storeEntry(0, at: place)
+    #expect(load().reason == .rootEntryAbsent)
+    memory.storeEntry(contexts.rawValue | 3, at: place)
+    #expect(load().reason == .rootEntryReserved)
+    memory.storeEntry(nowhere | 1, at: place)
+    #expect(load().reason == .contextEntryInaccessible)
+    memory.storeEntry(contexts.rawValue | 1, at: place)
+
+    var changed = context
+    changed.words[0] |= 1 << 5
+    store(changed, contexts.rawValue + 11 * 32)
+    #expect(load().reason == .contextEntryReserved)
+    changed = context
+    changed.ridPASID = PASID(rawValue: 1 << 19)
+    store(changed, contexts.rawValue + 11 * 32)
+    #expect(load().reason == .ridPasidInvalid)
+    changed = context
+    changed.directory = PhysicalAddress(nowhere)
+    store(changed, contexts.rawValue + 11 * 32)
+    #expect(load().reason == .pasidDirectoryInaccessible)
+    store(context, contexts.rawValue + 11 * 32)
+
+    memory.storeEntry(pasids.rawValue | 5, at: directory)
+    #expect(load().reason == .pasidDirectoryReserved)
+    memory.storeEntry(nowhere | 1, at: directory)
+    #expect(load().reason == .pasidEntryInaccessible)
+    memory.storeEntry(pasids.rawValue | 1, at: directory)
+    #expect(load() == .completed)
+  }
+
+  @Test func pasidEntriesAreChecked() {
+    func outcome(_ change: (inout PASIDTableEntry) -> Void) -> DMAOutcome {
+      var changed = entry
+      change(&changed)
+      store(changed, pasids.rawValue)
+      return load()
+    }
+    #expect(outcome { $0.isPresent = false }.reason == .pasidEntryAbsent)
+    #expect(outcome { $0.words[2] = 1 }.reason == .pasidEntryReserved)
+    #expect(outcome { $0.levels = 5 }.reason == .pasidEntryInvalid)
+    #expect(outcome { $0.type = .firstStage }.reason == .pasidEntryInvalid)
+    #expect(outcome { $0.type = .nested }.reason == .pasidEntryInvalid)
+    #expect(
+      outcome { $0.secondStage = PhysicalAddress(7 << 30) }.reason == .secondStagePointerInvalid)
+    #expect(outcome { _ in } == .completed)
+  }
+
+  @Test func pagingEntriesAreChecked() throws {
+    let place = VTdSecondStage.entryAddress(0x5000, level: 3, table: table.root)
+    let good = try #require(memory.word(at: place))
+    memory.storeEntry(good | 0x80, at: place)
+    #expect(load().reason == .secondStageReserved)
+    memory.storeEntry(7 << 30 | 3, at: place)
+    #expect(load().reason == .secondStageInaccessible)
+    memory.storeEntry(good & ~1, at: place)
+    #expect(load().reason == .readDenied)
+  }
+
+  @Test func passThroughReachesPhysicalMemory() throws {
+    var changed = entry
+    changed.type = .passThrough
+    store(changed, pasids.rawValue)
+    #expect(load(table.root.rawValue) == .completed)
+    #expect(load(7 << 30) == .aborted)
+    #expect(load(1 << UInt64(memory.addressBits)).reason == .beyondHostAddressWidth)
+    #expect(load { $0.passThrough = false }.reason == .pasidEntryInvalid)
+  }
+
+  @Test func accessedAndDirtyFlags() throws {
+    var changed = entry
+    changed.updatesSecondStageFlags = true
+    store(changed, pasids.rawValue)
+    let unit = VTdUnit(VTdUnit.Configuration(), memory: memory)
+    unit.setRootTable(root)
+    let port = DMAPort(requester: requester, vtd: unit)
+    func flags() throws -> [UInt64] {
+      var result: [UInt64] = []
+      var tableAddress = table.root
+      for level in [3, 2, 1, 0] {
+        let place = VTdSecondStage.entryAddress(0x5000, level: level, table: tableAddress)
+        let entry = try #require(memory.word(at: place))
+        result.append(entry >> 8 & 3)
+        tableAddress = VTdSecondStage.address(entry)
+      }
+      return result
+    }
+    #expect(try flags() == [0, 0, 0, 0])
+    #expect(port.load(0x5000).0 == .completed)
+    #expect(try flags() == [1, 1, 1, 1])
+    // The cached translation must not let a write slip by.
+    #expect(port.store(1, to: 0x5000) == .completed)
+    #expect(try flags() == [1, 1, 1, 3])
+    // Without SSADE nothing is written.
+    #expect(load { $0.secondStageFlags = false } == .completed)
+  }
+
+  @Test func suppressedFaultsAreNotRecorded() throws {
+    var changed = entry
+    changed.disablesFaults = true
+    store(changed, pasids.rawValue)
+    let unit = VTdUnit(VTdUnit.Configuration(), memory: memory)
+    unit.setRootTable(root)
+    let faults = FaultCollector()
+    unit.setFaultSink { faults.add($0) }
+    let port = DMAPort(requester: requester, vtd: unit)
+    #expect(port.load(0x9000).0.reason == .readDenied)
+    #expect(faults.take().isEmpty)
+    #expect(unit.takeFaultRecords().isEmpty)
+    #expect(port.load(0x9000, pasid: PASID(rawValue: 3)).0.reason == .pasidDisabled)
+    #expect(faults.take().count == 1)
+    // One register: the second fault overflows it and is lost.
+    #expect(port.load(0, pasid: PASID(rawValue: 4)).0.reason == .pasidDisabled)
+    let records = unit.takeFaultRecords()
+    #expect(records.count == 1)
+    #expect(records.first.map { $0.upper >> 40 & 0xf_ffff } == 3)
+  }
+
+  @Test func configurationStaysCachedUntilInvalidated() {
+    let unit = VTdUnit(VTdUnit.Configuration(), memory: memory)
+    unit.setRootTable(root)
+    let port = DMAPort(requester: requester, vtd: unit)
+    #expect(port.load(0x5000).0 == .completed)
+    store(PASIDTableEntry(), pasids.rawValue)
+    #expect(port.load(0x5000).0 == .completed)
+    unit.invalidatePASIDCache(.domain(DomainID(rawValue: 8)))
+    #expect(port.load(0x5000).0 == .completed)
+    unit.invalidatePASIDCache(.pasid(DomainID(rawValue: 9), PASID(rawValue: 0)))
+    #expect(port.load(0x5000).0.reason == .pasidEntryAbsent)
+    store(entry, pasids.rawValue)
+    store(ScalableContextEntry(), contexts.rawValue + 11 * 32)
+    #expect(port.load(0x5000).0 == .completed)
+    unit.invalidateContextCache(.device(requester))
+    #expect(port.load(0x5000).0.reason == .contextEntryAbsent)
+  }
+
+  @Test func capabilityRegisters() {
+    let capabilities = VTdCapabilities()
+    #expect(capabilities.capability & 7 == 6)
+    #expect(capabilities.capability >> 8 & 0x1f == 1 << 2)
+    #expect(capabilities.capability >> 16 & 0x3f == 47)
+    #expect(capabilities.capability >> 34 & 0xf == 3)
+    #expect(capabilities.capability >> 48 & 0x3f == 18)
+    #expect(capabilities.extendedCapability >> 46 & 3 == 1)
+    #expect(capabilities.extendedCapability >> 35 & 0x1f == 19)
+    #expect(capabilities.extendedCapability >> 43 & 1 == 1)
+  }
+}
+
+@Suite struct PortGateTests {
+  private let (one, two) = (DomainID(rawValue: 1), DomainID(rawValue: 2))
+
+  @Test func onlyTheDomainInUseIsWaitedFor() {
+    let gate = PortGate()
+    let isHeld = Atomic<Bool>(false)
+    let mayEnd = Atomic<Bool>(false)
+    let hasPassed = Atomic<Bool>(false)
+    let domain = one
+    let request = Thread {
+      gate.lock.withLock { _ in
+        gate.begin()
+        gate.use(domain)
+        isHeld.store(true, ordering: .releasing)
+        while !mayEnd.load(ordering: .acquiring) { usleep(100) }
+        gate.end()
+      }
+    }
+    request.start()
+    while !isHeld.load(ordering: .acquiring) { usleep(100) }
+    // The request is stalled; another domain's invalidation does not notice.
+    gate.pass(two)
+    let invalidation = Thread {
+      gate.pass(domain)
+      hasPassed.store(true, ordering: .releasing)
+    }
+    invalidation.start()
+    usleep(20_000)
+    #expect(!hasPassed.load(ordering: .acquiring))
+    mayEnd.store(true, ordering: .releasing)
+    while !hasPassed.load(ordering: .acquiring) { usleep(100) }
+    gate.pass(nil)
+  }
+}
+
+@Suite struct VTdDriverTests {
+  @Test func domainsFollowTheCapabilities() throws {
+    func domain(_ change: (inout VTdCapabilities) -> Void) throws -> VTdPagingDomain {
+      var capabilities = VTdCapabilities()
+      change(&capabilities)
+      return try VTdPagingDomain(
+        tracksDirty: false, for: capabilities, memory: try PhysicalMemory(.test))
+    }
+    let standard = try domain { _ in }
+    #expect(standard.aperture == 0...0xffff_ffff_ffff)
+    #expect(standard.pageSizes == 1 << 12 | 1 << 21 | 1 << 30)
+    let wide = try domain {
+      $0.maximumGuestAddressWidth = 57
+      $0.secondStageLevels = [4, 5]
+      $0.has1GPages = false
+    }
+    #expect(wide.aperture == 0...(1 << 57 - 1))
+    #expect(wide.pageSizes == 1 << 12 | 1 << 21)
+    #expect(wide.makeEntry(id: DomainID(rawValue: 2)).levels == 5)
+    let narrow = try domain { $0.maximumGuestAddressWidth = 39 }
+    #expect(narrow.aperture == 0...(1 << 39 - 1))
+    #expect(narrow.makeEntry(id: DomainID(rawValue: 2)).levels == 4)
+    #expect(throws: Errno.notSupported) { try domain { $0.secondStageLevels = [] } }
+    #expect(throws: Errno.invalidArgument) {
+      try standard.requireCompatibility(with: narrowCapabilities)
+    }
+  }
+
+  private var narrowCapabilities: VTdCapabilities {
+    var capabilities = VTdCapabilities()
+    capabilities.maximumGuestAddressWidth = 39
+    return capabilities
+  }
+
+  @Test func flagsOfDomains() throws {
+    let machine = try VTdMachine()
+    #expect(throws: Errno.notSupported) {
+      try machine.driver.makePagingDomain(.nestParent, for: .test(0))
+    }
+    _ = try machine.driver.makePagingDomain([.dirtyTracking, .pasid], for: .test(0))
+  }
+
+  @Test func domainIDsAreLowestFirst() throws {
+    let ids = VTdDomainIDs(count: 4)
+    #expect(try ids.take().rawValue == 2)
+    #expect(try ids.take().rawValue == 3)
+    #expect(throws: Errno.noSpace) { try ids.take() }
+    ids.give(DomainID(rawValue: 2))
+    #expect(try ids.take().rawValue == 2)
+  }
+
+  @Test func snoopingIsForcedInNewEntries() throws {
+    let machine = try VTdMachine()
+    let domain = try #require(try machine.domain() as? VTdPagingDomain)
+    #expect(domain.enforceCacheCoherency())
+    try domain.map(IOVA(0), to: PhysicalAddress(0), length: 1 << 30, permissions: .read)
+    let top = try #require(
+      machine.memory.word(
+        at: VTdSecondStage.entryAddress(0, level: 3, table: domain.root)))
+    #expect(machine.memory.word(at: VTdSecondStage.address(top)) == 0x881)
+  }
+
+  @Test func aFailedMapLeavesNothing() throws {
+    var limits = PhysicalMemory.Limits.test
+    limits.tablePages = 5
+    let memory = try PhysicalMemory(limits)
+    let domain = try VTdPagingDomain(
+      tracksDirty: false, for: VTdCapabilities(), memory: memory)
+    #expect(throws: Errno.noMemory) {
+      try domain.map(
+        IOVA(0x1f_f000), to: PhysicalAddress(0x1000), length: 1 << 30, permissions: .read)
+    }
+    #expect(domain.physicalAddress(of: IOVA(0x1f_f000)) == nil)
+    #expect(memory.tablePagesInUse == 1)
+    #expect(throws: Errno.outOfRange) {
+      try domain.map(
+        IOVA(1 << 48), to: PhysicalAddress(0), length: 4096, permissions: .read)
+    }
+  }
+
+  @Test func framesOfADeadProcessAbort() throws {
+    let machine = try VTdMachine()
+    let port = machine.port(0)
+    let domain = try machine.domain()
+    let child = try ChildProcess()
+    let run = try machine.memory.pin(.process(child.space, address: child.address), pages: 2)[0]
+    try machine.driver.attach(domain, to: port.requester, pasid: nil)
+    try domain.map(IOVA(0), to: run.physical, length: 8192, permissions: [.read, .write])
+    let before = port.load(0x1000)
+    #expect(before.0 == .completed && before.1 == 0x2222)
+    child.end()
+    #expect(port.load(0x1000).0 == .aborted)
+    #expect(port.store(1, to: 0) == .aborted)
+  }
+}
