@@ -230,7 +230,8 @@ import Testing
 }
 
 @Suite struct PortGateTests {
-  private let (one, two) = (DomainID(rawValue: 1), DomainID(rawValue: 2))
+  private let one = DomainID(rawValue: 1)
+  private let two = DomainID(rawValue: 2)
 
   @Test func onlyTheDomainInUseIsWaitedFor() {
     let gate = PortGate()
@@ -257,7 +258,8 @@ import Testing
     }
     invalidation.start()
     usleep(20_000)
-    #expect(!hasPassed.load(ordering: .acquiring))
+    let passedEarly = hasPassed.load(ordering: .acquiring)
+    #expect(!passedEarly)
     mayEnd.store(true, ordering: .releasing)
     while !hasPassed.load(ordering: .acquiring) { usleep(100) }
     gate.pass(nil)
