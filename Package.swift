@@ -58,7 +58,8 @@ let package = Package(
 
     .target(name: "CYardstick"),
     .executableTarget(
-      name: "iommufd-bench", dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", "CYardstick", system]),
+      name: "iommufd-bench",
+      dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", "CYardstick", system]),
 
     // An in-process front end: the test is the client.
     .target(
