@@ -190,8 +190,6 @@ final class OpenFiles: Sendable {
   /// Shows programs what queues hold now, when anything changed.
   func deliverWakeups() {
     guard hasWakeups.load(ordering: .acquiring) else { return }
-    var count: UInt64 = 0
-    Glibc.read(wakeEvent.rawValue, &count, 8)
     let changed = wakeups.withLock { wakeups in
       hasWakeups.store(false, ordering: .releasing)
       defer { wakeups.removeAll() }
@@ -216,6 +214,9 @@ final class OpenFiles: Sendable {
     if descriptor == inotify.rawValue {
       settleInotify()
     } else if descriptor == wakeEvent.rawValue {
+      // Read here and whatever hasWakeups says: the event may come after its wake-up was delivered.
+      var count: UInt64 = 0
+      Glibc.read(wakeEvent.rawValue, &count, 8)
       deliverWakeups()
     } else {
       epoll_ctl(epoll.rawValue, EPOLL_CTL_DEL, descriptor, nil)

@@ -11,6 +11,9 @@ extension Supervisor {
     let count: Int
   }
 
+  /// RWF_HIPRI, the only flag that a file without read_iter takes.
+  private static let highPriority: UInt32 = 1
+
   /// MAX_RW_COUNT: longer transfers are cut.
   private static let mostBytes = 0x7fff_f000
 
@@ -19,6 +22,7 @@ extension Supervisor {
     try withEntry(for: call) { (entry, client) throws(Errno) in
       // A queue has no position; the carrier says ESPIPE natively.
       guard entry.queue == nil else { return .native }
+      if call.operation.hasFlags, call.word(5) & ~Self.highPriority != 0 { throw .notSupported }
       return try transfer(call, of: entry, from: call.offset(3), client)
     }
   }
@@ -115,6 +119,8 @@ extension Operation {
     default: false
     }
   }
+
+  fileprivate var hasFlags: Bool { self == .preadv2 || self == .pwritev2 }
 
   fileprivate var isVectored: Bool {
     switch self {

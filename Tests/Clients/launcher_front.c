@@ -318,6 +318,7 @@ static void test_offsets(void)
     vector[1].iov_len = 8;
     CHECK(pwritev(fd, vector, 2, at) == 16);
     CHECK(preadv2(fd, vector, 2, at, 0) == 16 && pwritev2(fd, vector, 2, at, 0) == 16);
+    CHECK_ERRNO(preadv2(fd, vector, 2, at, 2), EOPNOTSUPP); /* RWF_DSYNC */
     page[1] = 0;
     CHECK(pwritev(fd, vector, 2, at) == 8); /* the second piece fails: the first is reported */
     CHECK_ERRNO(pread(fd, page, 3, at), EINVAL);
