@@ -9,6 +9,8 @@ internal import SystemPackage
 extension IOPageTable {
   /// PMD_SIZE, the kernel having transparent huge pages.
   private static let largestAlignment: UInt64 = 2 << 20
+  /// Address 0 is never chosen, nor is the end.
+  private static let candidates: ClosedRange<UInt64> = 4096...UInt64.max - 4096
 
   /// iommufd: iopt_alloc_iova()
   /// - Parameter source: where the memory is, in its process or file; its alignment is what counts.
@@ -21,32 +23,40 @@ extension IOPageTable {
       offset: source & 4095)
     guard request.alignment >= alignment else { throw .invalidArgument }
 
-    let candidates: ClosedRange<UInt64> = 4096...UInt64.max - 4096
-    for range in allowed.isEmpty ? [candidates] : allowedSpans(in: candidates) {
-      // The range is first tried as if it were empty, and searched from where that would put it.
-      guard let start = request.place(from: range.lowerBound, through: range.upperBound) else {
-        continue
-      }
-      for window in reservations.holes(in: start...range.upperBound) {
-        let place = areas.firstPlace(
-          for: request, from: window.lowerBound, through: window.upperBound)
-        if let place { return place }
+    if allowed.isEmpty {
+      if let place = place(request, in: Self.candidates) { return place }
+    } else {
+      var index = 0
+      while let range = nextAllowedSpan(from: &index) {
+        guard range.overlaps(Self.candidates) else { continue }
+        if let place = place(request, in: range.clamped(to: Self.candidates)) { return place }
       }
     }
     throw .noSpace
   }
 
-  /// Allowed ranges that touch are one.
-  private func allowedSpans(in candidates: ClosedRange<UInt64>) -> [ClosedRange<UInt64>] {
-    var spans: [ClosedRange<UInt64>] = []
-    for range in allowed where range.overlaps(candidates) {
-      let range = range.clamped(to: candidates)
-      if let last = spans.last, last.upperBound + 1 == range.lowerBound {
-        spans[spans.count - 1] = last.lowerBound...range.upperBound
-      } else {
-        spans.append(range)
-      }
+  /// The range is first tried as if it were empty, and searched from where that would put the request.
+  private func place(_ request: HoleRequest, in range: ClosedRange<UInt64>) -> UInt64? {
+    guard let start = request.place(from: range.lowerBound, through: range.upperBound) else {
+      return nil
     }
-    return spans
+    for window in reservations.holes(in: start...range.upperBound) {
+      let place = areas.firstPlace(
+        for: request, from: window.lowerBound, through: window.upperBound)
+      if let place { return place }
+    }
+    return nil
+  }
+
+  /// Allowed ranges that touch are one.
+  private func nextAllowedSpan(from index: inout Int) -> ClosedRange<UInt64>? {
+    guard index < allowed.count else { return nil }
+    var span = allowed[index]
+    index += 1
+    while index < allowed.count, span.upperBound &+ 1 == allowed[index].lowerBound {
+      span = span.lowerBound...allowed[index].upperBound
+      index += 1
+    }
+    return span
   }
 }
