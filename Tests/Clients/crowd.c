@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-enum { THREADS = 8, ROUNDS = 200, HOSTILE = 4, VICTIMS = 40 };
+enum { THREADS = 8, ROUNDS = 40, HOSTILE = 3, VICTIMS = 20 };
 
 /* ---- threads on one open ---------------------------------------------------------------- */
 

@@ -34,7 +34,7 @@ static const struct command *const commands[] = {
     &TEST_CMD,
 };
 
-enum { READABLE = 1 << 20 };
+enum { READABLE = 1 << 16 };
 
 static unsigned char *memory; /* READABLE zero bytes, then nothing */
 
