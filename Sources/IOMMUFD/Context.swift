@@ -14,6 +14,9 @@ package final class Context: @unchecked Sendable {
   /// Where pinned pages become frames; shared by all contexts of the machine.
   package let memory: PhysicalMemory
 
+  /// Where test operations are allowed.
+  let selftest: Selftest?
+
   let faultLogs = FaultLogs()
 
   /// The file, and the devices bound to it.
@@ -29,8 +32,9 @@ package final class Context: @unchecked Sendable {
   /// What this context knows of the IOMMU groups its devices are in.
   var groups: [ObjectIdentifier: DeviceGroup] = [:]
 
-  package init(memory: PhysicalMemory) {
+  package init(memory: PhysicalMemory, selftest: Selftest? = nil) {
     self.memory = memory
+    self.selftest = selftest
   }
 
   // MARK: References

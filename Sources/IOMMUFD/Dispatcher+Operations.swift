@@ -7,6 +7,18 @@ extension Dispatcher {
   static let operations: [Operation] = [
     Operation(.destroy, minimumThrough: \iommu_destroy.id, ObjectCommands.destroy),
     Operation(
+      .getHardwareInfo, minimumThrough: \iommu_hw_info.__reserved, HardwareInfoCommand.execute),
+    Operation(.hwptAlloc, minimumThrough: \iommu_hwpt_alloc.__reserved, HWPTCommands.allocate),
+    Operation(
+      .hwptGetDirtyBitmap, minimumThrough: \iommu_hwpt_get_dirty_bitmap.data,
+      HWPTCommands.getDirtyBitmap),
+    Operation(
+      .hwptInvalidate, minimumThrough: \iommu_hwpt_invalidate.__reserved,
+      HWPTCommands.invalidate),
+    Operation(
+      .hwptSetDirtyTracking, minimumThrough: \iommu_hwpt_set_dirty_tracking.__reserved,
+      HWPTCommands.setDirtyTracking),
+    Operation(
       .ioasAlloc, minimumThrough: \iommu_ioas_alloc.out_ioas_id, IOASCommands.allocate),
     Operation(
       .ioasAllowIOVAs, minimumThrough: \iommu_ioas_allow_iovas.allowed_iovas,

@@ -8,15 +8,19 @@ package final class IOMMUFDDevice: CharacterDevice {
   package let name: String
   private let memory: PhysicalMemory
   private let dispatcher: Dispatcher
+  private let selftest: Selftest?
 
-  package init(name: String = "iommu", memory: PhysicalMemory) {
+  /// - Parameter selftest: makes IOMMU_TEST_CMD a command.
+  package init(name: String = "iommu", memory: PhysicalMemory, selftest: Selftest? = nil) {
     self.name = name
     self.memory = memory
-    dispatcher = Dispatcher(Dispatcher.operations)
+    self.selftest = selftest
+    dispatcher = Dispatcher(
+      Dispatcher.operations + (selftest == nil ? [] : [SelftestCommand.row]))
   }
 
   package func open(by client: any Client) throws(Errno) -> any OpenFile {
-    IOMMUFDFile(Context(memory: memory), dispatcher: dispatcher)
+    IOMMUFDFile(Context(memory: memory, selftest: selftest), dispatcher: dispatcher)
   }
 }
 

@@ -10,7 +10,8 @@ struct Operation: Sendable {
   let minimumSize: Int
   let execute: @Sendable (UnsafeRawBufferPointer, Invocation) throws(Errno) -> Void
 
-  init<Arguments: BitwiseCopyable, Member>(
+  /// - Parameter handler: its command's struct is one of C's (those with unions are not BitwiseCopyable).
+  init<Arguments: Sendable, Member>(
     _ number: IoctlNumber, minimumThrough member: KeyPath<Arguments, Member>,
     _ handler: @escaping @Sendable (inout UserCommand<Arguments>) throws(Errno) -> Void
   ) {
@@ -22,7 +23,7 @@ struct Operation: Sendable {
     minimumSize = offset + MemoryLayout<Member>.size
     execute = { (bytes, invocation) throws(Errno) in
       var command = UserCommand(
-        arguments: bytes.loadUnaligned(as: Arguments.self), invocation: invocation)
+        arguments: bytes.load(as: Arguments.self), invocation: invocation)
       try handler(&command)
     }
   }
@@ -39,7 +40,7 @@ struct Invocation {
 
 /// A command while it runs: its struct, zero-extended, and the way back to the caller
 /// (iommufd: struct iommufd_ucmd).
-struct UserCommand<Arguments: BitwiseCopyable> {
+struct UserCommand<Arguments> {
   var arguments: Arguments
   let invocation: Invocation
 

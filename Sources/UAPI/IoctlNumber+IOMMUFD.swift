@@ -25,6 +25,10 @@ extension IoctlNumber {
   package static let vfioIOAS = iommufd(IOMMUFD_CMD_VFIO_IOAS)
   package static let viommuAlloc = iommufd(IOMMUFD_CMD_VIOMMU_ALLOC)
 
+  /// Only where tests are allowed, uapi/iommufd_test.h.
+  package static let test = io(
+    type: vfioType, number: UInt8(truncatingIfNeeded: IOMMUFD_CMD_BASE + 32))
+
   /// Our extension, uapi/iommufd_sim.h.
   package static let simFaultLogAlloc = iommufd(IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC)
 

@@ -23,8 +23,8 @@ extension UserMemory {
     return try result.get()
   }
 
-  /// Stores the first `count` bytes of `value`.
-  package func storePrefix<T: BitwiseCopyable>(
+  /// Stores the first `count` bytes of `value`, a number or a struct of C.
+  package func storePrefix<T>(
     of value: T, count: Int, at address: UInt64
   ) throws(Errno) {
     var failure: Errno?

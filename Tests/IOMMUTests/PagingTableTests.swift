@@ -26,7 +26,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
   /// VT-d §9.8: the bits of each kind of entry.
   @Test func entriesHaveTheSpecificationsBits() {
     let at = PhysicalAddress(0x12_4000_0000)
-    #expect(VTdSecondStage.makeTable(at: at) == 0x12_4000_0003)
+    #expect(VTdSecondStage.makeTable(at: at, level: 3) == 0x12_4000_0003)
     #expect(
       VTdSecondStage.makeLeaf(at: at, level: 0, permissions: .read, snoops: false)
         == 0x12_4000_0001)

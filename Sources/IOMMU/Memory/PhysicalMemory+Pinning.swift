@@ -67,6 +67,13 @@ extension PhysicalMemory {
     }
   }
 
+  /// How often the frame of `physical` is pinned.
+  package func pinCount(of physical: PhysicalAddress) -> Int {
+    let frame = physical.rawValue >> UInt64(Frame.shift)
+    guard frame < 1 << UInt64(addressBits - Frame.shift) else { return 0 }
+    return directory.withLock { _ in Int(pins.base[Int(frame)]) }
+  }
+
   /// Frames that are pinned now.
   package var pinnedFrames: Int { directory.withLock { $0.pinnedFrames } }
 

@@ -2,7 +2,8 @@
 //
 // Words used here and in the walker and the mapper: level 0 is the table whose entries are always
 // leaves, whatever a vendor calls it; a *leaf* holds an output address, a *table* entry the address of the
-// next lower table; an *item* is what one entry of a level spans. Formats are enums without cases:
+// next lower table; an *item* is what one entry of a level spans. A leaf may map a page of several
+// items: then as many entries, naturally aligned, hold the same leaf. Formats are enums without cases:
 // all requirements are static, so that the generic code is specialised for each of them.
 
 /// What an entry is, as far as the algorithms care.
@@ -24,10 +25,17 @@ protocol PageTableFormat {
   /// What this entry alone allows.
   static func permissions(_ entry: UInt64) -> Permissions
 
-  static func makeTable(at address: PhysicalAddress) -> UInt64
+  /// The entry of a table at `level` for the next lower table.
+  static func makeTable(at address: PhysicalAddress, level: Int) -> UInt64
+  /// - Parameter shift: log2 of the page's size, one of ``possibleSizes(level:)``.
   static func makeLeaf(
-    at address: PhysicalAddress, level: Int, permissions: Permissions, snoops: Bool
+    at address: PhysicalAddress, level: Int, shift: Int, permissions: Permissions, snoops: Bool
   ) -> UInt64
+
+  /// Bit n: a leaf of a table at `level` can map 2^n bytes.
+  static func possibleSizes(level: Int) -> UInt64
+  /// log2 of the page that a leaf maps.
+  static func leafShift(_ entry: UInt64, level: Int) -> Int
 
   /// The flag that hardware sets in every entry it uses, and in a leaf it writes through.
   static var accessed: UInt64 { get }
@@ -35,6 +43,21 @@ protocol PageTableFormat {
 }
 
 extension PageTableFormat {
+  /// The format has one page size for each level.
+  @inline(__always)
+  static func possibleSizes(level: Int) -> UInt64 { 1 << UInt64(itemShift(level)) }
+
+  @inline(__always)
+  static func leafShift(_ entry: UInt64, level: Int) -> Int { itemShift(level) }
+
+  /// A leaf of one item.
+  static func makeLeaf(
+    at address: PhysicalAddress, level: Int, permissions: Permissions, snoops: Bool
+  ) -> UInt64 {
+    makeLeaf(
+      at: address, level: level, shift: itemShift(level), permissions: permissions, snoops: snoops)
+  }
+
   /// log2 of what one entry of a table at `level` spans.
   @inline(__always)
   static func itemShift(_ level: Int) -> Int { granuleShift &+ indexBits &* level }

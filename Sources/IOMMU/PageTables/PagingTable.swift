@@ -7,12 +7,27 @@ package import SystemPackage
 
 package struct PagingTable: Sendable {
   private enum Table: Sendable {
+    case amdv1(RadixMapper<AMDv1>)
+    case amdv1Mock(RadixMapper<AMDv1Mock>)
     case vtdSecondStage(RadixMapper<VTdSecondStage>)
   }
 
   private let table: Table
   private let memory: PhysicalMemory
   package let pageSizes: UInt64
+  /// What the unit is to be given.
+  package let root: PhysicalAddress
+  package let topLevel: Int
+
+  private init(_ table: Table, in memory: PhysicalMemory) {
+    self.table = table
+    self.memory = memory
+    switch table {
+    case .amdv1(let mapper): (pageSizes, root, topLevel) = mapper.description
+    case .amdv1Mock(let mapper): (pageSizes, root, topLevel) = mapper.description
+    case .vtdSecondStage(let mapper): (pageSizes, root, topLevel) = mapper.description
+    }
+  }
 
   /// A VT-d second-stage table.
   /// - Parameters:
@@ -22,23 +37,31 @@ package struct PagingTable: Sendable {
     vtdSecondStageLevels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
     guard (3...5).contains(levels) else { throw .notSupported }
-    self.memory = memory
-    self.pageSizes = pageSizes & (1 << 12 | 1 << 21 | 1 << 30) | 1 << 12
-    table = .vtdSecondStage(
-      try RadixMapper(topLevel: levels - 1, pageSizes: self.pageSizes, memory: memory))
+    let sizes = pageSizes & (1 << 12 | 1 << 21 | 1 << 30) | 1 << 12
+    self.init(
+      .vtdSecondStage(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)),
+      in: memory)
   }
 
-  /// What the unit is to be given.
-  package var root: PhysicalAddress {
-    switch table {
-    case .vtdSecondStage(let mapper): mapper.root
-    }
+  /// A host table of AMD-Vi.
+  /// - Parameters:
+  ///   - levels: 1 to 6.
+  ///   - pageSizes: bit n: pages of 2^n bytes may be used, where the format has them.
+  package init(
+    amdv1Levels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
+  ) throws(Errno) {
+    guard (1...6).contains(levels) else { throw .notSupported }
+    let sizes = pageSizes & AMDv1.sizes(levels: levels, addressBits: 64)
+    self.init(
+      .amdv1(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)), in: memory)
   }
 
-  package var topLevel: Int {
-    switch table {
-    case .vtdSecondStage(let mapper): mapper.topLevel
-    }
+  /// A table of the mock unit: three levels, 38 bits of address.
+  /// - Parameter pageSizes: as above; nil: all that the table can have.
+  package init(mockWithPageSizes pageSizes: UInt64?, memory: PhysicalMemory) throws(Errno) {
+    let sizes = AMDv1Mock.sizes(levels: 3, addressBits: 38) & (pageSizes ?? .max)
+    self.init(
+      .amdv1Mock(try RadixMapper(topLevel: 2, pageSizes: sizes, memory: memory)), in: memory)
   }
 
   /// Maps `length` bytes with the largest pages that fit.
@@ -48,19 +71,27 @@ package struct PagingTable: Sendable {
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions,
     snoops: Bool
   ) -> (mapped: UInt64, error: Errno?, retired: RetiredTables) {
-    switch table {
-    case .vtdSecondStage(let mapper):
-      var mapping = RadixMapper<VTdSecondStage>.Mapping(
-        iova: iova.rawValue, physical: physical.rawValue, left: length,
-        permissions: permissions, snoops: snoops)
+    func map<Format>(
+      _ mapper: RadixMapper<Format>
+    ) -> (mapped: UInt64, error: Errno?, retired: RetiredTables) {
+      var mapping = RadixMapper<Format>.Mapping(
+        iova: iova.rawValue, physical: physical.rawValue, left: length, permissions: permissions,
+        snoops: snoops)
       let error = mapper.map(&mapping)
       return (length - mapping.left, error, mapping.retired)
+    }
+    return switch table {
+    case .amdv1(let mapper): map(mapper)
+    case .amdv1Mock(let mapper): map(mapper)
+    case .vtdSecondStage(let mapper): map(mapper)
     }
   }
 
   /// Unmaps whole entries of the range up to the first hole.
   package func unmap(_ iova: IOVA, length: UInt64) -> Unmapped {
     switch table {
+    case .amdv1(let mapper): mapper.unmap(iova.rawValue, length: length)
+    case .amdv1Mock(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .vtdSecondStage(let mapper): mapper.unmap(iova.rawValue, length: length)
     }
   }
@@ -70,16 +101,57 @@ package struct PagingTable: Sendable {
     retired.forEach { memory.freeTable($0) }
   }
 
+  /// - Parameter iova: within what the levels span.
   package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
     switch table {
+    case .amdv1(let mapper): mapper.physicalAddress(of: iova.rawValue)
+    case .amdv1Mock(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .vtdSecondStage(let mapper): mapper.physicalAddress(of: iova.rawValue)
+    }
+  }
+
+  /// Reports the pages that were written to: see ``RadixMapper/readDirty(_:clearing:_:)``.
+  /// - Parameter range: within what the levels span.
+  package func readDirty(
+    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (UInt64, UInt64) -> Void
+  ) {
+    switch table {
+    case .amdv1(let mapper): mapper.readDirty(range, clearing: clearing, report)
+    case .amdv1Mock(let mapper): mapper.readDirty(range, clearing: clearing, report)
+    case .vtdSecondStage(let mapper): mapper.readDirty(range, clearing: clearing, report)
+    }
+  }
+
+  /// Marks the entry of `iova`, within what the levels span, as written through.
+  package func setDirty(_ iova: IOVA) -> Bool {
+    switch table {
+    case .amdv1(let mapper): mapper.setDirty(iova.rawValue)
+    case .amdv1Mock(let mapper): mapper.setDirty(iova.rawValue)
+    case .vtdSecondStage(let mapper): mapper.setDirty(iova.rawValue)
     }
   }
 
   /// Frees the whole table. No unit may know it any more.
   package func destroy() {
     switch table {
+    case .amdv1(let mapper): mapper.destroy()
+    case .amdv1Mock(let mapper): mapper.destroy()
     case .vtdSecondStage(let mapper): mapper.destroy()
     }
+  }
+}
+
+extension RadixMapper {
+  fileprivate var description: (pageSizes: UInt64, root: PhysicalAddress, topLevel: Int) {
+    (pageSizes, root, topLevel)
+  }
+}
+
+extension AMDv1Format {
+  /// Every page size of a table; a page must be smaller than half of what the table spans.
+  /// generic_pt: get_info()
+  fileprivate static func sizes(levels: Int, addressBits: Int) -> UInt64 {
+    let sizes = (0..<levels).reduce(0) { $0 | possibleSizes(level: $1) }
+    return sizes & (1 << UInt64(min(addressBits, tableShift(levels - 1)) - 1) - 1)
   }
 }

@@ -22,7 +22,7 @@ package struct Unmapped {
 
 struct RadixMapper<Format: PageTableFormat> {
   private let memory: PhysicalMemory
-  private let window: FrameWindow
+  let window: FrameWindow
   let root: PhysicalAddress
   let topLevel: Int
   /// Bit n: pages of 2^n bytes may be used.
@@ -52,17 +52,22 @@ struct RadixMapper<Format: PageTableFormat> {
     memory.freeTable(table)
   }
 
-  private var entriesPerTable: Int { 1 << Format.indexBits }
+  var entriesPerTable: Int { 1 << Format.indexBits }
 
   @inline(__always)
-  private func place(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
+  func place(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
     PhysicalAddress(table.rawValue &+ UInt64(truncatingIfNeeded: index) &* 8)
   }
 
   @inline(__always)
-  private func load(_ table: PhysicalAddress, _ index: Int) -> UInt64 {
+  func load(_ table: PhysicalAddress, _ index: Int) -> UInt64 {
     // The table is ours, so it is there: no need to ask what the frame is.
     window.entry(place(table, index)).pointee.load(ordering: .relaxed)
+  }
+
+  @inline(__always)
+  private func store(_ entry: UInt64, _ table: PhysicalAddress, _ indexes: Range<Int>) {
+    for index in indexes { window.store(entry, at: place(table, index)) }
   }
 
   @inline(__always)
@@ -70,8 +75,16 @@ struct RadixMapper<Format: PageTableFormat> {
     window.store(entry, at: place(table, index))
   }
 
+  /// The entries that hold the leaf at `index`.
   @inline(__always)
-  private func index(_ address: UInt64, _ level: Int) -> Int {
+  func entries(of leaf: UInt64, _ index: Int, _ level: Int) -> Range<Int> {
+    let count = 1 << (Format.leafShift(leaf, level: level) - Format.itemShift(level))
+    let first = index & ~(count - 1)
+    return first..<first + count
+  }
+
+  @inline(__always)
+  func index(_ address: UInt64, _ level: Int) -> Int {
     Int(truncatingIfNeeded: Format.index(address, level: level))
   }
 
@@ -85,6 +98,24 @@ struct RadixMapper<Format: PageTableFormat> {
     let snoops: Bool
     /// Empty tables that a large page took the place of.
     var retired = RetiredTables()
+
+    /// log2 of the largest of `sizes` that can come next: both addresses are multiples of it, and it
+    /// is not more than what is left. generic_pt: pt_compute_best_pgsize()
+    @inline(__always)
+    func largestPage(of sizes: UInt64) -> Int? {
+      // All sizes up to the smaller of the two bounds.
+      let alignment = (iova | physical).trailingZeroBitCount
+      let length = 63 &- left.leadingZeroBitCount
+      let fitting = sizes & (UInt64(2) << UInt64(min(alignment, length)) &- 1)
+      return fitting == 0 ? nil : 63 &- fitting.leadingZeroBitCount
+    }
+
+    @inline(__always)
+    mutating func advance(by size: UInt64) {
+      iova &+= size
+      physical &+= size
+      left -= size
+    }
   }
 
   /// Maps as much of `mapping` as possible and moves it forward by that.
@@ -94,25 +125,21 @@ struct RadixMapper<Format: PageTableFormat> {
   }
 
   private func map(_ mapping: inout Mapping, table: PhysicalAddress, level: Int) -> Errno? {
-    let size = UInt64(1) << UInt64(Format.itemShift(level))
-    let mayBeLeaf = pageSizes & size != 0
+    let sizes = pageSizes & Format.possibleSizes(level: level)
     var index = index(mapping.iova, level)
     while mapping.left > 0 && index < entriesPerTable {
       let entry = load(table, index)
-      if mayBeLeaf && (mapping.iova | mapping.physical) & (size - 1) == 0 && mapping.left >= size {
-        switch Format.classify(entry, level: level) {
-        case .empty: break
-        case .table where retire(Format.address(entry), level: level - 1, to: &mapping.retired):
-          break
-        default: return .addressInUse
+      if let shift = mapping.largestPage(of: sizes) {
+        let entries = index..<index + 1 << (shift - Format.itemShift(level))
+        guard isFree(entries, of: table, level, retired: &mapping.retired) else {
+          return .addressInUse
         }
         store(
           Format.makeLeaf(
-            at: PhysicalAddress(mapping.physical), level: level,
-            permissions: mapping.permissions, snoops: mapping.snoops), table, index)
-        mapping.iova &+= size
-        mapping.physical &+= size
-        mapping.left -= size
+            at: PhysicalAddress(mapping.physical), level: level, shift: shift,
+            permissions: mapping.permissions, snoops: mapping.snoops), table, entries)
+        mapping.advance(by: 1 << UInt64(shift))
+        index = entries.upperBound
       } else {
         guard level > 0 else { return .invalidArgument }
         switch Format.classify(entry, level: level) {
@@ -125,7 +152,7 @@ struct RadixMapper<Format: PageTableFormat> {
         case .empty:
           let lower: PhysicalAddress
           do throws(Errno) { lower = try memory.allocateTable() } catch { return error }
-          store(Format.makeTable(at: lower), table, index)
+          store(Format.makeTable(at: lower, level: level), table, index)
           if let error = map(&mapping, table: lower, level: level - 1) {
             // Nothing was mapped in it when the failure came first.
             if isEmpty(lower) {
@@ -135,18 +162,19 @@ struct RadixMapper<Format: PageTableFormat> {
             return error
           }
         }
+        index += 1
       }
-      index += 1
     }
     return nil
   }
 
-  /// Adds `table` and those below it to `retired`, if they map nothing.
-  private func retire(
-    _ table: PhysicalAddress, level: Int, to retired: inout RetiredTables
+  /// Whether the entries map nothing. Tables below them are then added to `retired`.
+  private func isFree(
+    _ entries: Range<Int>, of table: PhysicalAddress, _ level: Int,
+    retired: inout RetiredTables
   ) -> Bool {
     let count = retired.count
-    for index in 0..<entriesPerTable {
+    for index in entries {
       let entry = load(table, index)
       switch Format.classify(entry, level: level) {
       case .empty: continue
@@ -156,6 +184,14 @@ struct RadixMapper<Format: PageTableFormat> {
         return false
       }
     }
+    return true
+  }
+
+  /// Adds `table` and those below it to `retired`, if they map nothing.
+  private func retire(
+    _ table: PhysicalAddress, level: Int, to retired: inout RetiredTables
+  ) -> Bool {
+    guard isFree(0..<entriesPerTable, of: table, level, retired: &retired) else { return false }
     retired.append(table)
     return true
   }
@@ -178,7 +214,6 @@ struct RadixMapper<Format: PageTableFormat> {
     _ iova: inout UInt64, last: UInt64, table: PhysicalAddress, level: Int,
     result: inout Unmapped
   ) -> Bool {
-    let size = UInt64(1) << UInt64(Format.itemShift(level))
     var index = index(iova, level)
     while index < entriesPerTable {
       let entry = load(table, index)
@@ -186,11 +221,14 @@ struct RadixMapper<Format: PageTableFormat> {
       case .empty:
         return false
       case .leaf:
+        let size = UInt64(1) << UInt64(Format.leafShift(entry, level: level))
         // A range that begins inside a page removes nothing of it (generic_pt: __unmap_range()).
         guard iova & (size - 1) == 0 else { return false }
-        store(0, table, index)
+        let entries = entries(of: entry, index, level)
+        store(0, table, entries)
         result.length += size
         iova &+= size
+        index = entries.upperBound
       case .table:
         let lower = Format.address(entry)
         let goesOn = unmap(&iova, last: last, table: lower, level: level - 1, result: &result)
@@ -199,10 +237,10 @@ struct RadixMapper<Format: PageTableFormat> {
           result.retired.append(lower)
         }
         guard goesOn else { return false }
+        index += 1
       }
       // Zero: the end of the address space was unmapped.
       if iova > last || iova == 0 { return true }
-      index += 1
     }
     return true
   }
@@ -226,13 +264,14 @@ struct RadixMapper<Format: PageTableFormat> {
       case .table:
         (table, level) = (Format.address(entry), level - 1)
       case .leaf:
-        let mask = UInt64(1) << UInt64(Format.itemShift(level)) - 1
+        let mask = UInt64(1) << UInt64(Format.leafShift(entry, level: level)) - 1
         return PhysicalAddress(Format.address(entry).rawValue | iova & mask)
       }
     }
   }
 
-  /// Calls `body` for every leaf in the range, in order. For dumps and tests.
+  /// Calls `body` for every leaf entry, in order: several times for a page of several items. For
+  /// dumps and tests.
   func forEachLeaf(_ body: (UInt64, UInt64, Int) -> Void) {
     forEachLeaf(table: root, level: topLevel, base: 0, body)
   }

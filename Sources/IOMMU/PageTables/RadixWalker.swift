@@ -81,7 +81,8 @@ enum RadixWalker<Format: PageTableFormat> {
         }
         return .leaf(
           Translation(
-            physical: Format.address(entry), shift: Format.itemShift(level), permissions: allowed))
+            physical: Format.address(entry), shift: Format.leafShift(entry, level: level),
+            permissions: allowed))
       }
     }
   }

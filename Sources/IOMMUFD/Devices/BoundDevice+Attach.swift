@@ -39,11 +39,20 @@ extension BoundDevice {
 
   /// iommufd: iommufd_device_detach()
   package func detach(pasid: PASID? = nil) {
-    context.lock.withLock {
-      guard let hwpt = detachDirectly(pasid: pasid) else { return }
-      hwpt.put()
-      dropUser()
-    }
+    context.lock.withLock { detachAndPut(pasid: pasid) }
+  }
+
+  /// Every PASID, then what is without. The lock is held.
+  func detachEverything() {
+    let pasids = group.attachments.compactMap { $0.value.devices[id] == nil ? nil : $0.key }
+    for case let pasid? in pasids { detachAndPut(pasid: pasid) }
+    detachAndPut(pasid: nil)
+  }
+
+  private func detachAndPut(pasid: PASID?) {
+    guard let hwpt = detachDirectly(pasid: pasid) else { return }
+    hwpt.put()
+    dropUser()
   }
 
   // MARK: Choosing the HWPT
@@ -55,7 +64,7 @@ extension BoundDevice {
     to target: ObjectID, pasid: PASID?, by change: Change, client: (any Client)?
   ) throws(Errno) -> ObjectID {
     switch try context.objects.lookUp(target) {
-    case let hwpt as PagingHWPT:
+    case let hwpt as HWPT:
       try self.change(to: hwpt, pasid: pasid, by: change)?.put()
       return target
     case let ioas as IOAS:
@@ -70,8 +79,8 @@ extension BoundDevice {
 
   /// - Returns: the HWPT that the device let go of, whose reference the caller puts.
   private func change(
-    to hwpt: PagingHWPT, pasid: PASID?, by change: Change
-  ) throws(Errno) -> PagingHWPT? {
+    to hwpt: HWPT, pasid: PASID?, by change: Change
+  ) throws(Errno) -> HWPT? {
     switch change {
     case .attach:
       try attachDirectly(to: hwpt, pasid: pasid)
@@ -84,7 +93,7 @@ extension BoundDevice {
   /// iommufd: iommufd_device_auto_get_domain()
   private func changeToAutomatic(
     on ioas: IOAS, pasid: PASID?, by change: Change, client: (any Client)?
-  ) throws(Errno) -> (hwpt: PagingHWPT, old: PagingHWPT?) {
+  ) throws(Errno) -> (hwpt: PagingHWPT, old: HWPT?) {
     for hwpt in ioas.hwpts where hwpt.isAutomatic {
       do throws(Errno) {
         return (hwpt, try self.change(to: hwpt, pasid: pasid, by: change))
@@ -95,7 +104,7 @@ extension BoundDevice {
     }
     let hwpt = try PagingHWPT.make(
       for: self, on: ioas, attaching: change == .attach, pasid: pasid, client: client)
-    var old: PagingHWPT?
+    var old: HWPT?
     if change == .replace {
       do throws(Errno) {
         old = try replaceDirectly(with: hwpt, pasid: pasid)
@@ -111,7 +120,7 @@ extension BoundDevice {
   // MARK: One HWPT
 
   /// iommufd: iommufd_hw_pagetable_attach()
-  func attachDirectly(to hwpt: PagingHWPT, pasid: PASID?) throws(Errno) {
+  func attachDirectly(to hwpt: HWPT, pasid: PASID?) throws(Errno) {
     context.lock.assertHeld()
     var attachment = group.attachments[pasid] ?? .init(hwpt: hwpt, devices: [:])
     guard attachment.devices[id] == nil else { throw .resourceBusy }
@@ -120,8 +129,7 @@ extension BoundDevice {
     if attachment.devices.isEmpty {
       do throws(Errno) {
         try group.requireCompatibility(of: hwpt, pasid: pasid)
-        try device.group.attach(
-          DomainAttachment(hwpt.domain), pasid: pasid, previous: nil)
+        try device.group.attach(hwpt.attachment, pasid: pasid, previous: nil)
       } catch {
         if pasid == nil { hwpt.ioas.pageTable.removeReservedRegions(of: device) }
         throw error
@@ -134,7 +142,7 @@ extension BoundDevice {
 
   /// iommufd: iommufd_hw_pagetable_detach()
   /// - Returns: the HWPT, whose reference the caller puts; nil when the device was not attached.
-  func detachDirectly(pasid: PASID?) -> PagingHWPT? {
+  func detachDirectly(pasid: PASID?) -> HWPT? {
     context.lock.assertHeld()
     guard var attachment = group.attachments[pasid],
       attachment.devices.removeValue(forKey: id) != nil
@@ -154,8 +162,8 @@ extension BoundDevice {
   /// documentation promises.
   /// - Returns: the HWPT left, with one reference for the caller to put; nil when it is the same.
   private func replaceDirectly(
-    with hwpt: PagingHWPT, pasid: PASID?
-  ) throws(Errno) -> PagingHWPT? {
+    with hwpt: HWPT, pasid: PASID?
+  ) throws(Errno) -> HWPT? {
     guard var attachment = group.attachments[pasid], attachment.devices[id] != nil else {
       throw .invalidArgument
     }
@@ -166,8 +174,7 @@ extension BoundDevice {
     if changesSpace { try hwpt.ioas.enforceReservedRegions(of: members) }
     do throws(Errno) {
       try group.requireCompatibility(of: hwpt, pasid: pasid)
-      try device.group.attach(
-        DomainAttachment(hwpt.domain), pasid: pasid, previous: DomainAttachment(old.domain))
+      try device.group.attach(hwpt.attachment, pasid: pasid, previous: old.attachment)
     } catch {
       if changesSpace { hwpt.ioas.removeReservedRegions(of: members) }
       throw error

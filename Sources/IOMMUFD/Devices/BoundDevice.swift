@@ -12,10 +12,16 @@ package final class BoundDevice: Object, @unchecked Sendable {
   let group: DeviceGroup
   /// Tables of the device must force no-snoop accesses coherent.
   let enforcesCacheCoherency: Bool
+  /// The context lives at least as long as the binding.
+  private let holdsContext: Bool
 
-  private init(id: ObjectID, device: PhysicalDevice, group: DeviceGroup, in context: Context) {
+  private init(
+    id: ObjectID, device: PhysicalDevice, group: DeviceGroup, in context: Context,
+    holdsContext: Bool
+  ) {
     self.device = device
     self.group = group
+    self.holdsContext = holdsContext
     enforcesCacheCoherency = device.driver.enforcesCacheCoherency(for: device.requesterID)
     super.init(id: id, in: context)
   }
@@ -23,7 +29,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
   /// iommufd: iommufd_device_bind(). The caller holds a reference to `context`.
   /// - Throws: `.notPermitted` when another context owns the device's group, `.noMemory`.
   fileprivate static func bind(
-    _ device: PhysicalDevice, to context: Context
+    _ device: PhysicalDevice, to context: Context, holdsContext: Bool
   ) throws(Errno) -> BoundDevice {
     let id = try context.objects.reserve()
     do throws(Errno) {
@@ -33,7 +39,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
       throw error
     }
     do throws(Errno) {
-      try context.retain()
+      if holdsContext { try context.retain() }
     } catch {
       device.group.releaseClaim()
       context.objects.abort(id)
@@ -44,7 +50,8 @@ package final class BoundDevice: Object, @unchecked Sendable {
     context.groups[key] = group
     group.boundDevices += 1
     if group.attachments.isEmpty { device.group.block(pasid: nil) }
-    let bound = BoundDevice(id: id, device: device, group: group, in: context)
+    let bound = BoundDevice(
+      id: id, device: device, group: group, in: context, holdsContext: holdsContext)
     bound.addUser()  // VFIO, until unbind()
     context.objects.finalize(bound)
     device.setListener(FaultListener(logs: context.faultLogs, id: id))
@@ -54,16 +61,22 @@ package final class BoundDevice: Object, @unchecked Sendable {
   /// Ends the binding; the device must have no attachment. iommufd: iommufd_device_unbind()
   package func unbind() {
     let context = context
-    context.lock.withLock {
-      dropUser()
-      do throws(Errno) {
-        try context.destroy(id)
-      } catch {
-        assertionFailure("unbound with an attachment: \(error)")
-      }
-    }
-    context.release()
+    context.lock.withLock { endBinding() }
+    if holdsContext { context.release() }
   }
+
+  /// As ``unbind()``, for a device that does not hold the context, with the lock held.
+  func endBinding() {
+    dropUser()
+    do throws(Errno) {
+      try context.destroy(id)
+    } catch {
+      assertionFailure("unbound with an attachment: \(error)")
+    }
+  }
+
+  /// Of the unit, for this device.
+  var capabilities: DeviceCapabilities { device.driver.capabilities(of: device.requesterID) }
 
   /// iommufd: iommufd_device_destroy()
   override func destroy() {
@@ -77,9 +90,12 @@ package final class BoundDevice: Object, @unchecked Sendable {
 
 extension Context {
   /// Puts `device` under this context. What the caller gets must be unbound before it is forgotten.
-  package func bind(_ device: PhysicalDevice) throws(Errno) -> BoundDevice {
+  /// - Parameter holdsContext: the context outlives its file until then.
+  package func bind(
+    _ device: PhysicalDevice, holdsContext: Bool = true
+  ) throws(Errno) -> BoundDevice {
     try lock.withLock { () throws(Errno) in
-      try BoundDevice.bind(device, to: self)
+      try BoundDevice.bind(device, to: self, holdsContext: holdsContext)
     }
   }
 

@@ -9,7 +9,7 @@ internal import UAPI
 final class DeviceGroup {
   /// One attachment of the group (iommufd: struct iommufd_attach). It has at least one device.
   struct Attachment {
-    var hwpt: PagingHWPT
+    var hwpt: HWPT
     var devices: [ObjectID: BoundDevice]
   }
 
@@ -24,7 +24,7 @@ final class DeviceGroup {
   }
 
   /// A PASID can only be attached beside tables that allow it. iommufd: iommufd_hwpt_pasid_compat()
-  func requireCompatibility(of hwpt: PagingHWPT, pasid: PASID?) throws(Errno) {
+  func requireCompatibility(of hwpt: HWPT, pasid: PASID?) throws(Errno) {
     if pasid == nil {
       let hasPASIDs = attachments.keys.contains { $0 != nil }
       guard hwpt.isPASIDCompatible || !hasPASIDs else { throw .invalidArgument }

@@ -18,14 +18,17 @@ package final class PhysicalDevice: Sendable {
 
   package init(
     name: String, requesterID: RequesterID, driver: any IOMMUDriver, group: IOMMUGroup,
-    pasidWidth: Int = 0
+    pasidWidth: Int = 0, refusesOtherPASIDs: Bool = false
   ) {
     self.name = name
     self.requesterID = requesterID
     self.driver = driver
     self.group = group
     self.pasidWidth = pasidWidth
-    group.add(.init(requesterID: requesterID, driver: driver, pasidWidth: pasidWidth))
+    group.add(
+      .init(
+        requesterID: requesterID, driver: driver, pasidWidth: pasidWidth,
+        refusesOtherPASIDs: refusesOtherPASIDs || pasidWidth > 0))
   }
 
   func setListener(_ listener: FaultListener?) {
@@ -45,9 +48,11 @@ package final class IOMMUGroup: Sendable {
     let requesterID: RequesterID
     let driver: any IOMMUDriver
     let pasidWidth: Int
+    /// The device knows PASIDs, if only 0, and cannot have those beyond its width. One that does not has
+    /// no part in what a PASID of its group is attached to.
+    let refusesOtherPASIDs: Bool
 
-    /// A device without PASIDs has no part in what a PASID of its group is attached to.
-    fileprivate func takesPart(in pasid: PASID?) -> Bool { pasid == nil || pasidWidth > 0 }
+    fileprivate func takesPart(in pasid: PASID?) -> Bool { pasid == nil || refusesOtherPASIDs }
   }
 
   private struct State {

@@ -5,9 +5,10 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-final class PagingHWPT: Object, @unchecked Sendable {
-  let ioas: IOAS
+final class PagingHWPT: HWPT, @unchecked Sendable {
   let domain: any PagingDomain
+  /// Of the unit that the domain is of.
+  let driver: any IOMMUDriver
   /// Flags it was made with.
   let flags: PagingDomainFlags
   /// Made by an attach to the IOAS: any device may share it, and it goes with the last one. Set once,
@@ -16,15 +17,15 @@ final class PagingHWPT: Object, @unchecked Sendable {
   /// Forces no-snoop accesses of every attached device coherent.
   private(set) var enforcesCacheCoherency = false
 
-  var isPASIDCompatible: Bool { flags.contains(.pasid) }
-
   private init(
-    id: ObjectID, ioas: IOAS, domain: any PagingDomain, flags: PagingDomainFlags
+    id: ObjectID, ioas: IOAS, domain: any PagingDomain, of driver: any IOMMUDriver,
+    flags: PagingDomainFlags
   ) {
-    self.ioas = ioas
     self.domain = domain
+    self.driver = driver
     self.flags = flags
-    super.init(id: id, in: ioas.context)
+    super.init(
+      id: id, ioas: ioas, domain: domain, isPASIDCompatible: flags.contains(.pasid))
     ioas.addUser()
   }
 
@@ -34,16 +35,17 @@ final class PagingHWPT: Object, @unchecked Sendable {
   /// iommufd: iommufd_hwpt_paging_alloc()
   static func make(
     for device: BoundDevice, on ioas: IOAS, flags: PagingDomainFlags = [],
-    attaching: Bool, pasid: PASID? = nil, client: (any Client)? = nil
+    data: UserData? = nil, attaching: Bool, pasid: PASID? = nil, client: (any Client)? = nil
   ) throws(Errno) -> PagingHWPT {
     let context = ioas.context
     context.lock.assertHeld()
     let id = try context.objects.reserve()
     let hwpt: PagingHWPT
     do throws(Errno) {
-      let domain = try device.device.driver.makePagingDomain(
-        flags, for: device.device.requesterID)
-      hwpt = PagingHWPT(id: id, ioas: ioas, domain: domain, flags: flags)
+      let driver = device.device.driver
+      let domain = try driver.makePagingDomain(
+        flags, for: device.device.requesterID, data: data)
+      hwpt = PagingHWPT(id: id, ioas: ioas, domain: domain, of: driver, flags: flags)
     } catch {
       context.objects.abort(id)
       throw error
@@ -70,15 +72,9 @@ final class PagingHWPT: Object, @unchecked Sendable {
     context.objects.finalize(self)
   }
 
-  /// Undoes ``make(for:on:flags:attaching:pasid:)``.
-  func abort() {
-    destroy()
-    context.objects.abort(id)
-  }
-
-  /// A device that was attached let go of it. iommufd: iommufd_hw_pagetable_put()
-  func put() {
-    dropUser()
+  /// An automatic one goes with the last device.
+  override func put() {
+    super.put()
     guard isAutomatic else { return }
     // EBUSY: other devices still use it.
     try? context.destroy(id)
@@ -93,7 +89,7 @@ final class PagingHWPT: Object, @unchecked Sendable {
 
   /// iommufd: iommufd_hwpt_paging_destroy()
   override func destroy() {
-    context.lock.assertHeld()
+    super.destroy()
     if let index = ioas.hwpts.firstIndex(where: { $0 === self }) {
       ioas.hwpts.remove(at: index)
       ioas.pageTable.removeDomain(domain)

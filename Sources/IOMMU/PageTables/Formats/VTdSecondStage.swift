@@ -35,12 +35,12 @@ enum VTdSecondStage: PageTableFormat {
     Permissions(rawValue: UInt8(truncatingIfNeeded: entry & (read | write)))
   }
 
-  static func makeTable(at address: PhysicalAddress) -> UInt64 {
+  static func makeTable(at address: PhysicalAddress, level _: Int) -> UInt64 {
     address.rawValue & addressMask | read | write
   }
 
   static func makeLeaf(
-    at address: PhysicalAddress, level: Int, permissions: Permissions, snoops: Bool
+    at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions, snoops: Bool
   ) -> UInt64 {
     address.rawValue & addressMask | UInt64(permissions.rawValue) & (read | write)
       | (level > 0 ? pageSize : 0) | (snoops ? snoop : 0)

@@ -1,0 +1,119 @@
+// AMD host page-table entries (AMD 48882, revision 3.10, §2.2.3 "I/O Page Tables for Host
+// Translations").
+//
+//   level 0 is the specification's level 1 (its "mode 1"), and so on upwards.
+//
+// An entry says by its next-level field what it is: 0 a page of the size of the level, 7 a page of
+// another size, otherwise a table. The size behind a 7 is in the address: the page is twice as large as the
+// run of ones in the lowest address bits says, so every power of two can be had, and all entries that the
+// page spans hold the same value.
+//
+// The kernel's mock unit uses the same entries with pages of 2 KiB, half of a system page: what is
+// 12 bits for AMD is 11 there, and addresses are stored one bit further to the left.
+
+/// What AMD's format and the mock unit's share: all but the granule.
+protocol AMDv1Format: PageTableFormat {}
+
+/// The host tables of AMD-Vi.
+enum AMDv1: AMDv1Format {
+  static var granuleShift: Int { 12 }
+}
+
+/// The tables of the mock unit.
+enum AMDv1Mock: AMDv1Format {
+  static var granuleShift: Int { 11 }
+}
+
+/// The bits of an entry, and the shifts of its fields.
+private enum Bits {
+  static let present: UInt64 = 1 << 0
+  static let accessed: UInt64 = 1 << 5
+  static let dirty: UInt64 = 1 << 6
+  static let nextLevelShift: UInt64 = 9
+  /// FC: DMA is coherent whatever the request says.
+  static let forceCoherent: UInt64 = 1 << 60
+  static let read: UInt64 = 1 << 61
+  static let write: UInt64 = 1 << 62
+  static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
+  static let addressShift: UInt64 = 12
+  static let sizeInAddress: UInt64 = 7
+}
+
+extension AMDv1Format {
+  static var indexBits: Int { 9 }
+  static var accessed: UInt64 { Bits.accessed }
+  static var dirty: UInt64 { Bits.dirty }
+
+  @inline(__always)
+  private static func nextLevel(_ entry: UInt64) -> UInt64 { entry &>> Bits.nextLevelShift & 7 }
+
+  /// The address field, in granules.
+  @inline(__always)
+  private static func number(_ entry: UInt64) -> UInt64 {
+    (entry & Bits.addressMask) &>> Bits.addressShift
+  }
+
+  @inline(__always)
+  private static func field(_ address: UInt64) -> UInt64 {
+    (address &>> UInt64(truncatingIfNeeded: granuleShift)) &<< Bits.addressShift
+      & Bits.addressMask
+  }
+
+  @inline(__always)
+  static func classify(_ entry: UInt64, level: Int) -> EntryClass {
+    if entry & Bits.present == 0 { return .empty }
+    let next = nextLevel(entry)
+    return level == 0 || next == 0 || next == Bits.sizeInAddress ? .leaf : .table
+  }
+
+  @inline(__always)
+  static func address(_ entry: UInt64) -> PhysicalAddress {
+    var number = number(entry)
+    // The run of ones, and the zero above it, say the size.
+    if nextLevel(entry) == Bits.sizeInAddress { number &= number &+ 1 }
+    return PhysicalAddress(number &<< UInt64(truncatingIfNeeded: granuleShift))
+  }
+
+  @inline(__always)
+  static func permissions(_ entry: UInt64) -> Permissions {
+    var permissions: Permissions = []
+    if entry & Bits.read != 0 { permissions.insert(.read) }
+    if entry & Bits.write != 0 { permissions.insert(.write) }
+    return permissions
+  }
+
+  @inline(__always)
+  static func leafShift(_ entry: UInt64, level: Int) -> Int {
+    guard nextLevel(entry) == Bits.sizeInAddress else { return itemShift(level) }
+    return granuleShift &+ (~number(entry)).trailingZeroBitCount &+ 1
+  }
+
+  /// Tables 14 and 15: every power of two that is less than a whole table, but not 512 GiB, which
+  /// hardware gets wrong; and no page in a table of level 6.
+  static func possibleSizes(level: Int) -> UInt64 {
+    guard level < 5 else { return 0 }
+    let first = itemShift(level)
+    let end = min(52, first + indexBits)
+    return (1 << UInt64(end) - 1) & ~(1 << UInt64(first) - 1) & ~(1 << 39)
+  }
+
+  /// The permissions of all levels are intersected; those of the leaf decide.
+  static func makeTable(at address: PhysicalAddress, level: Int) -> UInt64 {
+    Bits.present | Bits.read | Bits.write | field(address.rawValue)
+      | UInt64(level) << Bits.nextLevelShift
+  }
+
+  static func makeLeaf(
+    at address: PhysicalAddress, level: Int, shift: Int, permissions: Permissions, snoops: Bool
+  ) -> UInt64 {
+    var entry = Bits.present | field(address.rawValue)
+    if permissions.contains(.read) { entry |= Bits.read }
+    if permissions.contains(.write) { entry |= Bits.write }
+    if snoops { entry |= Bits.forceCoherent }
+    if shift != itemShift(level) {
+      let ones = UInt64(1) << UInt64(shift - granuleShift - 1) - 1
+      entry |= Bits.sizeInAddress << Bits.nextLevelShift | ones << Bits.addressShift
+    }
+    return entry
+  }
+}

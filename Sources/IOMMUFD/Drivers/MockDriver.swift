@@ -1,0 +1,217 @@
+// What the kernel's selftest driver does for iommufd (drivers/iommu/iommufd/selftest.c): the driver of
+// the mock unit, whose devices are made by test operations and not found on a bus. To attach is to
+// remember; what can be seen of it is what the driver refuses.
+
+internal import CUAPI
+package import IOMMU
+internal import Synchronization
+package import SystemPackage
+
+package final class MockDriver: IOMMUDriver {
+  /// MOCK_FLAGS_DEVICE_*
+  package struct DeviceFlags: OptionSet, Sendable {
+    package let rawValue: UInt32
+    package init(rawValue: UInt32) { self.rawValue = rawValue }
+    package static let noDirty = DeviceFlags(rawValue: UInt32(MOCK_FLAGS_DEVICE_NO_DIRTY))
+    package static let pasid = DeviceFlags(rawValue: UInt32(MOCK_FLAGS_DEVICE_PASID))
+  }
+
+  fileprivate struct Device {
+    let flags: DeviceFlags
+    var attachments: [PASID?: DomainAttachment] = [:]
+    /// The virtual unit of the nested domain that was attached last without PASID, and the device's
+    /// name there at that time.
+    var virtualUnit: MockVirtualIOMMU?
+    var virtualID: UInt64 = 0
+    /// The next attach of the PASID made to fail will fail.
+    var failsReservedPASID = false
+  }
+
+  private static let reservedPASID = PASID(rawValue: UInt32(IOMMU_TEST_PASID_RESERVED))
+
+  package let unit: MockUnit
+  private let memory: PhysicalMemory
+  private let devices = Mutex<[RequesterID: Device]>([:])
+
+  package init(unit: MockUnit = MockUnit(), memory: PhysicalMemory) {
+    self.unit = unit
+    self.memory = memory
+  }
+
+  // MARK: Devices
+
+  /// selftest.c: mock_dev_create()
+  package func plug(_ flags: DeviceFlags) throws(Errno) -> RequesterID {
+    guard flags.isSubset(of: [.noDirty, .pasid]) else { throw .invalidArgument }
+    let device = try unit.plug()
+    devices.withLock { $0[device] = Device(flags: flags) }
+    return device
+  }
+
+  /// selftest.c: mock_dev_destroy()
+  package func unplug(_ device: RequesterID) {
+    devices.withLock { _ = $0.removeValue(forKey: device) }
+    unit.unplug(device)
+  }
+
+  private func flags(of device: RequesterID) -> DeviceFlags {
+    devices.withLock { $0[device]?.flags ?? [] }
+  }
+
+  package func reservedRegions(of device: RequesterID) -> [ReservedRegion] { [] }
+  package func enforcesCacheCoherency(for device: RequesterID) -> Bool { false }
+
+  /// selftest.c: mock_domain_capable()
+  package func capabilities(of device: RequesterID) -> DeviceCapabilities {
+    flags(of: device).contains(.noDirty) ? [] : .dirtyTracking
+  }
+
+  /// selftest.c: mock_domain_hw_info()
+  package func hardwareInfo(
+    of device: RequesterID, type: UInt32
+  ) throws(Errno) -> HardwareInfo? {
+    let ours = UInt32(IOMMU_HW_INFO_TYPE_SELFTEST)
+    guard type == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || type == ours else { throw .notSupported }
+    return HardwareInfo(
+      type: ours,
+      iommu_test_hw_info(flags: 0, test_reg: UInt32(IOMMU_HW_INFO_SELFTEST_REGVAL)))
+  }
+
+  // MARK: Domains
+
+  /// selftest.c: mock_domain_alloc_paging_flags()
+  package func makePagingDomain(
+    _ flags: PagingDomainFlags, for device: RequesterID, data: UserData?
+  ) throws(Errno) -> any PagingDomain {
+    guard flags.isSubset(of: [.nestParent, .dirtyTracking, .pasid]) else { throw .notSupported }
+    if flags.contains(.dirtyTracking), self.flags(of: device).contains(.noDirty) {
+      throw .notSupported
+    }
+    var kind = MockPagingDomain.Kind.standard
+    if let data {
+      let type = UInt32(IOMMU_HWPT_DATA_SELFTEST)
+      guard data.type == type || data.type == IOMMU_HWPT_DATA_NONE.rawValue else {
+        throw .notSupported
+      }
+      let configuration = try data.load(
+        iommu_hwpt_selftest.self, type: type, minimumThrough: \.iotlb)
+      kind = try MockPagingDomain.Kind(configuration.pagetable_type)
+    }
+    return try MockPagingDomain(
+      kind, canTrackDirty: flags.contains(.dirtyTracking), memory: memory)
+  }
+
+  /// selftest.c: mock_domain_alloc_nested()
+  package func makeNestedDomain(
+    on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData
+  ) throws(Errno) -> any NestedDomain {
+    guard flags.isSubset(of: .pasid) else { throw .notSupported }
+    return try MockNestedDomain(data: data)
+  }
+
+  // MARK: Attaching
+
+  /// selftest.c: mock_domain_nop_attach(), mock_domain_set_dev_pasid_nop()
+  package func attach(
+    _ new: DomainAttachment, to device: RequesterID, pasid: PASID?,
+    replacing _: DomainAttachment?
+  ) throws(Errno) {
+    guard new.domain is MockPagingDomain || new.domain is MockNestedDomain else {
+      throw .invalidArgument
+    }
+    let virtualUnit = (new.domain as? MockNestedDomain)?.virtualUnit
+    let virtualID = virtualUnit?.virtualID(of: device)
+    let old = try devices.withLock { devices throws(Errno) in
+      guard var state = devices[device] else { throw .operationNotSupportedByDevice }
+      if pasid == nil {
+        try state.remember(new, virtualUnit, virtualID)
+      } else if pasid == Self.reservedPASID {
+        try state.failEverySecondTime { devices[device] = $0 }
+      }
+      let old = state.attachments.updateValue(new, forKey: pasid)
+      devices[device] = state
+      return old
+    }
+    count(new, of: device, by: 1)
+    count(old, of: device, by: -1)
+  }
+
+  package func block(_ device: RequesterID, pasid: PASID?) {
+    let old = devices.withLock { devices in
+      if pasid == nil {
+        devices[device]?.virtualUnit = nil
+        devices[device]?.virtualID = 0
+      } else if pasid == Self.reservedPASID {
+        devices[device]?.failsReservedPASID = false
+      }
+      return devices[device]?.attachments.removeValue(forKey: pasid)
+    }
+    count(old, of: device, by: -1)
+  }
+
+  /// selftest.c: mock_dev_enable_iopf(), mock_dev_disable_iopf()
+  private func count(_ attachment: DomainAttachment?, of device: RequesterID, by change: Int) {
+    guard let attachment, attachment.handlesPageRequests else { return }
+    unit.countPageRequestUsers(of: device, by: change)
+  }
+
+  // MARK: Virtual units
+
+  package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
+    type == MockVirtualIOMMU.type
+  }
+
+  package func makeVirtualIOMMU(
+    type: UInt32, on parent: any PagingDomain, for device: RequesterID,
+    host: any VirtualIOMMUHost, data: UserData?
+  ) throws(Errno) -> any VirtualIOMMU {
+    try MockVirtualIOMMU(on: parent, unit: unit, host: host, data: data)
+  }
+
+  /// Has `device` send an event to the guest whose virtual unit it was last attached through.
+  /// - Throws: `.noSuchFileOrDirectory` when it was through none, or with the name 0.
+  package func triggerEvent(of device: RequesterID) throws(Errno) {
+    let state = devices.withLock { $0[device] }
+    guard let state, let virtualUnit = state.virtualUnit, state.virtualID != 0 else {
+      throw .noSuchFileOrDirectory
+    }
+    try virtualUnit.triggerEvent(virtualID: state.virtualID)
+  }
+
+  // MARK: Faults
+
+  /// No DMA goes through the unit.
+  package func setFaultSink(_ sink: FaultSink?) {}
+
+  package func setPageRequestSink(_ sink: PageRequestSink?) { unit.setPageRequestSink(sink) }
+}
+
+extension MockDriver.Device {
+  /// - Parameter virtualID: the device's in `virtualUnit`.
+  fileprivate mutating func remember(
+    _ new: DomainAttachment, _ virtualUnit: MockVirtualIOMMU?, _ virtualID: UInt64?
+  ) throws(Errno) {
+    if flags.contains(.noDirty), let domain = new.domain as? MockPagingDomain,
+      domain.canTrackDirty
+    {
+      throw .invalidArgument
+    }
+    if virtualUnit != nil, virtualID == nil { throw .noSuchFileOrDirectory }
+    // An unchanged unit keeps the name of then, whatever the device is called there now.
+    if virtualUnit !== self.virtualUnit {
+      self.virtualUnit = virtualUnit
+      self.virtualID = virtualID ?? 0
+    }
+  }
+
+  /// - Parameter store: keeps what changes although the call fails.
+  fileprivate mutating func failEverySecondTime(
+    _ store: (Self) -> Void
+  ) throws(Errno) {
+    failsReservedPASID.toggle()
+    guard failsReservedPASID else {
+      store(self)
+      throw .noMemory
+    }
+  }
+}

@@ -1,0 +1,120 @@
+// The mock driver's paging domains: AMDv1 tables with pages from 2 KiB on, so that all arithmetic on
+// pages smaller than the system's gets its exercise.
+
+internal import CUAPI
+package import IOMMU
+internal import Synchronization
+package import SystemPackage
+
+package final class MockPagingDomain: PagingDomain, DirtyTracking {
+  /// Values of iommu_hwpt_selftest.pagetable_type.
+  enum Kind {
+    /// Every page size of the format, but few addresses.
+    case standard
+    /// System pages and 1 MiB, all addresses.
+    case huge
+
+    init(_ type: UInt32) throws(Errno) {
+      switch Int(type) {
+      case MOCK_IOMMUPT_DEFAULT: self = .standard
+      case MOCK_IOMMUPT_HUGE: self = .huge
+      default: throw .notSupported
+      }
+    }
+  }
+
+  private struct State {
+    var isTracking = false
+  }
+
+  package let aperture: ClosedRange<UInt64>
+  package var pageSizes: UInt64 { table.pageSizes }
+  /// Whether the domain was made for dirty tracking.
+  let canTrackDirty: Bool
+  private let table: PagingTable
+  private let state = Mutex(State())
+
+  /// The table's own limit: three levels of 512 entries over 2 KiB.
+  private static let allAddresses: ClosedRange<UInt64> = 0...(1 << 38 - 1)
+
+  init(_ kind: Kind, canTrackDirty: Bool, memory: PhysicalMemory) throws(Errno) {
+    self.canTrackDirty = canTrackDirty
+    switch kind {
+    case .standard:
+      aperture = UInt64(MOCK_APERTURE_START)...UInt64(MOCK_APERTURE_LAST)
+      table = try PagingTable(mockWithPageSizes: nil, memory: memory)
+    case .huge:
+      aperture = Self.allAddresses
+      table = try PagingTable(
+        mockWithPageSizes: 4096 | UInt64(MOCK_HUGE_PAGE_SIZE), memory: memory)
+    }
+  }
+
+  deinit { table.destroy() }
+
+  // MARK: PagingDomain
+
+  /// The mock's devices have no such accesses to force.
+  package func enforceCacheCoherency() -> Bool { false }
+
+  package func map(
+    _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
+  ) throws(Errno) {
+    guard length > 0 else { throw .invalidArgument }
+    let (last, overflow) = iova.rawValue.addingReportingOverflow(length - 1)
+    guard !overflow, Self.allAddresses.contains(last) else { throw .outOfRange }
+    let result = state.withLock { _ in
+      table.map(iova, to: physical, length: length, permissions: permissions, snoops: false)
+    }
+    table.free(result.retired)
+    if let error = result.error {
+      if result.mapped > 0 { unmap(iova, length: result.mapped) }
+      throw error
+    }
+  }
+
+  @discardableResult
+  package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
+    guard length > 0, let range = Self.range(iova, length) else { return 0 }
+    let length = range.upperBound - range.lowerBound + 1
+    let result = state.withLock { _ in table.unmap(iova, length: length) }
+    table.free(result.retired)
+    return result.length
+  }
+
+  package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
+    guard Self.allAddresses.contains(iova.rawValue) else { return nil }
+    return state.withLock { _ in table.physicalAddress(of: iova) }
+  }
+
+  private static func range(_ iova: IOVA, _ length: UInt64) -> ClosedRange<UInt64>? {
+    guard allAddresses.contains(iova.rawValue) else { return nil }
+    let rest = allAddresses.upperBound - iova.rawValue
+    return iova.rawValue...iova.rawValue + min(length - 1, rest)
+  }
+
+  // MARK: Dirty tracking
+
+  package var dirtyTracking: (any DirtyTracking)? { canTrackDirty ? self : nil }
+
+  package func setDirtyTracking(_ isEnabled: Bool) throws(Errno) {
+    state.withLock { $0.isTracking = isEnabled }
+  }
+
+  package func readDirty(
+    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+  ) throws(Errno) {
+    guard Self.allAddresses.contains(range.upperBound) else { throw .outOfRange }
+    state.withLock { _ in
+      table.readDirty(range, clearing: clearing) { report(IOVA($0), $1) }
+    }
+  }
+
+  var isTracking: Bool { state.withLock { $0.isTracking } }
+
+  /// Behaves as hardware does when a device writes to `iova`, if anything is mapped there.
+  func setDirty(_ iova: IOVA) {
+    guard Self.allAddresses.contains(iova.rawValue) else { return }
+    _ = state.withLock { _ in table.setDirty(iova) }
+  }
+}

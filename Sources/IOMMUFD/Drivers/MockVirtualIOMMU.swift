@@ -1,0 +1,157 @@
+// The mock driver's slice of its unit for a guest: two pages that the client can map and find its own
+// value in, devices whose caches it can invalidate, two hardware queues of which the second needs
+// the first, and an event for every device that is told to make one.
+
+internal import CUAPI
+internal import Host
+package import IOMMU
+internal import Synchronization
+package import SystemPackage
+
+package final class MockVirtualIOMMU: VirtualIOMMU {
+  private let parent: any PagingDomain
+  private let unit: MockUnit
+  private let host: any VirtualIOMMUHost
+  /// Where the client can map the two pages.
+  private let mappingOffset: UInt64?
+  private let queues = Mutex([Weak<MockHardwareQueue>](repeating: Weak(), count: queueCount))
+
+  private static let pagesLength: UInt64 = 2 * 4096
+  private static let queueCount = Int(IOMMU_TEST_HW_QUEUE_MAX)
+  static let type = UInt32(IOMMU_VIOMMU_TYPE_SELFTEST)
+
+  /// selftest.c: mock_viommu_init()
+  init(
+    on parent: any PagingDomain, unit: MockUnit, host: any VirtualIOMMUHost, data: UserData?
+  ) throws(Errno) {
+    self.parent = parent
+    self.unit = unit
+    self.host = host
+    mappingOffset = try data.map { data throws(Errno) in try Self.loopBack(data, host) }
+  }
+
+  deinit {
+    if let mappingOffset { host.removeMapping(at: mappingOffset) }
+  }
+
+  /// Answers with the client's own value, in its structure and in memory that it can map.
+  private static func loopBack(
+    _ data: UserData, _ host: any VirtualIOMMUHost
+  ) throws(Errno) -> UInt64 {
+    var loop = try data.load(iommu_viommu_selftest.self, type: type, minimumThrough: \.out_data)
+    let pages = OwnedDescriptor(
+      owning: try MemoryFile.create(name: "iommufd-mock-viommu", length: pagesLength))
+    try store(loop.in_data, in: pages)
+    let offset = try host.addMapping(of: pages, length: pagesLength)
+    loop.out_data = loop.in_data
+    loop.out_mmap_length = pagesLength
+    loop.out_mmap_offset = offset
+    do throws(Errno) {
+      try data.store(loop, type: type, minimumThrough: \.out_data)
+    } catch {
+      host.removeMapping(at: offset)
+      throw error
+    }
+    return offset
+  }
+
+  private static func store(_ word: UInt32, in file: OwnedDescriptor) throws(Errno) {
+    do {
+      _ = try withUnsafeBytes(of: word) {
+        try FileDescriptor(rawValue: file.rawValue).writeAll(toAbsoluteOffset: 0, $0)
+      }
+    } catch {
+      throw .noMemory
+    }
+  }
+
+  // MARK: VirtualIOMMU
+
+  package func makeNestedDomain(
+    for device: RequesterID, flags: NestedDomainFlags, data: UserData
+  ) throws(Errno) -> any NestedDomain {
+    guard flags.isSubset(of: .pasid) else { throw .notSupported }
+    return try MockNestedDomain(of: self, data: data)
+  }
+
+  func virtualID(of device: RequesterID) -> UInt64? { host.virtualID(of: device) }
+
+  /// selftest.c: mock_viommu_cache_invalidate()
+  package func invalidate(_ entries: UserDataArray, handled: inout Int) throws(Errno) {
+    let type = UInt32(IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST)
+    if entries.count == 0, entries.type == type { return }
+    let all = try entries.loadAll(iommu_viommu_invalidate_selftest.self, type: type)
+    for entry in all {
+      guard entry.flags & ~UInt32(IOMMU_TEST_INVALIDATE_FLAG_ALL) == 0 else { throw .notSupported }
+      guard entry.cache_id <= UInt32(MOCK_DEV_CACHE_ID_MAX),
+        let device = host.device(virtualID: UInt64(entry.vdev_id))
+      else { throw .invalidArgument }
+      let isAll = entry.flags & UInt32(IOMMU_TEST_INVALIDATE_FLAG_ALL) != 0
+      unit.invalidateCache(isAll ? nil : Int(entry.cache_id), of: device)
+      handled += 1
+    }
+  }
+
+  /// The device that the guest knows as `virtualID` has something to tell.
+  /// selftest.c: iommufd_test_trigger_vevent()
+  func triggerEvent(virtualID: UInt64) throws(Errno) {
+    let event = iommu_viommu_event_selftest(virt_id: UInt32(truncatingIfNeeded: virtualID))
+    try host.report(
+      withUnsafeBytes(of: event) { Array($0) }, type: UInt32(IOMMU_VEVENTQ_TYPE_SELFTEST))
+  }
+
+  // MARK: Hardware queues
+
+  package func supportsHardwareQueue(type: UInt32) -> Bool {
+    type == UInt32(IOMMU_HW_QUEUE_TYPE_SELFTEST)
+  }
+
+  /// selftest.c: mock_hw_queue_init_phys()
+  package func makeHardwareQueue(
+    _ request: HardwareQueueRequest
+  ) throws(Errno) -> any HardwareQueue {
+    guard request.index < Self.queueCount else { throw .invalidArgument }
+    let index = Int(request.index)
+    return try queues.withLock { queues throws(Errno) in
+      guard queues[index].object == nil else { throw .fileExists }
+      var previous: MockHardwareQueue?
+      if index > 0 {
+        previous = queues[index - 1].object
+        guard previous != nil else { throw .ioError }
+      }
+      guard parent.physicalAddress(of: request.iova) == request.physical else {
+        throw .badAddress
+      }
+      let queue = MockHardwareQueue(index: index, after: previous, of: self)
+      queues[index] = Weak(queue)
+      return queue
+    }
+  }
+
+  fileprivate func remove(_ queue: MockHardwareQueue) {
+    queues.withLock { $0[queue.index] = Weak() }
+  }
+}
+
+package final class MockHardwareQueue: HardwareQueue {
+  fileprivate let index: Int
+  private let previous: MockHardwareQueue?
+  private let virtualUnit: MockVirtualIOMMU
+
+  fileprivate init(
+    index: Int, after previous: MockHardwareQueue?, of virtualUnit: MockVirtualIOMMU
+  ) {
+    self.index = index
+    self.previous = previous
+    self.virtualUnit = virtualUnit
+  }
+
+  package var dependsOn: (any HardwareQueue)? { previous }
+
+  package func destroy() { virtualUnit.remove(self) }
+}
+
+private struct Weak<Object: AnyObject & Sendable>: Sendable {
+  weak let object: Object?
+  init(_ object: Object? = nil) { self.object = object }
+}

@@ -1,0 +1,122 @@
+// Operations on mock devices: what a kernel driver for a real device would do for its user.
+
+internal import CUAPI
+internal import IOMMU
+internal import SystemPackage
+internal import UAPI
+
+enum MockDeviceTests {
+  // MARK: MOCK_DOMAIN, MOCK_DOMAIN_FLAGS
+
+  /// The bound device is visible before it is attached, the mock device when all is done.
+  /// selftest.c: iommufd_test_mock_domain()
+  static func makeDevice(
+    _ command: inout TestCommand, _ selftest: Selftest, flags: MockDriver.DeviceFlags
+  ) throws(Errno) {
+    let (context, client) = (command.context, command.client)
+    let id = try context.lock.withLock { () throws(Errno) in try context.objects.reserve() }
+    let device: MockDevice
+    do throws(Errno) {
+      let physical = try selftest.plug(flags)
+      do throws(Errno) {
+        device = MockDevice(
+          id: id, bound: try context.bind(physical, holdsContext: false), selftest: selftest)
+      } catch {
+        selftest.driver.unplug(physical.requesterID)
+        throw error
+      }
+    } catch {
+      context.lock.withLock { context.objects.abort(id) }
+      throw error
+    }
+    var target = ObjectID(command.arguments.id)
+    do throws(Errno) {
+      try device.bound.attach(to: &target, client: client)
+    } catch {
+      context.lock.withLock {
+        device.destroy()
+        context.objects.abort(id)
+      }
+      throw error
+    }
+    // The first three members of both operations.
+    command.arguments.mock_domain_flags.out_stdev_id = id.rawValue
+    command.arguments.mock_domain_flags.out_hwpt_id = target.rawValue
+    command.arguments.mock_domain_flags.out_idev_id = device.bound.id.rawValue
+    try command.respond(publishing: device)
+  }
+
+  // MARK: Without PASID
+
+  /// selftest.c: iommufd_test_mock_domain_replace(). An answer that cannot be stored undoes nothing.
+  static func replace(_ command: inout TestCommand) throws(Errno) {
+    let device = try device(of: command)
+    var target = ObjectID(command.arguments.mock_domain_replace.pt_id)
+    try device.replace(with: &target, client: command.client)
+    command.arguments.mock_domain_replace.pt_id = target.rawValue
+    try command.respond()
+  }
+
+  // MARK: With PASID, where 0 is none
+
+  /// selftest.c: iommufd_test_pasid_attach()
+  static func attachPASID(_ command: inout TestCommand) throws(Errno) {
+    let device = try device(of: command)
+    let pasid = PASID(orNone: command.arguments.pasid_attach.pasid)
+    var target = ObjectID(command.arguments.pasid_attach.pt_id)
+    try device.attach(to: &target, pasid: pasid, client: command.client)
+    command.arguments.pasid_attach.pt_id = target.rawValue
+    do throws(Errno) {
+      try command.respond()
+    } catch {
+      device.detach(pasid: pasid)
+      throw error
+    }
+  }
+
+  /// selftest.c: iommufd_test_pasid_replace()
+  static func replacePASID(_ command: inout TestCommand) throws(Errno) {
+    let device = try device(of: command)
+    let pasid = PASID(orNone: command.arguments.pasid_replace.pasid)
+    var target = ObjectID(command.arguments.pasid_replace.pt_id)
+    try device.replace(with: &target, pasid: pasid, client: command.client)
+    command.arguments.pasid_replace.pt_id = target.rawValue
+    try command.respond()
+  }
+
+  /// selftest.c: iommufd_test_pasid_detach()
+  static func detachPASID(_ command: inout TestCommand) throws(Errno) {
+    try device(of: command).detach(pasid: PASID(orNone: command.arguments.pasid_detach.pasid))
+  }
+
+  /// selftest.c: iommufd_test_pasid_check_hwpt()
+  static func checkPASID(_ command: inout TestCommand) throws(Errno) {
+    let arguments = command.arguments
+    let context = command.context
+    try context.lock.withLock { () throws(Errno) in
+      let device = try context.objects.lookUp(ObjectID(arguments.id), as: MockDevice.self)
+      let pasid = PASID(orNone: arguments.pasid_check.pasid)
+      let attached = device.bound.group.attachments[pasid]?.hwpt
+      var expected: HWPT?
+      if arguments.pasid_check.hwpt_id != 0 {
+        expected = try context.objects.lookUp(ObjectID(arguments.pasid_check.hwpt_id)) as? HWPT
+        guard expected != nil else { throw Errno.invalidArgument }
+      }
+      guard attached === expected else { throw Errno.invalidArgument }
+    }
+  }
+
+  private static func device(of command: TestCommand) throws(Errno) -> BoundDevice {
+    let context = command.context
+    return try context.lock.withLock { () throws(Errno) in
+      try context.objects.lookUp(ObjectID(command.arguments.id), as: MockDevice.self).bound
+    }
+  }
+}
+
+extension PASID {
+  fileprivate init?(orNone rawValue: UInt32) {
+    guard rawValue != 0 else { return nil }
+    self.init(rawValue: rawValue)
+  }
+}
