@@ -28,7 +28,8 @@ package final class Machine: Sendable {
     self.description = description
     self.memory = memory
     self.units = units
-    iommufd = IOMMUFDDevice(memory: memory)
+    iommufd = IOMMUFDDevice(
+      memory: memory, selftest: description.hasSelftest ? Selftest(memory: memory) : nil)
     devices = try Self.makeDevices(description, units)
     for (name, unit) in units {
       let behind = zip(description.devices, devices).filter { $0.0.unit == name }

@@ -11,6 +11,8 @@ package struct MachineDescription: Sendable {
   package var units: [Unit]
   /// In the order of their nodes: the first is vfio0.
   package var devices: [Device]
+  /// The iommufd has IOMMU_TEST_CMD, with the mock devices of the kernel's own tests.
+  package var hasSelftest = false
 
   package init(units: [Unit], devices: [Device]) {
     self.units = units

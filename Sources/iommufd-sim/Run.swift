@@ -29,6 +29,8 @@ struct Run: ParsableCommand {
       the launcher failed, 126 that PROGRAM cannot be executed, 127 that it is not found.
       """)
 
+  @OptionGroup var machineOptions: MachineOptions
+
   @Flag(help: "Print each call that is answered, with its answer and the time it took.")
   var trace = false
 
@@ -61,7 +63,7 @@ struct Run: ParsableCommand {
     options.killsChildren = killChildren
     options.trace = try callTrace()
     do {
-      let machine = try Machine()
+      let machine = try machineOptions.machine()
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)

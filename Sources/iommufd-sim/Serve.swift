@@ -21,6 +21,8 @@ struct Serve: ParsableCommand {
         iommufd-sim serve --name iommu --vfio-prefix vfio/devices
       """)
 
+  @OptionGroup var machineOptions: MachineOptions
+
   @Option(help: "The iommufd's node, below /dev. Where the kernel has none it may be 'iommu'.")
   var name = "iommufd-sim"
 
@@ -82,7 +84,9 @@ struct Serve: ParsableCommand {
   }
 
   private func nodes() throws -> [CUSEServer.Node] {
-    try Machine().nodes.map { CUSEServer.Node($0, name: path(of: $0), mode: mode, group: group) }
+    try machineOptions.machine().nodes.map {
+      CUSEServer.Node($0, name: path(of: $0), mode: mode, group: group)
+    }
   }
 
   /// `vfio/devices/vfioN` goes below the prefix; the other device is the iommufd.
