@@ -11,7 +11,7 @@ struct ContainerCommands {
   let context: Context
   let client: any Client
 
-  /// iommufd: iommufd_vfio_ioctl(). VFIO_IOMMU_DIRTY_PAGES, too, is not implemented.
+  /// iommufd: iommufd_vfio_ioctl(). It knows no VFIO_IOMMU_DIRTY_PAGES.
   func call(_ request: IoctlNumber, _ argument: UInt64) throws(Errno) -> Int32 {
     switch request {
     case .vfioGetAPIVersion: return VFIO_API_VERSION
