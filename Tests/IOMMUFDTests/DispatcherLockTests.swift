@@ -15,6 +15,8 @@ import UAPI
 private final class NosyClient: Client, @unchecked Sendable {
   private let client: InProcessClient
   var onAccess: () -> Void = {}
+  /// Is given the address of every access.
+  var onRange: (UInt64) -> Void = { _ in }
 
   init(_ client: InProcessClient) { self.client = client }
 
@@ -24,11 +26,13 @@ private final class NosyClient: Client, @unchecked Sendable {
     from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Errno) {
     onAccess()
+    onRange(address)
     try client.copyIn(from: address, into: buffer)
   }
 
   func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
     onAccess()
+    onRange(address)
     try client.copyOut(bytes, to: address)
   }
 
@@ -53,6 +57,7 @@ private final class NosyClient: Client, @unchecked Sendable {
   /// A valid argument of `request` for IOAS 1, in `memory`.
   private func store(_ request: IoctlNumber, in memory: TestMemory) {
     let (array, buffer) = (memory.address + 2048, UInt64(0x1000_0000))
+    memory.bytes.initializeMemory(as: UInt8.self, repeating: 0)
     memory.store(iommu_iova_range(start: 0, last: .max), at: 2048)
     switch request {
     case .destroy: memory.store(iommu_destroy(size: 8, id: 2))
@@ -97,6 +102,10 @@ private final class NosyClient: Client, @unchecked Sendable {
         vfio_iommu_type1_dma_map(
           argsz: request == .vfioIOMMUGetInfo ? 512 : 24, flags: 0, vaddr: 0x10_0000, iova: 4096,
           size: 0))
+    case .hwptAlloc: memory.store(UInt32(48))
+    case .hwptGetDirtyBitmap: memory.store(UInt32(48))
+    case .hwptInvalidate: memory.store(UInt32(32))
+    case .hwptSetDirtyTracking: memory.store(UInt32(16))
     default: memory.store(UInt32(40))
     }
   }
@@ -126,6 +135,10 @@ private final class NosyClient: Client, @unchecked Sendable {
     let expected: Result<Int32, Errno> =
       switch request {
       case .ioasNoIOMMUGetPA: .failure(.notSupported)
+      // No device, no page table: these have a test of their own.
+      case .getHardwareInfo, .hwptAlloc, .hwptGetDirtyBitmap, .hwptInvalidate,
+        .hwptSetDirtyTracking:
+        .failure(.noSuchFileOrDirectory)
       case .ioasChangeProcess: .failure(.invalidArgument)  // what is mapped is no file
       default: .success(0)
       }
@@ -134,6 +147,54 @@ private final class NosyClient: Client, @unchecked Sendable {
     if request == .simFaultLogAlloc {
       file.client.close(Int32(bitPattern: memory.load(iommufd_sim_fault_log_alloc.self).out_fd))
     }
+  }
+
+  /// A driver's structure, and the bitmap of what was written.
+  @Test func memoryBesidesTheCommand() throws {
+    let mock = try MockFile()
+    defer { mock.close() }
+    let ioas = try mock.file.makeIOAS()
+    let device = try mock.makeDevice(ioas).get().bound
+    let hwpt = try mock.allocate(
+      device, on: ioas, flags: IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
+    ).get()
+    let pages = TestMemory(pages: 2)
+    #expect(mock.map(ioas, pages, at: UInt64(MOCK_APERTURE_START)) == nil)
+    var tracking = iommu_hwpt_set_dirty_tracking(size: 16, flags: 1, hwpt_id: hwpt, __reserved: 0)
+    #expect(mock.file.call(.hwptSetDirtyTracking, &tracking) == nil)
+    pages.store(UInt64(3))
+    let dirty = mock.test(IOMMU_TEST_OP_DIRTY, id: hwpt) {
+      $0.dirty.iova = UInt64(MOCK_APERTURE_START)
+      $0.dirty.length = 8192
+      $0.dirty.page_size = 4096
+      $0.dirty.uptr = pages.address
+    }
+    #expect(dirty.error == nil)
+
+    let client = NosyClient(mock.file.client)
+    let memory = TestMemory()
+    var touched: Set<UInt64> = []
+    client.onAccess = { #expect(mock.file.hugePages(of: ioas) == .success(1)) }
+    client.onRange = { touched.insert($0 - memory.address) }
+    let open = try #require(mock.file.client.file(mock.file.number))
+    var allocation = iommu_hwpt_alloc()
+    allocation.size = 48
+    (allocation.dev_id, allocation.pt_id) = (device, ioas)
+    (allocation.data_type, allocation.data_len) = (UInt32(IOMMU_HWPT_DATA_SELFTEST), 8)
+    allocation.data_uptr = memory.address + 2048
+    memory.store(allocation)
+    _ = try open.ioctl(
+      IoctlNumber.hwptAlloc.rawValue, argument: memory.address, client: client)
+    #expect(touched.contains(2048))
+    var bitmap = iommu_hwpt_get_dirty_bitmap()
+    (bitmap.size, bitmap.hwpt_id, bitmap.page_size) = (48, hwpt, 4096)
+    (bitmap.iova, bitmap.length) = (UInt64(MOCK_APERTURE_START), 8192)
+    bitmap.data = memory.address + 1024
+    memory.store(bitmap)
+    _ = try open.ioctl(
+      IoctlNumber.hwptGetDirtyBitmap.rawValue, argument: memory.address, client: client)
+    #expect(touched.contains(1024))
+    #expect(memory.load(UInt64.self, at: 1024) == 3)
   }
 
   /// While a list is read its IOAS is in use, and can be destroyed after.

@@ -11,11 +11,13 @@ package final class ControlFile: Sendable {
   package let memory: PhysicalMemory
 
   package init(
-    client: InProcessClient = InProcessClient(), memory: PhysicalMemory? = nil
+    client: InProcessClient = InProcessClient(), memory: PhysicalMemory? = nil,
+    hasSelftest: Bool = false
   ) throws {
     self.client = client
     self.memory = try memory ?? PhysicalMemory()
-    number = try client.open(IOMMUFDDevice(memory: self.memory))
+    let selftest = hasSelftest ? Selftest(memory: self.memory) : nil
+    number = try client.open(IOMMUFDDevice(memory: self.memory, selftest: selftest))
   }
 
   package var context: Context {

@@ -18,9 +18,13 @@ enum HWPTCommands {
     let hasType = arguments.data_type != IOMMU_HWPT_DATA_NONE.rawValue
     guard hasType == (arguments.data_len != 0) else { throw .invalidArgument }
     let (context, client) = (command.context, command.client)
+    let data = UserData(
+      type: arguments.data_type, address: arguments.data_uptr, length: UInt64(arguments.data_len),
+      memory: client
+    ).prefetched()
     let hwpt = try context.lock.withLock { () throws(Errno) in
       let device = try context.objects.lookUp(ObjectID(arguments.dev_id), as: BoundDevice.self)
-      let hwpt = try make(for: device, arguments, client: client)
+      let hwpt = try make(for: device, arguments, data, client: client)
       if arguments.flags & faultIDValid != 0 {
         do throws(Errno) {
           let queue = ObjectID(arguments.fault_id)
@@ -37,11 +41,9 @@ enum HWPTCommands {
   }
 
   private static func make(
-    for device: BoundDevice, _ arguments: iommu_hwpt_alloc, client: any Client
+    for device: BoundDevice, _ arguments: iommu_hwpt_alloc, _ data: UserData,
+    client: any Client
   ) throws(Errno) -> HWPT {
-    let data = UserData(
-      type: arguments.data_type, address: arguments.data_uptr, length: UInt64(arguments.data_len),
-      memory: client)
     let objects = device.context.objects
     guard let target = try? objects.lookUp(ObjectID(arguments.pt_id)) else {
       throw .invalidArgument
@@ -96,25 +98,37 @@ enum HWPTCommands {
     }
   }
 
-  /// iommufd_hwpt_get_dirty_bitmap(). The bitmap itself is written with the lock held: an entry whose
-  /// flag has been cleared must be in the bitmap before anybody can unmap it.
+  /// iommufd_hwpt_get_dirty_bitmap(). Piece by piece, as the bitmap is written without the lock.
   static func getDirtyBitmap(
     _ command: inout UserCommand<iommu_hwpt_get_dirty_bitmap>
   ) throws(Errno) {
     let arguments = command.arguments
     let keep = IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR.rawValue
     guard arguments.flags & ~keep == 0, arguments.__reserved == 0 else { throw .notSupported }
-    let (context, client) = (command.context, command.client)
-    try context.lock.withLock { () throws(Errno) in
+    let context = command.context
+    let hwpt = try context.lock.withLock { () throws(Errno) in
       let id = ObjectID(arguments.hwpt_id)
       let hwpt = try context.objects.lookUp(id, as: PagingHWPT.self)
-      let range = try hwpt.ioas.pageTable.dirtyRange(
-        arguments.iova, length: arguments.length, pageSize: arguments.page_size)
-      var bitmap = DirtyBitmap(
-        at: arguments.data, for: range, pageSize: arguments.page_size, memory: client)
-      try hwpt.ioas.pageTable.readDirty(
-        range, of: hwpt.domain, clearing: arguments.flags & keep == 0, into: &bitmap)
+      hwpt.addUser()
+      return hwpt
     }
+    defer { context.lock.withLock { hwpt.dropUser() } }
+    let range = try context.lock.withLock { () throws(Errno) in
+      try hwpt.ioas.pageTable.dirtyRange(
+        arguments.iova, length: arguments.length, pageSize: arguments.page_size)
+    }
+    var bitmap = DirtyBitmap(
+      at: arguments.data, for: range, pageSize: arguments.page_size, memory: command.client)
+    var next: UInt64? = range.lowerBound
+    while let first = next {
+      let piece = try context.lock.withLock { () throws(Errno) in
+        try hwpt.ioas.pageTable.readDirty(
+          first...range.upperBound, of: hwpt.domain, clearing: arguments.flags & keep == 0)
+      }
+      for entry in piece.entries { bitmap.set(entry.iova.rawValue, length: entry.length) }
+      next = piece.next
+    }
+    bitmap.finish()
   }
 
   // MARK: HWPT_INVALIDATE

@@ -51,6 +51,44 @@ package struct UserData {
   }
 }
 
+extension UserData {
+  /// More than any driver's structure has.
+  private static let prefetchLimit: UInt64 = 256
+
+  /// The same, for a driver that is called with the control lock held: what it will load has been
+  /// read from the client, and it is told then whether that was possible.
+  func prefetched() -> UserData {
+    var bytes = [UInt8](repeating: 0, count: Int(min(length, Self.prefetchLimit)))
+    let isRead = bytes.withUnsafeMutableBytes { buffer in
+      (try? memory.copyIn(from: address, into: buffer)) != nil
+    }
+    return UserData(
+      type: type, address: address, length: length,
+      memory: PrefetchedMemory(address: address, bytes: isRead ? bytes : nil, memory: memory))
+  }
+}
+
+/// A client's memory, of which one piece was read before.
+private struct PrefetchedMemory: UserMemory {
+  let address: UInt64
+  /// Nil: it could not be read.
+  let bytes: [UInt8]?
+  let memory: any UserMemory
+
+  func copyIn(
+    from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Errno) {
+    let offset = address &- self.address
+    guard let bytes, offset <= UInt64(bytes.count), buffer.count <= bytes.count - Int(offset)
+    else { throw .badAddress }
+    buffer.copyBytes(from: bytes[Int(offset)..<Int(offset) + buffer.count])
+  }
+
+  func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
+    try memory.copyOut(bytes, to: address)
+  }
+}
+
 /// Structures one after the other (struct iommu_user_data_array).
 package struct UserDataArray {
   package let type: UInt32

@@ -35,20 +35,29 @@ extension IOPageTable {
     return iova...last
   }
 
-  /// Records in `bitmap` what was written to, from the start of the range up to the first hole. What
-  /// cannot be recorded is not an error.
-  /// iommufd: iommu_read_and_clear_dirty()
-  /// - Throws: `.notSupported` for a domain that was not made for it.
-  func readDirty(
-    _ range: ClosedRange<UInt64>, of domain: any PagingDomain, clearing: Bool,
-    into bitmap: inout DirtyBitmap
-  ) throws(Errno) {
-    guard let tracking = domain.dirtyTracking else { throw .notSupported }
-    _ = forEachContiguousArea(from: range.lowerBound, through: range.upperBound) { _, part in
-      try? tracking.readDirty(part, clearing: clearing) { iova, length in
-        bitmap.set(iova.rawValue, length: length)
-      }
-    }
-    bitmap.finish()
+  /// What was written to from the start of the range on, up to the first hole.
+  struct DirtyEntries {
+    var entries: [(iova: IOVA, length: UInt64)] = []
+    /// Where the rest begins; nil: there is none.
+    var next: UInt64?
   }
+
+  /// One piece of a range.
+  /// iommufd: iommu_read_and_clear_dirty()
+  /// - Throws: `.notSupported` for a domain that was not made for it; all else is dropped.
+  func readDirty(
+    _ range: ClosedRange<UInt64>, of domain: any PagingDomain, clearing: Bool
+  ) throws(Errno) -> DirtyEntries {
+    guard let tracking = domain.dirtyTracking else { throw .notSupported }
+    let last = min(range.upperBound, range.lowerBound | (Self.dirtyPiece - 1))
+    var result = DirtyEntries()
+    let isCovered = forEachContiguousArea(from: range.lowerBound, through: last) { _, part in
+      try? tracking.readDirty(part, clearing: clearing) { result.entries.append(($0, $1)) }
+    }
+    if isCovered, last < range.upperBound { result.next = last + 1 }
+    return result
+  }
+
+  /// IOVAs looked at in one go. A page that spans two pieces is told of twice, which makes no difference.
+  private static let dirtyPiece: UInt64 = 1 << 28
 }
