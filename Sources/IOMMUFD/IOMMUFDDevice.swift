@@ -1,5 +1,6 @@
 // The node /dev/iommu, and one open(2) of it.
 
+internal import Host
 package import IOMMU
 package import SystemPackage
 package import UAPI
@@ -20,7 +21,8 @@ package final class IOMMUFDDevice: CharacterDevice {
   }
 
   package func open(by client: any Client) throws(Errno) -> any OpenFile {
-    IOMMUFDFile(Context(memory: memory, selftest: selftest), dispatcher: dispatcher)
+    try FaultInjection.step()
+    return IOMMUFDFile(Context(memory: memory, selftest: selftest), dispatcher: dispatcher)
   }
 }
 

@@ -55,6 +55,7 @@ struct LauncherClient: Client {
   func install(
     _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void
   ) throws(Errno) {
+    try FaultInjection.step()
     let process = try task.processID()
     let number = try queueNumbers.reserve(in: task, of: process)
     defer { queueNumbers.unreserve(number, of: process) }

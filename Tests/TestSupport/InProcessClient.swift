@@ -83,6 +83,7 @@ package final class InProcessClient: Client, Sendable {
   package func install(
     _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void
   ) throws(Errno) {
+    try FaultInjection.step()
     let number = try add(file)
     do throws(Errno) {
       try publish(number)

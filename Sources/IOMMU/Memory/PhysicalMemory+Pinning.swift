@@ -34,7 +34,9 @@ extension PhysicalMemory {
         let first = Int(address >> UInt64(Frame.shift)) & (Frame.framesPerChunk - 1)
         let count = min(left, Frame.framesPerChunk - first)
         let key = ChunkDirectory.Key(owner: owner, index: address >> UInt64(Frame.chunkShift))
-        guard let place = state.place(for: key, backing: backing, limits: limits) else {
+        guard !FaultInjection.fires(),
+          let place = state.place(for: key, backing: backing, limits: limits)
+        else {
           break
         }
         let frame = place * Frame.framesPerChunk + first

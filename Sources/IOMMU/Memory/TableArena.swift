@@ -5,6 +5,7 @@
 // blocks, so nothing is lost.
 
 internal import Glibc
+internal import Host
 internal import Synchronization
 package import SystemPackage
 
@@ -60,6 +61,7 @@ extension PhysicalMemory {
   /// - Throws: `.noMemory` at the machine's limit.
   package func allocateTable(sizeShift: Int = Frame.shift) throws(Errno) -> PhysicalAddress {
     guard (Frame.shift...Frame.chunkShift).contains(sizeShift) else { throw .invalidArgument }
+    try FaultInjection.step()
     let order = sizeShift - Frame.shift
     let frame = tables.withLock { arena -> Int? in
       guard arena.allows(order: order) else { return nil }

@@ -1,4 +1,5 @@
 internal import CUAPI
+internal import Host
 internal import SystemPackage
 internal import UAPI
 
@@ -17,6 +18,7 @@ enum HardwareInfoCommand {
       try context.objects.lookUp(ObjectID(arguments.dev_id), as: BoundDevice.self)
     }
     let physical = device.device
+    try FaultInjection.step()
     let info = try physical.driver.hardwareInfo(of: physical.requesterID, type: type)
     try store(info?.bytes ?? [], at: arguments.data_uptr, arguments.data_len, command.client)
 

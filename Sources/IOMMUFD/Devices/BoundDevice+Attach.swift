@@ -7,6 +7,7 @@
 //   - the driver accepts the domain (EINVAL: incompatible).
 // A call that fails changes nothing.
 
+internal import Host
 package import IOMMU
 package import SystemPackage
 package import UAPI
@@ -125,6 +126,7 @@ extension BoundDevice {
     var attachment = group.attachments[pasid] ?? .init(hwpt: hwpt, devices: [:])
     guard attachment.devices[id] == nil else { throw .resourceBusy }
     guard attachment.hwpt === hwpt else { throw .invalidArgument }
+    try FaultInjection.step()
     if pasid == nil { try hwpt.ioas.pageTable.enforceReservedRegions(of: device) }
     if attachment.devices.isEmpty {
       do throws(Errno) {
@@ -169,6 +171,7 @@ extension BoundDevice {
     }
     let old = attachment.hwpt
     if hwpt === old { return nil }
+    try FaultInjection.step()
     let members = attachment.devices.values.sorted { $0.id < $1.id }
     let changesSpace = pasid == nil && hwpt.ioas !== old.ioas
     if changesSpace { try hwpt.ioas.enforceReservedRegions(of: members) }

@@ -3,6 +3,7 @@
 // The object belongs to VFIO: it is one of its users until `unbind()`, so DESTROY of its id is EBUSY.
 // Every attachment is one more. A bound device holds its context.
 
+internal import Host
 internal import IOMMU
 package import SystemPackage
 internal import UAPI
@@ -33,6 +34,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
   ) throws(Errno) -> BoundDevice {
     let id = try context.objects.reserve()
     do throws(Errno) {
+      try FaultInjection.step()
       try device.group.claim(for: context)
     } catch {
       context.objects.abort(id)

@@ -1,6 +1,7 @@
 // A device of the machine as the kernel's core knows it (struct device and struct iommu_group), before
 // and after anybody binds it.
 
+internal import Host
 package import IOMMU
 internal import Synchronization
 internal import SystemPackage
@@ -109,6 +110,7 @@ package final class IOMMUGroup: Sendable {
     var attached: [Member] = []
     for member in members {
       do throws(Errno) {
+        try FaultInjection.step()
         try member.driver.attach(
           new, to: member.requesterID, pasid: pasid, replacing: previous)
         attached.append(member)

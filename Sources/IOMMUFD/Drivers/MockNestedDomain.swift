@@ -2,6 +2,7 @@
 // looked into and invalidated.
 
 internal import CUAPI
+internal import Host
 internal import Synchronization
 package import SystemPackage
 
@@ -15,6 +16,7 @@ package final class MockNestedDomain: NestedDomain {
     guard data.type == UInt32(IOMMU_HWPT_DATA_SELFTEST) else { throw .notSupported }
     let configuration = try data.load(
       iommu_hwpt_selftest.self, type: UInt32(IOMMU_HWPT_DATA_SELFTEST), minimumThrough: \.iotlb)
+    try FaultInjection.step()
     self.virtualUnit = virtualUnit
     iotlb = Mutex(
       Array(repeating: configuration.iotlb, count: Int(MOCK_NESTED_DOMAIN_IOTLB_NUM)))

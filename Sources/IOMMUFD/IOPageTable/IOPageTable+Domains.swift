@@ -19,6 +19,7 @@ extension IOPageTable {
     _ domain: any PagingDomain, client: (any Client)? = nil
   ) throws(Errno) {
     assert(!domains.contains { $0 === domain }, "a domain is added once")
+    try FaultInjection.step()
     let required = max(alignment, domain.smallestPage)
     guard required <= 4096 else { throw .invalidArgument }
     if required != alignment { try requireAreas(alignedTo: required) }

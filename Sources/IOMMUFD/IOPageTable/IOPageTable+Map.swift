@@ -65,7 +65,9 @@ extension IOPageTable {
     let (last, overflow) = iova.addingReportingOverflow(length - 1)
     if overflow { throw .overflow }
     var slices: [PageSlice] = []
-    let isCovered = forEachContiguousArea(from: iova, through: last) { area, range in
+    let isCovered = try forEachContiguousArea(from: iova, through: last) {
+      (area, range) throws(Errno) in
+      try FaultInjection.step()
       slices.append(
         PageSlice(
           pages: area.pages, startByte: area.startByte(of: range.lowerBound),
@@ -93,6 +95,7 @@ extension IOPageTable {
   /// iommufd: iopt_alloc_pages()
   private static func require(_ length: UInt64) throws(Errno) {
     guard length > 0, length <= UInt64.max - 4096 else { throw .invalidArgument }
+    try FaultInjection.step()
   }
 
   private func makePages(
@@ -146,6 +149,7 @@ extension IOPageTable {
     var next: UInt64? = iova
     var areas: [Area] = []
     for slice in slices {
+      try FaultInjection.step()
       if permissions.contains(.write), !slice.pages.isWritable { throw .notPermitted }
       guard slice.startByte & 4095 & (alignment - 1) == 0 else { throw .invalidArgument }
       guard let first = next else { throw .overflow }

@@ -1,5 +1,6 @@
 // What an IOVA space consists of before anything is mapped: alignment, reserved and allowed ranges.
 
+internal import Host
 package import SystemPackage
 
 /// IOVAs that cannot be mapped, and on whose behalf. The same IOVA may be reserved several times.
@@ -64,7 +65,10 @@ extension IOPageTable {
   /// iommufd: iopt_set_allow_iova()
   /// - Throws: `.addressInUse` when one is reserved in part.
   package func setAllowed(_ ranges: [ClosedRange<UInt64>]) throws(Errno) {
-    for range in ranges where reservations.overlaps(range) { throw .addressInUse }
+    for range in ranges {
+      try FaultInjection.step()
+      guard !reservations.overlaps(range) else { throw .addressInUse }
+    }
     allowed = ranges
   }
 
@@ -76,6 +80,7 @@ extension IOPageTable {
   package func reserve(
     _ range: ClosedRange<UInt64>, for owner: ObjectIdentifier?
   ) throws(Errno) {
+    try FaultInjection.step()
     let first = range.lowerBound
     guard areas.firstSpan(overlapping: first, through: range.upperBound) == nil,
       !isAllowed(anyOf: range)

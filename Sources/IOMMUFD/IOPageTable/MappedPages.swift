@@ -98,6 +98,7 @@ package final class MappedPages {
     }
     pinnedCount -= released
     payer.release(released, in: host.lockedMemory)
+    host.lockedMemory.noteRelease(of: released, for: payer.addressSpace)
   }
 
   /// The frames of pages that have a user.
@@ -119,6 +120,8 @@ package final class MappedPages {
   /// Another process has taken over and has paid. iommufd: change_mm()
   func change(payer: PinPayer) {
     if self.payer.differs(from: payer) { self.payer.release(pinnedCount, in: host.lockedMemory) }
+    host.lockedMemory.noteRelease(of: pinnedCount, for: self.payer.addressSpace)
+    host.lockedMemory.notePins(pinnedCount, for: payer.addressSpace)
     self.payer = payer
   }
 
@@ -135,6 +138,7 @@ package final class MappedPages {
       while true {
         let end = next?.first ?? last + 1
         if index < end {
+          try FaultInjection.step()
           let frames = try source.pin(
             index..<end, isWritable: isWritable, caller: caller, memory: memory, files: host.files)
           added.append(
@@ -147,6 +151,7 @@ package final class MappedPages {
       // Paid for when everything is pinned, as pfn_reader_update_pinned() does.
       let count = added.reduce(0) { $0 + $1.count }
       try payer.book(count, in: host.lockedMemory)
+      host.lockedMemory.notePins(count, for: payer.addressSpace)
       pinnedCount += count
     } catch {
       for span in added { memory.unpin(span.value.frames) }

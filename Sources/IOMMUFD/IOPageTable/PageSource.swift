@@ -54,6 +54,7 @@ enum PageSource {
     guard let status = try? FileStatus(of: file), status.isMemory,
       range.upperBound <= UInt64(Int64.max), range.upperBound <= status.size
     else { throw .invalidArgument }
+    try FaultInjection.step(.badAddress)
     var file = file
     if isWritable, let writable = MappedFile.reopenForWriting(file) { file = writable }
     if status.hasHoles { try MappedFile.allocate(range, of: file) }
@@ -77,6 +78,7 @@ private struct UserPin {
       var address = range.lowerBound
       while address < range.upperBound {
         guard let area = try self.area(at: address) else { throw .badAddress }
+        try FaultInjection.step(.badAddress)
         try requireAccess(to: area)
         let end = min(area.end, range.upperBound)
         frames.join(try pin(address..<end, of: area))

@@ -19,14 +19,22 @@ package enum PinAccounting {
   }
 }
 
-/// The books of the host: locked pages by user and by address space.
+/// The books of the host: locked pages by user and by address space. Beside them, and whoever pays, how
+/// many pages are pinned for the mappings of an address space, which limits nothing but can be seen.
 package final class LockedMemory: Sendable {
   enum Account: Hashable {
     case user(UInt32)
     case addressSpace(ObjectIdentifier)
   }
 
+  private struct Pins {
+    let space: AddressSpace
+    var pages: UInt64
+  }
+
   private let pages = Mutex<[Account: UInt64]>([:])
+  /// mm_struct.pinned_vm
+  private let pins = Mutex<[ObjectIdentifier: Pins]>([:])
 
   package init() {}
 
@@ -48,6 +56,37 @@ package final class LockedMemory: Sendable {
       assert(rest >= count, "more is removed than was added")
       pages[account] = rest > count ? rest - count : nil
     }
+  }
+
+  // MARK: What can be seen
+
+  func notePins(_ count: UInt64, for space: AddressSpace?) {
+    guard count > 0, let space else { return }
+    pins.withLock {
+      $0[ObjectIdentifier(space), default: Pins(space: space, pages: 0)].pages += count
+    }
+  }
+
+  func noteRelease(of count: UInt64, for space: AddressSpace?) {
+    guard count > 0, let space else { return }
+    pins.withLock { pins in
+      guard let old = pins[ObjectIdentifier(space)] else { return }
+      assert(old.pages >= count, "more is unpinned than was pinned")
+      pins[ObjectIdentifier(space)] =
+        old.pages > count ? Pins(space: space, pages: old.pages - count) : nil
+    }
+  }
+
+  /// Pages that are pinned for a process, and pages that count as locked by it: what VmPin and VmLck
+  /// in /proc/<pid>/status have because of us.
+  package func pages(ofProcess process: Int32) -> (pinned: UInt64, locked: UInt64) {
+    let pins = pins.withLock { pins in
+      pins.values.filter { $0.space.processID == process && !$0.space.isGone }
+    }
+    return (
+      pins.reduce(0) { $0 + $1.pages },
+      pins.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) }
+    )
   }
 
   /// Pages booked, for tests.
@@ -129,7 +168,9 @@ struct PinPayer {
   /// - Throws: `.noMemory` over the limit; `.invalidArgument` when the address space that should pay
   ///   is gone, as update_mm_locked_vm() does.
   func book(_ pages: UInt64, in ledger: LockedMemory) throws(Errno) {
-    guard pages > 0, let account else { return }
+    guard pages > 0 else { return }
+    try FaultInjection.step()
+    guard let account else { return }
     var limit = currentLimit >> 12
     if charge == .addressSpace {
       guard let addressSpace, !addressSpace.isGone else { throw .invalidArgument }

@@ -11,6 +11,7 @@
 // All of it is guarded by the context's control lock.
 
 internal import HeapModule
+internal import Host
 internal import SystemPackage
 internal import UAPI
 
@@ -38,6 +39,7 @@ struct ObjectTable {
 
   /// iommufd: _iommufd_object_alloc()
   mutating func reserve() throws(Errno) -> ObjectID {
+    try FaultInjection.step()
     guard count < Self.capacity else { throw .noMemory }
     count += 1
     if let id = freeIDs.popMin() {
@@ -67,7 +69,7 @@ struct ObjectTable {
   /// Takes an object out of the table; the caller destroys it. iommufd: iommufd_object_remove()
   /// - Throws: `.noSuchFileOrDirectory`; `.resourceBusy` when somebody depends on it.
   mutating func remove(_ id: ObjectID, leavingTombstone: Bool = false) throws(Errno) -> Object {
-    let object = try lookUp(id)
+    let object = try published(id)
     guard object.users == 1 else { throw .resourceBusy }
     if leavingTombstone {
       slots[Int(id.rawValue)] = .tombstone
@@ -87,6 +89,11 @@ struct ObjectTable {
 
   /// - Throws: `.noSuchFileOrDirectory` also for ids that are reserved or dead.
   func lookUp(_ id: ObjectID) throws(Errno) -> Object {
+    try FaultInjection.step(.noSuchFileOrDirectory)
+    return try published(id)
+  }
+
+  private func published(_ id: ObjectID) throws(Errno) -> Object {
     guard id.rawValue < slots.count, case .object(let object) = slots[Int(id.rawValue)] else {
       throw .noSuchFileOrDirectory
     }

@@ -2,6 +2,7 @@
 // files, without a place in the machine. It exists only when the server was told so, as in a kernel
 // with CONFIG_IOMMUFD_TEST.
 
+internal import Host
 package import IOMMU
 internal import Synchronization
 internal import SystemPackage
@@ -19,6 +20,7 @@ package final class Selftest: Sendable {
 
   /// A new mock device, for one context. It is unplugged with ``MockDriver/unplug(_:)``.
   func plug(_ flags: MockDriver.DeviceFlags) throws(Errno) -> PhysicalDevice {
+    try FaultInjection.step()
     let requester = try driver.plug(flags)
     let group = nextGroup.withLock { number in
       number += 1
