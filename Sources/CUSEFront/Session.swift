@@ -219,6 +219,11 @@ extension Session {
       exchange.request.fail(.notPermitted)
       return
     }
+    // fs: compat_sys_ioctl()
+    if exchange.isCompat, !file.file.hasCompatIoctl {
+      exchange.request.fail(.inappropriateIOCTLForDevice)
+      return
+    }
     services.gate.run(for: file.owner) { [self] in exchange.run(on: file, of: self) }
   }
 

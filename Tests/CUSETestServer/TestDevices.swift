@@ -33,6 +33,7 @@ struct CommandArgument: BitwiseCopyable {
 }
 
 final class CommandFile: OpenFile {
+  let hasCompatIoctl = true
   private struct State {
     var queue: QueueFile?
     var kept: [OwnedDescriptor] = []
