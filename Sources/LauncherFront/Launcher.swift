@@ -22,6 +22,10 @@ package struct LauncherOptions: Sendable {
   package var killsChildren = false
   /// Called while a process waits to end, or to execute another program, whose memory a device has.
   package var processEnds: (@Sendable (AddressSpace) -> Void)?
+  /// Programs find the kernel's interface for fault injection: fail-nth of every task, and debugfs.
+  package var failNth = false
+  /// What /proc/<pid>/status has to show beside the host's own VmPin and VmLck.
+  package var pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?
   package var logger: Logger
 
   package init(logger: Logger) {
@@ -66,10 +70,12 @@ package struct Launcher {
     let mask = ProcessTree.blockSignals()
     _ = CLinux_become_subreaper()
     raiseDescriptorLimit()
+    let virtualFiles = try VirtualFiles(options)
+    defer { virtualFiles?.debugDirectory?.remove() }
     let (program, ours) = try spawn(command, mask: mask)
     let listener = try receiveListener(from: ours, program: program)
     let supervisor = try Supervisor(
-      listener: Listener(listener), nodes: nodes, options: options)
+      listener: Listener(listener), nodes: nodes, virtualFiles: virtualFiles, options: options)
     supervisor.start()
     try checkExecution(from: ours, program: program, name: command.first ?? "")
     var tree = ProcessTree(
@@ -106,7 +112,9 @@ package struct Launcher {
 
   private func fork(_ command: [String], mask: sigset_t, reports: OwnedDescriptor) -> Int32 {
     let ends = options.processEnds == nil ? [] : Trap.ends
-    var filter = SyscallFilter(Trap.table + ends).instructions
+    let hasVirtualFiles = options.failNth || options.pinnedPages != nil
+    let table = hasVirtualFiles ? Trap.tableWithVirtualFiles : Trap.table
+    var filter = SyscallFilter(table + ends).instructions
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }
     return filter.withUnsafeMutableBufferPointer { filter in

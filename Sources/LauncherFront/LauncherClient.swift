@@ -62,7 +62,7 @@ struct LauncherClient: Client {
     let (entry, carrier) = try files.adopt(queue: file)
     do {
       try publish(number)
-      try listener.install(carrier, as: number, for: call)
+      try listener.install(carrier, as: number, for: call, closeOnExec: true)
     } catch {
       files.disown(entry)
       throw error

@@ -124,12 +124,14 @@ struct Listener: Sendable {
         newfd_flags: closeOnExec ? UInt32(O_CLOEXEC) : 0))
   }
 
-  /// Gives the waiting thread a close-on-exec descriptor of this number.
-  func install(_ source: OwnedDescriptor, as number: Int32, for id: UInt64) throws(Errno) {
+  /// Gives the waiting thread a descriptor of this number.
+  func install(
+    _ source: OwnedDescriptor, as number: Int32, for id: UInt64, closeOnExec: Bool
+  ) throws(Errno) {
     _ = try add(
       seccomp_notif_addfd(
         id: id, flags: Self.setNumberFlag, srcfd: UInt32(source.rawValue),
-        newfd: UInt32(number), newfd_flags: UInt32(O_CLOEXEC)))
+        newfd: UInt32(number), newfd_flags: closeOnExec ? UInt32(O_CLOEXEC) : 0))
   }
 
   /// SECCOMP_ADDFD_FLAG_SETFD

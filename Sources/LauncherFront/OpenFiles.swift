@@ -16,18 +16,26 @@ internal import UAPI
 final class OpenEntry: Sendable {
   let identity: CarrierIdentity
   let file: any OpenFile
-  /// The node it was opened from; nil for a queue.
+  /// The node it was opened from; nil for a queue and for a virtual file.
   let node: DeviceNode?
   let queue: QueueCarrier?
+  /// Of a virtual file: where read(2) and write(2) are.
+  let position: FilePosition?
 
   init(
     identity: CarrierIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueCarrier?
   ) {
+    position = node == nil && queue == nil ? FilePosition() : nil
     self.identity = identity
     self.file = file
     self.node = node
     self.queue = queue
   }
+}
+
+/// Where read(2) and write(2) of an open file are.
+final class FilePosition: Sendable {
+  let offset = Mutex<UInt64>(0)
 }
 
 final class OpenFiles: Sendable {
@@ -94,13 +102,24 @@ final class OpenFiles: Sendable {
   /// - Returns: the carrier to give to the program. When the last copy of it is closed, this one
   ///   included, `file` is released.
   func adopt(_ file: any OpenFile, of node: DeviceNode) throws(Errno) -> OwnedDescriptor {
+    try adopt(file, path: node.paths[0], node: node)
+  }
+
+  /// Takes charge of a virtual file.
+  func adopt(_ file: any OpenFile, path: String) throws(Errno) -> OwnedDescriptor {
+    try adopt(file, path: path, node: nil)
+  }
+
+  private func adopt(
+    _ file: any OpenFile, path: String, node: DeviceNode?
+  ) throws(Errno) -> OwnedDescriptor {
     do {
-      let carrier = try Carrier.make(for: node.paths[0])
+      let carrier = try Carrier.make(for: path)
       let identity = try CarrierIdentity(of: carrier)
       let entry = OpenEntry(identity: identity, file: file, node: node, queue: nil)
-      let path = "/proc/self/fd/\(carrier.rawValue)"
+      let link = "/proc/self/fd/\(carrier.rawValue)"
       try state.withLock { state throws(Errno) in
-        let watch = inotify_add_watch(inotify.rawValue, path, UInt32(IN_DELETE_SELF))
+        let watch = inotify_add_watch(inotify.rawValue, link, UInt32(IN_DELETE_SELF))
         guard watch >= 0 else { throw errno == ENOSPC ? .noMemory : Errno(rawValue: errno) }
         state.watches[watch] = identity
         state.insert(Slot(entry: entry))

@@ -2,6 +2,7 @@
 // (fs: do_loop_readv_writev()), and so do we.
 
 internal import Glibc
+internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
@@ -31,10 +32,22 @@ extension Supervisor {
   /// moved there; it is read where it would be below.
   func transferOfQueue(_ call: TrappedCall) throws(Errno) -> Answer {
     try withEntry(for: call) { (entry, client) throws(Errno) in
+      if let position = entry.position { return try transfer(call, of: entry, position, client) }
       guard let queue = entry.queue else { return .native }
       defer { queue.settle(entry.file, descriptor: call.descriptor(0), of: call.task) }
       return try transfer(call, of: entry, from: 0, client)
     }
+  }
+
+  /// read and its relatives on a virtual file, which has a position.
+  private func transfer(
+    _ call: TrappedCall, of entry: OpenEntry, _ position: FilePosition,
+    _ client: LauncherClient
+  ) throws(Errno) -> Answer {
+    let start = position.offset.withLock { $0 }
+    let answer = try transfer(call, of: entry, from: start, client)
+    if case .value(let count) = answer { position.offset.withLock { $0 = start &+ UInt64(count) } }
+    return answer
   }
 
   private func transfer(
@@ -46,10 +59,11 @@ extension Supervisor {
       let count: Int
       do {
         let offset = start &+ UInt64(done)
-        count =
+        count = try injecting(into: call) { () throws(Errno) in
           call.operation.isWrite
-          ? try entry.file.write(from: buffer, at: offset)
-          : try entry.file.read(into: buffer, at: offset)
+            ? try entry.file.write(from: buffer, at: offset)
+            : try entry.file.read(into: buffer, at: offset)
+        }
       } catch {
         if done > 0 { break }
         throw error

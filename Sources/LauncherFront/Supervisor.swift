@@ -12,6 +12,7 @@ final class Supervisor: Sendable {
   let files: OpenFiles
   let paths: DevicePaths
   let trace: CallTrace?
+  private let virtualFiles: VirtualFiles?
   private let listener: Listener
   private let queueNumbers = QueueNumbers()
   private let spaces = AddressSpaces()
@@ -31,8 +32,9 @@ final class Supervisor: Sendable {
   private static let mostWorkers = 16
 
   init(
-    listener: Listener, nodes: [DeviceNode], options: LauncherOptions
+    listener: Listener, nodes: [DeviceNode], virtualFiles: VirtualFiles?, options: LauncherOptions
   ) throws(Errno) {
+    self.virtualFiles = virtualFiles
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
@@ -151,7 +153,9 @@ final class Supervisor: Sendable {
       if call.architecture == .i386, !entry.file.hasCompatIoctl {
         throw .inappropriateIOCTLForDevice
       }
-      let result = try entry.file.ioctl(call.word(1), argument: call[2], client: client)
+      let result = try injecting(into: call) { () throws(Errno) in
+        try entry.file.ioctl(call.word(1), argument: call[2], client: client)
+      }
       return .value(Int64(result))
     }
   }
@@ -167,15 +171,22 @@ final class Supervisor: Sendable {
 
   private func open(_ call: TrappedCall) throws(Errno) -> Answer {
     let client = client(of: call)
-    guard let request = OpenRequest(call, memory: client),
+    guard let request = OpenRequest(call, memory: client) else { return .native }
+    let flags = Int32(truncatingIfNeeded: request.flags)
+    if let virtualFiles,
+      let opened = try virtualFiles.open(request.path, flags: flags, by: call.task)
+    {
+      return try give(opened, to: client, closeOnExec: flags & O_CLOEXEC != 0)
+    }
+    guard flags & Self.pathOnly == 0,
       case .node(let node) = paths.target(
         of: request.path, from: request.directory, in: call.task)
     else { return .native }
-    let flags = Int32(truncatingIfNeeded: request.flags)
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL { throw .fileExists }
     if flags & O_DIRECTORY != 0 { throw .notDirectory }
     files.settle()
-    let carrier = try files.adopt(try node.device.open(by: client), of: node)
+    let file = try injecting(into: call) { () throws(Errno) in try node.device.open(by: client) }
+    let carrier = try files.adopt(file, of: node)
     _ = fcntl(carrier.rawValue, F_SETFL, flags & O_NONBLOCK)
     // Answered only when our copy is closed: else the program's close() might not be the last one.
     // That is why the descriptor is not sent with the answer (SECCOMP_ADDFD_FLAG_SEND).
@@ -183,6 +194,34 @@ final class Supervisor: Sendable {
       Int64(
         try listener.install(carrier, for: call.id, closeOnExec: flags & O_CLOEXEC != 0)))
   }
+
+  private func give(
+    _ opened: VirtualFiles.Opened, to client: LauncherClient, closeOnExec: Bool
+  ) throws(Errno) -> Answer {
+    switch opened {
+    case .plain(let descriptor):
+      return .value(
+        Int64(try listener.install(descriptor, for: client.call, closeOnExec: closeOnExec)))
+    case .served(let file, let path):
+      let process = try client.task.processID()
+      let number = try queueNumbers.reserve(in: client.task, of: process)
+      defer { queueNumbers.unreserve(number, of: process) }
+      try listener.install(
+        try files.adopt(file, path: path), as: number, for: client.call, closeOnExec: closeOnExec)
+      return .value(Int64(number))
+    }
+  }
+
+  /// Runs a call of a device with the failure that the calling task has asked for, if any.
+  func injecting<Result>(
+    into call: TrappedCall, _ body: () throws(Errno) -> Result
+  ) throws(Errno) -> Result {
+    guard let countdowns = virtualFiles?.countdowns else { return try body() }
+    return try countdowns.inject(into: call.task, body)
+  }
+
+  /// O_PATH
+  private static let pathOnly: Int32 = 0o10000000
 
   private func access(_ call: TrappedCall) -> Answer {
     let named = call.operation != .access

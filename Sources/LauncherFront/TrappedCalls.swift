@@ -95,6 +95,18 @@ struct Trap {
   ]
   private static let region: [[Condition]] = [[.regionOffset(3)]]
 
+  /// What is seen where programs have files beside devices (VirtualFiles): every open, and transfers at
+  /// any offset of the descriptors that such files get.
+  static let tableWithVirtualFiles: [Trap] = table.map { trap in
+    var trap = trap
+    switch trap.operation {
+    case .open, .openat: trap.cases = [[]]
+    case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2: trap.cases += queue
+    default: break
+    }
+    return trap
+  }
+
   /// By which a process leaves its address space, other than by a fatal signal.
   static let ends: [Trap] = [
     Trap(operation: .execve, x8664: 59, i386: 11, aarch64: 221),

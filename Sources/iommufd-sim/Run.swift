@@ -3,6 +3,7 @@
 internal import ArgumentParser
 internal import Glibc
 internal import IOMMU
+internal import IOMMUFD
 internal import LauncherFront
 internal import Logging
 internal import Machine
@@ -41,6 +42,9 @@ struct Run: ParsableCommand {
   @Flag(help: "When PROGRAM ends, kill what it left running, instead of serving it on.")
   var killChildren = false
 
+  @Flag(help: "Let programs make the n-th step of their calls fail (fail-nth, as in Linux).")
+  var failNth = false
+
   @Flag(help: "At the end, print what was opened, left open and answered.")
   var summary = false
 
@@ -66,6 +70,10 @@ struct Run: ParsableCommand {
       let machine = try machineOptions.machine()
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
+      options.failNth = failNth
+      if machineOptions.selftest {
+        options.pinnedPages = { PinningHost.shared.lockedMemory.pages(ofProcess: $0) }
+      }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }
       result.end.become()
