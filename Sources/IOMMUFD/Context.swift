@@ -96,6 +96,16 @@ package final class Context: @unchecked Sendable {
   }
 }
 
+extension Context: DMABufferImporter {
+  func invalidate(_ pages: MappedPages) {
+    lock.withLock {
+      if pages.isRevoked { return }
+      for ioas in objects.all(IOAS.self) { ioas.pageTable.empty(of: pages) }
+      pages.revoke()
+    }
+  }
+}
+
 extension Errno {
   /// EBADFD: an open descriptor, but not of the kind that is needed.
   package static let badFileDescriptorState = Errno(rawValue: 77)

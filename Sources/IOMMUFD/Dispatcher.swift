@@ -33,8 +33,7 @@ struct Dispatcher: Sendable {
     _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32 {
     if let operation = extensions.first(where: { $0.number == request }) {
-      try execute(operation, argument: argument, client: client, on: context)
-      return 0
+      return try execute(operation, argument: argument, client: client, on: context)
     }
     let index = Int(request.number) - Self.firstNumber
     guard rows.indices.contains(index) else {
@@ -44,25 +43,24 @@ struct Dispatcher: Sendable {
       _ = try client.load(UInt32.self, at: argument)
       throw .inappropriateIOCTLForDevice
     }
-    try execute(operation, argument: argument, client: client, on: context)
-    return 0
+    return try execute(operation, argument: argument, client: client, on: context)
   }
 
   private func execute(
     _ operation: Operation, argument: UInt64, client: any Client, on context: Context
-  ) throws(Errno) {
-    var failure: Errno?
+  ) throws(Errno) -> Int32 {
+    var result: Result<Int32, Errno> = .failure(.invalidArgument)
     withUnsafeTemporaryAllocation(byteCount: operation.size, alignment: 8) { buffer in
       do throws(Errno) {
         let userSize = try copyIn(operation, from: argument, client: client, into: buffer)
         let invocation = Invocation(
           context: context, client: client, address: argument, userSize: userSize)
-        try operation.execute(UnsafeRawBufferPointer(buffer), invocation)
+        result = .success(try operation.execute(UnsafeRawBufferPointer(buffer), invocation))
       } catch {
-        failure = error
+        result = .failure(error)
       }
     }
-    if let failure { throw failure }
+    return try result.get()
   }
 
   /// Every copy is a system call for a front end, so the usual case, a struct of today's size, is

@@ -8,7 +8,8 @@ struct Operation: Sendable {
   let number: IoctlNumber
   let size: Int
   let minimumSize: Int
-  let execute: @Sendable (UnsafeRawBufferPointer, Invocation) throws(Errno) -> Void
+  /// Returns the result of the ioctl.
+  let execute: @Sendable (UnsafeRawBufferPointer, Invocation) throws(Errno) -> Int32
 
   /// - Parameter handler: its command's struct is one of C's (those with unions are not BitwiseCopyable).
   init<Arguments: Sendable, Member>(
@@ -25,6 +26,7 @@ struct Operation: Sendable {
       var command = UserCommand(
         arguments: bytes.load(as: Arguments.self), invocation: invocation)
       try handler(&command)
+      return command.result
     }
   }
 }
@@ -43,6 +45,8 @@ struct Invocation {
 struct UserCommand<Arguments> {
   var arguments: Arguments
   let invocation: Invocation
+  /// What the ioctl returns when it succeeds.
+  var result: Int32 = 0
 
   var context: Context { invocation.context }
   var client: any Client { invocation.client }

@@ -45,8 +45,15 @@ enum IOASCommands {
     guard arguments.iova != .max, arguments.length != .max else { throw .overflow }
     guard let permissions = flags.permissions else { throw .invalidArgument }
     let (context, client) = (command.context, command.client)
+    let buffer = context.selftest == nil ? nil : DMABufferFile.of(arguments.fd, client)
     command.arguments.iova = try context.lock.withLock { () throws(Errno) in
       let ioas = try context.ioas(ObjectID(arguments.ioas_id))
+      if let buffer {
+        return try ioas.pageTable.map(
+          buffer: buffer, start: arguments.start, length: arguments.length,
+          at: flags.place(arguments.iova), permissions: permissions, importer: context,
+          client: client)
+      }
       return try ioas.pageTable.map(
         file: arguments.fd, start: arguments.start, length: arguments.length,
         at: flags.place(arguments.iova), permissions: permissions,

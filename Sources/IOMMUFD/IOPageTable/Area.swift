@@ -10,6 +10,12 @@ final class Area {
   /// The byte of the pages that the first IOVA means.
   let startByte: UInt64
   let permissions: Permissions
+  /// Pins of accesses that touch the area. num_accesses
+  var pins = 0
+  /// Those of them that forbid unmapping. num_locks
+  var locks = 0
+  /// It is about to be unmapped. prevent_access
+  var refusesPins = false
 
   init(
     iova: ClosedRange<UInt64>, of pages: MappedPages, at startByte: UInt64,

@@ -39,6 +39,7 @@ extension IOPageTable {
     guard let index = domains.firstIndex(where: { $0 === domain }) else { return }
     domains.remove(at: index)
     forEachArea { area in
+      if area.pages.isRevoked { return }
       _ = domain.unmap(area.iova, length: area.length)
       if domains.isEmpty { area.unpin() }
     }
@@ -53,11 +54,12 @@ extension IOPageTable {
     if last < .max { try reserve(last + 1 ... .max, for: owner) }
   }
 
-  /// iommufd: iopt_fill_domain()
+  /// iommufd: iopt_fill_domain(). What was taken back is left out, here and below.
   private func fill(_ domain: any PagingDomain, caller: AddressSpace?) throws(Errno) {
     var filled: [Area] = []
     do throws(Errno) {
       try forEachArea { area throws(Errno) in
+        if area.pages.isRevoked { return }
         let isFirst = domains.isEmpty
         let frames = isFirst ? try area.pin(caller: caller) : area.frames
         do throws(Errno) {
@@ -94,6 +96,7 @@ extension IOPageTable {
 
   /// iommufd: iopt_area_fill_domains()
   private func fill(_ area: Area, caller: AddressSpace?) throws(Errno) {
+    if area.pages.isRevoked { return }
     let frames = try area.pin(caller: caller)
     for (index, domain) in domains.enumerated() {
       do throws(Errno) {
@@ -109,7 +112,7 @@ extension IOPageTable {
   /// Takes an area out of every domain. Pages are let go of only when no table leads to them.
   /// iommufd: iopt_area_unfill_domains()
   func unfill(_ area: Area) {
-    if domains.isEmpty { return }
+    if domains.isEmpty || area.pages.isRevoked { return }
     for domain in domains { _ = domain.unmap(area.iova, length: area.length) }
     area.unpin()
   }

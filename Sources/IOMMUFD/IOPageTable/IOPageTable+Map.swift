@@ -56,6 +56,26 @@ extension IOPageTable {
       caller: payer.addressSpace)
   }
 
+  /// Maps `length` bytes of `buffer` from `start` on.
+  /// iommufd: iopt_map_file_pages() of a dma-buf
+  /// - Throws: as ``map(userAddress:length:at:permissions:accounting:client:)``; `.invalidArgument` behind
+  ///   its end; `.operationNotSupportedByDevice` (ENODEV) when it has been taken back.
+  func map(
+    buffer: DMABuffer, start: UInt64, length: UInt64, at iova: UInt64?,
+    permissions: Permissions, importer: any DMABufferImporter, client: any Client
+  ) throws(Errno) -> UInt64 {
+    guard length > 0 else { throw .invalidArgument }
+    let (last, overflow) = start.addingReportingOverflow(length - 1)
+    guard !overflow else { throw .overflow }
+    guard last < buffer.length else { throw .invalidArgument }
+    let pages = makePages(
+      .buffer(buffer, base: start & ~4095), offset: start & 4095, length: length, permissions,
+      payer: .nobody(client))
+    try buffer.attach(pages, importer: importer)
+    let slice = PageSlice(pages: pages, startByte: start & 4095, length: length)
+    return try map([slice], length: length, at: iova, permissions: permissions, caller: nil)
+  }
+
   /// The client pages behind a range, for ``map(_:length:at:permissions:client:)``.
   /// iommufd: iopt_get_pages()
   /// - Throws: `.noSuchFileOrDirectory` (ENOENT) when not all of it is mapped; `.noMemory` for more
@@ -168,7 +188,7 @@ extension PageSlice {
   /// Where the slice is in its process or file.
   fileprivate var address: UInt64 {
     switch pages.source {
-    case .user(_, let base), .file(_, let base): startByte &+ base
+    case .user(_, let base), .file(_, let base), .buffer(_, let base): startByte &+ base
     }
   }
 }

@@ -157,7 +157,9 @@ extension IOPageTable {
 
   /// iommufd: iopt_calculate_iova_alignment()
   var requiredAlignment: UInt64 {
-    domains.reduce(disablesLargePages ? 4096 : 1) { max($0, $1.smallestPage) }
+    let least: UInt64 = disablesLargePages ? 4096 : 1
+    return max(
+      least, domains.map(\.smallestPage).max() ?? 1, accesses.map(\.alignment).max() ?? 1)
   }
 
   func updateAlignment() throws(Errno) {

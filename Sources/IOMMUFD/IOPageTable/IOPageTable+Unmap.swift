@@ -19,7 +19,8 @@ extension IOPageTable {
   /// Removes the areas in a range.
   /// iommufd: iopt_unmap_iova()
   /// - Returns: 0 bytes and no failure when there is none. The failure is `.noSuchFileOrDirectory`
-  ///   (ENOENT) at the first area that is not wholly in the range.
+  ///   (ENOENT) at the first area that is not wholly in the range, `.resourceBusy` at one that is locked,
+  ///   `.deadlock` at one that an access does not let go of.
   package func unmap(_ iova: UInt64, length: UInt64) -> Unmapped {
     guard length > 0 else { return Unmapped(bytes: 0, failure: .invalidArgument) }
     let (last, overflow) = iova.addingReportingOverflow(length - 1)
@@ -37,11 +38,21 @@ extension IOPageTable {
     var unmapped: UInt64 = 0
     var first = first
     while let span = areas.firstSpan(overlapping: first, through: last) {
+      let area = span.value
+      if area.locks > 0 { return Unmapped(bytes: unmapped, failure: .resourceBusy) }
       guard span.first >= first, span.last <= last else {
         return Unmapped(bytes: unmapped, failure: .noSuchFileOrDirectory)
       }
+      if area.pins > 0 {
+        do throws(Errno) {
+          try evictAccesses(of: area)
+        } catch {
+          return Unmapped(bytes: unmapped, failure: error)
+        }
+        continue
+      }
       areas.remove(containing: span.first)
-      unfill(span.value)
+      unfill(area)
       // All of the IOVA space is one byte more than can be counted, but never mapped.
       unmapped &+= span.count
       if span.last >= last { break }
@@ -55,7 +66,8 @@ extension IOPageTable {
   /// Makes areas begin and end where a range does, so that it can be unmapped. A range of which an end
   /// is the first or last IOVA of an area is not cut there, even when that splits nothing off.
   /// iommufd: iopt_cut_iova() as iommufd_vfio_unmap_dma() calls it
-  /// - Throws: `.invalidArgument` where the alignment forbids it or entries of a domain may be large.
+  /// - Throws: `.invalidArgument` where the alignment forbids it, where an access has pins, or when entries
+  ///   of a domain may be large; `.resourceBusy` while it is being unmapped; `.notSupported` for a buffer.
   package func cut(around iova: UInt64, length: UInt64) throws(Errno) {
     try cut(after: iova &+ length &- 1)
     if iova != 0 { try cut(after: iova - 1) }
@@ -67,12 +79,14 @@ extension IOPageTable {
       return
     }
     let area = span.value
+    if area.refusesPins { throw .resourceBusy }
+    if area.pages.isBuffer { throw .notSupported }
     let middle = iova + 1
     guard middle & (alignment - 1) == 0, area.startByte(of: middle) & (alignment - 1) == 0 else {
       throw .invalidArgument
     }
     guard areas.count < Self.areaLimit else { throw .noMemory }
-    guard domains.isEmpty || disablesLargePages else { throw .invalidArgument }
+    guard area.pins == 0, domains.isEmpty || disablesLargePages else { throw .invalidArgument }
     areas.remove(containing: iova)
     for part in [span.first...iova, middle...span.last] {
       let half = Area(

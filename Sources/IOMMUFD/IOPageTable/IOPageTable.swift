@@ -5,7 +5,8 @@
 // are not *reserved*: by a device (its MSI window), or by a domain (what its tables cannot reach).
 // *Allowed* ranges restrict nothing but the automatic choice of an IOVA, and promise that nobody will
 // reserve there. A *domain* is one hardware page table; every domain maps every area, or nothing has
-// changed. Without a domain nothing is pinned: an area is then only the memory of what was asked for.
+// changed. Without a domain nothing is pinned: an area is then only the memory of what was asked for. An *access* pins what it
+// uses, and only while it does.
 //
 // `last` is inclusive throughout, for the last IOVA of all is a valid one.
 //
@@ -25,8 +26,9 @@ package final class IOPageTable: @unchecked Sendable {
   var reservations = Reservations()
   var allowed: [ClosedRange<UInt64>] = []
   var domains: [any PagingDomain] = []
-  /// What every IOVA, length and offset into a page must be a multiple of: 1, or the smallest page of a
-  /// domain. iova_alignment
+  var accesses: [any PageTableAccess] = []
+  /// What every IOVA, length and offset into a page must be a multiple of: 1, the smallest page of a
+  /// domain, or what an access needs. iova_alignment
   package internal(set) var alignment: UInt64 = 1
   /// Domains get pages of 4 KiB only, so that areas can be cut.
   package internal(set) var disablesLargePages = false

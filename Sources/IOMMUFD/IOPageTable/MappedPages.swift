@@ -13,7 +13,7 @@ internal import Host
 internal import IOMMU
 internal import SystemPackage
 
-package final class MappedPages {
+package final class MappedPages: @unchecked Sendable {
   /// The pages that have the same users.
   private final class Segment {
     var users: Int
@@ -33,8 +33,10 @@ package final class MappedPages {
   private(set) var pinnedCount: UInt64 = 0
   /// Not before it is needed: most mappings of a table without domains never are.
   private lazy var segments = SpanTree<Segment>()
-  private let memory: PhysicalMemory
-  private let host: PinningHost
+  let memory: PhysicalMemory
+  let host: PinningHost
+  /// Of a buffer that was taken back: areas of it lead nowhere.
+  private(set) var isRevoked = false
 
   init(
     _ source: PageSource, pageCount: UInt64, isWritable: Bool, payer: PinPayer,
@@ -50,6 +52,17 @@ package final class MappedPages {
 
   deinit {
     assert(pinnedCount == 0, "every user lets go of its pages")
+  }
+
+  /// Memory of a buffer, which only devices reach.
+  var isBuffer: Bool {
+    if case .buffer = source { true } else { false }
+  }
+
+  /// No page table leads to the pages any more, and none will.
+  func revoke() {
+    assert(pinnedCount == 0, "the areas are empty")
+    isRevoked = true
   }
 
   // MARK: Users
@@ -113,6 +126,18 @@ package final class MappedPages {
       next = segments.span(after: segment, through: last)
     }
     return frames
+  }
+
+  /// The first of `indexes` that either all have a user, or all have none.
+  func uniformPart(
+    of indexes: ClosedRange<UInt64>
+  ) -> (part: ClosedRange<UInt64>, hasUsers: Bool) {
+    let (first, last) = (indexes.lowerBound, indexes.upperBound)
+    guard let next = segments.firstSpan(overlapping: first, through: last) else {
+      return (indexes, false)
+    }
+    if next.first > first { return (first...next.first - 1, false) }
+    return (first...min(last, next.last), true)
   }
 
   // MARK: Changing hands

@@ -20,6 +20,8 @@ enum PageSource {
   case user(AddressSpace, base: UInt64)
   /// A file, whatever it is: that it is memory is looked at when it is pinned. Page 0 is at `base`.
   case file(OwnedDescriptor, base: UInt64)
+  /// Memory that its exporter can take back. Page 0 is at `base`.
+  case buffer(DMABuffer, base: UInt64)
 
   /// Pins the pages of `indexes`, or none.
   /// - Returns: their frames, in order.
@@ -43,6 +45,10 @@ enum PageSource {
       let (end, wraps) = start.addingReportingOverflow(bytes)
       if tooLong || tooFar || overflow || wraps { throw .invalidArgument }
       return try Self.pin(file, start..<end, isWritable: isWritable, memory: memory)
+    case .buffer(let buffer, let base):
+      // That it lies in the buffer was looked at when it was mapped.
+      return try memory.pin(
+        .file(buffer.memory, offset: base &+ offset), pages: Int(truncatingIfNeeded: indexes.length))
     }
   }
 

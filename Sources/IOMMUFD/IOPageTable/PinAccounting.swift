@@ -136,6 +136,11 @@ struct PinPayer {
     lastKnownLimit = charge == .none ? .max : (try? task.lockedMemoryLimit()) ?? 0
   }
 
+  /// For memory that nobody pays for.
+  static func nobody(_ client: any Client) -> PinPayer {
+    PinPayer(client.task, charge: .none, addressSpace: nil)
+  }
+
   /// The client of a call that takes mappings over. A mapping keeps its kind of charge, whatever the
   /// new client is capable of. iommufd: change_mm()
   func succeeded(by client: any Client) throws(Errno) -> PinPayer {

@@ -82,7 +82,7 @@ enum MappingTests {
 
 /// Which frames a caller's pages are. To be asked for they are pinned for a moment, so that pages that
 /// nobody has pinned have an answer too.
-private struct CallersPages {
+struct CallersPages {
   private static let batch: UInt64 = 4096
 
   private let client: any Client
@@ -101,7 +101,7 @@ private struct CallersPages {
     return try frames(from: start, count: 1)
   }
 
-  private func frames(from start: UInt64, count: UInt64) throws(Errno) -> [PhysicalAddress] {
+  func frames(from start: UInt64, count: UInt64) throws(Errno) -> [PhysicalAddress] {
     let space = try client.addressSpace()
     let runs = try PageSource.user(space, base: start).pin(
       0..<count, isWritable: false, caller: space, memory: memory,

@@ -13,9 +13,16 @@ enum SelftestCommand {
   private static func execute(_ command: inout TestCommand) throws(Errno) {
     guard let selftest = command.context.selftest else { throw .notSupported }
     switch Int(command.arguments.op) {
+    case IOMMU_TEST_OP_ACCESS_PAGES: try AccessTests.pin(&command)
+    case IOMMU_TEST_OP_ACCESS_REPLACE_IOAS: try AccessTests.replaceIOAS(&command)
+    case IOMMU_TEST_OP_ACCESS_RW: try AccessTests.copy(&command)
     case IOMMU_TEST_OP_ADD_RESERVED: try MappingTests.addReserved(&command)
+    case IOMMU_TEST_OP_CREATE_ACCESS: try AccessTests.create(&command)
+    case IOMMU_TEST_OP_DESTROY_ACCESS_PAGES: try AccessTests.unpin(&command)
     case IOMMU_TEST_OP_DEV_CHECK_CACHE: try CacheTests.checkDeviceCache(&command, selftest)
     case IOMMU_TEST_OP_DIRTY: try DirtyTests.markDirty(&command)
+    case IOMMU_TEST_OP_DMABUF_GET: try DMABufferTests.make(&command)
+    case IOMMU_TEST_OP_DMABUF_REVOKE: try DMABufferTests.revoke(&command)
     case IOMMU_TEST_OP_MD_CHECK_IOTLB: try CacheTests.checkIOTLB(&command)
     case IOMMU_TEST_OP_MD_CHECK_MAP: try MappingTests.checkMap(&command)
     case IOMMU_TEST_OP_MD_CHECK_REFS: try MappingTests.checkReferences(&command)
