@@ -31,6 +31,7 @@ final class DMABuffer: Sendable {
 
   /// Zeroed memory; `length` is a multiple of 4 KiB.
   init(length: UInt64) throws(Errno) {
+    try FaultInjection.step()
     self.length = length
     memory = OwnedDescriptor(
       owning: try MemoryFile.create(name: "iommufd-sim dma-buf", length: length))

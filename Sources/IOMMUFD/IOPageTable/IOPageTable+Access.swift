@@ -46,6 +46,7 @@ extension IOPageTable {
   /// iommufd: iopt_add_access()
   /// - Throws: `.addressInUse` when a mapping has not the alignment that the access needs.
   func addAccess(_ access: any PageTableAccess) throws(Errno) {
+    try FaultInjection.step()
     accesses.append(access)
     do throws(Errno) {
       try updateAlignment()
@@ -97,6 +98,7 @@ extension IOPageTable {
         try area.requireAccess(forWriting: forWriting)
         let first = area.startByte(of: part.lowerBound) >> 12
         let last = area.startByte(of: part.upperBound) >> 12
+        try FaultInjection.step()
         pin.frames.join(try area.pages.pin(first, through: last, caller: caller))
         area.pins += 1
         if isLocking { area.locks += 1 }

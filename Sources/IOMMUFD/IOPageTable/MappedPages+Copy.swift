@@ -54,6 +54,7 @@ extension PageSlice {
     let first = startByte >> 12
     let last = (startByte + length - 1) >> 12
     if first == last, case .user(let space, _) = pages.source, !space.isGone {
+      try FaultInjection.step(.invalidArgument)
       // One page is pinned anew, for what the copy itself does to it.
       let frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
       defer { pages.memory.unpin(frames) }

@@ -48,7 +48,7 @@ enum PageSource {
     case .buffer(let buffer, let base):
       // That it lies in the buffer was looked at when it was mapped.
       return try memory.pin(
-        .file(buffer.memory, offset: base &+ offset), pages: Int(truncatingIfNeeded: indexes.length))
+        .file(buffer.memory, offset: base &+ offset), pages: (base..<base &+ bytes).pages)
     }
   }
 

@@ -1,6 +1,7 @@
 // The descriptor that stands for an access in test operations (struct selftest_access), and the pages
 // that were pinned through it, each under a number of its own.
 
+internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
@@ -82,6 +83,7 @@ final class AccessFile: OpenFile, @unchecked Sendable {
     let pin = try access.pin(iova, length: length, forWriting: forWriting, client: client)
     do throws(Errno) {
       try check(pin.frames)
+      try FaultInjection.step()
     } catch {
       access.unpin(pin)
       throw error

@@ -1,6 +1,7 @@
 // Operations of a kernel driver that uses memory through an access.
 
 internal import CUAPI
+internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
@@ -102,6 +103,7 @@ enum AccessTests {
     guard flags.isSubset(of: [.write, .slowPath, .numbered]) else { throw .notSupported }
     let client = command.client
     let file = try AccessFile.of(command.arguments.id, client)
+    try FaultInjection.step()
     var failure: Errno?
     withUnsafeTemporaryAllocation(byteCount: Int(arguments.length), alignment: 16) { buffer in
       // Pages without frames must not show the server's memory.
@@ -140,7 +142,7 @@ extension CallersPages {
     for run in frames {
       for index in 0..<UInt64(run.pages) {
         let expected = PhysicalAddress(run.physical.rawValue + index << 12)
-        guard let found = try self.frames(from: address & ~4095, count: 1).first else { throw .badAddress }
+        let found = try self.frames(from: address & ~4095, count: 1).first
         guard found == expected else { throw .invalidExchange }
         address &+= 4096
       }
