@@ -89,13 +89,26 @@ package final class PhysicalMemory: Sendable {
     let frames = 1 << (bits - Frame.shift)
     guard let kinds = SparseArray<UInt8>(count: frames),
       let pins = SparseArray<UInt32>(count: frames),
-      let base = mmap(
-        nil, 1 << bits, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-      base != MAP_FAILED
+      let base = reserveAligned(1 << bits)
     else { return nil }
     // A core dump must not try to write 64 TiB, nor a client's data.
     madvise(base, 1 << bits, MADV_DONTDUMP)
     return (FrameWindow(base: base, kinds: kinds.base, frameCount: frames), kinds, pins)
+  }
+
+  /// Addresses at a multiple of a chunk's size, as huge pages of files must be at a multiple of theirs.
+  private static func reserveAligned(_ count: Int) -> UnsafeMutableRawPointer? {
+    let chunk = 1 << Frame.chunkShift
+    guard
+      let memory = mmap(
+        nil, count + chunk, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
+      memory != MAP_FAILED
+    else { return nil }
+    let skipped = -Int(bitPattern: memory) & (chunk - 1)
+    let base = memory + skipped
+    if skipped > 0 { munmap(memory, skipped) }
+    munmap(base + count, chunk - skipped)
+    return base
   }
 
   /// Half of what the host allows one process, the other half being for everything else.
