@@ -50,9 +50,24 @@ extension HostTask {
     }
   }
 
+  /// The soft RLIMIT_NOFILE: descriptor numbers are below it.
+  package func descriptorLimit() throws(Errno) -> UInt64 {
+    var limit: UInt64 = 0
+    switch CLinux_descriptor_limit(id, &limit) {
+    case 0: return limit
+    case -EPERM: return try limitFromText("Max open files")
+    case let failure: throw Errno(rawValue: -failure)
+    }
+  }
+
   func lockedMemoryLimitFromText() throws(Errno) -> UInt64 {
+    try limitFromText("Max locked memory")
+  }
+
+  /// - Parameter name: of three words.
+  private func limitFromText(_ name: String) throws(Errno) -> UInt64 {
     let text = try ProcFile.read("/proc/\(id)/limits")
-    for line in text.split(separator: "\n") where line.hasPrefix("Max locked memory ") {
+    for line in text.split(separator: "\n") where line.hasPrefix(name + " ") {
       // Max locked memory <soft> <hard> bytes
       let words = line.split(separator: " ")
       if words.count > 3 { return words[3] == "unlimited" ? .max : UInt64(words[3]) ?? 0 }

@@ -82,9 +82,7 @@ final class QueueNumbers: Sendable {
   /// The lowest free number for a queue.
   /// - Throws: `.tooManyOpenFiles` when there is none below the process's limit.
   func reserve(in task: HostTask, of process: Int32) throws(Errno) -> Int32 {
-    var limit: UInt64 = 0
-    guard CLinux_descriptor_limit(process, &limit) == 0 else { throw .noSuchProcess }
-    let end = Int32(clamping: limit)
+    let end = Int32(clamping: try HostTask(id: process).descriptorLimit())
     var number = firstQueueDescriptor
     while number < end {
       if isFree(number, in: task) {

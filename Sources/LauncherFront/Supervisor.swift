@@ -173,6 +173,8 @@ final class Supervisor: Sendable {
     let client = client(of: call)
     guard let request = OpenRequest(call, memory: client) else { return .native }
     let flags = Int32(truncatingIfNeeded: request.flags)
+    // What a program has closed is not to be seen in a status any more.
+    if virtualFiles != nil { files.settle() }
     if let virtualFiles,
       let opened = try virtualFiles.open(request.path, flags: flags, by: call.task)
     {

@@ -137,14 +137,17 @@ extension Access {
 extension CallersPages {
   /// selftest.c: iommufd_test_check_pages()
   /// - Throws: `.badAddress`; EBADE when the caller has other pages at `address` than `frames`.
-  fileprivate func require(_ frames: [FrameRun], at address: UInt64) throws(Errno) {
-    var address = address
-    for run in frames {
-      for index in 0..<UInt64(run.pages) {
-        let expected = PhysicalAddress(run.physical.rawValue + index << 12)
-        let found = try self.frames(from: address & ~4095, count: 1).first
-        guard found == expected else { throw .invalidExchange }
-        address &+= 4096
+  fileprivate func require(_ runs: [FrameRun], at address: UInt64) throws(Errno) {
+    let expected = runs.flatMap(\.frames)
+    let start = address & ~4095
+    let (end, overflow) = start.addingReportingOverflow(UInt64(expected.count) << 12)
+    guard !overflow else { throw .badAddress }
+    var done = 0
+    while done < expected.count {
+      let found = try frames(from: start + UInt64(done) << 12, to: end)
+      for frame in found {
+        guard frame == expected[done] else { throw .invalidExchange }
+        done += 1
       }
     }
   }

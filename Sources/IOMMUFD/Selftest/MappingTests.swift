@@ -107,8 +107,12 @@ struct CallersPages {
       0..<count, isWritable: false, caller: space, memory: memory,
       files: PinningHost.shared.files)
     defer { memory.unpin(runs) }
-    return runs.flatMap { run in
-      (0..<UInt64(run.pages)).map { PhysicalAddress(run.physical.rawValue + $0 << 12) }
-    }
+    return runs.flatMap(\.frames)
+  }
+}
+
+extension FrameRun {
+  var frames: [PhysicalAddress] {
+    (0..<UInt64(pages)).map { PhysicalAddress(physical.rawValue + $0 << 12) }
   }
 }
