@@ -1,0 +1,265 @@
+// Every step of every scenario is made to fail once. A call that failed for it must have changed nothing,
+// and after the last close nothing may be left: no frame, no table, no object, no device.
+
+import CUAPI
+import Host
+import IOMMU
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import IOMMUFD
+
+/// What a failed call must leave as it was.
+private struct ContextState: Equatable {
+  var users: [ObjectID: Int] = [:]
+  var ids = 0
+  var spaces: [ObjectID: Space] = [:]
+  var attachments: [String: [ObjectID]] = [:]
+  var pinnedFrames = 0
+
+  struct Space: Equatable {
+    let areas: Int
+    let domains: Int
+    let hwpts: Int
+    let reserved: [ClosedRange<UInt64>]
+    let allowed: [ClosedRange<UInt64>]
+    let alignment: UInt64
+  }
+
+  init(_ context: Context) {
+    context.lock.withLock {
+      ids = context.objects.count
+      for object in context.objects.all(Object.self) { users[object.id] = object.users }
+      for ioas in context.objects.all(IOAS.self) {
+        let table = ioas.pageTable
+        spaces[ioas.id] = Space(
+          areas: table.areaCount, domains: table.domains.count, hwpts: ioas.hwpts.count,
+          reserved: table.reservations.merged, allowed: table.allowed, alignment: table.alignment)
+      }
+      for group in context.groups.values {
+        for (pasid, attachment) in group.attachments {
+          attachments["\(group.group.id) \(pasid?.rawValue ?? 0)"] =
+            [attachment.hwpt.id] + attachment.devices.keys.sorted()
+        }
+      }
+    }
+    pinnedFrames = context.memory.pinnedFrames
+  }
+}
+
+/// An open file whose calls are watched.
+private final class Sweep {
+  let mock: MockFile
+  private let context: Context
+  /// Steps still to go.
+  private(set) var countdown: UInt32
+
+  init(failing step: UInt32) throws {
+    mock = try MockFile()
+    context = try mock.file.context
+    countdown = step
+  }
+
+  /// - Throws: what the call fails with. One that a step failed has changed nothing.
+  @discardableResult
+  func call<T>(_ call: (MockFile) -> Result<T, Errno>) throws(Errno) -> T {
+    let before = ContextState(context)
+    let armed = countdown
+    let result = FaultInjection.counting(down: &countdown) { call(mock) }
+    if armed > 0, countdown == 0, case .failure(let error) = result {
+      #expect(ContextState(context) == before, "\(error) of step \(armed)")
+    }
+    return try result.get()
+  }
+
+  func call(_ call: (MockFile) -> Errno?) throws(Errno) {
+    try self.call { mock in call(mock).map { .failure($0) } ?? .success(()) }
+  }
+
+  /// Nothing of the file is left after its last close.
+  func close() throws {
+    mock.close()
+    let driver = try #require(context.selftest?.driver)
+    #expect(context.objects.isEmpty)
+    #expect(context.groups.isEmpty)
+    #expect(context.memory.pinnedFrames == 0)
+    #expect(context.memory.tablePagesInUse == 0)
+    #expect(try driver.plug([]).rawValue == 0)
+  }
+}
+
+/// A run of calls that succeeds, each of them as often as steps can be made to fail.
+private struct Scenario: Sendable, CustomTestStringConvertible {
+  let testDescription: String
+  /// Steps that there are at least: a scenario with fewer would not show what it is for.
+  let leastSteps: UInt32
+  let run: @Sendable (Sweep) throws(Errno) -> Void
+
+  init(
+    _ name: String, leastSteps: UInt32, _ run: @escaping @Sendable (Sweep) throws(Errno) -> Void
+  ) {
+    testDescription = name
+    self.leastSteps = leastSteps
+    self.run = run
+  }
+}
+
+private let memory = TestMemory(pages: 64)
+private let aperture = UInt64(MOCK_APERTURE_START)
+
+extension MockFile {
+  fileprivate func makeIOAS() -> Result<UInt32, Errno> {
+    var command = iommu_ioas_alloc(size: 12, flags: 0, out_ioas_id: 0)
+    if let error = file.call(.ioasAlloc, &command) { return .failure(error) }
+    return .success(command.out_ioas_id)
+  }
+
+  fileprivate func copy(_ ioas: UInt32, from source: UInt64, to target: UInt64) -> Errno? {
+    var command = iommu_ioas_copy(
+      size: 40, flags: 7, dst_ioas_id: ioas, src_ioas_id: ioas, length: 4096,
+      dst_iova: target, src_iova: source)
+    return file.call(.ioasCopy, &command)
+  }
+
+  fileprivate func allow(_ ioas: UInt32, _ ranges: [iommu_iova_range]) -> Errno? {
+    let memory = TestMemory()
+    for (index, range) in ranges.enumerated() { memory.store(range, at: index * 16) }
+    var command = iommu_ioas_allow_iovas()
+    command.size = UInt32(MemoryLayout<iommu_ioas_allow_iovas>.size)
+    command.ioas_id = ioas
+    command.num_iovas = UInt32(ranges.count)
+    command.allowed_iovas = memory.address
+    return file.call(.ioasAllowIOVAs, &command)
+  }
+
+  fileprivate func unmap(_ ioas: UInt32, _ iova: UInt64, _ length: UInt64) -> Errno? {
+    var command = iommu_ioas_unmap(size: 24, ioas_id: ioas, iova: iova, length: length)
+    return file.call(.ioasUnmap, &command)
+  }
+
+  fileprivate func mapFile(_ ioas: UInt32, _ number: Int32, at iova: UInt64) -> Errno? {
+    var command = iommu_ioas_map_file()
+    command.size = UInt32(MemoryLayout<iommu_ioas_map_file>.size)
+    (command.flags, command.ioas_id, command.fd) = (7, ioas, number)
+    (command.length, command.iova) = (65536, iova)
+    return file.call(.ioasMapFile, &command)
+  }
+
+  fileprivate func replace(_ device: UInt32, with target: UInt32) -> Errno? {
+    test(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id: device) { $0.mock_domain_replace.pt_id = target }
+      .error
+  }
+
+  fileprivate func attach(_ device: UInt32, _ pasid: UInt32, to target: UInt32) -> Errno? {
+    test(IOMMU_TEST_OP_PASID_ATTACH, id: device) {
+      ($0.pasid_attach.pasid, $0.pasid_attach.pt_id) = (pasid, target)
+    }.error
+  }
+
+  fileprivate func replace(_ device: UInt32, _ pasid: UInt32, with target: UInt32) -> Errno? {
+    test(IOMMU_TEST_OP_PASID_REPLACE, id: device) {
+      ($0.pasid_replace.pasid, $0.pasid_replace.pt_id) = (pasid, target)
+    }.error
+  }
+
+  fileprivate func detach(_ device: UInt32, _ pasid: UInt32) -> Errno? {
+    test(IOMMU_TEST_OP_PASID_DETACH, id: device) { $0.pasid_attach.pasid = pasid }.error
+  }
+}
+
+private let scenarios: [Scenario] = [
+  Scenario("address space", leastSteps: 10) { sweep throws(Errno) in
+    let ioas = try sweep.call { $0.makeIOAS() }
+    try sweep.call {
+      $0.allow(ioas, [.init(start: 0, last: 0xffff_ffff), .init(start: 1 << 40, last: 1 << 41)])
+    }
+    try sweep.call { $0.map(ioas, memory, at: aperture) }
+    try sweep.call { $0.copy(ioas, from: aperture, to: aperture * 2) }
+    try sweep.call { $0.unmap(ioas, aperture, UInt64(memory.byteCount)) }
+    try sweep.call { $0.destroy(ioas) }
+  },
+  Scenario("mapping with domains", leastSteps: 30) { sweep throws(Errno) in
+    let ioas = try sweep.call { $0.makeIOAS() }
+    let one = try sweep.call { $0.makeDevice(ioas) }
+    let other = try sweep.call { $0.makeDevice(ioas, flags: UInt32(MOCK_FLAGS_DEVICE_PASID)) }
+    try sweep.call { $0.allocate(one.bound, on: ioas) }
+    try sweep.call { $0.map(ioas, memory, at: aperture) }
+    try sweep.call { $0.copy(ioas, from: aperture, to: aperture * 2) }
+    try sweep.call { $0.destroy(one.device) }
+    try sweep.call { $0.unmap(ioas, aperture, UInt64(memory.byteCount)) }
+    try sweep.call { $0.destroy(other.device) }
+  },
+  Scenario("domains of what is mapped", leastSteps: 20) { sweep throws(Errno) in
+    let ioas = try sweep.call { $0.makeIOAS() }
+    try sweep.call { $0.map(ioas, memory, at: aperture) }
+    try sweep.call { $0.copy(ioas, from: aperture, to: aperture * 2) }
+    let device = try sweep.call { $0.makeDevice(ioas) }
+    try sweep.call { $0.allocate(device.bound, on: ioas) }
+    try sweep.call { $0.destroy(device.device) }
+    try sweep.call { $0.makeDevice(ioas) }
+  },
+  Scenario("file", leastSteps: 10) { sweep throws(Errno) in
+    let file = OwnedDescriptor(owning: try MemoryFile.create(name: "sweep", length: 65536))
+    let ioas = try sweep.call { $0.makeIOAS() }
+    try sweep.call { $0.makeDevice(ioas) }
+    try sweep.call { $0.mapFile(ioas, file.rawValue, at: aperture) }
+    try sweep.call { $0.unmap(ioas, aperture, 65536) }
+  },
+  Scenario("attach and replace", leastSteps: 40) { sweep throws(Errno) in
+    let pasids = UInt32(IOMMU_HWPT_ALLOC_PASID.rawValue)
+    let (one, other) = (try sweep.call { $0.makeIOAS() }, try sweep.call { $0.makeIOAS() })
+    try sweep.call { $0.map(one, memory, at: aperture) }
+    try sweep.call { $0.map(other, memory, at: aperture) }
+    let device = try sweep.call { $0.makeDevice(one, flags: UInt32(MOCK_FLAGS_DEVICE_PASID)) }
+    try sweep.call { $0.replace(device.device, with: other) }
+    let table = try sweep.call { $0.allocate(device.bound, on: one, flags: pasids) }
+    try sweep.call { $0.replace(device.device, with: table) }
+    let parent = try sweep.call {
+      $0.allocate(device.bound, on: one, flags: pasids | IOMMU_HWPT_ALLOC_NEST_PARENT.rawValue)
+    }
+    let nested = try sweep.call { $0.nest(device.bound, on: parent) }
+    try sweep.call { $0.attach(device.device, 200, to: table) }
+    try sweep.call { $0.replace(device.device, 200, with: parent) }
+    try sweep.call { $0.detach(device.device, 200) }
+    try sweep.call { $0.replace(device.device, with: nested) }
+    try sweep.call { $0.destroy(device.device) }
+  },
+]
+
+@Suite struct FaultInjectionTests {
+  @Test(arguments: scenarios)
+  fileprivate func everyStepFails(_ scenario: Scenario) throws {
+    for step in UInt32(1)... {
+      let sweep = try Sweep(failing: step)
+      var failure: Errno?
+      do throws(Errno) { try scenario.run(sweep) } catch { failure = error }
+      let hasFired = sweep.countdown == 0
+      try sweep.close()
+      if hasFired { continue }
+      #expect(failure == nil, "nothing was made to fail")
+      #expect(step > scenario.leastSteps)
+      return
+    }
+  }
+
+  /// The number belongs to the thread, is exact between calls, and is spent when it has fired.
+  @Test func countdown() throws {
+    let file = try ControlFile()
+    defer { file.close() }
+    var countdown: UInt32 = 3
+    func make() -> Errno? {
+      var command = iommu_ioas_alloc(size: 12, flags: 0, out_ioas_id: 0)
+      return FaultInjection.counting(down: &countdown) { file.call(.ioasAlloc, &command) }
+    }
+    #expect(make() == nil)
+    #expect(countdown == 2)
+    #expect(make() == nil)
+    #expect(try file.makeIOAS() == 3)
+    #expect(countdown == 1)
+    #expect(make() == .noMemory)
+    #expect(countdown == 0)
+    #expect(make() == nil)
+  }
+}
