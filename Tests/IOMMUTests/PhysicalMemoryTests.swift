@@ -38,13 +38,13 @@ extension FrameRun {
   }
 }
 
+@Suite struct PhysicalMemoryTests {
   /// The host maps a file's huge page only at a multiple of its size.
   @Test func hugePagesCanBeMapped() throws {
     let memory = try PhysicalMemory(.test)
     #expect(UInt(bitPattern: memory.window.base) % (1 << 30) == 0)
   }
 
-@Suite struct PhysicalMemoryTests {
   @Test func tablesAreAlignedZeroedAndReused() throws {
     let memory = try PhysicalMemory(.test)
     let small = try memory.allocateTable()
