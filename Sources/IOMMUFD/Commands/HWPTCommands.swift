@@ -61,7 +61,8 @@ enum HWPTCommands {
     case let parent as PagingHWPT:
       let flags = try nestedFlags(arguments)
       guard !parent.isAutomatic, parent.flags.contains(.nestParent),
-        parent.driver === device.device.driver
+        // The kernel compares the operations, which all units of a vendor share.
+        type(of: parent.driver) == type(of: device.device.driver)
       else { throw .invalidArgument }
       return try NestedHWPT.make(for: device, on: .parent(parent), flags: flags, data: data)
     case let unit as VIOMMU:

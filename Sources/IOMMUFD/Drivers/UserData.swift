@@ -89,6 +89,53 @@ private struct PrefetchedMemory: UserMemory {
   }
 }
 
+/// A client's memory, of which many small pieces of one range are read: by large ones.
+private final class ReadAheadMemory: UserMemory {
+  private static let pieceLimit: UInt64 = 65536
+
+  private let memory: any UserMemory
+  private let end: UInt64
+  private var start: UInt64
+  private var bytes: [UInt8] = []
+
+  init(_ memory: any UserMemory, _ address: UInt64, length: UInt64) {
+    self.memory = memory
+    start = address
+    end = address &+ length
+  }
+
+  func copyIn(
+    from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
+  ) throws(Errno) {
+    if !holds(address, buffer.count) { readAhead(from: address) }
+    // Near memory that cannot be read, exactly what is asked for decides.
+    guard holds(address, buffer.count) else {
+      return try memory.copyIn(from: address, into: buffer)
+    }
+    let offset = Int(address - start)
+    buffer.copyBytes(from: bytes[offset..<offset + buffer.count])
+  }
+
+  func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
+    try memory.copyOut(bytes, to: address)
+  }
+
+  private func holds(_ address: UInt64, _ count: Int) -> Bool {
+    let offset = address &- start
+    return offset <= UInt64(bytes.count) && count <= bytes.count - Int(offset)
+  }
+
+  private func readAhead(from address: UInt64) {
+    guard address < end else { return }
+    start = address
+    bytes = Array(repeating: 0, count: Int(min(end - address, Self.pieceLimit)))
+    let isRead = bytes.withUnsafeMutableBytes { buffer in
+      (try? memory.copyIn(from: address, into: buffer)) != nil
+    }
+    if !isRead { bytes = [] }
+  }
+}
+
 /// Structures one after the other (struct iommu_user_data_array).
 package struct UserDataArray {
   package let type: UInt32
@@ -104,7 +151,8 @@ package struct UserDataArray {
     self.address = address
     self.entryLength = entryLength
     self.count = count
-    self.memory = memory
+    let (length, _) = count.multipliedReportingOverflow(by: entryLength)
+    self.memory = ReadAheadMemory(memory, address, length: UInt64(truncatingIfNeeded: length))
   }
 
   /// One of them, by the rules of ``UserData/load(_:type:minimumThrough:)``.
