@@ -26,6 +26,9 @@ package struct LauncherOptions: Sendable {
   package var failNth = false
   /// What /proc/<pid>/status has to show beside the host's own VmPin and VmLck.
   package var pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?
+  /// What callers with user id 0 are capable of, where this process is not: a container's root lacks
+  /// what a host's root has.
+  package var capabilitiesOfRoot: Set<Capability> = []
   package var logger: Logger
 
   package init(logger: Logger) {

@@ -14,6 +14,12 @@ struct LauncherClient: Client {
   let files: OpenFiles
   let queueNumbers: QueueNumbers
   let spaces: AddressSpaces
+  let capabilitiesOfRoot: Set<Capability>
+
+  func isCapable(of capability: Capability) -> Bool {
+    task.isCapable(of: capability)
+      || capabilitiesOfRoot.contains(capability) && (try? task.realUserID()) == 0
+  }
 
   /// A killed thread's id may be given to another one at any time. What was read counts only if the
   /// thread was still waiting afterwards (seccomp_unotify(2)).

@@ -16,6 +16,7 @@ final class Supervisor: Sendable {
   private let listener: Listener
   private let queueNumbers = QueueNumbers()
   private let spaces = AddressSpaces()
+  private let capabilitiesOfRoot: Set<Capability>
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
   private let crew: Mutex<Crew>
   private let answered = Atomic<Int>(0)
@@ -38,6 +39,8 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
+    let ours = HostTask(id: getpid())
+    capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !ours.isCapable(of: $0) }
     files = try OpenFiles()
     paths = DevicePaths(nodes)
     crew = Mutex(Crew())
@@ -124,7 +127,7 @@ final class Supervisor: Sendable {
   func client(of call: TrappedCall) -> LauncherClient {
     LauncherClient(
       task: call.task, call: call.id, listener: listener, files: files, queueNumbers: queueNumbers,
-      spaces: spaces)
+      spaces: spaces, capabilitiesOfRoot: capabilitiesOfRoot)
   }
 
   /// The open file behind argument 0, with everything seen that happened before this call. Nil

@@ -2,6 +2,7 @@
 
 internal import ArgumentParser
 internal import Glibc
+internal import Host
 internal import IOMMU
 internal import IOMMUFD
 internal import LauncherFront
@@ -72,6 +73,7 @@ struct Run: ParsableCommand {
       options.processEnds = { memory.preserve($0) }
       options.failNth = failNth
       if machineOptions.selftest {
+        options.capabilitiesOfRoot = [.sysResource]
         options.pinnedPages = { PinningHost.shared.lockedMemory.pages(ofProcess: $0) }
       }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
