@@ -8,10 +8,13 @@ internal import Testing
 
 private let table = Trap.table + Trap.ends
 private let filter = SyscallFilter(table).instructions
+private let filterWithVirtualFiles = SyscallFilter(Trap.tableWithVirtualFiles).instructions
 
 /// What the filter answers for a call.
-private func answer(_ number: UInt32, _ architecture: UInt32, _ arguments: [UInt64] = []) -> UInt32
-{
+private func answer(
+  _ number: UInt32, _ architecture: UInt32, _ arguments: [UInt64] = [],
+  by filter: [sock_filter] = filter
+) -> UInt32 {
   var data: [UInt32] = [number, architecture, 0, 0]
   for index in 0..<6 {
     let argument = index < arguments.count ? arguments[index] : 0
@@ -38,11 +41,13 @@ private func answer(_ number: UInt32, _ architecture: UInt32, _ arguments: [UInt
 }
 
 private func isTrapped(
-  _ operation: Operation, on architecture: Architecture, _ arguments: [UInt64]
+  _ operation: Operation, on architecture: Architecture, _ arguments: [UInt64],
+  by filter: [sock_filter] = filter
 ) throws -> Bool {
   let trap = try #require(table.first { $0.operation == operation })
   let number = try #require(trap.number(on: architecture))
-  return answer(number, architecture.auditValue, arguments) == CLinux_SECCOMP_RET_USER_NOTIF
+  return answer(number, architecture.auditValue, arguments, by: filter)
+    == CLinux_SECCOMP_RET_USER_NOTIF
 }
 
 @Suite struct SyscallFilterTests {
@@ -132,6 +137,24 @@ private func isTrapped(
       #expect(try isTrapped(operation, on: architecture, [960, 0, 1]))
       #expect(try !isTrapped(operation, on: architecture, [959, 0, 1]))
     }
+  }
+
+  /// Where there are virtual files every open is seen, and more of what is done on high descriptors.
+  @Test(arguments: Architecture.allCases)
+  func virtualFiles(_ architecture: Architecture) throws {
+    for flags: UInt64 in [0, 0o1, 0o2, 0o200000] {
+      #expect(
+        try isTrapped(.openat, on: architecture, [0, 0, flags], by: filterWithVirtualFiles))
+    }
+    for operation in [Operation.pread, .preadv2, .pwrite, .pwritev] {
+      #expect(
+        try isTrapped(operation, on: architecture, [960, 0, 8, 0, 0], by: filterWithVirtualFiles))
+      #expect(
+        try !isTrapped(operation, on: architecture, [959, 0, 8, 0, 0], by: filterWithVirtualFiles))
+      #expect(try !isTrapped(operation, on: architecture, [960, 0, 8, 0, 0]))
+    }
+    #expect(try isTrapped(.read, on: architecture, [960, 0, 1], by: filterWithVirtualFiles))
+    #expect(try !isTrapped(.read, on: architecture, [959, 0, 1], by: filterWithVirtualFiles))
   }
 
   @Test func sharedMappingsOfFiles() throws {
