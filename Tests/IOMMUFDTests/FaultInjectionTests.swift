@@ -22,6 +22,8 @@ private struct ContextState: Equatable {
   struct Space: Equatable {
     let areas: Int
     let domains: Int
+    let accesses: Int
+    let accessPins: Int
     let hwpts: Int
     let reserved: [ClosedRange<UInt64>]
     let allowed: [ClosedRange<UInt64>]
@@ -34,8 +36,11 @@ private struct ContextState: Equatable {
       for object in context.objects.all(Object.self) { users[object.id] = object.users }
       for ioas in context.objects.all(IOAS.self) {
         let table = ioas.pageTable
+        var accessPins = 0
+        table.forEachArea { accessPins += Int($0.pins) }
         spaces[ioas.id] = Space(
-          areas: table.areaCount, domains: table.domains.count, hwpts: ioas.hwpts.count,
+          areas: table.areaCount, domains: table.domains.count,
+          accesses: table.accesses.count, accessPins: accessPins, hwpts: ioas.hwpts.count,
           reserved: table.reservations.merged, allowed: table.allowed, alignment: table.alignment)
       }
       for group in context.groups.values {
@@ -53,6 +58,7 @@ private struct ContextState: Equatable {
 private final class Sweep {
   let mock: MockFile
   private let context: Context
+  private var descriptors: [Int32] = []
   /// Steps still to go.
   private(set) var countdown: UInt32
 
@@ -78,8 +84,20 @@ private final class Sweep {
     try self.call { mock in call(mock).map { .failure($0) } ?? .success(()) }
   }
 
+  /// A call that makes a descriptor.
+  func open(_ call: (MockFile) -> Result<UInt32, Errno>) throws(Errno) -> UInt32 {
+    let descriptor = try self.call(call)
+    descriptors.append(Int32(bitPattern: descriptor))
+    return descriptor
+  }
+
+  func closeLast() {
+    if let descriptor = descriptors.popLast() { mock.file.client.close(descriptor) }
+  }
+
   /// Nothing of the file is left after its last close.
   func close() throws {
+    while !descriptors.isEmpty { closeLast() }
     mock.close()
     let driver = try #require(context.selftest?.driver)
     #expect(context.objects.isEmpty)
@@ -206,6 +224,43 @@ private let scenarios: [Scenario] = [
     try sweep.call { $0.makeDevice(ioas) }
     try sweep.call { $0.mapFile(ioas, file.rawValue, at: aperture) }
     try sweep.call { $0.unmap(ioas, aperture, 65536) }
+  },
+  Scenario("access", leastSteps: 20) { sweep throws(Errno) in
+    let (ioas, other) = (try sweep.call { $0.makeIOAS() }, try sweep.call { $0.makeIOAS() })
+    let device = try sweep.call { $0.makeDevice(ioas) }
+    try sweep.call { $0.map(ioas, memory, at: aperture) }
+    let access = try sweep.open {
+      $0.test(IOMMU_TEST_OP_CREATE_ACCESS, id: ioas) { $0.create_access.flags = 1 }
+        .map { $0.create_access.out_access_fd }
+    }
+    let length = UInt64(memory.byteCount)
+    let item = try sweep.call { mock in
+      mock.test(IOMMU_TEST_OP_ACCESS_PAGES, id: access) {
+        ($0.access_pages.iova, $0.access_pages.length) = (aperture, length)
+        ($0.access_pages.flags, $0.access_pages.uptr) = (1, memory.address)
+      }.map { $0.access_pages.out_access_pages_id }
+    }
+    try sweep.call { mock in
+      mock.test(IOMMU_TEST_OP_DESTROY_ACCESS_PAGES, id: access) {
+        $0.destroy_access_pages.access_pages_id = item
+      }
+    }
+    try sweep.call { $0.destroy(device.device) }
+    for flags in [UInt32(MOCK_ACCESS_RW_WRITE), UInt32(MOCK_ACCESS_RW_SLOW_PATH)] {
+      try sweep.call { mock in
+        mock.test(IOMMU_TEST_OP_ACCESS_RW, id: access) {
+          ($0.access_rw.iova, $0.access_rw.length) = (aperture + 100, 8192)
+          ($0.access_rw.flags, $0.access_rw.uptr) = (flags, memory.address)
+        }
+      }
+    }
+    try sweep.call { mock in
+      mock.test(IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, id: access) {
+        $0.access_replace_ioas.ioas_id = other
+      }
+    }
+    sweep.closeLast()
+    try sweep.call { $0.destroy(other) }
   },
   Scenario("attach and replace", leastSteps: 40) { sweep throws(Errno) in
     let pasids = UInt32(IOMMU_HWPT_ALLOC_PASID.rawValue)

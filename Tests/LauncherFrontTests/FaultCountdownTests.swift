@@ -37,7 +37,7 @@ private final class Buffer: UserMemory, @unchecked Sendable {
   }
 
   private func read(at offset: UInt64 = 0) throws -> String {
-    let (file, buffer) = (FailNthFile(of: us, in: countdowns), Buffer("\0\0\0\0\0\0\0\0"))
+    let (file, buffer) = (FailNthFile(of: us, in: countdowns), Buffer("................"))
     let count = try file.read(into: buffer.all, at: offset)
     return String(decoding: buffer.bytes.prefix(count), as: UTF8.self)
   }
