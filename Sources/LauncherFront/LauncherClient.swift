@@ -69,6 +69,7 @@ struct LauncherClient: Client {
     do {
       try publish(number)
       try listener.install(carrier, as: number, for: call, closeOnExec: true)
+      entry.queue?.note(number, of: HostTask(id: process))
     } catch {
       files.disown(entry)
       throw error

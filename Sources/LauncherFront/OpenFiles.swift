@@ -135,7 +135,7 @@ final class OpenFiles: Sendable {
   /// - Returns: also the carrier to give to the program.
   func adopt(queue file: any OpenFile) throws(Errno) -> (OpenEntry, OwnedDescriptor) {
     let (queue, theirs) = try QueueCarrier.make(file.readiness())
-    let identity = try CarrierIdentity(of: theirs)
+    let identity = queue.identity
     let entry = OpenEntry(identity: identity, file: file, node: nil, queue: queue)
     state.withLock { state in
       state.queues[queue.descriptor.rawValue] = identity

@@ -20,14 +20,19 @@ final class QueueCarrier: Sendable {
   let descriptor: OwnedDescriptor
   /// Messages may wait in the program's end. Orders marking against clearing.
   private let isMarked = Mutex(false)
+  /// The program's end is known by.
+  let identity: CarrierIdentity
+  /// Where the program's end was seen last.
+  private let place = Mutex<(task: HostTask, number: Int32)?>(nil)
 
   /// - Returns: the carrier and the program's end, to be given away.
   static func make(_ readiness: Readiness) throws(Errno) -> (QueueCarrier, OwnedDescriptor) {
     var pair: [Int32] = [-1, -1]
     let type = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
     guard socketpair(AF_UNIX, type, 0, &pair) == 0 else { throw Errno(rawValue: errno) }
-    let carrier = QueueCarrier(OwnedDescriptor(owning: pair[0]))
+    let descriptor = OwnedDescriptor(owning: pair[0])
     let theirs = OwnedDescriptor(owning: pair[1])
+    let carrier = QueueCarrier(descriptor, identity: try CarrierIdentity(of: theirs))
     var tick = timeval(tv_sec: 0, tv_usec: 1)
     let size = socklen_t(MemoryLayout<timeval>.size)
     setsockopt(theirs.rawValue, SOL_SOCKET, SO_RCVTIMEO, &tick, size)
@@ -36,8 +41,9 @@ final class QueueCarrier: Sendable {
     return (carrier, theirs)
   }
 
-  private init(_ descriptor: OwnedDescriptor) {
+  private init(_ descriptor: OwnedDescriptor, identity: CarrierIdentity) {
     self.descriptor = descriptor
+    self.identity = identity
   }
 
   /// Sends what nobody will receive until the socket has no room and so is never writable.
@@ -53,24 +59,44 @@ final class QueueCarrier: Sendable {
     }
   }
 
-  /// The queue may have become readable: one more message, which an edge-triggered epoll sees even
-  /// when one waits already. A full socket has enough of them.
+  /// What the queue holds has changed. When it may have become readable: one more message, which an
+  /// edge-triggered epoll sees even when one waits already. A full socket has enough of them. When it
+  /// was emptied by somebody else than its reader: none.
   func wake(_ file: any OpenFile) {
+    let place = place.withLock { $0 }
     isMarked.withLock { isMarked in
-      if file.readiness().contains(.readable) { mark(&isMarked) }
+      if file.readiness().contains(.readable) {
+        mark(&isMarked)
+      } else if isMarked, let place {
+        clear(&isMarked, place.number, of: place.task)
+      }
     }
+  }
+
+  /// `number` of `task` is the program's end.
+  func note(_ number: Int32, of task: HostTask) {
+    place.withLock { $0 = (task, number) }
   }
 
   /// The queue has been read: what poll shows is set to what it holds. `descriptor` of `task` is
   /// the program's end.
   func settle(_ file: any OpenFile, descriptor number: Int32, of task: HostTask) {
+    note(number, of: task)
     isMarked.withLock { isMarked in
       guard isMarked, !file.readiness().contains(.readable) else { return }
-      guard let theirs = try? task.duplicateDescriptor(number) else { return }
-      var byte: UInt8 = 0
-      while recv(theirs.rawValue, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
-      isMarked = false
+      clear(&isMarked, number, of: task)
     }
+  }
+
+  /// Takes the messages back. They stay, and a reader finds the queue empty, when the program has
+  /// moved its end meanwhile.
+  private func clear(_ isMarked: inout Bool, _ number: Int32, of task: HostTask) {
+    guard let theirs = try? task.duplicateDescriptor(number),
+      (try? CarrierIdentity(of: theirs)) == identity
+    else { return }
+    var byte: UInt8 = 0
+    while recv(theirs.rawValue, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
+    isMarked = false
   }
 
   private func mark(_ isMarked: inout Bool) {
