@@ -48,49 +48,41 @@ extension PageSlice {
     return true
   }
 
-  /// Copies by way of frames, page by page where not all pages are to be had. The lock is held.
+  /// Copies by way of frames: all of it or, where a page is not to be had, nothing. The lock is held.
   /// iommufd: iopt_pages_rw_page(), iopt_pages_rw_slow()
   func copy(_ buffer: CopyBuffer, caller: AddressSpace?) throws(Errno) {
     let first = startByte >> 12
     let last = (startByte + length - 1) >> 12
+    var temporary: [FrameRun] = []
+    defer { pages.memory.unpin(temporary) }
+    var frames: [FrameRun]
     if first == last, case .user(let space, _) = pages.source, !space.isGone {
       try FaultInjection.step(.invalidArgument)
       // One page is pinned anew, for what the copy itself does to it.
-      let frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
-      defer { pages.memory.unpin(frames) }
-      return try pages.copy(buffer, at: startByte & 4095, of: frames)
+      frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
+      temporary = frames
+    } else {
+      frames = []
+      var rest = first...last
+      while true {
+        let (part, hasUsers) = pages.uniformPart(of: rest)
+        if hasUsers {
+          frames.join(pages.frames(part.lowerBound, through: part.upperBound))
+        } else {
+          let new = try pages.pinForCopy(part, isWritable: pages.isWritable, caller: caller)
+          temporary += new
+          frames.join(new)
+        }
+        if part.upperBound == last { break }
+        rest = part.upperBound + 1...last
+      }
     }
-    var (index, done) = (first, 0)
-    while index <= last {
-      let piece = try pages.borrow(index...last, caller: caller)
-      defer { if piece.isTemporary { pages.memory.unpin(piece.frames) } }
-      let skipped = done == 0 ? startByte & 4095 : 0
-      let pageCount = piece.frames.reduce(0) { $0 + $1.pages }
-      let count = min(pageCount << 12 - Int(skipped), buffer.count - done)
-      try pages.copy(buffer[done..<done + count], at: skipped, of: piece.frames)
-      done += count
-      index += UInt64(pageCount)
-    }
+    try pages.copy(buffer, at: startByte & 4095, of: frames)
   }
 }
 
 extension MappedPages {
-  /// Frames of the first pages of `indexes`: of one page or more. Nobody pays for temporary pins.
-  fileprivate func borrow(
-    _ indexes: ClosedRange<UInt64>, caller: AddressSpace?
-  ) throws(Errno) -> (frames: [FrameRun], isTemporary: Bool) {
-    let (part, isPinned) = uniformPart(of: indexes)
-    if isPinned { return (frames(part.lowerBound, through: part.upperBound), false) }
-    do throws(Errno) {
-      return (try pinForCopy(part, isWritable: isWritable, caller: caller), true)
-    } catch {
-      // pin_user_pages() pins what it can; memfd_pin_folios() all or none.
-      guard case .user = source, part.count > 1 else { throw error }
-      let first = part.lowerBound
-      return (try pinForCopy(first...first, isWritable: isWritable, caller: caller), true)
-    }
-  }
-
+  /// Nobody pays for these pins.
   fileprivate func pinForCopy(
     _ indexes: ClosedRange<UInt64>, isWritable: Bool, caller: AddressSpace?
   ) throws(Errno) -> [FrameRun] {
