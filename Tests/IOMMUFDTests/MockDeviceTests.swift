@@ -288,6 +288,31 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     #expect(invalidate(99, [(0, 0)]) == (.noSuchFileOrDirectory, 0))
   }
 
+  /// Entries are read in large pieces, but take effect one by one.
+  @Test func entriesThatCannotBeRead() throws {
+    defer { mock.close() }
+    let nested = try mock.nest(device.bound, on: parent, 9).get()
+    let memory = TestMemory()
+    for entry in 0..<2 { memory.store(UInt64(entry) << 32, at: 4080 + entry * 8) }
+    var command = iommu_hwpt_invalidate()
+    command.size = UInt32(MemoryLayout<iommu_hwpt_invalidate>.size)
+    command.hwpt_id = nested
+    command.data_uptr = memory.end - 16
+    command.data_type = UInt32(IOMMU_HWPT_INVALIDATE_DATA_SELFTEST)
+    (command.entry_len, command.entry_num) = (8, 3)
+    #expect(mock.file.call(.hwptInvalidate, &command) == .badAddress)
+    #expect(command.entry_num == 2)
+    #expect(cacheEntries(nested, hold: 0) == [true, true, false, false, false])
+    // More entries than a piece holds.
+    let many = TestMemory(pages: 40)
+    for entry in 0..<20_000 { many.store(UInt64(entry % 3) << 32, at: entry * 8) }
+    many.store(UInt64(4) << 32, at: 19_000 * 8)
+    command.data_uptr = many.address
+    command.entry_num = 20_000
+    #expect(mock.file.call(.hwptInvalidate, &command) == .invalidArgument)
+    #expect(command.entry_num == 19_000)
+  }
+
   @Test func attaching() throws {
     defer { mock.close() }
     let nested = try mock.nest(device.bound, on: parent).get()
