@@ -248,6 +248,26 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(pinnedFrames == 0)
   }
 
+  /// The second area, one page in.
+  @Test func numberedAreas() throws {
+    defer { mock.close() }
+    let numbered = UInt32(MOCK_FLAGS_ACCESS_SYZ)
+    #expect(mock.map(ioas, memory, at: 0x10000) == nil)
+    #expect(mock.map(ioas, memory, at: 0x30000) == nil)
+    memory.store(UInt64(7), at: 4096)
+    let access = try create(ioas, pinning: false).get()
+    #expect(copy(access, 0x1000_0000_0001, 8, numbered) == nil)
+    #expect(scratch.load(UInt64.self) == 7)
+    #expect(copy(access, 2, 8, numbered) == .noSuchFileOrDirectory)
+    var command = iommu_ioas_copy(
+      size: 40, flags: 7 | numbered, dst_ioas_id: ioas, src_ioas_id: ioas, length: 4096,
+      dst_iova: 0x50000, src_iova: 0x1000_0000_0001)
+    #expect(mock.file.call(.ioasCopy, &command) == nil)
+    #expect(command.src_iova == 0x31000)
+    #expect(command.flags == 7)
+    #expect(copy(access, 0x50000, 8, 0) == nil)
+  }
+
   /// By frames all or nothing; directly as far as it goes.
   @Test func copyIntoNothing() throws {
     defer { mock.close() }

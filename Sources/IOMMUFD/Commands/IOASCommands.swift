@@ -64,6 +64,7 @@ enum IOASCommands {
 
   /// iommufd_ioas_copy()
   static func copy(_ command: inout UserCommand<iommu_ioas_copy>) throws(Errno) {
+    if command.context.selftest != nil { NumberedAreas.resolve(&command) }
     let arguments = command.arguments
     let flags = MapFlags(rawValue: arguments.flags)
     guard flags.isKnown else { throw .notSupported }

@@ -17,8 +17,7 @@ enum AccessTests {
       rawValue: UInt32(MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES))
     static let write = Flags(rawValue: UInt32(MOCK_ACCESS_RW_WRITE))
     static let slowPath = Flags(rawValue: UInt32(MOCK_ACCESS_RW_SLOW_PATH))
-    /// The IOVA is the number of an area and an offset into it.
-    static let numbered = Flags(rawValue: UInt32(MOCK_FLAGS_ACCESS_SYZ))
+    static let numbered = Flags(rawValue: NumberedAreas.flag)
   }
 
   // MARK: Accesses
@@ -130,7 +129,7 @@ extension Access {
   /// selftest.c: iommufd_test_syz_conv_iova()
   fileprivate func iova(_ iova: UInt64, _ flags: AccessTests.Flags) -> UInt64 {
     guard flags.contains(.numbered) else { return iova }
-    return ioas?.pageTable.iova(ofArea: UInt32(truncatingIfNeeded: iova), offset: iova >> 32) ?? 0
+    return ioas.map { NumberedAreas.iova(iova, in: $0) } ?? 0
   }
 }
 
