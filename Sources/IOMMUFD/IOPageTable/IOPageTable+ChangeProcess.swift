@@ -7,7 +7,9 @@ extension IOPageTable {
   /// Hands the mappings of all page tables of a context to the process of `client`.
   /// iommufd: iommufd_ioas_change_process()
   /// - Throws: `.invalidArgument` when memory of a process is mapped, which cannot be handed on;
-  ///   `.noMemory` when the new payer is over the limit. Nothing has changed then.
+  ///   `.noMemory` when the new payer is over the limit. Nothing has changed then. Also
+  ///   `.invalidArgument`, and the mappings are handed over, when an address space that paid is gone and
+  ///   cannot be given its pages back.
   package static func changeProcess(
     of tables: [IOPageTable], to client: any Client
   ) throws(Errno) {
@@ -31,7 +33,11 @@ extension IOPageTable {
       for (payer, count) in booked { payer.release(count, in: ledger) }
       throw error
     }
+    let canRefundAll = zip(all, successors).allSatisfy { pages, successor in
+      !pages.payer.differs(from: successor) || pages.payer.canBeRefunded
+    }
     for (pages, successor) in zip(all, successors) { pages.change(payer: successor) }
+    guard canRefundAll else { throw .invalidArgument }
   }
 
   /// Each once, however many areas have it.

@@ -156,6 +156,11 @@ struct PinPayer {
     charge != .none && (charge != other.charge || addressSpace !== other.addressSpace)
   }
 
+  /// iommufd: update_mm_locked_vm(), downwards
+  var canBeRefunded: Bool {
+    charge != .addressSpace || addressSpace?.isGone == false
+  }
+
   enum Kind {
     case none, user, addressSpace
   }
