@@ -7,6 +7,9 @@ extension Dispatcher {
   static let operations: [Operation] = [
     Operation(.destroy, minimumThrough: \iommu_destroy.id, ObjectCommands.destroy),
     Operation(
+      .faultQueueAlloc, minimumThrough: \iommu_fault_alloc.out_fault_fd,
+      FaultQueueCommand.allocate),
+    Operation(
       .getHardwareInfo, minimumThrough: \iommu_hw_info.__reserved, HardwareInfoCommand.execute),
     Operation(.hwptAlloc, minimumThrough: \iommu_hwpt_alloc.__reserved, HWPTCommands.allocate),
     Operation(

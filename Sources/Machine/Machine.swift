@@ -33,12 +33,9 @@ package final class Machine: Sendable {
     devices = try Self.makeDevices(description, units)
     for (name, unit) in units {
       let behind = zip(description.devices, devices).filter { $0.0.unit == name }
-      unit.driver.setFaultSink(FaultRouter(behind.map { $0.1.node.device.physical }).report)
-    }
-    for (name, unit) in units {
-      let behind = zip(description.devices, devices).filter { $0.0.unit == name }
       let router = FaultRouter(behind.map { $0.1.physical })
       unit.driver.setFaultSink { router.report($0) }
+      unit.driver.setPageRequestSink { router.report($0) }
     }
   }
 

@@ -10,11 +10,19 @@ import UAPI
 @testable import IOMMU
 @testable import IOMMUFD
 
+extension QueueFile<RecordLog> {
+  fileprivate func add(_ record: [UInt8]) -> Bool { queue.withContents { $0.append(record) } }
+}
+
 @Suite struct QueueFileTests {
   private let client = InProcessClient()
 
+  private func log(_ capacity: Int) -> EventQueue<RecordLog> {
+    EventQueue(RecordLog(capacity: capacity))
+  }
+
   private func read(
-    _ queue: QueueFile, _ count: Int, into memory: TestMemory, at offset: Int = 0
+    _ queue: QueueFile<RecordLog>, _ count: Int, into memory: TestMemory, at offset: Int = 0
   ) -> Result<Int, Errno> {
     let buffer = UserBuffer(
       memory: client, address: memory.address + UInt64(offset), count: count)
@@ -26,15 +34,15 @@ import UAPI
   }
 
   @Test func wholeUnits() {
-    let queue = QueueFile(.init(recordSize: 4, capacity: 3))
+    let queue = QueueFile(log(3), .init(recordSize: 4))
     let memory = TestMemory()
     #expect(read(queue, 4, into: memory) == .success(0))
     #expect(read(queue, 0, into: memory) == .success(0))
     #expect(queue.readiness() == [])
-    #expect(queue.append([1, 1, 1, 1]))
-    #expect(queue.append([2, 2, 2, 2, 2, 2, 2, 2]))
-    #expect(queue.append([3, 3, 3, 3]))
-    #expect(!queue.append([4, 4, 4, 4]), "full")
+    #expect(queue.add([1, 1, 1, 1]))
+    #expect(queue.add([2, 2, 2, 2, 2, 2, 2, 2]))
+    #expect(queue.add([3, 3, 3, 3]))
+    #expect(!queue.add([4, 4, 4, 4]), "full")
     #expect(queue.readiness() == .readable)
     #expect(read(queue, 6, into: memory) == .failure(.illegalSeek))
     #expect(read(queue, 0, into: memory) == .failure(.invalidArgument), "the first does not fit")
@@ -46,10 +54,10 @@ import UAPI
   }
 
   @Test func badMemory() {
-    let queue = QueueFile(.init(recordSize: 4, capacity: 9))
+    let queue = QueueFile(log(9), .init(recordSize: 4))
     let memory = TestMemory()
     for value in 1...3 as ClosedRange<UInt8> {
-      #expect(queue.append([value, value, value, value]))
+      #expect(queue.add([value, value, value, value]))
     }
     let end = memory.byteCount
     #expect(read(queue, 12, into: memory, at: end - 2) == .failure(.badAddress))
@@ -60,25 +68,25 @@ import UAPI
   }
 
   @Test func minimumRead() {
-    let queue = QueueFile(.init(minimumRead: 8, capacity: 1))
+    let queue = QueueFile(log(1), .init(minimumRead: 8))
     #expect(read(queue, 7, into: TestMemory()) == .failure(.invalidArgument))
     #expect(read(queue, 9, into: TestMemory()) == .success(0))
   }
 
   @Test func observer() {
-    let queue = QueueFile(.init(capacity: 4))
+    let queue = QueueFile(log(4), .init())
     let wakes = Atomic(0)
     queue.setReadinessObserver { wakes.add(1, ordering: .relaxed) }
-    _ = queue.append([1])
-    queue.wake()
+    _ = queue.add([1])
+    queue.queue.wake()
     #expect(wakes.load(ordering: .relaxed) == 1)
     queue.setReadinessObserver(nil)
-    queue.wake()
+    queue.queue.wake()
     #expect(wakes.load(ordering: .relaxed) == 1)
   }
 
   @Test func notWritable() {
-    let queue = QueueFile(.init(capacity: 4))
+    let queue = QueueFile(log(4), .init())
     let buffer = UserBuffer(memory: client, address: TestMemory().address, count: 8)
     #expect(throws: Errno.invalidArgument) { try queue.write(from: buffer, at: 0) }
     #expect(throws: Errno.inappropriateIOCTLForDevice) {

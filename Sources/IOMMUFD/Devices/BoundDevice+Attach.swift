@@ -123,7 +123,9 @@ extension BoundDevice {
   /// iommufd: iommufd_hw_pagetable_attach()
   func attachDirectly(to hwpt: HWPT, pasid: PASID?) throws(Errno) {
     context.lock.assertHeld()
-    var attachment = group.attachments[pasid] ?? .init(hwpt: hwpt, devices: [:])
+    var attachment =
+      group.attachments[pasid]
+      ?? .init(hwpt: hwpt, handle: AttachmentHandle(to: hwpt, by: id), devices: [:])
     guard attachment.devices[id] == nil else { throw .resourceBusy }
     guard attachment.hwpt === hwpt else { throw .invalidArgument }
     try FaultInjection.step()
@@ -136,6 +138,7 @@ extension BoundDevice {
         if pasid == nil { hwpt.ioas.pageTable.removeReservedRegions(of: device) }
         throw error
       }
+      device.group.setHandle(attachment.handle, pasid: pasid)
     }
     attachment.devices[id] = self
     group.attachments[pasid] = attachment
@@ -151,6 +154,8 @@ extension BoundDevice {
     else { return nil }
     if attachment.devices.isEmpty {
       device.group.block(pasid: pasid)
+      device.group.setHandle(nil, pasid: pasid)
+      attachment.handle.end()
       group.attachments[pasid] = nil
     } else {
       group.attachments[pasid] = attachment
@@ -183,7 +188,11 @@ extension BoundDevice {
       throw error
     }
     if changesSpace { old.ioas.removeReservedRegions(of: members) }
+    let handle = AttachmentHandle(to: hwpt, by: id)
+    device.group.setHandle(handle, pasid: pasid)
+    attachment.handle.end()
     attachment.hwpt = hwpt
+    attachment.handle = handle
     group.attachments[pasid] = attachment
     for _ in members { hwpt.addUser() }
     for _ in members.dropFirst() { old.dropUser() }

@@ -10,6 +10,8 @@ final class DeviceGroup {
   /// One attachment of the group (iommufd: struct iommufd_attach). It has at least one device.
   struct Attachment {
     var hwpt: HWPT
+    /// What page requests are told of it.
+    var handle: AttachmentHandle
     var devices: [ObjectID: BoundDevice]
   }
 

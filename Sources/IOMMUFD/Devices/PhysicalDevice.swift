@@ -16,6 +16,11 @@ package final class PhysicalDevice: Sendable {
   package let pasidWidth: Int
   /// Who is told of failed DMA: the context that the device is bound to.
   private let listener = Mutex<FaultListener?>(nil)
+  /// Page requests whose group is not complete yet.
+  private let partialRequests = Mutex<[PageRequest]>([])
+
+  /// Requests of one device that wait for the last of their group.
+  private static let partialLimit = 512
 
   package init(
     name: String, requesterID: RequesterID, driver: any IOMMUDriver, group: IOMMUGroup,
@@ -40,6 +45,25 @@ package final class PhysicalDevice: Sendable {
   func report(_ record: FaultRecord) {
     listener.withLock { $0 }?.report(record)
   }
+
+  /// Leads a page request of this device to who answers it: the whole group of requests when this is
+  /// the last of it. Called by the thread of the DMA. iommu: iommu_report_device_fault()
+  func report(_ request: PageRequest) {
+    let handler = group.handler(for: request.pasid, driver: driver)
+    let requests = partialRequests.withLock { partial -> [PageRequest]? in
+      guard request.isLast else {
+        if handler != nil, partial.count < Self.partialLimit { partial.append(request) }
+        return nil
+      }
+      defer { partial.removeAll { $0.group == request.group } }
+      return partial.filter { $0.group == request.group } + [request]
+    }
+    guard let requests else { return }
+    guard let handler, let queue = handler.faultQueue else {
+      return driver.respond(to: request.groupID, .invalid)
+    }
+    queue.deliver(.init(requests: requests, attachment: handler, driver: driver))
+  }
 }
 
 /// Devices that the hardware cannot isolate from each other, and that therefore have one owner and
@@ -60,6 +84,7 @@ package final class IOMMUGroup: Sendable {
     var members: [Member] = []
     var owner: ObjectIdentifier?
     var claims = 0
+    var handles = AttachmentHandles()
   }
 
   package let id: Int
@@ -118,6 +143,17 @@ package final class IOMMUGroup: Sendable {
         for member in attached { member.restore(previous, from: new, pasid: pasid) }
         throw error
       }
+    }
+  }
+
+  /// Who answers page requests from now on; nil: nobody.
+  func setHandle(_ handle: AttachmentHandle?, pasid: PASID?) {
+    state.withLock { $0.handles[pasid] = handle }
+  }
+
+  fileprivate func handler(for pasid: PASID?, driver: any IOMMUDriver) -> AttachmentHandle? {
+    state.withLock {
+      $0.handles.handler(for: pasid, hasUserPASIDTable: driver.hasUserPASIDTable)
     }
   }
 

@@ -81,6 +81,10 @@ package protocol IOMMUDriver: AnyObject, Sendable {
   /// ``setFaultSink(_:)``. The default: the unit makes none.
   func setPageRequestSink(_ sink: PageRequestSink?)
 
+  /// PASIDs without an attachment belong to the client's own table of them, the nested domain
+  /// attached without PASID (iommu_ops.user_pasid_table). The default: no.
+  var hasUserPASIDTable: Bool { get }
+
   /// Answers a group of page requests (iommu_ops.page_response). The default: nothing.
   func respond(to group: PageRequestGroupID, _ response: PageResponse)
 }
@@ -119,6 +123,7 @@ extension IOMMUDriver {
   ) throws(Errno) -> any VirtualIOMMU { throw .notSupported }
 
   package func setPageRequestSink(_ sink: PageRequestSink?) {}
+  package var hasUserPASIDTable: Bool { false }
   package func respond(to group: PageRequestGroupID, _ response: PageResponse) {}
 }
 

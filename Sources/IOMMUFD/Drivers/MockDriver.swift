@@ -184,6 +184,7 @@ package final class MockDriver: IOMMUDriver {
   package func setFaultSink(_ sink: FaultSink?) {}
 
   package func setPageRequestSink(_ sink: PageRequestSink?) { unit.setPageRequestSink(sink) }
+  package var hasUserPASIDTable: Bool { true }
 }
 
 extension MockDriver.Device {

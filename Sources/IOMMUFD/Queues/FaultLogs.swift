@@ -17,7 +17,7 @@ final class FaultLogs: Sendable {
   static let depth = 1024
 
   private struct Log {
-    let file: QueueFile
+    let queue: EventQueue<RecordLog>
     /// nil: of every device.
     let device: ObjectID?
     var hasLost = false
@@ -32,16 +32,16 @@ final class FaultLogs: Sendable {
 
   /// Opens a log, which ends with the file's release.
   /// - Throws: `.noMemory` when the context has too many.
-  func open(for device: ObjectID?) throws(Errno) -> QueueFile {
-    let file = state.withLock { state -> QueueFile? in
+  func open(for device: ObjectID?) throws(Errno) -> QueueFile<RecordLog> {
+    let file = state.withLock { state -> QueueFile<RecordLog>? in
       guard state.logs.count < Self.capacity else { return nil }
       let key = state.nextKey
       state.nextKey += 1
-      let file = QueueFile(
-        .init(recordSize: MemoryLayout<iommufd_sim_fault>.size, capacity: Self.depth),
+      let queue = EventQueue(RecordLog(capacity: Self.depth))
+      state.logs[key] = Log(queue: queue, device: device)
+      return QueueFile(
+        queue, .init(recordSize: MemoryLayout<iommufd_sim_fault>.size),
         onRelease: { [weak self] in self?.close(key) })
-      state.logs[key] = Log(file: file, device: device)
-      return file
     }
     guard let file else { throw .noMemory }
     return file
@@ -56,17 +56,18 @@ final class FaultLogs: Sendable {
     if state.withLock({ $0.logs.isEmpty }) { return }
     let fault = iommufd_sim_fault(record, of: device)
     let listeners = state.withLock { state in
-      var listeners: [QueueFile] = []
+      var listeners: [EventQueue<RecordLog>] = []
       for (key, log) in state.logs where log.device == nil || log.device == device {
         var fault = fault
         if log.hasLost { fault.flags |= IOMMUFD_SIM_FAULT_OVERFLOW.rawValue }
-        let isStored = log.file.append(withUnsafeBytes(of: fault) { Array($0) })
+        let record = withUnsafeBytes(of: fault) { Array($0) }
+        let isStored = log.queue.withContents { $0.append(record) }
         state.logs[key]?.hasLost = !isStored
-        if isStored { listeners.append(log.file) }
+        if isStored { listeners.append(log.queue) }
       }
       return listeners
     }
-    for file in listeners { file.wake() }
+    for queue in listeners { queue.wake() }
   }
 }
 

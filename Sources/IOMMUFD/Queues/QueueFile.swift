@@ -1,92 +1,85 @@
 // A descriptor that events are read from: the fault log, and the kernel's fault and event queues.
 //
-// It holds units, each of which is read whole or not at all: a record, or a group of them. Reading never
-// blocks, whatever the flags of the descriptor; an empty queue reads as 0 bytes, and poll tells when
-// it is not empty. The queue is bounded, and the side that fills it never waits: what does not fit is
-// the producer's to count as lost. (iommufd: eventq.c)
+// Reading never blocks, whatever the flags of the descriptor; an empty queue reads as 0 bytes, and poll
+// tells when it is not empty. A read takes as many units as fit; what keeps the first of them from
+// being stored is the answer, what keeps a later one from it is not told. (iommufd: eventq.c)
 
-internal import DequeModule
-internal import Synchronization
 package import SystemPackage
 package import UAPI
 
-package final class QueueFile: OpenFile {
+package final class QueueFile<Contents: QueueContents>: OpenFile {
   package struct Rules: Sendable {
     /// A read whose size is no multiple of this is ESPIPE.
     package var recordSize = 1
     /// A read shorter than this is EINVAL.
     package var minimumRead = 0
-    /// Units the queue holds.
-    package var capacity: Int
+    /// What can be written comes in records of this size, else ESPIPE; nil: nothing can.
+    package var responseSize: Int?
   }
 
-  private struct State {
-    var units: Deque<[UInt8]> = []
-    var observer: (@Sendable () -> Void)?
-  }
-
+  package let queue: EventQueue<Contents>
   private let rules: Rules
-  private let state = Mutex(State())
   private let onRelease: @Sendable () -> Void
 
-  package init(_ rules: Rules, onRelease: @escaping @Sendable () -> Void = {}) {
+  package init(
+    _ queue: EventQueue<Contents>, _ rules: Rules, onRelease: @escaping @Sendable () -> Void = {}
+  ) {
+    self.queue = queue
     self.rules = rules
     self.onRelease = onRelease
   }
-
-  // MARK: Producer
-
-  /// The caller calls ``wake()`` afterwards, without locks that the front end might wait for.
-  /// - Returns: false when the queue is full; the unit is then not in it.
-  package func append(_ unit: [UInt8]) -> Bool {
-    state.withLock { state in
-      guard state.units.count < rules.capacity else { return false }
-      state.units.append(unit)
-      return true
-    }
-  }
-
-  /// Tells the front end that there is something to read.
-  package func wake() {
-    state.withLock { $0.observer }?()
-  }
-
-  // MARK: OpenFile
 
   /// iommufd: iommufd_fault_fops_read(), iommufd_veventq_fops_read()
   package func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard destination.count % rules.recordSize == 0 else { throw .illegalSeek }
     guard destination.count >= rules.minimumRead else { throw .invalidArgument }
     var done = 0
-    while let unit = state.withLock({ $0.units.popFirst() }) {
-      guard unit.count <= destination.count - done else {
-        restore(unit)
+    while let (unit, bytes) = queue.withContents({ $0.takeFirstWithBytes() }) {
+      guard bytes.count <= destination.count - done else {
+        queue.withContents { $0.putBack(unit) }
         if done == 0 { throw .invalidArgument }
         break
       }
       do throws(Errno) {
-        try destination.store(unit, at: done)
+        try destination.store(bytes, at: done)
       } catch {
-        restore(unit)
+        queue.withContents { $0.putBack(unit) }
         if done == 0 { throw error }
         break
       }
-      done += unit.count
+      queue.withContents { $0.confirm(unit) }
+      done += bytes.count
     }
     return done
   }
 
-  /// Puts back the unit that could not be delivered, ahead of all others.
-  private func restore(_ unit: [UInt8]) {
-    state.withLock { $0.units.prepend(unit) }
+  /// iommufd: iommufd_fault_fops_write()
+  package func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    guard let size = rules.responseSize else { throw .invalidArgument }
+    guard source.count % size == 0 else { throw .illegalSeek }
+    var done = 0
+    while done < source.count {
+      do throws(Errno) {
+        let record = try source.load(size, at: done)
+        try queue.withContents { contents throws(Errno) in try contents.accept(record) }
+      } catch {
+        if done == 0 { throw error }
+        break
+      }
+      done += size
+    }
+    return done
   }
 
+  /// iommufd: iommufd_eventq_fops_poll()
   package func readiness() -> Readiness {
-    state.withLock { $0.units.isEmpty ? [] : .readable }
+    var readiness: Readiness = rules.responseSize == nil ? [] : .writable
+    if queue.withContents({ !$0.isEmpty }) { readiness.insert(.readable) }
+    return readiness
   }
 
   package func setReadinessObserver(_ wake: (@Sendable () -> Void)?) {
-    state.withLock { $0.observer = wake }
+    queue.setObserver(wake)
   }
 
   package func release() {
@@ -94,14 +87,36 @@ package final class QueueFile: OpenFile {
   }
 }
 
+extension QueueContents {
+  fileprivate mutating func takeFirstWithBytes() -> (Unit, [UInt8])? {
+    takeFirst().map { ($0, bytes(of: $0)) }
+  }
+}
+
 extension UserBuffer {
   fileprivate func store(_ bytes: [UInt8], at offset: Int) throws(Errno) {
-    let (address, overflow) = address.addingReportingOverflow(UInt64(offset))
-    guard !overflow else { throw .badAddress }
+    let address = try address(at: offset)
     var failure: Errno?
     bytes.withUnsafeBytes { bytes in
       do throws(Errno) { try memory.copyOut(bytes, to: address) } catch { failure = error }
     }
     if let failure { throw failure }
+  }
+
+  fileprivate func load(_ count: Int, at offset: Int) throws(Errno) -> [UInt8] {
+    let address = try address(at: offset)
+    var bytes = [UInt8](repeating: 0, count: count)
+    var failure: Errno?
+    bytes.withUnsafeMutableBytes { bytes in
+      do throws(Errno) { try memory.copyIn(from: address, into: bytes) } catch { failure = error }
+    }
+    if let failure { throw failure }
+    return bytes
+  }
+
+  private func address(at offset: Int) throws(Errno) -> UInt64 {
+    let (address, overflow) = address.addingReportingOverflow(UInt64(offset))
+    guard !overflow else { throw .badAddress }
+    return address
   }
 }

@@ -115,7 +115,7 @@ enum MockDeviceTests {
 }
 
 extension PASID {
-  fileprivate init?(orNone rawValue: UInt32) {
+  init?(orNone rawValue: UInt32) {
     guard rawValue != 0 else { return nil }
     self.init(rawValue: rawValue)
   }

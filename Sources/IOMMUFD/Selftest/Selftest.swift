@@ -9,6 +9,7 @@ internal import SystemPackage
 
 package final class Selftest: Sendable {
   let driver: MockDriver
+  private let router = FaultRouter()
   /// Bytes of temporary memory that pinning may take: decides in how many steps it is done.
   private let memoryLimit = Mutex<UInt32>(65536)
   /// Numbers of the groups that devices are in, each alone.
@@ -16,6 +17,7 @@ package final class Selftest: Sendable {
 
   package init(memory: PhysicalMemory) {
     driver = MockDriver(memory: memory)
+    driver.setPageRequestSink { [router] request in router.report(request) }
   }
 
   /// A new mock device, for one context. It is unplugged with ``MockDriver/unplug(_:)``.
@@ -26,10 +28,12 @@ package final class Selftest: Sendable {
       number += 1
       return IOMMUGroup(id: number)
     }
-    return PhysicalDevice(
+    let device = PhysicalDevice(
       name: "iommufd_mock\(requester.rawValue)", requesterID: requester, driver: driver,
       group: group, pasidWidth: flags.contains(.pasid) ? Self.pasidWidth : 0,
       refusesOtherPASIDs: true)
+    router.add(device)
+    return device
   }
 
   private static let pasidWidth = 20

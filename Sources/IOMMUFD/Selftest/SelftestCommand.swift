@@ -37,6 +37,8 @@ enum SelftestCommand {
     case IOMMU_TEST_OP_PASID_REPLACE: try MockDeviceTests.replacePASID(&command)
     case IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT:
       try MappingTests.setMemoryLimit(&command, selftest)
+    case IOMMU_TEST_OP_TRIGGER_IOPF: try EventTests.requestPage(&command, selftest)
+    case IOMMU_TEST_OP_TRIGGER_VEVENT: try EventTests.reportEvent(&command, selftest)
     default: throw .notSupported
     }
   }
