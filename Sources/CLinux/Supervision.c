@@ -39,4 +39,8 @@ int CLinux_memfd_seal(int descriptor) {
       fcntl(descriptor, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
 }
 
+int CLinux_memfd_forbid_writing(int descriptor) {
+  return result(fcntl(descriptor, F_ADD_SEALS, F_SEAL_WRITE));
+}
+
 int CLinux_become_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }

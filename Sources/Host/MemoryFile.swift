@@ -4,9 +4,10 @@ package import SystemPackage
 
 /// memfd_create(2).
 package enum MemoryFile {
-  /// A new, zeroed, close-on-exec memory file. The caller owns the descriptor.
+  /// A new, zeroed, close-on-exec memory file that can be sealed. The caller owns the descriptor.
   package static func create(name: String, length: UInt64) throws(Errno) -> Int32 {
-    let descriptor = CLinux_memfd_create(name, UInt32(CLinux_MFD_CLOEXEC))
+    let descriptor = CLinux_memfd_create(
+      name, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING))
     guard descriptor >= 0 else { throw Errno(rawValue: -descriptor) }
     guard ftruncate(descriptor, off_t(truncatingIfNeeded: length)) == 0 else {
       let error = Errno(rawValue: errno)
@@ -14,5 +15,11 @@ package enum MemoryFile {
       throw error
     }
     return descriptor
+  }
+
+  /// Forbids for good to write to the file or to map it for writing.
+  /// - Returns: false when some process maps it so already; nothing has changed then.
+  package static func forbidWriting(_ file: OwnedDescriptor) -> Bool {
+    CLinux_memfd_forbid_writing(file.rawValue) == 0
   }
 }

@@ -18,6 +18,7 @@ package final class Context: @unchecked Sendable {
   let selftest: Selftest?
 
   let faultLogs = FaultLogs()
+  let mappableRegions = MappableRegions()
 
   /// The file, and the devices bound to it.
   private let references = Mutex(1)

@@ -11,6 +11,9 @@ extension Dispatcher {
       FaultQueueCommand.allocate),
     Operation(
       .getHardwareInfo, minimumThrough: \iommu_hw_info.__reserved, HardwareInfoCommand.execute),
+    Operation(
+      .hardwareQueueAlloc, minimumThrough: \iommu_hw_queue_alloc.length,
+      VIOMMUCommands.allocateHardwareQueue),
     Operation(.hwptAlloc, minimumThrough: \iommu_hwpt_alloc.__reserved, HWPTCommands.allocate),
     Operation(
       .hwptGetDirtyBitmap, minimumThrough: \iommu_hwpt_get_dirty_bitmap.data,
@@ -41,7 +44,15 @@ extension Dispatcher {
     Operation(.ioasUnmap, minimumThrough: \iommu_ioas_unmap.length, IOASCommands.unmap),
     Operation(.option, minimumThrough: \iommu_option.val64, OptionCommands.option),
     Operation(
+      .vdeviceAlloc, minimumThrough: \iommu_vdevice_alloc.virt_id,
+      VIOMMUCommands.allocateDevice),
+    Operation(
+      .veventqAlloc, minimumThrough: \iommu_veventq_alloc.out_veventq_fd,
+      VIOMMUCommands.allocateEventQueue),
+    Operation(
       .vfioIOAS, minimumThrough: \iommu_vfio_ioas.__reserved, ContainerIOASCommand.execute),
+    Operation(
+      .viommuAlloc, minimumThrough: \iommu_viommu_alloc.out_viommu_id, VIOMMUCommands.allocate),
   ]
 
   /// What the simulator adds, uapi/iommufd_sim.h.

@@ -42,9 +42,8 @@ package final class IOMMUFDFile: OpenFile {
       IoctlNumber(rawValue: request), argument: argument, client: client, on: context)
   }
 
-  /// iommufd: iommufd_fops_mmap(). Nothing has been given an offset to map.
   package func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping {
-    throw .noSuchAddressOrDevice
+    try context.mappableRegions.mapping(at: offset, length: length)
   }
 
   package func release() {

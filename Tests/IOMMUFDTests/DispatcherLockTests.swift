@@ -102,6 +102,8 @@ private final class NosyClient: Client, @unchecked Sendable {
         vfio_iommu_type1_dma_map(
           argsz: request == .vfioIOMMUGetInfo ? 512 : 24, flags: 0, vaddr: 0x10_0000, iova: 4096,
           size: 0))
+    case .faultQueueAlloc: memory.store(iommu_fault_alloc(size: 16, flags: 0, out_fault_id: 0, out_fault_fd: 0))
+    case .viommuAlloc: memory.store(UInt32(48))
     case .hwptAlloc: memory.store(UInt32(48))
     case .hwptGetDirtyBitmap: memory.store(UInt32(48))
     case .hwptInvalidate: memory.store(UInt32(32))
@@ -137,8 +139,9 @@ private final class NosyClient: Client, @unchecked Sendable {
       case .ioasNoIOMMUGetPA: .failure(.notSupported)
       // No device, no page table: these have a test of their own.
       case .getHardwareInfo, .hwptAlloc, .hwptGetDirtyBitmap, .hwptInvalidate,
-        .hwptSetDirtyTracking:
+        .hwptSetDirtyTracking, .vdeviceAlloc:
         .failure(.noSuchFileOrDirectory)
+      case .hardwareQueueAlloc, .veventqAlloc, .viommuAlloc: .failure(.notSupported)  // type 0
       case .ioasChangeProcess: .failure(.invalidArgument)  // what is mapped is no file
       default: .success(0)
       }
@@ -146,6 +149,9 @@ private final class NosyClient: Client, @unchecked Sendable {
     #expect(accesses > 0)
     if request == .simFaultLogAlloc {
       file.client.close(Int32(bitPattern: memory.load(iommufd_sim_fault_log_alloc.self).out_fd))
+    }
+    if request == .faultQueueAlloc {
+      file.client.close(Int32(bitPattern: memory.load(iommu_fault_alloc.self).out_fault_fd))
     }
   }
 

@@ -15,5 +15,7 @@ int CLinux_compare_memory(pid_t one, pid_t other);
 int CLinux_descriptor_limit(pid_t process, uint64_t *limit);
 /// F_ADD_SEALS with all that keep a memfd as it is. 0 or -errno.
 int CLinux_memfd_seal(int descriptor);
+/// F_SEAL_WRITE; -EBUSY while the file is mapped shared and writable.
+int CLinux_memfd_forbid_writing(int descriptor);
 /// PR_SET_CHILD_SUBREAPER: orphans of this process's descendants become its children.
 int CLinux_become_subreaper(void);

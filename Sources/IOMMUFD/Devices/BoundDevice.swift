@@ -13,6 +13,8 @@ package final class BoundDevice: Object, @unchecked Sendable {
   let group: DeviceGroup
   /// Tables of the device must force no-snoop accesses coherent.
   let enforcesCacheCoherency: Bool
+  /// What a guest knows it as, if one does.
+  weak var virtualDevice: VDevice?
   /// The context lives at least as long as the binding.
   private let holdsContext: Bool
 
@@ -69,6 +71,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
 
   /// As ``unbind()``, for a device that does not hold the context, with the lock held.
   func endBinding() {
+    virtualDevice?.destroyForGood()
     dropUser()
     do throws(Errno) {
       try context.destroy(id)

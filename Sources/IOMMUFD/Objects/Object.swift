@@ -30,6 +30,9 @@ package class Object: @unchecked Sendable {
     users -= 1
   }
 
+  /// Somebody depends on the object: DESTROY is EBUSY.
+  var isInUse: Bool { users > 1 }
+
   /// Gives back everything the object depends on. Called once, after its id is gone; cannot fail.
   func destroy() {}
 }

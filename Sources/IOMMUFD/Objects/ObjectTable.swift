@@ -70,7 +70,7 @@ struct ObjectTable {
   /// - Throws: `.noSuchFileOrDirectory`; `.resourceBusy` when somebody depends on it.
   mutating func remove(_ id: ObjectID, leavingTombstone: Bool = false) throws(Errno) -> Object {
     let object = try published(id)
-    guard object.users == 1 else { throw .resourceBusy }
+    guard !object.isInUse else { throw .resourceBusy }
     if leavingTombstone {
       slots[Int(id.rawValue)] = .tombstone
     } else {

@@ -1,0 +1,111 @@
+// A queue in a guest's memory that the hardware reads by physical address (iommufd: struct
+// iommufd_hw_queue). An access of its own pins the memory, so that nobody unmaps it meanwhile.
+
+internal import IOMMU
+internal import SystemPackage
+internal import UAPI
+
+final class HWQueue: Object, @unchecked Sendable {
+  private let viommu: VIOMMU
+  private let queue: any HardwareQueue
+  private let memory: PinnedQueueMemory
+
+  private init(
+    id: ObjectID, viommu: VIOMMU, queue: any HardwareQueue, memory: PinnedQueueMemory
+  ) {
+    self.viommu = viommu
+    self.queue = queue
+    self.memory = memory
+    super.init(id: id, in: viommu.context)
+    viommu.addUser()
+    viommu.hardwareQueues.append(self)
+    predecessor?.addUser()
+  }
+
+  /// Reserved, not visible. iommufd: iommufd_hw_queue_alloc_ioctl()
+  static func make(
+    type: UInt32, index: UInt32, iova: UInt64, length: UInt64, on viommu: VIOMMU,
+    client: any Client
+  ) throws(Errno) -> HWQueue {
+    let context = viommu.context
+    context.lock.assertHeld()
+    guard viommu.unit.supportsHardwareQueue(type: type) else { throw .notSupported }
+    let id = try context.objects.reserve()
+    do throws(Errno) {
+      let memory = try PinnedQueueMemory(iova, length: length, of: viommu, client: client)
+      do throws(Errno) {
+        let queue = try viommu.unit.makeHardwareQueue(
+          HardwareQueueRequest(
+            type: type, index: index, iova: IOVA(iova), length: length, physical: memory.start))
+        return HWQueue(id: id, viommu: viommu, queue: queue, memory: memory)
+      } catch {
+        memory.release()
+        throw error
+      }
+    } catch {
+      context.objects.abort(id)
+      throw error
+    }
+  }
+
+  /// The queue that this one cannot be without. It is older, and so is destroyed later.
+  private var predecessor: HWQueue? {
+    guard let other = queue.dependsOn else { return nil }
+    return viommu.hardwareQueues.first { $0.queue === other }
+  }
+
+  /// iommufd: iommufd_hw_queue_destroy()
+  override func destroy() {
+    context.lock.assertHeld()
+    let predecessor = predecessor
+    queue.destroy()
+    predecessor?.dropUser()
+    memory.release()
+    viommu.hardwareQueues.removeAll { $0 === self }
+    viommu.dropUser()
+  }
+}
+
+/// The pages of a hardware queue, which follow each other in memory.
+private struct PinnedQueueMemory {
+  /// Where the queue begins.
+  let start: PhysicalAddress
+  private let access: Access
+  private let pin: AccessPin
+
+  /// A list of this many pages is more than the kernel allocates.
+  private static let pageLimit: UInt64 = 1 << 28
+
+  /// iommufd: iommufd_hw_queue_alloc_phys()
+  init(
+    _ iova: UInt64, length: UInt64, of viommu: VIOMMU, client: any Client
+  ) throws(Errno) {
+    let offset = iova & 4095
+    let (end, isTooLong) = length.addingReportingOverflow(offset)
+    let (padded, isTooLongPadded) = end.addingReportingOverflow(4095)
+    guard !isTooLong, !isTooLongPadded else { throw .outOfRange }
+    let pages = padded >> 12
+    guard pages < Self.pageLimit else { throw .noMemory }
+    let access = try Access.makeInternal(in: viommu.context)
+    do throws(Errno) {
+      try access.attach(to: viommu.parent.ioas)
+      let pin = try access.pin(
+        iova - offset, length: pages << 12, forWriting: false, client: client)
+      guard let run = pin.frames.first, pin.frames.count == 1 else {
+        access.unpin(pin)
+        throw Errno.badAddress
+      }
+      start = PhysicalAddress(run.physical.rawValue + offset)
+      self.access = access
+      self.pin = pin
+    } catch {
+      access.end()
+      throw error
+    }
+  }
+
+  func release() {
+    access.unpin(pin)
+    access.end()
+  }
+}

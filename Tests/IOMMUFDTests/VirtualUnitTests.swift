@@ -1,0 +1,193 @@
+// Virtual units and what belongs to them.
+
+import CUAPI
+import Glibc
+import Host
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import IOMMU
+@testable import IOMMUFD
+
+@Suite struct VirtualUnitTests {
+  private let mock: MockFile
+  private let ioas: UInt32
+  private let device: (device: UInt32, bound: UInt32, hwpt: UInt32)
+  private let parent: UInt32
+
+  init() throws {
+    mock = try MockFile()
+    ioas = try mock.file.makeIOAS()
+    device = try mock.makeDevice(ioas).get()
+    parent = try mock.allocate(
+      device.bound, on: ioas, flags: IOMMU_HWPT_ALLOC_NEST_PARENT.rawValue
+    ).get()
+  }
+
+  // MARK: Devices
+
+  @Test func virtualDevices() throws {
+    defer { mock.close() }
+    let unit = try mock.makeUnit(for: device.bound, on: parent).get()
+    let other = try mock.makeDevice(ioas).get()
+    let first = try mock.makeVirtualDevice(device.bound, on: unit, 9).get()
+    #expect(mock.makeVirtualDevice(device.bound, on: unit, 8).error == .fileExists)
+    #expect(mock.makeVirtualDevice(other.bound, on: unit, 9).error == .fileExists)
+    #expect(mock.makeVirtualDevice(other.bound, on: parent, 8).error == .noSuchFileOrDirectory)
+    let second = try mock.makeVirtualDevice(other.bound, on: unit, 8).get()
+    #expect(second == other.bound + 1 || second == other.hwpt + 1)
+    #expect(mock.destroy(unit) == .resourceBusy)
+    // By force: its id is dead, and no later object gets it.
+    #expect(mock.destroy(other.device) == nil)
+    #expect(mock.destroy(second) == .noSuchFileOrDirectory)
+    #expect(mock.destroy(first) == nil)
+    #expect(mock.destroy(unit) == nil)
+    var ids: [UInt32] = []
+    for _ in 0..<8 { ids.append(try mock.file.makeIOAS()) }
+    #expect(!ids.contains(second))
+    #expect(ids.contains(first))
+  }
+
+  // MARK: Events
+
+  @Test func events() throws {
+    defer { mock.close() }
+    let unit = try mock.makeUnit(for: device.bound, on: parent).get()
+    let nested = try mock.nest(device.bound, on: unit).get()
+    #expect(mock.replace(device.device, with: nested) == .noSuchFileOrDirectory)
+    _ = try mock.makeVirtualDevice(device.bound, on: unit, 0x99).get()
+    #expect(mock.reportEvent(device.bound) == .noSuchFileOrDirectory, "not attached")
+    #expect(mock.replace(device.device, with: nested) == nil)
+    #expect(mock.reportEvent(device.bound) == .notSupported, "no queue")
+    #expect(mock.makeEventQueue(on: unit, depth: 0).error == .invalidArgument)
+    #expect(mock.makeEventQueue(on: unit, depth: 1, type: 0).error == .notSupported)
+    let queue = try mock.makeEventQueue(on: unit, depth: 2).get()
+    #expect(mock.makeEventQueue(on: unit, depth: 2).error == .fileExists)
+    defer { mock.file.client.close(queue.number) }
+
+    #expect(mock.readiness(queue.number) == [])
+    #expect(mock.read(queue.number, 7) == .failure(.invalidArgument))
+    #expect(mock.read(queue.number, 8) == .success([]))
+    for _ in 0..<4 { #expect(mock.reportEvent(device.bound) == nil) }
+    #expect(mock.readiness(queue.number) == .readable)
+    #expect(mock.read(queue.number, 11) == .failure(.invalidArgument), "an event is longer")
+    #expect(mock.read(queue.number, 12) == .success([0, 0, 0x99]))
+    // Two were lost; the header tells the number of the last of them.
+    #expect(mock.read(queue.number, 100) == .success([0, 1, 0x99, 1, 3]))
+    for _ in 0..<3 { #expect(mock.reportEvent(device.bound) == nil) }
+    #expect(mock.read(queue.number, 12) == .success([0, 4, 0x99]))
+    #expect(mock.reportEvent(device.bound) == nil)
+    // The gap says as much as the header that was there.
+    #expect(mock.read(queue.number, 100) == .success([0, 5, 0x99, 0, 7, 0x99]))
+    #expect(mock.write(queue.number, [0, 0]) == .failure(.invalidArgument))
+    #expect(mock.destroy(queue.id) == .resourceBusy)
+  }
+
+  @Test func numbersWrap() {
+    var queue = VirtualEventQueue(depth: 1, firstSequence: 0x7fff_ffff)
+    queue.append([1])
+    queue.append([2])
+    let numbers = [queue.takeFirst()?.sequence, queue.takeFirst()?.sequence]
+    #expect(numbers == [0x7fff_ffff, 0])
+  }
+
+  /// A header that could not be stored is needed only when nothing newer is there.
+  @Test func lostEventsPutBack() throws {
+    var queue = VirtualEventQueue(depth: 1)
+    queue.append([1])
+    queue.append([2])
+    let (first, second) = (queue.takeFirst(), queue.takeFirst())
+    let (event, header) = (try #require(first), try #require(second))
+    #expect(header.data == nil)
+    queue.putBack(header)
+    #expect(!queue.isEmpty)
+    let third = queue.takeFirst()
+    let again = try #require(third)
+    queue.confirm(event)
+    queue.append([3])
+    queue.putBack(again)
+    #expect(queue.takeFirst()?.data == [3])
+    #expect(queue.isEmpty)
+  }
+
+  // MARK: Pages to map
+
+  @Test func mapping() throws {
+    defer { mock.close() }
+    let data = TestMemory()
+    data.store(iommu_viommu_selftest(in_data: 0x41))
+    let first = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    let answer = data.load(iommu_viommu_selftest.self)
+    #expect(answer.out_data == 0x41)
+    #expect(answer.out_mmap_offset == 4096)
+    #expect(answer.out_mmap_length == 8192)
+    data.store(iommu_viommu_selftest(in_data: 0x42))
+    let second = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    #expect(data.load(iommu_viommu_selftest.self).out_mmap_offset == 4096 + 8192)
+    #expect(mock.makeUnit(for: device.bound, on: parent, data: data, length: 7).error != nil)
+
+    let file = try #require(mock.file.client.file(mock.file.number))
+    for (offset, length) in [(0, 8192), (4096, 4096), (8192, 4096), (4096, 8193)]
+      as [(UInt64, UInt64)]
+    {
+      #expect(throws: Errno.noSuchAddressOrDevice) {
+        try file.mapping(at: offset, length: length)
+      }
+    }
+    let mapping = try file.mapping(at: 4096, length: 8192)
+    let base = try #require(
+      mmap(nil, 8192, PROT_READ, MAP_SHARED, mapping.descriptor.rawValue, off_t(mapping.offset)))
+    #expect(base.load(as: UInt32.self) == 0x41)
+    #expect(mock.destroy(first) == .resourceBusy)
+    munmap(base, 8192)
+    #expect(mock.destroy(first) == nil)
+    // The lowest free place.
+    data.store(iommu_viommu_selftest(in_data: 0x43))
+    let third = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    #expect(data.load(iommu_viommu_selftest.self).out_mmap_offset == 4096)
+    #expect(third == first)
+    #expect(mock.destroy(second) == nil)
+  }
+
+  // MARK: Hardware queues
+
+  @Test func hardwareQueues() throws {
+    defer { mock.close() }
+    let unit = try mock.makeUnit(for: device.bound, on: parent).get()
+    let base = UInt64(MOCK_APERTURE_START)
+    #expect(
+      mock.makeHardwareQueue(on: unit, index: 0, at: base, length: 0).error == .invalidArgument)
+    #expect(mock.makeHardwareQueue(on: unit, index: 0, at: .max, length: 2).error == .overflow)
+    #expect(
+      mock.makeHardwareQueue(on: unit, index: 0, at: base, length: 16).error
+        == .noSuchFileOrDirectory)
+    let pages = TestMemory(pages: 2)
+    #expect(mock.map(ioas, pages, at: base) == nil)
+    #expect(mock.makeHardwareQueue(on: unit, index: 1, at: base, length: 16).error == .ioError)
+    #expect(
+      mock.makeHardwareQueue(on: unit, index: 2, at: base, length: 16).error == .invalidArgument)
+    let first = try mock.makeHardwareQueue(on: unit, index: 0, at: base + 64, length: 16).get()
+    #expect(mock.makeHardwareQueue(on: unit, index: 0, at: base, length: 16).error == .fileExists)
+    // One id is its access, which nobody can destroy.
+    #expect(mock.destroy(first + 1) == .resourceBusy)
+    let second = try mock.makeHardwareQueue(on: unit, index: 1, at: base, length: 4096).get()
+    #expect(second == first + 2)
+    #expect(mock.unmap(ioas, at: base, length: 8192) == .resourceBusy)
+    #expect(mock.destroy(first) == .resourceBusy, "the second depends on it")
+    #expect(mock.destroy(unit) == .resourceBusy)
+    #expect(mock.destroy(second) == nil)
+    #expect(mock.unmap(ioas, at: base, length: 8192) == .resourceBusy)
+    #expect(mock.destroy(first) == nil)
+    #expect(mock.unmap(ioas, at: base, length: 8192) == nil)
+    #expect(mock.destroy(unit) == nil)
+  }
+}
+
+extension iommu_viommu_selftest {
+  fileprivate init(in_data: UInt32) {
+    self.init()
+    self.in_data = in_data
+  }
+}
