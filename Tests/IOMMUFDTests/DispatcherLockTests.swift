@@ -102,7 +102,8 @@ private final class NosyClient: Client, @unchecked Sendable {
         vfio_iommu_type1_dma_map(
           argsz: request == .vfioIOMMUGetInfo ? 512 : 24, flags: 0, vaddr: 0x10_0000, iova: 4096,
           size: 0))
-    case .faultQueueAlloc: memory.store(iommu_fault_alloc(size: 16, flags: 0, out_fault_id: 0, out_fault_fd: 0))
+    case .faultQueueAlloc:
+      memory.store(iommu_fault_alloc(size: 16, flags: 0, out_fault_id: 0, out_fault_fd: 0))
     case .viommuAlloc: memory.store(UInt32(48))
     case .hwptAlloc: memory.store(UInt32(48))
     case .hwptGetDirtyBitmap: memory.store(UInt32(48))
@@ -141,7 +142,8 @@ private final class NosyClient: Client, @unchecked Sendable {
       case .getHardwareInfo, .hwptAlloc, .hwptGetDirtyBitmap, .hwptInvalidate,
         .hwptSetDirtyTracking, .vdeviceAlloc:
         .failure(.noSuchFileOrDirectory)
-      case .hardwareQueueAlloc, .veventqAlloc, .viommuAlloc: .failure(.notSupported)  // type 0
+      // Of type 0.
+      case .hardwareQueueAlloc, .veventqAlloc, .viommuAlloc: .failure(.notSupported)
       case .ioasChangeProcess: .failure(.invalidArgument)  // what is mapped is no file
       default: .success(0)
       }

@@ -165,7 +165,7 @@ extension MockFile {
     return file.call(.ioasMapFile, &command)
   }
 
-  fileprivate func replace(_ device: UInt32, with target: UInt32) -> Errno? {
+  func replace(_ device: UInt32, with target: UInt32) -> Errno? {
     test(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id: device) { $0.mock_domain_replace.pt_id = target }
       .error
   }
