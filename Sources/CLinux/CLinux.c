@@ -55,3 +55,8 @@ int CLinux_ioctl(int descriptor, unsigned long request, uint64_t argument) {
 }
 
 const char *CLinux_errno_name(int number) { return strerrorname_np(number); }
+
+int CLinux_leave_descriptors(unsigned int first) {
+  const unsigned long unshare = 1UL << 1; // CLOSE_RANGE_UNSHARE
+  return result(syscall(SYS_close_range, (unsigned long)first, (unsigned long)~0U, unshare));
+}

@@ -46,9 +46,11 @@ final class CUSEClient: Client {
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {
-    let copy = try task.duplicateDescriptor(number)
-    guard services.nodes.contain(copy) else { return nil }
-    return services.identification.openFile(behind: copy)?.file
+    try OwnTable.run { [task, services] () throws(Errno) -> ServedFile? in
+      let copy = try task.duplicateDescriptor(number)
+      guard services.nodes.contain(copy) else { return nil }
+      return services.identification.openFile(behind: copy)
+    }?.file
   }
 
   func install(

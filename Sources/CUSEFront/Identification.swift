@@ -20,7 +20,8 @@ final class Identification: Sendable {
 
   /// The open file behind `copy`, a descriptor of one of this server's nodes.
   ///
-  /// Waits for a message to this server: only for threads that the ``CallGate`` admitted.
+  /// Waits for a message to this server: only on behalf of calls that the ``CallGate`` admitted, and
+  /// only in an ``OwnTable``.
   func openFile(behind copy: OwnedDescriptor) -> ServedFile? {
     let thread = CLinux_gettid()
     asking.withLock { $0[thread] = .some(nil) }

@@ -37,6 +37,7 @@ package struct ServerProcess: Sendable {
     // Blocked before the first thread starts, which inherits that: only sigwait() sees them.
     pthread_sigmask(SIG_BLOCK, &awaited, nil)
     signal(SIGPIPE, SIG_IGN)
+    limitDescriptors()
 
     let lost = LostNode()
     let server = CUSEServer(nodes, queueName: queueName, numbers: numbers, log: log) { path in
@@ -63,6 +64,18 @@ package struct ServerProcess: Sendable {
     server.quiesce()
     if let pidFile { unlink(pidFile) }
     return lost.path == nil ? 0 : 1
+  }
+
+  /// Numbers kept for the connections, above all others.
+  static let nodeLimit: Int32 = 256
+
+  /// As many descriptors as the host allows, up to what a table of half a MiB holds: clients' files
+  /// and eventfds take one each.
+  private func limitDescriptors() {
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    limit.rlim_cur = min(limit.rlim_max, 65_536)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
   }
 
   private func writePidFile() {

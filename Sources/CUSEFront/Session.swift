@@ -53,8 +53,7 @@ final class Session: Sendable {
   /// later: see ``CUSEServer/start()``.
   /// - Parameter number: major and minor; 0 and 0 let the kernel choose.
   func connect(number: (major: UInt32, minor: UInt32)) throws(Errno) {
-    let channel = Glibc.open("/dev/cuse", O_RDWR | O_CLOEXEC)
-    guard channel >= 0 else { throw Errno(rawValue: errno) }
+    let channel = try Self.openChannel()
     guard let connection = newConnection(number) else {
       Glibc.close(channel)
       throw .noMemory
@@ -67,6 +66,23 @@ final class Session: Sendable {
     }
     self.connection = connection
     guard startReader() else { throw .resourceTemporarilyUnavailable }
+  }
+
+  /// A connection, with a higher number than any descriptor that comes later.
+  ///
+  /// A process that ends closes its descriptors from the highest down. A copy of a client's
+  /// descriptor waits for an answer when it is closed, which comes at once when the connection is
+  /// gone already, and never while the process still holds it.
+  private static func openChannel() throws(Errno) -> Int32 {
+    let low = Glibc.open("/dev/cuse", O_RDWR | O_CLOEXEC)
+    guard low >= 0 else { throw Errno(rawValue: errno) }
+    var limit = rlimit()
+    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    let top = Int32(clamping: limit.rlim_cur) - ServerProcess.nodeLimit
+    let high = fcntl(low, F_DUPFD_CLOEXEC, max(low, top))
+    guard high >= 0 else { return low }
+    Glibc.close(low)
+    return high
   }
 
   private func newConnection(_ number: (major: UInt32, minor: UInt32)) -> OpaquePointer? {

@@ -6,15 +6,12 @@ internal import Glibc
 @discardableResult
 func startThread(named name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
   let context = Unmanaged.passRetained(ThreadBody(name: name, body: body))
-  var attributes = pthread_attr_t()
-  pthread_attr_init(&attributes)
-  defer { pthread_attr_destroy(&attributes) }
-  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
   var thread = pthread_t()
-  guard pthread_create(&thread, &attributes, runThread, context.toOpaque()) == 0 else {
+  guard pthread_create(&thread, nil, runThread, context.toOpaque()) == 0 else {
     context.release()
     return false
   }
+  pthread_detach(thread)
   return true
 }
 

@@ -44,3 +44,7 @@ int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *blockSize);
 int CLinux_sigbus_guard(void *base, size_t size, uint8_t *marks, uint8_t lost);
 /// Ends the guard of the range at `base`. Nobody may access the range any more.
 void CLinux_sigbus_unguard(void *base);
+
+/// close_range(2) from `first` to the end with CLOSE_RANGE_UNSHARE: the calling thread gets a table of
+/// descriptors of its own that has only those below `first`. Returns 0 or -errno.
+int CLinux_leave_descriptors(unsigned int first);
