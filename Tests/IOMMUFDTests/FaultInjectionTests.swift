@@ -187,6 +187,55 @@ extension MockFile {
   }
 }
 
+extension MockFile {
+  fileprivate func makeVirtualUnit(_ device: UInt32, on parent: UInt32) -> Result<UInt32, Errno> {
+    let data = TestMemory()
+    var command = iommu_viommu_alloc()
+    command.size = UInt32(MemoryLayout<iommu_viommu_alloc>.size)
+    (command.type, command.dev_id, command.hwpt_id) =
+      (UInt32(IOMMU_VIOMMU_TYPE_SELFTEST), device, parent)
+    (command.data_len, command.data_uptr) =
+      (UInt32(MemoryLayout<iommu_viommu_selftest>.size), data.address)
+    if let error = file.call(.viommuAlloc, &command) { return .failure(error) }
+    return .success(command.out_viommu_id)
+  }
+
+  fileprivate func makeVirtualDevice(_ device: UInt32, on unit: UInt32) -> Result<UInt32, Errno> {
+    var command = iommu_vdevice_alloc()
+    command.size = UInt32(MemoryLayout<iommu_vdevice_alloc>.size)
+    (command.viommu_id, command.dev_id, command.virt_id) = (unit, device, 0x99)
+    if let error = file.call(.vdeviceAlloc, &command) { return .failure(error) }
+    return .success(command.out_vdevice_id)
+  }
+
+  fileprivate func makeHardwareQueue(_ unit: UInt32, _ index: UInt32) -> Result<UInt32, Errno> {
+    var command = iommu_hw_queue_alloc()
+    command.size = UInt32(MemoryLayout<iommu_hw_queue_alloc>.size)
+    (command.viommu_id, command.type, command.index) =
+      (unit, UInt32(IOMMU_HW_QUEUE_TYPE_SELFTEST), index)
+    (command.nesting_parent_iova, command.length) = (aperture, 4096)
+    if let error = file.call(.hardwareQueueAlloc, &command) { return .failure(error) }
+    return .success(command.out_hw_queue_id)
+  }
+
+  /// - Returns: the object, and its descriptor.
+  fileprivate func makeFaultQueue() -> Result<(id: UInt32, descriptor: UInt32), Errno> {
+    var command = iommu_fault_alloc(size: 16, flags: 0, out_fault_id: 0, out_fault_fd: 0)
+    if let error = file.call(.faultQueueAlloc, &command) { return .failure(error) }
+    return .success((command.out_fault_id, command.out_fault_fd))
+  }
+
+  /// - Returns: its descriptor.
+  fileprivate func makeEventQueue(_ unit: UInt32) -> Result<UInt32, Errno> {
+    var command = iommu_veventq_alloc()
+    command.size = UInt32(MemoryLayout<iommu_veventq_alloc>.size)
+    (command.viommu_id, command.type, command.veventq_depth) =
+      (unit, UInt32(IOMMU_VEVENTQ_TYPE_SELFTEST), 2)
+    if let error = file.call(.veventqAlloc, &command) { return .failure(error) }
+    return .success(command.out_veventq_fd)
+  }
+}
+
 private let scenarios: [Scenario] = [
   Scenario("address space", leastSteps: 10) { sweep throws(Errno) in
     let ioas = try sweep.call { $0.makeIOAS() }
@@ -279,6 +328,42 @@ private let scenarios: [Scenario] = [
     try sweep.call { $0.replace(device.device, 200, with: parent) }
     try sweep.call { $0.detach(device.device, 200) }
     try sweep.call { $0.replace(device.device, with: nested) }
+    try sweep.call { $0.destroy(device.device) }
+  },
+  Scenario("virtual unit and queues", leastSteps: 40) { sweep throws(Errno) in
+    let ioas = try sweep.call { $0.makeIOAS() }
+    try sweep.call { $0.map(ioas, memory, at: aperture) }
+    let device = try sweep.call { $0.makeDevice(ioas) }
+    let parent = try sweep.call {
+      $0.allocate(device.bound, on: ioas, flags: IOMMU_HWPT_ALLOC_NEST_PARENT.rawValue)
+    }
+    let unit = try sweep.call { $0.makeVirtualUnit(device.bound, on: parent) }
+    let virtualDevice = try sweep.call { $0.makeVirtualDevice(device.bound, on: unit) }
+    try sweep.call { $0.makeHardwareQueue(unit, 0) }
+    try sweep.call { $0.makeHardwareQueue(unit, 1) }
+    var faults: UInt32 = 0
+    _ = try sweep.open { mock in
+      mock.makeFaultQueue().map { queue in
+        faults = queue.id
+        return queue.descriptor
+      }
+    }
+    let nested = try sweep.call { [faults] in
+      $0.allocate(
+        device.bound, on: unit, flags: IOMMU_HWPT_FAULT_ID_VALID.rawValue,
+        type: UInt32(IOMMU_HWPT_DATA_SELFTEST), data: [7], fault: faults)
+    }
+    _ = try sweep.open { $0.makeEventQueue(unit) }
+    try sweep.call { $0.replace(device.device, with: nested) }
+    try sweep.call {
+      $0.test(IOMMU_TEST_OP_TRIGGER_IOPF) { $0.trigger_iopf.dev_id = device.bound }
+    }
+    try sweep.call {
+      $0.test(IOMMU_TEST_OP_TRIGGER_VEVENT) { $0.trigger_vevent.dev_id = device.bound }
+    }
+    try sweep.call { $0.replace(device.device, with: ioas) }
+    // With its device it would leave a tombstone, which is what a client gets for it.
+    try sweep.call { $0.destroy(virtualDevice) }
     try sweep.call { $0.destroy(device.device) }
   },
 ]
