@@ -1,7 +1,7 @@
 // Closing a copy of a client's descriptor can be the last close of one of our own nodes, which
 // waits until this server has handled the release. A thread that is inside a release must not wait
 // for another one: a chain of files that hold each other would take a thread per link. Copies that a
-// device keeps are therefore closed here, by one thread that holds nothing.
+// device keeps are therefore closed here, by one thread that holds nothing, in an OwnTable.
 
 internal import Glibc
 internal import Synchronization
@@ -32,7 +32,7 @@ final class DescriptorCloser: Sendable {
       }
       return queue.descriptors.removeFirst()
     }) {
-      Glibc.close(next)
+      OwnTable.close(next)
     }
   }
 }

@@ -8,6 +8,8 @@
 
 internal import CLinux
 internal import Glibc
+internal import Host
+internal import Synchronization
 internal import SystemPackage
 
 enum OwnTable {
@@ -30,9 +32,63 @@ enum OwnTable {
   }
 }
 
+extension OwnTable {
+  /// Closes a descriptor of this process so that only an own table waits for what that entails.
+  static func close(_ descriptor: Int32) {
+    let handover = DescriptorHandover()
+    let closer = Closing(descriptor, handover)
+    let context = Unmanaged.passRetained(closer as Visitor)
+    var thread = pthread_t()
+    guard pthread_create(&thread, nil, leaveSharedTable, context.toOpaque()) == 0 else {
+      context.release()
+      Glibc.close(descriptor)
+      return
+    }
+    handover.awaitTaken()
+    // Not the last reference any more, unless there was no way to take it.
+    Glibc.close(descriptor)
+    handover.give()
+    pthread_join(thread, nil)
+  }
+}
+
+/// Two threads' agreement on who closes a descriptor last. Each step takes microseconds.
+private final class DescriptorHandover: Sendable {
+  private let isTaken = Atomic(false)
+  private let isGiven = Atomic(false)
+
+  func take() { isTaken.store(true, ordering: .releasing) }
+  func give() { isGiven.store(true, ordering: .releasing) }
+  func awaitTaken() { while !isTaken.load(ordering: .acquiring) { usleep(20) } }
+  func awaitGiven() { while !isGiven.load(ordering: .acquiring) { usleep(20) } }
+}
+
+private final class Closing: Visitor, @unchecked Sendable {
+  private let descriptor: Int32
+  private let handover: DescriptorHandover
+
+  init(_ descriptor: Int32, _ handover: DescriptorHandover) {
+    self.descriptor = descriptor
+    self.handover = handover
+  }
+
+  override func visit() {
+    let copy = try? HostTask(id: getpid()).duplicateDescriptor(descriptor)
+    handover.take()
+    handover.awaitGiven()
+    withExtendedLifetime(copy) {}
+  }
+
+  override func cannotVisit() {
+    handover.take()
+  }
+}
+
 /// What the thread does, whatever its result is.
 private class Visitor: @unchecked Sendable {
   func visit() {}
+  /// The thread could not leave the shared table.
+  func cannotVisit() {}
 }
 
 private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
@@ -58,6 +114,6 @@ private func leaveSharedTable(_ context: UnsafeMutableRawPointer?) -> UnsafeMuta
   guard let context else { return nil }
   let visitor = Unmanaged<Visitor>.fromOpaque(context).takeRetainedValue()
   CLinux_set_thread_name("identify")
-  if CLinux_leave_descriptors(3) == 0 { visitor.visit() }
+  if CLinux_leave_descriptors(3) == 0 { visitor.visit() } else { visitor.cannotVisit() }
   return nil
 }
