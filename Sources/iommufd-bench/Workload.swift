@@ -183,8 +183,7 @@ final class Workload {
     let physical = 1 << 34 + askew
     let permissions: Permissions = [.read, .write]
     return Row(
-      // DESIGN §5 bounds hits and walks only; this is a guard against a lost fast path.
-      name: name, limit: 2, count: count,
+      name: name, limit: 1.5, count: count,
       yardstick: { [self] count in
         repeated(count) { _ in
           _ = yardstick_domain_map(yardstickDomain, iova, physical, length)
