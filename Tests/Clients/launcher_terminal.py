@@ -21,7 +21,9 @@ def shell(command, report):
         os.setpgid(0, 0)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         os.tcsetpgrp(0, os.getpid())
-        signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+        # What whoever runs this test ignores (nohup, a shell's background job) a terminal's job does not.
+        for sent in (signal.SIGTTOU, signal.SIGTSTP, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(sent, signal.SIG_DFL)
         os.execvp(command[0], command)
     _, status = os.waitpid(job, os.WUNTRACED)
     os.write(report, b"stopped\n" if os.WIFSTOPPED(status) else b"not stopped\n")
