@@ -3,7 +3,7 @@
  * IOAS_ALLOW_IOVAS: ranges that automatic placement keeps to. They do not bind fixed mappings, must
  * not overlap, and are replaced as a whole.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 typedef struct iommu_iova_range range;
 

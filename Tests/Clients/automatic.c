@@ -4,7 +4,7 @@
  * the length have in common, at most to a huge page, keeps the offset within the page, and is the
  * first that fits above page 0.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 enum { HUGE_ORDER = 21 };
 

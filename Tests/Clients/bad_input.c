@@ -2,26 +2,21 @@
 /*
  * bad_input SEED COUNT [all]: whatever a broken or hostile client might send. Every request number
  * of the type, structs of random bytes, counts and lengths that make no sense, pointers to
- * everywhere. "all" adds the commands of the later parts.
+ * everywhere. "all" adds the commands that need a device.
  *
  * Nothing is expected of any one call but an answer. What is printed is how many calls of each
  * number ended in each errno: the same everywhere, if the same seed is given to the same interface.
  * At the end an ordinary client must still be served.
  */
-#include "later_commands.h"
+#include "device_commands.h"
+#include "random.h"
 
 #include <sys/syscall.h>
 
 enum { NUMBERS = 256, ERRNOS = 134 };
 
-static struct random rng;
 static unsigned counts[NUMBERS][ERRNOS];
 static unsigned char *good, *readonly, *edge;
-
-static uint64_t pick(uint64_t bound)
-{
-    return random_below(&rng, bound);
-}
 
 /** Values that are usual, on an edge or absurd. */
 static uint64_t some_value(void)
@@ -32,45 +27,45 @@ static uint64_t some_value(void)
         UINT64_MAX - 1, UINT64_MAX,
     };
 
-    switch (pick(4)) {
+    switch (below(4)) {
     case 0:
-        return random_next(&rng);
+        return random_next();
     case 1:
-        return (uintptr_t)good + pick(4096);
+        return (uintptr_t)good + below(4096);
     case 2:
-        return pick(8);
+        return below(8);
     default:
-        return edges[pick(COUNT(edges))];
+        return edges[below(COUNT(edges))];
     }
 }
 
 static void random_struct(unsigned char *at, uint32_t usual)
 {
     static const uint32_t sizes[] = {0, 3, 4, 8, 12, 16, 24, 32, 40, 48, 56, 72, 4096, 1 << 20};
-    uint32_t size = pick(4) ? usual : sizes[pick(COUNT(sizes))];
+    uint32_t size = below(4) ? usual : sizes[below(COUNT(sizes))];
 
     for (unsigned i = 0; i != 16; i++)
-        if (pick(2))
+        if (below(2))
             memcpy(at + i * 8, &(uint64_t){some_value()}, 8);
         else
             memcpy(at + i * 8, &(uint32_t[]){(uint32_t)some_value(), (uint32_t)some_value()}, 8);
-    if (pick(3))
+    if (below(3))
         memset(at + (usual & ~7U), 0, 128 - (usual & ~7U));
-    if (pick(16))
+    if (below(16))
         memcpy(at, &size, 4);
 }
 
 static void *some_pointer(uint32_t usual)
 {
-    switch (pick(12)) {
+    switch (below(12)) {
     case 0:
         return NULL;
     case 1:
         return (void *)(uintptr_t)some_value();
     case 2:
-        return readonly + pick(64);
+        return readonly + below(64);
     case 3: {
-        unsigned char *at = edge - pick(usual + 1);
+        unsigned char *at = edge - below(usual + 1);
 
         memcpy(at, good + 4096, (size_t)(edge - at));
         return at;
@@ -84,32 +79,7 @@ static void *some_pointer(uint32_t usual)
     }
 }
 
-static const struct command *const commands[] = {
-    &DESTROY,
-    &IOAS_ALLOC,
-    &IOAS_ALLOW_IOVAS,
-    &IOAS_COPY,
-    &IOAS_IOVA_RANGES,
-    &IOAS_MAP,
-    &IOAS_MAP_FILE,
-    &IOAS_UNMAP,
-    &OPTION,
-    &VFIO_IOAS,
-    &IOAS_CHANGE_PROCESS,
-    &IOAS_NOIOMMU_GET_PA,
-    /* with "all" */
-    &HWPT_ALLOC,
-    &GET_HW_INFO,
-    &HWPT_SET_DIRTY_TRACKING,
-    &HWPT_GET_DIRTY_BITMAP,
-    &HWPT_INVALIDATE,
-    &FAULT_QUEUE_ALLOC,
-    &VIOMMU_ALLOC,
-    &VDEVICE_ALLOC,
-    &VEVENTQ_ALLOC,
-    &HW_QUEUE_ALLOC,
-};
-static size_t command_count = 12;
+static size_t command_count = WITHOUT_DEVICE;
 
 /** The simulator's own numbers, and those that only a kernel with its selftest looks at. */
 static bool not_everywhere(unsigned nr)
@@ -120,18 +90,18 @@ static bool not_everywhere(unsigned nr)
 /** Mostly numbers that mean something; the others mean nothing to anyone. */
 static unsigned long some_request(uint32_t *usual)
 {
-    unsigned nr = (unsigned)pick(NUMBERS);
+    unsigned nr = (unsigned)below(NUMBERS);
     unsigned long request = _IO(IOMMUFD_TYPE, not_everywhere(nr) ? 0 : nr);
 
     *usual = 64;
-    if (pick(8)) {
-        const struct command *command = commands[pick(command_count)];
+    if (below(8)) {
+        const struct command *command = every_command[below(command_count)];
 
         *usual = command->size;
         return command->request;
     }
-    if (!pick(8))
-        request |= pick(1 << 16) << 16;
+    if (!below(8))
+        request |= below(1 << 16) << 16;
     return request;
 }
 
@@ -178,9 +148,9 @@ int main(int argc, char **argv)
     unsigned count = 20000;
     int highest;
 
-    random_arguments(argc, argv, &rng, &count);
+    random_arguments(argc, argv, &count);
     if (argc > 3) {
-        command_count = COUNT(commands);
+        command_count = COUNT(every_command);
         part = "queues";
     }
     begin("bad input");

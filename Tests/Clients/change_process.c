@@ -3,7 +3,7 @@
  * IOAS_CHANGE_PROCESS: the caller takes over the accounting of everything that is mapped, possible
  * only if all of it is files.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 static long change(void)
 {

@@ -3,7 +3,7 @@
  * IOAS_COPY: maps what another range maps, sharing its pages. The source must be mapped without a
  * gap; the copy has as many areas as the source range touches and at most its permissions.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 static uintptr_t va;
 
@@ -176,7 +176,8 @@ int main(void)
     uint32_t from, to;
 
     begin("copy");
-    va = (uintptr_t)region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
+    va = (uintptr_t)buffer;
     from = ioas_alloc();
     to = ioas_alloc();
     map(from, va, 4 * PAGE, FIXED | R | W, 0x10000);

@@ -6,7 +6,8 @@
  *
  * Who is first among the threads is nobody's business, so only what cannot depend on it is printed.
  */
-#include "transcript.h"
+#include "ioas.h"
+#include "random.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -86,19 +87,19 @@ static void threads(void)
 /** Calls without end and without sense, on an open of its own. */
 static void be_hostile(uint64_t seed)
 {
-    struct random rng = {seed};
     uint64_t words[32];
 
+    random_state = seed;
     close(iommufd);
     iommufd = open_iommufd();
     for (;;) {
         for (unsigned i = 0; i != COUNT(words); i++)
-            words[i] = random_next(&rng) >> random_below(&rng, 64);
-        if (random_chance(&rng, 90))
-            words[0] = words[0] << 32 | (24 + 8 * random_below(&rng, 5));
-        ioctl(iommufd, _IO(IOMMUFD_TYPE, 0x60 + random_below(&rng, 0x29)),
-              random_chance(&rng, 95) ? (void *)words : (void *)words[1]);
-        if (random_chance(&rng, 1)) {
+            words[i] = random_next() >> below(64);
+        if (chance(90))
+            words[0] = words[0] << 32 | (24 + 8 * below(5));
+        ioctl(iommufd, _IO(IOMMUFD_TYPE, 0x60 + below(0x29)),
+              chance(95) ? (void *)words : (void *)words[1]);
+        if (chance(1)) {
             close(iommufd);
             iommufd = open_iommufd();
         }
@@ -170,21 +171,20 @@ static void ordinary(void)
 int main(int argc, char **argv)
 {
     pid_t hostile[HOSTILE];
-    struct random rng;
     unsigned unused = 0, killed = 0;
 
-    random_arguments(argc, argv, &rng, &unused);
+    random_arguments(argc, argv, &unused);
     begin("threads on one open");
     threads();
 
     reopen("beside hostile processes");
     for (unsigned i = 0; i != HOSTILE; i++)
-        hostile[i] = start(be_hostile, random_next(&rng));
+        hostile[i] = start(be_hostile, random_next());
     ordinary();
     for (unsigned i = 0; i != VICTIMS; i++) {
         pid_t victim = start(busy, 0);
 
-        usleep((useconds_t)random_below(&rng, 20000));
+        usleep((useconds_t)below(20000));
         end(victim, &killed);
     }
     printf("killed %u of %d while they worked\n", killed, VICTIMS);

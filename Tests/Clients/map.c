@@ -3,9 +3,7 @@
  * IOAS_MAP at a fixed IOVA: flags, bounds, collisions. Without a device nothing is pinned, so any
  * user address will do and lengths have no limit but 64 bits.
  */
-#include "transcript.h"
-
-static unsigned char *buffer;
+#include "ioas.h"
 
 static void arguments(uint32_t ioas)
 {
@@ -177,7 +175,7 @@ int main(void)
     uint32_t ioas;
 
     begin("map");
-    buffer = region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
     ioas = ioas_alloc();
     arguments(ioas);
     unmap(ioas, 0, UINT64_MAX);

@@ -3,7 +3,7 @@
  * IOAS_MAP_FILE: maps a file's pages by descriptor. Until a device pins the pages, any descriptor
  * that is open will do.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 #include <sys/eventfd.h>
 #include <sys/socket.h>

@@ -3,21 +3,10 @@
  * RLIMIT_MEMLOCK without a device: mapping pins nothing, so nothing is charged and no limit is met,
  * whoever the caller is and whichever way of accounting was chosen.
  */
-#include "transcript.h"
+#include "accounting.h"
+#include "ioas.h"
 
 #include <sys/resource.h>
-
-static void show_pinned(void)
-{
-    char line[128];
-    FILE *status = fopen("/proc/self/status", "r");
-
-    while (status && fgets(line, sizeof(line), status))
-        if (!strncmp(line, "VmLck:", 6) || !strncmp(line, "VmPin:", 6))
-            fputs(line, stdout);
-    if (status)
-        fclose(status);
-}
 
 static void round_trip(void)
 {

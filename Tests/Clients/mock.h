@@ -10,7 +10,7 @@
 #ifndef MOCK_H
 #define MOCK_H
 
-#include "later_commands.h"
+#include "device_commands.h"
 
 enum { MOCK_START = MOCK_APERTURE_START };
 
@@ -53,6 +53,21 @@ TEST_COMMAND(DIRTY, TEST(id, "hwpt_id", DEC), TEST(dirty.flags, "flags", HEX),
              TEST(dirty.iova, "iova", HEX), TEST(dirty.length, "length", HEX),
              TEST(dirty.page_size, "page_size", HEX), TEST(dirty.uptr, "uptr", POINTER),
              TEST(dirty.out_nr_dirty, "out_nr_dirty", DEC));
+TEST_COMMAND(CHECK_IOTLB, TEST(id, "hwpt_id", DEC), TEST(check_iotlb.id, "entry", DEC),
+             TEST(check_iotlb.iotlb, "value", HEX));
+TEST_COMMAND(CHECK_CACHE, TEST(id, "idev_id", DEC), TEST(check_dev_cache.id, "entry", DEC),
+             TEST(check_dev_cache.cache, "value", HEX));
+TEST_COMMAND(TRIGGER_IOPF, TEST(trigger_iopf.dev_id, "dev_id", DEC),
+             TEST(trigger_iopf.pasid, "pasid", DEC), TEST(trigger_iopf.grpid, "grpid", DEC),
+             TEST(trigger_iopf.perm, "perm", HEX), TEST(trigger_iopf.addr, "addr", HEX));
+TEST_COMMAND(TRIGGER_VEVENT, TEST(trigger_vevent.dev_id, "dev_id", DEC));
+TEST_COMMAND(PASID_ATTACH, TEST(id, "stdev_id", DEC), TEST(pasid_attach.pasid, "pasid", DEC),
+             TEST(pasid_attach.pt_id, "pt_id", DEC));
+TEST_COMMAND(PASID_REPLACE, TEST(id, "stdev_id", DEC), TEST(pasid_replace.pasid, "pasid", DEC),
+             TEST(pasid_replace.pt_id, "pt_id", DEC));
+TEST_COMMAND(PASID_DETACH, TEST(id, "stdev_id", DEC), TEST(pasid_detach.pasid, "pasid", DEC));
+TEST_COMMAND(PASID_CHECK, TEST(id, "stdev_id", DEC), TEST(pasid_check.pasid, "pasid", DEC),
+             TEST(pasid_check.hwpt_id, "hwpt_id", DEC));
 TEST_COMMAND(UNKNOWN_OPERATION, TEST(op, "op", DEC), TEST(id, "id", DEC));
 
 struct mock_device {
@@ -186,13 +201,98 @@ static inline long memory_limit(uint32_t limit)
     return run(&MEMORY_LIMIT, &cmd);
 }
 
-static inline uint32_t hwpt_alloc(uint32_t device, uint32_t pt, uint32_t flags)
+/** A nested one on a paging one or on a vIOMMU; its four entries begin as 7. */
+static inline uint32_t nested_alloc(uint32_t device, uint32_t pt, uint32_t flags, uint32_t fault)
 {
-    struct iommu_hwpt_alloc cmd = {
-        .size = sizeof(cmd), .flags = flags, .dev_id = device, .pt_id = pt};
+    static const struct iommu_hwpt_selftest data = {.iotlb = 7};
 
-    run(&HWPT_ALLOC, &cmd);
-    return cmd.out_hwpt_id;
+    name_region("seven", (void *)&data, sizeof(data));
+    return hwpt_alloc_with(device, pt, flags, IOMMU_HWPT_DATA_SELFTEST, &data, sizeof(data), fault);
+}
+
+static inline long make_dirty(uint32_t hwpt, uint64_t iova, uint64_t length, uint64_t page_size,
+                              const void *bitmap)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DIRTY, hwpt);
+
+    cmd.dirty.iova = iova;
+    cmd.dirty.length = length;
+    cmd.dirty.page_size = page_size;
+    cmd.dirty.uptr = (uintptr_t)bitmap;
+    return run(&DIRTY, &cmd);
+}
+
+static inline long check_iotlb(uint32_t hwpt, uint32_t entry, uint32_t value)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_IOTLB, hwpt);
+
+    cmd.check_iotlb.id = entry;
+    cmd.check_iotlb.iotlb = value;
+    return run(&CHECK_IOTLB, &cmd);
+}
+
+static inline long check_cache(uint32_t idev, uint32_t entry, uint32_t value)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DEV_CHECK_CACHE, idev);
+
+    cmd.check_dev_cache.id = entry;
+    cmd.check_dev_cache.cache = value;
+    return run(&CHECK_CACHE, &cmd);
+}
+
+static inline long trigger_iopf(uint32_t idev, uint32_t pasid, uint64_t address)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_TRIGGER_IOPF, 0);
+
+    cmd.trigger_iopf.dev_id = idev;
+    cmd.trigger_iopf.pasid = pasid;
+    cmd.trigger_iopf.grpid = 2;
+    cmd.trigger_iopf.perm = IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE;
+    cmd.trigger_iopf.addr = address;
+    return run(&TRIGGER_IOPF, &cmd);
+}
+
+static inline long trigger_vevent(uint32_t idev)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_TRIGGER_VEVENT, 0);
+
+    cmd.trigger_vevent.dev_id = idev;
+    return run(&TRIGGER_VEVENT, &cmd);
+}
+
+static inline long pasid_attach(uint32_t stdev, uint32_t pasid, uint32_t pt)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_ATTACH, stdev);
+
+    cmd.pasid_attach.pasid = pasid;
+    cmd.pasid_attach.pt_id = pt;
+    return run(&PASID_ATTACH, &cmd);
+}
+
+static inline long pasid_replace(uint32_t stdev, uint32_t pasid, uint32_t pt)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_REPLACE, stdev);
+
+    cmd.pasid_replace.pasid = pasid;
+    cmd.pasid_replace.pt_id = pt;
+    return run(&PASID_REPLACE, &cmd);
+}
+
+static inline long pasid_detach(uint32_t stdev, uint32_t pasid)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_DETACH, stdev);
+
+    cmd.pasid_detach.pasid = pasid;
+    return run(&PASID_DETACH, &cmd);
+}
+
+static inline long pasid_check(uint32_t stdev, uint32_t pasid, uint32_t hwpt)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_CHECK_HWPT, stdev);
+
+    cmd.pasid_check.pasid = pasid;
+    cmd.pasid_check.hwpt_id = hwpt;
+    return run(&PASID_CHECK, &cmd);
 }
 
 #endif /* MOCK_H */

@@ -7,7 +7,7 @@
 
 enum { PIN = MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES, WRITE = MOCK_ACCESS_RW_WRITE };
 
-static unsigned char *buffer, *scratch;
+static unsigned char *scratch;
 
 static void make(void)
 {
@@ -233,7 +233,7 @@ int main(void)
 {
     part = "mock";
     begin("an access");
-    buffer = region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
     scratch = region_at("scratch", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
     memset(buffer, 0, 16 * PAGE);
     make();

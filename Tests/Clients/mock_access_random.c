@@ -8,6 +8,7 @@
  * Huge pages are off, so that physical addresses decide nothing.
  */
 #include "mock.h"
+#include "random.h"
 
 #include <sys/wait.h>
 
@@ -23,7 +24,6 @@ enum {
     ACCESSES = 4,
 };
 
-static struct random state;
 static uint32_t ioas[3], item[8];
 static struct mock_device device;
 static struct {
@@ -31,29 +31,24 @@ static struct {
     int fd;
     uint32_t flags;
 } accesses[ACCESSES] = {{"a0", -1, 0}, {"a1", -1, 0}, {"a2", -1, 0}, {"a3", -1, 0}};
-static unsigned char *buffer, *scratch;
+static unsigned char *scratch;
 static int memory;
-
-static unsigned below(unsigned bound)
-{
-    return (unsigned)random_below(&state, bound);
-}
 
 static uint32_t some_ioas(void)
 {
-    return random_chance(&state, 3) ? below(30) : ioas[below(COUNT(ioas))];
+    return chance(3) ? below(30) : ioas[below(COUNT(ioas))];
 }
 
 static uint64_t some_iova(unsigned uneven)
 {
     uint64_t iova = MOCK_START + below(AREAS) * PAGE;
 
-    return random_chance(&state, uneven) ? iova + below(PAGE) : iova;
+    return chance(uneven) ? iova + below(PAGE) : iova;
 }
 
 static uint64_t some_length(unsigned uneven)
 {
-    return random_chance(&state, uneven) ? below(3 * PAGE) : (1 + below(4)) * PAGE;
+    return chance(uneven) ? below(3 * PAGE) : (1 + below(4)) * PAGE;
 }
 
 static unsigned char *some_memory(void)
@@ -63,7 +58,7 @@ static unsigned char *some_memory(void)
 
 static int some_access(void)
 {
-    if (random_chance(&state, 2))
+    if (chance(2))
         return below(2) ? iommufd : memory;
     for (unsigned i = below(ACCESSES), n = 0; n != ACCESSES; i = (i + 1) % ACCESSES, n++)
         if (accesses[i].fd >= 0)
@@ -144,7 +139,7 @@ static void pin(void)
 {
     unsigned char *expected = below(4) ? NULL : some_memory();
     uint32_t number = access_pages(some_access(), some_iova(10), some_length(10), expected,
-                                   random_chance(&state, 5) ? below(4) : below(2));
+                                   chance(5) ? below(4) : below(2));
 
     if (number != UINT32_MAX)
         item[below(COUNT(item))] = number;
@@ -153,16 +148,16 @@ static void pin(void)
 static void read_or_write(void)
 {
     uint32_t flags = below(2) | (below(3) ? 0 : MOCK_ACCESS_RW_SLOW_PATH);
-    unsigned char *place = random_chance(&state, 5) ? some_memory() : scratch;
+    unsigned char *place = chance(5) ? some_memory() : scratch;
 
-    if (random_chance(&state, 3))
+    if (chance(3))
         flags |= 2;
     memset(scratch, (int)below(256), 64);
-    if (random_chance(&state, 40)) /* over the border of two pages */
+    if (chance(40)) /* over the border of two pages */
         access_rw(some_access(), some_iova(0) - below(64), below(128), place, flags);
     else
-        access_rw(some_access(), some_iova(60),
-                  random_chance(&state, 4) ? some_length(80) : below(64), place, flags);
+        access_rw(some_access(), some_iova(60), chance(4) ? some_length(80) : below(64), place,
+                  flags);
 }
 
 static void destroy_and_make(void)
@@ -190,7 +185,7 @@ static void step(void)
     case 3:
     case 4:
     case 5:
-        map(some_ioas(), (uintptr_t)buffer + page * PAGE + (random_chance(&state, 8) ? 0x800 : 0),
+        map(some_ioas(), (uintptr_t)buffer + page * PAGE + (chance(8) ? 0x800 : 0),
             some_length(5), some_permission(), some_iova(5));
         break;
     case 6:
@@ -209,7 +204,7 @@ static void step(void)
         unmap(some_ioas(), some_iova(0), (1 + below(8)) * PAGE);
         break;
     case 11:
-        if (random_chance(&state, 20))
+        if (chance(20))
             destroy_and_make();
         else if (below(2))
             unmap(some_ioas(), 0, UINT64_MAX);
@@ -226,8 +221,7 @@ static void step(void)
         break;
     case 15:
     case 16:
-        destroy_access_pages(some_access(), random_chance(&state, 10) ? below(20)
-                                                                      : item[below(COUNT(item))]);
+        destroy_access_pages(some_access(), chance(10) ? below(20) : item[below(COUNT(item))]);
         break;
     case 17:
     case 18:
@@ -244,12 +238,12 @@ int main(int argc, char **argv)
     unsigned count = 1000;
 
     part = "mock";
-    random_arguments(argc, argv, &state, &count);
+    random_arguments(argc, argv, &count);
     begin("random use of accesses");
     memory = name_fd("memfd", memfd_create("memory", 0));
     if (ftruncate(memory, FILE_PAGES * PAGE))
         return 2;
-    buffer = region_at("buffer", 0x200000000000, PAGES * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(PAGES);
     for (unsigned i = 0; i != PAGES * PAGE; i++)
         buffer[i] = (unsigned char)(i >> 12 ^ i >> 5);
     mprotect(buffer + READ_ONLY * PAGE, 2 * PAGE, PROT_READ);

@@ -3,25 +3,12 @@
  * How pinned pages are accounted, seen with a mock device: not at all for a caller who may lock
  * memory (CAP_IPC_LOCK), by user or by process for others; and what happens at the limit.
  */
+#include "accounting.h"
 #include "mock.h"
 
 #include <sys/resource.h>
 
 enum { MODE = IOMMU_OPTION_RLIMIT_MODE, SET = IOMMU_OPTION_OP_SET };
-
-static unsigned char *buffer;
-
-static void show_pinned(void)
-{
-    char line[128];
-    FILE *status = fopen("/proc/self/status", "r");
-
-    while (status && fgets(line, sizeof(line), status))
-        if (!strncmp(line, "VmLck:", 6) || !strncmp(line, "VmPin:", 6))
-            fputs(line, stdout);
-    if (status)
-        fclose(status);
-}
 
 static void limit(unsigned pages)
 {
@@ -148,7 +135,7 @@ static void change_process(void)
 int main(void)
 {
     part = "mock";
-    buffer = region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
     memset(buffer, 1, 16 * PAGE);
     int by_user, by_process;
 

@@ -5,8 +5,6 @@
  */
 #include "mock.h"
 
-static unsigned char *buffer;
-
 static void ids_and_ranges(void)
 {
     struct mock_device device, second;
@@ -228,7 +226,7 @@ int main(void)
 {
     part = "mock";
     begin("an attached device");
-    buffer = region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
     memset(buffer, 0, 16 * PAGE);
     ids_and_ranges();
     reopen("errors");

@@ -3,11 +3,10 @@
  * Dirty tracking: which devices have it, what a bit covers, and how little of what the client gives is
  * checked. The tables' entries are whole system pages here (huge pages are off), of two units' pages.
  */
-#include "mock_units.h"
+#include "mock.h"
 
 enum { KEEP = IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR, ON = IOMMU_HWPT_DIRTY_TRACKING_ENABLE };
 
-static unsigned char *buffer;
 static struct {
     unsigned char before[64], bits[64], after[64];
 } bitmaps;
@@ -129,7 +128,7 @@ int main(void)
 {
     part = "mock";
     begin("dirty tracking");
-    buffer = region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
     memset(buffer, 1, 16 * PAGE);
     capabilities();
     reopen("bits");

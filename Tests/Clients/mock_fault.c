@@ -3,9 +3,7 @@
  * Page requests: which page table they go to, how they are read and answered, and what becomes of those
  * that wait when the device is attached to something else.
  */
-#include "mock_units.h"
-
-static unsigned char *buffer;
+#include "mock.h"
 
 static void respond(int queue, uint32_t cookie, uint32_t code)
 {
@@ -114,7 +112,7 @@ int main(void)
 {
     part = "mock";
     begin("page requests");
-    buffer = region_at("buffer", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(2);
     munmap(buffer + PAGE, PAGE);
     read_and_answer();
     reopen("nested");

@@ -3,7 +3,7 @@
  * Attaching for a PASID: which page tables are fit for it, what the attachment of the whole device has to
  * be, and that a failed replacement leaves everything as it was.
  */
-#include "mock_units.h"
+#include "mock.h"
 
 static void rules(void)
 {

@@ -9,11 +9,11 @@
  * addresses decide nothing, and no PASID is left attached to a device that goes, which the kernel
  * warns of.
  */
-#include "mock_units.h"
+#include "mock.h"
+#include "random.h"
 
 enum kind { IOAS, STDEV, IDEV, HWPT, PARENT, NESTED, FAULT, VIOMMU, VDEVICE, VEVENTQ, KINDS };
 
-static struct random state;
 static struct {
     uint32_t ids[8];
     unsigned count;
@@ -22,21 +22,15 @@ static struct {
     char name[12];
     int fd;
 } queues[4];
-static unsigned char *buffer;
 
 static const uint32_t pasids[] = {0, 5, 6, 1024, 1 << 20};
-
-static unsigned below(unsigned bound)
-{
-    return (unsigned)random_below(&state, bound);
-}
 
 /** An id of the kind, or, one time in ten, of any. */
 static uint32_t pick(enum kind kind)
 {
-    if (random_chance(&state, 10))
+    if (chance(10))
         kind = below(KINDS);
-    if (!objects[kind].count || random_chance(&state, 2))
+    if (!objects[kind].count || chance(2))
         return below(40);
     return objects[kind].ids[below(objects[kind].count)];
 }
@@ -90,12 +84,12 @@ static uint64_t some_iova(void)
 {
     uint64_t iova = MOCK_START + below(8) * PAGE;
 
-    return random_chance(&state, 15) ? iova + below(2) * 0x800 : iova;
+    return chance(15) ? iova + below(2) * 0x800 : iova;
 }
 
 static uint32_t some_flags(uint32_t likely)
 {
-    return random_chance(&state, 8) ? below(32) : likely;
+    return chance(8) ? below(32) : likely;
 }
 
 static void make_device(void)
@@ -136,7 +130,7 @@ static void make_table(void)
 static void make_queue(void)
 {
     if (below(2)) {
-        struct iommu_fault_alloc cmd = {.size = sizeof(cmd), .flags = random_chance(&state, 5)};
+        struct iommu_fault_alloc cmd = {.size = sizeof(cmd), .flags = chance(5)};
 
         if (run(&FAULT_QUEUE_ALLOC, &cmd))
             return;
@@ -145,8 +139,7 @@ static void make_queue(void)
     } else {
         struct iommu_veventq_alloc cmd = {.size = sizeof(cmd),
                                           .viommu_id = pick(VIOMMU),
-                                          .type = IOMMU_VEVENTQ_TYPE_SELFTEST +
-                                                  random_chance(&state, 9),
+                                          .type = IOMMU_VEVENTQ_TYPE_SELFTEST + chance(9),
                                           .veventq_depth = below(4)};
 
         if (run(&VEVENTQ_ALLOC, &cmd))
@@ -160,7 +153,7 @@ static void attach(void)
 {
     static const enum kind tables[] = {IOAS, HWPT, HWPT, PARENT, NESTED, NESTED};
     uint32_t table = pick(tables[below(COUNT(tables))]), device = pick(STDEV);
-    uint32_t pasid = pasids[random_chance(&state, 5) ? below(COUNT(pasids)) : 1 + below(3)];
+    uint32_t pasid = pasids[chance(5) ? below(COUNT(pasids)) : 1 + below(3)];
     unsigned way = below(8);
 
     if (way > 2 && below(4))
@@ -203,8 +196,7 @@ static void use_queue(void)
     case 2:
     case 3:
     case 4:
-        read_words(queues[slot].fd, buffer,
-                   random_chance(&state, 20) ? below(100) : 40 * (1 + below(3)));
+        read_words(queues[slot].fd, buffer, chance(20) ? below(100) : 40 * (1 + below(3)));
         break;
     default:
         write_words(queues[slot].fd, &response, 8);
@@ -231,16 +223,15 @@ static void look(void)
 static void flush(void)
 {
     static uint32_t entries[3][3];
-    uint32_t type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST + random_chance(&state, 8);
+    uint32_t type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST + chance(8);
 
     name_region("entries", entries, sizeof(entries));
     if (below(2)) {
         uint32_t(*pairs)[2] = (void *)entries;
 
         for (unsigned i = 0; i != 3; i++)
-            pairs[i][0] = random_chance(&state, 10) ? below(3) : 0, pairs[i][1] = below(5);
-        invalidate(pick(NESTED), type, entries, random_chance(&state, 8) ? below(12) : 8,
-                   below(4));
+            pairs[i][0] = chance(10) ? below(3) : 0, pairs[i][1] = below(5);
+        invalidate(pick(NESTED), type, entries, chance(8) ? below(12) : 8, below(4));
     } else {
         for (unsigned i = 0; i != 3; i++) {
             entries[i][0] = below(10) == 0;
@@ -355,9 +346,9 @@ int main(int argc, char **argv)
     unsigned count = 1000;
 
     part = "mock";
-    random_arguments(argc, argv, &state, &count);
+    random_arguments(argc, argv, &count);
     begin("random calls on mock devices");
-    buffer = region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
     memset(buffer, 0, 16 * PAGE);
     for (size_t i = 0; i != COUNT(queues); i++)
         queues[i].fd = -1;

@@ -3,12 +3,11 @@
  * vIOMMUs and what is made on them: nested page tables, virtual devices, event queues, hardware
  * queues; invalidation through either; and who may be destroyed when.
  */
-#include "mock_units.h"
+#include "mock.h"
 
 enum { VIOMMU = IOMMU_VIOMMU_TYPE_SELFTEST, EVENTS = IOMMU_VEVENTQ_TYPE_SELFTEST,
        QUEUE = IOMMU_HW_QUEUE_TYPE_SELFTEST, INVALIDATE = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST };
 
-static unsigned char *buffer;
 static struct mock_device device;
 static uint32_t ioas, parent;
 
@@ -280,7 +279,7 @@ int main(void)
 {
     part = "mock";
     begin("a virtual IOMMU");
-    buffer = region_at("buffer", 0x200000000000, 17 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(17);
     munmap(buffer + 16 * PAGE, PAGE);
     memset(buffer, 0, 16 * PAGE);
     fresh("page tables");

@@ -3,7 +3,7 @@
  * IOAS_NOIOMMU_GET_PA: the physical address behind an IOVA, for devices without an IOMMU. A kernel
  * built without that support, as the one recorded here, answers EOPNOTSUPP to whatever is asked.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 int main(void)
 {

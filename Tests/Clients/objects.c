@@ -3,7 +3,7 @@
  * Object ids and lifetimes: the lowest free id from 1 is taken, ids belong to one open of the node,
  * and the last close destroys everything.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 static void alloc_flags(uint32_t flags)
 {

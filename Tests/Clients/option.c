@@ -4,7 +4,7 @@
  * large I/O page table entries are used (HUGE_PAGES, per IOAS; without them everything is aligned
  * to a page).
  */
-#include "transcript.h"
+#include "ioas.h"
 
 #include <sys/syscall.h>
 #include <linux/capability.h>

@@ -6,7 +6,7 @@
  * What cannot be read is refused before anything is done. What cannot be written is found out when
  * the answer is stored: the call has had its effect by then.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 static unsigned char *pages; /* two pages, the second can be taken away */
 static uint32_t ioas;

@@ -9,7 +9,8 @@
  * The client keeps no model of what should happen; it only remembers the IOVAs it was given, so
  * that most arguments hit something.
  */
-#include "transcript.h"
+#include "ioas.h"
+#include "random.h"
 
 #include <linux/vfio.h>
 
@@ -19,78 +20,67 @@ struct area {
     uint64_t iova, length;
 };
 
-static struct random rng;
 static uint32_t ioases[MAX_IOAS];
 static struct area known[MAX_IOAS][MAX_KNOWN];
 static unsigned known_count[MAX_IOAS];
 
-static uint64_t pick(uint64_t bound)
-{
-    return random_below(&rng, bound);
-}
-
-static bool chance(unsigned percent)
-{
-    return random_chance(&rng, percent);
-}
-
 static unsigned some_space(void)
 {
-    return (unsigned)pick(MAX_IOAS);
+    return (unsigned)below(MAX_IOAS);
 }
 
 static uint32_t some_id(unsigned space)
 {
-    return chance(97) ? ioases[space] : (uint32_t)pick(12);
+    return chance(97) ? ioases[space] : (uint32_t)below(12);
 }
 
 /** Lengths: pages, odd bytes, powers of two and their neighbours, now and then enormous. */
 static uint64_t some_length(void)
 {
-    switch (pick(12)) {
+    switch (below(12)) {
     case 0:
-        return pick(4);
+        return below(4);
     case 1:
-        return 1 + pick(0x3000);
+        return 1 + below(0x3000);
     case 2:
-        return (1UL << pick(40)) + pick(3) - 1;
+        return (1UL << below(40)) + below(3) - 1;
     case 3:
-        return 1UL << (12 + pick(20));
+        return 1UL << (12 + below(20));
     case 4:
-        return 0x200000 * (1 + pick(4)) + (chance(30) ? PAGE : 0);
+        return 0x200000 * (1 + below(4)) + (chance(30) ? PAGE : 0);
     case 5:
-        return chance(20) ? 1UL << (55 + pick(9)) : PAGE;
+        return chance(20) ? 1UL << (55 + below(9)) : PAGE;
     default:
-        return PAGE * (1 + pick(16));
+        return PAGE * (1 + below(16));
     }
 }
 
 /** User addresses with every alignment; nothing is read, so none need exist. */
 static uint64_t some_address(void)
 {
-    uint64_t base = 0x200000000000 + (pick(64) << 30);
+    uint64_t base = 0x200000000000 + (below(64) << 30);
 
-    switch (pick(8)) {
+    switch (below(8)) {
     case 0:
-        return base + pick(0x4000);
+        return base + below(0x4000);
     case 1:
-        return base | 1UL << pick(30);
+        return base | 1UL << below(30);
     case 2:
-        return chance(50) ? 0 : UINT64_MAX - pick(0x4000);
+        return chance(50) ? 0 : UINT64_MAX - below(0x4000);
     case 3:
         return base;
     case 4:
-        return base + 0x200000 * pick(8);
+        return base + 0x200000 * below(8);
     default:
-        return base + PAGE * pick(64);
+        return base + PAGE * below(64);
     }
 }
 
 static struct area some_area(unsigned space)
 {
     if (!known_count[space] || chance(5))
-        return (struct area){PAGE * pick(0x4000), PAGE * (1 + pick(8))};
-    return known[space][pick(known_count[space])];
+        return (struct area){PAGE * below(0x4000), PAGE * (1 + below(8))};
+    return known[space][below(known_count[space])];
 }
 
 /** At, just before, within or behind an area. */
@@ -98,7 +88,7 @@ static uint64_t some_iova(unsigned space, uint64_t length)
 {
     struct area area = some_area(space);
 
-    switch (pick(10)) {
+    switch (below(10)) {
     case 0:
         return area.iova;
     case 1:
@@ -108,19 +98,19 @@ static uint64_t some_iova(unsigned space, uint64_t length)
     case 3:
         return area.iova + area.length - 1;
     case 4:
-        return UINT64_MAX - pick(3) - (chance(50) ? length : 0);
+        return UINT64_MAX - below(3) - (chance(50) ? length : 0);
     case 5:
-        return pick(0x3000);
+        return below(0x3000);
     case 6:
-        return PAGE * pick(0x4000);
+        return PAGE * below(0x4000);
     default:
-        return area.iova + area.length + (chance(30) ? pick(0x2000) : 0);
+        return area.iova + area.length + (chance(30) ? below(0x2000) : 0);
     }
 }
 
 static uint32_t some_flags(void)
 {
-    uint32_t flags = chance(97) ? R | (chance(70) ? (uint32_t)W : 0) : (uint32_t)pick(8);
+    uint32_t flags = chance(97) ? R | (chance(70) ? (uint32_t)W : 0) : (uint32_t)below(8);
 
     return flags & ~(uint32_t)FIXED;
 }
@@ -130,7 +120,7 @@ static void learn(unsigned space, uint64_t iova, uint64_t length)
     if (iova == UINT64_MAX)
         return;
     if (known_count[space] == MAX_KNOWN)
-        known[space][pick(MAX_KNOWN)] = (struct area){iova, length};
+        known[space][below(MAX_KNOWN)] = (struct area){iova, length};
     else
         known[space][known_count[space]++] = (struct area){iova, length};
 }
@@ -150,7 +140,7 @@ static void do_map(void)
     uint64_t length = some_length();
 
     if (chance(60))
-        learn(space, map(some_id(space), some_address(), length, some_flags(), pick(3)), length);
+        learn(space, map(some_id(space), some_address(), length, some_flags(), below(3)), length);
     else
         learn(space,
               map(some_id(space), some_address(), length, some_flags() | FIXED,
@@ -162,13 +152,13 @@ static void do_copy(void)
 {
     unsigned from = some_space(), to = some_space();
     struct area area = some_area(from);
-    uint64_t skip = chance(40) && area.length > 1 ? pick(area.length) : 0;
+    uint64_t skip = chance(40) && area.length > 1 ? below(area.length) : 0;
     uint64_t length = area.length - skip;
 
     if (chance(30))
-        length = 1 + pick(length ? length : 1);
+        length = 1 + below(length ? length : 1);
     if (chance(10))
-        length += 1 + pick(0x2000);
+        length += 1 + below(0x2000);
     learn(to,
           copy(some_id(to), some_id(from), area.iova + skip, length,
                some_flags() | (chance(40) ? (uint32_t)FIXED : 0), some_iova(to, length)),
@@ -181,15 +171,15 @@ static void do_unmap(void)
     struct area area = some_area(space);
     uint64_t iova = area.iova, length = area.length;
 
-    switch (pick(8)) {
+    switch (below(8)) {
     case 0:
         length--;
         break;
     case 1:
-        length += 1 + pick(0x4000);
+        length += 1 + below(0x4000);
         break;
     case 2:
-        iova -= pick(0x3000);
+        iova -= below(0x3000);
         length += 0x3000;
         break;
     case 3:
@@ -213,17 +203,17 @@ static void do_allow(void)
 {
     unsigned space = some_space();
     struct iommu_iova_range list[4];
-    uint32_t count = (uint32_t)pick(5);
-    uint64_t at = pick(0x8000);
+    uint32_t count = (uint32_t)below(5);
+    uint64_t at = below(0x8000);
 
     for (uint32_t i = 0; i != count; i++) {
         uint64_t length = some_length();
 
         list[i].start = at;
         list[i].last = at + length - (chance(90) ? 1 : 0);
-        at += length + pick(0x10000);
+        at += length + below(0x10000);
         if (chance(5))
-            at -= pick(0x20000);
+            at -= below(0x20000);
     }
     allow_list(some_id(space), list, chance(50) ? count : 0);
 }
@@ -232,7 +222,7 @@ static void do_option(void)
 {
     unsigned space = some_space();
 
-    option(IOMMU_OPTION_HUGE_PAGES, (uint16_t)pick(2), some_id(space), chance(70) ? 1 : pick(3));
+    option(IOMMU_OPTION_HUGE_PAGES, (uint16_t)below(2), some_id(space), chance(70) ? 1 : below(3));
 }
 
 static void do_type1_map(void)
@@ -244,7 +234,7 @@ static void do_type1_map(void)
     cmd.vaddr = some_address();
     cmd.iova = some_iova(space, cmd.size);
     if (chance(3))
-        cmd.flags = (uint32_t)pick(16);
+        cmd.flags = (uint32_t)below(16);
     if (!run_raw(VFIO_IOMMU_MAP_DMA, (uintptr_t)&cmd, "MAP_DMA flags=%#x vaddr=%#llx iova=%#llx %#llx",
                  cmd.flags, (unsigned long long)cmd.vaddr, (unsigned long long)cmd.iova,
                  (unsigned long long)cmd.size))
@@ -260,7 +250,7 @@ static void do_type1_unmap(void)
         .argsz = sizeof(cmd), .iova = area.iova, .size = area.length};
 
     if (chance(60)) {
-        uint64_t skip = pick(area.length ? area.length : 1);
+        uint64_t skip = below(area.length ? area.length : 1);
 
         if (chance(80))
             skip &= ~0xfffULL;
@@ -268,9 +258,9 @@ static void do_type1_unmap(void)
         cmd.size -= skip;
     }
     if (chance(40))
-        cmd.size = chance(80) ? PAGE * (1 + pick(8)) : 1 + pick(0x4000);
+        cmd.size = chance(80) ? PAGE * (1 + below(8)) : 1 + below(0x4000);
     if (chance(3)) {
-        cmd.flags = (uint32_t)pick(4);
+        cmd.flags = (uint32_t)below(4);
         cmd.iova = cmd.size = 0;
     }
     run_raw(VFIO_IOMMU_UNMAP_DMA, (uintptr_t)&cmd, "UNMAP_DMA flags=%#x iova=%#llx %#llx", cmd.flags,
@@ -286,12 +276,12 @@ static void do_type1_choice(void)
 
     if (file < 0)
         file = name_fd("memfd", memfd_create("memory", 0));
-    switch (pick(4)) {
+    switch (below(4)) {
     case 0:
         run_raw(VFIO_SET_IOMMU, chance(90) ? VFIO_TYPE1_IOMMU : VFIO_TYPE1v2_IOMMU, "SET_IOMMU");
         break;
     case 1:
-        vfio_ioas((uint16_t)(chance(80) ? IOMMU_VFIO_IOAS_SET : pick(4)), some_id(space));
+        vfio_ioas((uint16_t)(chance(80) ? IOMMU_VFIO_IOAS_SET : below(4)), some_id(space));
         break;
     default:
         learn(space,
@@ -315,12 +305,12 @@ int main(int argc, char **argv)
     unsigned count = 500;
     bool vfio = argc > 3;
 
-    random_arguments(argc, argv, &rng, &count);
+    random_arguments(argc, argv, &count);
     begin("random");
     for (unsigned i = 0; i != MAX_IOAS; i++)
         ioases[i] = ioas_alloc();
     for (unsigned i = 0; i != count; i++) {
-        unsigned choice = (unsigned)pick(100);
+        unsigned choice = (unsigned)below(100);
 
         if (vfio && chance(40))
             choice < 30 ? do_type1_map() : choice < 80 ? do_type1_unmap() : do_type1_choice();

@@ -3,7 +3,7 @@
  * IOAS_IOVA_RANGES: the ranges that can be mapped. The count is answered even when the array is too
  * short; then the result is EMSGSIZE and the array holds what fits.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 static struct iommu_iova_range *array; /* one page, then a hole */
 

@@ -3,7 +3,7 @@
  * The VFIO type1 container commands on /dev/iommu: with and without a compatibility IOAS. Their
  * structs begin with argsz, which says how much the caller has room for.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 #include <linux/vfio.h>
 
@@ -223,7 +223,7 @@ int main(void)
     uint32_t ioas;
 
     begin("type1 without a compatibility IOAS");
-    region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
     plain_arguments();
     not_here();
     get_info();

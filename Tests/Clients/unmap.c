@@ -3,7 +3,7 @@
  * IOAS_UNMAP: whole areas only. A range that would cut one is refused when the cut is reached, and
  * what lay before it is gone by then.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 static uintptr_t va;
 
@@ -139,7 +139,8 @@ int main(void)
     uint32_t ioas;
 
     begin("unmap");
-    va = (uintptr_t)region_at("buffer", 0x200000000000, 16 * PAGE, PROT_READ | PROT_WRITE);
+    make_buffer(16);
+    va = (uintptr_t)buffer;
     ioas = ioas_alloc();
     arguments(ioas);
     ranges(ioas);

@@ -2,7 +2,7 @@
 /*
  * VFIO_IOAS: which IOAS the VFIO type1 commands work on.
  */
-#include "transcript.h"
+#include "ioas.h"
 
 enum { GET = IOMMU_VFIO_IOAS_GET, SET = IOMMU_VFIO_IOAS_SET, CLEAR = IOMMU_VFIO_IOAS_CLEAR };
 

@@ -5,14 +5,14 @@
  *
  *   vfio_random SEED COUNT
  */
+#include "random.h"
 #include "vfio_client.h"
 
-static struct random dice;
 static int watched_event;
 
 static uint32_t pick(const uint32_t *values, size_t count)
 {
-    return values[random_below(&dice, count)];
+    return values[below(count)];
 }
 
 #define PICK(...) pick((const uint32_t[]){__VA_ARGS__}, sizeof((uint32_t[]){__VA_ARGS__}) / 4)
@@ -25,7 +25,7 @@ static uint32_t pick(const uint32_t *values, size_t count)
  */
 static int random_fd(bool watched)
 {
-    switch (random_below(&dice, 12)) {
+    switch (below(12)) {
     case 0:
         return -1;
     case 1:
@@ -35,36 +35,35 @@ static int random_fd(bool watched)
     case 3:
         return -2;
     default:
-        return watched ? watched_event : events[random_below(&dice, COUNT(events))];
+        return watched ? watched_event : events[below(COUNT(events))];
     }
 }
 
 static void random_irqs(void)
 {
-    uint32_t index = random_chance(&dice, 5) ? PICK(5, 6, UINT32_MAX) : PICK(0, 0, 1, 1, 2, 2, 2, 3, 4);
-    uint32_t data = random_chance(&dice, 5) ? PICK(0, 3, 5, 7) : PICK(NONE, NONE, BOOL, EVENT, EVENT);
-    uint32_t action =
-        random_chance(&dice, 20) ? PICK(0, MASK, UNMASK, MASK | TRIGGER) : (uint32_t)TRIGGER;
+    uint32_t index = chance(5) ? PICK(5, 6, UINT32_MAX) : PICK(0, 0, 1, 1, 2, 2, 2, 3, 4);
+    uint32_t data = chance(5) ? PICK(0, 3, 5, 7) : PICK(NONE, NONE, BOOL, EVENT, EVENT);
+    uint32_t action = chance(20) ? PICK(0, MASK, UNMASK, MASK | TRIGGER) : (uint32_t)TRIGGER;
     uint32_t start = 0, count = PICK(0, 1, 1, 1, 1);
-    uint32_t argsz = random_chance(&dice, 5) ? PICK(16, 19, 20, 21, 24) : 0;
+    uint32_t argsz = chance(5) ? PICK(16, 19, 20, 21, 24) : 0;
 
     /* Of MSI only one vector: a kernel without interrupt remapping has no more. */
-    if (index == VFIO_PCI_INTX_IRQ_INDEX && random_chance(&dice, 50))
+    if (index == VFIO_PCI_INTX_IRQ_INDEX && chance(50))
         action = PICK(MASK, UNMASK, TRIGGER);
     if (index == VFIO_PCI_MSIX_IRQ_INDEX) {
         start = PICK(0, 0, 1, 2, 5);
         count = PICK(0, 1, 1, 2, 3);
     }
-    if (random_chance(&dice, 4))
+    if (chance(4))
         start = PICK(100, UINT32_MAX, UINT32_MAX - 1);
-    if (random_chance(&dice, 4))
+    if (chance(4))
         count = PICK(100, UINT32_MAX, UINT32_MAX - 1);
     if (data & EVENT)
         set_irqs(argsz, data | action, index, start, count, 3, random_fd(action & UNMASK),
                  random_fd(false), random_fd(false));
     else
-        set_irqs(argsz, data | action, index, start, count, 3, (int)random_below(&dice, 2),
-                 (int)random_below(&dice, 2), (int)random_below(&dice, 2));
+        set_irqs(argsz, data | action, index, start, count, 3, (int)below(2), (int)below(2),
+                 (int)below(2));
 }
 
 /* ---- configuration space ---------------------------------------------------------------- */
@@ -112,9 +111,9 @@ static void random_header(void)
 {
     unsigned position = PICK(4, 4, 4, 5, 6, 0xc, 0xf, 0x10, 0x12, 0x14, 0x17, 0x20, 0x30, 0x3c);
     unsigned count = PICK(1, 2, 2, 3, 4, 4, 7);
-    uint64_t value = random_next(&dice);
+    uint64_t value = random_next();
 
-    if (position <= 5 && random_chance(&dice, 80))
+    if (position <= 5 && chance(80))
         value = position == 4 ? PICK(0, 2, 4, 6, 0x402, 0x406) : PICK(0, 4);
     /* What lies between the header's end and the first capability differs. */
     if (position + count > 0x40)
@@ -139,8 +138,8 @@ static void random_capability(void)
         {5, 8, 4, 0xff},    {5, 12, 2, 0xff},   {5, 6, 2, 0xff},    {0x11, 0, 1, 0xff},
         {0x11, 3, 1, 0xc0}, {0x10, 0, 1, 0xff}, {0x10, 9, 1, 0x80},
     };
-    size_t which = random_below(&dice, COUNT(registers));
-    uint64_t value = random_next(&dice);
+    size_t which = below(COUNT(registers));
+    uint64_t value = random_next();
     unsigned start;
 
     if (registers[which].id == 5 && registers[which].position == 2)
@@ -174,11 +173,10 @@ static uint32_t spaces[2];
 
 static void random_table(void)
 {
-    uint32_t flags = random_chance(&dice, 15) ? PICK(1, 1, 2, 0x80000000) : 0;
-    uint32_t target = random_chance(&dice, 15) ? PICK(0, 1, 99, 3, 4, 5, 6)
-                                               : spaces[random_below(&dice, COUNT(spaces))];
+    uint32_t flags = chance(15) ? PICK(1, 1, 2, 0x80000000) : 0;
+    uint32_t target = chance(15) ? PICK(0, 1, 99, 3, 4, 5, 6) : spaces[below(COUNT(spaces))];
 
-    if (random_chance(&dice, 30))
+    if (chance(30))
         detach(PICK(0, 4, 8, 12, 12, 12), flags, PICK(1, 2));
     else
         attach(PICK(8, 12, 16, 16, 16, 16), flags, target, PICK(1, 2));
@@ -190,8 +188,8 @@ static void random_feature(void)
 
     /* Not the one with an eventfd: it depends on power management being built in. */
     cmd.header.flags = PICK(0, 1, 2, 3, 3, 5, 5, 6, 9, 10, 11, 12, 13, 14, 0xffff);
-    cmd.header.flags |= (uint32_t)random_below(&dice, 8) << 16;
-    if (random_chance(&dice, 5))
+    cmd.header.flags |= (uint32_t)below(8) << 16;
+    if (chance(5))
         cmd.header.flags |= 1U << 20;
     run_on(device, &FEATURE, &cmd);
 }
@@ -205,7 +203,7 @@ static void random_io_event(void)
 
 static void random_info(void)
 {
-    if (random_chance(&dice, 50))
+    if (chance(50))
         info(PICK(0, 12, 16, 20, 24, 64));
     else
         irq(PICK(8, 15, 16, 16, 20), PICK(0, 1, 2, 3, 4, 5, UINT32_MAX), false);
@@ -223,14 +221,14 @@ int main(int argc, char **argv)
 {
     unsigned count = 1000;
 
-    random_arguments(argc, argv, &dice, &count);
+    random_arguments(argc, argv, &count);
     begin_bound("random calls");
     vectors = 0;
     watched_event = name_fd("watched", eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     spaces[0] = ioas_alloc();
     spaces[1] = ioas_alloc();
     while (count--) {
-        uint64_t which = random_below(&dice, 1000);
+        uint64_t which = below(1000);
 
         if (which < 400)
             random_irqs();

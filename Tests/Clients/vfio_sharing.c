@@ -4,35 +4,6 @@
  */
 #include "vfio_client.h"
 
-static void hot_reset_info(uint32_t argsz)
-{
-    struct {
-        struct vfio_pci_hot_reset_info info;
-        struct vfio_pci_dependent_device devices[4];
-    } cmd = {.info = {.argsz = argsz, .flags = 0x55, .count = 66}};
-    long result;
-
-    for (size_t i = 0; i != COUNT(cmd.devices); i++)
-        cmd.devices[i].devid = 55;
-    printf("GET_PCI_HOT_RESET_INFO argsz=%u", argsz);
-    result = ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &cmd);
-    print_result(result);
-    printf(" | argsz:%u flags:%#x count:%u ids:", cmd.info.argsz, cmd.info.flags, cmd.info.count);
-    for (size_t i = 0; i != COUNT(cmd.devices); i++)
-        printf(" %d", (int)cmd.devices[i].devid);
-    printf(" functions: %u %u\n", cmd.devices[0].devfn & 7, cmd.devices[1].devfn & 7);
-}
-
-static void hot_reset(uint32_t argsz, uint32_t flags, uint32_t count)
-{
-    struct {
-        struct vfio_pci_hot_reset reset;
-        int32_t fds[4];
-    } cmd = {.reset = {.argsz = argsz, .flags = flags, .count = count}, .fds = {-1, -1, -1, -1}};
-
-    run_on(device, &HOT_RESET, &cmd);
-}
-
 static void groups(void)
 {
     int first, second, other;
