@@ -183,7 +183,7 @@ final class Workload {
     let physical = 1 << 34 + askew
     let permissions: Permissions = [.read, .write]
     return Row(
-      name: name, limit: 1.5, count: count,
+      name: name, limit: 1.25, count: count,
       yardstick: { [self] count in
         repeated(count) { _ in
           _ = yardstick_domain_map(yardstickDomain, iova, physical, length)

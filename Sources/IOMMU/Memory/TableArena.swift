@@ -3,6 +3,9 @@
 // Blocks that are freed are kept by size and reused; they are not joined to larger ones, because
 // each format asks for the same few sizes again and again. What alignment skips is kept as smaller
 // blocks, so nothing is lost.
+//
+// A free block holds zeros. Most tables are empty when they are freed, so that clearing them then
+// and not when they are taken mostly costs nothing.
 
 internal import Glibc
 internal import Host
@@ -72,21 +75,31 @@ extension PhysicalMemory {
     }
     guard let frame else { throw .noMemory }
     let physical = PhysicalAddress(UInt64(frame) << UInt64(Frame.shift))
-    memset(window.pointer(physical), 0, 1 << sizeShift)
+    assert(isClear(physical, sizeShift), "a free block holds zeros")
     window.setKind(.direct, frames: frame..<frame + 1 << order)
     return physical
   }
 
   /// Gives back what `allocateTable` returned. No unit may hold its address any more.
-  package func freeTable(_ physical: PhysicalAddress, sizeShift: Int = Frame.shift) {
+  /// - Parameter isClear: it is known to hold zeros.
+  package func freeTable(
+    _ physical: PhysicalAddress, sizeShift: Int = Frame.shift, isClear: Bool = false
+  ) {
     let frame = Int(physical.rawValue >> UInt64(Frame.shift))
     let order = sizeShift - Frame.shift
     window.setKind(.none, frames: frame..<frame + 1 << order)
+    if !isClear { memset(window.pointer(physical), 0, 1 << sizeShift) }
     tables.withLock { $0.give(frame, order: order) }
   }
 
   /// Pages that hold tables now.
   package var tablePagesInUse: Int { tables.withLock { $0.pagesInUse } }
+
+  private func isClear(_ physical: PhysicalAddress, _ sizeShift: Int) -> Bool {
+    let first = window.pointer(physical).assumingMemoryBound(to: UInt8.self)
+    // Equal to itself one byte further on.
+    return first[0] == 0 && memcmp(first, first + 1, 1 << sizeShift - 1) == 0
+  }
 
   /// Makes one more chunk RAM of this server. Nil: no chunk or no memory left.
   private func addTableChunk() -> Range<Int>? {

@@ -98,7 +98,7 @@ package struct PagingTable: Sendable {
 
   /// Frees tables that an operation retired. No walk may be in them any more.
   package func free(_ retired: RetiredTables) {
-    retired.forEach { memory.freeTable($0) }
+    retired.forEach { memory.freeTable($0, isClear: retired.areClear) }
   }
 
   /// - Parameter iova: within what the levels span.

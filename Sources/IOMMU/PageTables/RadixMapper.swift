@@ -66,13 +66,14 @@ struct RadixMapper<Format: PageTableFormat> {
   }
 
   @inline(__always)
-  private func store(_ entry: UInt64, _ table: PhysicalAddress, _ indexes: Range<Int>) {
-    for index in indexes { window.store(entry, at: place(table, index)) }
-  }
-
-  @inline(__always)
   private func store(_ entry: UInt64, _ table: PhysicalAddress, _ index: Int) {
     window.store(entry, at: place(table, index))
+  }
+
+  /// log2 of what an entry spans.
+  @inline(__always)
+  private func itemShift(_ level: Int) -> UInt64 {
+    UInt64(truncatingIfNeeded: Format.itemShift(level))
   }
 
   /// The entries that hold the leaf at `index`.
@@ -106,15 +107,28 @@ struct RadixMapper<Format: PageTableFormat> {
       // All sizes up to the smaller of the two bounds.
       let alignment = (iova | physical).trailingZeroBitCount
       let length = 63 &- left.leadingZeroBitCount
-      let fitting = sizes & (UInt64(2) << UInt64(min(alignment, length)) &- 1)
+      let fitting = sizes & (UInt64(2) &<< UInt64(min(alignment, length)) &- 1)
       return fitting == 0 ? nil : 63 &- fitting.leadingZeroBitCount
+    }
+
+    /// How many bytes can come next as pages of 2^`shift` bytes, before a larger one of `sizes` would
+    /// be the better choice or what is left is less than a page.
+    @inline(__always)
+    func run(ofPages shift: Int, sizes: UInt64) -> UInt64 {
+      let whole = left & ~(1 &<< UInt64(shift) &- 1)
+      let larger = sizes & ~(2 &<< UInt64(shift) &- 1)
+      guard larger != 0 else { return whole }
+      // Both addresses must reach a multiple of the larger size together, or never do.
+      let mask = larger & (0 &- larger) &- 1
+      guard (iova ^ physical) & mask == 0, iova & mask != 0 else { return whole }
+      return min(whole, (0 &- iova) & mask)
     }
 
     @inline(__always)
     mutating func advance(by size: UInt64) {
       iova &+= size
       physical &+= size
-      left -= size
+      left &-= size
     }
   }
 
@@ -128,47 +142,85 @@ struct RadixMapper<Format: PageTableFormat> {
     let sizes = pageSizes & Format.possibleSizes(level: level)
     var index = index(mapping.iova, level)
     while mapping.left > 0 && index < entriesPerTable {
-      let entry = load(table, index)
       if let shift = mapping.largestPage(of: sizes) {
-        let entries = index..<index + 1 << (shift - Format.itemShift(level))
-        guard isFree(entries, of: table, level, retired: &mapping.retired) else {
+        let run = mapping.run(ofPages: shift, sizes: sizes) &>> itemShift(level)
+        // A table ends with a page, whatever its size.
+        let count = min(entriesPerTable &- index, Int(truncatingIfNeeded: run))
+        guard mapLeaves(index, count, &mapping, shift: shift, table, level) else {
           return .addressInUse
         }
-        store(
-          Format.makeLeaf(
-            at: PhysicalAddress(mapping.physical), level: level, shift: shift,
-            permissions: mapping.permissions, snoops: mapping.snoops), table, entries)
-        mapping.advance(by: 1 << UInt64(shift))
-        index = entries.upperBound
+        index &+= count
       } else {
         guard level > 0 else { return .invalidArgument }
-        switch Format.classify(entry, level: level) {
-        case .table:
-          if let error = map(&mapping, table: Format.address(entry), level: level - 1) {
-            return error
-          }
-        case .leaf:
-          return .addressInUse
-        case .empty:
-          let lower: PhysicalAddress
-          do throws(Errno) { lower = try memory.allocateTable() } catch { return error }
-          store(Format.makeTable(at: lower, level: level), table, index)
-          if let error = map(&mapping, table: lower, level: level - 1) {
-            // Nothing was mapped in it when the failure came first.
-            if isEmpty(lower) {
-              store(0, table, index)
-              mapping.retired.append(lower)
-            }
-            return error
-          }
-        }
-        index += 1
+        if let error = mapBelow(index, &mapping, table, level) { return error }
+        index &+= 1
       }
     }
     return nil
   }
 
+  /// Fills `count` entries from `index` on with pages of 2^`shift` bytes, if they are free.
+  ///
+  /// One loop tests and one stores, both over entries and not over pages, because nearly always all
+  /// entries are empty and a page is one entry: neither loop then has more to do than a load or a store.
+  @inline(__always)
+  private func mapLeaves(
+    _ index: Int, _ count: Int, _ mapping: inout Mapping, shift: Int, _ table: PhysicalAddress,
+    _ level: Int
+  ) -> Bool {
+    var used: UInt64 = 0
+    var item = index
+    while item < index &+ count {
+      used |= load(table, item)
+      item &+= 1
+    }
+    guard
+      used == 0
+        || isFree(index..<index &+ count, of: table, level, retired: &mapping.retired)
+    else { return false }
+
+    let itemShift = itemShift(level)
+    let withinPage = 1 &<< UInt64(shift) &- 1
+    let (physical, permissions, snoops) = (mapping.physical, mapping.permissions, mapping.snoops)
+    item = 0
+    while item < count {
+      let distance = UInt64(truncatingIfNeeded: item) &<< itemShift & ~withinPage
+      store(
+        Format.makeLeaf(
+          at: PhysicalAddress(physical &+ distance), level: level, shift: shift,
+          permissions: permissions, snoops: snoops), table, index &+ item)
+      item &+= 1
+    }
+    mapping.advance(by: UInt64(truncatingIfNeeded: count) &<< itemShift)
+    return true
+  }
+
+  /// Maps what lies in the table that the entry at `index` names, or is made to name.
+  private func mapBelow(
+    _ index: Int, _ mapping: inout Mapping, _ table: PhysicalAddress, _ level: Int
+  ) -> Errno? {
+    let entry = load(table, index)
+    switch Format.classify(entry, level: level) {
+    case .table:
+      return map(&mapping, table: Format.address(entry), level: level &- 1)
+    case .leaf:
+      return .addressInUse
+    case .empty:
+      let lower: PhysicalAddress
+      do throws(Errno) { lower = try memory.allocateTable() } catch { return error }
+      store(Format.makeTable(at: lower, level: level), table, index)
+      guard let error = map(&mapping, table: lower, level: level &- 1) else { return nil }
+      // Nothing was mapped in it when the failure came first.
+      if isEmpty(lower) {
+        store(0, table, index)
+        mapping.retired.append(lower, isClear: true)
+      }
+      return error
+    }
+  }
+
   /// Whether the entries map nothing. Tables below them are then added to `retired`.
+  @inline(never)
   private func isFree(
     _ entries: Range<Int>, of table: PhysicalAddress, _ level: Int,
     retired: inout RetiredTables
@@ -192,7 +244,8 @@ struct RadixMapper<Format: PageTableFormat> {
     _ table: PhysicalAddress, level: Int, to retired: inout RetiredTables
   ) -> Bool {
     guard isFree(0..<entriesPerTable, of: table, level, retired: &retired) else { return false }
-    retired.append(table)
+    // Those below it are still named in it.
+    retired.append(table, isClear: false)
     return true
   }
 
@@ -205,14 +258,17 @@ struct RadixMapper<Format: PageTableFormat> {
     var cursor = iova
     let (last, overflow) = iova.addingReportingOverflow(length - 1)
     _ = unmap(
-      &cursor, last: overflow ? .max : last, table: root, level: topLevel, result: &result)
+      &cursor, last: overflow ? .max : last, table: root, level: topLevel,
+      retired: &result.retired)
+    result.length = cursor &- iova
     return result
   }
 
+  /// Moves `iova` behind what was unmapped.
   /// - Returns: false at a hole.
   private func unmap(
     _ iova: inout UInt64, last: UInt64, table: PhysicalAddress, level: Int,
-    result: inout Unmapped
+    retired: inout RetiredTables
   ) -> Bool {
     var index = index(iova, level)
     while index < entriesPerTable {
@@ -221,23 +277,18 @@ struct RadixMapper<Format: PageTableFormat> {
       case .empty:
         return false
       case .leaf:
-        let size = UInt64(1) << UInt64(Format.leafShift(entry, level: level))
-        // A range that begins inside a page removes nothing of it (generic_pt: __unmap_range()).
-        guard iova & (size - 1) == 0 else { return false }
-        let entries = entries(of: entry, index, level)
-        store(0, table, entries)
-        result.length += size
-        iova &+= size
-        index = entries.upperBound
+        guard let next = clearLeaf(entry, index, table, level, &iova) else { return false }
+        index = next
       case .table:
-        let lower = Format.address(entry)
-        let goesOn = unmap(&iova, last: last, table: lower, level: level - 1, result: &result)
-        if isEmpty(lower) {
+        let (lower, first) = (Format.address(entry), iova)
+        let goesOn = unmap(&iova, last: last, table: lower, level: level &- 1, retired: &retired)
+        // All of a table that was unmapped without a hole is empty: no need to look.
+        if iova &- first == 1 &<< itemShift(level) || isEmpty(lower) {
           store(0, table, index)
-          result.retired.append(lower)
+          retired.append(lower, isClear: true)
         }
         guard goesOn else { return false }
-        index += 1
+        index &+= 1
       }
       // Zero: the end of the address space was unmapped.
       if iova > last || iova == 0 { return true }
@@ -245,10 +296,40 @@ struct RadixMapper<Format: PageTableFormat> {
     return true
   }
 
+  /// Clears the entries of the page at `index` and moves `iova` behind it.
+  /// - Returns: the index of the next page; nil when the range begins inside this one. Then nothing of
+  ///   it is removed (generic_pt: __unmap_range()).
+  @inline(__always)
+  private func clearLeaf(
+    _ leaf: UInt64, _ index: Int, _ table: PhysicalAddress, _ level: Int, _ iova: inout UInt64
+  ) -> Int? {
+    let shift = UInt64(truncatingIfNeeded: Format.leafShift(leaf, level: level))
+    let size = 1 &<< shift
+    guard iova & (size &- 1) == 0 else { return nil }
+    // A page is a multiple of itself, so its first entry is this one.
+    let end = index &+ 1 &<< Int(truncatingIfNeeded: shift &- itemShift(level))
+    var item = index
+    while item < end {
+      store(0, table, item)
+      item &+= 1
+    }
+    iova &+= size
+    return end
+  }
+
+  /// Eight entries are looked at together: most tables that are asked about are empty.
   private func isEmpty(_ table: PhysicalAddress) -> Bool {
     // Mappings tend to begin at the start of a table and to end at its end.
-    guard load(table, 0) == 0, load(table, entriesPerTable - 1) == 0 else { return false }
-    for index in 1..<entriesPerTable - 1 where load(table, index) != 0 { return false }
+    guard load(table, 0) == 0, load(table, entriesPerTable &- 1) == 0 else { return false }
+    var index = 0
+    while index < entriesPerTable {
+      let one = load(table, index) | load(table, index &+ 1)
+      let two = load(table, index &+ 2) | load(table, index &+ 3)
+      let three = load(table, index &+ 4) | load(table, index &+ 5)
+      let four = load(table, index &+ 6) | load(table, index &+ 7)
+      if one | two | three | four != 0 { return false }
+      index &+= 8
+    }
     return true
   }
 

@@ -7,11 +7,15 @@ package struct RetiredTables {
   private var few = SIMD8<UInt64>()
   private var more: [PhysicalAddress] = []
   package private(set) var count = 0
+  /// All of them hold zeros.
+  private(set) var areClear = true
   private static var fewCount: Int { 8 }
 
   package var isEmpty: Bool { count == 0 }
 
-  mutating func append(_ table: PhysicalAddress) {
+  /// - Parameter isClear: the table holds zeros, not even entries of tables below it.
+  mutating func append(_ table: PhysicalAddress, isClear: Bool) {
+    areClear = areClear && isClear
     if count < Self.fewCount { few[count] = table.rawValue } else { more.append(table) }
     count += 1
   }
