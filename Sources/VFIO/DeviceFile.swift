@@ -91,21 +91,3 @@ struct DeviceCall {
     (MemoryLayout<Arguments>.offset(of: member) ?? 0) + MemoryLayout<Member>.size
   }
 }
-
-extension IoctlNumber {
-  private static func device(_ number: UInt8) -> IoctlNumber {
-    io(type: vfioType, number: 100 + number)
-  }
-  static let vfioDeviceGetInfo = device(7)
-  static let vfioDeviceGetRegionInfo = device(8)
-  static let vfioDeviceGetIRQInfo = device(9)
-  static let vfioDeviceSetIRQs = device(10)
-  static let vfioDeviceReset = device(11)
-  static let vfioDeviceGetPCIHotResetInfo = device(12)
-  static let vfioDevicePCIHotReset = device(13)
-  static let vfioDeviceIOEventFD = device(16)
-  static let vfioDeviceFeature = device(17)
-  static let vfioDeviceBindIOMMUFD = device(18)
-  static let vfioDeviceAttachIOMMUFDPageTable = device(19)
-  static let vfioDeviceDetachIOMMUFDPageTable = device(20)
-}

@@ -72,11 +72,8 @@ enum Failure: Error {
       _ = try? FileDescriptor.standardError.writeAll("iommufdctl: \(description)\n".utf8)
       return
     }
-    let error = Report.Field(
-      "error",
-      .fields([
-        Report.Field("name", .text(errno.symbol)), Report.Field("number", .decimal(errno.rawValue)),
-      ]))
+    let error = Report.Field.fields(
+      "error", [.text("name", errno.symbol), .decimal("number", errno.rawValue)])
     Report(call, fields: [error] + fields).print(asJSON: true)
   }
 }

@@ -21,18 +21,3 @@ struct HexBytes: ExpressibleByArgument {
 func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
   bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
 }
-
-/// Runs `body` with the address of the array's bytes, as an ioctl struct carries it.
-func withAddress(
-  of bytes: inout [UInt8], _ body: (UInt64) throws(Failure) -> Void
-) throws(Failure) {
-  var failure: Failure?
-  bytes.withUnsafeMutableBytes { buffer in
-    do throws(Failure) {
-      try body(UInt64(UInt(bitPattern: buffer.baseAddress)))
-    } catch {
-      failure = error
-    }
-  }
-  if let failure { throw failure }
-}

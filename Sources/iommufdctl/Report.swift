@@ -11,11 +11,6 @@ struct Report {
     case text(String)
     case list([Value])
     case fields([Field])
-
-    static func decimal(_ value: some BinaryInteger) -> Value { .number(UInt64(clamping: value)) }
-    static func hex(_ value: some FixedWidthInteger) -> Value {
-      .hex(UInt64(truncatingIfNeeded: value))
-    }
   }
 
   struct Field: Sendable {
@@ -25,6 +20,16 @@ struct Report {
       self.name = name
       self.value = value
     }
+
+    static func decimal(_ name: String, _ value: some BinaryInteger) -> Field {
+      Field(name, .number(UInt64(clamping: value)))
+    }
+    static func hex(_ name: String, _ value: some FixedWidthInteger) -> Field {
+      Field(name, .hex(UInt64(truncatingIfNeeded: value)))
+    }
+    static func text(_ name: String, _ value: String) -> Field { Field(name, .text(value)) }
+    static func fields(_ name: String, _ fields: [Field]) -> Field { Field(name, .fields(fields)) }
+    static func list(_ name: String, _ values: [Value]) -> Field { Field(name, .list(values)) }
   }
 
   let call: String

@@ -2,31 +2,12 @@
 
 internal import ArgumentParser
 internal import CUAPI
+internal import UAPI
 
 let containerCommands: [any ParsableCommand.Type] = [
   VFIOIOAS.self, VFIOGetAPIVersion.self, VFIOCheckExtension.self, VFIOSetIOMMU.self,
   VFIOIOMMUGetInfo.self, VFIOIOMMUMapDMA.self, VFIOIOMMUUnmapDMA.self,
 ]
-
-/// Request numbers of vfio.h, which defines them by macros that Swift does not see.
-enum VFIONumber {
-  static let base: UInt8 = 100
-  static let getAPIVersion = base + 0
-  static let checkExtension = base + 1
-  static let setIOMMU = base + 2
-  static let deviceGetInfo = base + 7
-  static let deviceGetRegionInfo = base + 8
-  static let deviceGetIRQInfo = base + 9
-  static let deviceSetIRQs = base + 10
-  static let deviceReset = base + 11
-  static let iommuGetInfo = base + 12
-  static let iommuMapDMA = base + 13
-  static let iommuUnmapDMA = base + 14
-  static let deviceFeature = base + 17
-  static let deviceBindIOMMUFD = base + 18
-  static let deviceAttachIOMMUFDPT = base + 19
-  static let deviceDetachIOMMUFDPT = base + 20
-}
 
 struct VFIOIOAS: Command {
   static let configuration = CommandConfiguration(
@@ -38,14 +19,14 @@ struct VFIOIOAS: Command {
   @Flag(help: "Have none.") var clear = false
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_vfio_ioas()
-    argument.size = size(of: iommu_vfio_ioas.self)
-    argument.ioas_id = set?.value ?? 0
     let operation =
       clear ? IOMMU_VFIO_IOAS_CLEAR : set == nil ? IOMMU_VFIO_IOAS_GET : IOMMU_VFIO_IOAS_SET
-    argument.op = UInt16(operation.rawValue)
-    try session.ioctl("IOMMU_VFIO_IOAS", IOMMUFD_CMD_VFIO_IOAS, &argument)
-    return Report("IOMMU_VFIO_IOAS", fields: [.init("ioas_id", .decimal(argument.ioas_id))])
+    return try session.call("IOMMU_VFIO_IOAS", .vfioIOAS, iommu_vfio_ioas()) {
+      $0.ioas_id = set?.value ?? 0
+      $0.op = UInt16(operation.rawValue)
+    } outputs: {
+      [.decimal("ioas_id", $0.ioas_id)]
+    }
   }
 }
 
@@ -55,8 +36,9 @@ struct VFIOGetAPIVersion: Command {
   @OptionGroup var options: CommonOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    let version = try session.issue("VFIO_GET_API_VERSION", VFIONumber.getAPIVersion, 0)
-    return Report("VFIO_GET_API_VERSION", fields: [.init("version", .decimal(version))])
+    let name = "VFIO_GET_API_VERSION"
+    let version = try session.issue(name, .vfioGetAPIVersion, 0)
+    return Report(name, fields: [.decimal("version", version)])
   }
 }
 
@@ -67,9 +49,9 @@ struct VFIOCheckExtension: Command {
   @Argument(help: "1 type1, 3 type1v2, 4 cache coherence, 7 no nesting, …") var extensionID: Word
 
   func perform(in session: Session) throws(Failure) -> Report {
-    let answer = try session.issue(
-      "VFIO_CHECK_EXTENSION", VFIONumber.checkExtension, UInt(extensionID.value))
-    return Report("VFIO_CHECK_EXTENSION", fields: [.init("supported", .decimal(answer))])
+    let name = "VFIO_CHECK_EXTENSION"
+    let answer = try session.issue(name, .vfioCheckExtension, UInt(extensionID.value))
+    return Report(name, fields: [.decimal("supported", answer)])
   }
 }
 
@@ -80,8 +62,9 @@ struct VFIOSetIOMMU: Command {
   @Argument(help: "1 type1, 3 type1v2.") var type: Word
 
   func perform(in session: Session) throws(Failure) -> Report {
-    try session.issue("VFIO_SET_IOMMU", VFIONumber.setIOMMU, UInt(type.value))
-    return Report("VFIO_SET_IOMMU")
+    let name = "VFIO_SET_IOMMU"
+    try session.issue(name, .vfioSetIOMMU, UInt(type.value))
+    return Report(name)
   }
 }
 
@@ -98,17 +81,15 @@ struct VFIOIOMMUGetInfo: Command {
     var info = vfio_iommu_type1_info()
     info.argsz = argsz.value
     bytes.withUnsafeMutableBytes { $0.storeBytes(of: info, as: vfio_iommu_type1_info.self) }
-    try withAddress(of: &bytes) { address throws(Failure) in
-      try session.issue(name, VFIONumber.iommuGetInfo, UInt(address))
-    }
+    try session.issue(name, .vfioIOMMUGetInfo, &bytes)
     info = bytes.withUnsafeBytes { $0.loadUnaligned(as: vfio_iommu_type1_info.self) }
     let chain = Array(bytes.prefix(Int(info.argsz)))
     return Report(
       name,
       fields: [
-        .init("argsz", .decimal(info.argsz)), .init("flags", .hex(info.flags)),
-        .init("iova_pgsizes", .hex(info.iova_pgsizes)),
-        .init("capabilities", .list(Self.capabilities(in: chain, from: Int(info.cap_offset)))),
+        .decimal("argsz", info.argsz), .hex("flags", info.flags),
+        .hex("iova_pgsizes", info.iova_pgsizes),
+        .list("capabilities", Self.capabilities(in: chain, from: Int(info.cap_offset))),
       ])
   }
 
@@ -125,8 +106,8 @@ struct VFIOIOMMUGetInfo: Command {
       let end = next > offset && next <= bytes.count ? next : bytes.count
       result.append(
         .fields([
-          .init("id", .decimal(header.id)), .init("version", .decimal(header.version)),
-          .init("data", .text(hexadecimal(bytes[offset + headerSize..<end]))),
+          .decimal("id", header.id), .decimal("version", header.version),
+          .text("data", hexadecimal(bytes[offset + headerSize..<end])),
         ]))
       guard next > offset else { break }
       offset = next
@@ -145,14 +126,15 @@ struct VFIOIOMMUMapDMA: Command {
   @Option(help: "The flags word: 1 read, 2 write.") var flags = Word(3)
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = vfio_iommu_type1_dma_map()
-    argument.argsz = UInt32(MemoryLayout<vfio_iommu_type1_dma_map>.size)
-    argument.flags = flags.value
-    argument.vaddr = try session.memory(at: address, size: size)
-    argument.iova = iova.value
-    argument.size = size.value
-    try session.ioctl("VFIO_IOMMU_MAP_DMA", VFIONumber.iommuMapDMA, &argument)
-    return Report("VFIO_IOMMU_MAP_DMA", fields: [.init("iova", .hex(argument.iova))])
+    let memory = try session.memory(at: address, size: size)
+    return try session.call("VFIO_IOMMU_MAP_DMA", .vfioIOMMUMapDMA, vfio_iommu_type1_dma_map()) {
+      $0.flags = flags.value
+      $0.vaddr = memory
+      $0.iova = iova.value
+      $0.size = size.value
+    } outputs: {
+      [.hex("iova", $0.iova)]
+    }
   }
 }
 
@@ -166,12 +148,12 @@ struct VFIOIOMMUUnmapDMA: Command {
   @Flag(help: "VFIO_DMA_UNMAP_FLAG_ALL.") var all = false
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = vfio_iommu_type1_dma_unmap()
-    argument.argsz = UInt32(MemoryLayout<vfio_iommu_type1_dma_unmap>.size)
-    argument.flags = all ? UInt32(VFIO_DMA_UNMAP_FLAG_ALL) : 0
-    argument.iova = iova.value
-    argument.size = size.value
-    try session.ioctl("VFIO_IOMMU_UNMAP_DMA", VFIONumber.iommuUnmapDMA, &argument)
-    return Report("VFIO_IOMMU_UNMAP_DMA", fields: [.init("size", .hex(argument.size))])
+    try session.call("VFIO_IOMMU_UNMAP_DMA", .vfioIOMMUUnmapDMA, vfio_iommu_type1_dma_unmap()) {
+      $0.flags = all ? UInt32(VFIO_DMA_UNMAP_FLAG_ALL) : 0
+      $0.iova = iova.value
+      $0.size = size.value
+    } outputs: {
+      [.hex("size", $0.size)]
+    }
   }
 }

@@ -4,6 +4,7 @@ internal import ArgumentParser
 internal import CUAPI
 internal import Glibc
 internal import SystemPackage
+internal import UAPI
 
 let deviceCommands: [any ParsableCommand.Type] = [
   DeviceBind.self, DeviceAttach.self, DeviceDetach.self, DeviceGetInfo.self,
@@ -15,8 +16,6 @@ struct DeviceOption: ParsableArguments {
   @Option(help: "Descriptor of the device node, inherited or from `open`.") var device: Int32
 }
 
-private func argsz<T>(of type: T.Type) -> UInt32 { UInt32(MemoryLayout<T>.size) }
-
 struct DeviceBind: Command {
   static let configuration = CommandConfiguration(
     commandName: "device-bind",
@@ -26,13 +25,15 @@ struct DeviceBind: Command {
   @OptionGroup var target: DeviceOption
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = vfio_device_bind_iommufd()
-    argument.argsz = argsz(of: vfio_device_bind_iommufd.self)
-    argument.iommufd = try session.iommufdDescriptor()
-    try session.ioctl(
-      "VFIO_DEVICE_BIND_IOMMUFD", VFIONumber.deviceBindIOMMUFD, &argument, on: target.device)
-    return Report(
-      "VFIO_DEVICE_BIND_IOMMUFD", fields: [.init("out_devid", .decimal(argument.out_devid))])
+    let iommufd = try session.iommufdDescriptor()
+    return try session.call(
+      "VFIO_DEVICE_BIND_IOMMUFD", .vfioDeviceBindIOMMUFD, vfio_device_bind_iommufd(),
+      on: target.device
+    ) {
+      $0.iommufd = iommufd
+    } outputs: {
+      [.decimal("out_devid", $0.out_devid)]
+    }
   }
 }
 
@@ -47,18 +48,17 @@ struct DeviceAttach: Command {
   @Option(help: "For DMA with this PASID.") var pasid: Word?
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = vfio_device_attach_iommufd_pt()
-    argument.argsz = argsz(of: vfio_device_attach_iommufd_pt.self)
-    argument.pt_id = pt.value
-    if let pasid {
-      argument.flags = UInt32(VFIO_DEVICE_ATTACH_PASID)
-      argument.pasid = pasid.value
+    try session.call(
+      "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .vfioDeviceAttachIOMMUFDPageTable,
+      vfio_device_attach_iommufd_pt(), on: target.device
+    ) {
+      $0.pt_id = pt.value
+      guard let pasid else { return }
+      $0.flags = UInt32(VFIO_DEVICE_ATTACH_PASID)
+      $0.pasid = pasid.value
+    } outputs: {
+      [.decimal("pt_id", $0.pt_id)]
     }
-    try session.ioctl(
-      "VFIO_DEVICE_ATTACH_IOMMUFD_PT", VFIONumber.deviceAttachIOMMUFDPT, &argument,
-      on: target.device)
-    return Report(
-      "VFIO_DEVICE_ATTACH_IOMMUFD_PT", fields: [.init("pt_id", .decimal(argument.pt_id))])
   }
 }
 
@@ -71,16 +71,14 @@ struct DeviceDetach: Command {
   @Option(help: "DMA with this PASID.") var pasid: Word?
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = vfio_device_detach_iommufd_pt()
-    argument.argsz = argsz(of: vfio_device_detach_iommufd_pt.self)
-    if let pasid {
-      argument.flags = UInt32(VFIO_DEVICE_DETACH_PASID)
-      argument.pasid = pasid.value
+    try session.call(
+      "VFIO_DEVICE_DETACH_IOMMUFD_PT", .vfioDeviceDetachIOMMUFDPageTable,
+      vfio_device_detach_iommufd_pt(), on: target.device
+    ) {
+      guard let pasid else { return }
+      $0.flags = UInt32(VFIO_DEVICE_DETACH_PASID)
+      $0.pasid = pasid.value
     }
-    try session.ioctl(
-      "VFIO_DEVICE_DETACH_IOMMUFD_PT", VFIONumber.deviceDetachIOMMUFDPT, &argument,
-      on: target.device)
-    return Report("VFIO_DEVICE_DETACH_IOMMUFD_PT")
   }
 }
 
@@ -91,16 +89,14 @@ struct DeviceGetInfo: Command {
   @OptionGroup var target: DeviceOption
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = vfio_device_info()
-    argument.argsz = argsz(of: vfio_device_info.self)
-    try session.ioctl(
-      "VFIO_DEVICE_GET_INFO", VFIONumber.deviceGetInfo, &argument, on: target.device)
-    return Report(
-      "VFIO_DEVICE_GET_INFO",
-      fields: [
-        .init("flags", .hex(argument.flags)), .init("num_regions", .decimal(argument.num_regions)),
-        .init("num_irqs", .decimal(argument.num_irqs)),
-      ])
+    try session.call(
+      "VFIO_DEVICE_GET_INFO", .vfioDeviceGetInfo, vfio_device_info(), on: target.device,
+      outputs: {
+        [
+          .hex("flags", $0.flags), .decimal("num_regions", $0.num_regions),
+          .decimal("num_irqs", $0.num_irqs),
+        ]
+      })
   }
 }
 
@@ -115,22 +111,19 @@ struct DeviceGetRegionInfo: Command {
   func perform(in session: Session) throws(Failure) -> Report {
     let info = try regionInfo(of: target.device, index: index.value, in: session)
     return Report(
-      "VFIO_DEVICE_GET_REGION_INFO",
-      fields: [
-        .init("offset", .hex(info.offset)), .init("size", .hex(info.size)),
-        .init("flags", .hex(info.flags)),
-      ])
+      regionInfoName,
+      fields: [.hex("offset", info.offset), .hex("size", info.size), .hex("flags", info.flags)])
   }
 }
+
+private let regionInfoName = "VFIO_DEVICE_GET_REGION_INFO"
 
 private func regionInfo(
   of device: Int32, index: UInt32, in session: Session
 ) throws(Failure) -> vfio_region_info {
-  var argument = vfio_region_info()
-  argument.argsz = argsz(of: vfio_region_info.self)
+  var argument = session.sized(vfio_region_info())
   argument.index = index
-  try session.ioctl(
-    "VFIO_DEVICE_GET_REGION_INFO", VFIONumber.deviceGetRegionInfo, &argument, on: device)
+  try session.issue(regionInfoName, .vfioDeviceGetRegionInfo, &argument, on: device)
   return argument
 }
 
@@ -142,14 +135,13 @@ struct DeviceGetIRQInfo: Command {
   @Option(help: "0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = vfio_irq_info()
-    argument.argsz = argsz(of: vfio_irq_info.self)
-    argument.index = index.value
-    try session.ioctl(
-      "VFIO_DEVICE_GET_IRQ_INFO", VFIONumber.deviceGetIRQInfo, &argument, on: target.device)
-    return Report(
-      "VFIO_DEVICE_GET_IRQ_INFO",
-      fields: [.init("count", .decimal(argument.count)), .init("flags", .hex(argument.flags))])
+    try session.call(
+      "VFIO_DEVICE_GET_IRQ_INFO", .vfioDeviceGetIRQInfo, vfio_irq_info(), on: target.device
+    ) {
+      $0.index = index.value
+    } outputs: {
+      [.decimal("count", $0.count), .hex("flags", $0.flags)]
+    }
   }
 }
 
@@ -191,11 +183,9 @@ struct DeviceSetIRQs: Command {
     header.count = count?.value ?? UInt32(max(eventfd.count, bool.count))
     header.argsz = UInt32(MemoryLayout<vfio_irq_set_header>.size + data.count)
     var bytes = withUnsafeBytes(of: header) { [UInt8]($0) } + data
-    try withAddress(of: &bytes) { address throws(Failure) in
-      try session.issue(
-        "VFIO_DEVICE_SET_IRQS", VFIONumber.deviceSetIRQs, UInt(address), on: target.device)
-    }
-    return Report("VFIO_DEVICE_SET_IRQS")
+    let name = "VFIO_DEVICE_SET_IRQS"
+    try session.issue(name, .vfioDeviceSetIRQs, &bytes, on: target.device)
+    return Report(name)
   }
 
   private var payload: (kind: Int32, data: [UInt8]) {
@@ -225,8 +215,9 @@ struct DeviceReset: Command {
   @OptionGroup var target: DeviceOption
 
   func perform(in session: Session) throws(Failure) -> Report {
-    try session.issue("VFIO_DEVICE_RESET", VFIONumber.deviceReset, 0, on: target.device)
-    return Report("VFIO_DEVICE_RESET")
+    let name = "VFIO_DEVICE_RESET"
+    try session.issue(name, .vfioDeviceReset, 0, on: target.device)
+    return Report(name)
   }
 }
 
@@ -247,12 +238,30 @@ struct DeviceFeature: Command {
     let payload = data?.bytes ?? []
     let header: [UInt32] = [UInt32(8 + payload.count), flags]
     var bytes = header.withUnsafeBytes { [UInt8]($0) } + payload
-    try withAddress(of: &bytes) { address throws(Failure) in
-      try session.issue(
-        "VFIO_DEVICE_FEATURE", VFIONumber.deviceFeature, UInt(address), on: target.device)
-    }
-    return Report(
-      "VFIO_DEVICE_FEATURE", fields: [.init("data", .text(hexadecimal(bytes.dropFirst(8))))])
+    let name = "VFIO_DEVICE_FEATURE"
+    try session.issue(name, .vfioDeviceFeature, &bytes, on: target.device)
+    return Report(name, fields: [.text("data", hexadecimal(bytes.dropFirst(8)))])
+  }
+}
+
+/// A register of a device.
+struct RegisterOptions: ParsableArguments {
+  @OptionGroup var target: DeviceOption
+  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var region: Word
+  @Option(help: "Offset in the region.") var offset: Number
+  @Option(help: "Bytes: 1, 2, 4 or 8.") var width: Int = 4
+
+  /// Makes a call that moves `width` bytes at the register's place in the device file.
+  func transfer(
+    _ call: String, in session: Session,
+    _ body: (_ device: Int32, _ width: Int, _ position: off_t) -> Int
+  ) throws(Failure) {
+    guard [1, 2, 4, 8].contains(width) else { throw .usage("--width must be 1, 2, 4 or 8") }
+    let info = try regionInfo(of: target.device, index: region.value, in: session)
+    let count = body(
+      target.device, width, off_t(truncatingIfNeeded: info.offset &+ offset.value))
+    guard count >= 0 else { throw .call(call, Errno(rawValue: errno)) }
+    guard count == width else { throw .usage("only \(count) bytes of the region are there") }
   }
 }
 
@@ -261,20 +270,12 @@ struct RegionRead: Command {
     commandName: "region-read", abstract: "Read a register: pread of a region of the device file.",
     discussion: "The result is the value, little endian.")
   @OptionGroup var options: CommonOptions
-  @OptionGroup var target: DeviceOption
-  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var region: Word
-  @Option(help: "Offset in the region.") var offset: Number
-  @Option(help: "Bytes: 1, 2, 4 or 8.") var width: Int = 4
+  @OptionGroup var register: RegisterOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    guard [1, 2, 4, 8].contains(width) else { throw .usage("--width must be 1, 2, 4 or 8") }
-    let info = try regionInfo(of: target.device, index: region.value, in: session)
     var value: UInt64 = 0
-    let position = off_t(truncatingIfNeeded: info.offset &+ offset.value)
-    let count = pread(target.device, &value, width, position)
-    guard count >= 0 else { throw .call("pread", Errno(rawValue: errno)) }
-    guard count == width else { throw .usage("only \(count) bytes of the region are there") }
-    return Report("pread", fields: [.init("value", .hex(value))])
+    try register.transfer("pread", in: session) { pread($0, &value, $1, $2) }
+    return Report("pread", fields: [.hex("value", value)])
   }
 }
 
@@ -283,20 +284,12 @@ struct RegionWrite: Command {
     commandName: "region-write",
     abstract: "Write a register: pwrite to a region of the device file.")
   @OptionGroup var options: CommonOptions
-  @OptionGroup var target: DeviceOption
-  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var region: Word
-  @Option(help: "Offset in the region.") var offset: Number
-  @Option(help: "Bytes: 1, 2, 4 or 8.") var width: Int = 4
+  @OptionGroup var register: RegisterOptions
   @Argument(help: "The value, stored little endian.") var value: Number
 
   func perform(in session: Session) throws(Failure) -> Report {
-    guard [1, 2, 4, 8].contains(width) else { throw .usage("--width must be 1, 2, 4 or 8") }
-    let info = try regionInfo(of: target.device, index: region.value, in: session)
     var bytes = value.value.littleEndian
-    let position = off_t(truncatingIfNeeded: info.offset &+ offset.value)
-    let count = pwrite(target.device, &bytes, width, position)
-    guard count >= 0 else { throw .call("pwrite", Errno(rawValue: errno)) }
-    guard count == width else { throw .usage("only \(count) bytes of the region are there") }
+    try register.transfer("pwrite", in: session) { pwrite($0, &bytes, $1, $2) }
     return Report("pwrite")
   }
 }

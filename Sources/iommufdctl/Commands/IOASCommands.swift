@@ -3,15 +3,13 @@
 internal import ArgumentParser
 internal import CUAPI
 internal import SystemPackage
+internal import UAPI
 
 let ioasCommands: [any ParsableCommand.Type] = [
   Destroy.self, IOASAlloc.self, IOASIOVARanges.self, IOASAllowIOVAs.self, IOASMap.self,
   IOASMapFile.self, IOASCopy.self, IOASUnmap.self, IOASChangeProcess.self,
   IOASNoIOMMUGetPA.self, OptionCommand.self,
 ]
-
-/// The size member that every iommufd struct begins with.
-func size<T>(of type: T.Type) -> UInt32 { UInt32(MemoryLayout<T>.size) }
 
 struct Destroy: Command {
   static let configuration = CommandConfiguration(
@@ -20,9 +18,7 @@ struct Destroy: Command {
   @Argument(help: "The object's id.") var id: Word
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_destroy(size: size(of: iommu_destroy.self), id: id.value)
-    try session.ioctl("IOMMU_DESTROY", IOMMUFD_CMD_DESTROY, &argument)
-    return Report("IOMMU_DESTROY")
+    try session.call("IOMMU_DESTROY", .destroy, iommu_destroy()) { $0.id = id.value }
   }
 }
 
@@ -33,12 +29,11 @@ struct IOASAlloc: Command {
   @Option(help: "The flags word.") var flags = Word(0)
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_ioas_alloc()
-    argument.size = size(of: iommu_ioas_alloc.self)
-    argument.flags = flags.value
-    try session.ioctl("IOMMU_IOAS_ALLOC", IOMMUFD_CMD_IOAS_ALLOC, &argument)
-    return Report(
-      "IOMMU_IOAS_ALLOC", fields: [.init("out_ioas_id", .decimal(argument.out_ioas_id))])
+    try session.call("IOMMU_IOAS_ALLOC", .ioasAlloc, iommu_ioas_alloc()) {
+      $0.flags = flags.value
+    } outputs: {
+      [.decimal("out_ioas_id", $0.out_ioas_id)]
+    }
   }
 }
 
@@ -52,36 +47,27 @@ struct IOASIOVARanges: Command {
   func perform(in session: Session) throws(Failure) -> Report {
     let name = "IOMMU_IOAS_IOVA_RANGES"
     let stride = MemoryLayout<iommu_iova_range>.stride
-    var argument = iommu_ioas_iova_ranges()
-    argument.size = size(of: iommu_ioas_iova_ranges.self)
+    var argument = session.sized(iommu_ioas_iova_ranges())
     argument.ioas_id = ioas.value
     do throws(Failure) {
-      try session.ioctl(name, IOMMUFD_CMD_IOAS_IOVA_RANGES, &argument)
+      try session.issue(name, .ioasIOVARanges, &argument)
     } catch {
       // The call with no room answers how much room it wants.
       guard case .call(_, .messageTooLong, _) = error else { throw error }
     }
     var bytes = [UInt8](repeating: 0, count: Int(argument.num_iovas) * stride)
-    try withAddress(of: &bytes) { address throws(Failure) in
-      argument.allowed_iovas = address
-      try session.ioctl(name, IOMMUFD_CMD_IOAS_IOVA_RANGES, &argument)
-    }
+    try session.issue(name, .ioasIOVARanges, &argument, data: &bytes, at: \.allowed_iovas)
     let ranges = (0..<Int(argument.num_iovas)).map { index in
-      bytes.withUnsafeBytes {
+      let range = bytes.withUnsafeBytes {
         $0.loadUnaligned(fromByteOffset: index * stride, as: iommu_iova_range.self)
       }
+      return Report.Value.fields([.hex("start", range.start), .hex("last", range.last)])
     }
     return Report(
       name,
       fields: [
-        .init("num_iovas", .decimal(argument.num_iovas)),
-        .init(
-          "allowed_iovas",
-          .list(
-            ranges.map {
-              .fields([.init("start", .hex($0.start)), .init("last", .hex($0.last))])
-            })),
-        .init("out_iova_alignment", .hex(argument.out_iova_alignment)),
+        .decimal("num_iovas", argument.num_iovas), .list("allowed_iovas", ranges),
+        .hex("out_iova_alignment", argument.out_iova_alignment),
       ])
   }
 }
@@ -96,18 +82,16 @@ struct IOASAllowIOVAs: Command {
   var ranges: [Range64] = []
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var bytes = ranges.flatMap { range in
+    let bytes = ranges.flatMap { range in
       withUnsafeBytes(of: iommu_iova_range(start: range.start, last: range.last)) { [UInt8]($0) }
     }
-    var argument = iommu_ioas_allow_iovas()
-    argument.size = size(of: iommu_ioas_allow_iovas.self)
-    argument.ioas_id = ioas.value
-    argument.num_iovas = UInt32(ranges.count)
-    try withAddress(of: &bytes) { address throws(Failure) in
-      argument.allowed_iovas = address
-      try session.ioctl("IOMMU_IOAS_ALLOW_IOVAS", IOMMUFD_CMD_IOAS_ALLOW_IOVAS, &argument)
+    return try session.call(
+      "IOMMU_IOAS_ALLOW_IOVAS", .ioasAllowIOVAs, iommu_ioas_allow_iovas(), data: bytes,
+      at: \.allowed_iovas
+    ) {
+      $0.ioas_id = ioas.value
+      $0.num_iovas = UInt32(ranges.count)
     }
-    return Report("IOMMU_IOAS_ALLOW_IOVAS")
   }
 }
 
@@ -116,6 +100,9 @@ struct MappingOptions: ParsableArguments {
   @Option(help: "The IOVA (FIXED_IOVA); without it the driver chooses one.") var iova: Number?
   @Flag(help: "Do not set IOMMU_IOAS_MAP_WRITEABLE.") var readOnly = false
   @Flag(help: "Do not set IOMMU_IOAS_MAP_READABLE.") var writeOnly = false
+
+  /// The member that holds the IOVA on the way in.
+  var fixedIOVA: UInt64 { iova?.value ?? 0 }
 
   var flags: UInt32 {
     var flags = IOMMU_IOAS_MAP_WRITEABLE.rawValue | IOMMU_IOAS_MAP_READABLE.rawValue
@@ -137,17 +124,16 @@ struct IOASMap: Command {
   @OptionGroup var mapping: MappingOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_ioas_map()
-    argument.size = size(of: iommu_ioas_map.self)
-    argument.flags = mapping.flags
-    argument.ioas_id = ioas.value
-    argument.user_va = try session.memory(at: address, size: length)
-    argument.length = length.value
-    argument.iova = mapping.iova?.value ?? 0
-    try session.ioctl("IOMMU_IOAS_MAP", IOMMUFD_CMD_IOAS_MAP, &argument)
-    return Report(
-      "IOMMU_IOAS_MAP",
-      fields: [.init("iova", .hex(argument.iova)), .init("user_va", .hex(argument.user_va))])
+    let memory = try session.memory(at: address, size: length)
+    return try session.call("IOMMU_IOAS_MAP", .ioasMap, iommu_ioas_map()) {
+      $0.flags = mapping.flags
+      $0.ioas_id = ioas.value
+      $0.user_va = memory
+      $0.length = length.value
+      $0.iova = mapping.fixedIOVA
+    } outputs: {
+      [.hex("iova", $0.iova), .hex("user_va", $0.user_va)]
+    }
   }
 }
 
@@ -163,16 +149,16 @@ struct IOASMapFile: Command {
   @OptionGroup var mapping: MappingOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_ioas_map_file()
-    argument.size = size(of: iommu_ioas_map_file.self)
-    argument.flags = mapping.flags
-    argument.ioas_id = ioas.value
-    argument.fd = file
-    argument.start = start.value
-    argument.length = length.value
-    argument.iova = mapping.iova?.value ?? 0
-    try session.ioctl("IOMMU_IOAS_MAP_FILE", IOMMUFD_CMD_IOAS_MAP_FILE, &argument)
-    return Report("IOMMU_IOAS_MAP_FILE", fields: [.init("iova", .hex(argument.iova))])
+    try session.call("IOMMU_IOAS_MAP_FILE", .ioasMapFile, iommu_ioas_map_file()) {
+      $0.flags = mapping.flags
+      $0.ioas_id = ioas.value
+      $0.fd = file
+      $0.start = start.value
+      $0.length = length.value
+      $0.iova = mapping.fixedIOVA
+    } outputs: {
+      [.hex("iova", $0.iova)]
+    }
   }
 }
 
@@ -189,16 +175,16 @@ struct IOASCopy: Command {
   @OptionGroup var mapping: MappingOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_ioas_copy()
-    argument.size = size(of: iommu_ioas_copy.self)
-    argument.flags = mapping.flags
-    argument.dst_ioas_id = destination.value
-    argument.src_ioas_id = source.value
-    argument.length = length.value
-    argument.dst_iova = mapping.iova?.value ?? 0
-    argument.src_iova = sourceIOVA.value
-    try session.ioctl("IOMMU_IOAS_COPY", IOMMUFD_CMD_IOAS_COPY, &argument)
-    return Report("IOMMU_IOAS_COPY", fields: [.init("dst_iova", .hex(argument.dst_iova))])
+    try session.call("IOMMU_IOAS_COPY", .ioasCopy, iommu_ioas_copy()) {
+      $0.flags = mapping.flags
+      $0.dst_ioas_id = destination.value
+      $0.src_ioas_id = source.value
+      $0.length = length.value
+      $0.dst_iova = mapping.fixedIOVA
+      $0.src_iova = sourceIOVA.value
+    } outputs: {
+      [.hex("dst_iova", $0.dst_iova)]
+    }
   }
 }
 
@@ -212,13 +198,13 @@ struct IOASUnmap: Command {
   @Option(help: "Bytes.") var length: Number
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_ioas_unmap()
-    argument.size = size(of: iommu_ioas_unmap.self)
-    argument.ioas_id = ioas.value
-    argument.iova = iova.value
-    argument.length = length.value
-    try session.ioctl("IOMMU_IOAS_UNMAP", IOMMUFD_CMD_IOAS_UNMAP, &argument)
-    return Report("IOMMU_IOAS_UNMAP", fields: [.init("length", .hex(argument.length))])
+    try session.call("IOMMU_IOAS_UNMAP", .ioasUnmap, iommu_ioas_unmap()) {
+      $0.ioas_id = ioas.value
+      $0.iova = iova.value
+      $0.length = length.value
+    } outputs: {
+      [.hex("length", $0.length)]
+    }
   }
 }
 
@@ -229,10 +215,8 @@ struct IOASChangeProcess: Command {
   @OptionGroup var options: CommonOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_ioas_change_process()
-    argument.size = size(of: iommu_ioas_change_process.self)
-    try session.ioctl("IOMMU_IOAS_CHANGE_PROCESS", IOMMUFD_CMD_IOAS_CHANGE_PROCESS, &argument)
-    return Report("IOMMU_IOAS_CHANGE_PROCESS")
+    try session.call(
+      "IOMMU_IOAS_CHANGE_PROCESS", .ioasChangeProcess, iommu_ioas_change_process())
   }
 }
 
@@ -246,17 +230,15 @@ struct IOASNoIOMMUGetPA: Command {
   @Option(help: "Longest contiguous run wanted.") var length = Number(4096)
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_ioas_noiommu_get_pa()
-    argument.size = size(of: iommu_ioas_noiommu_get_pa.self)
-    argument.ioas_id = ioas.value
-    argument.iova = iova.value
-    argument.length = length.value
-    try session.ioctl("IOMMU_IOAS_NOIOMMU_GET_PA", IOMMUFD_CMD_IOAS_NOIOMMU_GET_PA, &argument)
-    return Report(
-      "IOMMU_IOAS_NOIOMMU_GET_PA",
-      fields: [
-        .init("out_phys", .hex(argument.out_phys)), .init("length", .hex(argument.length)),
-      ])
+    try session.call(
+      "IOMMU_IOAS_NOIOMMU_GET_PA", .ioasNoIOMMUGetPA, iommu_ioas_noiommu_get_pa()
+    ) {
+      $0.ioas_id = ioas.value
+      $0.iova = iova.value
+      $0.length = length.value
+    } outputs: {
+      [.hex("out_phys", $0.out_phys), .hex("length", $0.length)]
+    }
   }
 }
 
@@ -267,6 +249,13 @@ struct OptionCommand: Command {
   enum Name: String, ExpressibleByArgument, CaseIterable {
     case rlimitMode = "rlimit-mode"
     case hugePages = "huge-pages"
+
+    var id: UInt32 {
+      switch self {
+      case .rlimitMode: IOMMU_OPTION_RLIMIT_MODE.rawValue
+      case .hugePages: IOMMU_OPTION_HUGE_PAGES.rawValue
+      }
+    }
   }
 
   @OptionGroup var options: CommonOptions
@@ -275,15 +264,14 @@ struct OptionCommand: Command {
   @Option(help: "The value to set; without it the option is read.") var set: Number?
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_option()
-    argument.size = size(of: iommu_option.self)
-    argument.option_id =
-      name == .rlimitMode ? IOMMU_OPTION_RLIMIT_MODE.rawValue : IOMMU_OPTION_HUGE_PAGES.rawValue
     let operation = set == nil ? IOMMU_OPTION_OP_GET : IOMMU_OPTION_OP_SET
-    argument.op = UInt16(operation.rawValue)
-    argument.object_id = object.value
-    argument.val64 = set?.value ?? 0
-    try session.ioctl("IOMMU_OPTION", IOMMUFD_CMD_OPTION, &argument)
-    return Report("IOMMU_OPTION", fields: [.init("val64", .decimal(argument.val64))])
+    return try session.call("IOMMU_OPTION", .option, iommu_option()) {
+      $0.option_id = name.id
+      $0.op = UInt16(operation.rawValue)
+      $0.object_id = object.value
+      $0.val64 = set?.value ?? 0
+    } outputs: {
+      [.decimal("val64", $0.val64)]
+    }
   }
 }

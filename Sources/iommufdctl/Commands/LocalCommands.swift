@@ -4,6 +4,7 @@ internal import ArgumentParser
 internal import CUAPI
 internal import Glibc
 internal import SystemPackage
+internal import UAPI
 
 let simulatorCommands: [any ParsableCommand.Type] = [FaultLogAlloc.self, FaultLogRead.self]
 let localCommands: [any ParsableCommand.Type] = [
@@ -19,13 +20,13 @@ struct FaultLogAlloc: Command {
   @Option(help: "A bound device's object id; 0 for all of this iommufd.") var dev = Word(0)
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommufd_sim_fault_log_alloc()
-    argument.size = size(of: iommufd_sim_fault_log_alloc.self)
-    argument.dev_id = dev.value
-    try session.ioctl(
-      "IOMMUFD_SIM_FAULT_LOG_ALLOC", IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC, &argument)
-    return Report(
-      "IOMMUFD_SIM_FAULT_LOG_ALLOC", fields: [.init("out_fd", .decimal(argument.out_fd))])
+    try session.call(
+      "IOMMUFD_SIM_FAULT_LOG_ALLOC", .simFaultLogAlloc, iommufd_sim_fault_log_alloc()
+    ) {
+      $0.dev_id = dev.value
+    } outputs: {
+      [.decimal("out_fd", $0.out_fd)]
+    }
   }
 }
 
@@ -40,19 +41,17 @@ struct FaultLogRead: Command {
     var record = iommufd_sim_fault()
     let count = read(log, &record, MemoryLayout<iommufd_sim_fault>.size)
     guard count >= 0 else { throw .call("read", Errno(rawValue: errno)) }
-    guard count > 0 else { return Report("read", fields: [.init("records", .number(0))]) }
+    guard count > 0 else { return Report("read", fields: [.decimal("records", 0)]) }
     return Report(
       "read",
       fields: [
-        .init("records", .number(1)), .init("type", .decimal(record.type)),
-        .init("reason", .hex(record.reason)), .init("flags", .hex(record.flags)),
-        .init("dev_id", .decimal(record.dev_id)), .init("requester", .hex(record.requester)),
-        .init("pasid", .decimal(record.pasid)), .init("iova", .hex(record.iova)),
-        .init(
+        .decimal("records", 1), .decimal("type", record.type), .hex("reason", record.reason),
+        .hex("flags", record.flags), .decimal("dev_id", record.dev_id),
+        .hex("requester", record.requester), .decimal("pasid", record.pasid),
+        .hex("iova", record.iova),
+        .list(
           "raw",
-          .list([
-            .hex(record.raw.0), .hex(record.raw.1), .hex(record.raw.2), .hex(record.raw.3),
-          ])),
+          [.hex(record.raw.0), .hex(record.raw.1), .hex(record.raw.2), .hex(record.raw.3)]),
       ])
   }
 }
@@ -66,7 +65,7 @@ struct Open: Command {
 
   func perform(in session: Session) throws(Failure) -> Report {
     let descriptor = try session.open(path)
-    return Report("open", fields: [.init("fd", .decimal(descriptor))])
+    return Report("open", fields: [.decimal("fd", descriptor)])
   }
 }
 
@@ -96,7 +95,7 @@ struct Buffer: Command {
     let bytes = try session.buffer(at: made.address, offset: 0, length: size.value)
     bytes.initializeMemory(as: UInt8.self, repeating: UInt8(truncatingIfNeeded: fill.value))
     var fields = [Report.Field("address", .hex(made.address))]
-    if let descriptor = made.descriptor { fields.append(.init("fd", .decimal(descriptor))) }
+    if let descriptor = made.descriptor { fields.append(.decimal("fd", descriptor)) }
     return Report("buffer", fields: fields)
   }
 }
@@ -153,6 +152,6 @@ struct BufferDump: Command {
   @OptionGroup var part: BufferPart
 
   func perform(in session: Session) throws(Failure) -> Report {
-    Report("buffer-dump", fields: [.init("data", .text(hexadecimal(try part.bytes(in: session))))])
+    Report("buffer-dump", fields: [.text("data", hexadecimal(try part.bytes(in: session)))])
   }
 }

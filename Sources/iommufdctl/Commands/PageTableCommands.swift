@@ -2,6 +2,7 @@
 
 internal import ArgumentParser
 internal import CUAPI
+internal import UAPI
 
 let pageTableCommands: [any ParsableCommand.Type] = [
   GetHWInfo.self, HWPTAlloc.self, HWPTInvalidate.self, HWPTSetDirtyTracking.self,
@@ -17,30 +18,23 @@ struct GetHWInfo: Command {
   @Option(help: "Bytes of room for the data.") var dataLength = Word(64)
 
   func perform(in session: Session) throws(Failure) -> Report {
-    let name = "IOMMU_GET_HW_INFO"
-    var data = [UInt8](repeating: 0, count: Int(min(dataLength.value, 1 << 16)))
-    var argument = iommu_hw_info()
-    argument.size = size(of: iommu_hw_info.self)
-    argument.dev_id = dev.value
-    argument.data_len = UInt32(data.count)
-    if let type {
-      argument.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE.rawValue
-      argument.in_data_type = type.value
+    let room = [UInt8](repeating: 0, count: Int(min(dataLength.value, 1 << 16)))
+    return try session.call(
+      "IOMMU_GET_HW_INFO", .getHardwareInfo, iommu_hw_info(), data: room, at: \.data_uptr
+    ) {
+      $0.dev_id = dev.value
+      $0.data_len = UInt32(room.count)
+      guard let type else { return }
+      $0.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE.rawValue
+      $0.in_data_type = type.value
+    } outputs: { info, data in
+      [
+        .decimal("out_data_type", info.out_data_type), .decimal("data_len", info.data_len),
+        .text("data", hexadecimal(data.prefix(Int(info.data_len)))),
+        .decimal("out_max_pasid_log2", info.out_max_pasid_log2),
+        .hex("out_capabilities", info.out_capabilities),
+      ]
     }
-    try withAddress(of: &data) { address throws(Failure) in
-      argument.data_uptr = address
-      try session.ioctl(name, IOMMUFD_CMD_GET_HW_INFO, &argument)
-    }
-    let filled = data.prefix(Int(argument.data_len))
-    return Report(
-      name,
-      fields: [
-        .init("out_data_type", .decimal(argument.out_data_type)),
-        .init("data_len", .decimal(argument.data_len)),
-        .init("data", .text(hexadecimal(filled))),
-        .init("out_max_pasid_log2", .decimal(argument.out_max_pasid_log2)),
-        .init("out_capabilities", .hex(argument.out_capabilities)),
-      ])
   }
 }
 
@@ -59,26 +53,28 @@ struct HWPTAlloc: Command {
   @Option(help: "The data, as hexadecimal bytes in memory order.") var data: HexBytes?
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var bytes = data?.bytes ?? []
-    var argument = iommu_hwpt_alloc()
-    argument.size = size(of: iommu_hwpt_alloc.self)
-    if nestParent { argument.flags |= IOMMU_HWPT_ALLOC_NEST_PARENT.rawValue }
-    if dirtyTracking { argument.flags |= IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue }
-    if pasid { argument.flags |= IOMMU_HWPT_ALLOC_PASID.rawValue }
-    if let fault {
-      argument.flags |= IOMMU_HWPT_FAULT_ID_VALID.rawValue
-      argument.fault_id = fault.value
+    let bytes = data?.bytes ?? []
+    return try session.call(
+      "IOMMU_HWPT_ALLOC", .hwptAlloc, iommu_hwpt_alloc(), data: bytes, at: \.data_uptr
+    ) {
+      $0.flags = flags
+      $0.dev_id = dev.value
+      $0.pt_id = pt.value
+      $0.data_type = dataType.value
+      $0.data_len = UInt32(bytes.count)
+      $0.fault_id = fault?.value ?? 0
+    } outputs: { hwpt, _ in
+      [.decimal("out_hwpt_id", hwpt.out_hwpt_id)]
     }
-    argument.dev_id = dev.value
-    argument.pt_id = pt.value
-    argument.data_type = dataType.value
-    argument.data_len = UInt32(bytes.count)
-    try withAddress(of: &bytes) { address throws(Failure) in
-      argument.data_uptr = address
-      try session.ioctl("IOMMU_HWPT_ALLOC", IOMMUFD_CMD_HWPT_ALLOC, &argument)
-    }
-    return Report(
-      "IOMMU_HWPT_ALLOC", fields: [.init("out_hwpt_id", .decimal(argument.out_hwpt_id))])
+  }
+
+  private var flags: UInt32 {
+    var flags: UInt32 = 0
+    if nestParent { flags |= IOMMU_HWPT_ALLOC_NEST_PARENT.rawValue }
+    if dirtyTracking { flags |= IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue }
+    if pasid { flags |= IOMMU_HWPT_ALLOC_PASID.rawValue }
+    if fault != nil { flags |= IOMMU_HWPT_FAULT_ID_VALID.rawValue }
+    return flags
   }
 }
 
@@ -94,25 +90,21 @@ struct HWPTInvalidate: Command {
   @Argument(help: "Entries, each as hexadecimal bytes in memory order.") var entries: [HexBytes]
 
   func perform(in session: Session) throws(Failure) -> Report {
+    let name = "IOMMU_HWPT_INVALIDATE"
     var bytes = entries.flatMap(\.bytes)
-    var argument = iommu_hwpt_invalidate()
-    argument.size = size(of: iommu_hwpt_invalidate.self)
+    var argument = session.sized(iommu_hwpt_invalidate())
     argument.hwpt_id = hwpt.value
     argument.data_type = dataType.value
     argument.entry_len = entryLength.value
     argument.entry_num = UInt32(entries.count)
-    let name = "IOMMU_HWPT_INVALIDATE"
     do throws(Failure) {
-      try withAddress(of: &bytes) { address throws(Failure) in
-        argument.data_uptr = address
-        try session.ioctl(name, IOMMUFD_CMD_HWPT_INVALIDATE, &argument)
-      }
+      try session.issue(name, .hwptInvalidate, &argument, data: &bytes, at: \.data_uptr)
     } catch {
       // How far it came is written on failure too.
       guard case .call(_, let errno, _) = error else { throw error }
-      throw .call(name, errno, fields: [.init("entry_num", .decimal(argument.entry_num))])
+      throw .call(name, errno, fields: [.decimal("entry_num", argument.entry_num)])
     }
-    return Report(name, fields: [.init("entry_num", .decimal(argument.entry_num))])
+    return Report(name, fields: [.decimal("entry_num", argument.entry_num)])
   }
 }
 
@@ -125,13 +117,12 @@ struct HWPTSetDirtyTracking: Command {
   @Flag(inversion: .prefixedEnableDisable, help: "Start or stop.") var tracking: Bool
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_hwpt_set_dirty_tracking()
-    argument.size = size(of: iommu_hwpt_set_dirty_tracking.self)
-    argument.flags = tracking ? IOMMU_HWPT_DIRTY_TRACKING_ENABLE.rawValue : 0
-    argument.hwpt_id = hwpt.value
-    try session.ioctl(
-      "IOMMU_HWPT_SET_DIRTY_TRACKING", IOMMUFD_CMD_HWPT_SET_DIRTY_TRACKING, &argument)
-    return Report("IOMMU_HWPT_SET_DIRTY_TRACKING")
+    try session.call(
+      "IOMMU_HWPT_SET_DIRTY_TRACKING", .hwptSetDirtyTracking, iommu_hwpt_set_dirty_tracking()
+    ) {
+      $0.flags = tracking ? IOMMU_HWPT_DIRTY_TRACKING_ENABLE.rawValue : 0
+      $0.hwpt_id = hwpt.value
+    }
   }
 }
 
@@ -150,22 +141,21 @@ struct HWPTGetDirtyBitmap: Command {
   func perform(in session: Session) throws(Failure) -> Report {
     let pages = pageSize.value == 0 ? 0 : length.value / pageSize.value
     guard pages <= 1 << 32 else { throw .usage("a bitmap of \(pages) bits is too large") }
-    var bitmap = [UInt8](repeating: 0, count: Int(pages / 64 + 1) * 8)
-    var argument = iommu_hwpt_get_dirty_bitmap()
-    argument.size = size(of: iommu_hwpt_get_dirty_bitmap.self)
-    argument.hwpt_id = hwpt.value
-    argument.flags = noClear ? IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR.rawValue : 0
-    argument.iova = iova.value
-    argument.length = length.value
-    argument.page_size = pageSize.value
-    let name = "IOMMU_HWPT_GET_DIRTY_BITMAP"
-    try withAddress(of: &bitmap) { address throws(Failure) in
-      argument.data = address
-      try session.ioctl(name, IOMMUFD_CMD_HWPT_GET_DIRTY_BITMAP, &argument)
+    let clean = [UInt8](repeating: 0, count: Int(pages / 64 + 1) * 8)
+    return try session.call(
+      "IOMMU_HWPT_GET_DIRTY_BITMAP", .hwptGetDirtyBitmap, iommu_hwpt_get_dirty_bitmap(),
+      data: clean, at: \.data
+    ) {
+      $0.hwpt_id = hwpt.value
+      $0.flags = noClear ? IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR.rawValue : 0
+      $0.iova = iova.value
+      $0.length = length.value
+      $0.page_size = pageSize.value
+    } outputs: { _, bitmap in
+      [
+        .decimal("dirty", bitmap.reduce(0) { $0 + $1.nonzeroBitCount }),
+        .text("data", hexadecimal(bitmap)),
+      ]
     }
-    let dirty = bitmap.reduce(0) { $0 + $1.nonzeroBitCount }
-    return Report(
-      name,
-      fields: [.init("dirty", .decimal(dirty)), .init("data", .text(hexadecimal(bitmap[...])))])
   }
 }

@@ -2,6 +2,7 @@
 
 internal import ArgumentParser
 internal import CUAPI
+internal import UAPI
 
 let virtualCommands: [any ParsableCommand.Type] = [
   VIOMMUAlloc.self, VDeviceAlloc.self, HWQueueAlloc.self, FaultQueueAlloc.self,
@@ -19,23 +20,17 @@ struct VIOMMUAlloc: Command {
   @Option(help: "The type's data, as hexadecimal bytes in memory order.") var data: HexBytes?
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var bytes = data?.bytes ?? []
-    var argument = iommu_viommu_alloc()
-    argument.size = size(of: iommu_viommu_alloc.self)
-    argument.type = type.value
-    argument.dev_id = dev.value
-    argument.hwpt_id = hwpt.value
-    argument.data_len = UInt32(bytes.count)
-    try withAddress(of: &bytes) { address throws(Failure) in
-      argument.data_uptr = address
-      try session.ioctl("IOMMU_VIOMMU_ALLOC", IOMMUFD_CMD_VIOMMU_ALLOC, &argument)
+    let bytes = data?.bytes ?? []
+    return try session.call(
+      "IOMMU_VIOMMU_ALLOC", .viommuAlloc, iommu_viommu_alloc(), data: bytes, at: \.data_uptr
+    ) {
+      $0.type = type.value
+      $0.dev_id = dev.value
+      $0.hwpt_id = hwpt.value
+      $0.data_len = UInt32(bytes.count)
+    } outputs: { viommu, data in
+      [.decimal("out_viommu_id", viommu.out_viommu_id), .text("data", hexadecimal(data))]
     }
-    return Report(
-      "IOMMU_VIOMMU_ALLOC",
-      fields: [
-        .init("out_viommu_id", .decimal(argument.out_viommu_id)),
-        .init("data", .text(hexadecimal(bytes))),
-      ])
   }
 }
 
@@ -49,14 +44,13 @@ struct VDeviceAlloc: Command {
   @Option(help: "The device's stream, device or requester id there.") var virtID: Number
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_vdevice_alloc()
-    argument.size = size(of: iommu_vdevice_alloc.self)
-    argument.viommu_id = viommu.value
-    argument.dev_id = dev.value
-    argument.virt_id = virtID.value
-    try session.ioctl("IOMMU_VDEVICE_ALLOC", IOMMUFD_CMD_VDEVICE_ALLOC, &argument)
-    return Report(
-      "IOMMU_VDEVICE_ALLOC", fields: [.init("out_vdevice_id", .decimal(argument.out_vdevice_id))])
+    try session.call("IOMMU_VDEVICE_ALLOC", .vdeviceAlloc, iommu_vdevice_alloc()) {
+      $0.viommu_id = viommu.value
+      $0.dev_id = dev.value
+      $0.virt_id = virtID.value
+    } outputs: {
+      [.decimal("out_vdevice_id", $0.out_vdevice_id)]
+    }
   }
 }
 
@@ -72,17 +66,15 @@ struct HWQueueAlloc: Command {
   @Option(help: "Bytes.") var length: Number
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_hw_queue_alloc()
-    argument.size = size(of: iommu_hw_queue_alloc.self)
-    argument.viommu_id = viommu.value
-    argument.type = type.value
-    argument.index = index.value
-    argument.nesting_parent_iova = iova.value
-    argument.length = length.value
-    try session.ioctl("IOMMU_HW_QUEUE_ALLOC", IOMMUFD_CMD_HW_QUEUE_ALLOC, &argument)
-    return Report(
-      "IOMMU_HW_QUEUE_ALLOC",
-      fields: [.init("out_hw_queue_id", .decimal(argument.out_hw_queue_id))])
+    try session.call("IOMMU_HW_QUEUE_ALLOC", .hardwareQueueAlloc, iommu_hw_queue_alloc()) {
+      $0.viommu_id = viommu.value
+      $0.type = type.value
+      $0.index = index.value
+      $0.nesting_parent_iova = iova.value
+      $0.length = length.value
+    } outputs: {
+      [.decimal("out_hw_queue_id", $0.out_hw_queue_id)]
+    }
   }
 }
 
@@ -93,15 +85,11 @@ struct FaultQueueAlloc: Command {
   @OptionGroup var options: CommonOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_fault_alloc()
-    argument.size = size(of: iommu_fault_alloc.self)
-    try session.ioctl("IOMMU_FAULT_QUEUE_ALLOC", IOMMUFD_CMD_FAULT_QUEUE_ALLOC, &argument)
-    return Report(
-      "IOMMU_FAULT_QUEUE_ALLOC",
-      fields: [
-        .init("out_fault_id", .decimal(argument.out_fault_id)),
-        .init("out_fault_fd", .decimal(argument.out_fault_fd)),
-      ])
+    try session.call(
+      "IOMMU_FAULT_QUEUE_ALLOC", .faultQueueAlloc, iommu_fault_alloc(),
+      outputs: {
+        [.decimal("out_fault_id", $0.out_fault_id), .decimal("out_fault_fd", $0.out_fault_fd)]
+      })
   }
 }
 
@@ -115,17 +103,15 @@ struct VEventQAlloc: Command {
   @Option(help: "Events the queue holds.") var depth: Word
 
   func perform(in session: Session) throws(Failure) -> Report {
-    var argument = iommu_veventq_alloc()
-    argument.size = size(of: iommu_veventq_alloc.self)
-    argument.viommu_id = viommu.value
-    argument.type = type.value
-    argument.veventq_depth = depth.value
-    try session.ioctl("IOMMU_VEVENTQ_ALLOC", IOMMUFD_CMD_VEVENTQ_ALLOC, &argument)
-    return Report(
-      "IOMMU_VEVENTQ_ALLOC",
-      fields: [
-        .init("out_veventq_id", .decimal(argument.out_veventq_id)),
-        .init("out_veventq_fd", .decimal(argument.out_veventq_fd)),
-      ])
+    try session.call("IOMMU_VEVENTQ_ALLOC", .veventqAlloc, iommu_veventq_alloc()) {
+      $0.viommu_id = viommu.value
+      $0.type = type.value
+      $0.veventq_depth = depth.value
+    } outputs: {
+      [
+        .decimal("out_veventq_id", $0.out_veventq_id),
+        .decimal("out_veventq_fd", $0.out_veventq_fd),
+      ]
+    }
   }
 }
