@@ -20,6 +20,9 @@ package struct IotlbGeometry: Hashable, Sendable {
 struct IotlbTag: Equatable {
   let rawValue: UInt64
 
+  @inline(__always)
+  init(rawValue: UInt64) { self.rawValue = rawValue }
+
   /// Translations that only second-stage tables made are the domain's, whatever PASID asked.
   @inline(__always)
   init(domain: DomainID) { rawValue = UInt64(domain.rawValue) }
@@ -53,13 +56,16 @@ struct Iotlb: ~Copyable {
     return nil
   }
 
-  mutating func insert(_ tag: IotlbTag, _ address: UInt64, _ translation: Translation) {
+  /// - Parameter attributes: twelve bits that the unit keeps with the entry.
+  mutating func insert(
+    _ tag: IotlbTag, _ address: UInt64, _ translation: Translation, attributes: UInt16 = 0
+  ) {
     if translation.shift >= 30 {
-      large.insert(tag, address, translation)
+      large.insert(tag, address, translation, attributes)
     } else if translation.shift >= 21 {
-      medium.insert(tag, address, translation)
+      medium.insert(tag, address, translation, attributes)
     } else {
-      small.insert(tag, address, translation)
+      small.insert(tag, address, translation, attributes)
     }
   }
 
@@ -69,8 +75,29 @@ struct Iotlb: ~Copyable {
     large.invalidate(scope)
   }
 
+  /// Drops the entries that `isMeant` chooses, for invalidations that no ``InvalidationScope`` says.
+  mutating func removeAll(where isMeant: (CachedTranslation) -> Bool) {
+    small.removeAll(where: isMeant)
+    medium.removeAll(where: isMeant)
+    large.removeAll(where: isMeant)
+  }
+
+  /// The entry that ``lookup(_:_:)`` finds, as an invalidation sees it.
+  func entry(_ tag: IotlbTag, _ address: UInt64) -> CachedTranslation? {
+    small.entry(tag, address) ?? medium.entry(tag, address) ?? large.entry(tag, address)
+  }
+
   /// Entries in use, of all sizes.
   var count: Int { small.count + medium.count + large.count }
+}
+
+/// What an invalidation can know of an entry.
+struct CachedTranslation {
+  let tag: IotlbTag
+  /// An address of the piece that is cached.
+  let address: UInt64
+  let permissions: Permissions
+  let attributes: UInt16
 }
 
 /// Translations of pages of one size.
@@ -79,7 +106,7 @@ private struct IotlbArray: ~Copyable {
     /// The page's address with `valid`; 0 when the entry is unused.
     var page: UInt64 = 0
     var tag: UInt64 = 0
-    /// The frame's address, and the permissions in the bits below.
+    /// The frame's address, the permissions in the bits below, and the unit's attributes above.
     var frame: UInt64 = 0
     /// When it was last used.
     var stamp: UInt64 = 0
@@ -87,6 +114,8 @@ private struct IotlbArray: ~Copyable {
 
   private static let ways = 8
   private static let valid: UInt64 = 1
+  private static let frameMask: UInt64 = 0x000f_ffff_ffff_f000
+  private static let attributesShift: UInt64 = 52
 
   private let entries: UnsafeMutablePointer<Entry>
   private let setMask: UInt64
@@ -135,7 +164,8 @@ private struct IotlbArray: ~Copyable {
         entry.pointee.stamp = clock
         let frame = entry.pointee.frame
         return Translation(
-          physical: PhysicalAddress(frame & ~0xfff), shift: Int(truncatingIfNeeded: pageShift),
+          physical: PhysicalAddress(frame & Self.frameMask),
+          shift: Int(truncatingIfNeeded: pageShift),
           permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: frame & 3)))
       }
       way &+= 1
@@ -143,7 +173,9 @@ private struct IotlbArray: ~Copyable {
     return nil
   }
 
-  mutating func insert(_ tag: IotlbTag, _ address: UInt64, _ translation: Translation) {
+  mutating func insert(
+    _ tag: IotlbTag, _ address: UInt64, _ translation: Translation, _ attributes: UInt16
+  ) {
     // The piece of a larger page that `address` is in.
     let size = UInt64(1) << UInt64(translation.shift)
     let offset = address & (size - 1) & ~(1 << pageShift - 1)
@@ -164,7 +196,33 @@ private struct IotlbArray: ~Copyable {
     if victim.pointee.page == 0 { count += 1 }
     victim.pointee = Entry(
       page: wanted, tag: tag.rawValue,
-      frame: frame | UInt64(translation.permissions.rawValue), stamp: clock)
+      frame: frame | UInt64(translation.permissions.rawValue)
+        | UInt64(attributes) << Self.attributesShift,
+      stamp: clock)
+  }
+
+  func entry(_ tag: IotlbTag, _ address: UInt64) -> CachedTranslation? {
+    let wanted = page(address)
+    let first = firstWay(tag, address)
+    for way in 0..<Self.ways {
+      let entry = entries[first + way]
+      if entry.page == wanted && entry.tag == tag.rawValue { return describe(entry) }
+    }
+    return nil
+  }
+
+  mutating func removeAll(where isMeant: (CachedTranslation) -> Bool) {
+    guard count > 0 else { return }
+    for index in 0..<capacity where entries[index].page != 0 {
+      if isMeant(describe(entries[index])) { drop(entries + index) }
+    }
+  }
+
+  private func describe(_ entry: Entry) -> CachedTranslation {
+    CachedTranslation(
+      tag: IotlbTag(rawValue: entry.tag), address: entry.page & ~Self.valid,
+      permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: entry.frame & 0x3f)),
+      attributes: UInt16(entry.frame >> Self.attributesShift))
   }
 
   mutating func invalidate(_ scope: InvalidationScope) {

@@ -28,15 +28,21 @@ final class PortGate: Sendable {
   /// The request goes on with translations of `domain` only. Called under the unit's lock, which
   /// orders it before or after any invalidation.
   @inline(__always)
-  func use(_ domain: DomainID) {
-    using.store(UInt32(domain.rawValue) &+ 2, ordering: .relaxed)
+  func use(_ domain: DomainID) { use(space: UInt32(domain.rawValue)) }
+
+  /// The same for a unit that tells address spaces by other numbers, which are less than 2^31.
+  @inline(__always)
+  func use(space: UInt32) {
+    using.store(space &+ 2, ordering: .relaxed)
   }
 
   @inline(__always)
   func end() { using.store(Self.idle, ordering: .releasing) }
 
   /// Returns when no request that began before the call can hold translations of `domain` (nil: any).
-  func pass(_ domain: DomainID?) {
+  func pass(_ domain: DomainID?) { pass(space: domain.map { UInt32($0.rawValue) }) }
+
+  func pass(space: UInt32?) {
     while true {
       let value = using.load(ordering: .acquiring)
       if value == Self.idle { return }
@@ -44,7 +50,7 @@ final class PortGate: Sendable {
         sched_yield()
         continue
       }
-      if let domain, value != UInt32(domain.rawValue) + 2 { return }
+      if let space, value != space + 2 { return }
       lock.withLock { _ in }
       return
     }
