@@ -166,7 +166,7 @@ private struct IotlbArray: ~Copyable {
         return Translation(
           physical: PhysicalAddress(frame & Self.frameMask),
           shift: Int(truncatingIfNeeded: pageShift),
-          permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: frame & 3)))
+          permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: frame & 0x3f)))
       }
       way &+= 1
     }

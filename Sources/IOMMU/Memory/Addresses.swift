@@ -22,11 +22,37 @@ package struct PhysicalAddress: RawRepresentable, Hashable, Comparable, Sendable
 }
 
 /// What a mapping allows, or an access wants (PCIe has no execute-only DMA).
+///
+/// Tables of processes tell requests with privilege from others (PCIe 6 §6.20.2: PMR and ER); tables
+/// that do not know the difference say `read` and `write`, and are asked for nothing else.
 package struct Permissions: OptionSet, Hashable, Sendable {
   package let rawValue: UInt8
   @inline(__always) package init(rawValue: UInt8) { self.rawValue = rawValue }
   package static let read = Permissions(rawValue: 1)
   package static let write = Permissions(rawValue: 2)
+  package static let execute = Permissions(rawValue: 4)
+  package static let privilegedRead = Permissions(rawValue: 8)
+  package static let privilegedWrite = Permissions(rawValue: 16)
+  package static let privilegedExecute = Permissions(rawValue: 32)
+
+  /// Both ways of writing.
+  static let writes: Permissions = [.write, .privilegedWrite]
+
+  /// The same access, made with privilege.
+  @inline(__always)
+  package var privileged: Permissions {
+    Permissions(rawValue: (rawValue & 7) &<< 3)
+  }
+
+  /// The same without the distinction: what a second stage is asked for.
+  @inline(__always)
+  var unprivileged: Permissions { Permissions(rawValue: (rawValue | rawValue &>> 3) & 7) }
+
+  /// What a second stage allows, whoever asks.
+  @inline(__always)
+  var forEverybody: Permissions {
+    Permissions(rawValue: rawValue & 7 | (rawValue & 7) &<< 3)
+  }
 }
 
 /// Segment, bus, device and function of the PCI function that issues a request: the source-id of

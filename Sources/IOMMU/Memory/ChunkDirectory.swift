@@ -37,6 +37,8 @@ struct ChunkDirectory {
     var pinnedFrames = 0
     /// A process's chunk of which a copy was taken.
     var hasCopies = false
+    /// For updates of entries in this chunk.
+    let entries = EntryLock()
   }
 
   /// The platform's own range below 4 GiB, with the interrupt window 0xFEEx_xxxx, holds no memory.

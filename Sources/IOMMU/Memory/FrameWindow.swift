@@ -52,24 +52,18 @@ struct FrameWindow: @unchecked Sendable {
   }
 }
 
-/// Where a walker finds table entries. The hardware's own view is `FrameWindow`; tables that are
-/// themselves addressed through another table are read through a type that translates first and
-/// remembers what went wrong.
-protocol EntryMemory {
-  /// The 64-bit entry at `address`, a multiple of 8, loaded at once. Nil: not readable.
-  mutating func load(_ address: PhysicalAddress) -> UInt64?
-  /// Stores `new` if the entry still is `old`.
-  mutating func exchange(
-    _ address: PhysicalAddress, expected old: UInt64, desired new: UInt64
-  ) -> Bool
-}
-
 /// The tables that drivers keep in the server's own RAM.
 extension FrameWindow: EntryMemory {
   @inline(__always)
   func load(_ address: PhysicalAddress) -> UInt64? {
     guard kind(of: address) == .direct else { return nil }
     return entry(address).pointee.load(ordering: .relaxed)
+  }
+
+  @inline(__always)
+  func update(_ address: PhysicalAddress, from old: UInt64, to new: UInt64) -> EntryUpdate {
+    guard kind(of: address) == .direct else { return .failed }
+    return exchange(address, expected: old, desired: new) ? .stored : .changed
   }
 
   @inline(__always)

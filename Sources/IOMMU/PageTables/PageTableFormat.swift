@@ -93,4 +93,8 @@ struct TableRoot: Hashable, Sendable, BitwiseCopyable {
   let topLevel: Int
   /// Whether the hardware keeps accessed and dirty flags.
   let updatesFlags: Bool
+  /// What else the table's owner chose, as far as the format has it.
+  var options: WalkOptions = []
+  /// Bits that no present entry of this table may have, whatever the unit's rules say.
+  var forbidden: UInt64 = 0
 }

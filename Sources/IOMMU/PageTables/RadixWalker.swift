@@ -2,6 +2,9 @@
 //
 // It returns an enum and never throws: a fault is an everyday result, and costs nothing to report.
 // Everything here is specialised for its format and inlined into the unit that calls it.
+//
+// Entries may be anything at all, and may change while they are looked at. A walk ends because every
+// step goes to a lower level, and looks again at an entry that changed under it only so many times.
 
 /// Where a walk ended.
 enum WalkOutcome {
@@ -15,11 +18,11 @@ struct Translation: Equatable {
   let physical: PhysicalAddress
   /// log2 of its size.
   let shift: Int
-  /// What all entries on the way allow; without `write` while the dirty flag is still clear.
+  /// What all entries on the way allow; without `writes` while the dirty flag is still clear.
   let permissions: Permissions
 }
 
-/// Why there is no translation, in no vendor's words.
+/// Why there is no translation, in no vendor's words. A level is that of the entry concerned.
 enum WalkFault: Equatable {
   /// No memory at the table at `level`.
   case inaccessible(level: Int)
@@ -27,11 +30,24 @@ enum WalkFault: Equatable {
   case reserved(level: Int)
   /// The entry at `level` is not present.
   case absent(level: Int)
-  /// Present, but the access is not allowed.
-  case denied
+  /// The entry at `level` holds an address that is wider than addresses are.
+  case tooWide(level: Int)
+  /// The leaf at `level` was never used, and only software may change that.
+  case unused(level: Int)
+  /// Present, but the access is not allowed: this is.
+  case denied(level: Int, allowed: Permissions)
+  /// A flag of the entry at `level` could not be stored.
+  case unwritable(level: Int)
+  /// The address is wider than the table is.
+  case beyond
 }
 
-enum RadixWalker<Format: PageTableFormat> {
+enum RadixWalker<Format: WalkableFormat> {
+  /// How often a walk looks again at an entry that software changes under it. Each time is progress of
+  /// the software's, but hardware that never answers is of no use to anybody.
+  @inline(__always)
+  private static var patience: Int { 64 }
+
   /// Translates `address` for `access`. The caller has checked that the address is as narrow as the
   /// table is.
   @inline(__always)
@@ -39,51 +55,73 @@ enum RadixWalker<Format: PageTableFormat> {
     _ address: UInt64, _ root: TableRoot, access: Permissions, rules: borrowing EntryRules,
     memory: inout Memory
   ) -> WalkOutcome {
-    var table = root.address
     var level = root.topLevel
-    var allowed: Permissions = [.read, .write]
+    var place = top(address, root)
+    var grant = UInt64.max
+    var attempts = 0
     while true {
-      let place = Format.entryAddress(address, level: level, table: table)
       guard let entry = memory.load(place) else { return .fault(.inaccessible(level: level)) }
-      switch Format.classify(entry, level: level) {
+      switch Format.classify(entry, level: level, root: root) {
       case .empty:
         return .fault(.absent(level: level))
       case .table:
-        // SAFETY: a level is at most 5.
-        guard entry & rules.reservedInTable[unchecked: level] == 0 else {
-          return .fault(.reserved(level: level))
-        }
-        allowed.formIntersection(Format.permissions(entry))
-        if root.updatesFlags, entry & Format.accessed == 0 {
-          // When software changed the entry meanwhile, look at it again.
-          guard
-            memory.exchange(place, expected: entry, desired: entry | Format.accessed)
-          else { continue }
-        }
-        table = Format.address(entry)
-        level &-= 1
-      case .leaf:
-        guard entry & rules.reservedInLeaf[unchecked: level] == 0 else {
-          return .fault(.reserved(level: level))
-        }
-        allowed.formIntersection(Format.permissions(entry))
-        guard allowed.isSuperset(of: access) else { return .fault(.denied) }
-        if root.updatesFlags {
-          var flags = Format.accessed
-          if access.contains(.write) { flags |= Format.dirty }
-          if entry & flags != flags {
-            guard memory.exchange(place, expected: entry, desired: entry | flags) else {
-              continue
-            }
+        guard
+          !Format.isMalformed(table: entry, for: address, level: level, root: root, rules: rules)
+        else { return .fault(Format.malformed(level: level)) }
+        let used = Format.used(table: entry, root: root)
+        if used != entry {
+          switch memory.update(place, from: entry, to: used) {
+          case .stored: break
+          case .changed where attempts < patience:
+            attempts &+= 1
+            continue
+          case .changed, .failed: return .fault(.unwritable(level: level))
           }
-          // A cached copy must not allow a write that would have to set the flag.
-          if (entry | flags) & Format.dirty == 0 { allowed.remove(.write) }
         }
+        grant &= Format.grant(entry, root: root)
+        level = Format.nextLevel(entry, level: level)
+        place = Format.entryAddress(
+          address, level: level, table: Format.table(entry, root: root))
+      case .leaf:
+        guard
+          !Format.isMalformed(leaf: entry, for: address, level: level, root: root, rules: rules)
+        else { return .fault(Format.malformed(level: level)) }
+        guard !Format.wantsAccessFlag(entry, root: root) else {
+          return .fault(.unused(level: level))
+        }
+        var allowed = Format.permissions(entry, grant: grant, root: root)
+        guard allowed.isSuperset(of: access) else {
+          return .fault(.denied(level: level, allowed: allowed))
+        }
+        let writing = !access.isDisjoint(with: .writes)
+        let used = Format.used(leaf: entry, writing: writing, root: root)
+        if used != entry {
+          switch memory.update(place, from: entry, to: used) {
+          case .stored: break
+          case .changed where attempts < patience:
+            attempts &+= 1
+            continue
+          case .changed, .failed: return .fault(.unwritable(level: level))
+          }
+        }
+        // A cached copy must not allow a write that would have to set the flag.
+        if Format.used(leaf: used, writing: true, root: root) != used {
+          allowed.subtract(.writes)
+        }
+        let page = Format.page(entry, for: address, level: level, root: root)
         return .leaf(
-          Translation(
-            physical: Format.address(entry), shift: Format.leafShift(entry, level: level),
-            permissions: allowed))
+          Translation(physical: page.physical, shift: page.shift, permissions: allowed))
       }
     }
+  }
+
+  /// Where the walk begins.
+  @inline(__always)
+  private static func top(_ address: UInt64, _ root: TableRoot) -> PhysicalAddress {
+    guard Format.widensTop else {
+      return Format.entryAddress(address, level: root.topLevel, table: root.address)
+    }
+    let shift = UInt64(truncatingIfNeeded: Format.itemShift(root.topLevel))
+    return PhysicalAddress(root.address.rawValue &+ (address &>> shift) &* 8)
   }
 }

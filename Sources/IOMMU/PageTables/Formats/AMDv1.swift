@@ -12,7 +12,7 @@
 // 12 bits for AMD is 11 there, and addresses are stored one bit further to the left.
 
 /// What AMD's format and the mock unit's share: all but the granule.
-protocol AMDv1Format: PageTableFormat {}
+protocol AMDv1Format: WalkableFormat {}
 
 /// The host tables of AMD-Vi.
 enum AMDv1: AMDv1Format {
@@ -80,6 +80,11 @@ extension AMDv1Format {
     if entry & Bits.read != 0 { permissions.insert(.read) }
     if entry & Bits.write != 0 { permissions.insert(.write) }
     return permissions
+  }
+
+  @inline(__always)
+  static func permissions(_ entry: UInt64, grant: UInt64, root _: TableRoot) -> Permissions {
+    permissions(entry & grant)
   }
 
   @inline(__always)

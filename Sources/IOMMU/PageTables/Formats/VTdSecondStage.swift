@@ -4,7 +4,7 @@
 //
 // An entry has no present bit: it is present when it allows reading or writing.
 
-enum VTdSecondStage: PageTableFormat {
+enum VTdSecondStage: WalkableFormat {
   private static let read: UInt64 = 1 << 0
   private static let write: UInt64 = 1 << 1
   /// PS: a PDPTE or PDE that maps a page.
@@ -33,6 +33,11 @@ enum VTdSecondStage: PageTableFormat {
   @inline(__always)
   static func permissions(_ entry: UInt64) -> Permissions {
     Permissions(rawValue: UInt8(truncatingIfNeeded: entry & (read | write)))
+  }
+
+  @inline(__always)
+  static func permissions(_ entry: UInt64, grant: UInt64, root _: TableRoot) -> Permissions {
+    permissions(entry & grant)
   }
 
   static func makeTable(at address: PhysicalAddress, level _: Int) -> UInt64 {

@@ -210,14 +210,8 @@ extension VTdUnit {
           || last < Self.interruptRange.lowerBound
       else { return .failure(.outputInInterruptRange) }
       return .success(page)
-    case .fault(.inaccessible(let level)):
-      return .failure(
-        level == root.topLevel ? .secondStagePointerInvalid : .secondStageInaccessible)
-    case .fault(.reserved):
-      return .failure(.secondStageReserved)
-    case .fault(.absent), .fault(.denied):
-      // Without a present bit, absent and denied are the same.
-      return .failure(access.contains(.write) ? .writeDenied : .readDenied)
+    case .fault(let fault):
+      return .failure(VTdFaultReason(secondStage: fault, topLevel: root.topLevel, access: access))
     }
   }
 

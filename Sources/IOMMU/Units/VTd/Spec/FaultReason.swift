@@ -43,12 +43,34 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Sendable {
   package static let pasidEntryReserved = VTdFaultReason(0x5a)
   /// SPT.4: a translation type or width that the unit does not have.
   package static let pasidEntryInvalid = VTdFaultReason(0x5b)
+  /// SFS.1
+  package static let firstStageInaccessible = VTdFaultReason(0x70)
+  /// SFS.2
+  package static let firstStageAbsent = VTdFaultReason(0x71)
+  /// SFS.3
+  package static let firstStageReserved = VTdFaultReason(0x72)
+  /// SFS.4: the first-stage pointer of the PASID entry leads nowhere.
+  package static let firstStagePointerInvalid = VTdFaultReason(0x73)
+  /// SFS.5: nested, and a first-stage entry is beyond what the second stage translates.
+  package static let firstStageEntryBeyond = VTdFaultReason(0x74)
+  /// SFS.6: nested, and the second stage does not let the top first-stage table be read.
+  package static let firstStagePointerDenied = VTdFaultReason(0x75)
+  /// SFS.7: the same for a lower table.
+  package static let firstStageEntryDenied = VTdFaultReason(0x76)
+  /// SFS.8: nested, and the second stage does not let flags of a first-stage entry be stored.
+  package static let firstStageFlagsDenied = VTdFaultReason(0x77)
   /// SSS.1
   package static let secondStageInaccessible = VTdFaultReason(0x78)
   /// SSS.3
   package static let secondStageReserved = VTdFaultReason(0x7a)
   /// SSS.4: the table pointer of the PASID entry leads nowhere.
   package static let secondStagePointerInvalid = VTdFaultReason(0x7b)
+  /// SGN.1
+  package static let notCanonical = VTdFaultReason(0x80)
+  /// SGN.2: a request without privilege, to a page that is for privilege only.
+  package static let privilegeDenied = VTdFaultReason(0x81)
+  /// SGN.3
+  package static let executeDenied = VTdFaultReason(0x82)
   /// SGN.4: pass-through, and the address is beyond the host address width.
   package static let beyondHostAddressWidth = VTdFaultReason(0x83)
   /// SGN.5: the address is beyond the width of the second-stage table.
@@ -59,6 +81,8 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Sendable {
   package static let readDenied = VTdFaultReason(0x86)
   /// SGN.8: the output is in the interrupt address range.
   package static let outputInInterruptRange = VTdFaultReason(0x87)
+  /// SFS.10: flags of a first-stage entry could not be stored.
+  package static let firstStageFlagsFailed = VTdFaultReason(0x91)
 
   /// VT-d §7.1: a fault found while the unit could not read the entry with the FPD bit is
   /// *non-qualified*: it is recorded whatever that bit says.

@@ -1,0 +1,189 @@
+// The page tables of x86-64 processors, as IOMMUs read them: VT-d's first stage (Intel VT-d specification,
+// revision 5.0, §3.6 and §9.7) and AMD's guest tables (AMD 48882, revision 3.10, §2.2.4 "Guest and
+// Nested Address Translation"; AMD64 Architecture Programmer's Manual, volume 2, §5.3).
+//
+//   level 4: PML5E   3: PML4E   2: PDPE   1: PDE   0: PTE
+//
+// Whatever is present may be read; the other rights are those that all levels give. Execute-disable is a
+// reserved bit, has no meaning, or counts, as the table's owner chose: `TableRoot.forbidden` and
+// `WalkOptions.executeDisable` say which.
+
+/// What VT-d and AMD share: all but names and the extended-accessed flag.
+protocol X86Format: WalkableFormat {
+  /// Bits that hardware sets in every entry it uses.
+  static func accessedFlags(_ root: TableRoot) -> UInt64
+}
+
+/// First-stage tables of VT-d.
+enum VTdFirstStage: X86Format {
+  /// EA: as A, for tables that processors and devices share (VT-d §9.7, with EAFE).
+  private static let extendedAccessed: UInt64 = 1 << 10
+
+  @inline(__always)
+  static func accessedFlags(_ root: TableRoot) -> UInt64 {
+    accessed | (root.options.contains(.extendedAccessed) ? extendedAccessed : 0)
+  }
+}
+
+/// Guest tables of AMD-Vi.
+enum AMDGuest: X86Format {
+  @inline(__always)
+  static func accessedFlags(_: TableRoot) -> UInt64 { accessed }
+}
+
+private enum Bits {
+  static let present: UInt64 = 1 << 0
+  static let write: UInt64 = 1 << 1
+  static let user: UInt64 = 1 << 2
+  static let pageSize: UInt64 = 1 << 7
+  static let executeDisable: UInt64 = 1 << 63
+  static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
+  /// PAT of a large page, where a small one has its lowest address bit.
+  static let largePAT: UInt64 = 1 << 12
+}
+
+extension X86Format {
+  static var granuleShift: Int { 12 }
+  static var indexBits: Int { 9 }
+  static var accessed: UInt64 { 1 << 5 }
+  static var dirty: UInt64 { 1 << 6 }
+  static var executeDisable: UInt64 { Bits.executeDisable }
+
+  @inline(__always)
+  static func classify(_ entry: UInt64, level: Int) -> EntryClass {
+    if entry & Bits.present == 0 { return .empty }
+    // PS of a PML4E or PML5E is reserved: the walker finds it as that of a table.
+    return level == 0 || (entry & Bits.pageSize != 0 && level <= 2) ? .leaf : .table
+  }
+
+  @inline(__always)
+  static func address(_ entry: UInt64) -> PhysicalAddress {
+    PhysicalAddress(entry & Bits.addressMask)
+  }
+
+  @inline(__always)
+  static func page(
+    _ entry: UInt64, for _: UInt64, level: Int, root _: TableRoot
+  ) -> (physical: PhysicalAddress, shift: Int) {
+    let shift = itemShift(level)
+    let offset = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1
+    return (PhysicalAddress(entry & Bits.addressMask & ~offset), shift)
+  }
+
+  // MARK: Rights
+
+  /// R/W and U/S, and the complement of XD.
+  @inline(__always)
+  static func grant(_ entry: UInt64, root _: TableRoot) -> UInt64 { entry ^ Bits.executeDisable }
+
+  /// VT-d §3.6.1 Access Rights; APM volume 2 §5.6 Page-Protection Checks.
+  @inline(__always)
+  static func permissions(_ entry: UInt64, grant: UInt64, root: TableRoot) -> Permissions {
+    let granted = grant & (entry ^ Bits.executeDisable)
+    let writable = granted & Bits.write != 0
+    let executable =
+      granted & Bits.executeDisable != 0 || !root.options.contains(.executeDisable)
+    let user = granted & Bits.user != 0
+    var permissions: Permissions = .privilegedRead
+    if writable || !root.options.contains(.writeProtect) {
+      permissions.insert(.privilegedWrite)
+    }
+    if executable && !(user && root.options.contains(.executeProtect)) {
+      permissions.insert(.privilegedExecute)
+    }
+    if user {
+      permissions.insert(.read)
+      if writable { permissions.insert(.write) }
+      if executable { permissions.insert(.execute) }
+    }
+    return permissions
+  }
+
+  @inline(__always)
+  static func permissions(_ entry: UInt64) -> Permissions {
+    var permissions: Permissions = .read
+    if entry & Bits.write != 0 { permissions.insert(.write) }
+    return permissions
+  }
+
+  // MARK: Flags
+
+  @inline(__always)
+  static func used(table entry: UInt64, root: TableRoot) -> UInt64 {
+    root.updatesFlags ? entry | accessedFlags(root) : entry
+  }
+
+  @inline(__always)
+  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
+    guard root.updatesFlags else { return entry }
+    return entry | accessedFlags(root) | (writing ? dirty : 0)
+  }
+
+  // MARK: What is refused
+
+  @inline(__always)
+  static func isMalformed(
+    table entry: UInt64, for _: UInt64, level: Int, root: TableRoot,
+    rules: borrowing EntryRules
+  ) -> Bool {
+    // SAFETY: a level is at most 4.
+    entry & (rules.reservedInTable[unchecked: level] | root.forbidden) != 0
+  }
+
+  @inline(__always)
+  static func isMalformed(
+    leaf entry: UInt64, for _: UInt64, level: Int, root: TableRoot,
+    rules: borrowing EntryRules
+  ) -> Bool {
+    entry & (rules.reservedInLeaf[unchecked: level] | root.forbidden) != 0
+  }
+
+  /// What a unit with these capabilities rejects.
+  /// - Parameters:
+  ///   - addressBits: the host address width (VT-d: HAW).
+  ///   - has1GPages: VT-d: FS1GP; AMD: always.
+  static func rules(addressBits: Int, has1GPages: Bool) -> EntryRules {
+    var rules = EntryRules()
+    let beyond = Bits.addressMask & ~(1 << UInt64(addressBits) - 1)
+    for level in 0..<5 {
+      rules.reservedInTable[level] = beyond | (level > 2 ? Bits.pageSize : 0)
+      var leaf = beyond
+      if level > 0 {
+        leaf |= Bits.addressMask & (1 << UInt64(itemShift(level)) - 1) & ~Bits.largePAT
+      }
+      if level == 2 && !has1GPages { leaf |= Bits.pageSize }
+      rules.reservedInLeaf[level] = leaf
+    }
+    return rules
+  }
+
+  /// The part of an address that a table translates; nil when the address is not canonical: when
+  /// the bits above are not copies of the highest (VT-d §3.6 First-Stage Translation).
+  @inline(__always)
+  static func input(_ address: UInt64, topLevel: Int) -> UInt64? {
+    let unused = UInt64(truncatingIfNeeded: 64 &- tableShift(topLevel))
+    let extended = UInt64(bitPattern: Int64(bitPattern: address &<< unused) &>> Int64(unused))
+    return extended == address ? (address &<< unused) &>> unused : nil
+  }
+
+  // MARK: Building
+
+  /// generic_pt: x86_64_pt_install_table()
+  static func makeTable(at address: PhysicalAddress, level _: Int) -> UInt64 {
+    address.rawValue & Bits.addressMask | Bits.present | Bits.write | Bits.user | accessed
+  }
+
+  /// generic_pt: x86_64_pt_iommu_set_prot(): flags are set beforehand, and what may be written may be
+  /// read.
+  static func makeLeaf(
+    at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions, snoops _: Bool
+  ) -> UInt64 {
+    address.rawValue & Bits.addressMask | Bits.present | Bits.user | accessed
+      | (permissions.contains(.write) ? Bits.write | dirty : 0)
+      | (level > 0 ? Bits.pageSize : 0)
+  }
+
+  static func possibleSizes(level: Int) -> UInt64 {
+    level <= 2 ? 1 << UInt64(itemShift(level)) : 0
+  }
+}

@@ -1,0 +1,50 @@
+// The second stages of VT-d and AMD-Vi: VT-d §3.7, §9.8; AMD 48882 §2.2.3.
+
+struct ReferenceVTdSecondStage {
+  var levels = 4
+  var addressBits = 46
+  var keepsFlags = false
+  let memory: ReferenceMemory
+
+  func translate(
+    _ address: UInt64, root: UInt64, access: ReferenceAccess
+  ) throws -> ReferencePage {
+    guard bits(63, 12 + 9 * levels, of: address) == 0 else { throw ReferenceFault("beyond") }
+    return try step(
+      address, table: root, level: levels - 1, access: access, r: true, w: true)
+  }
+
+  private func step(
+    _ address: UInt64, table: UInt64, level: Int, access: ReferenceAccess, r: Bool, w: Bool
+  ) throws -> ReferencePage {
+    let low = 12 + 9 * level
+    let place = table + bits(low + 8, low, of: address) >> UInt64(low) * 8
+    let entry = try memory.read(place, level)
+    guard bit(0, of: entry) || bit(1, of: entry) else { throw ReferenceFault("absent", level) }
+    let isLeaf = level == 0 || (bit(7, of: entry) && level <= 2)
+    var reserved = bits(51, addressBits, of: entry) | bits(62, 62, of: entry)
+    if !isLeaf { reserved |= bits(11, 11, of: entry) | bits(7, 7, of: entry) }
+    if isLeaf { reserved |= bits(low - 1, 12, of: entry) }
+    guard reserved == 0 else { throw ReferenceFault("reserved", level) }
+    let (r, w) = (r && bit(0, of: entry), w && bit(1, of: entry))
+    var marked = entry
+    if keepsFlags { marked |= 1 << 8 }
+    if isLeaf {
+      var rights: Set<Character> = []
+      if r { rights.formUnion("rx") }
+      if w { rights.insert("w") }
+      guard access.isWrite ? w : r else {
+        throw ReferenceFault("denied \(level) \(String(rights.subtracting("x").sorted()))")
+      }
+      if keepsFlags && access.isWrite { marked |= 1 << 9 }
+      try memory.write(marked, place, level)
+      if keepsFlags && !bit(9, of: marked) { rights.remove("w") }
+      return ReferencePage(
+        physical: bits(51, low, of: entry) + bits(low - 1, 0, of: address), sizeShift: low,
+        rights: rights)
+    }
+    try memory.write(marked, place, level)
+    return try step(
+      address, table: bits(51, 12, of: entry), level: level - 1, access: access, r: r, w: w)
+  }
+}
