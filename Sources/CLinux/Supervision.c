@@ -34,13 +34,14 @@ int CLinux_descriptor_limit(pid_t process, uint64_t *limit) {
   return 0;
 }
 
-int CLinux_memfd_seal(int descriptor) {
-  return result(
-      fcntl(descriptor, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE));
+int CLinux_memfd_seal(int descriptor, bool against_writing) {
+  int seals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | (against_writing ? F_SEAL_WRITE : 0);
+  return result(fcntl(descriptor, F_ADD_SEALS, seals));
 }
 
-int CLinux_memfd_forbid_writing(int descriptor) {
-  return result(fcntl(descriptor, F_ADD_SEALS, F_SEAL_WRITE));
+int CLinux_punch_hole(int descriptor, uint64_t offset, uint64_t length) {
+  return result(
+      fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
 }
 
 int CLinux_become_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }

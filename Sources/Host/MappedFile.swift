@@ -72,14 +72,10 @@ package struct MappedFile {
   }
 
   private static func descriptors(of process: String) -> [String] {
-    guard let directory = opendir("\(process)/fd") else { return [] }
-    defer { closedir(directory) }
     var names: [String] = []
-    while names.count < descriptorLimit, let entry = readdir(directory) {
-      let name = withUnsafeBytes(of: entry.pointee.d_name) { bytes in
-        String(decoding: bytes.prefix { $0 != 0 }, as: UTF8.self)
-      }
-      if name.first != "." { names.append(name) }
+    _ = ProcDirectory.contains("\(process)/fd") { name in
+      names.append(name)
+      return names.count == descriptorLimit
     }
     return names
   }

@@ -16,10 +16,4 @@ package enum MemoryFile {
     }
     return descriptor
   }
-
-  /// Forbids for good to write to the file or to map it for writing.
-  /// - Returns: false when some process maps it so already; nothing has changed then.
-  package static func forbidWriting(_ file: OwnedDescriptor) -> Bool {
-    CLinux_memfd_forbid_writing(file.rawValue) == 0
-  }
 }

@@ -42,11 +42,14 @@ package final class IOMMUFDFile: OpenFile {
       IoctlNumber(rawValue: request), argument: argument, client: client, on: context)
   }
 
-  package func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping {
-    try context.mappableRegions.mapping(at: offset, length: length)
+  package var hasRegions: Bool { true }
+
+  package func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
+    try context.mappableRegions.region(for: request)
   }
 
   package func release() {
+    context.mappableRegions.forgetFile()
     context.release()
   }
 }

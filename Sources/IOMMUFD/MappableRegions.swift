@@ -10,57 +10,120 @@ final class MappableRegions: Sendable {
   /// Regions of one context.
   private static let capacity = 4096
 
-  private struct Region {
-    let offset: UInt64
-    let length: UInt64
-    let memory: OwnedDescriptor
-
-    var end: UInt64 { offset + length }
+  private struct State {
+    /// In the order of offsets.
+    var regions: [Region] = []
+    /// What regions were mapped from.
+    var file: FileIdentity?
   }
 
-  /// In the order of offsets.
-  private let regions = Mutex<[Region]>([])
+  private let state = Mutex(State())
 
   /// Offset 0 is nobody's.
   private static let firstOffset: UInt64 = 4096
   private static let endOfOffsets: UInt64 = 1 << 44
 
-  /// - Parameter memory: a memory file that can be sealed, `length` bytes, whole pages.
-  /// - Returns: the lowest free offset. iommufd: _iommufd_alloc_mmap()
+  /// - Parameter length: whole pages.
+  /// - Returns: the region, at the lowest free offset. iommufd: _iommufd_alloc_mmap()
   /// - Throws: `.noMemory`.
-  func add(_ memory: OwnedDescriptor, length: UInt64) throws(Errno) -> UInt64 {
-    let offset = regions.withLock { regions -> UInt64? in
+  func add(_ contents: [UInt8], length: UInt64) throws(Errno) -> Region {
+    let region = state.withLock { state -> Region? in
       var (offset, index) = (Self.firstOffset, 0)
-      while index < regions.count, regions[index].offset - offset < length {
-        offset = regions[index].end
+      while index < state.regions.count, state.regions[index].offset - offset < length {
+        offset = state.regions[index].end
         index += 1
       }
-      guard regions.count < Self.capacity, length <= Self.endOfOffsets - offset else { return nil }
-      regions.insert(Region(offset: offset, length: length, memory: memory), at: index)
-      return offset
+      guard state.regions.count < Self.capacity, length <= Self.endOfOffsets - offset else {
+        return nil
+      }
+      let region = Region(at: offset, length: length, contents: contents, of: self)
+      state.regions.insert(region, at: index)
+      return region
     }
-    guard let offset else { throw .noMemory }
-    return offset
+    guard let region else { throw .noMemory }
+    return region
   }
 
   func remove(at offset: UInt64) {
-    regions.withLock { $0.removeAll { $0.offset == offset } }
+    state.withLock { $0.regions.removeAll { $0.offset == offset } }
   }
 
   /// A region is mapped whole or not at all. iommufd: iommufd_fops_mmap()
-  func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping {
-    let (padded, overflow) = length.addingReportingOverflow(4095)
-    let region = regions.withLock { $0.first { $0.offset == offset } }
-    guard !overflow, let region, region.length == padded & ~4095 else {
-      throw .noSuchAddressOrDevice
-    }
-    return FileMapping(descriptor: region.memory, offset: 0)
+  func region(for request: MappingRequest) throws(Errno) -> Region {
+    guard request.isShared else { throw .invalidArgument }
+    guard !request.isExecutable else { throw .notPermitted }
+    let region = state.withLock { $0.regions.first { $0.offset == request.offset } }
+    guard let region, region.length == request.length else { throw .noSuchAddressOrDevice }
+    return region
   }
 
-  /// Whether a process maps the region: only the kernel knows, and says so by refusing to make the
-  /// file immutable. A region that is not mapped cannot be mapped any more afterwards.
-  func isMapped(at offset: UInt64) -> Bool {
-    guard let region = regions.withLock({ $0.first { $0.offset == offset } }) else { return false }
-    return !MemoryFile.forbidWriting(region.memory)
+  /// Clients have memory of `file` mapped that is the device's and not theirs: no page of it can be
+  /// pinned, as none of a mapping by remap_pfn_range().
+  fileprivate func note(_ file: FileIdentity) {
+    let isNew = state.withLock { state in
+      defer { state.file = file }
+      return state.file != file
+    }
+    if isNew { PinningHost.shared.files.refuse(file) }
+  }
+
+  /// The open file is released, and with it whatever regions were mapped from.
+  func forgetFile() {
+    let file = state.withLock { state in
+      defer { state.file = nil }
+      return state.file
+    }
+    if let file { PinningHost.shared.files.permit(file) }
+  }
+}
+
+extension MappableRegions {
+  final class Region: MappableRegion {
+    private struct State {
+      /// What programs map it from.
+      var file: FileIdentity?
+      var isClosed = false
+    }
+
+    let offset: UInt64
+    let length: UInt64
+    let contents: [UInt8]
+    private let regions: MappableRegions
+    private let state = Mutex(State())
+
+    fileprivate init(
+      at offset: UInt64, length: UInt64, contents: [UInt8], of regions: MappableRegions
+    ) {
+      self.offset = offset
+      self.length = length
+      self.contents = contents
+      self.regions = regions
+    }
+
+    var end: UInt64 { offset + length }
+
+    func place(
+      in file: FileIdentity, fill: () throws(Errno) -> Void
+    ) throws(Errno) {
+      try state.withLock { state throws(Errno) in
+        if state.isClosed { throw .noSuchAddressOrDevice }
+        if state.file == file { return }
+        regions.note(file)
+        try fill()
+        state.file = file
+      }
+    }
+
+    /// Makes that it cannot be mapped any more.
+    /// - Returns: false when some process maps it; nothing has changed then.
+    func close() -> Bool {
+      state.withLock { state in
+        if let file = state.file, file.isMapped(offset..<end) { return false }
+        state.isClosed = true
+        return true
+      }
+    }
+
+    func reopen() { state.withLock { $0.isClosed = false } }
   }
 }

@@ -43,10 +43,12 @@ struct LauncherClient: Client {
     return space
   }
 
+  /// A device would not be told of the last close of what it has a copy of itself, and would find
+  /// memory where the program means a device.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
     let copy = try task.duplicateDescriptor(number)
     try checkPresence()
-    return copy
+    return files.isCarrier(try CarrierIdentity(of: copy)) ? try files.makeStandIn() : copy
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {

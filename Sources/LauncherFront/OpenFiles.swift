@@ -114,7 +114,7 @@ final class OpenFiles: Sendable {
     _ file: any OpenFile, path: String, node: DeviceNode?
   ) throws(Errno) -> OwnedDescriptor {
     do {
-      let carrier = try Carrier.make(for: path)
+      let carrier = try Carrier.make(for: path, hasRegions: file.hasRegions)
       let identity = try CarrierIdentity(of: carrier)
       let entry = OpenEntry(identity: identity, file: file, node: node, queue: nil)
       let link = "/proc/self/fd/\(carrier.rawValue)"
@@ -178,6 +178,16 @@ final class OpenFiles: Sendable {
       state.slots[identity]?.calls += 1
       return state.slots[identity]?.entry
     }
+  }
+
+  /// Whether the file is the carrier of an open device.
+  func isCarrier(_ file: CarrierIdentity) -> Bool {
+    state.withLock { $0.slots[file].map { $0.entry.queue == nil } ?? false }
+  }
+
+  /// An open file of no kind that a device has a use for.
+  func makeStandIn() throws(Errno) -> OwnedDescriptor {
+    try Self.checked(fcntl(epoll.rawValue, F_DUPFD_CLOEXEC, 0))
   }
 
   func end(_ entry: OpenEntry) {

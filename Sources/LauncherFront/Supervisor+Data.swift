@@ -2,6 +2,7 @@
 // (fs: do_loop_readv_writev()), and so do we.
 
 internal import Glibc
+internal import Host
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
@@ -112,18 +113,43 @@ extension Supervisor {
     return Piece(address: base, count: Int(count))
   }
 
-  /// A shared mapping of a device. A program can map only what its own descriptor carries, and a
-  /// carrier holds nothing, so the best answer is that of a device that cannot be mapped.
+  /// A mapping of a device. Where the device has a region, the kernel maps the carrier.
+  ///
+  /// Between our answer and the mapping, another thread of the program can make the number mean
+  /// another file. That concerns nobody but itself.
   func map(_ call: TrappedCall) throws(Errno) -> Answer {
-    guard let entry = try? files.begin(call.descriptor(4), of: call.task) else { return .native }
+    guard let request = MappingRequest(call),
+      let entry = try? files.begin(call.descriptor(4), of: call.task)
+    else { return .native }
     defer { files.end(entry) }
-    // mm: do_mmap(). Nothing under /dev may be executed.
-    if call.word(2) & UInt32(PROT_EXEC) != 0 { throw .notPermitted }
-    let offset =
-      call.architecture == .i386 ? UInt64(call.word(5)) << 12 : call[5]
-    _ = try entry.file.mapping(at: offset, length: call[1])
-    throw .operationNotSupportedByDevice
+    let region = try entry.file.region(for: request)
+    try region.place(in: entry.identity) { () throws(Errno) in
+      let carrier = try call.task.duplicateDescriptor(call.descriptor(4))
+      guard try CarrierIdentity(of: carrier) == entry.identity else { throw .badFileDescriptor }
+      try Carrier.fill(carrier, with: region)
+    }
+    return .native
   }
+}
+
+extension MappingRequest {
+  /// Nil for what the kernel refuses whatever the file is (mm: ksys_mmap_pgoff(), do_mmap()).
+  init?(_ call: TrappedCall) {
+    let flags = Int32(bitPattern: call.word(3))
+    let type = flags & Self.typeMask
+    let offset = call.architecture == .i386 ? UInt64(call.word(5)) << 12 : call[5]
+    guard call[1] > 0, call[1] <= Self.mostBytes, offset % 4096 == 0, 1...3 ~= type,
+      flags & MAP_HUGETLB == 0
+    else { return nil }
+    self.init(
+      offset: offset, length: (call[1] + 4095) & ~4095, isShared: type != MAP_PRIVATE,
+      isExecutable: call.word(2) & UInt32(PROT_EXEC) != 0)
+  }
+
+  /// MAP_TYPE
+  private static let typeMask: Int32 = 0xf
+  /// No address space is larger.
+  private static let mostBytes: UInt64 = 1 << 57
 }
 
 extension Operation {

@@ -88,7 +88,7 @@ struct SyscallFilter {
 
   /// The upper words of the offsets of 255 regions. A region may be larger than 4 GiB.
   private static let firstRegion = UInt32(RegionOffset.start(of: 0) >> 32)
-  private static let endOfRegions = UInt32(RegionOffset.start(of: 255) >> 32)
+  private static let endOfRegions = UInt32(RegionOffset.end >> 32)
 
   private mutating func load(_ offset: UInt32) { emit(Code.load, offset) }
   private mutating func answer(_ action: UInt32) { emit(Code.answer, action) }

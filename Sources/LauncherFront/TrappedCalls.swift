@@ -4,7 +4,7 @@
 // A trapped call costs its program some microseconds, an untrapped one nothing. So the conditions
 // let everything pass that cannot concern a device: the filter sees registers, never memory, and a
 // path is memory. What is left are ioctls of VFIO's type, opens for reading *and* writing, look-ups of
-// file status, shared mappings, and reads and writes that name a device region or a queue.
+// file status, mappings of files, and reads and writes that name a device region or a queue.
 
 internal import CLinux
 
@@ -132,10 +132,10 @@ struct Trap {
         ],
       ]),
     Trap(operation: .lstat, x8664: 6, i386: 196, aarch64: nil),
-    // MAP_SHARED or MAP_SHARED_VALIDATE, of a file.
+    // Of a file. MAP_DENYWRITE has no meaning but says that it is the dynamic linker's.
     Trap(
       operation: .mmap, x8664: 9, i386: 192, aarch64: 222,
-      cases: [[.masked(3, mask: 0x21, equals: 0x01)]]),
+      cases: [[.masked(3, mask: 0x820, equals: 0)]]),
     Trap(operation: .open, x8664: 2, i386: 5, aarch64: nil, cases: opens(1)),
     Trap(operation: .openat, x8664: 257, i386: 295, aarch64: 56, cases: opens(2)),
     Trap(operation: .openat2, x8664: 437, i386: 437, aarch64: 437),

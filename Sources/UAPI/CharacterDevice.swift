@@ -5,7 +5,6 @@
 // the `OpenFile` until the last descriptor and mapping of it, in any process, is gone, then calls
 // `release()` once, after every other call on it has returned.
 
-package import Host
 package import SystemPackage
 
 /// A node under /dev.
@@ -40,8 +39,11 @@ package protocol OpenFile: AnyObject, Sendable {
   /// the function given before; nil ends it.
   func setReadinessObserver(_ wake: (@Sendable () -> Void)?)
 
-  /// mmap(2) of `length` bytes at `offset`: the memory to map, or `.operationNotSupportedByDevice` (ENODEV).
-  func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping
+  /// Whether ``region(for:)`` may ever succeed. A front end that can map nothing need not ask.
+  var hasRegions: Bool { get }
+
+  /// mmap(2): the region to map, or what the file's mmap operation refuses with.
+  func region(for request: MappingRequest) throws(Errno) -> any MappableRegion
 
   /// The last reference is gone. Cannot fail.
   func release()
@@ -63,7 +65,8 @@ extension OpenFile {
   }
   package func readiness() -> Readiness { .always }
   package func setReadinessObserver(_ wake: (@Sendable () -> Void)?) {}
-  package func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping {
+  package var hasRegions: Bool { false }
+  package func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
     throw .operationNotSupportedByDevice
   }
 }
@@ -94,15 +97,4 @@ package struct Readiness: OptionSet, Sendable {
   package static let writable = Readiness(rawValue: 2)
   /// What the kernel reports for a file without a poll operation.
   package static let always: Readiness = [.readable, .writable]
-}
-
-/// Memory of this server that a client may map: `length` bytes of `descriptor` at `offset`.
-package struct FileMapping: Sendable {
-  package let descriptor: OwnedDescriptor
-  package let offset: UInt64
-
-  package init(descriptor: OwnedDescriptor, offset: UInt64) {
-    self.descriptor = descriptor
-    self.offset = offset
-  }
 }

@@ -8,6 +8,9 @@ package enum RegionOffset {
   /// VFIO_PCI_OFFSET_SHIFT.
   package static let shift: UInt64 = 40
 
+  /// No region of any device's file lies behind.
+  package static let end = start(of: 255)
+
   package static func start(of index: UInt64) -> UInt64 { (index &+ 1) << shift }
 
   /// The index of the region that `offset` lies in; `UInt64.max` below the first.

@@ -60,6 +60,11 @@ package final class DeviceFile: OpenFile {
     return 0
   }
 
+  /// vfio_pci_core_mmap(). Registers act when they are accessed, so none can be mapped.
+  package func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
+    throw .invalidArgument
+  }
+
   package func release() { close() }
 }
 

@@ -16,7 +16,13 @@ enum {
     TEST_POKE = 0x3bf7,
     TEST_NULL = 0x3bf8,
     TEST_WRITTEN = 0x3bf9,
+    TEST_IS_MAPPED = 0x3bfa,
+    TEST_RENEW_REGION = 0x3bfb,
 };
+
+/** What of the device can be mapped: the number of the open file, and zeros. */
+#define TEST_MAP_OFFSET 0x10000
+#define TEST_MAP_LENGTH 0x2000
 
 /** What TEST_IDENTIFY_OTHER answers for a queue. */
 #define TEST_A_QUEUE 0xffff

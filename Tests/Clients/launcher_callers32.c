@@ -28,6 +28,24 @@ static long call(long number, long a, long b, long c, long d, long e)
     return result;
 }
 
+/** Both protections, anywhere. */
+static long map(long length, long flags, long fd, long page)
+{
+    struct {
+        long length, flags, fd, page;
+    } arguments = {length, flags, fd, page};
+    long result;
+    __asm__ volatile("push %%ebp\n\tpush %%ebx\n\t"
+                     "mov 0(%%ecx), %%edx\n\tmov 4(%%ecx), %%esi\n\t"
+                     "mov 8(%%ecx), %%edi\n\tmov 12(%%ecx), %%ebp\n\t"
+                     "mov %%edx, %%ecx\n\tmov $3, %%edx\n\txor %%ebx, %%ebx\n\t"
+                     "int $0x80\n\tpop %%ebx\n\tpop %%ebp"
+                     : "=a"(result), "+c"((long){(long)&arguments})
+                     : "0"(SYS_mmap2)
+                     : "edx", "esi", "edi", "memory");
+    return result;
+}
+
 static void finish(const char *text, int length, int status)
 {
     call(SYS_write, 1, (long)text, length, 0, 0);
@@ -53,7 +71,7 @@ static unsigned char status[96];
 
 void _start(void)
 {
-    enum { EFAULT = 14, ENODEV = 19, O_RDWR = 2, S_IFCHR = 0x20 };
+    enum { ENXIO = 6, EFAULT = 14, EINVAL = 22, O_RDWR = 2, S_IFCHR = 0x20 };
     long fd = call(SYS_open, (long)"/dev/vfio/devices/vfio0", O_RDWR, 0, 0, 0);
     check(fd >= 0 && call(SYS_ioctl, fd, TEST_IDENTIFY, 0, 0, 0) > 0, '1');
     check(call(SYS_ioctl, fd, TEST_EXCHANGE, (long)&exchange, 0, 0) == 0, '2');
@@ -71,5 +89,13 @@ void _start(void)
     check(call(SYS_stat64, (long)"/dev/iommu", (long)status, 0, 0, 0) == 0, 'a');
     check((status[17] & 0xf0) == S_IFCHR, 'b');
     check(call(SYS_ioctl, fd, TEST_MAKE_QUEUE, (long)&queue, 0, 0) == 0 && queue.fd >= 960, 'c');
+
+    /* mmap2: the offset in pages. The sixth argument is in a register that a C compiler keeps. */
+    fd = call(SYS_open, (long)"/dev/iommu", O_RDWR, 0, 0, 0);
+    check(map(TEST_MAP_LENGTH, 1, fd, 0) == -ENXIO, 'd');
+    check(map(TEST_MAP_LENGTH, 2, fd, TEST_MAP_OFFSET >> 12) == -EINVAL, 'e');
+    long region = map(TEST_MAP_LENGTH, 1, fd, TEST_MAP_OFFSET >> 12);
+    check((unsigned long)region < -4095UL, 'f');
+    check(*(int *)region == call(SYS_ioctl, fd, TEST_IDENTIFY, 0, 0, 0), 'g');
     finish("ok 32-bit\n", 10, 0);
 }

@@ -100,6 +100,32 @@ private let own = HostTask(id: getpid())
     #expect(!status.hasHoles && status.size == 16384 && status.isMemory)
   }
 
+  @Test func whoMapsAFileIsFound() throws {
+    let file = OwnedDescriptor(owning: try MemoryFile.create(name: "a name", length: 5 * 4096))
+    let identity = try FileStatus(of: file).identity
+    #expect(!identity.isMapped(0..<20480))
+    let base = try #require(
+      mmap(nil, 8192, PROT_READ, MAP_SHARED, file.rawValue, 4096))
+    for (range, isMapped) in [
+      (0..<4096, false), (0..<4097, true), (4096..<8192, true), (8192..<12288, true),
+      (12287..<12288, true), (12288..<20480, false), (0..<UInt64.max, true),
+    ] as [(Range<UInt64>, Bool)] {
+      #expect(identity.isMapped(range) == isMapped)
+    }
+    let other = FileIdentity(device: identity.device + 1, inode: identity.inode)
+    #expect(!other.isMapped(0..<20480))
+    munmap(base, 4096)
+    #expect(identity.isMapped(8192..<12288) && !identity.isMapped(4096..<8192))
+    munmap(base + 4096, 4096)
+    #expect(!identity.isMapped(0..<20480))
+  }
+
+  @Test func whatAnotherProcessMapsIsFound() throws {
+    let child = try ChildProcess()
+    let program = OwnedDescriptor(owning: open("/proc/\(child.id)/exe", O_RDONLY))
+    #expect(try FileStatus(of: program).identity.isMapped(0..<1))
+  }
+
   @Test func devicesAreNoMemory() throws {
     let null = OwnedDescriptor(owning: open("/dev/null", O_RDWR))
     #expect(try !FileStatus(of: null).isMemory)

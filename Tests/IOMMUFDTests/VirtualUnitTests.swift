@@ -129,26 +129,62 @@ import UAPI
     #expect(mock.makeUnit(for: device.bound, on: parent, data: data, length: 7).error != nil)
 
     let file = try #require(mock.file.client.file(mock.file.number))
-    for (offset, length) in [(0, 8192), (4096, 4096), (8192, 4096), (4096, 8193)]
+    for (offset, length) in [(0, 8192), (4096, 4096), (8192, 4096), (4096, 12288)]
       as [(UInt64, UInt64)]
     {
       #expect(throws: Errno.noSuchAddressOrDevice) {
-        try file.mapping(at: offset, length: length)
+        try file.region(for: MappingRequest(offset: offset, length: length))
       }
     }
-    let mapping = try file.mapping(at: 4096, length: 8192)
-    let base = try #require(
-      mmap(nil, 8192, PROT_READ, MAP_SHARED, mapping.descriptor.rawValue, off_t(mapping.offset)))
-    #expect(base.load(as: UInt32.self) == 0x41)
-    #expect(mock.destroy(first) == .resourceBusy)
-    munmap(base, 8192)
+    var request = MappingRequest(offset: 4096, length: 8192, isExecutable: true)
+    #expect(throws: Errno.notPermitted) { try file.region(for: request) }
+    request = MappingRequest(offset: 4096, length: 8192, isShared: false, isExecutable: true)
+    #expect(throws: Errno.invalidArgument) { try file.region(for: request) }
+    let region = try file.region(for: MappingRequest(offset: 4096, length: 8192))
+    #expect(region.contents == [0x41, 0, 0, 0])
     #expect(mock.destroy(first) == nil)
+    #expect(throws: Errno.noSuchAddressOrDevice) {
+      try region.place(in: FileIdentity(device: 1, inode: 1)) {}
+    }
     // The lowest free place.
     data.store(iommu_viommu_selftest(in_data: 0x43))
     let third = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
     #expect(data.load(iommu_viommu_selftest.self).out_mmap_offset == 4096)
     #expect(third == first)
     #expect(mock.destroy(second) == nil)
+  }
+
+  /// While any process maps some of a region its unit stays; nobody can pin what is mapped.
+  @Test func aMappedRegion() throws {
+    defer { mock.close() }
+    let data = TestMemory()
+    data.store(iommu_viommu_selftest(in_data: 0x41))
+    let unit = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    let file = try #require(mock.file.client.file(mock.file.number))
+    let region = try file.region(for: MappingRequest(offset: 4096, length: 8192))
+    let carrier = OwnedDescriptor(
+      owning: try MemoryFile.create(name: "carrier", length: region.offset + region.length))
+    let identity = try FileStatus(of: carrier).identity
+    #expect(throws: Errno.noMemory) {
+      try region.place(in: identity) { () throws(Errno) in throw .noMemory }
+    }
+    var filled = 0
+    for _ in 0..<2 { try region.place(in: identity) { filled += 1 } }
+    #expect(filled == 1)
+
+    let window = TestMemory(pages: 2)
+    mmap(
+      window.base, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, carrier.rawValue, 4096)
+    #expect(mock.destroy(unit) == .resourceBusy)
+    #expect(mock.map(ioas, window, at: UInt64(MOCK_APERTURE_START)) == .badAddress)
+    let anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+    mmap(window.base, 4096, PROT_READ, anonymous, -1, 0)
+    #expect(mock.destroy(unit) == .resourceBusy)
+    // After a refusal it can be mapped as before.
+    try region.place(in: identity) { filled += 1 }
+    mmap(window.base + 4096, 4096, PROT_READ, anonymous, -1, 0)
+    #expect(mock.destroy(unit) == nil)
+    #expect(filled == 1)
   }
 
   // MARK: Hardware queues
@@ -189,5 +225,11 @@ extension iommu_viommu_selftest {
   fileprivate init(in_data: UInt32) {
     self.init()
     self.in_data = in_data
+  }
+}
+
+extension MappingRequest {
+  fileprivate init(offset: UInt64, length: UInt64, isExecutable: Bool = false) {
+    self.init(offset: offset, length: length, isShared: true, isExecutable: isExecutable)
   }
 }

@@ -17,8 +17,12 @@ private final class File: OpenFile {
   }
 
   private let state: Mutex<State>
+  let hasRegions: Bool
 
-  init(_ readiness: Readiness = []) { state = Mutex(State(readiness: readiness)) }
+  init(_ readiness: Readiness = [], hasRegions: Bool = false) {
+    state = Mutex(State(readiness: readiness))
+    self.hasRegions = hasRegions
+  }
 
   var released: Int { state.withLock { $0.released } }
   func readiness() -> Readiness { state.withLock { $0.readiness } }
@@ -32,6 +36,13 @@ private final class File: OpenFile {
     }
     wake?()
   }
+}
+
+private final class Region: MappableRegion {
+  let offset = RegionOffset.end - 8192
+  let length: UInt64 = 8192
+  let contents: [UInt8] = [1, 2, 3]
+  func place(in file: FileIdentity, fill: () throws(Errno) -> Void) throws(Errno) { try fill() }
 }
 
 private struct Node: CharacterDevice {
@@ -89,10 +100,49 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test func theCarrierHoldsNothing() throws {
     let carrier = try files.adopt(File(), of: node)
-    #expect(write(carrier.rawValue, "x", 1) == -1)
+    #expect(pwrite(carrier.rawValue, "x", 1, 0) == -1)
     #expect(ftruncate(carrier.rawValue, 4096) == -1)
     var byte: UInt8 = 0
-    #expect(read(carrier.rawValue, &byte, 1) == 0)
+    #expect(pread(carrier.rawValue, &byte, 1, 0) == 0)
+  }
+
+  @Test(arguments: [false, true])
+  func aCarrierIsNeitherReadNorWritten(hasRegions: Bool) throws {
+    let carrier = try files.adopt(File(hasRegions: hasRegions), of: node)
+    var byte: UInt8 = 0
+    #expect(read(carrier.rawValue, &byte, 1) == -1 && errno == EINVAL)
+    #expect(write(carrier.rawValue, &byte, 1) == -1 && errno == EINVAL)
+    #expect(ftruncate(carrier.rawValue, 4096) == -1 && errno == EPERM)
+  }
+
+  /// What programs stored there before does not show.
+  @Test func aCarrierHoldsRegions() throws {
+    let carrier = try files.adopt(File(hasRegions: true), of: node)
+    let region = Region()
+    let stale = try #require(
+      mmap(
+        nil, Int(region.length), PROT_READ | PROT_WRITE, MAP_SHARED, carrier.rawValue,
+        off_t(region.offset)))
+    memset(stale, 7, Int(region.length))
+    try Carrier.fill(carrier, with: region)
+    let bytes = UnsafeRawBufferPointer(start: stale, count: Int(region.length))
+    #expect(bytes.prefix(3).elementsEqual([1, 2, 3]))
+    #expect(bytes.dropFirst(3).allSatisfy { $0 == 0 })
+    munmap(stale, Int(region.length))
+  }
+
+  /// A copy that a device keeps would keep the carrier.
+  @Test func devicesGetNoCopyOfACarrier() throws {
+    let file = File()
+    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
+    let identity = try CarrierIdentity(of: try #require(carrier))
+    #expect(files.isCarrier(identity))
+    let standIn = try files.makeStandIn()
+    #expect(try !files.isCarrier(CarrierIdentity(of: standIn)))
+    #expect(try !FileStatus(of: standIn).isMemory)
+    carrier = nil
+    files.settle()
+    #expect(file.released == 1 && !files.isCarrier(identity))
   }
 
   @Test func pollShowsWhatTheQueueHolds() throws {

@@ -157,10 +157,14 @@ private func isTrapped(
     #expect(try !isTrapped(.read, on: architecture, [959, 0, 1], by: filterWithVirtualFiles))
   }
 
-  @Test func sharedMappingsOfFiles() throws {
-    #expect(try isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x01, 3, 0]))
-    #expect(try isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x03, 3, 0]))
-    #expect(try !isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x02, 3, 0]))
-    #expect(try !isTrapped(.mmap, on: .x8664, [0, 4096, 1, 0x21, 3, 0]))
+  @Test(arguments: Architecture.allCases)
+  func mappingsOfFiles(_ architecture: Architecture) throws {
+    for flags: UInt64 in [0x01, 0x02, 0x03, 0x11, 0x8002] {
+      #expect(try isTrapped(.mmap, on: architecture, [0, 4096, 1, flags, 3, 0]))
+    }
+    // Anonymous, and as the dynamic linker maps libraries.
+    for flags: UInt64 in [0x21, 0x22, 0x20022, 0x802, 0x812] {
+      #expect(try !isTrapped(.mmap, on: architecture, [0, 4096, 1, flags, 3, 0]))
+    }
   }
 }

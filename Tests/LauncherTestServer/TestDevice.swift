@@ -27,6 +27,10 @@ enum TestRequest {
   static let null: UInt32 = 0x3bf8
   /// The sum of all records written to queues.
   static let written: UInt32 = 0x3bf9
+  /// Whether some process maps something of the region.
+  static let isMapped: UInt32 = 0x3bfa
+  /// A new region takes the place of the one there was.
+  static let renewRegion: UInt32 = 0x3bfb
 }
 
 /// Counters of the whole server.
@@ -41,15 +45,21 @@ final class Totals: Sendable {
 
 struct TestDevice: CharacterDevice {
   let name: String
-  func open(by client: any Client) throws(Errno) -> any OpenFile { TestFile() }
+  func open(by client: any Client) throws(Errno) -> any OpenFile {
+    TestFile(hasRegions: name == "iommu")
+  }
 }
 
 final class TestFile: OpenFile {
   let hasCompatIoctl = true
   private let number: Int32
+  let hasRegions: Bool
+  private let region: Mutex<TestRegion>
 
-  init() {
+  init(hasRegions: Bool) {
     number = Totals.shared.opened.wrappingAdd(1, ordering: .relaxed).newValue
+    self.hasRegions = hasRegions
+    region = Mutex(TestRegion(holding: UInt32(number)))
     Totals.shared.live.wrappingAdd(1, ordering: .relaxed)
   }
 
@@ -81,8 +91,24 @@ final class TestFile: OpenFile {
     case TestRequest.poke:
       let copy = try client.duplicateDescriptor(Int32(truncatingIfNeeded: argument))
       return Int32(Glibc.write(copy.rawValue, "!", 1))
+    case TestRequest.isMapped: return region.withLock { $0.isMapped } ? 1 : 0
+    case TestRequest.renewRegion:
+      region.withLock { $0 = TestRegion(holding: UInt32(number)) }
+      return 0
     default: throw .inappropriateIOCTLForDevice
     }
+  }
+
+  /// As iommufd refuses.
+  func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
+    guard hasRegions else { throw .operationNotSupportedByDevice }
+    guard request.isShared else { throw .invalidArgument }
+    if request.isExecutable { throw .notPermitted }
+    let region = region.withLock { $0 }
+    guard request.offset == region.offset, request.length == region.length else {
+      throw .noSuchAddressOrDevice
+    }
+    return region
   }
 
   private func makeQueue(_ argument: UInt64, _ client: any Client) throws(Errno) -> Int32 {
@@ -119,6 +145,29 @@ final class TestFile: OpenFile {
   }
 
   func release() { Totals.shared.live.wrappingSubtract(1, ordering: .relaxed) }
+}
+
+/// Two pages that begin with the number of the open file.
+final class TestRegion: MappableRegion {
+  let offset: UInt64 = 0x10000
+  let length: UInt64 = 0x2000
+  let contents: [UInt8]
+  private let file = Mutex<FileIdentity?>(nil)
+
+  init(holding number: UInt32) {
+    contents = withUnsafeBytes(of: number) { Array($0) }
+  }
+
+  var isMapped: Bool {
+    file.withLock { $0 }?.isMapped(offset..<offset + length) ?? false
+  }
+
+  func place(in file: FileIdentity, fill: () throws(Errno) -> Void) throws(Errno) {
+    try self.file.withLock { known throws(Errno) in
+      if known == nil { try fill() }
+      known = file
+    }
+  }
 }
 
 /// Records of four bytes.

@@ -1,6 +1,7 @@
 // What the launcher's supervisor asks about the processes it watches, and how it hears of them.
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -13,9 +14,9 @@ int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_
 int CLinux_compare_memory(pid_t one, pid_t other);
 /// prlimit(2): the soft RLIMIT_NOFILE.
 int CLinux_descriptor_limit(pid_t process, uint64_t *limit);
-/// F_ADD_SEALS with all that keep a memfd as it is. 0 or -errno.
-int CLinux_memfd_seal(int descriptor);
-/// F_SEAL_WRITE; -EBUSY while the file is mapped shared and writable.
-int CLinux_memfd_forbid_writing(int descriptor);
+/// F_ADD_SEALS: a memfd keeps its length, and what it holds if it cannot be written. 0 or -errno.
+int CLinux_memfd_seal(int descriptor, bool against_writing);
+/// FALLOC_FL_PUNCH_HOLE: frees the pages; who maps them finds zeros. 0 or -errno.
+int CLinux_punch_hole(int descriptor, uint64_t offset, uint64_t length);
 /// PR_SET_CHILD_SUBREAPER: orphans of this process's descendants become its children.
 int CLinux_become_subreaper(void);

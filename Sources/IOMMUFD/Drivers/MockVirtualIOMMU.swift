@@ -3,7 +3,6 @@
 // the first, and an event for every device that is told to make one.
 
 internal import CUAPI
-internal import Host
 package import IOMMU
 internal import Synchronization
 package import SystemPackage
@@ -13,7 +12,7 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
   private let unit: MockUnit
   private let host: any VirtualIOMMUHost
   /// Where the client can map the two pages.
-  private let mappingOffset: UInt64?
+  private let regionOffset: UInt64?
   private let queues = Mutex([Weak<MockHardwareQueue>](repeating: Weak(), count: queueCount))
 
   private static let pagesLength: UInt64 = 2 * 4096
@@ -27,11 +26,11 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
     self.parent = parent
     self.unit = unit
     self.host = host
-    mappingOffset = try data.map { data throws(Errno) in try Self.loopBack(data, host) }
+    regionOffset = try data.map { data throws(Errno) in try Self.loopBack(data, host) }
   }
 
   deinit {
-    if let mappingOffset { host.removeMapping(at: mappingOffset) }
+    if let regionOffset { host.removeRegion(at: regionOffset) }
   }
 
   /// Answers with the client's own value, in its structure and in memory that it can map.
@@ -39,30 +38,18 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
     _ data: UserData, _ host: any VirtualIOMMUHost
   ) throws(Errno) -> UInt64 {
     var loop = try data.load(iommu_viommu_selftest.self, type: type, minimumThrough: \.out_data)
-    let pages = OwnedDescriptor(
-      owning: try MemoryFile.create(name: "iommufd-mock-viommu", length: pagesLength))
-    try store(loop.in_data, in: pages)
-    let offset = try host.addMapping(of: pages, length: pagesLength)
+    let offset = try host.addRegion(
+      holding: withUnsafeBytes(of: loop.in_data) { Array($0) }, length: pagesLength)
     loop.out_data = loop.in_data
     loop.out_mmap_length = pagesLength
     loop.out_mmap_offset = offset
     do throws(Errno) {
       try data.store(loop, type: type, minimumThrough: \.out_data)
     } catch {
-      host.removeMapping(at: offset)
+      host.removeRegion(at: offset)
       throw error
     }
     return offset
-  }
-
-  private static func store(_ word: UInt32, in file: OwnedDescriptor) throws(Errno) {
-    do {
-      _ = try withUnsafeBytes(of: word) {
-        try FileDescriptor(rawValue: file.rawValue).writeAll(toAbsoluteOffset: 0, $0)
-      }
-    } catch {
-      throw .noMemory
-    }
   }
 
   // MARK: VirtualIOMMU

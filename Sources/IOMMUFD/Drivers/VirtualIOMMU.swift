@@ -2,7 +2,6 @@
 // side of the objects vIOMMU, vDEVICE and hardware queue. What iommufd does for it comes as a
 // ``VirtualIOMMUHost``, so that a driver needs to know no objects.
 
-package import Host
 package import IOMMU
 package import SystemPackage
 
@@ -77,11 +76,11 @@ package struct HardwareQueueRequest: Sendable {
 /// What iommufd does for a virtual unit. All of it may be called from any thread and takes no lock
 /// of the control plane.
 package protocol VirtualIOMMUHost: AnyObject, Sendable {
-  /// Lets the client map `length` bytes of `memory`, multiples of a page, at an offset of the
+  /// Lets the client map `length` bytes, whole pages that begin with `contents`, at an offset of the
   /// iommufd (iommufd_viommu_alloc_mmap()).
   /// - Returns: the offset.
-  func addMapping(of memory: OwnedDescriptor, length: UInt64) throws(Errno) -> UInt64
-  func removeMapping(at offset: UInt64)
+  func addRegion(holding contents: [UInt8], length: UInt64) throws(Errno) -> UInt64
+  func removeRegion(at offset: UInt64)
 
   /// The device that the guest knows as `virtualID` (iommufd_viommu_find_dev()).
   func device(virtualID: UInt64) -> RequesterID?

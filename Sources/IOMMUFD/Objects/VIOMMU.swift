@@ -35,7 +35,7 @@ final class VIOMMU: Object, @unchecked Sendable {
   ) throws(Errno) -> VIOMMU {
     let context = parent.context
     let driver = device.device.driver
-    let host = VIOMMUHost(mappings: context.mappableRegions)
+    let host = VIOMMUHost(regions: context.mappableRegions)
     let unit = try driver.makeVirtualIOMMU(
       type: type, on: parent.domain, for: device.device.requesterID, host: host, data: data)
     return context.lock.withLock {
@@ -43,8 +43,9 @@ final class VIOMMU: Object, @unchecked Sendable {
     }
   }
 
-  /// A mapping of its pages, in whatever process, is a user that only the kernel counts.
-  override var isInUse: Bool { super.isInUse || host.isMapped }
+  /// A mapping of its pages, in whatever process, is a user that only the kernel counts. Who asks is
+  /// about to destroy it, so what is not mapped stays so.
+  override var isInUse: Bool { super.isInUse || !host.closeRegions() }
 
   /// iommufd: iommufd_viommu_destroy()
   override func destroy() {

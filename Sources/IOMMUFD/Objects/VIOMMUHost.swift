@@ -1,7 +1,6 @@
 // What a driver's virtual unit asks of iommufd: who is who, where to tell events, and pages that the
 // client can map. It is asked from the data plane too, so everything is under leaf locks.
 
-internal import Host
 internal import IOMMU
 internal import Synchronization
 internal import SystemPackage
@@ -11,15 +10,14 @@ final class VIOMMUHost: VirtualIOMMUHost {
     var devices: [UInt64: RequesterID] = [:]
     /// By type of event.
     var queues: [UInt32: EventQueue<VirtualEventQueue>] = [:]
-    /// Offsets of what the client can map.
-    var mappings: Set<UInt64> = []
+    var regions: [MappableRegions.Region] = []
   }
 
   private let state = Mutex(State())
-  private let mappings: MappableRegions
+  private let regions: MappableRegions
 
-  init(mappings: MappableRegions) {
-    self.mappings = mappings
+  init(regions: MappableRegions) {
+    self.regions = regions
   }
 
   // MARK: Devices
@@ -55,19 +53,25 @@ final class VIOMMUHost: VirtualIOMMUHost {
 
   // MARK: Pages to map
 
-  func addMapping(of memory: OwnedDescriptor, length: UInt64) throws(Errno) -> UInt64 {
-    let offset = try mappings.add(memory, length: length)
-    state.withLock { _ = $0.mappings.insert(offset) }
-    return offset
+  func addRegion(holding contents: [UInt8], length: UInt64) throws(Errno) -> UInt64 {
+    let region = try regions.add(contents, length: length)
+    state.withLock { $0.regions.append(region) }
+    return region.offset
   }
 
-  func removeMapping(at offset: UInt64) {
-    state.withLock { _ = $0.mappings.remove(offset) }
-    mappings.remove(at: offset)
+  func removeRegion(at offset: UInt64) {
+    state.withLock { $0.regions.removeAll { $0.offset == offset } }
+    regions.remove(at: offset)
   }
 
-  /// Whether any process maps something of it.
-  var isMapped: Bool {
-    state.withLock { $0.mappings }.contains { mappings.isMapped(at: $0) }
+  /// Makes that nothing of it can be mapped any more.
+  /// - Returns: false when something is mapped, by any process; all is as it was then.
+  func closeRegions() -> Bool {
+    let mine = state.withLock { $0.regions }
+    for (index, region) in mine.enumerated() where !region.close() {
+      for closed in mine[..<index] { closed.reopen() }
+      return false
+    }
+    return true
   }
 }

@@ -18,7 +18,7 @@ final class DMABufferFile: OpenFile {
   }
 
   /// dma_buf_ops::mmap is absent.
-  func mapping(at offset: UInt64, length: UInt64) throws(Errno) -> FileMapping {
+  func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
     throw .invalidArgument
   }
 
