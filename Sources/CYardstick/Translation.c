@@ -106,6 +106,61 @@ uint64_t yardstick_walks(const struct yardstick_memory *memory, const struct yar
   return sum;
 }
 
+enum { PRESENT = 1, USER = 4, ACCESSED = 0x20 };
+#define EXECUTE_DISABLE (1ULL << 63)
+
+/// A guest's address by way of the second stage; all ones when it has none.
+ALWAYS_INLINE uint64_t second(const struct yardstick_memory *memory, const struct yardstick_table *table,
+                              uint64_t address, uint64_t access, struct leaf *leaf) {
+  if (address > table->last || !walk(memory, table, address, access, leaf)) return ~0ULL;
+  return leaf->physical | (address & ((1ULL << leaf->shift) - 1));
+}
+
+ALWAYS_INLINE _Bool walk_nested(const struct yardstick_memory *memory, const struct yardstick_table *first,
+                                const struct yardstick_table *stage2, uint64_t address, uint64_t *page) {
+  uint64_t place = first->root, granted = ~0ULL;
+  struct leaf leaf;
+  for (int level = first->top_level;; level--) {
+    place += (address >> (12 + 9 * level) & 511) * 8;
+    uint64_t physical = second(memory, stage2, place, READ, &leaf);
+    if (physical == ~0ULL) return 0;
+    uint8_t before = kind(memory, physical);
+    if (before != 1 && before != 2) return 0;
+    _Atomic uint64_t *slot = (_Atomic uint64_t *)(memory->base + physical);
+    uint64_t entry = atomic_load_explicit(slot, memory_order_relaxed);
+    if (kind(memory, physical) != before || !(entry & PRESENT)) return 0;
+    _Bool is_leaf = level == 0 || (entry & PAGE_SIZE_BIT && level <= 2);
+    if (entry & (is_leaf ? first->reserved_in_leaf : first->reserved_in_table)[level]) return 0;
+    granted &= entry ^ EXECUTE_DISABLE;
+    if (is_leaf && !(granted & USER)) return 0;
+    if (!(entry & ACCESSED)) {
+      physical = second(memory, stage2, place, WRITE, &leaf);
+      if (physical == ~0ULL || kind(memory, physical) != 1) return 0;
+      slot = (_Atomic uint64_t *)(memory->base + physical);
+      if (!atomic_compare_exchange_strong(slot, &entry, entry | ACCESSED)) return 0;
+    }
+    if (is_leaf) {
+      int shift = 12 + 9 * level;
+      uint64_t mask = (1ULL << shift) - 1;
+      uint64_t output = (entry & ADDRESS_MASK & ~mask) | (address & mask);
+      physical = second(memory, stage2, output, READ, &leaf);
+      if (physical == ~0ULL) return 0;
+      *page = physical & ~((1ULL << (shift < leaf.shift ? shift : leaf.shift)) - 1);
+      return 1;
+    }
+    place = entry & ADDRESS_MASK;
+  }
+}
+
+uint64_t yardstick_nested_walks(const struct yardstick_memory *memory, const struct yardstick_table *first,
+                                const struct yardstick_table *stage2, const uint64_t *addresses,
+                                size_t count) {
+  uint64_t sum = 0, page;
+  for (size_t i = 0; i < count; i++)
+    if (walk_nested(memory, first, stage2, addresses[i], &page)) sum += page;
+  return sum;
+}
+
 struct space {
   uint64_t key, tag, last_iova, stamp;
   struct yardstick_table table;

@@ -12,9 +12,9 @@ struct yardstick_memory {
   uint64_t frames;
 };
 
-/// A second-stage table and what the unit rejects in it.
+/// A table, the highest address it translates, and what the unit rejects in it.
 struct yardstick_table {
-  uint64_t root;
+  uint64_t root, last;
   int top_level;
   uint64_t reserved_in_table[6], reserved_in_leaf[6];
 };
@@ -30,6 +30,12 @@ uint64_t yardstick_iotlb_lookups(struct yardstick_iotlb *iotlb, uint64_t tag, co
 /// Walks every address; the sum of the frames found.
 uint64_t yardstick_walks(const struct yardstick_memory *memory, const struct yardstick_table *table,
                          const uint64_t *addresses, size_t count);
+
+/// Walks every address through a first-stage table whose addresses a second stage translates; the sum
+/// of the pages found.
+uint64_t yardstick_nested_walks(const struct yardstick_memory *memory, const struct yardstick_table *first,
+                                const struct yardstick_table *stage2, const uint64_t *addresses,
+                                size_t count);
 
 /// A device's way to memory: configuration cache, IOTLB, walk, copy, each under the locks that the
 /// Swift one takes.

@@ -115,31 +115,12 @@ enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
     case .fault(let fault): return .fault(explain(fault, tables.failure))
     }
     let intermediate = first.place(of: address).rawValue
-    switch tables.translate(intermediate, access: demand(access)) {
+    switch tables.translate(intermediate, access: Second.demand(of: access)) {
     case .leaf(let second):
       return .leaf(combine(first, second, intermediate))
     case .fault(let fault):
       return .fault(.second(fault, address: intermediate, use: .data))
     }
-  }
-
-  /// What an access asks of the second stage. Where that has no right of its own for it, to execute
-  /// is to read.
-  @inline(__always)
-  private static func demand(_ access: Permissions) -> Permissions {
-    var demand = access.unprivileged
-    if !Second.hasExecute && demand.contains(.execute) {
-      demand.remove(.execute)
-      demand.insert(.read)
-    }
-    return demand
-  }
-
-  @inline(__always)
-  private static func rights(_ permissions: Permissions) -> Permissions {
-    var rights = permissions
-    if !Second.hasExecute && rights.contains(.read) { rights.insert(.execute) }
-    return rights.forEverybody
   }
 
   /// The page that both stages give: as small as the smaller, with the rights of both.
@@ -152,7 +133,7 @@ enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
     return Translation(
       physical: PhysicalAddress(place & ~(1 &<< UInt64(truncatingIfNeeded: shift) &- 1)),
       shift: shift,
-      permissions: first.permissions.intersection(rights(second.permissions)))
+      permissions: first.permissions.intersection(Second.rights(of: second.permissions)))
   }
 
   /// The first stage only knows that an entry could not be had; the second knows why.

@@ -40,6 +40,11 @@ protocol PageTableFormat {
   /// The flag that hardware sets in every entry it uses, and in a leaf it writes through.
   static var accessed: UInt64 { get }
   static var dirty: UInt64 { get }
+
+  /// Whether a leaf was written through, and the leaf without and with that.
+  static func isDirty(_ leaf: UInt64) -> Bool
+  static func cleaned(_ leaf: UInt64) -> UInt64
+  static func dirtied(_ leaf: UInt64) -> UInt64
 }
 
 extension PageTableFormat {
@@ -49,6 +54,15 @@ extension PageTableFormat {
 
   @inline(__always)
   static func leafShift(_ entry: UInt64, level: Int) -> Int { itemShift(level) }
+
+  @inline(__always)
+  static func isDirty(_ leaf: UInt64) -> Bool { leaf & dirty != 0 }
+
+  @inline(__always)
+  static func cleaned(_ leaf: UInt64) -> UInt64 { leaf & ~dirty }
+
+  @inline(__always)
+  static func dirtied(_ leaf: UInt64) -> UInt64 { leaf | dirty }
 
   /// A leaf of one item.
   static func makeLeaf(

@@ -34,7 +34,7 @@ extension RadixMapper {
         index += 1
       case .leaf:
         let entries = entries(of: entry, index, level)
-        if entries.contains(where: { load(table, $0) & Format.dirty != 0 }) {
+        if entries.contains(where: { Format.isDirty(load(table, $0)) }) {
           report(base + UInt64(entries.lowerBound) << shift, UInt64(entries.count) << shift)
           if clearing { entries.forEach { clearDirty(place(table, $0)) } }
         }
@@ -44,8 +44,8 @@ extension RadixMapper {
   }
 
   private func clearDirty(_ place: PhysicalAddress) {
-    while let entry = window.load(place), entry & Format.dirty != 0 {
-      if window.exchange(place, expected: entry, desired: entry & ~Format.dirty) { return }
+    while let entry = window.load(place), Format.isDirty(entry) {
+      if window.exchange(place, expected: entry, desired: Format.cleaned(entry)) { return }
     }
   }
 
@@ -62,7 +62,7 @@ extension RadixMapper {
       case .table:
         (table, level) = (Format.address(entry), level - 1)
       case .leaf:
-        if window.exchange(place, expected: entry, desired: entry | Format.dirty) { return true }
+        if window.exchange(place, expected: entry, desired: Format.dirtied(entry)) { return true }
       }
     }
   }

@@ -28,10 +28,8 @@ struct WalkOptions: OptionSet, Hashable, Sendable, BitwiseCopyable {
   static let ignoresAccessFlag = WalkOptions(rawValue: 1 << 10)
   /// The hierarchical attributes of table entries do not count (HPD).
   static let flatAttributes = WalkOptions(rawValue: 1 << 11)
-  /// Writable implies execute-never (WXN), writable without privilege that privilege may not execute
-  /// (UWXN).
+  /// Writable implies execute-never (WXN).
   static let writableIsNotExecutable = WalkOptions(rawValue: 1 << 12)
-  static let unprivilegedWritableIsNotExecutable = WalkOptions(rawValue: 1 << 13)
   /// The regime has no unprivileged part (EL2 without E2H, EL3): AP[1] and PXN do not count.
   static let onePrivilege = WalkOptions(rawValue: 1 << 14)
   /// Addresses have 52 bits, of which descriptors of the 4 KiB and 16 KiB granules hold the highest
@@ -74,8 +72,10 @@ protocol WalkableFormat: PageTableFormat {
   static func used(table entry: UInt64, root: TableRoot) -> UInt64
   static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64
 
-  /// Whether entries of a second stage say who may execute; otherwise whoever may read may.
-  static var hasExecute: Bool { get }
+  /// As a second stage: what an access asks of it, and whom its permissions are for.
+  static func demand(of access: Permissions) -> Permissions
+  static func rights(of permissions: Permissions) -> Permissions
+
   /// Whether the top table may be larger than others, so that its index has more bits.
   static var widensTop: Bool { get }
 }
@@ -136,8 +136,23 @@ extension WalkableFormat {
     return entry | accessed | (writing ? dirty : 0)
   }
 
+  /// Entries know only reading and writing, whoever asks, and to execute is to read.
   @inline(__always)
-  static var hasExecute: Bool { false }
+  static func demand(of access: Permissions) -> Permissions {
+    var demand = access.unprivileged
+    if demand.contains(.execute) {
+      demand.remove(.execute)
+      demand.insert(.read)
+    }
+    return demand
+  }
+
+  @inline(__always)
+  static func rights(of permissions: Permissions) -> Permissions {
+    var rights = permissions
+    if rights.contains(.read) { rights.insert(.execute) }
+    return rights.forEverybody
+  }
 
   @inline(__always)
   static var widensTop: Bool { false }
