@@ -66,7 +66,7 @@ let package = Package(
       name: "TestSupport",
       dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "Host", system],
       path: "Tests/TestSupport"),
-    .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl"]),
+    .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
     // A launcher with devices that show how calls are delivered; for scripts/test-launcher.
     .executableTarget(
       name: "launcher-test-server",
@@ -79,7 +79,7 @@ let package = Package(
       path: "Tests/CUSETestServer"),
     .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
-    .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport"]),
+    .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport", system]),
     .testTarget(
       name: "IOMMUTests",
       dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport"]),

@@ -31,6 +31,9 @@ struct Iommufdctl: ParsableCommand {
 
       Numbers may be decimal or 0x…, with K, M, G or T for powers of 1024, and `max` for 2^64-1. A \
       failed ioctl prints its errno and exits with 1; a wrong command line exits with 64.
+
+      `iommufdctl help COMMAND` explains a command. In its examples descriptor 3 is an iommufd and 4 \
+      a device node; ids are what earlier commands reported.
       """,
     subcommands: [Script.self],
     groupedSubcommands: [

@@ -21,6 +21,8 @@ struct Number: ExpressibleByArgument {
     value = parsed << shift
   }
 
+  var defaultValueDescription: String { String(value) }
+
   private static let shifts: [Character: UInt64] = ["K": 10, "M": 20, "G": 30, "T": 40]
 }
 
@@ -34,6 +36,8 @@ struct Word: ExpressibleByArgument {
     }
     self.value = value
   }
+
+  var defaultValueDescription: String { String(value) }
 }
 
 /// An IOVA range `FIRST-LAST`, both included.

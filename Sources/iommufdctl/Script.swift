@@ -68,7 +68,7 @@ struct ScriptRunner {
     case "echo":
       print(rest.joined(separator: " "))
     case "equal":
-      guard rest.count == 2 else { throw .usage("equal compares two values") }
+      guard rest.count == 2 else { throw .usage("equal compares two values, not \(rest.count)") }
       guard rest[0] == rest[1] else { throw .expectation("\(rest[0]) is not \(rest[1])") }
     case "fails":
       try expectFailure(rest)
@@ -114,7 +114,7 @@ struct ScriptRunner {
     guard word.hasPrefix("$") else { return String(word) }
     let parts = word.dropFirst().split(separator: ".", maxSplits: 1)
     guard let name = parts.first, let report = results[name] else {
-      throw .usage("\(word) has no value")
+      throw .usage("\(word): no earlier line has named a result so")
     }
     guard let value = report.value(parts.count > 1 ? parts[1] : nil) else {
       throw .usage("the report of \(report.call) has no such value: \(word)")

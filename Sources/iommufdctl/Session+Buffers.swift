@@ -15,7 +15,9 @@ extension Session {
   func makeBuffer(
     size: UInt64, shared: Bool
   ) throws(Failure) -> (address: UInt64, descriptor: Int32?) {
-    guard let length = Int(exactly: size), length > 0 else { throw .usage("bad size \(size)") }
+    guard let length = Int(exactly: size), length > 0 else {
+      throw .usage("a buffer cannot have \(size) bytes")
+    }
     var descriptor: Int32 = -1
     if shared {
       do throws(Errno) {

@@ -13,7 +13,11 @@ struct VFIOIOAS: Command {
   static let configuration = CommandConfiguration(
     commandName: "vfio-ioas",
     abstract: "IOMMU_VFIO_IOAS: the address space that the commands below work on.",
-    discussion: "Without an option it is read; the result is its id.")
+    discussion: """
+      Without an option it is read; the result is its id.
+
+        iommufdctl vfio-ioas --fd 3 --set 1
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "Make this address space the one.") var set: Word?
   @Flag(help: "Have none.") var clear = false
@@ -32,7 +36,11 @@ struct VFIOIOAS: Command {
 
 struct VFIOGetAPIVersion: Command {
   static let configuration = CommandConfiguration(
-    commandName: "vfio-get-api-version", abstract: "VFIO_GET_API_VERSION.")
+    commandName: "vfio-get-api-version",
+    abstract: "VFIO_GET_API_VERSION.",
+    discussion: """
+        iommufdctl vfio-get-api-version --fd 3
+      """)
   @OptionGroup var options: CommonOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
@@ -44,7 +52,11 @@ struct VFIOGetAPIVersion: Command {
 
 struct VFIOCheckExtension: Command {
   static let configuration = CommandConfiguration(
-    commandName: "vfio-check-extension", abstract: "VFIO_CHECK_EXTENSION.")
+    commandName: "vfio-check-extension",
+    abstract: "VFIO_CHECK_EXTENSION.",
+    discussion: """
+        iommufdctl vfio-check-extension --fd 3 3
+      """)
   @OptionGroup var options: CommonOptions
   @Argument(help: "1 type1, 3 type1v2, 4 cache coherence, 7 no nesting, …") var extensionID: Word
 
@@ -57,7 +69,11 @@ struct VFIOCheckExtension: Command {
 
 struct VFIOSetIOMMU: Command {
   static let configuration = CommandConfiguration(
-    commandName: "vfio-set-iommu", abstract: "VFIO_SET_IOMMU.")
+    commandName: "vfio-set-iommu",
+    abstract: "VFIO_SET_IOMMU.",
+    discussion: """
+        iommufdctl vfio-set-iommu --fd 3 3
+      """)
   @OptionGroup var options: CommonOptions
   @Argument(help: "1 type1, 3 type1v2.") var type: Word
 
@@ -70,7 +86,11 @@ struct VFIOSetIOMMU: Command {
 
 struct VFIOIOMMUGetInfo: Command {
   static let configuration = CommandConfiguration(
-    commandName: "vfio-iommu-get-info", abstract: "VFIO_IOMMU_GET_INFO, with its capabilities.")
+    commandName: "vfio-iommu-get-info",
+    abstract: "VFIO_IOMMU_GET_INFO, with its capabilities.",
+    discussion: """
+        iommufdctl vfio-iommu-get-info --fd 3
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "argsz: the room given to the call.") var argsz = Word(4096)
 
@@ -118,10 +138,14 @@ struct VFIOIOMMUGetInfo: Command {
 
 struct VFIOIOMMUMapDMA: Command {
   static let configuration = CommandConfiguration(
-    commandName: "vfio-iommu-map-dma", abstract: "VFIO_IOMMU_MAP_DMA: map memory of this process.")
+    commandName: "vfio-iommu-map-dma",
+    abstract: "VFIO_IOMMU_MAP_DMA: map memory of this process.",
+    discussion: """
+        iommufdctl vfio-iommu-map-dma --fd 3 --iova 0x40000000 --size 64K
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The IOVA.") var iova: Number
-  @Option(help: "Bytes.") var size: Number
+  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var size: Number
   @Option(help: "Address of a `buffer`; without it a new zeroed one is made.") var address: Number?
   @Option(help: "The flags word: 1 read, 2 write.") var flags = Word(3)
 
@@ -140,8 +164,14 @@ struct VFIOIOMMUMapDMA: Command {
 
 struct VFIOIOMMUUnmapDMA: Command {
   static let configuration = CommandConfiguration(
-    commandName: "vfio-iommu-unmap-dma", abstract: "VFIO_IOMMU_UNMAP_DMA.",
-    discussion: "The result is the bytes removed.")
+    commandName: "vfio-iommu-unmap-dma",
+    abstract: "VFIO_IOMMU_UNMAP_DMA.",
+    discussion: """
+      The result is the bytes removed.
+
+        iommufdctl vfio-iommu-unmap-dma --fd 3 --iova 0x40000000 --size 64K
+        iommufdctl vfio-iommu-unmap-dma --fd 3 --all
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The IOVA.") var iova = Number(0)
   @Option(help: "Bytes.") var size = Number(0)

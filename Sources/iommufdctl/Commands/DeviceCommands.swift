@@ -20,7 +20,11 @@ struct DeviceBind: Command {
   static let configuration = CommandConfiguration(
     commandName: "device-bind",
     abstract: "VFIO_DEVICE_BIND_IOMMUFD: put a device under an iommufd.",
-    discussion: "The result is the device's object id.")
+    discussion: """
+      The result is the device's object id.
+
+        iommufdctl device-bind --fd 3 --device 4
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
 
@@ -41,7 +45,11 @@ struct DeviceAttach: Command {
   static let configuration = CommandConfiguration(
     commandName: "device-attach",
     abstract: "VFIO_DEVICE_ATTACH_IOMMUFD_PT: route the device's DMA through a page table.",
-    discussion: "Replaces what was attached. The result is the hardware page table's id.")
+    discussion: """
+      Replaces what was attached. The result is the hardware page table's id.
+
+        iommufdctl device-attach --device 4 --pt 1
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
   @Option(help: "An address space or a hardware page table.") var pt: Word
@@ -65,7 +73,10 @@ struct DeviceAttach: Command {
 struct DeviceDetach: Command {
   static let configuration = CommandConfiguration(
     commandName: "device-detach",
-    abstract: "VFIO_DEVICE_DETACH_IOMMUFD_PT: block the device's DMA.")
+    abstract: "VFIO_DEVICE_DETACH_IOMMUFD_PT: block the device's DMA.",
+    discussion: """
+        iommufdctl device-detach --device 4
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
   @Option(help: "DMA with this PASID.") var pasid: Word?
@@ -84,7 +95,11 @@ struct DeviceDetach: Command {
 
 struct DeviceGetInfo: Command {
   static let configuration = CommandConfiguration(
-    commandName: "device-get-info", abstract: "VFIO_DEVICE_GET_INFO.")
+    commandName: "device-get-info",
+    abstract: "VFIO_DEVICE_GET_INFO.",
+    discussion: """
+        iommufdctl device-get-info --device 4
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
 
@@ -102,8 +117,13 @@ struct DeviceGetInfo: Command {
 
 struct DeviceGetRegionInfo: Command {
   static let configuration = CommandConfiguration(
-    commandName: "device-get-region-info", abstract: "VFIO_DEVICE_GET_REGION_INFO.",
-    discussion: "The result is the region's offset in the device file.")
+    commandName: "device-get-region-info",
+    abstract: "VFIO_DEVICE_GET_REGION_INFO.",
+    discussion: """
+      The result is the region's offset in the device file.
+
+        iommufdctl device-get-region-info --device 4 --index 7
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
   @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var index: Word
@@ -129,7 +149,11 @@ private func regionInfo(
 
 struct DeviceGetIRQInfo: Command {
   static let configuration = CommandConfiguration(
-    commandName: "device-get-irq-info", abstract: "VFIO_DEVICE_GET_IRQ_INFO.")
+    commandName: "device-get-irq-info",
+    abstract: "VFIO_DEVICE_GET_IRQ_INFO.",
+    discussion: """
+        iommufdctl device-get-irq-info --device 4 --index 2
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
   @Option(help: "0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
@@ -150,8 +174,12 @@ struct DeviceSetIRQs: Command {
     commandName: "device-set-irqs",
     abstract: "VFIO_DEVICE_SET_IRQS: connect, mask, unmask or trigger interrupts.",
     discussion: """
-      With --eventfd the data are descriptors (-1 disconnects); with --bool they are bytes; with \
+      With --eventfd the data are descriptors (none disconnects); with --bool they are bytes; with \
       neither there is no data, and --count 0 with `trigger` disables the whole index.
+
+        iommufdctl device-set-irqs --device 4 --index 2 --eventfd 5 none 6
+        iommufdctl device-set-irqs --device 4 --index 2 --start 1 --count 1
+        iommufdctl device-set-irqs --device 4 --index 2 --count 0
       """)
 
   enum Action: String, ExpressibleByArgument, CaseIterable {
@@ -171,7 +199,8 @@ struct DeviceSetIRQs: Command {
   @Option(help: "mask, unmask or trigger.") var action = Action.trigger
   @Option(help: "First vector.") var start = Word(0)
   @Option(help: "Vectors, without data.") var count: Word?
-  @Option(parsing: .upToNextOption, help: "Eventfds, one a vector.") var eventfd: [Int32] = []
+  @Option(parsing: .upToNextOption, help: "Eventfds, or none, one a vector.")
+  var eventfd: [EventDescriptor] = []
   @Option(parsing: .upToNextOption, help: "0 or 1, one a vector.") var bool: [UInt8] = []
 
   func perform(in session: Session) throws(Failure) -> Report {
@@ -190,12 +219,22 @@ struct DeviceSetIRQs: Command {
 
   private var payload: (kind: Int32, data: [UInt8]) {
     if !eventfd.isEmpty {
-      (VFIO_IRQ_SET_DATA_EVENTFD, eventfd.withUnsafeBytes { [UInt8]($0) })
+      (VFIO_IRQ_SET_DATA_EVENTFD, eventfd.map(\.number).withUnsafeBytes { [UInt8]($0) })
     } else if !bool.isEmpty {
       (VFIO_IRQ_SET_DATA_BOOL, bool)
     } else {
       (VFIO_IRQ_SET_DATA_NONE, [])
     }
+  }
+}
+
+/// The descriptor of an eventfd, or `none`: -1, which the option parser would take for an option.
+struct EventDescriptor: ExpressibleByArgument {
+  let number: Int32
+
+  init?(argument: String) {
+    guard let number = argument == "none" ? -1 : Int32(argument) else { return nil }
+    self.number = number
   }
 }
 
@@ -210,7 +249,11 @@ private struct vfio_irq_set_header {
 
 struct DeviceReset: Command {
   static let configuration = CommandConfiguration(
-    commandName: "device-reset", abstract: "VFIO_DEVICE_RESET.")
+    commandName: "device-reset",
+    abstract: "VFIO_DEVICE_RESET.",
+    discussion: """
+        iommufdctl device-reset --device 4
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
 
@@ -223,7 +266,11 @@ struct DeviceReset: Command {
 
 struct DeviceFeature: Command {
   static let configuration = CommandConfiguration(
-    commandName: "device-feature", abstract: "VFIO_DEVICE_FEATURE: probe, read or set a feature.")
+    commandName: "device-feature",
+    abstract: "VFIO_DEVICE_FEATURE: probe, read or set a feature.",
+    discussion: """
+        iommufdctl device-feature --device 4 --feature 3 --probe
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
   @Option(help: "The feature's number.") var feature: Word
@@ -256,19 +303,29 @@ struct RegisterOptions: ParsableArguments {
     _ call: String, in session: Session,
     _ body: (_ device: Int32, _ width: Int, _ position: off_t) -> Int
   ) throws(Failure) {
-    guard [1, 2, 4, 8].contains(width) else { throw .usage("--width must be 1, 2, 4 or 8") }
+    guard [1, 2, 4, 8].contains(width) else {
+      throw .usage("--width is 1, 2, 4 or 8, not \(width)")
+    }
     let info = try regionInfo(of: target.device, index: region.value, in: session)
     let count = body(
       target.device, width, off_t(truncatingIfNeeded: info.offset &+ offset.value))
     guard count >= 0 else { throw .call(call, Errno(rawValue: errno)) }
-    guard count == width else { throw .usage("only \(count) bytes of the region are there") }
+    guard count == width else {
+      throw .usage(
+        "region \(region.value) has \(count) of \(width) bytes at offset \(offset.value)")
+    }
   }
 }
 
 struct RegionRead: Command {
   static let configuration = CommandConfiguration(
-    commandName: "region-read", abstract: "Read a register: pread of a region of the device file.",
-    discussion: "The result is the value, little endian.")
+    commandName: "region-read",
+    abstract: "Read a register: pread of a region of the device file.",
+    discussion: """
+      The result is the value, little endian.
+
+        iommufdctl region-read --device 4 --region 7 --offset 0
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var register: RegisterOptions
 
@@ -282,7 +339,10 @@ struct RegionRead: Command {
 struct RegionWrite: Command {
   static let configuration = CommandConfiguration(
     commandName: "region-write",
-    abstract: "Write a register: pwrite to a region of the device file.")
+    abstract: "Write a register: pwrite to a region of the device file.",
+    discussion: """
+        iommufdctl region-write --device 4 --region 7 --offset 4 --width 2 0x6
+      """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var register: RegisterOptions
   @Argument(help: "The value, stored little endian.") var value: Number

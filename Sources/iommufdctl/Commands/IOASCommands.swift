@@ -13,7 +13,14 @@ let ioasCommands: [any ParsableCommand.Type] = [
 
 struct Destroy: Command {
   static let configuration = CommandConfiguration(
-    commandName: "destroy", abstract: "IOMMU_DESTROY: destroy an object by its id.")
+    commandName: "destroy",
+    abstract: "IOMMU_DESTROY: destroy an object by its id.",
+    discussion: """
+      While something else needs the object the answer is EBUSY: a page table its address space, an \
+      attached device its page table. A bound device is destroyed by closing its node.
+
+        iommufdctl destroy --fd 3 5
+      """)
   @OptionGroup var options: CommonOptions
   @Argument(help: "The object's id.") var id: Word
 
@@ -24,7 +31,13 @@ struct Destroy: Command {
 
 struct IOASAlloc: Command {
   static let configuration = CommandConfiguration(
-    commandName: "ioas-alloc", abstract: "IOMMU_IOAS_ALLOC: make an I/O address space.")
+    commandName: "ioas-alloc",
+    abstract: "IOMMU_IOAS_ALLOC: make an I/O address space.",
+    discussion: """
+      The result is its id.
+
+        iommufdctl ioas-alloc --fd 3
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The flags word.") var flags = Word(0)
 
@@ -40,7 +53,10 @@ struct IOASAlloc: Command {
 struct IOASIOVARanges: Command {
   static let configuration = CommandConfiguration(
     commandName: "ioas-iova-ranges",
-    abstract: "IOMMU_IOAS_IOVA_RANGES: list the ranges that can be mapped.")
+    abstract: "IOMMU_IOAS_IOVA_RANGES: list the ranges that can be mapped.",
+    discussion: """
+        iommufdctl ioas-iova-ranges --fd 3 --ioas 1
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The address space's id.") var ioas: Word
 
@@ -75,7 +91,11 @@ struct IOASIOVARanges: Command {
 struct IOASAllowIOVAs: Command {
   static let configuration = CommandConfiguration(
     commandName: "ioas-allow-iovas",
-    abstract: "IOMMU_IOAS_ALLOW_IOVAS: say which ranges automatic placement may use.")
+    abstract: "IOMMU_IOAS_ALLOW_IOVAS: say which ranges automatic placement may use.",
+    discussion: """
+        iommufdctl ioas-allow-iovas --fd 3 --ioas 1 0x100000-0x1fffff 0x40000000-0x7fffffff
+        iommufdctl ioas-allow-iovas --fd 3 --ioas 1
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The address space's id.") var ioas: Word
   @Argument(help: "Ranges FIRST-LAST, both included; none lifts the restriction.")
@@ -115,11 +135,17 @@ struct MappingOptions: ParsableArguments {
 
 struct IOASMap: Command {
   static let configuration = CommandConfiguration(
-    commandName: "ioas-map", abstract: "IOMMU_IOAS_MAP: map memory of this process.",
-    discussion: "The result is the IOVA.")
+    commandName: "ioas-map",
+    abstract: "IOMMU_IOAS_MAP: map memory of this process.",
+    discussion: """
+      The result is the IOVA.
+
+        iommufdctl ioas-map --fd 3 --ioas 1 --length 2M
+        iommufdctl ioas-map --fd 3 --ioas 1 --length 64K --iova 0x40000000 --read-only
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The address space's id.") var ioas: Word
-  @Option(help: "Bytes.") var length: Number
+  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
   @Option(help: "Address of a `buffer`; without it a new zeroed one is made.") var address: Number?
   @OptionGroup var mapping: MappingOptions
 
@@ -139,13 +165,18 @@ struct IOASMap: Command {
 
 struct IOASMapFile: Command {
   static let configuration = CommandConfiguration(
-    commandName: "ioas-map-file", abstract: "IOMMU_IOAS_MAP_FILE: map a memory file.",
-    discussion: "The result is the IOVA.")
+    commandName: "ioas-map-file",
+    abstract: "IOMMU_IOAS_MAP_FILE: map a memory file.",
+    discussion: """
+      The result is the IOVA.
+
+        iommufdctl ioas-map-file --fd 3 --ioas 1 --file 5 --start 4K --length 2M
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The address space's id.") var ioas: Word
   @Option(help: "Descriptor of the memory file, as `buffer --shared` reports it.") var file: Int32
   @Option(help: "Offset of the first byte.") var start = Number(0)
-  @Option(help: "Bytes.") var length: Number
+  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
   @OptionGroup var mapping: MappingOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
@@ -166,12 +197,16 @@ struct IOASCopy: Command {
   static let configuration = CommandConfiguration(
     commandName: "ioas-copy",
     abstract: "IOMMU_IOAS_COPY: map the pages of one address space in another.",
-    discussion: "The result is the new IOVA.")
+    discussion: """
+      The result is the new IOVA.
+
+        iommufdctl ioas-copy --fd 3 --source 1 --destination 2 --source-iova 0x40000000 --length 64K
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The address space that has the mapping.") var source: Word
   @Option(help: "The address space to map it in.") var destination: Word
   @Option(help: "IOVA in the source.") var sourceIOVA: Number
-  @Option(help: "Bytes.") var length: Number
+  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
   @OptionGroup var mapping: MappingOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
@@ -190,12 +225,18 @@ struct IOASCopy: Command {
 
 struct IOASUnmap: Command {
   static let configuration = CommandConfiguration(
-    commandName: "ioas-unmap", abstract: "IOMMU_IOAS_UNMAP: remove mappings.",
-    discussion: "`--iova 0 --length max` removes all. The result is the bytes removed.")
+    commandName: "ioas-unmap",
+    abstract: "IOMMU_IOAS_UNMAP: remove mappings.",
+    discussion: """
+      `--iova 0 --length max` removes all. The result is the bytes removed.
+
+        iommufdctl ioas-unmap --fd 3 --ioas 1 --iova 0x40000000 --length 64K
+        iommufdctl ioas-unmap --fd 3 --ioas 1 --iova 0 --length max
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The address space's id.") var ioas: Word
   @Option(help: "First IOVA.") var iova: Number
-  @Option(help: "Bytes.") var length: Number
+  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
 
   func perform(in session: Session) throws(Failure) -> Report {
     try session.call("IOMMU_IOAS_UNMAP", .ioasUnmap, iommu_ioas_unmap()) {
@@ -211,7 +252,10 @@ struct IOASUnmap: Command {
 struct IOASChangeProcess: Command {
   static let configuration = CommandConfiguration(
     commandName: "ioas-change-process",
-    abstract: "IOMMU_IOAS_CHANGE_PROCESS: account all file mappings to this process.")
+    abstract: "IOMMU_IOAS_CHANGE_PROCESS: account all file mappings to this process.",
+    discussion: """
+        iommufdctl ioas-change-process --fd 3
+      """)
   @OptionGroup var options: CommonOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
@@ -223,7 +267,10 @@ struct IOASChangeProcess: Command {
 struct IOASNoIOMMUGetPA: Command {
   static let configuration = CommandConfiguration(
     commandName: "ioas-noiommu-get-pa",
-    abstract: "IOMMU_IOAS_NOIOMMU_GET_PA: the physical address behind an IOVA, without an IOMMU.")
+    abstract: "IOMMU_IOAS_NOIOMMU_GET_PA: the physical address behind an IOVA, without an IOMMU.",
+    discussion: """
+        iommufdctl ioas-noiommu-get-pa --fd 3 --ioas 1 --iova 0x40000000 --length 64K
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The address space's id.") var ioas: Word
   @Option(help: "The IOVA.") var iova: Number
@@ -244,7 +291,12 @@ struct IOASNoIOMMUGetPA: Command {
 
 struct OptionCommand: Command {
   static let configuration = CommandConfiguration(
-    commandName: "option", abstract: "IOMMU_OPTION: read or set an option.")
+    commandName: "option",
+    abstract: "IOMMU_OPTION: read or set an option.",
+    discussion: """
+        iommufdctl option --fd 3 rlimit-mode
+        iommufdctl option --fd 3 huge-pages --object 1 --set 0
+      """)
 
   enum Name: String, ExpressibleByArgument, CaseIterable {
     case rlimitMode = "rlimit-mode"

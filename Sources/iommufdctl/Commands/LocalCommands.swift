@@ -15,7 +15,11 @@ struct FaultLogAlloc: Command {
   static let configuration = CommandConfiguration(
     commandName: "sim-fault-log-alloc",
     abstract: "IOMMUFD_SIM_FAULT_LOG_ALLOC: make a queue of the DMA faults of bound devices.",
-    discussion: "The result is the queue's descriptor.")
+    discussion: """
+      The result is the queue's descriptor.
+
+        iommufdctl sim-fault-log-alloc --fd 3 --dev 2
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "A bound device's object id; 0 for all of this iommufd.") var dev = Word(0)
 
@@ -32,8 +36,13 @@ struct FaultLogAlloc: Command {
 
 struct FaultLogRead: Command {
   static let configuration = CommandConfiguration(
-    commandName: "sim-fault-log-read", abstract: "Read one record of a fault log.",
-    discussion: "The result is the number of records read: 0 from an empty log.")
+    commandName: "sim-fault-log-read",
+    abstract: "Read one record of a fault log.",
+    discussion: """
+      The result is the number of records read: 0 from an empty log.
+
+        iommufdctl sim-fault-log-read --log 5
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The log's descriptor.") var log: Int32
 

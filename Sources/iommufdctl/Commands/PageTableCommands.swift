@@ -11,7 +11,11 @@ let pageTableCommands: [any ParsableCommand.Type] = [
 
 struct GetHWInfo: Command {
   static let configuration = CommandConfiguration(
-    commandName: "get-hw-info", abstract: "IOMMU_GET_HW_INFO: what the IOMMU of a device can do.")
+    commandName: "get-hw-info",
+    abstract: "IOMMU_GET_HW_INFO: what the IOMMU of a device can do.",
+    discussion: """
+        iommufdctl get-hw-info --fd 3 --dev 2
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The bound device's object id.") var dev: Word
   @Option(help: "The data type to ask for (IOMMU_HW_INFO_FLAG_INPUT_TYPE).") var type: Word?
@@ -40,8 +44,15 @@ struct GetHWInfo: Command {
 
 struct HWPTAlloc: Command {
   static let configuration = CommandConfiguration(
-    commandName: "hwpt-alloc", abstract: "IOMMU_HWPT_ALLOC: make a hardware page table.",
-    discussion: "The result is its id.")
+    commandName: "hwpt-alloc",
+    abstract: "IOMMU_HWPT_ALLOC: make a hardware page table.",
+    discussion: """
+      The result is its id.
+
+        iommufdctl hwpt-alloc --fd 3 --dev 2 --pt 1 --nest-parent
+        iommufdctl hwpt-alloc --fd 3 --dev 2 --pt 4 --data-type 1 \\
+          --data 0000000000000000_0000100000000000_30000000_00000000
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The bound device's object id.") var dev: Word
   @Option(help: "The address space, parent page table or vIOMMU.") var pt: Word
@@ -82,7 +93,12 @@ struct HWPTInvalidate: Command {
   static let configuration = CommandConfiguration(
     commandName: "hwpt-invalidate",
     abstract: "IOMMU_HWPT_INVALIDATE: drop cached translations of a nested page table or vIOMMU.",
-    discussion: "The result is the number of entries handled.")
+    discussion: """
+      The result is the number of entries handled.
+
+        iommufdctl hwpt-invalidate --fd 3 --hwpt 5 --entry-length 24 \\
+          0000000000000000_ffffffffffffffff_00000000_00000000
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The nested page table or vIOMMU.") var hwpt: Word
   @Option(help: "Type of the entries: 0 VT-d stage 1, 1 SMMUv3 commands.") var dataType = Word(0)
@@ -111,7 +127,10 @@ struct HWPTInvalidate: Command {
 struct HWPTSetDirtyTracking: Command {
   static let configuration = CommandConfiguration(
     commandName: "hwpt-set-dirty-tracking",
-    abstract: "IOMMU_HWPT_SET_DIRTY_TRACKING: start or stop dirty tracking.")
+    abstract: "IOMMU_HWPT_SET_DIRTY_TRACKING: start or stop dirty tracking.",
+    discussion: """
+        iommufdctl hwpt-set-dirty-tracking --fd 3 --hwpt 4 --enable-tracking
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The hardware page table's id.") var hwpt: Word
   @Flag(inversion: .prefixedEnableDisable, help: "Start or stop.") var tracking: Bool
@@ -130,17 +149,24 @@ struct HWPTGetDirtyBitmap: Command {
   static let configuration = CommandConfiguration(
     commandName: "hwpt-get-dirty-bitmap",
     abstract: "IOMMU_HWPT_GET_DIRTY_BITMAP: which pages devices wrote to.",
-    discussion: "The result is the number of dirty pages.")
+    discussion: """
+      The result is the number of dirty pages.
+
+        iommufdctl hwpt-get-dirty-bitmap --fd 3 --hwpt 4 --iova 0x40000000 --length 2M --page-size 4K
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The hardware page table's id.") var hwpt: Word
   @Option(help: "First IOVA.") var iova: Number
-  @Option(help: "Bytes.") var length: Number
+  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
   @Option(help: "Bytes that one bit stands for.") var pageSize = Number(4096)
   @Flag(help: "IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR.") var noClear = false
 
   func perform(in session: Session) throws(Failure) -> Report {
     let pages = pageSize.value == 0 ? 0 : length.value / pageSize.value
-    guard pages <= 1 << 32 else { throw .usage("a bitmap of \(pages) bits is too large") }
+    guard pages <= 1 << 32 else {
+      throw .usage(
+        "--length has \(pages) pages of --page-size, and a bitmap at most \(UInt64(1) << 32)")
+    }
     let clean = [UInt8](repeating: 0, count: Int(pages / 64 + 1) * 8)
     return try session.call(
       "IOMMU_HWPT_GET_DIRTY_BITMAP", .hwptGetDirtyBitmap, iommu_hwpt_get_dirty_bitmap(),

@@ -11,8 +11,13 @@ let virtualCommands: [any ParsableCommand.Type] = [
 
 struct VIOMMUAlloc: Command {
   static let configuration = CommandConfiguration(
-    commandName: "viommu-alloc", abstract: "IOMMU_VIOMMU_ALLOC: make a virtual IOMMU.",
-    discussion: "The result is its id.")
+    commandName: "viommu-alloc",
+    abstract: "IOMMU_VIOMMU_ALLOC: make a virtual IOMMU.",
+    discussion: """
+      The result is its id.
+
+        iommufdctl viommu-alloc --fd 3 --dev 2 --hwpt 4 --type 1
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The bound device's object id.") var dev: Word
   @Option(help: "The nesting parent page table.") var hwpt: Word
@@ -37,7 +42,10 @@ struct VIOMMUAlloc: Command {
 struct VDeviceAlloc: Command {
   static let configuration = CommandConfiguration(
     commandName: "vdevice-alloc",
-    abstract: "IOMMU_VDEVICE_ALLOC: give a device its number in a virtual IOMMU.")
+    abstract: "IOMMU_VDEVICE_ALLOC: give a device its number in a virtual IOMMU.",
+    discussion: """
+        iommufdctl vdevice-alloc --fd 3 --viommu 6 --dev 2 --virt-id 0x8
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The virtual IOMMU.") var viommu: Word
   @Option(help: "The bound device's object id.") var dev: Word
@@ -57,13 +65,16 @@ struct VDeviceAlloc: Command {
 struct HWQueueAlloc: Command {
   static let configuration = CommandConfiguration(
     commandName: "hw-queue-alloc",
-    abstract: "IOMMU_HW_QUEUE_ALLOC: let the hardware run a queue in guest memory.")
+    abstract: "IOMMU_HW_QUEUE_ALLOC: let the hardware run a queue in guest memory.",
+    discussion: """
+        iommufdctl hw-queue-alloc --fd 3 --viommu 6 --type 1 --index 0 --iova 0x40000000 --length 64K
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The virtual IOMMU.") var viommu: Word
   @Option(help: "1 Tegra241 CMDQV.") var type: Word
   @Option(help: "Which queue.") var index: Word
   @Option(help: "Base of the queue, an IOVA of the nesting parent.") var iova: Number
-  @Option(help: "Bytes.") var length: Number
+  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
 
   func perform(in session: Session) throws(Failure) -> Report {
     try session.call("IOMMU_HW_QUEUE_ALLOC", .hardwareQueueAlloc, iommu_hw_queue_alloc()) {
@@ -81,7 +92,10 @@ struct HWQueueAlloc: Command {
 struct FaultQueueAlloc: Command {
   static let configuration = CommandConfiguration(
     commandName: "fault-queue-alloc",
-    abstract: "IOMMU_FAULT_QUEUE_ALLOC: make a queue that page requests arrive on.")
+    abstract: "IOMMU_FAULT_QUEUE_ALLOC: make a queue that page requests arrive on.",
+    discussion: """
+        iommufdctl fault-queue-alloc --fd 3
+      """)
   @OptionGroup var options: CommonOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
@@ -96,7 +110,10 @@ struct FaultQueueAlloc: Command {
 struct VEventQAlloc: Command {
   static let configuration = CommandConfiguration(
     commandName: "veventq-alloc",
-    abstract: "IOMMU_VEVENTQ_ALLOC: make a queue that a virtual IOMMU's events arrive on.")
+    abstract: "IOMMU_VEVENTQ_ALLOC: make a queue that a virtual IOMMU's events arrive on.",
+    discussion: """
+        iommufdctl veventq-alloc --fd 3 --viommu 6 --type 1 --depth 16
+      """)
   @OptionGroup var options: CommonOptions
   @Option(help: "The virtual IOMMU.") var viommu: Word
   @Option(help: "1 SMMUv3, 2 Tegra241 CMDQV.") var type: Word
