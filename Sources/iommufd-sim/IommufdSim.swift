@@ -10,6 +10,9 @@ struct IommufdSim: ParsableCommand {
     discussion: """
       Programs that were written for /dev/iommu and VFIO device nodes use it unmodified; behind the \
       nodes are emulated IOMMUs and PCI devices that do DMA through them.
+
+        iommufd-sim run -- ./my-vfio-program   for one program and its children; needs nothing
+        iommufd-sim serve                      for the whole machine; needs root and /dev/cuse
       """,
     subcommands: [Run.self, Serve.self])
 }

@@ -51,9 +51,9 @@ struct Run: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Say more on standard error: trace, debug, info, notice, warning or error.",
+      "How much to say on standard error: \(Logger.Level.names) (default: warning).",
       valueName: "level"),
-    transform: Self.level)
+    transform: Logger.Level.named)
   var logLevel = Logger.Level.warning
 
   @Argument(parsing: .postTerminator, help: "The program and its arguments.")
@@ -64,7 +64,7 @@ struct Run: ParsableCommand {
   }
 
   func run() throws {
-    var options = LauncherOptions(logger: logger())
+    var options = LauncherOptions(logger: .standardError(from: logLevel))
     options.killsChildren = killChildren
     options.trace = try callTrace()
     do {
@@ -79,6 +79,8 @@ struct Run: ParsableCommand {
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }
       result.end.become()
+    } catch let error as MachineError {
+      throw failure(error.description)
     } catch let error as LauncherError {
       say(error.description)
       throw ExitCode(error.exitCode)
@@ -97,20 +99,24 @@ struct Run: ParsableCommand {
     return [iommufd] + devices
   }
 
-  private func logger() -> Logger {
-    var logger = Logger(label: "iommufd-sim") { StreamLogHandler.standardError(label: $0) }
-    logger.logLevel = logLevel
-    return logger
-  }
-
   private func callTrace() throws -> CallTrace? {
     guard let traceFile else {
       return trace ? CallTrace(to: .standardError, nameOfRequest: RequestNames.name) : nil
     }
-    let file = try FileDescriptor.open(
-      traceFile, .writeOnly, options: [.create, .truncate, .closeOnExec],
-      permissions: [.ownerReadWrite, .groupRead, .otherRead])
-    return CallTrace(to: file, nameOfRequest: RequestNames.name)
+    do {
+      let file = try FileDescriptor.open(
+        traceFile, .writeOnly, options: [.create, .truncate, .closeOnExec],
+        permissions: [.ownerReadWrite, .groupRead, .otherRead])
+      return CallTrace(to: file, nameOfRequest: RequestNames.name)
+    } catch let error as Errno {
+      throw failure("--trace-file \(traceFile): \(error)")
+    }
+  }
+
+  /// The launcher's own failure, told apart from PROGRAM's as env(1) and timeout(1) do it.
+  private func failure(_ text: String) -> ExitCode {
+    say(text)
+    return ExitCode(125)
   }
 
   private func say(_ text: String) {
@@ -120,12 +126,5 @@ struct Run: ParsableCommand {
   private static func describe(_ counts: LauncherCounts) -> String {
     "\(counts.opened) files opened, \(counts.stillOpen) still open; \(counts.answered) calls answered, "
       + "\(counts.passedOn) passed on; \(counts.workers) threads"
-  }
-
-  @Sendable private static func level(_ name: String) throws -> Logger.Level {
-    guard let level = Logger.Level(rawValue: name) else {
-      throw ValidationError("There is no log level named '\(name)'.")
-    }
-    return level
   }
 }

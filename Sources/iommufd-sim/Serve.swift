@@ -26,11 +26,13 @@ struct Serve: ParsableCommand {
   @Option(help: "The iommufd's node, below /dev. Where the kernel has none it may be 'iommu'.")
   var name = "iommufd-sim"
 
-  @Option(help: ArgumentHelp("The nodes' mode, octal.", valueName: "mode"), transform: Self.mode)
+  @Option(
+    help: ArgumentHelp("The nodes' mode, octal (default: 660).", valueName: "mode"),
+    transform: Self.mode)
   var mode: UInt32 = 0o660
 
   @Option(
-    help: ArgumentHelp("The nodes' group, a name or a number.", valueName: "group"),
+    help: ArgumentHelp("The nodes' group, name or number (default: root).", valueName: "group"),
     transform: Self.group)
   var group: UInt32 = 0
 
@@ -55,29 +57,31 @@ struct Serve: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "How much to log: debug, info, notice, warning or error.", valueName: "level"),
-    transform: Self.level)
+      "How much to log: \(Logger.Level.names) (default: notice).", valueName: "level"),
+    transform: Logger.Level.named)
   var logLevel = Logger.Level.notice
 
   func validate() throws {
     for path in [name, vfioPrefix] where !Self.isNodePath(path) {
-      throw ValidationError("'\(path)' is not a path for a node below /dev.")
+      throw ValidationError(
+        "'\(path)' is not a path for a node below /dev: it has letters, digits, '-', '_' and '.', "
+          + "no part begins with a dot, and it is shorter than 64 bytes.")
     }
     if minor != nil && major == nil { throw ValidationError("--minor needs --major.") }
     if let major, major == 0 || major > 511 {
-      throw ValidationError("--major is between 1 and 511.")
+      throw ValidationError("--major is between 1 and 511, not \(major).")
     }
-    if let minor, minor >= 1 << 20 - 256 { throw ValidationError("--minor is too large.") }
+    if let minor, minor >= 1 << 20 - 256 {
+      throw ValidationError("--minor is at most \((1 << 20) - 257), not \(minor).")
+    }
   }
 
   func run() throws {
     if daemon { throw ExitCode(try Daemon.start()) }
     if let logFile { try Daemon.sendMessages(to: logFile) }
-    var log = Logger(label: "iommufd-sim") { StreamLogHandler.standardError(label: $0) }
-    log.logLevel = logLevel
     let process = ServerProcess(
       nodes: try nodes(), queueName: name + "-q", numbers: (major ?? 0, minor ?? 0),
-      pidFile: pidFile.map(Daemon.absolute), log: log)
+      pidFile: pidFile.map(Daemon.absolute), log: .standardError(from: logLevel))
     let keepsMessages = logFile != nil
     let status = process.run { Daemon.reportReady(keepingMessages: keepsMessages) }
     throw ExitCode(status)
@@ -106,7 +110,7 @@ struct Serve: ParsableCommand {
 
   @Sendable private static func mode(_ text: String) throws -> UInt32 {
     guard let mode = UInt32(text, radix: 8), mode <= 0o777 else {
-      throw ValidationError("'\(text)' is not an octal mode.")
+      throw ValidationError("'\(text)' is not an octal mode, such as 660.")
     }
     return mode
   }
@@ -117,12 +121,5 @@ struct Serve: ParsableCommand {
       throw ValidationError("There is no group '\(text)'.")
     }
     return entry.pointee.gr_gid
-  }
-
-  @Sendable private static func level(_ name: String) throws -> Logger.Level {
-    guard let level = Logger.Level(rawValue: name) else {
-      throw ValidationError("There is no log level named '\(name)'.")
-    }
-    return level
   }
 }
