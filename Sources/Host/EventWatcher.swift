@@ -28,20 +28,15 @@ package final class EventWatcher: Sendable {
   package func watch(
     _ event: EventDescriptor, _ handler: @escaping @Sendable () -> Void
   ) throws(Errno) -> Watch {
-    let result: Result<Watch, Errno> = state.withLock { state in
-      do throws(Errno) {
-        try startIfNeeded(&state)
-        let watch = Watch(key: state.nextKey, event: event, handler: handler, watcher: self)
-        let failure = CLinux_epoll_add(state.epoll, event.rawValue, watch.key)
-        guard failure == 0 else { throw Errno(rawValue: -failure) }
-        state.nextKey += 1
-        state.watches[watch.key] = watch
-        return .success(watch)
-      } catch {
-        return .failure(error)
-      }
+    try state.withLock { state throws(Errno) in
+      try startIfNeeded(&state)
+      let watch = Watch(key: state.nextKey, event: event, handler: handler, watcher: self)
+      let failure = CLinux_epoll_add(state.epoll, event.rawValue, watch.key)
+      guard failure == 0 else { throw Errno(rawValue: -failure) }
+      state.nextKey += 1
+      state.watches[watch.key] = watch
+      return watch
     }
-    return try result.get()
   }
 
   fileprivate func forget(_ watch: Watch) {

@@ -73,29 +73,13 @@ final class FailNthFile: OpenFile {
     let text = Array("\(countdowns.left(of: task))\n".utf8)
     guard offset < text.count else { return 0 }
     let rest = text.dropFirst(Int(offset)).prefix(destination.count)
-    var failure: Errno?
-    rest.withUnsafeBytes { bytes in
-      do throws(Errno) {
-        try destination.memory.copyOut(bytes, to: destination.address)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
+    try destination.memory.storeArray(rest, at: destination.address)
     return rest.count
   }
 
   func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
-    var text = [UInt8](repeating: 0, count: min(source.count, Self.longestNumber))
-    var failure: Errno?
-    text.withUnsafeMutableBytes { text in
-      do throws(Errno) {
-        try source.memory.copyIn(from: source.address, into: text)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
+    let text: [UInt8] = try source.memory.loadArray(
+      min(source.count, Self.longestNumber), at: source.address)
     try countdowns.set(try Self.number(text.prefix { $0 != 0 }), of: task)
     return source.count
   }

@@ -29,11 +29,7 @@ extension Supervisor {
     guard let status else { return .native }
     let bytes =
       call.operation == .statx ? status.extendedBytes : status.bytes(for: call.architecture)
-    var failure: Errno?
-    bytes.withUnsafeBytes { bytes in
-      do throws(Errno) { try client.copyOut(bytes, to: destination) } catch { failure = error }
-    }
-    if let failure { throw failure }
+    try client.storeArray(bytes, at: destination)
     return .value(0)
   }
 

@@ -27,32 +27,22 @@ extension UserMemory {
   package func storePrefix<T>(
     of value: T, count: Int, at address: UInt64
   ) throws(Errno) {
-    var failure: Errno?
-    withUnsafeBytes(of: value) { bytes in
-      do throws(Errno) {
-        try copyOut(UnsafeRawBufferPointer(rebasing: bytes.prefix(count)), to: address)
-      } catch { failure = error }
+    try withUnsafeBytes(of: value) { bytes throws(Errno) in
+      try copyOut(UnsafeRawBufferPointer(rebasing: bytes.prefix(count)), to: address)
     }
-    if let failure { throw failure }
   }
 
   /// Fills `value`, without the array. For C structs that end in a flexible array, which are not
   /// BitwiseCopyable to Swift; `T` must be such a struct.
   package func loadBytes<T>(of value: inout T, at address: UInt64) throws(Errno) {
-    var failure: Errno?
-    withUnsafeMutableBytes(of: &value) { bytes in
-      do throws(Errno) { try copyIn(from: address, into: bytes) } catch { failure = error }
+    try withUnsafeMutableBytes(of: &value) { bytes throws(Errno) in
+      try copyIn(from: address, into: bytes)
     }
-    if let failure { throw failure }
   }
 
   /// Stores the bytes of `value`, as ``loadBytes(of:at:)``.
   package func storeBytes<T>(of value: T, at address: UInt64) throws(Errno) {
-    var failure: Errno?
-    withUnsafeBytes(of: value) { bytes in
-      do throws(Errno) { try copyOut(bytes, to: address) } catch { failure = error }
-    }
-    if let failure { throw failure }
+    try withUnsafeBytes(of: value) { bytes throws(Errno) in try copyOut(bytes, to: address) }
   }
 
   /// Fills `buffer`, our struct, from the caller's, which claims to be `userSize` bytes long

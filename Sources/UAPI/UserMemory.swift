@@ -28,8 +28,32 @@ extension UserMemory {
 
   /// Stores a trivial value at `address`.
   package func store<T: BitwiseCopyable>(_ value: T, at address: UInt64) throws(Errno) {
+    try withUnsafeBytes(of: value) { bytes throws(Errno) in try copyOut(bytes, to: address) }
+  }
+
+  /// `count` elements of an array at `address`.
+  package func loadArray<T: BitwiseCopyable>(
+    of type: T.Type = T.self, _ count: Int, at address: UInt64
+  ) throws(Errno) -> [T] {
     var failure: Errno?
-    withUnsafeBytes(of: value) { bytes in
+    let elements = [T](unsafeUninitializedCapacity: count) { buffer, initialized in
+      do throws(Errno) {
+        try copyIn(from: address, into: UnsafeMutableRawBufferPointer(buffer))
+        initialized = count
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+    return elements
+  }
+
+  /// Stores `elements`, one behind the other. On `.badAddress` as ``copyOut(_:to:)``.
+  package func storeArray<T: BitwiseCopyable>(
+    _ elements: some Sequence<T>, at address: UInt64
+  ) throws(Errno) {
+    var failure: Errno?
+    Array(elements).withUnsafeBytes { bytes in
       do throws(Errno) { try copyOut(bytes, to: address) } catch { failure = error }
     }
     if let failure { throw failure }

@@ -76,15 +76,9 @@ extension DeviceFile {
     _ call: DeviceCall, userSize: Int
   ) throws(Errno) -> vfio_device_bind_iommufd {
     var request = vfio_device_bind_iommufd()
-    var failure: Errno?
-    withUnsafeMutableBytes(of: &request) { buffer in
-      do throws(Errno) {
-        try call.client.copyStruct(from: call.argument, userSize: userSize, into: buffer)
-      } catch {
-        failure = error
-      }
+    try withUnsafeMutableBytes(of: &request) { buffer throws(Errno) in
+      try call.client.copyStruct(from: call.argument, userSize: userSize, into: buffer)
     }
-    if let failure { throw failure }
     return request
   }
 

@@ -13,17 +13,9 @@ extension DeviceFile {
       header, headerSize: headerSize, interrupts: opened.interruptCount(header.index))
 
     let count = Int(header.count)
-    var data = [UInt8](repeating: 0, count: count * elementSize)
-    if !data.isEmpty {
-      let source = call.argument &+ UInt64(headerSize)
-      var failure: Errno?
-      data.withUnsafeMutableBytes { buffer in
-        do throws(Errno) { try call.client.copyIn(from: source, into: buffer) } catch {
-          failure = error
-        }
-      }
-      if let failure { throw failure }
-    }
+    let size = count * elementSize
+    let data: [UInt8] =
+      size == 0 ? [] : try call.client.loadArray(size, at: call.argument &+ UInt64(headerSize))
     guard let action = Self.action(header.flags) else { throw .inappropriateIOCTLForDevice }
     let request = Interrupts.Request(
       index: header.index, action: action, start: Int(header.start),

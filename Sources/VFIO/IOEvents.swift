@@ -83,18 +83,12 @@ final class IOEventTable: Sendable {
     _ event: IOEvent, _ number: Int32, client: any Client,
     write: @escaping @Sendable () -> Void
   ) throws(Errno) {
-    let result: Result<Void, Errno> = watches.withLock { watches in
-      do throws(Errno) {
-        guard watches[event] == nil else { throw .fileExists }
-        guard watches.count < Self.limit else { throw .noSpace }
-        let descriptor = try EventDescriptor(client.duplicateDescriptor(number))
-        watches[event] = try EventWatcher.shared.watch(descriptor, write)
-        return .success(())
-      } catch {
-        return .failure(error)
-      }
+    try watches.withLock { watches throws(Errno) in
+      guard watches[event] == nil else { throw .fileExists }
+      guard watches.count < Self.limit else { throw .noSpace }
+      let descriptor = try EventDescriptor(client.duplicateDescriptor(number))
+      watches[event] = try EventWatcher.shared.watch(descriptor, write)
     }
-    try result.get()
   }
 }
 

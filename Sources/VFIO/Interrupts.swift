@@ -124,18 +124,12 @@ final class Interrupts: Sendable {
   /// vfio_pci_set_irqs_ioctl()
   /// - Returns: what the call returns when it does not fail.
   func set(_ request: Request, client: any Client) throws(Errno) -> Int32 {
-    var result: Result<Int32, Errno> = .success(0)
     // A watch is cancelled outside the lock: its handler takes the lock.
     var ended: Watch?
-    state.withLock { state in
-      do throws(Errno) {
-        result = .success(try apply(request, &state, client, ended: &ended))
-      } catch {
-        result = .failure(error)
-      }
+    defer { ended?.cancel() }
+    return try state.withLock { state throws(Errno) in
+      try apply(request, &state, client, ended: &ended)
     }
-    ended?.cancel()
-    return try result.get()
   }
 
   private func apply(

@@ -22,15 +22,7 @@ struct OutgoingBytes {
   }
 
   mutating func flush() throws(Errno) {
-    var failure: Errno?
-    pending.withUnsafeBytes { bytes in
-      do throws(Errno) {
-        try destination.memory.copyOut(bytes, to: destination.address &+ UInt64(stored))
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
+    try destination.memory.storeArray(pending, at: destination.address &+ UInt64(stored))
     stored += pending.count
     pending.removeAll(keepingCapacity: true)
   }
@@ -59,23 +51,13 @@ struct IncomingBytes {
   private mutating func refill(at position: Int, atLeast count: Int) throws(Errno) {
     pieceStart = position
     do throws(Errno) {
-      piece = try copyIn(min(Self.pieceSize, source.count - position), at: position)
+      piece = try bytes(min(Self.pieceSize, source.count - position), at: position)
     } catch {
-      piece = try copyIn(count, at: position)
+      piece = try bytes(count, at: position)
     }
   }
 
-  private func copyIn(_ count: Int, at position: Int) throws(Errno) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: count)
-    var failure: Errno?
-    bytes.withUnsafeMutableBytes { buffer in
-      do throws(Errno) {
-        try source.memory.copyIn(from: source.address &+ UInt64(position), into: buffer)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
-    return bytes
+  private func bytes(_ count: Int, at position: Int) throws(Errno) -> [UInt8] {
+    try source.memory.loadArray(count, at: source.address &+ UInt64(position))
   }
 }

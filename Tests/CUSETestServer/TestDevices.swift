@@ -104,16 +104,8 @@ final class CommandFile: OpenFile {
   }
 
   private func sum(_ command: CommandArgument, _ client: any Client) throws(Errno) -> UInt32 {
-    var bytes = [UInt8](repeating: 0, count: Int(min(command.length, 1 << 26)))
-    var failure: Errno?
-    bytes.withUnsafeMutableBytes { buffer in
-      do throws(Errno) {
-        try client.copyIn(from: command.pointer, into: buffer)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
+    let bytes: [UInt8] = try client.loadArray(
+      Int(min(command.length, 1 << 26)), at: command.pointer)
     var sum: UInt32 = 0
     for byte in bytes { sum &+= UInt32(byte) }
     return sum
@@ -123,15 +115,7 @@ final class CommandFile: OpenFile {
     let bytes = [UInt8](
       repeating: UInt8(truncatingIfNeeded: command.value),
       count: Int(min(command.length, 1 << 26)))
-    var failure: Errno?
-    bytes.withUnsafeBytes { buffer in
-      do throws(Errno) {
-        try client.copyOut(buffer, to: command.pointer)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
+    try client.storeArray(bytes, at: command.pointer)
   }
 
   private func keep(_ number: UInt32, _ client: any Client) throws(Errno) {
@@ -221,30 +205,13 @@ final class MemoryFile: OpenFile {
   }
 
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
-    let bytes = Self.bytes(destination.count, at: offset)
-    var failure: Errno?
-    bytes.withUnsafeBytes { buffer in
-      do throws(Errno) {
-        try destination.memory.copyOut(buffer, to: destination.address)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
+    try destination.memory.storeArray(
+      Self.bytes(destination.count, at: offset), at: destination.address)
     return destination.count
   }
 
   func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
-    var bytes = [UInt8](repeating: 0, count: source.count)
-    var failure: Errno?
-    bytes.withUnsafeMutableBytes { buffer in
-      do throws(Errno) {
-        try source.memory.copyIn(from: source.address, into: buffer)
-      } catch {
-        failure = error
-      }
-    }
-    if let failure { throw failure }
+    let bytes: [UInt8] = try source.memory.loadArray(source.count, at: source.address)
     guard bytes == Self.bytes(source.count, at: offset) else { throw .ioError }
     return source.count
   }

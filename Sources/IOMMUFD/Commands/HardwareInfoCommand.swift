@@ -52,11 +52,7 @@ enum HardwareInfoCommand {
       if piece.isEmpty { piece = zeros.prefix(length)[...] }
       let (place, overflow) = address.addingReportingOverflow(UInt64(done))
       guard !overflow else { throw .badAddress }
-      var failure: Errno?
-      piece.withUnsafeBytes { piece in
-        do throws(Errno) { try client.copyOut(piece, to: place) } catch { failure = error }
-      }
-      if let failure { throw failure }
+      try client.storeArray(piece, at: place)
       done += piece.count
       length -= piece.count
       piece = []

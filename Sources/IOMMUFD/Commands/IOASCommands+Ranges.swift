@@ -94,16 +94,7 @@ extension Client {
     let stride = MemoryLayout<iommu_iova_range>.stride
     let (address, overflow) = array.addingReportingOverflow(UInt64(indexes.lowerBound * stride))
     guard !overflow else { return nil }
-    var elements = [iommu_iova_range](repeating: .init(), count: indexes.count)
-    let isLoaded = elements.withUnsafeMutableBytes { bytes in
-      do throws(Errno) {
-        try copyIn(from: address, into: bytes)
-        return true
-      } catch {
-        return false
-      }
-    }
-    return isLoaded ? elements : nil
+    return try? loadArray(indexes.count, at: address)
   }
 
   /// Stores an array of `struct iommu_iova_range`, up to the first element that cannot be stored.
@@ -111,11 +102,7 @@ extension Client {
     _ ranges: some Collection<ClosedRange<UInt64>>, at address: UInt64
   ) throws(Errno) {
     if ranges.isEmpty { return }
-    let elements = ranges.map { iommu_iova_range(start: $0.lowerBound, last: $0.upperBound) }
-    var failure: Errno?
-    elements.withUnsafeBytes { bytes in
-      do throws(Errno) { try copyOut(bytes, to: address) } catch { failure = error }
-    }
-    if let failure { throw failure }
+    try storeArray(
+      ranges.map { iommu_iova_range(start: $0.lowerBound, last: $0.upperBound) }, at: address)
   }
 }

@@ -95,23 +95,11 @@ extension QueueContents {
 
 extension UserBuffer {
   fileprivate func store(_ bytes: [UInt8], at offset: Int) throws(Errno) {
-    let address = try address(at: offset)
-    var failure: Errno?
-    bytes.withUnsafeBytes { bytes in
-      do throws(Errno) { try memory.copyOut(bytes, to: address) } catch { failure = error }
-    }
-    if let failure { throw failure }
+    try memory.storeArray(bytes, at: try address(at: offset))
   }
 
   fileprivate func load(_ count: Int, at offset: Int) throws(Errno) -> [UInt8] {
-    let address = try address(at: offset)
-    var bytes = [UInt8](repeating: 0, count: count)
-    var failure: Errno?
-    bytes.withUnsafeMutableBytes { bytes in
-      do throws(Errno) { try memory.copyIn(from: address, into: bytes) } catch { failure = error }
-    }
-    if let failure { throw failure }
-    return bytes
+    try memory.loadArray(count, at: try address(at: offset))
   }
 
   private func address(at offset: Int) throws(Errno) -> UInt64 {

@@ -26,7 +26,7 @@ final class DMABufferFile: OpenFile {
   func release() {}
 }
 
-enum DMABufferTests {
+enum DMABufferOperations {
   private static let lengthLimit: UInt64 = 512 * 4096
 
   /// DMABUF_GET. The descriptor is the result; Linux 7.3 answers 0 in its place.

@@ -5,7 +5,7 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-enum CacheTests {
+enum CacheOperations {
   /// MD_CHECK_IOTLB. selftest.c: iommufd_test_md_check_iotlb()
   static func checkIOTLB(_ command: inout TestCommand) throws(Errno) {
     let arguments = command.arguments

@@ -6,7 +6,7 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-enum AccessTests {
+enum AccessOperations {
   /// No operation is about more bytes.
   private static let lengthLimit: UInt64 = 16 << 20
 
@@ -127,7 +127,7 @@ enum AccessTests {
 
 extension Access {
   /// selftest.c: iommufd_test_syz_conv_iova()
-  fileprivate func iova(_ iova: UInt64, _ flags: AccessTests.Flags) -> UInt64 {
+  fileprivate func iova(_ iova: UInt64, _ flags: AccessOperations.Flags) -> UInt64 {
     guard flags.contains(.numbered) else { return iova }
     return ioas.map { NumberedAreas.iova(iova, in: $0) } ?? 0
   }

@@ -5,7 +5,7 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-enum EventTests {
+enum EventOperations {
   /// TRIGGER_IOPF. selftest.c: iommufd_test_trigger_iopf()
   static func requestPage(_ command: inout TestCommand, _ selftest: Selftest) throws(Errno) {
     let fault = command.arguments.trigger_iopf

@@ -7,7 +7,7 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-enum MappingTests {
+enum MappingOperations {
   /// ADD_RESERVED. Nothing takes it back. selftest.c: iommufd_test_add_reserved()
   static func addReserved(_ command: inout TestCommand) throws(Errno) {
     let arguments = command.arguments

@@ -5,7 +5,7 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-enum DirtyTests {
+enum DirtyOperations {
   /// Bits of the bitmap.
   private static let bitLimit: UInt64 = 8 << 24
 
@@ -24,7 +24,7 @@ enum DirtyTests {
       guard domain.isTracking else { throw Errno.invalidArgument }
       return domain
     }
-    let bits = try load(count, at: arguments.uptr, command.client)
+    let bits: [UInt8] = try command.client.loadArray(Int((count + 7) / 8), at: arguments.uptr)
     var marked: UInt64 = 0
     for (index, byte) in bits.enumerated() where byte != 0 {
       for bit in 0..<8 where byte & 1 << UInt8(bit) != 0 {
@@ -36,17 +36,5 @@ enum DirtyTests {
     }
     command.arguments.dirty.out_nr_dirty = marked
     try command.respond()
-  }
-
-  private static func load(
-    _ count: UInt64, at address: UInt64, _ client: any Client
-  ) throws(Errno) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: Int((count + 7) / 8))
-    var failure: Errno?
-    bytes.withUnsafeMutableBytes { bytes in
-      do throws(Errno) { try client.copyIn(from: address, into: bytes) } catch { failure = error }
-    }
-    if let failure { throw failure }
-    return bytes
   }
 }

@@ -5,7 +5,7 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-enum MockDeviceTests {
+enum MockDeviceOperations {
   // MARK: MOCK_DOMAIN, MOCK_DOMAIN_FLAGS
 
   /// The bound device is visible before it is attached, the mock device when all is done.
