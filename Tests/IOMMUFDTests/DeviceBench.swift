@@ -1,5 +1,6 @@
 import IOMMU
 import TestSupport
+import UAPI
 
 @testable import IOMMUFD
 
@@ -19,6 +20,15 @@ struct DeviceBench {
       requesterID: RequesterID(bus: 1, device: number, function: 0), driver: driver,
       group: group ?? IOMMUGroup(id: Int(number)), pasidWidth: pasidWidth)
   }
+
+  /// Two devices of one group, bound.
+  func boundPair() throws -> (devices: [PhysicalDevice], bound: [BoundDevice]) {
+    let group = IOMMUGroup(id: 1)
+    let devices = (UInt8(0)..<2).map { device($0, in: group) }
+    return (devices, try devices.map { try file.context.bind($0) })
+  }
+
+  func makeIOAS() throws -> ObjectID { ObjectID(try file.makeIOAS()) }
 
   func domain(of device: PhysicalDevice, _ pasid: PASID? = nil) -> RecordingDomain? {
     driver.domain(of: device.requesterID, pasid: pasid)

@@ -29,7 +29,7 @@ import UAPI
   @Test func windowAndAperture() throws {
     let (bench, device) = try bench()
     defer { bench.file.close() }
-    let ioas = ObjectID(try bench.file.makeIOAS())
+    let ioas = try bench.makeIOAS()
     let bound = try bench.file.context.bind(device)
     var target = ioas
     try bound.attach(to: &target)
@@ -43,7 +43,7 @@ import UAPI
   @Test(arguments: [true, false]) func inUse(isMapped: Bool) throws {
     let (bench, device) = try bench()
     defer { bench.file.close() }
-    let ioas = ObjectID(try bench.file.makeIOAS())
+    let ioas = try bench.makeIOAS()
     if isMapped {
       var command = iommu_ioas_map(
         size: 40, flags: 7, ioas_id: ioas.rawValue, __reserved: 0, user_va: 0x1000_0000,
@@ -70,9 +70,7 @@ import UAPI
   @Test func replace() throws {
     let (bench, device) = try bench()
     defer { bench.file.close() }
-    let (one, other) = (
-      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
-    )
+    let (one, other) = (try bench.makeIOAS(), try bench.makeIOAS())
     let bound = try bench.file.context.bind(device)
     var target = one
     try bound.attach(to: &target)
@@ -94,7 +92,7 @@ import UAPI
   @Test func container() throws {
     let bench = try DeviceBench(RecordingDriver(enforcesCacheCoherency: false))
     defer { bench.file.close() }
-    let ioas = ObjectID(try bench.file.makeIOAS())
+    let ioas = try bench.makeIOAS()
     #expect(bench.file.vfioIOAS(.set, ioas.rawValue) == .success(ioas.rawValue))
     #expect(bench.file.call(.vfioCheckExtension, 4) == .success(1))
     let device = bench.device(0)

@@ -46,7 +46,7 @@ import UAPI
     let bench = try DeviceBench()
     let device = bench.device(0)
     let bound = try bench.file.context.bind(device)
-    var target = ObjectID(try bench.file.makeIOAS())
+    var target = try bench.makeIOAS()
     try bound.attach(to: &target)
     bench.file.close()
     #expect(bench.domain(of: device) != nil)
@@ -84,7 +84,7 @@ import UAPI
     defer { bench.file.close() }
     let devices = (0..<3).map { bench.device($0) }
     let bound = try devices.map { try bench.file.context.bind($0) }
-    let ioas = ObjectID(try bench.file.makeIOAS())
+    let ioas = try bench.makeIOAS()
     for device in bound {
       var target = ioas
       try device.attach(to: &target)
@@ -107,7 +107,7 @@ import UAPI
     let (first, second) = (
       try bench.file.context.bind(good), try bench.file.context.bind(bad)
     )
-    let ioas = ObjectID(try bench.file.makeIOAS())
+    let ioas = try bench.makeIOAS()
     var target = ioas
     try first.attach(to: &target)
     bench.driver.refuse(bad.requesterID)
@@ -126,7 +126,7 @@ import UAPI
     defer { bench.file.close() }
     let device = bench.device(0)
     let bound = try bench.file.context.bind(device)
-    let ioas = ObjectID(try bench.file.makeIOAS())
+    let ioas = try bench.makeIOAS()
     var target = ioas
     bench.driver.failDomains(with: .notSupported)
     #expect(throws: Errno.notSupported) { try bound.attach(to: &target) }
@@ -151,7 +151,7 @@ import UAPI
       #expect(throws: error) { try bound.attach(to: &target) }
       #expect(throws: error) { try bound.replace(with: &target) }
     }
-    var target = ObjectID(try bench.file.makeIOAS())
+    var target = try bench.makeIOAS()
     #expect(throws: Errno.invalidArgument) { try bound.replace(with: &target) }
     try bound.attach(to: &target)
     // Twice is EBUSY, to the HWPT and to the IOAS.
@@ -166,12 +166,8 @@ import UAPI
   @Test func group() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }
-    let group = IOMMUGroup(id: 1)
-    let devices = (0..<2).map { bench.device($0, in: group) }
-    let bound = try devices.map { try bench.file.context.bind($0) }
-    let (one, other) = (
-      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
-    )
+    let (devices, bound) = try bench.boundPair()
+    let (one, other) = (try bench.makeIOAS(), try bench.makeIOAS())
     var target = one
     try bound[0].attach(to: &target)
     let hwpt = target
@@ -193,9 +189,7 @@ import UAPI
     defer { bench.file.close() }
     let device = bench.device(0)
     let bound = try bench.file.context.bind(device)
-    let (one, other) = (
-      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
-    )
+    let (one, other) = (try bench.makeIOAS(), try bench.makeIOAS())
     var target = one
     try bound.attach(to: &target)
     let (first, domain) = (target, bench.domain(of: device))
@@ -217,12 +211,8 @@ import UAPI
   @Test func replaceInGroup() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }
-    let group = IOMMUGroup(id: 1)
-    let devices = (0..<2).map { bench.device($0, in: group) }
-    let bound = try devices.map { try bench.file.context.bind($0) }
-    let (one, other) = (
-      ObjectID(try bench.file.makeIOAS()), ObjectID(try bench.file.makeIOAS())
-    )
+    let (devices, bound) = try bench.boundPair()
+    let (one, other) = (try bench.makeIOAS(), try bench.makeIOAS())
     for device in bound {
       var target = one
       try device.attach(to: &target)
@@ -243,7 +233,7 @@ import UAPI
     let bench = try DeviceBench()
     defer { bench.file.close() }
     let bound = try bench.file.context.bind(bench.device(0, pasidWidth: 16))
-    var target = ObjectID(try bench.file.makeIOAS())
+    var target = try bench.makeIOAS()
     #expect(throws: Errno.invalidArgument) {
       try bound.attach(to: &target, pasid: PASID(rawValue: 4))
     }

@@ -1,4 +1,4 @@
-// An open /dev/iommu with a mock device behind a virtual unit, and the descriptors of its queues.
+// What a test does with a mock device behind a virtual unit, and with the descriptors of its queues.
 
 import CUAPI
 import IOMMU

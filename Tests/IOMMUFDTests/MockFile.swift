@@ -45,6 +45,12 @@ struct MockFile {
     }
   }
 
+  /// MOCK_DOMAIN_REPLACE.
+  func replace(_ device: UInt32, with target: UInt32) -> Errno? {
+    test(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id: device) { $0.mock_domain_replace.pt_id = target }
+      .error
+  }
+
   func allocate(
     _ device: UInt32, on target: UInt32, flags: UInt32 = 0, type: UInt32 = 0,
     data: [UInt32] = [], length: UInt32? = nil, fault: UInt32 = 0
