@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -21,10 +20,6 @@ int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_
   *device = status.st_dev;
   *inode = status.st_ino;
   return 0;
-}
-
-int CLinux_compare_memory(pid_t one, pid_t other) {
-  return result(syscall(SYS_kcmp, one, other, (unsigned long)KCMP_VM, 0UL, 0UL));
 }
 
 int CLinux_descriptor_limit(pid_t process, uint64_t *limit) {

@@ -6,7 +6,6 @@ package import SystemPackage
 
 package enum Capability: UInt64, Sendable {
   case ipcLock = 14
-  case sysRawIO = 17
   case sysResource = 24
 }
 

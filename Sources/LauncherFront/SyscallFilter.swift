@@ -108,7 +108,6 @@ private enum Code {
   static let and = UInt16(BPF_ALU | BPF_AND | BPF_K)
   static let equal = UInt16(BPF_JMP | BPF_JEQ | BPF_K)
   static let greaterOrEqual = UInt16(BPF_JMP | BPF_JGE | BPF_K)
-  static let anyBit = UInt16(BPF_JMP | BPF_JSET | BPF_K)
   static let always = UInt16(BPF_JMP | BPF_JA)
   static let answer = UInt16(BPF_RET | BPF_K)
 }

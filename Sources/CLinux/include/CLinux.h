@@ -25,7 +25,7 @@ int CLinux_pidfd_open(pid_t task, _Bool thread);
 /// pidfd_getfd(2): a copy of another process's descriptor, O_CLOEXEC.
 int CLinux_pidfd_getfd(int pidfd, int descriptor);
 
-enum { CLinux_MFD_CLOEXEC = 1, CLinux_MFD_ALLOW_SEALING = 2, CLinux_MFD_HUGETLB = 4 };
+enum { CLinux_MFD_CLOEXEC = 1, CLinux_MFD_ALLOW_SEALING = 2 };
 int CLinux_memfd_create(const char *name, unsigned int flags);
 int CLinux_gettid(void);
 /// ioctl(2), which is variadic and therefore not visible to Swift.

@@ -10,8 +10,6 @@
 
 /// The file behind descriptor `number` of `task`: stat(2) of /proc/<task>/fd/<number>. 0 or -errno.
 int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode);
-/// kcmp(2) with KCMP_VM: 0 when both tasks share one address space.
-int CLinux_compare_memory(pid_t one, pid_t other);
 /// prlimit(2): the soft RLIMIT_NOFILE.
 int CLinux_descriptor_limit(pid_t process, uint64_t *limit);
 /// F_ADD_SEALS: a memfd keeps its length, and what it holds if it cannot be written. 0 or -errno.
