@@ -1,12 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The commands of the device that Tests/CUSETestServer serves. */
 #pragma once
 #include <linux/types.h>
 
 struct cuse_test {
-	__u32 size;
-	__u32 value;
-	__u64 pointer;
-	__u64 length;
+    __u32 size;
+    __u32 value;
+    __u64 pointer;
+    __u64 length;
 };
 
 #define CUSE_TEST_ECHO 0x3bd0     /* value + 1 */
@@ -26,5 +27,5 @@ struct cuse_test {
 /* The byte that the memory node has at each offset. */
 static inline unsigned char cuse_test_byte(__u64 offset)
 {
-	return (offset * 0x9e3779b97f4a7c15ull) >> 56;
+    return (offset * 0x9e3779b97f4a7c15ull) >> 56;
 }

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Which open is which: descriptors made by open, dup, fork, exec and SCM_RIGHTS, what the server finds
  * behind a descriptor number, and that the last close, wherever it is, releases once and at once. */
 #define _GNU_SOURCE
@@ -8,129 +9,129 @@
 
 static void alive(int fd, unsigned expected, const char *when)
 {
-	long files = ask(fd, CUSE_TEST_ALIVE, 0);
+    long files = ask(fd, CUSE_TEST_ALIVE, 0);
 
-	check(files == (long)expected, "%s: %ld files open in the server, not %u", when, files,
-	      expected);
+    check(files == (long)expected, "%s: %ld files open in the server, not %u", when, files,
+          expected);
 }
 
 static int wait_for(pid_t child)
 {
-	int status = -1;
+    int status = -1;
 
-	waitpid(child, &status, 0);
-	return status;
+    waitpid(child, &status, 0);
+    return status;
 }
 
 static void send_fd(int socket, int fd)
 {
-	char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
-	struct iovec iov = {&byte, 1};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-				 .msg_controllen = sizeof(control)};
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(header), &fd, sizeof(int));
-	sendmsg(socket, &message, 0);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(header), &fd, sizeof(int));
+    sendmsg(socket, &message, 0);
 }
 
 static int receive_fd(int socket)
 {
-	char byte, control[CMSG_SPACE(sizeof(int))];
-	struct iovec iov = {&byte, 1};
-	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-				 .msg_controllen = sizeof(control)};
-	int fd = -1;
+    char byte, control[CMSG_SPACE(sizeof(int))];
+    struct iovec iov = {&byte, 1};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
+                             .msg_controllen = sizeof(control)};
+    int fd = -1;
 
-	if (recvmsg(socket, &message, 0) == 1 && CMSG_FIRSTHDR(&message))
-		memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
-	return fd;
+    if (recvmsg(socket, &message, 0) == 1 && CMSG_FIRSTHDR(&message))
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+    return fd;
 }
 
 int main(int argc, char **argv)
 {
-	if (argc == 3) /* the second half of the exec test */
-		return ask(atoi(argv[1]), CUSE_TEST_OPEN_ID, 0) != atol(argv[2]);
+    if (argc == 3) /* the second half of the exec test */
+        return ask(atoi(argv[1]), CUSE_TEST_OPEN_ID, 0) != atol(argv[2]);
 
-	int a = open_node(), b = open_node();
-	long id = ask(a, CUSE_TEST_OPEN_ID, 0), other = ask(b, CUSE_TEST_OPEN_ID, 0);
-	CHECK(id > 0 && other > 0 && id != other);
+    int a = open_node(), b = open_node();
+    long id = ask(a, CUSE_TEST_OPEN_ID, 0), other = ask(b, CUSE_TEST_OPEN_ID, 0);
+    CHECK(id > 0 && other > 0 && id != other);
 
-	int copy = dup(a);
-	CHECK(ask(copy, CUSE_TEST_OPEN_ID, 0) == id);
-	CHECK(ask(b, CUSE_TEST_IDENTIFY, a) == id);
-	CHECK(ask(b, CUSE_TEST_IDENTIFY, copy) == id);
-	CHECK(ask(b, CUSE_TEST_IDENTIFY, b) == other);
-	int queue = ask(a, CUSE_TEST_QUEUE, 0);
-	CHECK(ask(b, CUSE_TEST_IDENTIFY, queue) == 0xffffffff);
-	int null = open("/dev/null", O_RDWR), pipes[2];
-	CHECK(pipe(pipes) == 0);
-	CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, null), ENODEV);
-	CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, pipes[0]), ENODEV);
-	CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, 999), EBADF);
-	CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, -1), EBADF);
-	CHECK_ERRNO(ioctl(a, 0x5349, 0), ENOTTY); /* the server's private question */
-	alive(b, 2, "after two opens");
+    int copy = dup(a);
+    CHECK(ask(copy, CUSE_TEST_OPEN_ID, 0) == id);
+    CHECK(ask(b, CUSE_TEST_IDENTIFY, a) == id);
+    CHECK(ask(b, CUSE_TEST_IDENTIFY, copy) == id);
+    CHECK(ask(b, CUSE_TEST_IDENTIFY, b) == other);
+    int queue = ask(a, CUSE_TEST_QUEUE, 0);
+    CHECK(ask(b, CUSE_TEST_IDENTIFY, queue) == 0xffffffff);
+    int null = open("/dev/null", O_RDWR), pipes[2];
+    CHECK(pipe(pipes) == 0);
+    CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, null), ENODEV);
+    CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, pipes[0]), ENODEV);
+    CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, 999), EBADF);
+    CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, -1), EBADF);
+    CHECK_ERRNO(ioctl(a, 0x5349, 0), ENOTTY); /* the server's private question */
+    alive(b, 2, "after two opens");
 
-	close(a);
-	alive(b, 2, "while the dup is open");
-	pid_t child = fork();
-	if (child == 0)
-		_exit(ask(copy, CUSE_TEST_OPEN_ID, 0) != id);
-	CHECK(wait_for(child) == 0);
+    close(a);
+    alive(b, 2, "while the dup is open");
+    pid_t child = fork();
+    if (child == 0)
+        _exit(ask(copy, CUSE_TEST_OPEN_ID, 0) != id);
+    CHECK(wait_for(child) == 0);
 
-	int exits[2];
-	CHECK(pipe(exits) == 0);
-	child = fork();
-	if (child == 0) {
-		char go;
-		close(exits[1]);
-		_exit(read(exits[0], &go, 1) != 0);
-	}
-	close(copy);
-	alive(b, 2, "while a forked process has it");
-	close(exits[1]);
-	CHECK(wait_for(child) == 0);
-	alive(b, 1, "after the last close");
-	close(queue);
+    int exits[2];
+    CHECK(pipe(exits) == 0);
+    child = fork();
+    if (child == 0) {
+        char go;
+        close(exits[1]);
+        _exit(read(exits[0], &go, 1) != 0);
+    }
+    close(copy);
+    alive(b, 2, "while a forked process has it");
+    close(exits[1]);
+    CHECK(wait_for(child) == 0);
+    alive(b, 1, "after the last close");
+    close(queue);
 
-	/* exec keeps what is not close-on-exec */
-	fcntl(b, F_SETFD, 0);
-	child = fork();
-	if (child == 0) {
-		char fd[16], number[16];
-		snprintf(fd, sizeof(fd), "%d", b);
-		snprintf(number, sizeof(number), "%ld", other);
-		execl(argv[0], argv[0], fd, number, NULL);
-		_exit(99);
-	}
-	CHECK(wait_for(child) == 0);
+    /* exec keeps what is not close-on-exec */
+    fcntl(b, F_SETFD, 0);
+    child = fork();
+    if (child == 0) {
+        char fd[16], number[16];
+        snprintf(fd, sizeof(fd), "%d", b);
+        snprintf(number, sizeof(number), "%ld", other);
+        execl(argv[0], argv[0], fd, number, NULL);
+        _exit(99);
+    }
+    CHECK(wait_for(child) == 0);
 
-	int pair[2];
-	CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-	int sent = open_node();
-	long sent_id = ask(sent, CUSE_TEST_OPEN_ID, 0);
-	send_fd(pair[0], sent);
-	close(sent);
-	alive(b, 2, "while a descriptor is in flight");
-	int received = receive_fd(pair[1]);
-	CHECK(ask(received, CUSE_TEST_OPEN_ID, 0) == sent_id);
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    int sent = open_node();
+    long sent_id = ask(sent, CUSE_TEST_OPEN_ID, 0);
+    send_fd(pair[0], sent);
+    close(sent);
+    alive(b, 2, "while a descriptor is in flight");
+    int received = receive_fd(pair[1]);
+    CHECK(ask(received, CUSE_TEST_OPEN_ID, 0) == sent_id);
 
-	/* A file that holds another one, and a chain longer than any number of threads. */
-	int chain[300];
-	chain[0] = received;
-	for (int i = 1; i < 300; i++) {
-		chain[i] = open_node();
-		CHECK(ask(chain[i], CUSE_TEST_KEEP, chain[i - 1]) >= 0);
-		close(chain[i - 1]);
-	}
-	alive(b, 301, "with a chain of files");
-	close(chain[299]);
-	for (int i = 0; i < 400 && ask(b, CUSE_TEST_ALIVE, 0) != 1; i++)
-		usleep(50000);
-	alive(b, 1, "after the chain");
-	return finish("identity");
+    /* A file that holds another one, and a chain longer than any number of threads. */
+    int chain[300];
+    chain[0] = received;
+    for (int i = 1; i < 300; i++) {
+        chain[i] = open_node();
+        CHECK(ask(chain[i], CUSE_TEST_KEEP, chain[i - 1]) >= 0);
+        close(chain[i - 1]);
+    }
+    alive(b, 301, "with a chain of files");
+    close(chain[299]);
+    for (int i = 0; i < 400 && ask(b, CUSE_TEST_ALIVE, 0) != 1; i++)
+        usleep(50000);
+    alive(b, 1, "after the chain");
+    return finish("identity");
 }
