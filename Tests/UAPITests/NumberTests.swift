@@ -3,18 +3,34 @@ import UAPI
 
 /// Numbers that a client has compiled in.
 @Suite struct NumberTests {
-  @Test(
-    arguments: [
-      (.destroy, 0x3b80), (.ioasAlloc, 0x3b81), (.ioasMap, 0x3b85), (.ioasUnmap, 0x3b86),
-      (.vfioIOAS, 0x3b88), (.hwptAlloc, 0x3b89), (.hwptInvalidate, 0x3b8d), (.ioasMapFile, 0x3b8f),
-      (.hardwareQueueAlloc, 0x3b94), (.ioasNoIOMMUGetPA, 0x3b95), (.test, 0x3ba0),
-      (.simFaultLogAlloc, 0x3be0), (.vfioGetAPIVersion, 0x3b64), (.vfioIOMMUUnmapDMA, 0x3b72),
-      (.vfioDeviceGetInfo, 0x3b6b), (.vfioDeviceFeature, 0x3b75),
-      (.vfioDeviceDetachIOMMUFDPageTable, 0x3b78),
-    ] as [(IoctlNumber, UInt32)])
-  func ioctls(_ number: IoctlNumber, _ value: UInt32) {
-    #expect(number.rawValue == value)
-    #expect(UInt32(number.number) == value & 0xff)
+  @Test func iommufd() {
+    let numbers: [IoctlNumber] = [
+      .destroy, .ioasAlloc, .ioasAllowIOVAs, .ioasCopy, .ioasIOVARanges, .ioasMap, .ioasUnmap,
+      .option, .vfioIOAS, .hwptAlloc, .getHardwareInfo, .hwptSetDirtyTracking,
+      .hwptGetDirtyBitmap, .hwptInvalidate, .faultQueueAlloc, .ioasMapFile, .viommuAlloc,
+      .vdeviceAlloc, .ioasChangeProcess, .veventqAlloc, .hardwareQueueAlloc, .ioasNoIOMMUGetPA,
+    ]
+    #expect(numbers.map(\.rawValue) == Array(0x3b80...0x3b95))
+    #expect(IoctlNumber.test.rawValue == 0x3ba0)
+    #expect(IoctlNumber.simFaultLogAlloc.rawValue == 0x3be0)
+  }
+
+  @Test func vfio() {
+    let container: [IoctlNumber] = [
+      .vfioGetAPIVersion, .vfioCheckExtension, .vfioSetIOMMU, .vfioIOMMUGetInfo, .vfioIOMMUMapDMA,
+      .vfioIOMMUUnmapDMA,
+    ]
+    #expect(container.map(\.rawValue) == [0x3b64, 0x3b65, 0x3b66, 0x3b70, 0x3b71, 0x3b72])
+    let device: [IoctlNumber] = [
+      .vfioDeviceGetInfo, .vfioDeviceGetRegionInfo, .vfioDeviceGetIRQInfo, .vfioDeviceSetIRQs,
+      .vfioDeviceReset, .vfioDeviceGetPCIHotResetInfo, .vfioDevicePCIHotReset,
+    ]
+    #expect(device.map(\.rawValue) == Array(0x3b6b...0x3b71))
+    let later: [IoctlNumber] = [
+      .vfioDeviceIOEventFD, .vfioDeviceFeature, .vfioDeviceBindIOMMUFD,
+      .vfioDeviceAttachIOMMUFDPageTable, .vfioDeviceDetachIOMMUFDPageTable,
+    ]
+    #expect(later.map(\.rawValue) == Array(0x3b74...0x3b78))
   }
 
   @Test(arguments: [0, 1, 7, 8] as [UInt64])
