@@ -23,6 +23,13 @@ ssize_t CLinux_process_vm_read(pid_t task, void *local, uint64_t remote, size_t 
   return result(syscall(SYS_process_vm_readv, task, &here, 1UL, &there, 1UL, 0UL));
 }
 
+ssize_t CLinux_process_vm_read_two(pid_t task, void *local, uint64_t remote, size_t count,
+                                   void *local2, uint64_t remote2, size_t count2) {
+  struct iovec here[] = {{local, count}, {local2, count2}};
+  struct iovec there[] = {{(void *)remote, count}, {(void *)remote2, count2}};
+  return result(syscall(SYS_process_vm_readv, task, here, 2UL, there, 2UL, 0UL));
+}
+
 ssize_t CLinux_process_vm_write(pid_t task, const void *local, uint64_t remote, size_t count) {
   struct iovec here = {(void *)local, count}, there = {(void *)remote, count};
   return result(syscall(SYS_process_vm_writev, task, &here, 1UL, &there, 1UL, 0UL));

@@ -22,6 +22,18 @@ int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_
   return 0;
 }
 
+int CLinux_identify_copy(int pidfd, int number, uint64_t *device, uint64_t *inode) {
+  int copy = result(syscall(SYS_pidfd_getfd, pidfd, number, 0UL));
+  if (copy < 0) return copy;
+  struct stat status;
+  int failure = result(fstat(copy, &status));
+  close(copy);
+  if (failure < 0) return failure;
+  *device = status.st_dev;
+  *inode = status.st_ino;
+  return 0;
+}
+
 int CLinux_descriptor_limit(pid_t process, uint64_t *limit) {
   struct rlimit both;
   if (prlimit(process, RLIMIT_NOFILE, NULL, &both) < 0) return -errno;

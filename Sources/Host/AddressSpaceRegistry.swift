@@ -56,6 +56,14 @@ package final class AddressSpaceRegistry: Sendable {
     return space
   }
 
+  /// What a process that `space` was found for has in its memory as long as it is there.
+  package func stamp(of space: AddressSpace) -> ExecStamp? {
+    state.withLock { state in
+      guard let entry = state.entries[space.processID], entry.space === space else { return nil }
+      return entry.stamp
+    }
+  }
+
   /// Entries kept, for tests.
   var count: Int { state.withLock { $0.entries.count } }
 
@@ -98,12 +106,12 @@ package final class AddressSpaceRegistry: Sendable {
 }
 
 /// The bytes AT_RANDOM points to: new at every exec, inherited by fork.
-private struct ExecStamp {
-  private typealias Bytes = SIMD16<UInt8>
-  private let address: UInt64
-  private let bytes: Bytes
+package struct ExecStamp: Sendable {
+  typealias Bytes = SIMD16<UInt8>
+  let address: UInt64
+  let bytes: Bytes
 
-  init?(of task: HostTask) {
+  fileprivate init?(of task: HostTask) {
     guard let address = Self.auxiliaryValue(AT_RANDOM, of: task),
       let bytes = Self.bytes(at: address, in: task)
     else { return nil }
@@ -111,7 +119,7 @@ private struct ExecStamp {
     self.bytes = bytes
   }
 
-  func isStill(in task: HostTask) -> Bool {
+  fileprivate func isStill(in task: HostTask) -> Bool {
     Self.bytes(at: address, in: task) == bytes
   }
 

@@ -31,9 +31,7 @@ package struct FileStatus: Sendable {
   /// Some pages are not allocated yet.
   package let hasHoles: Bool
   private let isRegular: Bool
-  /// The file's pages *are* its storage (tmpfs, memfd, shared anonymous memory, hugetlbfs): there
-  /// is no disk that they are a cache of.
-  package let isMemory: Bool
+  private let descriptor: OwnedDescriptor
 
   package init(of descriptor: OwnedDescriptor) throws(Errno) {
     var status = stat()
@@ -42,14 +40,17 @@ package struct FileStatus: Sendable {
     size = UInt64(clamping: status.st_size)
     hasHoles = UInt64(clamping: status.st_blocks) &* 512 < size
     isRegular = status.st_mode & S_IFMT == S_IFREG
-    isMemory = isRegular && Self.fileSystemIsMemory(descriptor)
+    self.descriptor = descriptor
+  }
+
+  /// The file's pages *are* its storage (tmpfs, memfd, shared anonymous memory, hugetlbfs): there
+  /// is no disk that they are a cache of.
+  package var isMemory: Bool {
+    // TMPFS_MAGIC, HUGETLBFS_MAGIC (linux/magic.h)
+    isRegular
+      && [0x0102_1994, 0x9584_58f6].contains(CLinux_file_system_type(descriptor.rawValue))
   }
 
   /// The bytes of the pages that can be accessed.
   package var wholeSize: UInt64 { (size + 4095) & ~4095 }
-
-  private static func fileSystemIsMemory(_ descriptor: OwnedDescriptor) -> Bool {
-    // TMPFS_MAGIC, HUGETLBFS_MAGIC (linux/magic.h)
-    [0x0102_1994, 0x9584_58f6].contains(CLinux_file_system_type(descriptor.rawValue))
-  }
 }

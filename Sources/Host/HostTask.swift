@@ -31,6 +31,20 @@ package struct HostTask: Sendable, Hashable {
     try Self.expect(count, whole: buffer.count)
   }
 
+  /// ``read(at:into:)``, and in the same call a look at `stamp`.
+  /// - Returns: whether it is still there.
+  package func read(
+    at address: UInt64, into buffer: UnsafeMutableRawBufferPointer, verifying stamp: ExecStamp
+  ) throws(Errno) -> Bool {
+    var bytes = ExecStamp.Bytes()
+    let count = withUnsafeMutableBytes(of: &bytes) {
+      CLinux_process_vm_read_two(
+        id, buffer.baseAddress, address, buffer.count, $0.baseAddress, stamp.address, $0.count)
+    }
+    try Self.expect(min(count, buffer.count), whole: buffer.count)
+    return count == buffer.count + MemoryLayout<ExecStamp.Bytes>.size && bytes == stamp.bytes
+  }
+
   /// Copies `bytes` to the task's memory at `address`; read-only pages refuse, as copy_to_user().
   /// - Throws: as ``read(at:into:)``. Bytes before the first inaccessible page stay written.
   package func write(_ bytes: UnsafeRawBufferPointer, at address: UInt64) throws(Errno) {

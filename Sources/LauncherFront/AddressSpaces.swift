@@ -26,6 +26,8 @@ final class AddressSpaces: Sendable {
     return space
   }
 
+  func stamp(of space: AddressSpace) -> ExecStamp? { registry.stamp(of: space) }
+
   /// The address space that `task` is about to leave, if a device still has it and no other thread
   /// of the process stays behind.
   func spaceLeft(by task: HostTask, _ operation: Operation) -> AddressSpace? {

@@ -31,6 +31,17 @@ extension FileIdentity {
     self.init(device: device, inode: inode)
   }
 
+  /// The same of the task that `pidfd` is of: a copy of the descriptor is looked at, which is quicker
+  /// than its path below /proc.
+  /// - Throws: also `.noSuchProcess` when the task has ended.
+  init(of descriptor: Int32, in pidfd: OwnedDescriptor) throws(Errno) {
+    var device: UInt64 = 0
+    var inode: UInt64 = 0
+    let result = CLinux_identify_copy(pidfd.rawValue, descriptor, &device, &inode)
+    guard result == 0 else { throw Errno(rawValue: -result) }
+    self.init(device: device, inode: inode)
+  }
+
   init(of own: OwnedDescriptor) throws(Errno) {
     try self.init(of: own.rawValue, in: HostTask(id: getpid()))
   }

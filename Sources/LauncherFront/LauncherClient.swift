@@ -7,25 +7,58 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-struct LauncherClient: Client {
+final class LauncherClient: Client {
   let task: HostTask
   let call: UInt64
-  let listener: Listener
-  let files: OpenFiles
-  let queueNumbers: QueueNumbers
-  let spaces: AddressSpaces
-  let capabilitiesOfRoot: Set<Capability>
+  private let listener: Listener
+  private let files: OpenFiles
+  private let queueNumbers: QueueNumbers
+  private let spaces: AddressSpaces
+  private let threads: KnownThreads
+  private let capabilitiesOfRoot: Set<Capability>
+  /// The thread, when it has made calls before.
+  private var thread: KnownThread?
+  /// Nothing was read yet.
+  private var isFirstRead = true
+  /// Found during this call, which no exec can interrupt: a thread that waits is killed before.
+  private var space: AddressSpace?
+
+  init(
+    _ call: TrappedCall, listener: Listener, files: OpenFiles, queueNumbers: QueueNumbers,
+    spaces: AddressSpaces, threads: KnownThreads, capabilitiesOfRoot: Set<Capability>
+  ) {
+    task = call.task
+    self.call = call.id
+    self.listener = listener
+    self.files = files
+    self.queueNumbers = queueNumbers
+    self.spaces = spaces
+    self.threads = threads
+    self.capabilitiesOfRoot = capabilitiesOfRoot
+    thread = threads.thread(of: call)
+  }
+
+  var isKnown: Bool { thread != nil }
 
   func isCapable(of capability: Capability) -> Bool {
     task.isCapable(of: capability)
       || capabilitiesOfRoot.contains(capability) && (try? task.realUserID()) == 0
   }
 
+  // MARK: Memory
+
   /// A killed thread's id may be given to another one at any time. What was read counts only if the
   /// thread was still waiting afterwards (seccomp_unotify(2)).
   func copyIn(from address: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(Errno) {
-    try task.read(at: address, into: buffer)
+    let expected = isFirstRead ? thread?.expectedSpace() : nil
+    isFirstRead = false
+    guard let (space, stamp) = expected else {
+      try task.read(at: address, into: buffer)
+      return try checkPresence()
+    }
+    let isStillThere = try task.read(at: address, into: buffer, verifying: stamp)
     try checkPresence()
+    if isStillThere { self.space = space }
   }
 
   func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
@@ -38,10 +71,16 @@ struct LauncherClient: Client {
   }
 
   func addressSpace() throws(Errno) -> AddressSpace {
-    let space = try spaces.space(of: task)
-    try checkPresence()
+    if space == nil {
+      space = try spaces.space(of: task)
+      try checkPresence()
+    }
+    guard let space else { throw .noSuchProcess }
+    thread?.note(space) { spaces.stamp(of: space) }
     return space
   }
+
+  // MARK: Descriptors
 
   /// A device would not be told of the last close of what it has a copy of itself, and would find
   /// memory where the program means a device.
@@ -52,10 +91,25 @@ struct LauncherClient: Client {
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {
-    guard let entry = try files.begin(number, of: task) else { return nil }
+    guard let entry = try begin(number) else { return nil }
     defer { files.end(entry) }
-    try checkPresence()
+    if thread == nil { try checkPresence() }
     return entry.file
+  }
+
+  /// ``OpenFiles/begin(_:of:)`` of a descriptor of the thread.
+  func begin(_ number: Int32) throws(Errno) -> OpenEntry? {
+    if let thread {
+      do throws(Errno) {
+        return files.begin(try thread.identity(of: number))
+      } catch {
+        if error == .badFileDescriptor { throw error }
+        // It has ended, or this process may not have a copy.
+        if error == .noSuchProcess { threads.forget(thread) }
+        self.thread = nil
+      }
+    }
+    return try files.begin(number, of: task)
   }
 
   /// The number is chosen, told and only then given, as the kernel's get_unused_fd_flags(),

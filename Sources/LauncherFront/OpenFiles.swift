@@ -172,7 +172,8 @@ final class OpenFiles: Sendable {
     begin(try CarrierIdentity(of: descriptor, in: task))
   }
 
-  private func begin(_ identity: CarrierIdentity) -> OpenEntry? {
+  /// To be paired with ``end(_:)``.
+  func begin(_ identity: CarrierIdentity) -> OpenEntry? {
     state.withLock { state in
       guard state.slots[identity]?.isClosed == false else { return nil }
       state.slots[identity]?.calls += 1
@@ -207,12 +208,8 @@ final class OpenFiles: Sendable {
   /// Releases every file whose last close has happened, and shows programs what queues hold now.
   func settle() {
     settling.withLock { _ in
-      var events = [epoll_event](repeating: epoll_event(), count: 16)
-      while true {
-        let count = epoll_wait(epoll.rawValue, &events, Int32(events.count), 0)
-        guard count > 0 else { return }
-        for event in events[..<Int(count)] { settle(descriptor: event.data.fd) }
-      }
+      var event = epoll_event()
+      while epoll_wait(epoll.rawValue, &event, 1, 0) > 0 { settle(descriptor: event.data.fd) }
     }
   }
 

@@ -16,21 +16,12 @@ final class Supervisor: Sendable {
   private let listener: Listener
   private let queueNumbers = QueueNumbers()
   private let spaces = AddressSpaces()
+  private let threads: KnownThreads
   private let capabilitiesOfRoot: Set<Capability>
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
-  private let crew: Mutex<Crew>
+  private let crew = Crew(limit: 16)
   private let answered = Atomic<Int>(0)
   private let passedOn = Atomic<Int>(0)
-
-  private struct Crew {
-    var idle = 0
-    var total = 0
-  }
-
-  /// More than one, so that a program is served while another's call takes its time; further ones
-  /// start when all are busy.
-  private static let firstWorkers = 2
-  private static let mostWorkers = 16
 
   init(
     listener: Listener, nodes: [DeviceNode], virtualFiles: VirtualFiles?, options: LauncherOptions
@@ -42,45 +33,33 @@ final class Supervisor: Sendable {
     let ours = HostTask(id: getpid())
     capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !ours.isCapable(of: $0) }
     files = try OpenFiles()
+    threads = try KnownThreads()
     paths = DevicePaths(nodes)
-    crew = Mutex(Crew())
   }
 
   func start() {
-    for _ in 0..<Self.firstWorkers { startWorker() }
+    crew.start { [self] in startThread { self.work() } }
     startThread { [self] in files.watchForever() }
+    startThread { [self] in threads.watchForever() }
   }
 
   var counts: LauncherCounts {
     let open = files.counts
     return LauncherCounts(
       opened: open.opened, stillOpen: open.open, answered: answered.load(ordering: .relaxed),
-      passedOn: passedOn.load(ordering: .relaxed), workers: crew.withLock { $0.total })
-  }
-
-  private func startWorker() {
-    crew.withLock { crew in
-      crew.idle += 1
-      crew.total += 1
-    }
-    startThread { [self] in work() }
+      passedOn: passedOn.load(ordering: .relaxed), workers: crew.total)
   }
 
   private func work() {
-    while true {
+    repeat {
       switch listener.receive() {
-      case .ended: return
-      case .gone: continue
-      case .call(let call):
-        let needsHand = crew.withLock { crew in
-          crew.idle -= 1
-          return crew.idle == 0 && crew.total < Self.mostWorkers
-        }
-        if needsHand { startWorker() }
+      case .ended: return crew.end()
+      case .gone: crew.take(atOnce: false)
+      case .call(let call, let atOnce):
+        crew.take(atOnce: atOnce)
         serve(call)
-        crew.withLock { $0.idle += 1 }
       }
-    }
+    } while crew.wait()
   }
 
   private func serve(_ call: TrappedCall) {
@@ -126,28 +105,25 @@ final class Supervisor: Sendable {
 
   func client(of call: TrappedCall) -> LauncherClient {
     LauncherClient(
-      task: call.task, call: call.id, listener: listener, files: files, queueNumbers: queueNumbers,
-      spaces: spaces, capabilitiesOfRoot: capabilitiesOfRoot)
-  }
-
-  /// The open file behind argument 0, with everything seen that happened before this call. Nil
-  /// when it is none of ours, or no descriptor: the kernel has the right answer then.
-  private func entry(for call: TrappedCall) -> OpenEntry? {
-    guard let entry = try? files.begin(call.descriptor(0), of: call.task) else { return nil }
-    files.settle()
-    return entry
+      call, listener: listener, files: files, queueNumbers: queueNumbers, spaces: spaces,
+      threads: threads, capabilitiesOfRoot: capabilitiesOfRoot)
   }
 
   /// Answers with what `body` makes of the open file behind argument 0.
   func withEntry(
     for call: TrappedCall, _ body: (OpenEntry, LauncherClient) throws(Errno) -> Answer
   ) throws(Errno) -> Answer {
-    guard let entry = entry(for: call) else { return .native }
+    let client = client(of: call)
+    // What is none of ours, or no descriptor: the kernel has the right answer.
+    guard let entry = try? client.begin(call.descriptor(0)) else { return .native }
     defer {
       files.end(entry)
       files.deliverWakeups()
     }
-    return try body(entry, client(of: call))
+    // Everything is to be seen that happened before this call.
+    files.settle()
+    if !client.isKnown { threads.learn(call) { listener.isWaiting(call.id) } }
+    return try body(entry, client)
   }
 
   private func ioctl(_ call: TrappedCall) throws(Errno) -> Answer {

@@ -17,6 +17,10 @@
 
 /// process_vm_readv(2) of one local and one remote range. Returns bytes moved or -errno.
 ssize_t CLinux_process_vm_read(pid_t task, void *local, uint64_t remote, size_t count);
+/// The same of two ranges, the second of which is only tried when all of the first could be read. Returns
+/// the sum.
+ssize_t CLinux_process_vm_read_two(pid_t task, void *local, uint64_t remote, size_t count,
+                                   void *local2, uint64_t remote2, size_t count2);
 /// process_vm_writev(2) of one local and one remote range. Returns bytes moved or -errno.
 ssize_t CLinux_process_vm_write(pid_t task, const void *local, uint64_t remote, size_t count);
 

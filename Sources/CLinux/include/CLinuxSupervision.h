@@ -10,6 +10,9 @@
 
 /// The file behind descriptor `number` of `task`: stat(2) of /proc/<task>/fd/<number>. 0 or -errno.
 int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode);
+/// The same of the task that `pidfd` is of, through a copy of the descriptor: -EBADF without one, -ESRCH
+/// when the task has ended.
+int CLinux_identify_copy(int pidfd, int number, uint64_t *device, uint64_t *inode);
 /// prlimit(2): the soft RLIMIT_NOFILE.
 int CLinux_descriptor_limit(pid_t process, uint64_t *limit);
 /// F_ADD_SEALS: a memfd keeps its length, and what it holds if it cannot be written. 0 or -errno.

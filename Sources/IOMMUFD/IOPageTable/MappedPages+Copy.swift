@@ -56,7 +56,9 @@ extension PageSlice {
     var temporary: [FrameRun] = []
     defer { pages.memory.unpin(temporary) }
     var frames: [FrameRun]
-    if first == last, case .user(let space, _) = pages.source, !space.isGone {
+    if first == last, case .user(let space, _) = pages.source,
+      space === caller || !space.isGone
+    {
       try FaultInjection.step(.invalidArgument)
       // One page is pinned anew, for what the copy itself does to it.
       frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
