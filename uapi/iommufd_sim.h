@@ -3,7 +3,8 @@
  * iommufd-sim: what the simulator's /dev/iommu has and the kernel's does not.
  *
  * These commands follow the conventions of <linux/iommufd.h>. Their numbers are far from the
- * kernel's: on a real /dev/iommu they are ENOTTY, so a client can try and go without.
+ * kernel's, and unlike the kernel's they carry direction and size, so no plain _IO() number is one of
+ * them. On a real /dev/iommu they are ENOTTY, so a client can try and go without.
  */
 #ifndef IOMMUFD_SIM_H
 #define IOMMUFD_SIM_H
@@ -40,7 +41,8 @@ struct iommufd_sim_fault_log_alloc {
     __u32 dev_id; /**< a bound device, or 0 for all */
     __u32 out_fd;
 };
-#define IOMMUFD_SIM_FAULT_LOG_ALLOC _IO(IOMMUFD_TYPE, IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC)
+#define IOMMUFD_SIM_FAULT_LOG_ALLOC \
+    _IOWR(IOMMUFD_TYPE, IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC, struct iommufd_sim_fault_log_alloc)
 
 /** Values of iommufd_sim_fault.type. Skip what you do not know: others may come. */
 enum iommufd_sim_fault_type {

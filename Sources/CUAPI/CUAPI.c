@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-_Static_assert(IOMMUFD_SIM_FAULT_LOG_ALLOC == 0x3be0, "type ';', number 0xe0");
+_Static_assert(IOMMUFD_SIM_FAULT_LOG_ALLOC == 0xc0103be0, "both ways, 16 bytes, ';', number 0xe0");
 _Static_assert(sizeof(struct iommufd_sim_fault_log_alloc) == 16, "no padding");
 
 _Static_assert(sizeof(struct iommufd_sim_fault) == 64, "no padding");
@@ -14,5 +14,5 @@ _Static_assert(offsetof(struct iommufd_sim_fault, raw) == 32, "the second half")
 
 /* A number of ours must never meet one of the kernel's, selftest and VFIO included. */
 _Static_assert(IOMMUFD_SIM_CMD_BASE > IOMMUFD_CMD_IOAS_NOIOMMU_GET_PA, "iommufd");
-_Static_assert(IOMMUFD_SIM_FAULT_LOG_ALLOC > IOMMU_TEST_CMD, "selftest");
-_Static_assert(IOMMUFD_SIM_FAULT_LOG_ALLOC > VFIO_EEH_PE_OP, "VFIO");
+_Static_assert(IOMMUFD_SIM_CMD_BASE > (IOMMU_TEST_CMD & 0xff), "selftest");
+_Static_assert(IOMMUFD_SIM_CMD_BASE > (VFIO_EEH_PE_OP & 0xff), "VFIO");

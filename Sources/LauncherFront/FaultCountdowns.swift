@@ -68,6 +68,9 @@ final class FailNthFile: OpenFile {
     self.countdowns = countdowns
   }
 
+  var hasRead: Bool { true }
+  var hasWrite: Bool { true }
+
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard task.beginning != nil else { throw .noSuchProcess }
     let text = Array("\(countdowns.left(of: task))\n".utf8)

@@ -64,7 +64,10 @@ final class OpenFiles: Sendable {
   private let state = Mutex(State())
   /// Queues that may have become ready since somebody looked.
   private let wakeups = Mutex<Set<CarrierIdentity>>([])
+  /// Some of them have not been shown yet.
   private let hasWakeups = Atomic(false)
+  /// Held while they are shown, so that who comes second waits for the first.
+  private let delivering = Mutex(())
   /// Held while closes are turned into releases, so that who comes second waits for the first.
   private let settling = Mutex(())
 
@@ -216,15 +219,26 @@ final class OpenFiles: Sendable {
   /// Shows programs what queues hold now, when anything changed.
   func deliverWakeups() {
     guard hasWakeups.load(ordering: .acquiring) else { return }
-    let changed = wakeups.withLock { wakeups in
-      hasWakeups.store(false, ordering: .releasing)
+    delivering.withLock { _ in
+      while let changed = takeWakeups() {
+        for identity in changed {
+          guard let entry = begin(identity) else { continue }
+          entry.queue?.wake(entry.file)
+          end(entry)
+        }
+      }
+    }
+  }
+
+  /// Nil when there are none left.
+  private func takeWakeups() -> Set<CarrierIdentity>? {
+    wakeups.withLock { wakeups in
+      guard !wakeups.isEmpty else {
+        hasWakeups.store(false, ordering: .releasing)
+        return nil
+      }
       defer { wakeups.removeAll() }
       return wakeups
-    }
-    for identity in changed {
-      guard let entry = begin(identity) else { continue }
-      entry.queue?.wake(entry.file)
-      end(entry)
     }
   }
 

@@ -54,8 +54,14 @@ extension Supervisor {
   private func transfer(
     _ call: TrappedCall, of entry: OpenEntry, from start: UInt64, _ client: LauncherClient
   ) throws(Errno) -> Answer {
+    let pieces = try pieces(of: call, client)
+    guard call.operation.isWrite ? entry.file.hasWrite : entry.file.hasRead else {
+      throw .invalidArgument
+    }
+    // fs: vfs_read(). What is beyond the process's memory is seen before the file is asked.
+    guard call.operation.isVectored || isUserRange(call[1], call[2]) else { throw .badAddress }
     var done = 0
-    for piece in try pieces(of: call, client) {
+    for piece in pieces {
       let buffer = UserBuffer(memory: client, address: piece.address, count: piece.count)
       let count: Int
       do {
@@ -78,8 +84,7 @@ extension Supervisor {
   private func pieces(of call: TrappedCall, _ client: LauncherClient) throws(Errno) -> [Piece] {
     guard call.operation.isVectored else {
       let count = call[2]
-      if count > UInt64(Int.max) { throw .invalidArgument }
-      return [Piece(address: call[1], count: min(Int(count), Self.mostBytes))]
+      return [Piece(address: call[1], count: Int(min(count, UInt64(Self.mostBytes))))]
     }
     let count = call[2]
     if count > UInt64(UIO_MAXIOV) { throw .invalidArgument }
@@ -90,8 +95,24 @@ extension Supervisor {
       pieces.append(Piece(address: piece.address, count: min(piece.count, left)))
       left -= min(piece.count, left)
     }
+    guard pieces.allSatisfy({ isUserRange($0.address, UInt64($0.count)) }) else {
+      throw .badAddress
+    }
     return pieces
   }
+
+  /// access_ok(): looked at before the file is asked, so it counts also where nothing is copied.
+  private func isUserRange(_ address: UInt64, _ count: UInt64) -> Bool {
+    let (end, overflow) = address.addingReportingOverflow(count)
+    return !overflow && end <= Self.endOfUserSpace
+  }
+
+  /// TASK_SIZE_MAX; on x86-64 with five levels of page tables, as the reference kernel ran.
+  #if arch(arm64)
+    private static let endOfUserSpace: UInt64 = 1 << 48
+  #else
+    private static let endOfUserSpace: UInt64 = (1 << 56) - 4096
+  #endif
 
   private func vectorElement(
     _ index: UInt64, of call: TrappedCall, _ client: LauncherClient

@@ -24,6 +24,11 @@ package protocol OpenFile: AnyObject, Sendable {
   /// a front end answers all their ioctls with ENOTTY, without calling ``ioctl(_:argument:client:)``.
   var hasCompatIoctl: Bool { get }
 
+  /// Whether read(2) and write(2) are there at all (file_operations.read, .write). Where not, they are
+  /// EINVAL, whatever their arguments.
+  var hasRead: Bool { get }
+  var hasWrite: Bool { get }
+
   /// read(2), pread(2): stores at most `destination.count` bytes.
   /// - Parameter offset: the file position; queues ignore it.
   /// - Returns: the bytes stored.
@@ -52,6 +57,8 @@ package protocol OpenFile: AnyObject, Sendable {
 /// Defaults are what the kernel answers for a file_operations member that is absent.
 extension OpenFile {
   package var hasCompatIoctl: Bool { false }
+  package var hasRead: Bool { false }
+  package var hasWrite: Bool { false }
   package func ioctl(
     _ request: UInt32, argument: UInt64, client: any Client
   ) throws(Errno) -> Int32 {

@@ -30,7 +30,9 @@ extension IoctlNumber {
     type: vfioType, number: UInt8(truncatingIfNeeded: IOMMUFD_CMD_BASE + 32))
 
   /// Our extension, uapi/iommufd_sim.h.
-  package static let simFaultLogAlloc = iommufd(IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC)
+  package static let simFaultLogAlloc = iowr(
+    type: vfioType, number: UInt8(truncatingIfNeeded: IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC),
+    size: MemoryLayout<iommufd_sim_fault_log_alloc>.size)
 
   private static func iommufd(_ number: Int) -> IoctlNumber {
     .io(type: vfioType, number: UInt8(truncatingIfNeeded: number))

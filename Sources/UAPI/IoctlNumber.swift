@@ -9,6 +9,13 @@ package struct IoctlNumber: RawRepresentable, Hashable, Sendable {
     IoctlNumber(rawValue: UInt32(type) << 8 | UInt32(number))
   }
 
+  /// `_IOWR(type, number, …)`: read and written, with the size of its struct. Ours are of this form.
+  package static func iowr(type: UInt8, number: UInt8, size: Int) -> IoctlNumber {
+    let bothWays: UInt32 = 3 << 30
+    let field = UInt32(truncatingIfNeeded: size & 0x3fff) << 16
+    return IoctlNumber(rawValue: bothWays | field | io(type: type, number: number).rawValue)
+  }
+
   /// ';', the type of iommufd's and VFIO's requests.
   package static let vfioType: UInt8 = 0x3b
 

@@ -8,6 +8,9 @@ package import SystemPackage
 package import UAPI
 
 extension DeviceFile {
+  package var hasRead: Bool { true }
+  package var hasWrite: Bool { true }
+
   package func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard let session else { throw .invalidArgument }
     guard destination.count > 0 else { return 0 }

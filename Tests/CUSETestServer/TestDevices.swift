@@ -158,6 +158,9 @@ final class QueueFile: OpenFile {
     wake?()
   }
 
+  var hasRead: Bool { true }
+  var hasWrite: Bool { true }
+
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard destination.count % 16 == 0 else { throw .invalidArgument }
     let (first, count) = state.withLock { state in
@@ -203,6 +206,9 @@ final class MemoryFile: OpenFile {
       initialized = count
     }
   }
+
+  var hasRead: Bool { true }
+  var hasWrite: Bool { true }
 
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     try destination.memory.storeArray(

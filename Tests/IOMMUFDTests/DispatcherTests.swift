@@ -103,7 +103,7 @@ extension Operation: CustomTestStringConvertible {
       #expect(file.call(request, 0) == .failure(.badAddress), "\(request)")
     }
     // Outside of it nothing is read.
-    for request: UInt32 in [0x3b96, 0x3b7f, 0x3be1, 0x40003be0, 0x3bff, 0x5401, 0] {
+    for request: UInt32 in [0x3b96, 0x3b7f, 0x3be0, 0x3be1, 0x40003be0, 0x3bff, 0x5401, 0] {
       #expect(
         file.call(request, 0) == .failure(.inappropriateIOCTLForDevice), "\(request)")
     }

@@ -125,6 +125,9 @@ final class TestFile: OpenFile {
     return 0
   }
 
+  var hasRead: Bool { true }
+  var hasWrite: Bool { true }
+
   /// Every 8 bytes hold their own offset.
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard destination.count % 8 == 0 else { throw .invalidArgument }
@@ -195,6 +198,9 @@ final class TestQueue: OpenFile {
     }
     wake?()
   }
+
+  var hasRead: Bool { true }
+  var hasWrite: Bool { true }
 
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard destination.count % 4 == 0 else { throw .illegalSeek }

@@ -12,7 +12,7 @@ import UAPI
     ]
     #expect(numbers.map(\.rawValue) == Array(0x3b80...0x3b95))
     #expect(IoctlNumber.test.rawValue == 0x3ba0)
-    #expect(IoctlNumber.simFaultLogAlloc.rawValue == 0x3be0)
+    #expect(IoctlNumber.simFaultLogAlloc.rawValue == 0xc010_3be0)
   }
 
   @Test func vfio() {

@@ -32,8 +32,7 @@ struct VTdFlowTests {
   private func openLog() throws -> DeviceClient {
     var command = iommufd_sim_fault_log_alloc()
     command.size = UInt32(MemoryLayout<iommufd_sim_fault_log_alloc>.size)
-    let failure = DeviceClient(rig.client, rig.iommufd).call(
-      IoctlNumber(rawValue: 0x3be0), &command)
+    let failure = DeviceClient(rig.client, rig.iommufd).call(.simFaultLogAlloc, &command)
     try #require(failure == nil)
     return DeviceClient(rig.client, Int32(bitPattern: command.out_fd))
   }

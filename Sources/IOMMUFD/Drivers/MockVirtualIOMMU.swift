@@ -13,7 +13,7 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
   private let host: any VirtualIOMMUHost
   /// Where the client can map the two pages.
   private let regionOffset: UInt64?
-  private let queues = Mutex([Weak<MockHardwareQueue>](repeating: Weak(), count: queueCount))
+  private let queues = Mutex([QueueSlot](repeating: QueueSlot(), count: queueCount))
 
   private static let pagesLength: UInt64 = 2 * 4096
   private static let queueCount = Int(IOMMU_TEST_HW_QUEUE_MAX)
@@ -67,6 +67,7 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
   package func invalidate(_ entries: UserDataArray, handled: inout Int) throws(Errno) {
     let type = UInt32(IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST)
     if entries.count == 0, entries.type == type { return }
+    try entries.requireRoom(for: iommu_viommu_invalidate_selftest.self, handled: &handled)
     let all = try entries.loadAll(iommu_viommu_invalidate_selftest.self, type: type)
     for entry in all {
       guard entry.flags & ~UInt32(IOMMU_TEST_INVALIDATE_FLAG_ALL) == 0 else { throw .notSupported }
@@ -100,45 +101,40 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
     guard request.index < Self.queueCount else { throw .invalidArgument }
     let index = Int(request.index)
     return try queues.withLock { queues throws(Errno) in
-      guard queues[index].object == nil else { throw .fileExists }
-      var previous: MockHardwareQueue?
-      if index > 0 {
-        previous = queues[index - 1].object
-        guard previous != nil else { throw .ioError }
-      }
+      guard !queues[index].isTaken else { throw .fileExists }
+      if index > 0, !queues[index - 1].isTaken { throw .ioError }
+      let previous = index > 0 ? queues[index - 1].queue : nil
       guard parent.physicalAddress(of: request.iova) == request.physical else {
         throw .badAddress
       }
-      let queue = MockHardwareQueue(index: index, after: previous, of: self)
-      queues[index] = Weak(queue)
+      let queue = MockHardwareQueue(after: previous, of: self)
+      queues[index] = QueueSlot(isTaken: true, queue: queue)
       return queue
     }
   }
 
-  fileprivate func remove(_ queue: MockHardwareQueue) {
-    queues.withLock { $0[queue.index] = Weak() }
+  /// The kernel's driver never notes a queue's index, so whichever queue goes, the first slot becomes
+  /// free and the second stays taken for good. selftest.c: mock_hw_queue_destroy()
+  fileprivate func removeQueue() {
+    queues.withLock { $0[0] = QueueSlot() }
   }
 }
 
 package final class MockHardwareQueue: HardwareQueue {
-  fileprivate let index: Int
   private let previous: MockHardwareQueue?
   private let virtualUnit: MockVirtualIOMMU
 
-  fileprivate init(
-    index: Int, after previous: MockHardwareQueue?, of virtualUnit: MockVirtualIOMMU
-  ) {
-    self.index = index
+  fileprivate init(after previous: MockHardwareQueue?, of virtualUnit: MockVirtualIOMMU) {
     self.previous = previous
     self.virtualUnit = virtualUnit
   }
 
   package var dependsOn: (any HardwareQueue)? { previous }
 
-  package func destroy() { virtualUnit.remove(self) }
+  package func destroy() { virtualUnit.removeQueue() }
 }
 
-private struct Weak<Object: AnyObject & Sendable>: Sendable {
-  weak let object: Object?
-  init(_ object: Object? = nil) { self.object = object }
+private struct QueueSlot: Sendable {
+  var isTaken = false
+  weak var queue: MockHardwareQueue?
 }

@@ -188,6 +188,19 @@ package struct UserDataArray {
     return values
   }
 
+  /// KMALLOC_MAX_SIZE
+  private static let largestAllocation = 4 << 20
+
+  /// Drivers make room for all entries before they look at them, and there is a most that the kernel
+  /// allocates. The count in the command then stays what it was.
+  package func requireRoom<Value>(for _: Value.Type, handled: inout Int) throws(Errno) {
+    let (size, overflow) = count.multipliedReportingOverflow(by: MemoryLayout<Value>.stride)
+    guard !overflow, size <= Self.largestAllocation else {
+      handled = count
+      throw .noMemory
+    }
+  }
+
   private func copyAll(into buffer: UnsafeMutableRawBufferPointer) throws(Errno) {
     let size = buffer.count / count
     if entryLength == size { return try memory.copyIn(from: address, into: buffer) }

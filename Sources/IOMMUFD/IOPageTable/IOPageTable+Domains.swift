@@ -123,6 +123,8 @@ extension IOPageTable {
   private func install(
     _ frames: [FrameRun], of area: Area, in domain: any PagingDomain
   ) throws(Errno) {
+    // No page table has an entry that permits nothing. generic_pt: map_range()
+    guard !area.permissions.isEmpty else { throw .invalidArgument }
     var done: UInt64 = 0
     do throws(Errno) {
       for run in frames {

@@ -175,16 +175,17 @@ struct PinPayer {
 
   // MARK: Booking
 
-  /// - Throws: `.noMemory` over the limit; `.invalidArgument` when the address space that should pay
-  ///   is gone, as update_mm_locked_vm() does.
+  /// An address space that is gone pays like any other, within the limit that its process had: what is
+  /// pinned then are files. iommufd: update_mm_locked_vm(), upwards
+  /// - Throws: `.noMemory` over the limit.
   func book(_ pages: UInt64, in ledger: LockedMemory) throws(Errno) {
     guard pages > 0 else { return }
     try FaultInjection.step()
     guard let account else { return }
     var limit = currentLimit >> 12
     if charge == .addressSpace {
-      guard let addressSpace, !addressSpace.isGone else { throw .invalidArgument }
-      let own = (try? process.lockedMemory()) ?? 0
+      let isGone = addressSpace?.isGone ?? true
+      let own = isGone ? 0 : (try? process.lockedMemory()) ?? 0
       guard own >> 12 <= limit else { throw .noMemory }
       limit -= own >> 12
     }

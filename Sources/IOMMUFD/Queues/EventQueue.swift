@@ -52,8 +52,8 @@ package final class EventQueue<Contents: QueueContents>: Sendable {
     state.withLock { $0.observer = observer }
   }
 
-  /// Tells the front end that there is something to read. Called without locks that the front end
-  /// might wait for.
+  /// Tells the front end that there is something to read, or not any more. Called without locks that
+  /// the front end might wait for.
   package func wake() {
     state.withLock { $0.observer }?()
   }

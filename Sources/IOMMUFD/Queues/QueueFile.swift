@@ -29,6 +29,9 @@ package final class QueueFile<Contents: QueueContents>: OpenFile {
     self.onRelease = onRelease
   }
 
+  package var hasRead: Bool { true }
+  package var hasWrite: Bool { rules.responseSize != nil }
+
   /// iommufd: iommufd_fault_fops_read(), iommufd_veventq_fops_read()
   package func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard destination.count % rules.recordSize == 0 else { throw .illegalSeek }

@@ -140,7 +140,10 @@ extension CallersPages {
     let expected = runs.flatMap(\.frames)
     let start = address & ~4095
     let (end, overflow) = start.addingReportingOverflow(UInt64(expected.count) << 12)
-    guard !overflow else { throw .badAddress }
+    guard !overflow else {
+      _ = try frames(from: start, count: 1)
+      throw .badAddress
+    }
     var done = 0
     while done < expected.count {
       let found = try frames(from: start + UInt64(done) << 12, to: end)

@@ -94,7 +94,8 @@ struct CallersPages {
   }
 
   /// Frames of one or more pages from `start` on.
-  /// - Throws: `.badAddress` when the first page cannot be had.
+  /// - Throws: `.badAddress` when the first page cannot be had; EOVERFLOW for the last page of all
+  ///   addresses, whose end is not looked at as an address any more (mm: gup_fast_fallback()).
   func frames(from start: UInt64, to end: UInt64) throws(Errno) -> [PhysicalAddress] {
     let count = min((end - start + 4095) >> 12, Self.batch)
     if count > 1, let frames = try? frames(from: start, count: count) { return frames }
@@ -102,6 +103,7 @@ struct CallersPages {
   }
 
   func frames(from start: UInt64, count: UInt64) throws(Errno) -> [PhysicalAddress] {
+    guard start < .max - 4095 else { throw .overflow }
     let space = try client.addressSpace()
     let runs = try PageSource.user(space, base: start).pin(
       0..<count, isWritable: false, caller: space, memory: memory,
