@@ -124,7 +124,9 @@ final class LauncherClient: Client {
     let (entry, carrier) = try files.adopt(queue: file)
     do {
       try publish(number)
-      try listener.install(carrier, as: number, for: call, closeOnExec: true)
+      try listener.install(
+        carrier, as: number, for: call,
+        closeOnExec: file.descriptorFlags & DescriptorFlags.closeOnExec != 0)
       entry.queue?.note(number, of: HostTask(id: process))
     } catch {
       files.disown(entry)

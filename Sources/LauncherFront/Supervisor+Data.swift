@@ -40,6 +40,28 @@ extension Supervisor {
     }
   }
 
+  /// lseek of what a device has made. Where the file has none, its carrier gives the right answer.
+  func seek(_ call: TrappedCall) throws(Errno) -> Answer {
+    try withEntry(for: call) { (entry, client) throws(Errno) in
+      guard entry.file.hasSeek else { return .native }
+      let offset =
+        call.architecture == .i386
+        ? Int64(Int32(bitPattern: call.word(1))) : Int64(bitPattern: call[1])
+      return .value(try entry.file.seek(offset, from: Int32(bitPattern: call.word(2))))
+    }
+  }
+
+  /// fcntl(F_GETFL) of what a device has made, where a carrier cannot have its flags.
+  func statusFlags(_ call: TrappedCall) throws(Errno) -> Answer {
+    try withEntry(for: call) { (entry, client) throws(Errno) in
+      let flags = entry.file.descriptorFlags & DescriptorFlags.status
+      guard entry.queue != nil, flags != DescriptorFlags.standard & DescriptorFlags.status else {
+        return .native
+      }
+      return .value(Int64(flags))
+    }
+  }
+
   /// read and its relatives on a virtual file, which has a position.
   private func transfer(
     _ call: TrappedCall, of entry: OpenEntry, _ position: FilePosition,

@@ -35,8 +35,10 @@ enum Architecture: CaseIterable {
 enum Operation: String {
   case access, faccessat, faccessat2
   case execve, execveat, exit, exitGroup
+  case fcntl
   case fstat, fstatat, lstat, stat, statx
   case ioctl
+  case lseek
   case mmap
   case open, openat, openat2
   case pread, preadv, preadv2, pwrite, pwritev, pwritev2
@@ -119,6 +121,15 @@ struct Trap {
     Trap(operation: .access, x8664: 21, i386: 33, aarch64: nil),
     Trap(operation: .faccessat, x8664: 269, i386: 307, aarch64: 48),
     Trap(operation: .faccessat2, x8664: 439, i386: 439, aarch64: 439),
+    // F_GETFL
+    Trap(
+      operation: .fcntl, x8664: 72, i386: 221, aarch64: 25,
+      cases: [
+        [
+          .atLeast(0, minimum: UInt32(firstQueueDescriptor)),
+          .masked(1, mask: 0xffff_ffff, equals: 3),
+        ]
+      ]),
     Trap(operation: .fstat, x8664: 5, i386: 197, aarch64: 80),
     Trap(operation: .fstatat, x8664: 262, i386: 300, aarch64: 79),
     // VFIO's type with every direction and size, and every type with a number in iommufd's range:
@@ -131,6 +142,7 @@ struct Trap {
           .masked(1, mask: 0xffff_0080, equals: 0x80), .unlike(1, mask: 0xff00, value: 0xae00),
         ],
       ]),
+    Trap(operation: .lseek, x8664: 8, i386: 19, aarch64: 62, cases: queue),
     Trap(operation: .lstat, x8664: 6, i386: 196, aarch64: nil),
     // Of a file. MAP_DENYWRITE has no meaning but says that it is the dynamic linker's.
     Trap(

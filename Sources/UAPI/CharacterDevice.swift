@@ -37,6 +37,15 @@ package protocol OpenFile: AnyObject, Sendable {
   /// write(2), pwrite(2): as ``read(into:at:)``, the other way.
   func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int
 
+  /// Whether lseek(2) is there (file_operations.llseek). Where not, it is ESPIPE.
+  var hasSeek: Bool { get }
+
+  /// lseek(2): the new position, which `whence` (SEEK_…) and `offset` say.
+  func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> Int64
+
+  /// Of a descriptor that a device makes: access mode, O_NONBLOCK and O_CLOEXEC, as of open(2).
+  var descriptorFlags: Int32 { get }
+
   /// What poll(2) would report now. Devices that are not pollable return `.always`.
   func readiness() -> Readiness
 
@@ -70,12 +79,27 @@ extension OpenFile {
   package func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     throw .invalidArgument
   }
+  package var hasSeek: Bool { false }
+  package func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> Int64 {
+    throw .illegalSeek
+  }
+  package var descriptorFlags: Int32 { DescriptorFlags.standard }
   package func readiness() -> Readiness { .always }
   package func setReadinessObserver(_ wake: (@Sendable () -> Void)?) {}
   package var hasRegions: Bool { false }
   package func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
     throw .operationNotSupportedByDevice
   }
+}
+
+/// Flags of descriptors that devices make.
+package enum DescriptorFlags {
+  /// O_RDWR | O_CLOEXEC
+  package static let standard: Int32 = 0o2 | 0o2000000
+  /// O_CLOEXEC, which is the descriptor's and not the open file's.
+  package static let closeOnExec: Int32 = 0o2000000
+  /// O_ACCMODE | O_NONBLOCK
+  package static let status: Int32 = 0o3 | 0o4000
 }
 
 /// The address range of a read or write. Where the transport moves the data itself (CUSE), the

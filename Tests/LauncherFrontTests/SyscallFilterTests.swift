@@ -133,10 +133,14 @@ private func isTrapped(
 
   @Test(arguments: Architecture.allCases)
   func descriptorsOfQueues(_ architecture: Architecture) throws {
-    for operation in [Operation.read, .readv, .write, .writev] {
+    for operation in [Operation.read, .readv, .write, .writev, .lseek] {
       #expect(try isTrapped(operation, on: architecture, [960, 0, 1]))
       #expect(try !isTrapped(operation, on: architecture, [959, 0, 1]))
     }
+    // F_GETFL, and F_GETFD.
+    #expect(try isTrapped(.fcntl, on: architecture, [960, 3]))
+    #expect(try !isTrapped(.fcntl, on: architecture, [959, 3]))
+    #expect(try !isTrapped(.fcntl, on: architecture, [960, 1]))
   }
 
   /// Where there are virtual files every open is seen, and more of what is done on high descriptors.
