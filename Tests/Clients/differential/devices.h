@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Mock devices and what is attached to them, and the operations that look behind the interface.
+ */
+#ifndef DIFFERENTIAL_DEVICES_H
+#define DIFFERENTIAL_DEVICES_H
+
+#include "state.h"
+
+/* ---- devices ------------------------------------------------------------------------------ */
+
+static void do_device(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS, pick(IOAS));
+    struct device *device = NULL;
+
+    for (unsigned i = 0; i != COUNT(space->devices) && !device; i++)
+        if (!space->devices[i].stdev)
+            device = &space->devices[i];
+    if (!device)
+        return;
+    if (chance(8))
+        cmd.id = pick(HWPT);
+    cmd.mock_domain_flags.dev_flags = MOCK_FLAGS_DEVICE_PASID * (below(4) != 0) + chance(15);
+    if (chance(20))
+        cmd.op = IOMMU_TEST_OP_MOCK_DOMAIN;
+    if (!told(call(&MOCK_DOMAIN, &cmd), sizeof(cmd)))
+        return;
+    *device = (struct device){.stdev = cmd.mock_domain.out_stdev_id,
+                              .idev = cmd.mock_domain.out_idev_id};
+    keep(STDEV, device->stdev);
+    keep(IDEV, device->idev);
+}
+
+static void do_replace(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, pick(STDEV));
+
+    cmd.mock_domain_replace.pt_id = pick(some_table());
+    call(&MOCK_REPLACE, &cmd);
+}
+
+static void do_pasid_attach(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_ATTACH, pick(STDEV));
+    struct device *device;
+
+    cmd.pasid_attach.pasid = some_pasid();
+    cmd.pasid_attach.pt_id = pick(below(4) ? (below(2) ? HWPT : NESTED) : some_table());
+    if (!repeatable(&PASID_ATTACH, (const void *)&cmd))
+        return;
+    if (call(&PASID_ATTACH, &cmd).result || !cmd.pasid_attach.pasid)
+        return;
+    device = device_of(cmd.id);
+    for (unsigned i = 0; device && i != 8; i++)
+        if (!device->pasids[i]) {
+            device->pasids[i] = cmd.pasid_attach.pasid;
+            break;
+        }
+}
+
+static void do_pasid_replace(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_REPLACE, pick(STDEV));
+
+    cmd.pasid_replace.pasid = some_pasid();
+    cmd.pasid_replace.pt_id = pick(below(4) ? (below(2) ? HWPT : NESTED) : some_table());
+    call(&PASID_REPLACE, &cmd);
+}
+
+static void do_pasid_detach(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_DETACH, pick(STDEV));
+    struct device *device;
+
+    cmd.pasid_detach.pasid = some_pasid();
+    if (call(&PASID_DETACH, &cmd).result)
+        return;
+    device = device_of(cmd.id);
+    for (unsigned i = 0; device && i != 8; i++)
+        if (device->pasids[i] == cmd.pasid_detach.pasid)
+            device->pasids[i] = 0;
+}
+
+static void do_pasid_check(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_CHECK_HWPT, pick(STDEV));
+
+    cmd.pasid_check.pasid = some_pasid();
+    cmd.pasid_check.hwpt_id = below(5) ? pick(some_table()) : 0;
+    call(&PASID_CHECK, &cmd);
+}
+
+static void detach_pasids(struct device *device)
+{
+    iommufd = space->fd;
+    for (unsigned i = 0; i != 8; i++)
+        if (device->pasids[i])
+            pasid_detach(device->stdev, device->pasids[i]);
+}
+
+static void do_destroy(void)
+{
+    struct iommu_destroy cmd = {.size = sizeof(cmd), .id = any_id()};
+    struct device *device;
+
+    if (chance(40))
+        cmd.id = pick(below(2) ? NESTED : HWPT);
+    if (!repeatable(&DESTROY, (const void *)&cmd))
+        return;
+    if (call(&DESTROY, &cmd).result)
+        return;
+    forget(cmd.id);
+    device = device_of(cmd.id);
+    if (device) {
+        forget(device->idev);
+        *device = (struct device){0};
+    }
+}
+
+static void do_destroy_device(void)
+{
+    struct device *device = &space->devices[below(COUNT(space->devices))];
+
+    if (!device->stdev)
+        return;
+    detach_pasids(device);
+    iommufd = space->fd;
+    if (destroy(device->stdev))
+        return;
+    forget(device->stdev);
+    if (chance(80))
+        forget(device->idev);
+    *device = (struct device){0};
+}
+
+/* ---- checks ------------------------------------------------------------------------------- */
+
+static void do_reserve(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ADD_RESERVED, pick(IOAS));
+
+    cmd.add_reserved.start = below(2) ? MOCK_START + 32 * PAGE + below(8) * PAGE : below(8) * PAGE;
+    cmd.add_reserved.length = 1 + below(2 * PAGE);
+    call(&ADD_RESERVED, &cmd);
+}
+
+static void do_check_map(void)
+{
+    struct iommu_test_cmd cmd =
+        test_command(IOMMU_TEST_OP_MD_CHECK_MAP, pick(below(3) ? HWPT : PARENT));
+
+    cmd.check_map.iova = some_iova();
+    cmd.check_map.length = below(2) ? PAGE : 0x800;
+    cmd.check_map.uptr = some_memory();
+    if (chance(80)) {
+        struct mapping mapping = some_mapping();
+
+        cmd.check_map.iova = mapping.iova;
+        cmd.check_map.length = mapping.length;
+        cmd.check_map.uptr = mapping.memory;
+    }
+    call(&CHECK_MAP, &cmd);
+}
+
+static void do_check_refs(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_REFS, 0);
+
+    cmd.check_refs.length = (1 + chance(20)) * PAGE;
+    cmd.check_refs.uptr = (uintptr_t)buffer + below(BUFFER_PAGES) * PAGE;
+    cmd.check_refs.refs = below(3);
+    call(&CHECK_REFS, &cmd);
+}
+
+static void do_check_iotlb(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_IOTLB, pick(NESTED));
+
+    cmd.check_iotlb.id = below(5);
+    cmd.check_iotlb.iotlb = below(2) * 7;
+    call(&CHECK_IOTLB, &cmd);
+}
+
+static void do_check_cache(void)
+{
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DEV_CHECK_CACHE, pick(IDEV));
+
+    cmd.check_dev_cache.id = below(5);
+    cmd.check_dev_cache.cache = below(2) ? IOMMU_TEST_DEV_CACHE_DEFAULT : 0;
+    call(&CHECK_CACHE, &cmd);
+}
+
+static void do_memory_limit(void)
+{
+    static const uint32_t limits[] = {11, 12, 13, 64, PAGE, 65536, 65536};
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT, 0);
+
+    cmd.memory_limit.limit = limits[below(COUNT(limits))];
+    call(&MEMORY_LIMIT, &cmd);
+}
+
+static void do_unknown(void)
+{
+    static const uint32_t operations[] = {0, 24, 25, 100, 1u << 31, ~0u};
+    struct iommu_test_cmd cmd = test_command(operations[below(COUNT(operations))], any_id());
+
+    call(&UNKNOWN_OPERATION, &cmd);
+}
+
+#endif /* DIFFERENTIAL_DEVICES_H */

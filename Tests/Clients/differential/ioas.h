@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * I/O address spaces: IOMMU_IOAS_…, options, the process's limit, and VFIO's type1 commands.
+ */
+#ifndef DIFFERENTIAL_IOAS_H
+#define DIFFERENTIAL_IOAS_H
+
+#include "state.h"
+
+#include <sys/resource.h>
+
+/* ---- IOAS --------------------------------------------------------------------------------- */
+
+static void do_ioas_alloc(void)
+{
+    struct iommu_ioas_alloc cmd = {.size = sizeof(cmd)};
+    struct iommu_option huge = {.size = sizeof(huge), .option_id = IOMMU_OPTION_HUGE_PAGES,
+                                .op = IOMMU_OPTION_OP_SET};
+
+    if (space->count[IOAS] >= 3)
+        return;
+    if (!TOLD(call(&IOAS_ALLOC, &cmd), struct iommu_ioas_alloc, out_ioas_id))
+        return;
+    keep(IOAS, huge.object_id = cmd.out_ioas_id);
+    iommufd = space->fd;
+    if (!large)
+        run(&OPTION, &huge);
+}
+
+static void do_map(void)
+{
+    struct iommu_ioas_map cmd = {.size = sizeof(cmd), .flags = some_permission(),
+                                 .ioas_id = pick(IOAS), .user_va = some_memory(),
+                                 .length = some_length(), .iova = some_iova()};
+
+    if (chance(85))
+        cmd.flags |= FIXED;
+    if (TOLD(call(&IOAS_MAP, &cmd), struct iommu_ioas_map, iova))
+        remember_mapping(cmd.iova, cmd.length, cmd.user_va);
+}
+
+static void do_map_file(void)
+{
+    struct iommu_ioas_map_file cmd = {.size = sizeof(cmd), .flags = some_permission(),
+                                      .ioas_id = pick(IOAS),
+                                      .fd = files[below(3) ? 0 : below(4)].fd,
+                                      .start = below(SHARED_PAGES) * PAGE, .length = some_length(),
+                                      .iova = some_iova()};
+
+    if (chance(85))
+        cmd.flags |= FIXED;
+    if (chance(8))
+        cmd.start += 0x800;
+    if (TOLD(call(&IOAS_MAP_FILE, &cmd), struct iommu_ioas_map_file, iova))
+        remember_mapping(cmd.iova, cmd.length, (uintptr_t)shared + cmd.start);
+}
+
+static void do_copy(void)
+{
+    struct iommu_ioas_copy cmd = {.size = sizeof(cmd), .flags = some_permission(),
+                                  .dst_ioas_id = pick(IOAS), .src_ioas_id = pick(IOAS),
+                                  .length = some_length(), .dst_iova = some_iova(),
+                                  .src_iova = some_iova()};
+    struct mapping mapping = some_mapping();
+
+    if (chance(85))
+        cmd.flags |= FIXED;
+    if (chance(60)) {
+        cmd.src_iova = mapping.iova;
+        cmd.length = below(2) ? mapping.length : PAGE;
+    }
+    if (chance(10)) {
+        cmd.flags |= MOCK_FLAGS_ACCESS_SYZ;
+        cmd.src_iova = below(4) | (uint64_t)(below(3) * 0x800) << 32;
+    }
+    if (TOLD(call(&IOAS_COPY, &cmd), struct iommu_ioas_copy, src_iova))
+        remember_mapping(cmd.dst_iova, cmd.length, mapping.memory);
+}
+
+static void do_unmap(void)
+{
+    struct iommu_ioas_unmap cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS), .iova = some_iova(),
+                                   .length = below(3) ? some_length() : 8 * PAGE};
+    struct mapping mapping = some_mapping();
+
+    if (chance(30)) {
+        cmd.iova = mapping.iova;
+        cmd.length = mapping.length;
+    }
+    if (chance(3)) {
+        cmd.iova = 0;
+        cmd.length = UINT64_MAX;
+    }
+    call(&IOAS_UNMAP, &cmd);
+}
+
+static void do_allow(void)
+{
+    struct iommu_iova_range list[4];
+    struct iommu_ioas_allow_iovas cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
+                                         .num_iovas = below(4)};
+    uint64_t at = below(2) ? 0 : MOCK_START;
+
+    clear_place(&data_place, 0);
+    for (unsigned i = 0; i != COUNT(list); i++) {
+        list[i].start = at + below(4) * PAGE;
+        list[i].last = list[i].start + (below(2) ? 64 * PAGE : MOCK_APERTURE_LAST / 8) - below(2);
+        at = list[i].last + 1 - chance(5) * PAGE;
+    }
+    cmd.allowed_iovas = some_data(list, sizeof(list));
+    printf("list %#llx-%#llx %#llx-%#llx %#llx-%#llx:\n", (unsigned long long)list[0].start,
+           (unsigned long long)list[0].last, (unsigned long long)list[1].start,
+           (unsigned long long)list[1].last, (unsigned long long)list[2].start,
+           (unsigned long long)list[2].last);
+    call(&IOAS_ALLOW_IOVAS, &cmd);
+}
+
+static void do_ranges(void)
+{
+    struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
+                                         .num_iovas = below(3) ? 16 : below(4),
+                                         .allowed_iovas = some_output()};
+
+    call(&IOAS_IOVA_RANGES, &cmd);
+}
+
+static void do_option(void)
+{
+    struct iommu_option cmd = {.size = sizeof(cmd), .option_id = IOMMU_OPTION_HUGE_PAGES,
+                               .op = below(2), .object_id = pick(IOAS),
+                               .val64 = large && below(3)};
+
+    if (chance(30)) {
+        cmd.option_id = IOMMU_OPTION_RLIMIT_MODE;
+        cmd.object_id = 0;
+        cmd.val64 = below(3);
+    }
+    call(&OPTION, &cmd);
+}
+
+static void do_change_process(void)
+{
+    struct iommu_ioas_change_process cmd = {.size = sizeof(cmd)};
+
+    call(&IOAS_CHANGE_PROCESS, &cmd);
+}
+
+static void do_noiommu(void)
+{
+    struct iommu_ioas_noiommu_get_pa cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
+                                            .iova = some_iova(), .length = PAGE};
+
+    call(&IOAS_NOIOMMU_GET_PA, &cmd);
+}
+
+static void do_limit(void)
+{
+    static const rlim_t limits[] = {0, PAGE, 3 * PAGE, 5 * PAGE + 1, 16 * PAGE, 8 << 20, 8 << 20};
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_MEMLOCK, &limit);
+    limit.rlim_cur = limits[below(COUNT(limits))];
+    if (limit.rlim_cur > limit.rlim_max)
+        limit.rlim_cur = limit.rlim_max;
+    printf("RLIMIT_MEMLOCK %#lx -> %d\n", (unsigned long)limit.rlim_cur,
+           setrlimit(RLIMIT_MEMLOCK, &limit));
+}
+
+/* ---- type1 -------------------------------------------------------------------------------- */
+
+static void do_vfio_ioas(void)
+{
+    struct iommu_vfio_ioas cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
+                                  .op = below(4) ? IOMMU_VFIO_IOAS_SET : below(4)};
+
+    if (TOLD(call(&VFIO_IOAS, &cmd), struct iommu_vfio_ioas, ioas_id) &&
+        cmd.op == IOMMU_VFIO_IOAS_GET && !space->count[IOAS])
+        keep(IOAS, cmd.ioas_id);
+}
+
+static void do_type1_map(void)
+{
+    struct vfio_iommu_type1_dma_map cmd = {.argsz = sizeof(cmd), .flags = some_permission() >> 1,
+                                           .vaddr = some_memory(), .iova = some_iova(),
+                                           .size = some_length()};
+
+    if (TOLD(call(&TYPE1_MAP, &cmd), struct vfio_iommu_type1_dma_map, size))
+        remember_mapping(cmd.iova, cmd.size, cmd.vaddr);
+}
+
+static void do_type1_unmap(void)
+{
+    struct vfio_iommu_type1_dma_unmap cmd = {.argsz = sizeof(cmd), .iova = some_iova(),
+                                             .size = below(3) ? some_length() : 8 * PAGE};
+
+    if (chance(5)) {
+        cmd.flags = VFIO_DMA_UNMAP_FLAG_ALL;
+        cmd.iova = cmd.size = 0;
+    }
+    call(&TYPE1_UNMAP, &cmd);
+}
+
+static void do_type1_info(void)
+{
+    struct vfio_iommu_type1_info cmd = {.argsz = below(2) ? sizeof(cmd) : below(200)};
+
+    call(&TYPE1_GET_INFO, &cmd);
+}
+
+static void do_plain(void)
+{
+    static const unsigned long requests[] = {VFIO_GET_API_VERSION, VFIO_CHECK_EXTENSION,
+                                             VFIO_CHECK_EXTENSION, VFIO_SET_IOMMU};
+    unsigned long request = requests[below(COUNT(requests))], value = below(14);
+
+    iommufd = space->fd;
+    if (chance(10))
+        value = odd_number(value, 8);
+    if (request == VFIO_SET_IOMMU && chance(60))
+        value = VFIO_TYPE1v2_IOMMU - chance(30) * 2;
+    run_raw(request, value, "%s VFIO request %lu %#lx", space->name, request & 0xff, value);
+}
+
+/** A request that differs from one of today's in its number, type, direction or size. */
+static void do_wrong_request(void)
+{
+    unsigned long request = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + below(36));
+
+    if (chance(70))
+        request ^= 1UL << below(32);
+    if (request == IOMMU_FAULT_QUEUE_ALLOC || request == IOMMU_TEST_CMD ||
+        request == IOMMU_IOAS_ALLOC)
+        return;
+    iommufd = space->fd;
+    clear_place(&argument_place, 0);
+    run_raw(request, some_address(&argument_place, 64, 20), "%s request %#lx", space->name,
+            request);
+}
+
+#endif /* DIFFERENTIAL_IOAS_H */
