@@ -13,8 +13,9 @@ struct SecondStage: BitwiseCopyable {
 
 /// Where a two-stage walk ended.
 enum NestedOutcome {
-  /// Of the first stage's input: the smaller of the two pages, and what both stages allow.
-  case leaf(Translation)
+  /// Of the first stage's input: the smaller of the two pages, and what both stages allow; and the
+  /// page that the first stage alone has.
+  case leaf(Translation, first: Translation)
   case fault(NestedFault)
 }
 
@@ -117,7 +118,7 @@ enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
     let intermediate = first.place(of: address).rawValue
     switch tables.translate(intermediate, access: Second.demand(of: access)) {
     case .leaf(let second):
-      return .leaf(combine(first, second, intermediate))
+      return .leaf(combine(first, second, intermediate), first: first)
     case .fault(let fault):
       return .fault(.second(fault, address: intermediate, use: .data))
     }

@@ -10,6 +10,8 @@ package struct PagingTable: Sendable {
     case amdv1(RadixMapper<AMDv1>)
     case amdv1Mock(RadixMapper<AMDv1Mock>)
     case vtdSecondStage(RadixMapper<VTdSecondStage>)
+    case vmsav8Stage1(RadixMapper<VMSAv8Stage1<Granule4K>>)
+    case vmsav8Stage2(RadixMapper<VMSAv8Stage2<Granule4K>>)
   }
 
   private let table: Table
@@ -26,6 +28,8 @@ package struct PagingTable: Sendable {
     case .amdv1(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .amdv1Mock(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .vtdSecondStage(let mapper): (pageSizes, root, topLevel) = mapper.description
+    case .vmsav8Stage1(let mapper): (pageSizes, root, topLevel) = mapper.description
+    case .vmsav8Stage2(let mapper): (pageSizes, root, topLevel) = mapper.description
     }
   }
 
@@ -42,6 +46,34 @@ package struct PagingTable: Sendable {
       .vtdSecondStage(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)),
       in: memory)
   }
+
+  /// A stage 1 table of VMSAv8-64 with 4 KiB pages and 48 bits. io-pgtable-arm:
+  /// arm_64_lpae_alloc_pgtable_s1()
+  package init(vmsav8Stage1In memory: PhysicalMemory) throws(Errno) {
+    self.init(
+      .vmsav8Stage1(
+        try RadixMapper(topLevel: 3, pageSizes: Self.vmsav8Sizes, memory: memory)), in: memory)
+  }
+
+  /// A stage 2 table of VMSAv8-64 with 4 KiB pages: from level 1 on, with up to 8 tables side by
+  /// side, where level 0 would have but a few entries. io-pgtable-arm: arm_64_lpae_alloc_pgtable_s2(),
+  /// arm_lpae_concat_mandatory()
+  /// - Parameter addressBits: of inputs and outputs, 32 to 48.
+  package init(
+    vmsav8Stage2AddressBits addressBits: Int, memory: PhysicalMemory
+  ) throws(Errno) {
+    guard (32...48).contains(addressBits) else { throw .notSupported }
+    let bits = addressBits - 12
+    var topLevel = (bits + 8) / 9 - 1
+    if topLevel == 3, addressBits <= 42 { topLevel = 2 }
+    self.init(
+      .vmsav8Stage2(
+        try RadixMapper(
+          topLevel: topLevel, topBits: bits - 9 * topLevel, pageSizes: Self.vmsav8Sizes,
+          memory: memory)), in: memory)
+  }
+
+  private static let vmsav8Sizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
 
   /// A host table of AMD-Vi.
   /// - Parameters:
@@ -84,6 +116,8 @@ package struct PagingTable: Sendable {
     case .amdv1(let mapper): map(mapper)
     case .amdv1Mock(let mapper): map(mapper)
     case .vtdSecondStage(let mapper): map(mapper)
+    case .vmsav8Stage1(let mapper): map(mapper)
+    case .vmsav8Stage2(let mapper): map(mapper)
     }
   }
 
@@ -93,6 +127,8 @@ package struct PagingTable: Sendable {
     case .amdv1(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .amdv1Mock(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .vtdSecondStage(let mapper): mapper.unmap(iova.rawValue, length: length)
+    case .vmsav8Stage1(let mapper): mapper.unmap(iova.rawValue, length: length)
+    case .vmsav8Stage2(let mapper): mapper.unmap(iova.rawValue, length: length)
     }
   }
 
@@ -107,6 +143,8 @@ package struct PagingTable: Sendable {
     case .amdv1(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .amdv1Mock(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .vtdSecondStage(let mapper): mapper.physicalAddress(of: iova.rawValue)
+    case .vmsav8Stage1(let mapper): mapper.physicalAddress(of: iova.rawValue)
+    case .vmsav8Stage2(let mapper): mapper.physicalAddress(of: iova.rawValue)
     }
   }
 
@@ -119,6 +157,8 @@ package struct PagingTable: Sendable {
     case .amdv1(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .amdv1Mock(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .vtdSecondStage(let mapper): mapper.readDirty(range, clearing: clearing, report)
+    case .vmsav8Stage1(let mapper): mapper.readDirty(range, clearing: clearing, report)
+    case .vmsav8Stage2(let mapper): mapper.readDirty(range, clearing: clearing, report)
     }
   }
 
@@ -128,6 +168,8 @@ package struct PagingTable: Sendable {
     case .amdv1(let mapper): mapper.setDirty(iova.rawValue)
     case .amdv1Mock(let mapper): mapper.setDirty(iova.rawValue)
     case .vtdSecondStage(let mapper): mapper.setDirty(iova.rawValue)
+    case .vmsav8Stage1(let mapper): mapper.setDirty(iova.rawValue)
+    case .vmsav8Stage2(let mapper): mapper.setDirty(iova.rawValue)
     }
   }
 
@@ -137,6 +179,8 @@ package struct PagingTable: Sendable {
     case .amdv1(let mapper): mapper.destroy()
     case .amdv1Mock(let mapper): mapper.destroy()
     case .vtdSecondStage(let mapper): mapper.destroy()
+    case .vmsav8Stage1(let mapper): mapper.destroy()
+    case .vmsav8Stage2(let mapper): mapper.destroy()
     }
   }
 }

@@ -19,7 +19,7 @@ extension RadixMapper {
     base: UInt64, _ report: (UInt64, UInt64) -> Void
   ) {
     let shift = UInt64(Format.itemShift(level))
-    let last = base | UInt64(1) << UInt64(Format.tableShift(level)) &- 1
+    let last = base &+ UInt64(truncatingIfNeeded: entryCount(level)) << shift &- 1
     let end = index(min(range.upperBound, last), level) + 1
     var index = index(max(range.lowerBound, base), level)
     while index < end {

@@ -20,39 +20,53 @@ package struct Unmapped {
   package var retired = RetiredTables()
 }
 
-struct RadixMapper<Format: PageTableFormat> {
+struct RadixMapper<Format: WalkableFormat> {
   private let memory: PhysicalMemory
   let window: FrameWindow
   let root: PhysicalAddress
   let topLevel: Int
+  /// log2 of the entries of the top table, where that may be larger or smaller than others.
+  private let topBits: Int
   /// Bit n: pages of 2^n bytes may be used.
   let pageSizes: UInt64
 
   /// An empty table.
-  init(topLevel: Int, pageSizes: UInt64, memory: PhysicalMemory) throws(Errno) {
+  /// - Parameter topBits: for formats that widen their top table.
+  init(
+    topLevel: Int, topBits: Int = Format.indexBits, pageSizes: UInt64, memory: PhysicalMemory
+  ) throws(Errno) {
     self.memory = memory
     self.topLevel = topLevel
+    self.topBits = topBits
     self.pageSizes = pageSizes
     window = memory.window
-    root = try memory.allocateTable()
+    root = try memory.allocateTable(sizeShift: max(Frame.shift, topBits + 3))
   }
 
   /// Frees every table. No unit may walk them any more.
-  func destroy() { free(root, level: topLevel) }
-
-  private func free(_ table: PhysicalAddress, level: Int) {
-    if level > 0 {
-      for index in 0..<entriesPerTable {
-        let entry = load(table, index)
-        if Format.classify(entry, level: level) == .table {
-          free(Format.address(entry), level: level - 1)
-        }
-      }
-    }
-    memory.freeTable(table)
+  func destroy() {
+    freeBelow(root, level: topLevel)
+    memory.freeTable(root, sizeShift: max(Frame.shift, topBits + 3))
   }
 
-  var entriesPerTable: Int { 1 << Format.indexBits }
+  private func freeBelow(_ table: PhysicalAddress, level: Int) {
+    guard level > 0 else { return }
+    for index in 0..<entryCount(level) {
+      let entry = load(table, index)
+      if Format.classify(entry, level: level) == .table {
+        freeBelow(Format.address(entry), level: level - 1)
+        memory.freeTable(Format.address(entry))
+      }
+    }
+  }
+
+  /// Of every table but the top one.
+  private var entriesPerTable: Int { 1 << Format.indexBits }
+
+  @inline(__always)
+  func entryCount(_ level: Int) -> Int {
+    Format.widensTop && level == topLevel ? 1 &<< topBits : entriesPerTable
+  }
 
   @inline(__always)
   func place(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
@@ -86,7 +100,10 @@ struct RadixMapper<Format: PageTableFormat> {
 
   @inline(__always)
   func index(_ address: UInt64, _ level: Int) -> Int {
-    Int(truncatingIfNeeded: Format.index(address, level: level))
+    guard Format.widensTop else {
+      return Int(truncatingIfNeeded: Format.index(address, level: level))
+    }
+    return Int(truncatingIfNeeded: address &>> itemShift(level)) & (entryCount(level) &- 1)
   }
 
   // MARK: Mapping
@@ -141,11 +158,12 @@ struct RadixMapper<Format: PageTableFormat> {
   private func map(_ mapping: inout Mapping, table: PhysicalAddress, level: Int) -> Errno? {
     let sizes = pageSizes & Format.possibleSizes(level: level)
     var index = index(mapping.iova, level)
-    while mapping.left > 0 && index < entriesPerTable {
+    let end = entryCount(level)
+    while mapping.left > 0 && index < end {
       if let shift = mapping.largestPage(of: sizes) {
         let run = mapping.run(ofPages: shift, sizes: sizes) &>> itemShift(level)
         // A table ends with a page, whatever its size.
-        let count = min(entriesPerTable &- index, Int(truncatingIfNeeded: run))
+        let count = min(end &- index, Int(truncatingIfNeeded: run))
         guard mapLeaves(index, count, &mapping, shift: shift, table, level) else {
           return .addressInUse
         }
@@ -271,7 +289,8 @@ struct RadixMapper<Format: PageTableFormat> {
     retired: inout RetiredTables
   ) -> Bool {
     var index = index(iova, level)
-    while index < entriesPerTable {
+    let end = entryCount(level)
+    while index < end {
       let entry = load(table, index)
       switch Format.classify(entry, level: level) {
       case .empty:
@@ -360,7 +379,7 @@ struct RadixMapper<Format: PageTableFormat> {
   private func forEachLeaf(
     table: PhysicalAddress, level: Int, base: UInt64, _ body: (UInt64, UInt64, Int) -> Void
   ) {
-    for index in 0..<entriesPerTable {
+    for index in 0..<entryCount(level) {
       let entry = load(table, index)
       let iova = base | UInt64(index) << UInt64(Format.itemShift(level))
       switch Format.classify(entry, level: level) {

@@ -161,7 +161,7 @@ extension WalkOutcome {
 extension NestedOutcome {
   func text(_ address: UInt64) -> String {
     switch self {
-    case .leaf(let page): page.text(address)
+    case .leaf(let page, _): page.text(address)
     case .fault(let fault): fault.text
     }
   }

@@ -5,8 +5,10 @@ enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {
   /// XN[1:0], [54:53].
   private static var executeNever: UInt64 { 1 << 54 }
   private static var executeSplit: UInt64 { 1 << 53 }
-  /// MemAttr: normal memory, cached.
+  /// MemAttr: normal memory, cached; and cached whatever stage 1 says, where the stream table entry gives
+  /// the field that meaning (S2FWB).
   private static var cached: UInt64 { 0xf << 2 }
+  private static var forcedWriteBack: UInt64 { 0x6 << 2 }
 
   @inline(__always)
   static func permissions(_ entry: UInt64, grant _: UInt64, root: TableRoot) -> Permissions {
@@ -64,9 +66,9 @@ enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {
   /// io-pgtable-arm: arm_lpae_prot_to_pte().
   static func makeLeaf(
     at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions,
-    snoops _: Bool
+    snoops: Bool
   ) -> UInt64 {
-    makeBareLeaf(at: address, level: level) | cached
+    makeBareLeaf(at: address, level: level) | (snoops ? forcedWriteBack : cached)
       | (permissions.contains(.read) ? VMSAv8Bits.access0 : 0)
       | (permissions.contains(.write) ? VMSAv8Bits.access1 : 0)
   }

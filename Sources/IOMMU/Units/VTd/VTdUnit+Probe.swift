@@ -58,7 +58,7 @@ extension VTdUnit {
           stage, rules: rules, guest: GuestTables(memory), tables: window)
         let outcome = NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
           addresses[index], root, access: .read, rules: firstRules, tables: &tables)
-        if case .leaf(let page) = outcome { sum &+= page.physical.rawValue }
+        if case .leaf(let page, _) = outcome { sum &+= page.physical.rawValue }
         index &+= 1
       }
       return sum
