@@ -13,6 +13,8 @@ extension Machine {
     try self.init(description, limits: limits) { unit, memory in
       switch unit.kind {
       case .vtd(let configuration): try description.makeVTd(unit.name, configuration, memory)
+      case .smmuv3(let configuration):
+        try description.makeSMMUv3(unit.name, configuration, memory)
       }
     }
   }
@@ -31,5 +33,18 @@ extension MachineDescription {
       try driver.probe(device.address.requester, pasidBits: device.pasidWidth)
     }
     return MachineUnit(driver: driver) { DMAPort(requester: $0, vtd: hardware) }
+  }
+
+  fileprivate func makeSMMUv3(
+    _ name: String, _ configuration: SMMUv3Unit.Configuration, _ memory: PhysicalMemory
+  ) throws -> MachineUnit {
+    let hardware = SMMUv3Unit(configuration, memory: memory)
+    let driver = try SMMUv3Driver(unit: hardware, memory: memory)
+    for device in devices where device.unit == name {
+      var properties = SMMUv3Driver.DeviceProperties()
+      properties.pasidBits = device.pasidWidth
+      try driver.probe(device.address.requester, properties)
+    }
+    return MachineUnit(driver: driver) { DMAPort(requester: $0, smmuv3: hardware) }
   }
 }

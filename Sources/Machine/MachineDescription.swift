@@ -30,11 +30,13 @@ package struct MachineDescription: Sendable {
 
     package enum Kind: Sendable {
       case vtd(VTdUnit.Configuration)
+      case smmuv3(SMMUv3Unit.Configuration)
 
       /// Bits of the PASIDs that requests may carry.
       var pasidWidth: Int {
         switch self {
         case .vtd(let configuration): min(configuration.capabilities.pasidBits, 20)
+        case .smmuv3(let configuration): min(configuration.capabilities.substreamBits, 20)
         }
       }
     }

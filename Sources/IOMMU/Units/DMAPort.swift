@@ -20,6 +20,14 @@ package final class DMAPort: Sendable {
     unit.add(gate)
   }
 
+  /// The port of `requester` in front of an SMMUv3.
+  package init(requester: RequesterID, smmuv3 unit: SMMUv3Unit) {
+    self.requester = requester
+    self.unit = .smmuv3(unit)
+    memory = unit.memory
+    unit.add(gate, for: requester)
+  }
+
   deinit { unit.remove(gate) }
 
   /// A memory read request: fills `buffer` from `iova`. Unless completed, its contents are undefined.
@@ -104,6 +112,7 @@ package final class DMAPort: Sendable {
 /// The units a port can be in front of. Closed, so that choosing one is a switch.
 enum TranslationUnit: Sendable {
   case vtd(VTdUnit)
+  case smmuv3(SMMUv3Unit)
 
   @inline(__always)
   func translate(
@@ -111,18 +120,21 @@ enum TranslationUnit: Sendable {
   ) -> TranslationOutcome {
     switch self {
     case .vtd(let unit): unit.translate(request, gate: gate, segments: segments)
+    case .smmuv3(let unit): unit.translate(request, gate: gate, segments: segments)
     }
   }
 
   func report(_ record: FaultRecord) {
     switch self {
     case .vtd(let unit): unit.report(record)
+    case .smmuv3(let unit): unit.report(record)
     }
   }
 
   func remove(_ gate: PortGate) {
     switch self {
     case .vtd(let unit): unit.remove(gate)
+    case .smmuv3(let unit): unit.remove(gate)
     }
   }
 }

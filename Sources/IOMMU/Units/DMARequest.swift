@@ -42,11 +42,13 @@ package struct FaultRecord: Hashable, Sendable {
 /// Why, in the words of the architecture.
 package enum FaultReason: Hashable, Sendable {
   case vtd(VTdFaultReason)
+  case smmuv3(SMMUv3Event)
 
   /// The number in the unit's own fault records.
   package var code: UInt8 {
     switch self {
     case .vtd(let reason): reason.rawValue
+    case .smmuv3(let event): event.kind.rawValue
     }
   }
 }

@@ -117,6 +117,9 @@ extension iommufd_sim_fault {
     case .vtd:
       let register = VTdFaultRecordingRegister(record)
       raw = (register.lower, register.upper, 0, 0)
+    case .smmuv3(let event):
+      let words = SMMUv3EventRecord(record, event).words
+      raw = (words[0], words[1], words[2], words[3])
     }
   }
 }

@@ -1,0 +1,156 @@
+// What commands do (§4). A driver hands them over in batches; a batch ends with a CMD_SYNC, so it
+// returns when no transaction can still use what its commands took away.
+
+internal import Synchronization
+
+extension SMMUv3Unit {
+  /// §7.1: why a queue stopped. The command at `index` was not consumed.
+  package struct CommandError: Error, Equatable {
+    package enum Reason: UInt8, Sendable {
+      /// CERROR_ILL
+      case illegal = 1
+      /// CERROR_ABT
+      case aborted = 2
+      /// CERROR_ATC_INV_SYNC
+      case atcTimeout = 3
+    }
+
+    package let reason: Reason
+    package let index: Int
+  }
+
+  /// Executes commands in order, up to the first that is illegal.
+  package func execute(_ commands: some Collection<SMMUv3Command>) throws(CommandError) {
+    for (index, command) in commands.enumerated() {
+      guard execute(command) else { throw CommandError(reason: .illegal, index: index) }
+    }
+  }
+
+  /// - Returns: false for an illegal command.
+  private func execute(_ command: SMMUv3Command) -> Bool {
+    guard let operation = command.operation, isLegal(command, operation) else { return false }
+    switch operation {
+    case .prefetchConfiguration, .prefetchAddress, .respondToPageRequest:
+      // A prefetch is a hint; there is no page request to respond to.
+      return true
+    case .invalidateStream:
+      invalidate(streams: UInt64(command.stream)...UInt64(command.stream))
+    case .invalidateStreamRange:
+      let size = UInt64(2) << UInt64(command.streamRange)
+      let first = UInt64(command.stream) & ~(size - 1)
+      invalidate(streams: first...first + (size - 1))
+    case .invalidateContext:
+      invalidateContexts(of: command.stream, descriptor: command.substream)
+    case .invalidateAllContexts:
+      invalidateContexts(of: command.stream, descriptor: nil)
+    case .tlbiAll, .tlbiASID, .tlbiAddress, .tlbiAddressAllASIDs, .tlbiStage12,
+      .tlbiStage2Address, .tlbiEverything:
+      guard let scope = scope(of: command, operation) else { return false }
+      invalidate(scope)
+    case .invalidateATC, .resume, .terminateStalls, .sync:
+      // Nothing waits: without ATS there is no ATC, and what a command takes away is gone when it
+      // returns.
+      return true
+    }
+    return true
+  }
+
+  /// §4.1.6, §4.3 to §4.7: what is CERROR_ILL whatever the other parameters.
+  private func isLegal(_ command: SMMUv3Command, _ operation: SMMUv3Command.Operation) -> Bool {
+    switch operation {
+    case .prefetchConfiguration, .prefetchAddress, .invalidateStream, .invalidateStreamRange:
+      !command.isSecure
+    case .invalidateContext, .invalidateAllContexts:
+      !command.isSecure && capabilities.stage1
+    case .tlbiAll, .tlbiASID, .tlbiAddress, .tlbiAddressAllASIDs: capabilities.stage1
+    case .tlbiStage12, .tlbiStage2Address: capabilities.stage2
+    case .tlbiEverything: true
+    case .invalidateATC: !command.isSecure && capabilities.ats && command.pageCountShift <= 52
+    // There is no PRI queue.
+    case .respondToPageRequest: false
+    case .resume:
+      !command.isSecure && capabilities.stallModel != .terminate && command.resumption != nil
+    case .terminateStalls: !command.isSecure && capabilities.stallModel != .terminate
+    case .sync: command.completionSignal < 3
+    }
+  }
+
+  // MARK: Configuration (§4.3)
+
+  private func invalidate(streams: ClosedRange<UInt64>) {
+    state.withLock { state in
+      state.generation &+= 1
+      state.streams.invalidate { stream, _ in streams.contains(stream) }
+      state.contexts.invalidate { _, context in
+        streams.contains(UInt64(context.stream.rawValue))
+      }
+    }
+    drain { streams.contains(UInt64($0.rawValue)) }
+  }
+
+  /// - Parameter descriptor: its index; nil: all of the stream's.
+  private func invalidateContexts(of stream: UInt32, descriptor: UInt32?) {
+    state.withLock { state in
+      state.generation &+= 1
+      state.contexts.invalidate { _, context in
+        guard UInt32(context.stream.rawValue) == stream, let index = context.descriptor else {
+          return false
+        }
+        return descriptor == nil || index == descriptor
+      }
+    }
+    drain { UInt32($0.rawValue) == stream }
+  }
+
+  // MARK: Translations (§4.4)
+
+  private func invalidate(_ scope: TranslationScope) {
+    state.withLock { state in
+      state.generation &+= 1
+      state.iotlb.removeAll { scope.covers($0) }
+    }
+    drain(scope.gateSpace)
+  }
+
+  /// Nil: the parameters are illegal.
+  private func scope(
+    of command: SMMUv3Command, _ operation: SMMUv3Command.Operation
+  ) -> TranslationScope? {
+    // Without stage 2 there are no VMIDs.
+    let vmid = capabilities.stage2 ? command.vmid : 0
+    switch operation {
+    case .tlbiEverything: return .everything
+    case .tlbiStage12: return .machine(vmid: vmid)
+    case .tlbiAll: return .stage1(vmid: vmid)
+    case .tlbiASID: return .space(vmid: vmid, asid: command.asid)
+    case .tlbiAddress:
+      return range(of: command, command.address).map {
+        .addresses($0, vmid: vmid, asid: command.asid)
+      }
+    case .tlbiAddressAllASIDs:
+      return range(of: command, command.address).map { .addressesOfAll($0, vmid: vmid) }
+    case .tlbiStage2Address:
+      return range(of: command, command.intermediateAddress).map {
+        .intermediate($0, vmid: vmid)
+      }
+    default: return nil
+    }
+  }
+
+  /// §4.4.1.1 Range-based invalidation and level hint.
+  private func range(of command: SMMUv3Command, _ address: UInt64) -> InvalidatedRange? {
+    let field = command.granuleField
+    guard field != 0, capabilities.rangeInvalidation else {
+      return InvalidatedRange(first: address, last: address | 0xfff)
+    }
+    let granule = Int(field) * 2 + 10
+    // Without 52-bit addresses level 1 of 16 KiB tables has no leaves: as no hint.
+    let level = granule == 14 && command.levelHint == 1 ? 0 : command.levelHint
+    if command.rangeCount == 0, command.rangeScale == 0, level == 0 { return nil }
+    let pages = (command.rangeCount + 1).multipliedReportingOverflow(by: 1 << command.rangeScale)
+    let bytes = pages.partialValue.multipliedReportingOverflow(by: 1 << UInt64(granule))
+    let (end, wraps) = address.addingReportingOverflow(bytes.partialValue &- 1)
+    let last = pages.overflow || bytes.overflow || wraps ? UInt64.max : end
+    return InvalidatedRange(first: address, last: last, granuleShift: granule, level: level)
+  }
+}

@@ -1,0 +1,195 @@
+// Page walks of a stream context, and what of a walk's end becomes an event (§7.3, §7.3.22).
+
+/// What a walk found, as the TLB keeps it.
+enum SMMUv3WalkResult {
+  case success(Translation, CachedLeaf)
+  case failure(SMMUv3Event)
+}
+
+extension SMMUv3Unit {
+  /// The page walk, without any lock.
+  /// - Parameter address: as ``StreamContext/effective(_:)`` has it.
+  @inline(__always)
+  func walk(
+    _ address: UInt64, _ access: Permissions, _ context: StreamContext
+  ) -> SMMUv3WalkResult {
+    switch context.path {
+    case .stage1: walkStage1(address, access, context)
+    case .nested: walkNested(address, access, context)
+    case .stage2: walkStage2(address, access, context)
+    case .abort, .bypass: .failure(SMMUv3Event(.aborted))
+    }
+  }
+
+  @inline(never)
+  private func walkStage1(
+    _ address: UInt64, _ access: Permissions, _ context: StreamContext
+  ) -> SMMUv3WalkResult {
+    guard let (table, input) = context.regime.table(for: address) else {
+      return .failure(.stage1(.translation))
+    }
+    var trace = WalkTrace()
+    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
+      var tables = TracedMemory(base: window, trace: trace)
+      return VMSAv8.walk(stage1: table, input, access: access, memory: &tables)
+    }
+    switch outcome {
+    case .leaf(let page):
+      return .success(page, CachedLeaf(page, table, trace.entry))
+    case .fault(let fault):
+      return .failure(.stage1(fault, at: trace.place))
+    }
+  }
+
+  @inline(never)
+  private func walkNested(
+    _ address: UInt64, _ access: Permissions, _ context: StreamContext
+  ) -> SMMUv3WalkResult {
+    guard let (table, input) = context.regime.table(for: address), let stage2 = context.stage2
+    else { return .failure(.stage1(.translation)) }
+    var traces = (guest: WalkTrace(), tables: WalkTrace())
+    let outcome = withUnsafeMutablePointer(to: &traces.guest) { guest in
+      withUnsafeMutablePointer(to: &traces.tables) { tables in
+        VMSAv8.walk(
+          nested: table, in: stage2, input, access: access,
+          guest: TracedMemory(base: GuestTables(memory), trace: guest),
+          tables: TracedMemory(base: window, trace: tables))
+      }
+    }
+    switch outcome {
+    case .leaf(let page, let first):
+      return .success(page, CachedLeaf(first, table, traces.guest.entry))
+    case .fault(.first(let fault)):
+      return .failure(.stage1(fault, at: traces.guest.place))
+    case .fault(.second(let fault, let address, let use)):
+      return .failure(.stage2(fault, at: traces.tables.place, of: address, use))
+    }
+  }
+
+  @inline(never)
+  private func walkStage2(
+    _ address: UInt64, _ access: Permissions, _ context: StreamContext
+  ) -> SMMUv3WalkResult {
+    // §3.4: stage 1, which is bypassed, checks what its output would be.
+    guard address >> UInt64(capabilities.intermediateAddressBits) == 0 else {
+      return .failure(.stage1(.addressSize))
+    }
+    guard let table = context.stage2 else { return .failure(SMMUv3Event(.aborted)) }
+    var trace = WalkTrace()
+    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
+      var tables = TracedMemory(base: window, trace: trace)
+      return VMSAv8.walk(stage2: table, address, access: access, memory: &tables)
+    }
+    switch outcome {
+    case .leaf(let page):
+      return .success(page, CachedLeaf(page, table))
+    case .fault(let fault):
+      return .failure(.stage2(fault, at: trace.place, of: address, .data))
+    }
+  }
+
+  enum IntermediateResult {
+    case success(PhysicalAddress)
+    case failure(SMMUv3Event)
+  }
+
+  /// Where the structure of a stream that is at an intermediate address is, to be read.
+  func translateIntermediate(_ address: UInt64, by table: VMSAv8Table) -> IntermediateResult {
+    var trace = WalkTrace()
+    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
+      var tables = TracedMemory(base: window, trace: trace)
+      return VMSAv8.walk(stage2: table, address, access: .read, memory: &tables)
+    }
+    switch outcome {
+    case .leaf(let page):
+      return .success(page.place(of: address))
+    case .fault(let fault):
+      var event = SMMUv3Event.stage2(fault, at: trace.place, of: address, .data)
+      event.operation = .contextFetch
+      return .failure(event)
+    }
+  }
+}
+
+/// The last descriptor that a walk read, and where it is.
+struct WalkTrace {
+  var place = PhysicalAddress(0)
+  var entry: UInt64 = 0
+}
+
+/// Memory that remembers what was last read from it.
+struct TracedMemory<Base: EntryMemory>: EntryMemory {
+  var base: Base
+  let trace: UnsafeMutablePointer<WalkTrace>
+
+  @inline(__always)
+  mutating func load(_ address: PhysicalAddress) -> UInt64? {
+    let entry = base.load(address)
+    trace.pointee = WalkTrace(place: address, entry: entry ?? 0)
+    return entry
+  }
+
+  @inline(__always)
+  mutating func update(
+    _ address: PhysicalAddress, from old: UInt64, to new: UInt64
+  ) -> EntryUpdate {
+    base.update(address, from: old, to: new)
+  }
+}
+
+extension CachedLeaf {
+  private static let notGlobal: UInt64 = 1 << 11
+
+  /// Of stage 1, whose page this is.
+  init(_ page: Translation, _ table: VMSAv8Table, _ descriptor: UInt64) {
+    self.init(
+      blockShift: page.shift, granuleShift: table.granule.shift,
+      isGlobal: descriptor & Self.notGlobal == 0, isReadOnly: !page.permissions.contains(.write))
+  }
+
+  /// Of stage 2 alone.
+  init(_ page: Translation, _ table: VMSAv8Table) {
+    self.init(
+      blockShift: page.shift, granuleShift: table.granule.shift, isGlobal: false,
+      isReadOnly: false)
+  }
+}
+
+extension SMMUv3Event {
+  /// - Parameter place: of the descriptor that the walk ended with.
+  static func stage1(_ fault: WalkFault, at place: PhysicalAddress) -> SMMUv3Event {
+    var event = SMMUv3Event.stage1(fault.kind)
+    if event.kind == .walkAborted {
+      event.operation = .tableWalk
+      event.fetchAddress = place.rawValue
+    }
+    return event
+  }
+
+  /// - Parameters:
+  ///   - place: of the descriptor of stage 2 that the walk ended with.
+  ///   - address: what stage 2 was to translate, and for what.
+  static func stage2(
+    _ fault: WalkFault, at place: PhysicalAddress, of address: UInt64, _ use: IntermediateUse
+  ) -> SMMUv3Event {
+    var event = SMMUv3Event.stage2(fault.kind, use == .data ? .input : .tableWalk, address)
+    if event.kind == .walkAborted {
+      event.intermediateAddress = 0
+      event.fetchAddress = place.rawValue
+    }
+    if event.kind == .permission, case .entry = use { event.isTableRead = true }
+    return event
+  }
+}
+
+extension WalkFault {
+  fileprivate var kind: SMMUv3Event.Kind {
+    switch self {
+    case .inaccessible, .unwritable: .walkAborted
+    case .absent, .beyond, .reserved: .translation
+    case .tooWide: .addressSize
+    case .unused: .access
+    case .denied: .permission
+    }
+  }
+}

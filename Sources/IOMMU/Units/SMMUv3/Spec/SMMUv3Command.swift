@@ -1,0 +1,169 @@
+/// §4 Commands: one entry of a command queue, 128 bits.
+package struct SMMUv3Command: Sendable, BitwiseCopyable, Equatable {
+  package static let size = 16
+  package var words: InlineArray<2, UInt64>
+
+  package init(lower: UInt64, upper: UInt64) { words = [lower, upper] }
+
+  fileprivate init(_ operation: Operation) { words = [operation.rawValue, 0] }
+
+  package static func == (a: Self, b: Self) -> Bool {
+    a.words[0] == b.words[0] && a.words[1] == b.words[1]
+  }
+
+  /// §4.1.1: what a unit without EL2 and Secure state knows.
+  package enum Operation: UInt64, Sendable {
+    case prefetchConfiguration = 0x01
+    case prefetchAddress = 0x02
+    case invalidateStream = 0x03
+    case invalidateStreamRange = 0x04
+    case invalidateContext = 0x05
+    case invalidateAllContexts = 0x06
+    case tlbiAll = 0x10
+    case tlbiASID = 0x11
+    case tlbiAddress = 0x12
+    case tlbiAddressAllASIDs = 0x13
+    case tlbiStage12 = 0x28
+    case tlbiStage2Address = 0x2a
+    case tlbiEverything = 0x30
+    case invalidateATC = 0x40
+    case respondToPageRequest = 0x41
+    case resume = 0x44
+    case terminateStalls = 0x45
+    case sync = 0x46
+  }
+
+  /// [7:0]; nil for what the unit does not know.
+  package var operation: Operation? { Operation(rawValue: words[7, 0]) }
+
+  // MARK: Fields
+
+  /// SSec, [10]: Secure state is meant.
+  var isSecure: Bool { words[bit: 10] }
+  /// SSV, [11]
+  package var hasSubstream: Bool {
+    get { words[bit: 11] }
+    set { words[bit: 11] = newValue }
+  }
+  /// StreamID, [63:32]
+  package var stream: UInt32 {
+    get { UInt32(words[63, 32]) }
+    set { words[63, 32] = UInt64(newValue) }
+  }
+  /// SubstreamID, [31:12]
+  package var substream: UInt32 {
+    get { UInt32(words[31, 12]) }
+    set { words[31, 12] = UInt64(newValue) }
+  }
+  /// Leaf, [64]: no table descriptors.
+  package var isLeaf: Bool {
+    get { words[bit: 64] }
+    set { words[bit: 64] = newValue }
+  }
+  /// Range, [68:64]: 2^(this + 1) streams.
+  var streamRange: Int { Int(words[68, 64]) }
+
+  /// VMID, [47:32]
+  package var vmid: UInt16 {
+    get { UInt16(words[47, 32]) }
+    set { words[47, 32] = UInt64(newValue) }
+  }
+  /// ASID, [63:48]
+  package var asid: UInt16 {
+    get { UInt16(words[63, 48]) }
+    set { words[63, 48] = UInt64(newValue) }
+  }
+  /// Address, [127:76]
+  var address: UInt64 { words.address(127, 76) }
+  /// IPA, [119:76]
+  var intermediateAddress: UInt64 { words.address(119, 76) }
+  /// §4.4.1.1: NUM, [16:12], SCALE, [25:20], TG, [75:74], TTL, [73:72].
+  var rangeCount: UInt64 { words[16, 12] }
+  var rangeScale: UInt64 { words[24, 20] }
+  var granuleField: UInt64 { words[75, 74] }
+  var levelHint: Int { Int(words[73, 72]) }
+
+  /// Size of CMD_ATC_INV, [69:64]: 2^this pages; from 52 on everything.
+  var pageCountShift: Int { Int(words[69, 64]) }
+  /// Global, [9], of CMD_ATC_INV: whatever the substream.
+  var isGlobal: Bool { words[bit: 9] }
+
+  /// Resp of CMD_RESUME, [13:12].
+  package enum Resumption: UInt64, Sendable {
+    case terminate = 0
+    case retry = 1
+    case abort = 2
+  }
+  var resumption: Resumption? { Resumption(rawValue: words[13, 12]) }
+  /// STAG, [79:64]
+  var stallTag: UInt16 { UInt16(words[79, 64]) }
+
+  /// CS of CMD_SYNC, [13:12]: how its completion is told.
+  var completionSignal: UInt64 { words[13, 12] }
+}
+
+/// The commands that drivers make.
+extension SMMUv3Command {
+  package static func invalidateStream(_ stream: UInt32) -> Self {
+    var command = Self(.invalidateStream)
+    command.stream = stream
+    command.isLeaf = true
+    return command
+  }
+
+  /// CMD_CFGI_ALL
+  package static var invalidateAllStreams: Self {
+    var command = Self(.invalidateStreamRange)
+    command.words[68, 64] = 31
+    return command
+  }
+
+  package static func invalidateContext(
+    _ stream: UInt32, substream: UInt32, isLeaf: Bool
+  ) -> Self {
+    var command = Self(.invalidateContext)
+    command.stream = stream
+    command.substream = substream
+    command.isLeaf = isLeaf
+    return command
+  }
+
+  /// One of the commands that name translations by VMID and ASID.
+  package static func tlbi(_ operation: Operation, asid: UInt16 = 0, vmid: UInt16 = 0) -> Self {
+    var command = Self(operation)
+    command.asid = asid
+    command.vmid = vmid
+    return command
+  }
+
+  /// One address, of tables of any granule.
+  package mutating func setAddress(_ address: UInt64, isLeaf: Bool) {
+    words[1] = 0
+    words[127, 76] = address >> 12
+    words[bit: 64] = isLeaf
+  }
+
+  /// A range of 2^`scale` times `count` granules.
+  package mutating func setRange(
+    _ address: UInt64, granuleShift: Int, count: UInt64, scale: UInt64, levelHint: Int,
+    isLeaf: Bool
+  ) {
+    words[1] = 0
+    words[127, 76] = address >> 12
+    words[16, 12] = count - 1
+    words[24, 20] = scale
+    words[75, 74] = UInt64((granuleShift - 10) / 2)
+    words[73, 72] = UInt64(levelHint)
+    words[bit: 64] = isLeaf
+  }
+
+  package static func resume(_ stream: UInt32, tag: UInt16, _ resumption: Resumption) -> Self {
+    var command = Self(.resume)
+    command.stream = stream
+    command.words[13, 12] = resumption.rawValue
+    command.words[79, 64] = UInt64(tag)
+    return command
+  }
+
+  package static var sync: Self { Self(.sync) }
+}

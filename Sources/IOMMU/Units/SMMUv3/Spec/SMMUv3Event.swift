@@ -1,0 +1,125 @@
+/// §7.3: what ends a transaction, in the words of the event that tells of it.
+package struct SMMUv3Event: Hashable, Sendable {
+  package enum Kind: UInt8, Sendable {
+    /// Config says abort: the transaction ends and no event is recorded.
+    case aborted = 0x00
+    case badStreamID = 0x02
+    case streamFetchFailed = 0x03
+    case badStreamEntry = 0x04
+    case streamDisabled = 0x06
+    case badSubstreamID = 0x08
+    case contextFetchFailed = 0x09
+    case badContext = 0x0a
+    case walkAborted = 0x0b
+    case translation = 0x10
+    case addressSize = 0x11
+    case access = 0x12
+    case permission = 0x13
+
+    /// §3.12: the four that CD.{A,R,S} and STE.{S2R,S2S} are about.
+    var isConfigurable: Bool { rawValue >= Self.translation.rawValue }
+  }
+
+  /// CLASS
+  package enum Operation: UInt64, Sendable {
+    case contextFetch = 0
+    case tableWalk = 1
+    case input = 2
+  }
+
+  package let kind: Kind
+  /// S2: stage 2 said no.
+  package var isStage2 = false
+  package var operation = Operation.contextFetch
+  /// IPA, for faults of stage 2.
+  package var intermediateAddress: UInt64 = 0
+  /// FetchAddr: what could not be read.
+  package var fetchAddress: UInt64 = 0
+  /// TTRnW
+  package var isTableRead = false
+  /// STAG, of a transaction that is stalled.
+  package var stallTag: UInt16?
+
+  init(_ kind: Kind) { self.kind = kind }
+
+  /// A fault of stage 1, for the address of the transaction.
+  static func stage1(_ kind: Kind) -> Self {
+    var event = Self(kind)
+    event.operation = .input
+    return event
+  }
+
+  static func stage2(_ kind: Kind, _ operation: Operation, _ address: UInt64) -> Self {
+    var event = Self(kind)
+    event.isStage2 = true
+    event.operation = operation
+    event.intermediateAddress = address
+    return event
+  }
+}
+
+/// §7.3 Event records: 256 bits. Fields that the specification leaves unknown are 0.
+package struct SMMUv3EventRecord: Hashable, Sendable {
+  package var words: InlineArray<4, UInt64>
+
+  package init(words: InlineArray<4, UInt64>) { self.words = words }
+
+  package init(_ record: FaultRecord, _ event: SMMUv3Event) {
+    words = .init(repeating: 0)
+    words[7, 0] = UInt64(event.kind.rawValue)
+    words[63, 32] = UInt64(record.requester.rawValue)
+    setSubstream(record.pasid, event.kind)
+    switch event.kind {
+    case .aborted, .badStreamID, .badStreamEntry, .streamDisabled, .badSubstreamID, .badContext:
+      break
+    case .streamFetchFailed, .contextFetchFailed:
+      words.setAddress(event.fetchAddress, 247, 195)
+    case .walkAborted:
+      setAccess(record, event)
+      words.setAddress(event.fetchAddress, 247, 195)
+    case .translation, .addressSize, .access, .permission:
+      setAccess(record, event)
+      words.setAddress(event.intermediateAddress, 247, 204)
+      if let tag = event.stallTag {
+        words[79, 64] = UInt64(tag)
+        words[bit: 95] = true
+      }
+      // TTRnW
+      words[bit: 108] = event.kind == .permission && event.isTableRead
+    }
+  }
+
+  /// SSV, [11], and SubstreamID, [31:12]
+  private mutating func setSubstream(_ pasid: PASID?, _ kind: SMMUv3Event.Kind) {
+    if kind == .streamDisabled { return }
+    words[bit: 11] = pasid != nil && kind != .badSubstreamID
+    words[31, 12] = UInt64(pasid?.rawValue ?? 0)
+  }
+
+  /// RnW, S2, CLASS and InputAddr. PnU and InD are clear: devices access data, without privilege.
+  private mutating func setAccess(_ record: FaultRecord, _ event: SMMUv3Event) {
+    words[bit: 99] = record.access.contains(.read)
+    words[bit: 103] = event.isStage2
+    words[105, 104] = event.operation.rawValue
+    words[191, 128] = record.iova.rawValue
+  }
+
+  package static func == (a: Self, b: Self) -> Bool {
+    (0..<4).allSatisfy { a.words[$0] == b.words[$0] }
+  }
+
+  package func hash(into hasher: inout Hasher) {
+    for index in 0..<4 { hasher.combine(words[index]) }
+  }
+
+  package var kind: UInt8 { UInt8(words[7, 0]) }
+  /// StreamID, [63:32]
+  package var stream: UInt32 {
+    get { UInt32(words[63, 32]) }
+    set { words[63, 32] = UInt64(newValue) }
+  }
+  package var isStalled: Bool { words[bit: 95] }
+  package var stallTag: UInt16 { UInt16(words[79, 64]) }
+  package var isStage2: Bool { words[bit: 103] }
+  package var isRead: Bool { words[bit: 99] }
+}
