@@ -193,7 +193,8 @@ static void test_paths(void)
     }
     CHECK(opens(IOMMU, O_RDWR | O_CREAT | O_CLOEXEC));
     CHECK_ERRNO(open(IOMMU, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
-    CHECK_ERRNO(open(IOMMU, O_RDWR | O_DIRECTORY), ENOENT); /* not looked at: the kernel's answer */
+    /* Not looked at, so the host's answer: ENOTDIR where it has such a node itself. */
+    CHECK(open(IOMMU, O_RDWR | O_DIRECTORY) == -1 && (errno == ENOENT || errno == ENOTDIR));
 
     char directory[] = "/tmp/launcher-XXXXXX", path[64];
     CHECK(mkdtemp(directory) != NULL);
@@ -679,9 +680,9 @@ static void test_signals(void)
         struct sigaction action = {.sa_handler = on_alarm, .sa_flags = restart ? SA_RESTART : 0};
         sigaction(SIGALRM, &action, NULL);
         struct itimerval timer = {{0, 1000}, {0, 1000}};
-        setitimer(ITIMER_REAL, &timer, NULL);
         int begin = ioctl(fd, TEST_COUNT, 0), interrupted = 0, bad = 0;
         alarms = 0;
+        setitimer(ITIMER_REAL, &timer, NULL);
         for (int i = 0; i < 100; i++)
             if (ioctl(fd, TEST_COUNT, 2000L) < 0)
                 *(errno == EINTR ? &interrupted : &bad) += 1;
@@ -691,7 +692,10 @@ static void test_signals(void)
          * with EINTR, without effect, where the handler does not ask for a restart.
          */
         CHECK(bad == 0 && interrupted <= (restart ? 0 : 20));
-        CHECK(ioctl(fd, TEST_COUNT, 0) == begin + 101 - interrupted);
+        int effects = ioctl(fd, TEST_COUNT, 0) - begin - 1;
+        CHECK(effects == 100 - interrupted);
+        if (effects != 100 - interrupted)
+            printf("  %d effects, %d interrupted, %d failed\n", effects, interrupted, bad);
         if (interrupted)
             printf("  %d of 100 interrupted before they began\n", interrupted);
         CHECK(alarms > 50);
