@@ -31,14 +31,15 @@ struct ReferenceVTdSecondStage {
     if keepsFlags { marked |= 1 << 8 }
     if isLeaf {
       var rights: Set<Character> = []
-      if r { rights.formUnion("rx") }
-      if w { rights.insert("w") }
+      // Whoever asks, and to execute is to read.
+      if r { rights.formUnion("rRxX") }
+      if w { rights.formUnion("wW") }
       guard access.isWrite ? w : r else {
-        throw ReferenceFault("denied \(level) \(String(rights.subtracting("x").sorted()))")
+        throw ReferenceFault("denied \(level) \(String(rights.intersection("rw").sorted()))")
       }
       if keepsFlags && access.isWrite { marked |= 1 << 9 }
       try memory.write(marked, place, level)
-      if keepsFlags && !bit(9, of: marked) { rights.remove("w") }
+      if keepsFlags && !bit(9, of: marked) { rights.subtract("wW") }
       return ReferencePage(
         physical: bits(51, low, of: entry) + bits(low - 1, 0, of: address), sizeShift: low,
         rights: rights)

@@ -31,18 +31,29 @@ struct ReferencePage: Equatable, CustomStringConvertible {
   }
 }
 
-/// Memory of 64-bit words; an address that is not in it is not memory.
+/// Memory of 64-bit words from `base` on; an address that is not in it is not memory.
 final class ReferenceMemory {
-  var words: [UInt64: UInt64] = [:]
+  let base: UInt64
+  var words: [UInt64]
+
+  init(base: UInt64, words: Int) {
+    self.base = base
+    self.words = Array(repeating: 0, count: words)
+  }
+
+  private func index(_ address: UInt64) -> Int? {
+    guard address >= base, address < base + UInt64(words.count) * 8 else { return nil }
+    return Int((address - base) / 8)
+  }
 
   func read(_ address: UInt64, _ level: Int) throws -> UInt64 {
-    guard let word = words[address] else { throw ReferenceFault("inaccessible", level) }
-    return word
+    guard let index = index(address) else { throw ReferenceFault("inaccessible", level) }
+    return words[index]
   }
 
   func write(_ word: UInt64, _ address: UInt64, _ level: Int) throws {
-    guard words[address] != nil else { throw ReferenceFault("unwritable", level) }
-    words[address] = word
+    guard let index = index(address) else { throw ReferenceFault("unwritable", level) }
+    words[index] = word
   }
 }
 
@@ -87,9 +98,7 @@ struct ReferenceNesting: ReferenceStage {
       throw ReferenceFault(
         "second \(fault) at \(String(first.physical, radix: 16)) for data")
     }
-    let rights = first.rights.filter { right in
-      page.rights.contains(Character(right.lowercased()))
-    }
+    let rights = first.rights.intersection(page.rights)
     return ReferencePage(
       physical: page.physical, sizeShift: min(first.sizeShift, page.sizeShift), rights: rights)
   }

@@ -7,40 +7,64 @@ import Testing
 // nothing else. IOMMUFD_SIM_WALK_WORLDS says how many worlds there are for each format: 60, with
 // `translationsPerWorld` translations each, in an everyday run.
 
-let walkWorlds =
-  ProcessInfo.processInfo.environment["IOMMUFD_SIM_WALK_WORLDS"].flatMap(UInt64.init)
-  ?? 60
-private let translationsPerWorld = 250
+/// A machine in which worlds are made.
+struct WalkMachine {
+  static let translationsPerWorld = 250
+  static let worlds =
+    ProcessInfo.processInfo.environment["IOMMUFD_SIM_WALK_WORLDS"].flatMap(UInt64.init) ?? 60
 
-@Suite struct WalkProperties {
   let memory: PhysicalMemory
-  let pool: PhysicalAddress
+  private let pool: PhysicalAddress
+  private let unit: UInt64
 
-  init() throws {
+  /// - Parameter unit: log2 of the largest table.
+  init(unit: UInt64) throws {
+    self.unit = unit
     memory = try PhysicalMemory(.test)
-    pool = try memory.allocateTable(sizeShift: 17)
+    pool = try memory.allocateTable(
+      sizeShift: Int(unit) + WalkWorld.frameCount.trailingZeroBitCount)
   }
 
-  /// Worlds `1...walkWorlds`; the first that disagrees ends the test, for the others say the same.
+  /// Worlds from 1 on; the first that disagrees ends the test, for the others say the same.
   /// - Parameter outcomes: words that some verdict of an everyday run must contain, or the worlds
   ///   are not what they are meant to be. That one translation in 20 succeeds goes without saying.
-  private func inWorlds(
+  func explore(
     _ name: String, outcomes: [String], _ body: (inout WalkWorld) -> String?
   ) {
     var (pages, total) = (0, 0)
     var seen: Set<String> = []
-    for seed in 1...walkWorlds {
-      var world = WalkWorld(seed: seed, memory: memory, pool: pool)
-      if let difference = body(&world) {
+    for seed in 1...Self.worlds {
+      var world = WalkWorld(seed: seed, memory: memory, pool: pool, unit: unit)
+      if let difference = body(&world) ?? world.difference() {
         Issue.record("\(name), seed \(seed): \(difference)")
         return
       }
-      (pages, total) = (pages + world.pages, total + translationsPerWorld)
+      (pages, total) = (pages + world.pages, total + Self.translationsPerWorld)
       seen.formUnion(outcomes.filter { word in world.verdicts.contains { $0.contains(word) } })
     }
     #expect(pages > total / 20, "\(name): \(pages) pages in \(total) translations")
     #expect(seen == Set(outcomes), "\(name)")
   }
+}
+
+extension WalkWorld {
+  /// Translates with both. Nil: they agree.
+  mutating func compare(
+    _ address: UInt64, _ access: ReferenceAccess, ours: String,
+    _ reference: () throws -> ReferencePage
+  ) -> String? {
+    let expected = verdict(reference)
+    note(expected)
+    guard ours != expected else { return nil }
+    return "\(access) of \(String(address, radix: 16)): \(ours), not \(expected)"
+  }
+}
+
+@Suite struct WalkProperties {
+  private let machine: WalkMachine
+  private var memory: PhysicalMemory { machine.memory }
+
+  init() throws { machine = try WalkMachine(unit: 12) }
 
   /// An address whose indexes are in use in the pool, mostly.
   private func input(_ world: inout WalkWorld, levels: Int, canonical: Bool) -> UInt64 {
@@ -58,7 +82,7 @@ private let translationsPerWorld = 250
   }
 
   private func x86Entry(
-    _ world: inout WalkWorld, _ frames: Range<UInt64> = 0..<UInt64(WalkWorld.frameCount)
+    _ world: inout WalkWorld, _ frames: Range<UInt64> = 0..<WalkWorld.frameCount
   ) -> UInt64 {
     var entry = world.target(frames) | world.random.next() & 0x466
     if !world.rarely(24) { entry |= 1 }
@@ -75,7 +99,7 @@ private let translationsPerWorld = 250
   }
 
   private func vtdEntry(
-    _ world: inout WalkWorld, _ frames: Range<UInt64> = 0..<UInt64(WalkWorld.frameCount)
+    _ world: inout WalkWorld, _ frames: Range<UInt64> = 0..<WalkWorld.frameCount
   ) -> UInt64 {
     var entry = world.target(frames) | world.random.next() & 0x303
     if !world.rarely(20) { entry |= 3 }
@@ -121,7 +145,7 @@ private let translationsPerWorld = 250
   }
 
   @Test func firstStage() {
-    inWorlds(
+    machine.explore(
       "VT-d first stage",
       outcomes: [
         "beyond", "absent 4", "absent 0", "reserved 4", "reserved 2", "reserved 1", "reserved 0",
@@ -131,19 +155,16 @@ private let translationsPerWorld = 250
       world.fill { world, _ in x86Entry(&world) }
       let root = world.frame()
       let setup = x86Setup(&world, stage: world.reference, root: root)
-      for _ in 0..<translationsPerWorld {
+      for _ in 0..<WalkMachine.translationsPerWorld {
         let address = input(&world, levels: setup.reference.levels, canonical: true)
         let access = ReferenceAccess.random(&world.random)
-        let expected = verdict {
+        let ours = walkFirstStage(address, setup, access.permissions)
+        let difference = world.compare(address, access, ours: ours) {
           try setup.reference.translate(address, root: root, access: access)
         }
-        let ours = walkFirstStage(address, setup, access.permissions)
-        world.note(expected)
-        guard ours == expected else {
-          return "\(access) of \(String(address, radix: 16)): \(ours), not \(expected)"
-        }
+        if let difference { return difference }
       }
-      return world.differences().first
+      return nil
     }
   }
 
@@ -160,7 +181,7 @@ private let translationsPerWorld = 250
   }
 
   @Test func secondStage() {
-    inWorlds(
+    machine.explore(
       "VT-d second stage",
       outcomes: ["absent 0", "reserved 1", "denied 0", "inaccessible 0", "2^30", "2^21", "2^12 rw"]
     ) { world in
@@ -173,33 +194,30 @@ private let translationsPerWorld = 250
         address: PhysicalAddress(root), topLevel: reference.levels - 1,
         updatesFlags: reference.keepsFlags)
       let rules = VTdSecondStage.rules(addressBits: 46, pageSizes: 3, controlsSnooping: true)
-      for _ in 0..<translationsPerWorld {
+      for _ in 0..<WalkMachine.translationsPerWorld {
         let width = UInt64(12 + 9 * reference.levels)
         let address =
           input(&world, levels: reference.levels, canonical: false) & (1 << width - 1)
         var access = ReferenceAccess.random(&world.random)
         (access.isExecute, access.isPrivileged) = (false, false)
-        let expected = verdict {
-          let page = try reference.translate(address, root: root, access: access)
-          return ReferencePage(
-            physical: page.physical, sizeShift: page.sizeShift,
-            rights: page.rights.subtracting("x"))
-        }
         var window = memory.window
         let ours = RadixWalker<VTdSecondStage>.walk(
           address, table, access: access.permissions, rules: rules, memory: &window
         ).text(address)
-        world.note(expected)
-        guard ours == expected else {
-          return "\(access) of \(String(address, radix: 16)): \(ours), not \(expected)"
+        let difference = world.compare(address, access, ours: ours) {
+          let page = try reference.translate(address, root: root, access: access)
+          return ReferencePage(
+            physical: page.physical, sizeShift: page.sizeShift,
+            rights: page.rights.intersection("rw"))
         }
+        if let difference { return difference }
       }
-      return world.differences().first
+      return nil
     }
   }
 
   @Test func nested() {
-    inWorlds(
+    machine.explore(
       "VT-d nested",
       outcomes: [
         "beyond", "second beyond", "for entry 4", "for entry 0", "for flags",
@@ -228,20 +246,17 @@ private let translationsPerWorld = 250
           address: PhysicalAddress(secondRoot), topLevel: host.levels - 1,
           updatesFlags: host.keepsFlags),
         lastAddress: 1 << UInt64(12 + 9 * host.levels) - 1)
-      for _ in 0..<translationsPerWorld {
+      for _ in 0..<WalkMachine.translationsPerWorld {
         let address = input(&world, levels: setup.reference.levels, canonical: true)
         let access = ReferenceAccess.random(&world.random)
-        let expected = verdict {
+        let ours = walkNested(address, setup, second, access.permissions)
+        let difference = world.compare(address, access, ours: ours) {
           try nesting.combine(
             setup.reference.translate(address, root: root, access: access), access)
         }
-        let ours = walkNested(address, setup, second, access.permissions)
-        world.note(expected)
-        guard ours == expected else {
-          return "\(access) of \(String(address, radix: 16)): \(ours), not \(expected)"
-        }
+        if let difference { return difference }
       }
-      return world.differences().first
+      return nil
     }
   }
 

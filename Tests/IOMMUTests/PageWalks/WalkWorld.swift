@@ -4,40 +4,49 @@
 @testable import IOMMU
 
 struct WalkWorld {
-  /// All of the block that is allocated for them.
-  static let frameCount = 32
+  static let frameCount: UInt64 = 32
 
   let memory: PhysicalMemory
-  let reference = ReferenceMemory()
+  let reference: ReferenceMemory
   let pool: PhysicalAddress
+  /// log2 of a frame, which is as large as the largest table.
+  let unit: UInt64
   var random: SeededGenerator
   /// Verdicts so far: each once, and how many were pages.
   private(set) var verdicts: Set<String> = []
   private(set) var pages = 0
-  /// Indexes of entries that are in use in every frame.
+  /// Indexes of entries that are in use in every frame: for every granule, what the pool's own
+  /// addresses use on each level, and a few more.
   private let slots: [UInt64]
 
-  init(seed: UInt64, memory: PhysicalMemory, pool: PhysicalAddress, entryBits: Int = 9) {
+  init(seed: UInt64, memory: PhysicalMemory, pool: PhysicalAddress, unit: UInt64) {
     self.memory = memory
     self.pool = pool
+    self.unit = unit
+    reference = ReferenceMemory(
+      base: pool.rawValue, words: Int(Self.frameCount << unit) / 8)
     random = SeededGenerator(seed: seed)
-    let mask = UInt64(1) << UInt64(entryBits) - 1
-    // What the addresses that `address` makes use on each level, for any granule.
-    var slots: Set<UInt64> = [0, 1, 2, mask]
-    for frame in 0..<UInt64(Self.frameCount) {
-      let address = pool.rawValue + frame << 12
-      for shift in stride(from: UInt64(12), to: 57, by: 1) { slots.insert(address >> shift & mask) }
+    var slots: Set<UInt64> = [0, 1, 2]
+    for granule: UInt64 in [12, 14, 16] where granule <= unit {
+      let mask = UInt64(1) << (granule - 3) - 1
+      slots.insert(mask)
+      for frame in 0..<Self.frameCount {
+        let address = pool.rawValue + frame << unit
+        for shift in stride(from: granule, to: 56, by: Int(granule) - 3) {
+          slots.insert(address >> shift & mask)
+        }
+      }
     }
     self.slots = slots.sorted()
   }
 
   /// The address of a frame of the pool.
-  mutating func frame(_ frames: Range<UInt64> = 0..<UInt64(frameCount)) -> UInt64 {
-    pool.rawValue + UInt64.random(in: frames, using: &random) << 12
+  mutating func frame(_ frames: Range<UInt64> = 0..<frameCount) -> UInt64 {
+    pool.rawValue + UInt64.random(in: frames, using: &random) << unit
   }
 
   /// An address that entries hold: mostly one of `frames`, now and then anything.
-  mutating func target(_ frames: Range<UInt64> = 0..<UInt64(frameCount)) -> UInt64 {
+  mutating func target(_ frames: Range<UInt64> = 0..<frameCount) -> UInt64 {
     switch random.next() % 40 {
     case 0: random.next() & 0x000f_ffff_ffff_f000
     case 1: frame() + (random.next() % 4) << 30
@@ -49,19 +58,15 @@ struct WalkWorld {
   /// True once in `count` times.
   mutating func rarely(_ count: UInt64) -> Bool { random.next() % count == 0 }
 
-  /// Fills the pool.
+  /// Fills the pool. What is not in use holds zeros, always.
   /// - Parameter make: an entry for a frame, given by its number.
   mutating func fill(_ make: (inout WalkWorld, UInt64) -> UInt64) {
-    reference.words = [:]
-    for index in 0..<UInt64(Self.frameCount) * 512 {
-      reference.words[pool.rawValue + index * 8] = 0
-    }
-    for frame in 0..<UInt64(Self.frameCount) {
-      for slot in slots where slot < 512 {
-        let place = pool.rawValue + frame << 12 + slot * 8
+    for frame in 0..<Self.frameCount {
+      for slot in slots {
+        let place = frame << unit + slot * 8
         let entry = make(&self, frame)
-        reference.words[place] = entry
-        memory.storeEntry(entry, at: PhysicalAddress(place))
+        reference.words[Int(place / 8)] = entry
+        memory.storeEntry(entry, at: PhysicalAddress(pool.rawValue + place))
       }
     }
   }
@@ -72,18 +77,20 @@ struct WalkWorld {
     if verdict.contains("2^") { pages += 1 }
   }
 
-  /// Words that differ from the reference's.
-  func differences() -> [String] {
-    var found: [String] = []
-    for (address, word) in reference.words {
-      let ours = memory.word(at: PhysicalAddress(address))
-      if ours != word {
-        found.append(
-          "\(String(address, radix: 16)): \(String(ours ?? 0, radix: 16)), "
-            + "not \(String(word, radix: 16))")
+  /// A word in use that differs from the reference's.
+  func difference() -> String? {
+    for frame in 0..<Self.frameCount {
+      for slot in slots {
+        let place = frame << unit + slot * 8
+        let word = reference.words[Int(place / 8)]
+        let ours = memory.word(at: PhysicalAddress(pool.rawValue + place)) ?? 0
+        if ours != word {
+          return "\(String(place, radix: 16)): \(String(ours, radix: 16)), "
+            + "not \(String(word, radix: 16))"
+        }
       }
     }
-    return found
+    return nil
   }
 }
 

@@ -160,10 +160,11 @@ extension VMSAv8Format {
   /// Address bits below a block's size do not count.
   @inline(__always)
   static func isMalformed(
-    leaf entry: UInt64, for _: UInt64, level _: Int, root: TableRoot,
+    leaf entry: UInt64, for _: UInt64, level: Int, root: TableRoot,
     rules _: borrowing EntryRules
   ) -> Bool {
-    output(entry, root: root) & root.forbidden != 0
+    let offset = 1 &<< UInt64(truncatingIfNeeded: itemShift(level)) &- 1
+    return output(entry, root: root) & root.forbidden & ~offset != 0
   }
 
   @inline(__always)
