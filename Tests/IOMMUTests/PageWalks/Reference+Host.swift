@@ -49,3 +49,65 @@ struct ReferenceVTdSecondStage {
       address, table: bits(51, 12, of: entry), level: level - 1, access: access, r: r, w: w)
   }
 }
+
+/// Levels as AMD counts them: 1 to 6.
+struct ReferenceAMDv1 {
+  var mode = 4
+  var addressBits = 46
+  var keepsFlags = false
+  let memory: ReferenceMemory
+
+  func translate(
+    _ address: UInt64, root: UInt64, access: ReferenceAccess
+  ) throws -> ReferencePage {
+    if mode < 6, bits(63, 12 + 9 * mode, of: address) != 0 { throw ReferenceFault("beyond") }
+    return try step(address, table: root, level: mode, access: access, r: true, w: true)
+  }
+
+  private func step(
+    _ address: UInt64, table: UInt64, level: Int, access: ReferenceAccess, r: Bool, w: Bool
+  ) throws -> ReferencePage {
+    let low = 12 + 9 * (level - 1)
+    let place = table + bits(min(63, low + 8), low, of: address) >> UInt64(low) * 8
+    let entry = try memory.read(place, level - 1)
+    guard bit(0, of: entry) else { throw ReferenceFault("absent", level - 1) }
+    let next = Int(bits(11, 9, of: entry) >> 9)
+    let (r, w) = (r && bit(61, of: entry), w && bit(62, of: entry))
+    let reserved = bits(51, addressBits, of: entry) | bits(58, 52, of: entry)
+    var marked = entry
+    if keepsFlags { marked |= 1 << 5 }
+
+    guard next == 0 || next == 7 || level == 1 else {
+      // The bits between those the next table's level uses and those this level used.
+      let skipped = next < level - 1 ? bits(low - 1, 12 + 9 * next, of: address) : 0
+      guard next < level, skipped == 0, reserved | bits(60, 52, of: entry) == 0 else {
+        throw ReferenceFault("reserved", level - 1)
+      }
+      try memory.write(marked, place, level - 1)
+      return try step(
+        address, table: bits(51, 12, of: entry), level: next, access: access, r: r, w: w)
+    }
+
+    var size = low
+    if next == 7 {
+      // The lowest zero of the address is the highest bit below the page's size.
+      size = 12
+      while size < 64 && bit(size, of: entry) { size += 1 }
+      size += 1
+    }
+    guard level < 6, next == 0 || next == 7, size >= low, size < low + 9, size < 52, reserved == 0
+    else { throw ReferenceFault("reserved", level - 1) }
+    var rights: Set<Character> = []
+    if r { rights.formUnion("rRxX") }
+    if w { rights.formUnion("wW") }
+    guard access.isWrite ? w : r else {
+      throw ReferenceFault("denied \(level - 1) \(String(rights.intersection("rw").sorted()))")
+    }
+    if keepsFlags && access.isWrite { marked |= 1 << 6 }
+    try memory.write(marked, place, level - 1)
+    if keepsFlags && !bit(6, of: marked) { rights.subtract("wW") }
+    return ReferencePage(
+      physical: bits(51, size, of: entry) + bits(size - 1, 0, of: address), sizeShift: size,
+      rights: rights)
+  }
+}

@@ -7,7 +7,7 @@ import Testing
   private let machine: WalkMachine
   private var memory: PhysicalMemory { machine.memory }
 
-  init() throws { machine = try WalkMachine(unit: 16) }
+  init() throws { machine = try WalkMachine(unit: 16, worlds: 24) }
 
   /// Frames that hold tables of a level; the same for all granules.
   private func frames(_ frame: UInt64) -> Range<UInt64> {

@@ -4,22 +4,25 @@ import Testing
 @testable import IOMMU
 
 // The walker against the reference, in random worlds. A failure names its seed; worlds are made from
-// nothing else. IOMMUFD_SIM_WALK_WORLDS says how many worlds there are for each format: 60, with
-// `translationsPerWorld` translations each, in an everyday run.
+// nothing else. An everyday run has a few dozen for each format; IOMMUFD_SIM_WALK_WORLDS says
+// otherwise (`scripts/test walks`: millions of translations).
 
 /// A machine in which worlds are made.
 struct WalkMachine {
   static let translationsPerWorld = 250
-  static let worlds =
-    ProcessInfo.processInfo.environment["IOMMUFD_SIM_WALK_WORLDS"].flatMap(UInt64.init) ?? 60
 
   let memory: PhysicalMemory
   private let pool: PhysicalAddress
   private let unit: UInt64
+  private let worlds: UInt64
 
-  /// - Parameter unit: log2 of the largest table.
-  init(unit: UInt64) throws {
+  /// - Parameters:
+  ///   - unit: log2 of the largest table.
+  ///   - worlds: how many there are in an everyday run.
+  init(unit: UInt64, worlds: UInt64) throws {
     self.unit = unit
+    let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_WALK_WORLDS"]
+    self.worlds = asked.flatMap(UInt64.init) ?? worlds
     memory = try PhysicalMemory(.test)
     pool = try memory.allocateTable(
       sizeShift: Int(unit) + WalkWorld.frameCount.trailingZeroBitCount)
@@ -33,7 +36,7 @@ struct WalkMachine {
   ) {
     var (pages, total) = (0, 0)
     var seen: Set<String> = []
-    for seed in 1...Self.worlds {
+    for seed in 1...worlds {
       var world = WalkWorld(seed: seed, memory: memory, pool: pool, unit: unit)
       if let difference = body(&world) ?? world.difference() {
         Issue.record("\(name), seed \(seed): \(difference)")
@@ -64,7 +67,7 @@ extension WalkWorld {
   private let machine: WalkMachine
   private var memory: PhysicalMemory { machine.memory }
 
-  init() throws { machine = try WalkMachine(unit: 12) }
+  init() throws { machine = try WalkMachine(unit: 12, worlds: 60) }
 
   /// An address whose indexes are in use in the pool, mostly.
   private func input(_ world: inout WalkWorld, levels: Int, canonical: Bool) -> UInt64 {
@@ -273,6 +276,123 @@ extension WalkWorld {
       return NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
         input, setup.root, access: access, rules: setup.rules, tables: &tables
       ).text(input)
+    }
+  }
+
+  // MARK: AMD-Vi
+
+  private func amdEntry(
+    _ world: inout WalkWorld, level: UInt64, _ frames: Range<UInt64>
+  ) -> UInt64 {
+    var entry = world.target(frames) | world.random.next() & 0x60
+    if !world.rarely(24) { entry |= 1 }
+    if !world.rarely(20) { entry |= 3 << 61 }
+    switch world.random.next() % 16 {
+    case 0: entry |= 7 << 9 | (world.random.next() % 8 == 0 ? 0 : 0x1000)
+    case 1:
+      // A page of 4 MiB or more, in the second level's way to say it.
+      entry = entry & ~0x7f_f000 | 7 << 9 | 0x1f_f000
+    case 2: entry |= world.random.next() & 0xe00
+    default: entry |= level << 9
+    }
+    if world.rarely(60) { entry |= 1 << (world.random.next() % 64) }
+    return entry
+  }
+
+  /// Frames as for `nested`.
+  private func fillForAMD(_ world: inout WalkWorld) {
+    world.fill { world, frame in
+      switch frame {
+      case 0..<16: amdEntry(&world, level: frame / 4, frame < 4 ? 16..<32 : frames(frame))
+      default: x86Entry(&world, 16..<32)
+      }
+    }
+  }
+
+  private func frames(_ frame: UInt64) -> Range<UInt64> {
+    (frame / 4 - 1) * 4..<frame / 4 * 4
+  }
+
+  @Test func amdHost() {
+    machine.explore(
+      "AMD host",
+      outcomes: [
+        "beyond", "absent 0", "reserved 3", "reserved 1", "reserved 0", "denied 0", "2^12",
+        "2^22", "2^14", "inaccessible",
+      ]
+    ) { world in
+      fillForAMD(&world)
+      var reference = ReferenceAMDv1(memory: world.reference)
+      reference.mode = 2 + Int(world.random.next() % 5)
+      reference.keepsFlags = world.rarely(2)
+      let level = UInt64(min(3, reference.mode - 1))
+      let root = world.frame(level * 4..<level * 4 + 4)
+      let table = TableRoot(
+        address: PhysicalAddress(root), topLevel: reference.mode - 1,
+        updatesFlags: reference.keepsFlags)
+      let rules = AMDv1.rules(addressBits: 46)
+      for _ in 0..<WalkMachine.translationsPerWorld {
+        let address = input(&world, levels: min(5, reference.mode), canonical: false)
+        var access = ReferenceAccess.random(&world.random)
+        (access.isExecute, access.isPrivileged) = (false, false)
+        var window = memory.window
+        let isBeyond = reference.mode < 6 && address >> UInt64(12 + 9 * reference.mode) != 0
+        let outcome =
+          isBeyond
+          ? .fault(.beyond)
+          : RadixWalker<AMDv1>.walk(
+            address, table, access: access.permissions, rules: rules, memory: &window)
+        let difference = world.compare(address, access, ours: outcome.text(address)) {
+          let page = try reference.translate(address, root: root, access: access)
+          return ReferencePage(
+            physical: page.physical, sizeShift: page.sizeShift,
+            rights: page.rights.intersection("rw"))
+        }
+        if let difference { return difference }
+      }
+      return nil
+    }
+  }
+
+  @Test func amdNested() {
+    machine.explore(
+      "AMD nested",
+      outcomes: ["for entry", "for data", "second denied", "second absent", "2^12"]
+    ) { world in
+      fillForAMD(&world)
+      var host = ReferenceAMDv1(memory: world.reference)
+      host.keepsFlags = world.rarely(2)
+      let hostRoot = world.frame(12..<16)
+      let nesting = ReferenceNesting(memory: world.reference) { [host] in
+        try host.translate($0, root: hostRoot, access: $1)
+      }
+      let root = world.frame(16..<32)
+      var setup = x86Setup(&world, stage: nesting, root: root)
+      setup.reference.keepsExtended = false
+      let second = SecondStage(
+        root: TableRoot(
+          address: PhysicalAddress(hostRoot), topLevel: 3, updatesFlags: host.keepsFlags),
+        lastAddress: 1 << 48 - 1)
+      let hostRules = AMDv1.rules(addressBits: 46)
+      for _ in 0..<WalkMachine.translationsPerWorld {
+        let address = input(&world, levels: setup.reference.levels, canonical: true)
+        let access = ReferenceAccess.random(&world.random)
+        var ours = NestedOutcome.fault(.first(.beyond))
+        if let input = AMDGuest.input(address, topLevel: setup.root.topLevel) {
+          ours = withUnsafePointer(to: hostRules) { hostRules in
+            var tables = NestedTables<AMDv1, GuestTables, FrameWindow>(
+              second, rules: hostRules, guest: GuestTables(memory), tables: memory.window)
+            return NestedWalker<AMDGuest, AMDv1>.walk(
+              input, setup.root, access: access.permissions, rules: setup.rules, tables: &tables)
+          }
+        }
+        let difference = world.compare(address, access, ours: ours.text(address)) {
+          try nesting.combine(
+            setup.reference.translate(address, root: root, access: access), access)
+        }
+        if let difference { return difference }
+      }
+      return nil
     }
   }
 }

@@ -6,7 +6,8 @@
 // An entry says by its next-level field what it is: 0 a page of the size of the level, 7 a page of
 // another size, otherwise a table. The size behind a 7 is in the address: the page is twice as large as the
 // run of ones in the lowest address bits says, so every power of two can be had, and all entries that the
-// page spans hold the same value.
+// page spans hold the same value. A table entry may skip levels: then the address has zeros where
+// the skipped tables would be indexed.
 //
 // The kernel's mock unit uses the same entries with pages of 2 KiB, half of a system page: what is
 // 12 bits for AMD is 11 there, and addresses are stored one bit further to the left.
@@ -91,6 +92,66 @@ extension AMDv1Format {
   static func leafShift(_ entry: UInt64, level: Int) -> Int {
     guard nextLevel(entry) == Bits.sizeInAddress else { return itemShift(level) }
     return granuleShift &+ (~number(entry)).trailingZeroBitCount &+ 1
+  }
+
+  // MARK: What hardware makes of any entry
+
+  @inline(__always)
+  static func nextLevel(_ entry: UInt64, level _: Int) -> Int {
+    Int(truncatingIfNeeded: nextLevel(entry)) &- 1
+  }
+
+  /// A table is of a lower level, and the bits that a skipped level would use are zero.
+  @inline(__always)
+  static func isMalformed(
+    table entry: UInt64, for address: UInt64, level: Int, root _: TableRoot,
+    rules: borrowing EntryRules
+  ) -> Bool {
+    // 1 to 6: with 0 or 7 it would be a leaf.
+    let next = Int(truncatingIfNeeded: nextLevel(entry))
+    guard next <= level else { return true }
+    let spanned = UInt64(truncatingIfNeeded: itemShift(level) &- itemShift(next))
+    let skipped =
+      address &>> UInt64(truncatingIfNeeded: itemShift(next))
+      & (1 &<< spanned &- 1)
+    // SAFETY: a level is at most 5.
+    let reserved = entry & rules.reservedInTable[unchecked: level]
+    return skipped | reserved != 0
+  }
+
+  /// A page is of a size that its level has.
+  @inline(__always)
+  static func isMalformed(
+    leaf entry: UInt64, for _: UInt64, level: Int, root _: TableRoot,
+    rules: borrowing EntryRules
+  ) -> Bool {
+    let next = nextLevel(entry)
+    guard next == 0 || next == Bits.sizeInAddress, level < 5 else { return true }
+    let shift = leafShift(entry, level: level)
+    let first = itemShift(level)
+    guard shift >= first, shift < first &+ indexBits, shift < 52 else { return true }
+    // SAFETY: a level is at most 5.
+    return entry & rules.reservedInLeaf[unchecked: level] != 0
+  }
+
+  @inline(__always)
+  static func page(
+    _ entry: UInt64, for _: UInt64, level: Int, root _: TableRoot
+  ) -> (physical: PhysicalAddress, shift: Int) {
+    let shift = leafShift(entry, level: level)
+    let offset = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1
+    return (PhysicalAddress(address(entry).rawValue & ~offset), shift)
+  }
+
+  /// What hardware rejects: [58:52] of pages, [60:52] of tables, and addresses that are too wide.
+  static func rules(addressBits: Int) -> EntryRules {
+    var rules = EntryRules()
+    let beyond = Bits.addressMask & ~field(1 << UInt64(addressBits) - 1)
+    for level in 0..<6 {
+      rules.reservedInTable[level] = beyond | 0x1ff << 52
+      rules.reservedInLeaf[level] = beyond | 0x7f << 52
+    }
+    return rules
   }
 
   /// Tables 14 and 15: every power of two that is less than a whole table, but not 512 GiB, which
