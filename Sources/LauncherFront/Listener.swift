@@ -70,38 +70,25 @@ struct Listener: Sendable {
   }
 
   enum Reception {
-    /// - Parameter atOnce: it had come before anybody waited.
-    case call(TrappedCall, atOnce: Bool)
+    case call(TrappedCall)
     /// The thread was killed before its call could be taken.
     case gone
     /// No process is left under the filter.
     case ended
   }
 
-  /// Waiting takes longer, for it is at least a change of threads.
-  private static let nanosecondsWithoutWaiting = 2000
-
   /// Waits for the next call.
   func receive() -> Reception {
     var notification = seccomp_notif()
-    let began = Self.now()
     while true {
       let result = CLinux_seccomp_receive(descriptor.rawValue, &notification)
       if result == 0 { break }
       if result == -EINTR { continue }
       return hasEnded ? .ended : .gone
     }
-    if let call = TrappedCall(notification) {
-      return .call(call, atOnce: Self.now() - began < Self.nanosecondsWithoutWaiting)
-    }
+    if let call = TrappedCall(notification) { return .call(call) }
     send(.native, to: notification.id)
     return .gone
-  }
-
-  private static func now() -> Int {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return time.tv_sec * 1_000_000_000 + time.tv_nsec
   }
 
   /// The last process under the filter is gone.

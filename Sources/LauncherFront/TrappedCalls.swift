@@ -78,8 +78,20 @@ struct Trap {
   }
 
   static func operation(number: UInt32, on architecture: Architecture) -> Operation? {
-    (table + ends).first { $0.number(on: architecture) == number }?.operation
+    operations[architecture]?[number]
   }
+
+  private static let operations: [Architecture: [UInt32: Operation]] = {
+    var operations: [Architecture: [UInt32: Operation]] = [:]
+    for architecture in Architecture.allCases {
+      for trap in table + ends {
+        if let number = trap.number(on: architecture) {
+          operations[architecture, default: [:]][number] = trap.operation
+        }
+      }
+    }
+    return operations
+  }()
 
   /// O_ACCMODE | O_DIRECTORY | O_PATH. O_CREAT is not looked at: a shell's `exec 3<>` sets it.
   private static let openMask: UInt32 = 0o3 | 0o200000 | 0o10000000

@@ -16,9 +16,12 @@ package struct RetiredTables {
   /// - Parameter isClear: the table holds zeros, not even entries of tables below it.
   mutating func append(_ table: PhysicalAddress, isClear: Bool) {
     areClear = areClear && isClear
-    if count < Self.fewCount { few[count] = table.rawValue } else { more.append(table) }
-    count += 1
+    if count < Self.fewCount { few[count] = table.rawValue } else { appendFurther(table) }
+    count &+= 1
   }
+
+  @inline(never)
+  private mutating func appendFurther(_ table: PhysicalAddress) { more.append(table) }
 
   mutating func removeLast(_ number: Int) {
     count -= number

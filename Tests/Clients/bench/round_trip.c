@@ -53,9 +53,9 @@ static const struct {
 	int calls;
 	double limit;
 } rows[KINDS] = {
-	[IOCTL_IN] = {"launcher: ioctl, struct in", 100, 1.6},
-	[IOCTL_IN_OUT] = {"launcher: ioctl, struct in and out", 100, 1.6},
-	[OPEN_CLOSE] = {"launcher: open and close", 20, 2.0},
+	[IOCTL_IN] = {"launcher: ioctl, struct in", 100, 2.0},
+	[IOCTL_IN_OUT] = {"launcher: ioctl, struct in and out", 100, 2.0},
+	[OPEN_CLOSE] = {"launcher: open and close", 20, 3.0},
 };
 
 static double now(void)
