@@ -7,6 +7,7 @@ let system = Target.Dependency.product(name: "SystemPackage", package: "swift-sy
 let argumentParser = Target.Dependency.product(
   name: "ArgumentParser", package: "swift-argument-parser")
 let deque = Target.Dependency.product(name: "DequeModule", package: "swift-collections")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let heap = Target.Dependency.product(name: "HeapModule", package: "swift-collections")
 
 let package = Package(
@@ -20,6 +21,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
     // C: the wire's headers, and what Swift cannot spell. No logic.
@@ -40,7 +42,7 @@ let package = Package(
     .target(
       name: "VFIO",
       dependencies: ["UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
-    .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log]),
+    .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log, yams]),
 
     // A kernel event becomes a call on a CharacterDevice.
     .target(
@@ -86,6 +88,7 @@ let package = Package(
     .testTarget(
       name: "IOMMUFDTests",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
+    .testTarget(name: "MachineTests", dependencies: ["Machine", "IOMMU", "IOMMUFD", "TestSupport"]),
     .testTarget(name: "PCITests", dependencies: ["PCI", "IOMMU", "TestSupport"]),
     .testTarget(
       name: "VFIOTests",

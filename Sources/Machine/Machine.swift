@@ -70,7 +70,7 @@ package final class Machine: Sendable {
         function,
         physical: PhysicalDevice(
           name: address.description, requesterID: address.requester, driver: unit.driver,
-          group: group, pasidWidth: device.pasidWidth),
+          group: group, pasidWidth: device.pasidWidth, firmwareRegions: device.reservedRegions),
         in: set, isAloneOnBus: functionsOfBus[address.bus]?.count == 1)
       set.add(vfio)
       return MachineDevice(

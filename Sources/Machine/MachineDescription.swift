@@ -6,6 +6,7 @@
 // what is a property of ports and firmware that nothing else here depends on.
 
 package import IOMMU
+package import IOMMUFD
 
 package struct MachineDescription: Sendable {
   package var units: [Unit]
@@ -53,6 +54,8 @@ package struct MachineDescription: Sendable {
     package var hasPageRequests = false
     /// log2 of the number of PASIDs; 0 without the capability.
     package var pasidWidth = 0
+    /// What firmware says the device's IOVAs are for.
+    package var reservedRegions: [ReservedRegion] = []
 
     package init(_ address: PCIAddress, _ model: Model, unit: String, group: Int) {
       self.address = address
@@ -78,50 +81,4 @@ extension MachineDescription {
       Device(PCIAddress(bus: 3), .atsTestDevice, unit: "dmar0", group: 3),
       Device(PCIAddress(bus: 3, function: 1), .atsTestDevice, unit: "dmar0", group: 3),
     ])
-
-  /// - Throws: the first contradiction, in the words of the description.
-  package func validate() throws(MachineError) {
-    var kinds: [String: Unit.Kind] = [:]
-    for unit in units where kinds.updateValue(unit.kind, forKey: unit.name) != nil {
-      throw MachineError("two units are named '\(unit.name)'")
-    }
-    var addresses: Set<PCIAddress> = []
-    for device in devices {
-      let name = device.address.description
-      guard addresses.insert(device.address).inserted else {
-        throw MachineError("two devices are at \(name)")
-      }
-      guard let kind = kinds[device.unit] else {
-        throw MachineError("\(name): there is no unit '\(device.unit)'")
-      }
-      guard (0...kind.pasidWidth).contains(device.pasidWidth) else {
-        throw MachineError(
-          "\(name): its unit has PASIDs of up to \(kind.pasidWidth) bits, not \(device.pasidWidth)")
-      }
-      guard !device.hasPageRequests || device.hasATS else {
-        throw MachineError("\(name): page requests need ATS")
-      }
-      guard device.address.segment == 0 else {
-        throw MachineError("\(name): there is only segment 0")
-      }
-    }
-    try validateBuses()
-  }
-
-  /// Below a port there is one device, number 0 (PCIe §7.3.1), and it has a function 0.
-  private func validateBuses() throws(MachineError) {
-    for (bus, devices) in Dictionary(grouping: devices, by: \.address.bus) where bus != 0 {
-      if let stray = devices.first(where: { $0.address.device != 0 }) {
-        throw MachineError("\(stray.address): below a port there is only device 0")
-      }
-      guard devices.contains(where: { $0.address.function == 0 }) else {
-        throw MachineError("bus \(bus): a device has a function 0")
-      }
-    }
-  }
-}
-
-package struct MachineError: Error, CustomStringConvertible {
-  package let description: String
-  package init(_ description: String) { self.description = description }
 }

@@ -14,5 +14,5 @@ struct IommufdSim: ParsableCommand {
         iommufd-sim run -- ./my-vfio-program   for one program and its children; needs nothing
         iommufd-sim serve                      for the whole machine; needs root and /dev/cuse
       """,
-    subcommands: [Run.self, Serve.self])
+    subcommands: [Run.self, Serve.self, MachineCommand.self])
 }

@@ -4,12 +4,20 @@ internal import ArgumentParser
 internal import Machine
 
 struct MachineOptions: ParsableArguments {
+  @Option(
+    help: ArgumentHelp(
+      "A description of the machine, instead of the built-in one; see `iommufd-sim machine`.",
+      valueName: "file"))
+  var machine: String?
+
   @Flag(help: "Have the mock devices and test operations of the kernel's own iommufd tests.")
   var selftest = false
 
-  func machine() throws -> Machine {
-    var description = MachineDescription.builtIn
-    description.hasSelftest = selftest
-    return try Machine(description)
+  var description: MachineDescription {
+    get throws {
+      var description = try machine.map(MachineText.description) ?? .builtIn
+      if selftest { description.hasSelftest = true }
+      return description
+    }
   }
 }

@@ -68,11 +68,12 @@ struct Run: ParsableCommand {
     options.killsChildren = killChildren
     options.trace = try callTrace()
     do {
-      let machine = try machineOptions.machine()
+      let description = try machineOptions.description
+      let machine = try Machine(description)
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
       options.failNth = failNth
-      if machineOptions.selftest {
+      if description.hasSelftest {
         options.capabilitiesOfRoot = [.sysResource]
         options.pinnedPages = { PinningHost.shared.lockedMemory.pages(ofProcess: $0) }
       }
@@ -84,6 +85,9 @@ struct Run: ParsableCommand {
     } catch let error as LauncherError {
       say(error.description)
       throw ExitCode(error.exitCode)
+    } catch {
+      say("\(error)")
+      throw ExitCode(125)
     }
   }
 

@@ -88,7 +88,7 @@ struct Serve: ParsableCommand {
   }
 
   private func nodes() throws -> [CUSEServer.Node] {
-    try machineOptions.machine().nodes.map {
+    try Machine(machineOptions.description).nodes.map {
       CUSEServer.Node($0, name: path(of: $0), mode: mode, group: group)
     }
   }

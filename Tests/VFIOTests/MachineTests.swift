@@ -1,5 +1,6 @@
 import CUAPI
 import IOMMU
+import IOMMUFD
 import Machine
 import PCI
 import SystemPackage
@@ -129,5 +130,38 @@ struct HeaderTests {
     #expect(MemoryLayout<HotResetHeader>.size == MemoryLayout<vfio_pci_hot_reset>.size)
     #expect(MemoryLayout<DependentDevice>.stride == MemoryLayout<vfio_pci_dependent_device>.stride)
     #expect(MemoryLayout<FeatureHeader>.size == MemoryLayout<vfio_device_feature>.size)
+  }
+}
+
+/// What firmware reserves for a device: iommu_get_resv_regions(), __iommu_device_set_domain().
+@Suite("Reserved regions of firmware")
+struct FirmwareRegionTests {
+  private func rig(_ kind: ReservedRegion.Kind) throws -> Rig {
+    var description = MachineDescription.builtIn
+    description.devices[0].reservedRegions = [
+      ReservedRegion(range: 0xa000_0000...0xa000_ffff, kind: kind)
+    ]
+    return try Rig(description)
+  }
+
+  @Test("a device that needs a direct mapping at all times can be given to nobody")
+  func direct() throws {
+    let rig = try rig(.direct)
+    #expect(try rig.open(0).bind(rig.iommufd) == .invalidArgument)
+    #expect(try rig.open(0).bind(rig.iommufd) == .invalidArgument)
+    #expect(try rig.open(1).bind(rig.iommufd) == nil)
+  }
+
+  @Test("no client can map a region of an attached device, but those that are for the boot only")
+  func others() throws {
+    for kind in [ReservedRegion.Kind.directRelaxable, .reserved, .msi] {
+      let rig = try rig(kind)
+      let ioas = rig.makeIOAS()
+      let memory = TestMemory()
+      #expect(try rig.bound(0).attach(ioas) == nil)
+      let failure = rig.map(memory, on: ioas, at: 0xa000_1000)
+      #expect(failure == (kind == .directRelaxable ? nil : .invalidArgument))
+      #expect(rig.map(memory, on: ioas, at: 0xa001_0000) == nil)
+    }
   }
 }

@@ -14,6 +14,8 @@ package final class PhysicalDevice: Sendable {
   package let group: IOMMUGroup
   /// log2 of the number of PASIDs the device can use; 0 without PASID capability.
   package let pasidWidth: Int
+  /// What firmware says of its IOVAs, beside what its unit says.
+  private let firmwareRegions: [ReservedRegion]
   /// Who is told of failed DMA: the context that the device is bound to.
   private let listener = Mutex<FaultListener?>(nil)
   /// Page requests whose group is not complete yet.
@@ -24,17 +26,24 @@ package final class PhysicalDevice: Sendable {
 
   package init(
     name: String, requesterID: RequesterID, driver: any IOMMUDriver, group: IOMMUGroup,
-    pasidWidth: Int = 0, refusesOtherPASIDs: Bool = false
+    pasidWidth: Int = 0, refusesOtherPASIDs: Bool = false, firmwareRegions: [ReservedRegion] = []
   ) {
     self.name = name
     self.requesterID = requesterID
     self.driver = driver
     self.group = group
     self.pasidWidth = pasidWidth
+    self.firmwareRegions = firmwareRegions
     group.add(
       .init(
         requesterID: requesterID, driver: driver, pasidWidth: pasidWidth,
-        refusesOtherPASIDs: refusesOtherPASIDs || pasidWidth > 0))
+        refusesOtherPASIDs: refusesOtherPASIDs || pasidWidth > 0,
+        needsDirectMapping: firmwareRegions.contains { $0.kind == .direct }))
+  }
+
+  /// IOVAs that no client may use. iommu: iommu_get_resv_regions()
+  var reservedRegions: [ReservedRegion] {
+    driver.reservedRegions(of: requesterID) + firmwareRegions
   }
 
   func setListener(_ listener: FaultListener?) {
@@ -76,6 +85,8 @@ package final class IOMMUGroup: Sendable {
     /// The device knows PASIDs, if only 0, and cannot have those beyond its width. One that does not has
     /// no part in what a PASID of its group is attached to.
     let refusesOtherPASIDs: Bool
+    /// Firmware wants it to reach some memory at all times, so it cannot be blocked.
+    let needsDirectMapping: Bool
 
     fileprivate func takesPart(in pasid: PASID?) -> Bool { pasid == nil || refusesOtherPASIDs }
   }
@@ -101,16 +112,18 @@ package final class IOMMUGroup: Sendable {
   }
 
   /// Takes the group's DMA for `owner`; once per device that is bound. iommu_device_claim_dma_owner()
-  /// - Throws: `.notPermitted` when it belongs to another context.
+  /// - Throws: `.notPermitted` when it belongs to another context; `.invalidArgument` when a member
+  ///   cannot be blocked (__iommu_device_set_domain()).
   func claim(for owner: Context) throws(Errno) {
     let claimant = ObjectIdentifier(owner)
-    let isGranted = state.withLock { state in
-      guard state.claims == 0 || state.owner == claimant else { return false }
-      state.owner = claimant
+    try state.withLock { state throws(Errno) in
+      if state.claims == 0 {
+        guard !state.members.contains(where: \.needsDirectMapping) else { throw .invalidArgument }
+        state.owner = claimant
+      }
+      guard state.owner == claimant else { throw .notPermitted }
       state.claims += 1
-      return true
     }
-    guard isGranted else { throw .notPermitted }
   }
 
   /// iommu_device_release_dma_owner()

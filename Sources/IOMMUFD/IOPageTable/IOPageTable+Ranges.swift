@@ -101,7 +101,7 @@ extension IOPageTable {
     var hardwareWindows = 0
     var softwareWindows: [UInt64] = []
     do throws(Errno) {
-      for region in device.driver.reservedRegions(of: device.requesterID)
+      for region in device.reservedRegions
       where region.kind != .directRelaxable {
         if region.kind == .msi { hardwareWindows += 1 }
         if region.kind == .softwareMSI { softwareWindows.append(region.range.lowerBound) }

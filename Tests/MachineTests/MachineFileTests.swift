@@ -1,0 +1,149 @@
+import IOMMU
+import IOMMUFD
+import Testing
+
+@testable import Machine
+
+@Suite("Machine descriptions as text")
+struct MachineFileTests {
+  private func read(_ text: String) throws -> MachineDescription {
+    try MachineFile.read(text, named: "m.yaml")
+  }
+
+  @Test("what is written is read back; nothing is lost")
+  func roundTrip() throws {
+    var description = MachineDescription.builtIn
+    description.hasSelftest = true
+    description.devices[1].reservedRegions = [
+      ReservedRegion(range: 0xa000_0000...0xa000_ffff, kind: .directRelaxable),
+      ReservedRegion(range: 0xb000_0000...0xb000_0fff, kind: .msi),
+    ]
+    description.devices[0].hasATS = true
+    let text = try MachineFile.write(description)
+    let again = try read(text)
+    #expect(try MachineFile.write(again) == text)
+    #expect(again.devices[1].reservedRegions == description.devices[1].reservedRegions)
+    #expect(again.devices.map(\.address) == description.devices.map(\.address))
+    #expect(again.devices[0].hasATS)
+    #expect(again.hasSelftest)
+  }
+
+  @Test("every key changes what it names: no two fields write the same place")
+  func keysAreDistinct() throws {
+    let text = try MachineFile.write(.builtIn)
+    for line in text.split(separator: "\n") where line.hasSuffix(": true") {
+      let changed = text.replacing(line, with: line.dropLast(4) + "false", maxReplacements: 1)
+      let written = try MachineFile.write(try read(changed))
+      #expect(written == changed, "\(line)")
+    }
+  }
+
+  @Test("keys that are left out keep their default")
+  func defaults() throws {
+    let description = try read(
+      """
+      units: [{kind: vtd, name: u, pasid-bits: 8}]
+      devices: [{address: "01:00.0", model: pcie-ats-testdev, unit: u, group: 7}]
+      """)
+    guard case .vtd(let configuration) = description.units[0].kind else {
+      Issue.record("not a VT-d unit")
+      return
+    }
+    var expected = VTdUnit.Configuration()
+    expected.capabilities.pasidBits = 8
+    #expect(configuration == expected)
+    #expect(description.devices[0].group == 7)
+    #expect(!description.hasSelftest)
+  }
+
+  /// A text and the whole complaint about it.
+  struct Complaint: Sendable, CustomTestStringConvertible {
+    let text: String
+    let complaint: String
+    var testDescription: String { complaint }
+
+    init(_ complaint: String, _ text: String) {
+      self.text = text
+      self.complaint = complaint
+    }
+  }
+
+  private static let device = "address: '01:00.0', model: pcie-ats-testdev, unit: u, group: 1"
+  private static let complaints = [
+    Complaint("m.yaml: there is no description in it", ""),
+    Complaint("m.yaml:1:1: A machine is a mapping: keys with values", "- 1"),
+    Complaint("m.yaml:1:1: A machine needs 'units': the IOMMUs", "devices: []"),
+    Complaint("m.yaml:1:8: 'units' is a list", "units: 5\ndevices: []"),
+    Complaint(
+      "m.yaml:2:1: A machine has no key 'unit', but 'selftest', 'units', 'devices'",
+      "units: []\nunit: []"),
+    Complaint("m.yaml:1:11: 'selftest' is true or false", "selftest: 3\nunits: []\ndevices: []"),
+    Complaint(
+      "m.yaml:1:10: A unit needs 'kind': whose architecture it is",
+      "units: [ {name: u}]\ndevices: []"
+    ),
+    Complaint(
+      "m.yaml:1:33: 'pasid-bits' is a number from 0 to 20",
+      "units: [{kind: vtd, pasid-bits: 21, name: u}]\ndevices: []"),
+    Complaint(
+      "m.yaml:1:43: 'second-stage-levels' is a list of 3, 4, 5",
+      "units: [{kind: vtd, second-stage-levels: [2], name: u}]\ndevices: []"),
+    Complaint(
+      "m.yaml:1:9: u: domains have an even number of bits",
+      "units: [{kind: vtd, name: u, domain-bits: 5}]\ndevices: []"),
+    Complaint(
+      "m.yaml:3:3: two units are named 'u'",
+      "units:\n- {kind: vtd, name: u}\n- {kind: vtd, name: u}\ndevices: []"),
+    Complaint(
+      "m.yaml:2:11: 0000:01:00.0: there is no unit 'u'", "units: []\ndevices: [{\(device)}]"),
+    Complaint(
+      "m.yaml:3:3: 0000:01:00.0: page requests need ATS",
+      "units: [{kind: vtd, name: u}]\ndevices:\n- {\(device), page-requests: true}"),
+    Complaint(
+      "m.yaml:2:21: 'address' is a PCI address as 0000:01:00.0",
+      "units: [{kind: vtd, name: u}]\ndevices: [{address: 01:20.0}]"),
+  ]
+
+  @Test("what cannot be used is refused with its place and the reason", arguments: complaints)
+  func refused(_ complaint: Complaint) {
+    let error = #expect(throws: MachineFileError.self) { try read(complaint.text) }
+    #expect(error?.description == complaint.complaint)
+  }
+
+  @Test("text that is not YAML, and keys that are there twice, have a line")
+  func notYAML() {
+    let broken = #expect(throws: MachineFileError.self) { try read("units: [\ndevices: }") }
+    #expect(broken?.description.hasPrefix("m.yaml:2:") == true, "\(String(describing: broken))")
+    let twice = #expect(throws: MachineFileError.self) { try read("units: []\nunits: []") }
+    #expect(twice?.description.hasPrefix("m.yaml:") == true, "\(String(describing: twice))")
+    #expect(twice?.description.contains("'units'") == true)
+  }
+
+  @Test("reserved regions are whole pages, in order, and do not overlap")
+  func reservedRegions() throws {
+    func text(_ regions: String) -> String {
+      "units: [{kind: vtd, name: u}]\ndevices:\n- {\(Self.device), reserved-regions: [\(regions)]}"
+    }
+    for range in ["0x1000-0x1ffe", "0x1800-0x1fff", "0x3000-0x1fff", "4096-8191", "0x1000", "x"] {
+      #expect(throws: MachineFileError.self) {
+        try read(text("{range: \(range), kind: reserved}"))
+      }
+    }
+    #expect(throws: MachineFileError.self) {
+      try read(
+        text("{range: 0x1000-0x2fff, kind: reserved}, {range: 0x2000-0x3fff, kind: direct}"))
+    }
+    let description = try read(text("{range: 0x1000-0x1fff, kind: direct}"))
+    #expect(
+      description.devices[0].reservedRegions
+        == [ReservedRegion(range: 0x1000...0x1fff, kind: .direct)])
+  }
+
+  @Test("every key has a meaning, and no two of a mapping have one name")
+  func keys() {
+    for (subject, keys) in MachineFile.keys {
+      #expect(Set(keys.map(\.name)).count == keys.count, "\(subject)")
+      #expect(keys.allSatisfy { !$0.summary.isEmpty && !$0.values.isEmpty }, "\(subject)")
+    }
+  }
+}
