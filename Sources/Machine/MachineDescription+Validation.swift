@@ -66,6 +66,7 @@ extension MachineDescription.Unit.Kind {
   fileprivate var contradiction: String? {
     switch self {
     case .vtd(let configuration): configuration.capabilities.contradiction
+    case .smmuv3(let configuration): configuration.capabilities.contradiction
     }
   }
 }
@@ -77,6 +78,16 @@ extension VTdCapabilities {
     let width = 12 + 9 * levels
     guard maximumGuestAddressWidth <= width else {
       return "addresses of \(maximumGuestAddressWidth) bits do not fit tables of \(levels) levels"
+    }
+    return nil
+  }
+}
+
+extension SMMUv3Capabilities {
+  fileprivate var contradiction: String? {
+    guard stage1 || stage2 else { return "it has neither stage" }
+    guard !updatesDirtyState || updatesAccessFlag else {
+      return "dirty updates need access flag updates"
     }
     return nil
   }

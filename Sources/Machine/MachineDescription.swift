@@ -65,8 +65,9 @@ package struct MachineDescription: Sendable {
     }
   }
 
-  package enum Model: String, Sendable, CaseIterable {
-    case atsTestDevice = "pcie-ats-testdev"
+  package enum Model: Sendable {
+    /// QEMU's pcie-ats-testdev
+    case atsTestDevice
   }
 }
 

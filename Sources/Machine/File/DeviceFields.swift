@@ -22,7 +22,7 @@ extension MachineDescription.Device {
           device.address = address
         },
         write: { Node($0.address.description) }),
-      .choice("model", \.model, "what it is").required,
+      .choice("model", \.model, ["pcie-ats-testdev": .atsTestDevice], "what it is").required,
       .text("unit", \.unit, "the name of the unit that translates its DMA").required,
       .number("group", \.group, 0...65535, "its IOMMU group").required,
       .flag("ats", \.hasATS, "it can translate for itself (PCIe §10.5.1)"),
@@ -36,7 +36,7 @@ extension MachineDescription.Device {
             (node) throws(Mistake) in
             var entry = ReservedRegionEntry()
             try node.read(ReservedRegionEntry.fields, of: "A reserved region", into: &entry)
-            return ReservedRegion(range: entry.range, kind: entry.kind.kind)
+            return ReservedRegion(range: entry.range, kind: entry.kind)
           }
         },
         write: { device in
@@ -51,34 +51,17 @@ extension MachineDescription.Device {
   }
 }
 
-/// A reserved region as a description has it. (An interface of its own in the kernel's words: it is
-/// what /sys/kernel/iommu_groups/N/reserved_regions shows.)
+/// A reserved region as a description has it, in the words of
+/// /sys/kernel/iommu_groups/N/reserved_regions.
 struct ReservedRegionEntry {
-  enum Kind: String, CaseIterable {
-    case direct
-    case directRelaxable = "direct-relaxable"
-    case reserved
-    case msi
-
-    var kind: ReservedRegion.Kind {
-      switch self {
-      case .direct: .direct
-      case .directRelaxable: .directRelaxable
-      case .reserved: .reserved
-      case .msi: .msi
-      }
-    }
-  }
-
   var range: ClosedRange<UInt64> = 0...0
-  var kind = Kind.reserved
+  var kind = ReservedRegion.Kind.reserved
 
   init() {}
 
-  /// Where software may put its MSI window is the unit's to say, never firmware's.
   init(_ region: ReservedRegion) {
     range = region.range
-    kind = Kind.allCases.first { $0.kind == region.kind } ?? .reserved
+    kind = region.kind
   }
 
   static var fields: [Field<ReservedRegionEntry>] {
@@ -99,7 +82,11 @@ struct ReservedRegionEntry {
         }),
       .choice(
         "kind", \.kind,
-        "direct (a device with one is nobody's but the kernel's), direct-relaxable, reserved, msi"
+        [
+          "direct": .direct, "direct-relaxable": .directRelaxable, "reserved": .reserved,
+          "msi": .msi,
+        ],
+        "what for; a device with a direct one is nobody's but the kernel's"
       ).required,
     ]
   }

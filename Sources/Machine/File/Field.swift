@@ -95,19 +95,23 @@ extension Field {
       })
   }
 
-  static func choice<Value: RawRepresentable<String> & CaseIterable>(
-    _ key: String, _ path: WritableKeyPath<Root, Value>, _ summary: String
+  /// One of `names`, each with what it stands for.
+  static func choice<Value: Equatable>(
+    _ key: String, _ path: WritableKeyPath<Root, Value>, _ names: KeyValuePairs<String, Value>,
+    _ summary: String
   ) -> Field {
-    let values = Value.allCases.map(\.rawValue).joined(separator: ", ")
+    let values = names.map(\.key).joined(separator: ", ")
     return Field(
       key: key, values: values, summary: summary,
       read: { (node, root) throws(Mistake) in
-        guard let value = node.string.flatMap(Value.init(rawValue:)) else {
+        guard let choice = names.first(where: { $0.key == node.string }) else {
           throw Mistake(node, "'\(key)' is one of: \(values)")
         }
-        root[keyPath: path] = value
+        root[keyPath: path] = choice.value
       },
-      write: { Node($0[keyPath: path].rawValue) })
+      write: { root in
+        names.first { $0.value == root[keyPath: path] }.map { Node($0.key) }
+      })
   }
 
   static func text(
