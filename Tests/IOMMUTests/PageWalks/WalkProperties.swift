@@ -286,7 +286,7 @@ extension WalkWorld {
   ) -> UInt64 {
     var entry = world.target(frames) | world.random.next() & 0x60
     if !world.rarely(24) { entry |= 1 }
-    if !world.rarely(20) { entry |= 3 << 61 }
+    entry |= world.rarely(20) ? 1 << 61 : 3 << 61  // IR, rarely without IW
     switch world.random.next() % 16 {
     case 0: entry |= 7 << 9 | (world.random.next() % 8 == 0 ? 0 : 0x1000)
     case 1:
@@ -357,7 +357,7 @@ extension WalkWorld {
   @Test func amdNested() {
     machine.explore(
       "AMD nested",
-      outcomes: ["for entry", "for data", "second denied", "second absent", "2^12"]
+      outcomes: ["for entry", "for flags", "for data", "second denied", "second absent", "2^12"]
     ) { world in
       fillForAMD(&world)
       var host = ReferenceAMDv1(memory: world.reference)
