@@ -84,11 +84,14 @@ let package = Package(
     .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport", system]),
     .testTarget(
       name: "IOMMUTests",
-      dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport"]),
+      dependencies: [
+        "CUAPI", "UAPI", "IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport",
+      ]),
     .testTarget(
       name: "IOMMUFDTests",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
-    .testTarget(name: "MachineTests", dependencies: ["Machine", "IOMMU", "IOMMUFD", "TestSupport"]),
+    .testTarget(
+      name: "MachineTests", dependencies: ["Machine", "IOMMU", "IOMMUFD", "TestSupport"]),
     .testTarget(name: "PCITests", dependencies: ["PCI", "IOMMU", "TestSupport"]),
     .testTarget(
       name: "VFIOTests",

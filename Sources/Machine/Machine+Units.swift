@@ -2,6 +2,7 @@
 
 package import IOMMU
 internal import IOMMUFD
+internal import PCI
 internal import SystemPackage
 
 extension Machine {
@@ -18,7 +19,6 @@ extension Machine {
       }
     }
   }
-
 }
 
 extension MachineDescription {
@@ -29,10 +29,15 @@ extension MachineDescription {
   ) throws -> MachineUnit {
     let hardware = VTdUnit(configuration, memory: memory)
     let driver = try VTdDriver(unit: hardware, memory: memory)
+    var services: [RequesterID: VTdDeviceServices] = [:]
     for device in devices where device.unit == name {
-      try driver.probe(device.address.requester, pasidBits: device.pasidWidth)
+      let requester = device.address.requester
+      services[requester] = try driver.probe(requester, VTdDeviceServices(of: device))
     }
-    return MachineUnit(driver: driver) { DMAPort(requester: $0, vtd: hardware) }
+    let enabled = services
+    return MachineUnit(
+      driver: driver, path: { DMAPort(requester: $0, vtd: hardware) },
+      enable: { function in enabled[function.requester]?.enable(on: function) })
   }
 
   fileprivate func makeSMMUv3(
@@ -45,6 +50,28 @@ extension MachineDescription {
       properties.pasidBits = device.pasidWidth
       try driver.probe(device.address.requester, properties)
     }
-    return MachineUnit(driver: driver) { DMAPort(requester: $0, smmuv3: hardware) }
+    // smmu: arm_smmu_enable_pasid()
+    return MachineUnit(
+      driver: driver, path: { DMAPort(requester: $0, smmuv3: hardware) },
+      enable: { $0.enablePASID() })
+  }
+}
+
+extension VTdDeviceServices {
+  /// What the device's capabilities say.
+  fileprivate init(of device: MachineDescription.Device) {
+    self.init()
+    pasidBits = device.pasidWidth
+    canExecute = device.canExecute
+    canBePrivileged = device.canBePrivileged
+    hasATS = device.hasATS
+    hasPageRequests = device.hasPageRequests
+  }
+
+  /// PASIDs first: what a function does otherwise is undefined. intel: intel_iommu_probe_finalize()
+  fileprivate func enable(on function: Function) {
+    if pasidBits > 0 { function.enablePASID() }
+    if hasATS { function.enableATS() }
+    if hasPageRequests { function.enablePageRequests(allocation: 32) }
   }
 }

@@ -102,9 +102,16 @@ package struct MachineUnit: Sendable {
   /// The way to memory of the function that has an id.
   package let path: @Sendable (RequesterID) -> any DMAPath
 
-  package init(driver: any IOMMUDriver, path: @escaping @Sendable (RequesterID) -> any DMAPath) {
+  /// Enables what the driver uses in a function's configuration space, as probing it does.
+  package let enable: @Sendable (Function) -> Void
+
+  package init(
+    driver: any IOMMUDriver, path: @escaping @Sendable (RequesterID) -> any DMAPath,
+    enable: @escaping @Sendable (Function) -> Void = { _ in }
+  ) {
     self.driver = driver
     self.path = path
+    self.enable = enable
   }
 }
 
@@ -122,8 +129,10 @@ extension MachineDescription.Device {
     for index in shape.baseAddresses.indices {
       shape.baseAddresses[index].address = try ranges.place(shape.baseAddresses[index].size)
     }
-    return Function(
+    let function = Function(
       endpoint, description: shape, at: address.requester, port: unit.path(address.requester))
+    unit.enable(function)
+    return function
   }
 
   /// From 0x100 on, in the order the public test device has them.
@@ -132,7 +141,11 @@ extension MachineDescription.Device {
     if hasATS { list.append(.init(.ats(queueDepth: 0), at: 0x100)) }
     if hasPageRequests { list.append(.init(.pageRequest(capacity: 2048), at: 0x110)) }
     if pasidWidth > 0 {
-      list.append(.init(.pasid(width: UInt8(pasidWidth)), at: list.isEmpty ? 0x100 : 0x120))
+      let permissions =
+        (canExecute ? PASIDCapability.execute : 0)
+        | (canBePrivileged ? PASIDCapability.privileged : 0)
+      let pasid = ExtendedCapability.pasid(width: UInt8(pasidWidth), permissions: permissions)
+      list.append(.init(pasid, at: list.isEmpty ? 0x100 : 0x120))
     }
     return list
   }

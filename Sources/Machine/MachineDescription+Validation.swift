@@ -79,6 +79,13 @@ extension VTdCapabilities {
     guard maximumGuestAddressWidth <= width else {
       return "addresses of \(maximumGuestAddressWidth) bits do not fit tables of \(levels) levels"
     }
+    guard firstStage || secondStage else { return "it has neither stage" }
+    guard !nested || firstStage && secondStage else { return "nesting needs both stages" }
+    guard firstStage || !fiveLevelFirstStage && !firstStage1GPages && !extendedAccessedFlag else {
+      return "properties of first-stage tables need first-stage tables"
+    }
+    guard !pageRequests || deviceTLBs else { return "page requests need device TLBs" }
+    guard pasidBits > 0 || !privilegedRequests else { return "privilege needs PASIDs" }
     return nil
   }
 }

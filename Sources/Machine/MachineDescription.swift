@@ -54,14 +54,25 @@ package struct MachineDescription: Sendable {
     package var hasPageRequests = false
     /// log2 of the number of PASIDs; 0 without the capability.
     package var pasidWidth = 0
+    /// Requests with PASID can ask to execute, or with privilege.
+    package var canExecute = false
+    package var canBePrivileged = false
     /// What firmware says the device's IOVAs are for.
     package var reservedRegions: [ReservedRegion] = []
 
-    package init(_ address: PCIAddress, _ model: Model, unit: String, group: Int) {
+    package init(
+      _ address: PCIAddress, _ model: Model, unit: String, group: Int, pasidWidth: Int = 0,
+      hasATS: Bool = false, hasPageRequests: Bool = false
+    ) {
       self.address = address
       self.model = model
       self.unit = unit
       self.group = group
+      self.pasidWidth = pasidWidth
+      self.hasATS = hasATS
+      self.hasPageRequests = hasPageRequests
+      canExecute = pasidWidth > 0
+      canBePrivileged = pasidWidth > 0
     }
   }
 
@@ -72,14 +83,22 @@ package struct MachineDescription: Sendable {
 }
 
 extension MachineDescription {
-  /// One VT-d unit with two test devices that can be isolated, and a third that has two functions
-  /// which cannot.
+  /// A plain VT-d unit with two test devices that can be isolated, and a third that has two functions
+  /// which cannot; and a unit with everything, for guests, with two more devices: one that translates
+  /// for itself and requests pages, and one with PASIDs only.
   package static let builtIn = MachineDescription(
-    units: [Unit(name: "dmar0", kind: .vtd(VTdUnit.Configuration()))],
+    units: [
+      Unit(name: "dmar0", kind: .vtd(VTdUnit.Configuration())),
+      Unit(name: "dmar1", kind: .vtd(.nesting)),
+    ],
     devices: [
       Device(PCIAddress(bus: 1), .atsTestDevice, unit: "dmar0", group: 1),
       Device(PCIAddress(bus: 2), .atsTestDevice, unit: "dmar0", group: 2),
       Device(PCIAddress(bus: 3), .atsTestDevice, unit: "dmar0", group: 3),
       Device(PCIAddress(bus: 3, function: 1), .atsTestDevice, unit: "dmar0", group: 3),
+      Device(
+        PCIAddress(bus: 4), .atsTestDevice, unit: "dmar1", group: 4, pasidWidth: 20, hasATS: true,
+        hasPageRequests: true),
+      Device(PCIAddress(bus: 5), .atsTestDevice, unit: "dmar1", group: 5, pasidWidth: 20),
     ])
 }

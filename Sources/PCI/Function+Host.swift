@@ -99,6 +99,39 @@ extension Function {
     }
   }
 
+  // MARK: Translation services
+
+  /// pci_enable_pasid(), with whatever permissions requests can ask for.
+  package func enablePASID() {
+    guard let offset = description.extendedOffset(of: ExtendedCapabilityID.pasid) else { return }
+    change { state, _ in
+      let features: UInt16 = state.config.read(offset + PASIDCapability.capabilities)
+      let permissions = features & (PASIDCapability.execute | PASIDCapability.privileged)
+      state.config.write(
+        offset + PASIDCapability.control, PASIDCapability.enable | permissions)
+    }
+  }
+
+  /// pci_enable_ats(), for pages of 4 KiB.
+  package func enableATS() {
+    guard let offset = description.extendedOffset(of: ExtendedCapabilityID.ats) else { return }
+    change { state, _ in state.config.write(offset + ATS.control, ATS.enable) }
+  }
+
+  /// pci_enable_pri()
+  package func enablePageRequests(allocation: UInt32) {
+    guard let offset = description.extendedOffset(of: ExtendedCapabilityID.pageRequest) else {
+      return
+    }
+    change { state, _ in
+      state.config.write(offset + PageRequestInterface.allocation, allocation)
+      state.config.write(offset + PageRequestInterface.control, PageRequestInterface.enable)
+      let status: UInt16 = state.config.read(offset + PageRequestInterface.status)
+      state.config.set(
+        offset + PageRequestInterface.status, status & ~PageRequestInterface.stopped)
+    }
+  }
+
   /// pci_set_power_state(). Leaving D3hot resets a function without No_Soft_Reset (PCIe §7.5.2.2);
   /// the host then restores its configuration (vfio_pci_set_power_state()).
   package func setPowerState(_ new: PowerState) {

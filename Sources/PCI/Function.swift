@@ -46,6 +46,9 @@ package final class Function: Sendable {
     self.description = description
     self.port = port
     state = Mutex(State(config: description.configSpace(), model: model))
+    port.setPageResponseReceiver { [weak self] group, response in
+      self?.take(response, to: group)
+    }
   }
 
   /// Bytes of configuration space.
@@ -81,13 +84,27 @@ package final class Function: Sendable {
   package func write(_ access: RegisterAccess, _ value: UInt64) {
     change { state, interrupts in
       guard decodes(access, state) else { return }
-      var bus = Bus(port: port, isMaster: state.isBusMaster)
+      var bus = Bus(port: port, rights: state.busRights(description))
       state.model.write(access, value, through: &bus)
-      if let pin = bus.pin { state.pinAsserted = pin }
-      updateInterruptStatus(&state)
-      for vector in bus.raised { deliver(vector, state, to: &interrupts) }
-      deliverPin(state, to: &interrupts)
+      finish(bus, &state, &interrupts)
     }
+  }
+
+  /// The answer to page requests of the model, which may go on with what it was doing. Called without
+  /// locks that a request of the model might need.
+  private func take(_ response: PageResponse, to group: UInt32) {
+    change { state, interrupts in
+      var bus = Bus(port: port, rights: state.busRights(description))
+      state.model.take(response, to: group, through: &bus)
+      finish(bus, &state, &interrupts)
+    }
+  }
+
+  private func finish(_ bus: Bus, _ state: inout State, _ interrupts: inout [Interrupt]) {
+    if let pin = bus.pin { state.pinAsserted = pin }
+    updateInterruptStatus(&state)
+    for vector in bus.raised { deliver(vector, state, to: &interrupts) }
+    deliverPin(state, to: &interrupts)
   }
 
   /// Where interrupts go; nil drops them, as an unclaimed vector does.
@@ -114,6 +131,7 @@ package final class Function: Sendable {
   func reset(_ state: inout State) {
     state.config = description.configSpace()
     state.model.reset()
+    port.resetDeviceTLB()
     state.powerState = .d0
     state.pinAsserted = false
   }
@@ -159,6 +177,24 @@ package final class Function: Sendable {
 extension Function.State {
   var command: Command { Command(rawValue: config.read(Header.command)) }
   var isBusMaster: Bool { command.contains(.busMaster) && powerState == .d0 }
+
+  func busRights(_ description: FunctionDescription) -> Bus.Rights {
+    var rights = Bus.Rights(isMaster: isBusMaster)
+    if let offset = description.extendedOffset(of: ExtendedCapabilityID.ats) {
+      rights.usesATS = config.read(offset + ATS.control) & ATS.enable != 0
+    }
+    if let offset = description.extendedOffset(of: ExtendedCapabilityID.pageRequest) {
+      let control: UInt16 = config.read(offset + PageRequestInterface.control)
+      rights.requestsPages = rights.usesATS && control & PageRequestInterface.enable != 0
+    }
+    if let offset = description.extendedOffset(of: ExtendedCapabilityID.pasid) {
+      let control: UInt16 = config.read(offset + PASIDCapability.control)
+      rights.hasPASID = control & PASIDCapability.enable != 0
+      rights.executes = control & PASIDCapability.execute != 0
+      rights.isPrivileged = control & PASIDCapability.privileged != 0
+    }
+    return rights
+  }
 
   /// Messages that software has enabled; nil while it has enabled neither kind.
   func messageVectors(_ description: FunctionDescription) -> Int? {

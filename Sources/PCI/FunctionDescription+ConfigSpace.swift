@@ -147,13 +147,20 @@ extension ExtendedCapability {
       space.define(offset + 4, UInt16(queueDepth & 0x1f) | 1 << 5)
       space.define(offset + 6, UInt16(0), writable: 0x801f)
     case .pageRequest(let capacity):
-      space.define(offset + 4, UInt16(0), writable: 0x0003)
-      space.define(offset + 6, UInt16(0x0100), clearedByOne: 0x0003)  // stopped
+      space.define(
+        offset + PageRequestInterface.control, UInt16(0), writable: PageRequestInterface.enable)
+      space.define(
+        offset + PageRequestInterface.status,
+        PageRequestInterface.stopped | PageRequestInterface.responseHasPASID,
+        clearedByOne: 0x0003)
       space.define(offset + 8, capacity)
       space.define(offset + 12, UInt32(0), writable: ~0)
-    case .pasid(let width):
-      space.define(offset + 4, UInt16(width & 0x1f) << 8)
-      space.define(offset + 6, UInt16(0), writable: 0x0001)
+    case .pasid(let width, let permissions):
+      space.define(
+        offset + PASIDCapability.capabilities, UInt16(width & 0x1f) << 8 | permissions)
+      space.define(
+        offset + PASIDCapability.control, UInt16(0),
+        writable: PASIDCapability.enable | permissions)
     }
   }
 }

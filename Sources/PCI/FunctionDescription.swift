@@ -83,8 +83,10 @@ package enum ExtendedCapability: Sendable {
   case ats(queueDepth: UInt8)
   /// - Parameter capacity: page requests that may be outstanding.
   case pageRequest(capacity: UInt32)
-  /// - Parameter width: bits of a PASID, 1 to 20.
-  case pasid(width: UInt8)
+  /// - Parameters:
+  ///   - width: bits of a PASID, 1 to 20.
+  ///   - permissions: that requests can ask for, as ``PASIDCapability`` has them.
+  case pasid(width: UInt8, permissions: UInt16 = 0)
 }
 
 extension FunctionDescription {
@@ -94,6 +96,12 @@ extension FunctionDescription {
   /// Where the capability `id` stands.
   package func offset(of id: UInt8) -> Int? {
     capabilities.first { $0.kind.id == id }?.offset
+  }
+
+  /// Where the extended capability `id` stands.
+  package func extendedOffset(of id: UInt16) -> Int? {
+    guard isExpress else { return nil }
+    return extendedCapabilities.first { $0.kind.id == id }?.offset
   }
 
   package func baseAddress(_ index: Int) -> BaseAddress? {

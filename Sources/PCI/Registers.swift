@@ -65,6 +65,33 @@ package enum ExtendedCapabilityID {
   package static let pasid: UInt16 = 0x001b
 }
 
+/// Offsets and bits in the ATS capability (§10.5.1).
+package enum ATS {
+  package static let control = 6
+  package static let enable: UInt16 = 1 << 15
+}
+
+/// Offsets and bits in the page request capability (§10.5.2).
+package enum PageRequestInterface {
+  package static let control = 4
+  package static let status = 6
+  package static let allocation = 12
+  package static let enable: UInt16 = 1 << 0
+  package static let stopped: UInt16 = 1 << 8
+  /// Responses to requests with PASID carry it.
+  package static let responseHasPASID: UInt16 = 1 << 15
+}
+
+/// Offsets and bits in the PASID capability (§7.8.8). What the function can do and what it may do are at
+/// the same bits of two registers.
+package enum PASIDCapability {
+  package static let capabilities = 4
+  package static let control = 6
+  package static let enable: UInt16 = 1 << 0
+  package static let execute: UInt16 = 1 << 1
+  package static let privileged: UInt16 = 1 << 2
+}
+
 /// Offsets and bits in the power management capability (§7.5.2).
 package enum PowerManagement {
   package static let capabilities = 2

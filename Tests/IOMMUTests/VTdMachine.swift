@@ -50,13 +50,21 @@ final class FaultCollector: Sendable {
 
 extension DMAPort {
   func load(_ iova: UInt64, pasid: PASID? = nil) -> (DMAOutcome, UInt64) {
+    load(iova, DMAAttributes(pasid: pasid))
+  }
+
+  func load(_ iova: UInt64, _ attributes: DMAAttributes) -> (DMAOutcome, UInt64) {
     var value: UInt64 = 0
-    let outcome = withUnsafeMutableBytes(of: &value) { read(IOVA(iova), pasid: pasid, into: $0) }
+    let outcome = withUnsafeMutableBytes(of: &value) { read(IOVA(iova), attributes, into: $0) }
     return (outcome, value)
   }
 
   func store(_ value: UInt64, to iova: UInt64, pasid: PASID? = nil) -> DMAOutcome {
-    withUnsafeBytes(of: value) { write($0, to: IOVA(iova), pasid: pasid) }
+    store(value, to: iova, DMAAttributes(pasid: pasid))
+  }
+
+  func store(_ value: UInt64, to iova: UInt64, _ attributes: DMAAttributes) -> DMAOutcome {
+    withUnsafeBytes(of: value) { write($0, to: IOVA(iova), attributes) }
   }
 
   func fill(_ iova: UInt64, count: Int, with byte: UInt8) -> DMAOutcome {

@@ -269,10 +269,10 @@ import Testing
 @Suite struct VTdDriverTests {
   @Test func domainsFollowTheCapabilities() throws {
     func domain(_ change: (inout VTdCapabilities) -> Void) throws -> VTdPagingDomain {
-      var capabilities = VTdCapabilities()
-      change(&capabilities)
-      return try VTdPagingDomain(
-        tracksDirty: false, for: capabilities, memory: try PhysicalMemory(.test))
+      var configuration = VTdUnit.Configuration()
+      change(&configuration.capabilities)
+      let memory = try PhysicalMemory(.test)
+      return try VTdPagingDomain([], for: VTdUnit(configuration, memory: memory), memory: memory)
     }
     let standard = try domain { _ in }
     #expect(standard.aperture == 0...0xffff_ffff_ffff)
@@ -332,8 +332,7 @@ import Testing
     var limits = PhysicalMemory.Limits.test
     limits.tablePages = 5
     let memory = try PhysicalMemory(limits)
-    let domain = try VTdPagingDomain(
-      tracksDirty: false, for: VTdCapabilities(), memory: memory)
+    let domain = try VTdPagingDomain([], for: VTdUnit(.init(), memory: memory), memory: memory)
     #expect(throws: Errno.noMemory) {
       try domain.map(
         IOVA(0x1f_f000), to: PhysicalAddress(0x1000), length: 1 << 30, permissions: .read)

@@ -28,13 +28,23 @@ struct MachineFileTests {
     #expect(again.hasSelftest)
   }
 
+  /// Keys that others of the built-in machine need: without them it contradicts itself.
+  private static let needed: Set<Substring> = [
+    "second-stage", "first-stage", "device-tlbs", "ats",
+  ]
+
   @Test("every key changes what it names: no two fields write the same place")
   func keysAreDistinct() throws {
     let text = try MachineFile.write(.builtIn)
     for line in text.split(separator: "\n") where line.hasSuffix(": true") {
       let changed = text.replacing(line, with: line.dropLast(4) + "false", maxReplacements: 1)
-      let written = try MachineFile.write(try read(changed))
-      #expect(written == changed, "\(line)")
+      let key = line.drop { $0 == " " || $0 == "-" }.prefix { $0 != ":" }
+      do {
+        let written = try MachineFile.write(try read(changed))
+        #expect(written == changed, "\(line)")
+      } catch {
+        #expect(Self.needed.contains(key), "\(line): \(error)")
+      }
     }
   }
 

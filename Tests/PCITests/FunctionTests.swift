@@ -83,7 +83,7 @@ struct ATSTestDeviceTests {
     #expect(function.read(0) == 0x77)
   }
 
-  @Test("other offsets read as ones", arguments: [UInt64(1), 2, 0xc, 0x10, 0xffc])
+  @Test("other offsets read as ones", arguments: [UInt64(1), 2, 0xc, 0x1c, 0xffc])
   func otherOffsets(offset: UInt64) {
     let function = function
     function.write(offset, 0, width: 1)

@@ -14,7 +14,7 @@ final class OnePage: DMAPath {
   func fill(_ value: UInt8) { bytes.withLock { $0 = Array(repeating: value, count: 4096) } }
 
   func read(
-    _ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer
+    _ iova: IOVA, _ attributes: DMAAttributes, into buffer: UnsafeMutableRawBufferPointer
   ) -> DMAOutcome {
     requestCount.withLock { $0 += 1 }
     guard iova.rawValue == Self.iova, buffer.count <= 4096 else { return .aborted }
@@ -22,7 +22,9 @@ final class OnePage: DMAPath {
     return .completed
   }
 
-  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> DMAOutcome {
+  func write(
+    _ bytes: UnsafeRawBufferPointer, to iova: IOVA, _ attributes: DMAAttributes
+  ) -> DMAOutcome {
     requestCount.withLock { $0 += 1 }
     guard iova.rawValue == Self.iova, bytes.count <= 4096 else { return .aborted }
     self.bytes.withLock { $0.replaceSubrange(0..<bytes.count, with: bytes) }

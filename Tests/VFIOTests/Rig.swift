@@ -23,14 +23,20 @@ struct RecordingPath: DMAPath {
   let memory: PhysicalMemory
 
   func read(
-    _ iova: IOVA, pasid: PASID?, into buffer: UnsafeMutableRawBufferPointer
+    _ iova: IOVA, _ attributes: DMAAttributes, into buffer: UnsafeMutableRawBufferPointer
   ) -> DMAOutcome {
-    guard let physical = translate(iova, buffer.count, .read, pasid) else { return .aborted }
+    guard let physical = translate(iova, buffer.count, .read, attributes.pasid) else {
+      return .aborted
+    }
     return memory.read(physical, into: buffer) == .done ? .completed : .aborted
   }
 
-  func write(_ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID?) -> DMAOutcome {
-    guard let physical = translate(iova, bytes.count, .write, pasid) else { return .aborted }
+  func write(
+    _ bytes: UnsafeRawBufferPointer, to iova: IOVA, _ attributes: DMAAttributes
+  ) -> DMAOutcome {
+    guard let physical = translate(iova, bytes.count, .write, attributes.pasid) else {
+      return .aborted
+    }
     return memory.write(bytes, to: physical) == .done ? .completed : .aborted
   }
 

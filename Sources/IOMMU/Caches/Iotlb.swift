@@ -34,6 +34,10 @@ struct IotlbTag: Equatable {
   }
 
   var domain: DomainID { DomainID(rawValue: UInt16(truncatingIfNeeded: rawValue)) }
+
+  /// Whether a PASID's own tables made the translation.
+  @inline(__always)
+  static func hasPASID(_ rawValue: UInt64) -> Bool { rawValue & 1 << 16 != 0 }
 }
 
 struct Iotlb: ~Copyable {
@@ -122,6 +126,8 @@ private struct IotlbArray: ~Copyable {
   private let pageShift: UInt64
   private var clock: UInt64 = 0
   private(set) var count = 0
+  /// How many of them a PASID's own tables made.
+  private var pasidCount = 0
 
   init(sets: Int, pageShift: Int) {
     // A power of two, so that an index can be masked and stays inside.
@@ -193,7 +199,8 @@ private struct IotlbArray: ~Copyable {
       if entry.pointee.stamp < victim.pointee.stamp { victim = entry }
     }
     clock &+= 1
-    if victim.pointee.page == 0 { count += 1 }
+    if victim.pointee.page == 0 { count += 1 } else { uncountPASID(victim) }
+    if IotlbTag.hasPASID(tag.rawValue) { pasidCount += 1 }
     victim.pointee = Entry(
       page: wanted, tag: tag.rawValue,
       frame: frame | UInt64(translation.permissions.rawValue)
@@ -227,17 +234,14 @@ private struct IotlbArray: ~Copyable {
 
   mutating func invalidate(_ scope: InvalidationScope) {
     guard count > 0 else { return }
-    if case .pages(let domain, let iova, let shift) = scope, shift <= Int(pageShift) {
-      // One page of this size at most: no need to look at the other sets. Entries of a PASID's own
-      // tables hash elsewhere, so this is only right for tags without one.
-      let tag = IotlbTag(domain: domain)
-      let wanted = page(iova.rawValue)
-      let first = firstWay(tag, iova.rawValue)
-      for way in 0..<Self.ways {
-        let entry = entries + (first + way)
-        if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue { drop(entry) }
-      }
-      return
+    switch scope {
+    // One page of this size at most: no need to look at the other sets.
+    case .pages(let domain, let iova, let shift) where shift <= Int(pageShift) && pasidCount == 0:
+      return drop(IotlbTag(domain: domain), iova.rawValue)
+    case .pasidPages(let domain, let pasid, let iova, let shift) where shift <= Int(pageShift):
+      return drop(IotlbTag(domain: domain, pasid: pasid), iova.rawValue)
+    default:
+      break
     }
     for index in 0..<capacity where entries[index].page != 0 {
       let entry = entries + index
@@ -253,14 +257,37 @@ private struct IotlbArray: ~Copyable {
       return UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue
     case .pages(let domain, let iova, let shift):
       guard UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue else { return false }
-      // Two aligned ranges intersect when the smaller is in the larger.
-      let larger = UInt64(max(shift, Int(pageShift)))
-      return larger >= 64 || (entry.page ^ iova.rawValue) >> larger == 0
+      return IotlbTag.hasPASID(entry.tag) || intersects(entry, iova.rawValue, shift)
+    case .pasid(let domain, let pasid):
+      return entry.tag == IotlbTag(domain: domain, pasid: pasid).rawValue
+    case .pasidPages(let domain, let pasid, let iova, let shift):
+      return entry.tag == IotlbTag(domain: domain, pasid: pasid).rawValue
+        && intersects(entry, iova.rawValue, shift)
+    }
+  }
+
+  /// Two aligned ranges intersect when the smaller is in the larger.
+  private func intersects(_ entry: Entry, _ iova: UInt64, _ shift: Int) -> Bool {
+    let larger = UInt64(max(shift, Int(pageShift)))
+    return larger >= 64 || (entry.page ^ iova) >> larger == 0
+  }
+
+  private mutating func drop(_ tag: IotlbTag, _ address: UInt64) {
+    let wanted = page(address)
+    let first = firstWay(tag, address)
+    for way in 0..<Self.ways {
+      let entry = entries + (first + way)
+      if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue { drop(entry) }
     }
   }
 
   private mutating func drop(_ entry: UnsafeMutablePointer<Entry>) {
+    uncountPASID(entry)
     entry.pointee = Entry()
     count -= 1
+  }
+
+  private mutating func uncountPASID(_ entry: UnsafeMutablePointer<Entry>) {
+    if IotlbTag.hasPASID(entry.pointee.tag) { pasidCount -= 1 }
   }
 }

@@ -47,7 +47,7 @@ struct NestedTables<Second: WalkableFormat, Guest: EntryMemory, Tables: EntryMem
 
   private let stage: SecondStage
   private let rules: UnsafePointer<EntryRules>
-  private var guest: Guest
+  private(set) var guest: Guest
   private var tables: Tables
   /// Why the second stage refused the last access, if it did.
   private(set) var failure: Failure?

@@ -103,12 +103,14 @@ struct EntryRules: Sendable {
 
 /// One table as hardware is told about it.
 struct TableRoot: Hashable, Sendable, BitwiseCopyable {
-  let address: PhysicalAddress
-  let topLevel: Int
+  var address: PhysicalAddress
+  var topLevel: Int
   /// Whether the hardware keeps accessed and dirty flags.
   let updatesFlags: Bool
   /// What else the table's owner chose, as far as the format has it.
   var options: WalkOptions = []
   /// Bits that no present entry of this table may have, whatever the unit's rules say.
   var forbidden: UInt64 = 0
+  /// What entries above the root leave allowed: a walk may begin at a table that an earlier one came to.
+  var grant: UInt64 = .max
 }

@@ -9,6 +9,7 @@ package struct PagingTable: Sendable {
   private enum Table: Sendable {
     case amdv1(RadixMapper<AMDv1>)
     case amdv1Mock(RadixMapper<AMDv1Mock>)
+    case vtdFirstStage(RadixMapper<VTdFirstStage>)
     case vtdSecondStage(RadixMapper<VTdSecondStage>)
     case vmsav8Stage1(RadixMapper<VMSAv8Stage1<Granule4K>>)
     case vmsav8Stage2(RadixMapper<VMSAv8Stage2<Granule4K>>)
@@ -27,10 +28,25 @@ package struct PagingTable: Sendable {
     switch table {
     case .amdv1(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .amdv1Mock(let mapper): (pageSizes, root, topLevel) = mapper.description
+    case .vtdFirstStage(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .vtdSecondStage(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .vmsav8Stage1(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .vmsav8Stage2(let mapper): (pageSizes, root, topLevel) = mapper.description
     }
+  }
+
+  /// A VT-d first-stage table.
+  /// - Parameters:
+  ///   - levels: 4 or 5.
+  ///   - pageSizes: bit n: pages of 2^n bytes may be used; 4 KiB always.
+  package init(
+    vtdFirstStageLevels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
+  ) throws(Errno) {
+    guard (4...5).contains(levels) else { throw .notSupported }
+    let sizes = pageSizes & (1 << 12 | 1 << 21 | 1 << 30) | 1 << 12
+    self.init(
+      .vtdFirstStage(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)),
+      in: memory)
   }
 
   /// A VT-d second-stage table.
@@ -115,6 +131,7 @@ package struct PagingTable: Sendable {
     return switch table {
     case .amdv1(let mapper): map(mapper)
     case .amdv1Mock(let mapper): map(mapper)
+    case .vtdFirstStage(let mapper): map(mapper)
     case .vtdSecondStage(let mapper): map(mapper)
     case .vmsav8Stage1(let mapper): map(mapper)
     case .vmsav8Stage2(let mapper): map(mapper)
@@ -126,6 +143,7 @@ package struct PagingTable: Sendable {
     switch table {
     case .amdv1(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .amdv1Mock(let mapper): mapper.unmap(iova.rawValue, length: length)
+    case .vtdFirstStage(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .vtdSecondStage(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .vmsav8Stage1(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .vmsav8Stage2(let mapper): mapper.unmap(iova.rawValue, length: length)
@@ -142,6 +160,7 @@ package struct PagingTable: Sendable {
     switch table {
     case .amdv1(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .amdv1Mock(let mapper): mapper.physicalAddress(of: iova.rawValue)
+    case .vtdFirstStage(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .vtdSecondStage(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .vmsav8Stage1(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .vmsav8Stage2(let mapper): mapper.physicalAddress(of: iova.rawValue)
@@ -156,6 +175,7 @@ package struct PagingTable: Sendable {
     switch table {
     case .amdv1(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .amdv1Mock(let mapper): mapper.readDirty(range, clearing: clearing, report)
+    case .vtdFirstStage(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .vtdSecondStage(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .vmsav8Stage1(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .vmsav8Stage2(let mapper): mapper.readDirty(range, clearing: clearing, report)
@@ -167,6 +187,7 @@ package struct PagingTable: Sendable {
     switch table {
     case .amdv1(let mapper): mapper.setDirty(iova.rawValue)
     case .amdv1Mock(let mapper): mapper.setDirty(iova.rawValue)
+    case .vtdFirstStage(let mapper): mapper.setDirty(iova.rawValue)
     case .vtdSecondStage(let mapper): mapper.setDirty(iova.rawValue)
     case .vmsav8Stage1(let mapper): mapper.setDirty(iova.rawValue)
     case .vmsav8Stage2(let mapper): mapper.setDirty(iova.rawValue)
@@ -178,6 +199,7 @@ package struct PagingTable: Sendable {
     switch table {
     case .amdv1(let mapper): mapper.destroy()
     case .amdv1Mock(let mapper): mapper.destroy()
+    case .vtdFirstStage(let mapper): mapper.destroy()
     case .vtdSecondStage(let mapper): mapper.destroy()
     case .vmsav8Stage1(let mapper): mapper.destroy()
     case .vmsav8Stage2(let mapper): mapper.destroy()

@@ -57,7 +57,7 @@ enum RadixWalker<Format: WalkableFormat> {
   ) -> WalkOutcome {
     var level = root.topLevel
     var place = top(address, root)
-    var grant = UInt64.max
+    var grant = root.grant
     var attempts = 0
     while true {
       guard let entry = memory.load(place) else { return .fault(.inaccessible(level: level)) }

@@ -8,16 +8,21 @@ internal import Synchronization
 
 package final class DMAPort: Sendable {
   package let requester: RequesterID
-  private let unit: TranslationUnit
-  private let memory: PhysicalMemory
-  private let gate = PortGate()
+  let unit: TranslationUnit
+  let memory: PhysicalMemory
+  let gate = PortGate()
+  /// Of the function behind the port.
+  let deviceTLB: DeviceTLB
 
   /// The port of `requester` in front of a VT-d unit.
-  package init(requester: RequesterID, vtd unit: VTdUnit) {
+  package init(
+    requester: RequesterID, vtd unit: VTdUnit, deviceTLB geometry: DeviceTLBGeometry = .init()
+  ) {
     self.requester = requester
     self.unit = .vtd(unit)
     memory = unit.memory
-    unit.add(gate)
+    deviceTLB = DeviceTLB(requester: requester, geometry)
+    unit.add(gate, deviceTLB)
   }
 
   /// The port of `requester` in front of an SMMUv3.
@@ -25,6 +30,7 @@ package final class DMAPort: Sendable {
     self.requester = requester
     self.unit = .smmuv3(unit)
     memory = unit.memory
+    deviceTLB = DeviceTLB(requester: requester)
     unit.add(gate, for: requester)
   }
 
@@ -32,12 +38,13 @@ package final class DMAPort: Sendable {
 
   /// A memory read request: fills `buffer` from `iova`. Unless completed, its contents are undefined.
   package func read(
-    _ iova: IOVA, pasid: PASID? = nil, into buffer: UnsafeMutableRawBufferPointer
+    _ iova: IOVA, _ attributes: DMAAttributes = .init(),
+    into buffer: UnsafeMutableRawBufferPointer
   ) -> DMAOutcome {
     guard let start = buffer.baseAddress, buffer.count > 0 else { return .completed }
     let request = DMARequest(
-      requester: requester, pasid: pasid, iova: iova, count: buffer.count, access: .read)
-    return perform(request) { memory, segment, offset in
+      requester: requester, attributes, iova: iova, count: buffer.count, writes: false)
+    return perform(request, usesATS: attributes.usesATS) { memory, segment, offset in
       memory.readInPlace(
         segment.physical,
         into: UnsafeMutableRawBufferPointer(start: start + offset, count: segment.count))
@@ -46,12 +53,12 @@ package final class DMAPort: Sendable {
 
   /// A memory write request: stores `bytes` at `iova`.
   package func write(
-    _ bytes: UnsafeRawBufferPointer, to iova: IOVA, pasid: PASID? = nil
+    _ bytes: UnsafeRawBufferPointer, to iova: IOVA, _ attributes: DMAAttributes = .init()
   ) -> DMAOutcome {
     guard let start = bytes.baseAddress, bytes.count > 0 else { return .completed }
     let request = DMARequest(
-      requester: requester, pasid: pasid, iova: iova, count: bytes.count, access: .write)
-    return perform(request) { memory, segment, offset in
+      requester: requester, attributes, iova: iova, count: bytes.count, writes: true)
+    return perform(request, usesATS: attributes.usesATS) { memory, segment, offset in
       memory.writeInPlace(
         UnsafeRawBufferPointer(start: start + offset, count: segment.count),
         to: segment.physical)
@@ -60,7 +67,7 @@ package final class DMAPort: Sendable {
 
   @inline(__always)
   private func perform(
-    _ request: DMARequest,
+    _ request: DMARequest, usesATS: Bool,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
     let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
@@ -70,11 +77,11 @@ package final class DMAPort: Sendable {
     // With a constant the segments of an everyday request are on the stack.
     if pages <= 8 {
       outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
-        transfer(request, segments: $0, copy: copy)
+        transfer(request, usesATS: usesATS, segments: $0, copy: copy)
       }
     } else {
       outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
-        transfer(request, segments: $0, copy: copy)
+        transfer(request, usesATS: usesATS, segments: $0, copy: copy)
       }
     }
     if case .fault(let record) = outcome, !record.isSuppressed { unit.report(record) }
@@ -83,17 +90,23 @@ package final class DMAPort: Sendable {
 
   @inline(__always)
   private func transfer(
-    _ request: DMARequest, segments: UnsafeMutableBufferPointer<DMASegment>,
+    _ request: DMARequest, usesATS: Bool, segments: UnsafeMutableBufferPointer<DMASegment>,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
     gate.lock.withLock { _ in
       gate.begin()
       defer { gate.end() }
-      switch unit.translate(request, gate: gate, segments: segments) {
+      let translation =
+        usesATS
+        ? translateItself(request, segments: segments)
+        : unit.translate(request, gate: gate, segments: segments)
+      switch translation {
       case .fault(let record):
         return .fault(record)
       case .unclaimed:
         return .aborted
+      case .denied(let iova):
+        return .denied(iova)
       case .mapped(let count):
         var index = 0
         var offset = 0
@@ -122,6 +135,32 @@ enum TranslationUnit: Sendable {
     case .vtd(let unit): unit.translate(request, gate: gate, segments: segments)
     case .smmuv3(let unit): unit.translate(request, gate: gate, segments: segments)
     }
+  }
+
+  /// The answer to a translation request for the page at the request's address.
+  func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
+    switch self {
+    case .vtd(let unit): unit.translatePage(request, gate: gate)
+    // SMMUv3 §3.9.1: without ATS, a translation request is answered with no permission.
+    case .smmuv3: .denied
+    }
+  }
+
+  /// Whether the function may use addresses that it translated itself; nil: it may.
+  func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
+    switch self {
+    case .vtd(let unit): unit.refuseTranslated(request, at: iova)
+    case .smmuv3: nil
+    }
+  }
+
+  /// - Returns: false when the unit has no page request interface.
+  func send(_ request: PageRequest) -> Bool {
+    switch self {
+    case .vtd(let unit): unit.take(request)
+    case .smmuv3: return false
+    }
+    return true
   }
 
   func report(_ record: FaultRecord) {

@@ -1,13 +1,47 @@
 // What a device sends to the unit in front of it, and what comes back.
 
+/// What a request carries beside its address: the PASID TLP prefix (PCIe 6 §6.20.2), and whether the
+/// function translates for itself.
+package struct DMAAttributes: Hashable, Sendable, BitwiseCopyable {
+  package var pasid: PASID?
+  /// Privileged Mode Requested. Without PASID it has no meaning.
+  package var isPrivileged = false
+  /// Execute Requested: the bytes that are read are instructions. Without PASID it has no meaning.
+  package var executes = false
+  /// The function has ATS enabled: the request goes through its device TLB (PCIe 6 §10).
+  package var usesATS = false
+
+  package init(
+    pasid: PASID? = nil, isPrivileged: Bool = false, executes: Bool = false, usesATS: Bool = false
+  ) {
+    self.pasid = pasid
+    self.isPrivileged = isPrivileged && pasid != nil
+    self.executes = executes && pasid != nil
+    self.usesATS = usesATS
+  }
+}
+
 /// One upstream memory request. It may span pages; the unit answers for all of it.
 struct DMARequest {
   let requester: RequesterID
   let pasid: PASID?
   let iova: IOVA
   let count: Int
-  /// Reading or writing; never both.
+  /// Reading, executing or writing, with privilege or without: one of the six.
   let access: Permissions
+  /// AT: what the function says of the address.
+  var addressType = DMAAddressType.untranslated
+
+  init(
+    requester: RequesterID, _ attributes: DMAAttributes, iova: IOVA, count: Int, writes: Bool
+  ) {
+    self.requester = requester
+    pasid = attributes.pasid
+    self.iova = iova
+    self.count = count
+    let access: Permissions = writes ? .write : attributes.executes ? .execute : .read
+    self.access = attributes.isPrivileged ? access.privileged : access
+  }
 
   /// Nil when the request wraps around the end of the address space.
   @inline(__always)
@@ -17,12 +51,22 @@ struct DMARequest {
   }
 }
 
+/// The AT field of a request (PCIe 6 §10.2.1).
+package enum DMAAddressType: UInt8, Sendable {
+  case untranslated = 0
+  case translationRequest = 1
+  case translated = 2
+}
+
 /// How a request ended, as the device sees it.
 package enum DMAOutcome: Hashable, Sendable {
   /// All bytes moved.
   case completed
   /// The unit blocked the request; no byte moved. Carries what was, or would have been, recorded.
   case fault(FaultRecord)
+  /// The unit's answer to a translation request was that the page at this address may not be accessed
+  /// so. Nothing is recorded, and no byte moved. The device may ask for the page.
+  case denied(IOVA)
   /// There is no memory at an address that translated, or not any more; some bytes may have moved.
   case aborted
 }
@@ -37,6 +81,14 @@ package struct FaultRecord: Hashable, Sendable {
   package let reason: FaultReason
   /// Whether the tables ask for faults like this one not to be recorded (VT-d: FPD).
   package let isSuppressed: Bool
+  package var addressType = DMAAddressType.untranslated
+
+  /// Whether the request was to write (an atomic operation would do both).
+  package var writes: Bool { !access.isDisjoint(with: [.write, .privilegedWrite]) }
+  package var executes: Bool { !access.isDisjoint(with: [.execute, .privilegedExecute]) }
+  package var isPrivileged: Bool {
+    !access.isDisjoint(with: [.privilegedRead, .privilegedWrite, .privilegedExecute])
+  }
 }
 
 /// Why, in the words of the architecture.
@@ -70,4 +122,16 @@ enum TranslationOutcome {
   case fault(FaultRecord)
   /// The addresses are not memory: nothing is recorded, and nobody completes the request.
   case unclaimed
+  /// To the function's own translation request for the page at this address: no.
+  case denied(IOVA)
+}
+
+/// The unit's answer to a translation request (PCIe 6 §10.2.3).
+enum PageOutcome {
+  /// The page, and what is allowed there, the asked access included.
+  case page(Translation)
+  /// A completion without that permission.
+  case denied
+  /// The request itself failed.
+  case fault(FaultRecord)
 }

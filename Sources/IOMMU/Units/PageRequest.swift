@@ -64,3 +64,17 @@ package enum PageResponse: Sendable {
 
 /// Is told of every page request. Called by the thread of the DMA, without any lock of the unit.
 package typealias PageRequestSink = @Sendable (PageRequest) -> Void
+
+/// What a device learns when it has sent a group of page requests.
+package enum PageRequestAnswer: Hashable, Sendable {
+  /// It was answered at once.
+  case answered(PageResponse)
+  /// The receiver of ``DMAPort/setPageResponseReceiver(_:)`` will be told.
+  case awaited(group: UInt32)
+  /// None was sent: the function has no group number free, or no such service.
+  case unavailable
+}
+
+/// Is told of answers to page requests. Called by whoever answers, without any lock of the unit.
+package typealias PageResponseReceiver =
+  @Sendable (_ group: UInt32, _ response: PageResponse) -> Void

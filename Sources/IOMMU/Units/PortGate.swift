@@ -17,6 +17,8 @@ final class PortGate: Sendable {
   private static let idle: UInt32 = 0
   /// The domain is being looked up, in the unit's own tables: never for longer than a few loads.
   private static let resolving: UInt32 = 1
+  /// Only translations of the function's own device TLB are used.
+  private static let translated = UInt32.max
 
   let lock = Mutex<Void>(())
   private let using = Atomic<UInt32>(idle)
@@ -35,6 +37,9 @@ final class PortGate: Sendable {
   func use(space: UInt32) {
     using.store(space &+ 2, ordering: .relaxed)
   }
+
+  /// The request goes on with translations that the function has itself.
+  func useDeviceTLB() { using.store(Self.translated, ordering: .relaxed) }
 
   @inline(__always)
   func end() { using.store(Self.idle, ordering: .releasing) }

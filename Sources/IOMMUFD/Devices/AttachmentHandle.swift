@@ -26,9 +26,7 @@ final class AttachmentHandle: Sendable {
   /// The attachment is no more, and so is every request that came through it.
   func end() {
     ended.store(true, ordering: .releasing)
-    guard let queue = faultQueue?.queue else { return }
-    queue.withContents { $0.drop(self) }
-    queue.wake()
+    faultQueue?.drop(self)
   }
 }
 

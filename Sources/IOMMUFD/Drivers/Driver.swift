@@ -147,6 +147,9 @@ package struct DeviceCapabilities: OptionSet, Sendable {
   package static let dirtyTracking = DeviceCapabilities(rawValue: 1 << 0)
   /// IOMMU_CAP_PCI_ATS_SUPPORTED
   package static let ats = DeviceCapabilities(rawValue: 1 << 1)
+  /// The device's requests with PASID may ask to execute, or with privilege (PCI_PASID_CTRL_*).
+  package static let pasidExecute = DeviceCapabilities(rawValue: 1 << 2)
+  package static let pasidPrivileged = DeviceCapabilities(rawValue: 1 << 3)
 }
 
 /// What GET_HW_INFO answers.

@@ -8,6 +8,7 @@
 // fail comes first.) Every change is followed by the invalidations of VT-d §6.5.3.3 table 28, the last of
 // which waits for requests that still use what was there.
 
+internal import CUAPI
 package import IOMMU
 internal import Synchronization
 package import SystemPackage
@@ -40,22 +41,24 @@ package final class VTdDriver: IOMMUDriver {
     unit.invalidateIOTLB(.global)
   }
 
-  /// Makes a device known, with the number of PASID bits it can use (0: no PASID capability). A
-  /// device that is attached without has none. intel: intel_iommu_probe_device()
+  /// Makes a device known, with what it can do. A device that is attached without has nothing but plain
+  /// requests. intel: intel_iommu_probe_device()
+  /// - Returns: what is to be enabled in its configuration space. intel: intel_iommu_probe_finalize()
+  @discardableResult
+  package func probe(
+    _ device: RequesterID, _ services: VTdDeviceServices
+  ) throws(Errno) -> VTdDeviceServices {
+    try self.device(device, services).services
+  }
+
+  /// The same for a device with PASIDs only.
   package func probe(_ device: RequesterID, pasidBits: Int) throws(Errno) {
-    _ = try self.device(device, pasidBits: pasidBits)
+    var services = VTdDeviceServices()
+    services.pasidBits = pasidBits
+    try probe(device, services)
   }
 
-  /// Sets who is told of faults. The fault event handler empties the recording registers, as
-  /// dmar_fault() does, so that they never overflow.
-  package func setFaultSink(_ sink: FaultSink?) {
-    unit.setFaultSink { [weak unit] record in
-      _ = unit?.takeFaultRecords()
-      sink?(record)
-    }
-  }
-
-  // MARK: IOMMUDriver
+  // MARK: Properties
 
   /// intel: intel_iommu_get_resv_regions()
   package func reservedRegions(of device: RequesterID) -> [ReservedRegion] {
@@ -67,42 +70,96 @@ package final class VTdDriver: IOMMUDriver {
     unit.capabilities.snoopControl
   }
 
-  /// intel: intel_iommu_domain_alloc_second_stage(). Nesting needs a first stage (NEST), which this
-  /// unit does not have.
+  /// intel: intel_iommu_capable(); of PASIDs, what the device's control register has enabled.
+  package func capabilities(of device: RequesterID) -> DeviceCapabilities {
+    let services = state.withLock { $0.devices[device]?.services } ?? .init()
+    var capabilities: DeviceCapabilities = []
+    if unit.capabilities.secondStageFlags { capabilities.insert(.dirtyTracking) }
+    if services.hasATS { capabilities.insert(.ats) }
+    if services.canExecute { capabilities.insert(.pasidExecute) }
+    if services.canBePrivileged { capabilities.insert(.pasidPrivileged) }
+    return capabilities
+  }
+
+  /// intel: intel_iommu_hw_info()
+  package func hardwareInfo(
+    of device: RequesterID, type: UInt32
+  ) throws(Errno) -> HardwareInfo? {
+    let ours = IOMMU_HW_INFO_TYPE_INTEL_VTD.rawValue
+    guard type == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || type == ours else { throw .notSupported }
+    let erratum = IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17.rawValue
+    return HardwareInfo(
+      type: ours,
+      iommu_hw_info_vtd(
+        flags: unit.hasReadOnlyErratum ? erratum : 0, __reserved: 0,
+        cap_reg: unit.capabilities.capability, ecap_reg: unit.capabilities.extendedCapability))
+  }
+
+  // MARK: Domains
+
+  /// intel: intel_iommu_domain_alloc_paging_flags()
   package func makePagingDomain(
     _ flags: PagingDomainFlags, for device: RequesterID, data: UserData?
   ) throws(Errno) -> any PagingDomain {
-    guard data == nil, flags.isSubset(of: [.dirtyTracking, .pasid]) else { throw .notSupported }
-    if flags.contains(.dirtyTracking) && !unit.capabilities.secondStageFlags {
-      throw .notSupported
-    }
-    return try VTdPagingDomain(
-      tracksDirty: flags.contains(.dirtyTracking), for: unit.capabilities, memory: memory)
+    guard data == nil else { throw .notSupported }
+    return try VTdPagingDomain(flags, for: unit, memory: memory)
   }
 
-  /// intel: intel_iommu_attach_device(), intel_iommu_set_dev_pasid()
+  package func makeNestedDomain(
+    on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData
+  ) throws(Errno) -> any NestedDomain {
+    try VTdNestedDomain(on: parent, flags: flags, data: data, unit.capabilities)
+  }
+
+  // MARK: Attaching
+
+  /// intel: intel_iommu_attach_device(), intel_iommu_set_dev_pasid(), intel_nested_attach_dev(),
+  /// intel_nested_set_dev_pasid()
   package func attach(
     _ new: DomainAttachment, to requester: RequesterID, pasid: PASID?,
     replacing _: DomainAttachment?
   ) throws(Errno) {
-    guard let domain = new.domain as? VTdPagingDomain else { throw .invalidArgument }
+    guard let domain = new.domain as? any VTdDomain else { throw .invalidArgument }
     if pasid != nil && unit.capabilities.pasidBits == 0 { throw .notSupported }
     try domain.requireCompatibility(with: unit.capabilities)
-    let device = try device(requester, pasidBits: 0)
+    let device = try device(requester, .init())
     let number = pasid ?? VTdDevice.ridPASID
     guard let place = try device.place(of: number, memory: memory) else {
       throw .invalidArgument
     }
-    let id = try domain.take(for: self)
+    let id = try take(new, domain, for: device, pasid: pasid)
+    let use = VTdDomainUse(driver: self, device: device, pasid: number)
+    link(use, to: domain, id: id)
     let old = device.exchange(number, .init(domain: domain, id: id))
     memory.storeLine(domain.makeEntry(id: id).words, at: place)
-    // A unit that caches absent entries tags them with domain 0 (CM).
     if let old {
-      flush(old.id, number)
-      old.domain.give(back: self)
+      flush(old, of: use)
+      unlink(use, from: old)
     } else if unit.capabilities.cachingMode {
-      flush(DomainID(rawValue: 0), number)
+      // A unit that caches absent entries tags them with domain 0 (CM).
+      flush(DomainID(rawValue: 0), of: use, usesFirstStage: false)
     }
+  }
+
+  /// What else an attach needs and may not get, in the order in which the driver asks.
+  /// - Returns: the domain's id in this unit.
+  private func take(
+    _ new: DomainAttachment, _ domain: any VTdDomain, for device: VTdDevice, pasid: PASID?
+  ) throws(Errno) -> DomainID {
+    // intel: intel_iommu_enable_iopf()
+    let lacksPageRequests = new.handlesPageRequests && !device.services.hasPageRequests
+    if lacksPageRequests, pasid == nil, domain.parent == nil {
+      throw .operationNotSupportedByDevice
+    }
+    let id = try domain.links.take(for: self)
+    do throws(Errno) {
+      if lacksPageRequests { throw Errno.operationNotSupportedByDevice }
+      try domain.requireValidEntry(for: unit.capabilities)
+    } catch {
+      domain.links.give(back: self)
+      throw error
+    }
+    return id
   }
 
   /// intel: device_block_translation(), blocking_domain_set_dev_pasid()
@@ -112,26 +169,63 @@ package final class VTdDriver: IOMMUDriver {
       let old = device.exchange(number, nil), let place = device.existingPlace(of: number)
     else { return }
     memory.storeLine(PASIDTableEntry().words, at: place)
-    flush(old.id, number)
-    old.domain.give(back: self)
+    let use = VTdDomainUse(driver: self, device: device, pasid: number)
+    flush(old, of: use)
+    unlink(use, from: old)
   }
 
-  /// After a PASID table entry that was present changed: intel_pasid_flush_present().
-  private func flush(_ domain: DomainID, _ pasid: PASID) {
-    unit.invalidatePASIDCache(.pasid(domain, pasid))
-    unit.invalidateIOTLB(.domain(domain))
+  private func link(_ use: VTdDomainUse, to domain: any VTdDomain, id: DomainID) {
+    domain.links.add(use, id: id, isNesting: false)
+    domain.parent?.links.add(use, id: id, isNesting: true)
+  }
+
+  private func unlink(_ use: VTdDomainUse, from old: VTdDevice.Attachment) {
+    old.domain.links.remove(use, id: old.id, isNesting: false)
+    old.domain.parent?.links.remove(use, id: old.id, isNesting: true)
+    old.domain.links.give(back: self)
+  }
+
+  // MARK: Invalidation
+
+  private func flush(_ old: VTdDevice.Attachment, of use: VTdDomainUse) {
+    flush(
+      old.id, of: use,
+      usesFirstStage: old.domain.usesFirstStage && old.domain.parent == nil)
+  }
+
+  /// After a PASID table entry that was present changed: VT-d §6.5.3.3, table 28.
+  /// intel: intel_pasid_tear_down_entry(), intel_pasid_flush_present()
+  /// - Parameter usesFirstStage: only a first stage.
+  private func flush(_ id: DomainID, of use: VTdDomainUse, usesFirstStage: Bool) {
+    unit.invalidatePASIDCache(.pasid(id, use.pasid))
+    unit.invalidateIOTLB(usesFirstStage ? .pasid(id, use.pasid) : .domain(id))
+    guard use.device.hasATS else { return }
+    unit.invalidateDeviceTLB(
+      of: use.device.requester, pasid: use.pasid == VTdDevice.ridPASID ? nil : use.pasid)
+  }
+
+  /// Changes bits of a present entry that hardware may look at meanwhile.
+  /// intel: intel_pasid_setup_dirty_tracking(), intel_pasid_setup_page_snoop_control()
+  func changeEntry(of use: VTdDomainUse, _ change: (inout PASIDTableEntry) -> Void) {
+    guard let place = use.device.existingPlace(of: use.pasid),
+      let words = memory.loadLine(place, as: InlineArray<8, UInt64>.self)
+    else { return }
+    var entry = PASIDTableEntry(words: words)
+    change(&entry)
+    memory.storeLine(entry.words, at: place)
+    flush(entry.domain, of: use, usesFirstStage: entry.type == .firstStage)
   }
 
   // MARK: Tables
 
   private func device(
-    _ requester: RequesterID, pasidBits: Int
+    _ requester: RequesterID, _ services: VTdDeviceServices
   ) throws(Errno) -> VTdDevice {
     try state.withLock { state throws(Errno) in
       if let device = state.devices[requester] { return device }
       let table = try contextTable(of: requester, in: &state)
-      let bits = min(pasidBits, unit.capabilities.pasidBits, 20)
-      let device = try VTdDevice(pasidBits: bits, memory: memory)
+      let device = try VTdDevice(
+        requester, services.common(with: unit.capabilities), memory: memory)
       let place = table.rawValue + ScalableContextEntry.offset(of: requester)
       memory.storeLine(device.contextEntry.words, at: PhysicalAddress(place))
       if unit.capabilities.cachingMode { unit.invalidateContextCache(.device(requester)) }

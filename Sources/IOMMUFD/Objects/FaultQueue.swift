@@ -23,9 +23,16 @@ final class FaultQueue: Object, @unchecked Sendable {
     queue.wake()
   }
 
+  /// Answers for the client what came through an attachment that has ended; nil: everything.
+  func drop(_ attachment: AttachmentHandle?) {
+    let groups = queue.withContents { $0.drop(attachment) }
+    for group in groups { group.answer(.invalid) }
+    if !groups.isEmpty { queue.wake() }
+  }
+
   /// iommufd: iommufd_fault_destroy()
   override func destroy() {
     context.lock.assertHeld()
-    queue.withContents { $0.drop(nil) }
+    drop(nil)
   }
 }

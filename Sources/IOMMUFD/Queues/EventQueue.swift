@@ -20,12 +20,16 @@ package protocol QueueContents: Sendable {
   mutating func confirm(_ unit: Unit)
 
   /// A record that was written to the descriptor. Without this, nothing can be written.
-  mutating func accept(_ record: [UInt8]) throws(Errno)
+  /// - Returns: what is to be done because of it, without the queue's lock: a device that is answered
+  ///   may go on at once and have the next thing to say.
+  mutating func accept(_ record: [UInt8]) throws(Errno) -> (@Sendable () -> Void)?
 }
 
 extension QueueContents {
   package mutating func confirm(_ unit: Unit) {}
-  package mutating func accept(_ record: [UInt8]) throws(Errno) { throw .invalidArgument }
+  package mutating func accept(_ record: [UInt8]) throws(Errno) -> (@Sendable () -> Void)? {
+    throw .invalidArgument
+  }
 }
 
 /// Contents, and who is told when there is something to read. The side that fills a queue never

@@ -104,12 +104,13 @@ extension iommufd_sim_fault {
     self.init()
     type = IOMMUFD_SIM_FAULT_TYPE_DMA.rawValue
     reason = UInt32(record.reason.code)
-    if record.access.contains(.read) { flags |= IOMMUFD_SIM_FAULT_READ.rawValue }
-    if record.access.contains(.write) { flags |= IOMMUFD_SIM_FAULT_WRITE.rawValue }
+    flags |= record.writes ? IOMMUFD_SIM_FAULT_WRITE.rawValue : IOMMUFD_SIM_FAULT_READ.rawValue
     dev_id = device.rawValue
     requester = UInt32(record.requester.rawValue)
     if let pasid = record.pasid {
       flags |= IOMMUFD_SIM_FAULT_PASID_VALID.rawValue
+      if record.executes { flags |= IOMMUFD_SIM_FAULT_EXEC.rawValue }
+      if record.isPrivileged { flags |= IOMMUFD_SIM_FAULT_PRIV.rawValue }
       self.pasid = pasid.rawValue
     }
     iova = record.iova.rawValue

@@ -53,16 +53,18 @@ struct PageRequestQueue: QueueContents {
 
   /// What came through `attachment`, which has ended, is answered for the client; nil: everything.
   /// iommufd: iommufd_auto_response_faults(), iommufd_fault_destroy()
-  mutating func drop(_ attachment: AttachmentHandle?) {
+  /// - Returns: what was dropped; each group's device is to be told, without the queue's lock.
+  mutating func drop(_ attachment: AttachmentHandle?) -> [PageRequestGroup] {
     func isMeant(_ group: PageRequestGroup) -> Bool {
       attachment == nil || group.attachment === attachment
     }
-    for group in waiting where isMeant(group) { group.answer(.invalid) }
+    var dropped = waiting.filter(isMeant)
     waiting.removeAll(where: isMeant)
     for (cookie, group) in awaitingAnswer.sorted(by: { $0.key < $1.key }) where isMeant(group) {
       forget(cookie)
-      group.answer(.invalid)
+      dropped.append(group)
     }
+    return Array(dropped)
   }
 
   private mutating func forget(_ cookie: UInt32) {
@@ -98,7 +100,7 @@ struct PageRequestQueue: QueueContents {
   // MARK: Writing
 
   /// iommufd: iommufd_fault_fops_write()
-  mutating func accept(_ record: [UInt8]) throws(Errno) {
+  mutating func accept(_ record: [UInt8]) throws(Errno) -> (@Sendable () -> Void)? {
     let response = record.withUnsafeBytes { $0.loadUnaligned(as: iommu_hwpt_page_response.self) }
     let answer: PageResponse
     switch response.code {
@@ -111,7 +113,7 @@ struct PageRequestQueue: QueueContents {
       throw .invalidArgument
     }
     forget(response.cookie)
-    group.answer(answer)
+    return { group.answer(answer) }
   }
 }
 

@@ -64,7 +64,10 @@ package final class QueueFile<Contents: QueueContents>: OpenFile {
     while done < source.count {
       do throws(Errno) {
         let record = try source.load(size, at: done)
-        try queue.withContents { contents throws(Errno) in try contents.accept(record) }
+        let consequence = try queue.withContents { contents throws(Errno) in
+          try contents.accept(record)
+        }
+        consequence?()
       } catch {
         if done == 0 { throw error }
         break

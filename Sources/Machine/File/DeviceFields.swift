@@ -28,6 +28,8 @@ extension MachineDescription.Device {
       .flag("ats", \.hasATS, "it can translate for itself (PCIe §10.5.1)"),
       .flag("page-requests", \.hasPageRequests, "it can ask for pages; needs ats (PCIe §10.5.2)"),
       .number("pasid-bits", \.pasidWidth, 0...20, "log2 of its PASIDs; 0: none (PCIe §7.8.9)"),
+      .flag("pasid-execute", \.canExecute, "requests with PASID can ask to execute"),
+      .flag("pasid-privileged", \.canBePrivileged, "and with privilege"),
       Field(
         key: "reserved-regions", values: "a list of reserved regions",
         summary: "IOVAs that firmware has a use for (RMRR, IORT RMR, IVMD)",

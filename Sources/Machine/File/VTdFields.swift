@@ -8,6 +8,12 @@ extension VTdUnit.Configuration {
       + IotlbGeometry.fields.map { $0.within(\.iotlb) } + [
         .number("context-cache-sets", \.contextCacheSets, 1...65536, "of 4 entries each"),
         .number("pasid-cache-sets", \.pasidCacheSets, 1...65536, "of 4 entries each"),
+        .number(
+          "paging-structure-entries", \.pagingStructureEntries, 0...4096,
+          "of the cache of first-stage table entries; 0: none"),
+        .flag(
+          "read-only-erratum", \.hasReadOnlyErratum,
+          "parents of nested tables have no read-only pages (ERRATA_772415_SPR17)"),
       ]
   }
 }
@@ -35,6 +41,15 @@ extension VTdCapabilities {
       .flag(
         "second-stage-dirty", \.secondStageFlags,
         "accessed and dirty flags in second-stage tables (SSADS)"),
+      .flag("second-stage", \.secondStage, "second-stage tables (SSTS)"),
+      .flag("first-stage", \.firstStage, "first-stage tables (FSTS)"),
+      .flag("five-levels", \.fiveLevelFirstStage, "first-stage tables of 5 levels (FS5LP)"),
+      .flag("first-stage-1g", \.firstStage1GPages, "first-stage pages of 1 GiB (FS1GP)"),
+      .flag("nested", \.nested, "guests' first-stage tables on second-stage tables (NEST)"),
+      .flag("privileged-requests", \.privilegedRequests, "requests with privilege (SRS)"),
+      .flag("extended-accessed", \.extendedAccessedFlag, "extended-accessed flags (EAFS)"),
+      .flag("device-tlbs", \.deviceTLBs, "devices may translate for themselves (DT)"),
+      .flag("page-requests", \.pageRequests, "devices may ask for pages (PRS, PDS)"),
     ]
   }
 }

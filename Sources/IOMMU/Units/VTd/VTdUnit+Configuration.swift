@@ -18,8 +18,11 @@ extension VTdUnit {
     }
     var suppressed = context.disablesFaults
     guard context.isPresent else { return .failure(.contextEntryAbsent, suppressed: suppressed) }
-    guard !context.hasReservedBits(addressBits: memory.addressBits) else {
+    guard !context.hasReservedBits(addressBits: memory.addressBits, capabilities) else {
       return .failure(.contextEntryReserved, suppressed: suppressed)
+    }
+    if request.addressType != .untranslated && !context.allowsDeviceTLB {
+      return .failure(.deviceTLBDisabled, suppressed: suppressed)
     }
     if request.pasid != nil && !context.allowsPASID {
       return .failure(.pasidDisabled, suppressed: suppressed)
@@ -47,44 +50,86 @@ extension VTdUnit {
     }
     let entry = PASIDTableEntry(words: words)
     suppressed = suppressed || entry.disablesFaults
-    return makeSpace(entry, request.requester, pasid, suppressed)
+    return makeSpace(entry, context, request.requester, pasid, suppressed)
   }
 
   private func makeSpace(
-    _ entry: PASIDTableEntry, _ requester: RequesterID, _ pasid: PASID, _ suppressed: Bool
+    _ entry: PASIDTableEntry, _ context: ScalableContextEntry, _ requester: RequesterID,
+    _ pasid: PASID, _ suppressed: Bool
   ) -> SpaceLookup {
     guard entry.isPresent else { return .failure(.pasidEntryAbsent, suppressed: suppressed) }
-    guard !entry.hasReservedBits(addressBits: memory.addressBits) else {
+    guard !entry.hasReservedBits(addressBits: memory.addressBits, capabilities) else {
       return .failure(.pasidEntryReserved, suppressed: suppressed)
     }
-    let translation: VTdAddressSpace.Translation
-    let width: Int
-    switch entry.type {
-    case .secondStage where capabilities.secondStageLevels.contains(entry.levels):
-      translation = .secondStage(
-        TableRoot(
-          address: entry.secondStage, topLevel: entry.levels - 1,
-          updatesFlags: entry.updatesSecondStageFlags && capabilities.secondStageFlags))
-      width = min(
-        VTdSecondStage.tableShift(entry.levels - 1), capabilities.maximumGuestAddressWidth)
-    case .passThrough where capabilities.passThrough:
-      translation = .passThrough
-      width = memory.addressBits
-    default:
+    guard let type = entry.type, isValid(entry, type) else {
       return .failure(.pasidEntryInvalid, suppressed: suppressed)
     }
+    let secondStage = SecondStage(
+      root: TableRoot(
+        address: entry.secondStage, topLevel: entry.levels - 1,
+        updatesFlags: entry.updatesSecondStageFlags && capabilities.secondStageFlags),
+      lastAddress: lastAddress(entry))
+    let lastIOVA =
+      switch type {
+      case .firstStage, .nested: UInt64.max
+      case .secondStage: secondStage.lastAddress
+      case .passThrough: UInt64(1) << UInt64(memory.addressBits) - 1
+      }
+    let hasFirstStage = type == .firstStage || type == .nested
+    let levels = hasFirstStage ? entry.firstStageLevels ?? 4 : 4
     return .success(
       VTdAddressSpace(
-        domain: entry.domain, pasid: pasid, requester: requester, translation: translation,
-        lastIOVA: 1 << UInt64(width) - 1, suppressesFaults: suppressed))
+        translation: type, domain: entry.domain, pasid: pasid, requester: requester,
+        tag: hasFirstStage
+          ? IotlbTag(domain: entry.domain, pasid: pasid) : IotlbTag(domain: entry.domain),
+        lastIOVA: lastIOVA, suppressesFaults: suppressed,
+        allowsDeviceTLB: context.allowsDeviceTLB, allowsPrivilege: entry.allowsPrivilege,
+        firstStage: firstStage(entry, levels: levels), firstStageTop: levels - 1,
+        secondStage: secondStage))
   }
 
-  private enum ContextLookup {
+  /// SPT.4: whether the unit has what the entry asks for.
+  private func isValid(
+    _ entry: PASIDTableEntry, _ type: PASIDTableEntry.TranslationType
+  ) -> Bool {
+    let hasSecondStage =
+      capabilities.secondStage && capabilities.secondStageLevels.contains(entry.levels)
+    let hasFirstStage =
+      switch entry.firstStageLevels {
+      case 4: capabilities.firstStage
+      case 5: capabilities.firstStage && capabilities.fiveLevelFirstStage
+      default: false
+      }
+    return switch type {
+    case .firstStage: hasFirstStage
+    case .secondStage: hasSecondStage
+    case .nested: capabilities.nested && hasFirstStage && hasSecondStage
+    case .passThrough: capabilities.passThrough
+    }
+  }
+
+  private func lastAddress(_ entry: PASIDTableEntry) -> UInt64 {
+    let levels = min(max(entry.levels, 2), 5)
+    let width = min(VTdSecondStage.tableShift(levels - 1), capabilities.maximumGuestAddressWidth)
+    return 1 << UInt64(width) - 1
+  }
+
+  /// The hardware always keeps the flags of the first stage. Execute-disable means nothing, as no
+  /// request is allowed to execute.
+  private func firstStage(_ entry: PASIDTableEntry, levels: Int) -> TableRoot {
+    var options: WalkOptions = []
+    if entry.protectsFromPrivilege { options.insert(.writeProtect) }
+    if entry.updatesExtendedAccessed { options.insert(.extendedAccessed) }
+    return TableRoot(
+      address: entry.firstStage, topLevel: levels - 1, updatesFlags: true, options: options)
+  }
+
+  enum ContextLookup {
     case success(ScalableContextEntry)
     case failure(VTdFaultReason)
   }
 
-  private func findContext(_ requester: RequesterID, _ generation: UInt64) -> ContextLookup {
+  func findContext(_ requester: RequesterID, _ generation: UInt64) -> ContextLookup {
     let key = UInt64(requester.rawValue)
     let (cached, rootTable) = state.withLock { ($0.contexts.find(key)?.pointee, $0.rootTable) }
     if let cached { return .success(cached) }

@@ -45,14 +45,34 @@ extension VTdUnit {
     }
   }
 
-  package func invalidateIOTLB(_ scope: InvalidationScope) {
+  /// VT-d §6.5.2.3 IOTLB Invalidate, and for the scopes with a PASID §6.5.2.4 PASID-based-IOTLB
+  /// Invalidate.
+  /// - Parameter keepsPagingStructures: IH: no table entry has changed that leads to another table.
+  package func invalidateIOTLB(
+    _ scope: InvalidationScope, keepsPagingStructures: Bool = false
+  ) {
     state.withLock { state in
       state.generation &+= 1
       state.iotlb.invalidate(scope)
+      if !keepsPagingStructures { state.pagingStructures.invalidate(scope) }
     }
     drain(scope.domain)
   }
 
+  /// VT-d §6.5.2.5 Device-TLB Invalidate, and with a PASID §6.5.2.6 PASID-based-Device-TLB Invalidate:
+  /// returns when the function has no use of the translations any more.
+  package func invalidateDeviceTLB(
+    of requester: RequesterID, _ scope: DeviceTLBScope = .all, pasid: PASID? = nil
+  ) {
+    forEachPort(of: requester) { gate, deviceTLB in
+      deviceTLB.invalidate(scope, pasid: pasid)
+      gate.pass(nil)
+    }
+  }
+
   /// Translations in the IOTLB now.
   package var cachedTranslations: Int { state.withLock { $0.iotlb.count } }
+
+  /// Entries in the paging-structure cache now.
+  package var cachedPagingStructures: Int { state.withLock { $0.pagingStructures.count } }
 }

@@ -1,4 +1,4 @@
-// A request becomes physical addresses: VT-d §3.4.3 (scalable-mode tables), §3.7 (second stage).
+// A request becomes physical addresses: VT-d §3.4.3 (scalable-mode tables).
 //
 // The everyday request finds all its pages in the IOTLB under one acquisition of the unit's lock. At
 // the first page that is not there the lock is dropped, the page walked, and the rest tried again.
@@ -14,9 +14,20 @@ extension VTdUnit {
     var iova: UInt64
     var left: Int
     var segments = 0
+    /// Of the translations that the segments are from.
+    var tag = IotlbTag(domain: DomainID(rawValue: 0))
     /// Set when the look-up stops: the state of the caches it saw.
     var generation: UInt64 = 0
     var space: VTdAddressSpace?
+    /// Where in the first stage the walk can begin; nil: at the top.
+    var step: PagingStructureCache.Step?
+
+    init(_ request: DMARequest) {
+      iova = request.iova.rawValue
+      left = request.count
+    }
+
+    mutating func restart(_ request: DMARequest) { self = Progress(request) }
   }
 
   private enum Lookup {
@@ -24,8 +35,8 @@ extension VTdUnit {
     /// The page at `Progress.iova` is to be walked.
     case miss
     case unknownSpace
-    /// The page at `Progress.iova` is beyond what the space can translate.
-    case beyond
+    /// The space does not translate the page at `Progress.iova`, or not for such requests.
+    case refused(VTdFaultReason)
   }
 
   /// Translates all of `request`, storing the stretches of memory it is for.
@@ -59,7 +70,7 @@ extension VTdUnit {
     else { return nil }
     let domain = space.pointee.domain
     gate.use(domain)
-    guard let page = state.iotlb.lookup(IotlbTag(domain: domain), request.iova.rawValue),
+    guard let page = state.iotlb.lookup(space.pointee.tag, request.iova.rawValue),
       page.permissions.isSuperset(of: request.access)
     else { return nil }
     let mask = 1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1
@@ -71,7 +82,7 @@ extension VTdUnit {
     _ request: DMARequest, _ key: UInt64, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
-    var progress = Progress(iova: request.iova.rawValue, left: request.count)
+    var progress = Progress(request)
     while true {
       let lookup = state.withLock { state in
         lookUp(request, key, &progress, segments, gate: gate, in: &state)
@@ -81,11 +92,13 @@ extension VTdUnit {
         return .mapped(segments: progress.segments)
       case .unknownSpace:
         if let fault = fillSpace(request, key, progress) { return .fault(fault) }
-      case .beyond, .miss:
+      case .refused(let reason):
+        return .fault(
+          request.fault(
+            reason, at: progress.iova, suppressed: progress.space?.suppressesFaults ?? false))
+      case .miss:
         guard let space = progress.space else { return .unclaimed }
-        let result =
-          lookup == .beyond ? .failure(space.beyondReason) : fill(&progress, request, space)
-        switch result {
+        switch fill(progress, request, space) {
         case .failure(let reason):
           return .fault(
             request.fault(reason, at: progress.iova, suppressed: space.suppressesFaults))
@@ -114,13 +127,23 @@ extension VTdUnit {
     }
     let domain = found.pointee.domain
     gate.use(domain)
-    let tag = IotlbTag(domain: domain)
+    let tag = found.pointee.tag
     let lastIOVA = found.pointee.lastIOVA
-    let isPassThrough = found.pointee.isPassThrough
+    let isPassThrough = found.pointee.translation == .passThrough
+    let access = found.pointee.access(request.access)
+    if progress.segments > 0, progress.tag != tag {
+      // Another table was attached meanwhile: the request goes through it as a whole.
+      progress.restart(request)
+    }
+    progress.tag = tag
+    if let reason = found.pointee.refusal(request) {
+      progress.space = found.pointee
+      return .refused(reason)
+    }
     while progress.left > 0 {
       guard progress.iova <= lastIOVA else {
         progress.space = found.pointee
-        return .beyond
+        return .refused(found.pointee.beyondReason)
       }
       if isPassThrough {
         // One page at a time; the end was just checked.
@@ -133,10 +156,13 @@ extension VTdUnit {
       // A hit that does not allow the access is no answer: the table may allow it by now, or a
       // write has to set the dirty flag (VT-d §6.2.4).
       guard let hit = state.iotlb.lookup(tag, progress.iova),
-        hit.permissions.isSuperset(of: request.access)
+        hit.permissions.isSuperset(of: access)
       else {
         progress.space = found.pointee
         progress.generation = state.generation
+        if found.pointee.hasFirstStage {
+          progress.step = state.pagingStructures.find(tag, progress.iova)
+        }
         return .miss
       }
       Self.append(hit, &progress, segments)
@@ -169,49 +195,93 @@ extension VTdUnit {
     progress.left &-= count
   }
 
-  private enum WalkResult {
-    case success(Translation)
-    case failure(VTdFaultReason)
-  }
-
   /// Walks the page where the request stands, and caches what was found unless an invalidation came
   /// in between.
   @inline(__always)
   private func fill(
-    _ progress: inout Progress, _ request: DMARequest, _ space: VTdAddressSpace
-  ) -> WalkResult {
-    let result = walk(progress.iova, request.access, space)
+    _ progress: Progress, _ request: DMARequest, _ space: VTdAddressSpace
+  ) -> VTdWalkResult {
+    if space.hasFirstStage { return fillFirstStage(progress, request, space) }
+    let result = walkSecondStage(progress.iova, space.access(request.access), space)
     if case .success(let page) = result {
       let (iova, generation) = (progress.iova, progress.generation)
       state.withLock { state in
         guard state.generation == generation else { return }
-        state.iotlb.insert(IotlbTag(domain: space.domain), iova, page)
+        state.iotlb.insert(space.tag, iova, page)
       }
     }
     return result
   }
 
-  /// The page walk, without any lock.
-  @inline(__always)
-  private func walk(
-    _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace
-  ) -> WalkResult {
-    guard case .secondStage(let root) = space.translation else {
-      return .failure(.pasidEntryInvalid)
+  @inline(never)
+  private func fillFirstStage(
+    _ progress: Progress, _ request: DMARequest, _ original: VTdAddressSpace
+  ) -> VTdWalkResult {
+    var space = original
+    if let step = progress.step { space.firstStage.begin(at: step) }
+    var steps = VTdWalkSteps()
+    let result = walkFirstStage(progress.iova, request.access, space, &steps)
+    // No fault comes of what is cached: what is more than it was needs no invalidation (VT-d §6.5.3.3).
+    if case .failure = result, progress.step != nil {
+      var progress = progress
+      progress.step = nil
+      return fillFirstStage(progress, request, original)
     }
-    var tables = window
-    let outcome = RadixWalker<VTdSecondStage>.walk(
-      iova, root, access: access, rules: rules, memory: &tables)
-    switch outcome {
-    case .leaf(let page):
-      let last = page.physical.rawValue &+ (1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1)
-      guard
-        page.physical.rawValue > Self.interruptRange.upperBound
-          || last < Self.interruptRange.lowerBound
-      else { return .failure(.outputInInterruptRange) }
-      return .success(page)
-    case .fault(let fault):
-      return .failure(VTdFaultReason(secondStage: fault, topLevel: root.topLevel, access: access))
+    if case .success(let page) = result {
+      state.withLock { state in
+        guard state.generation == progress.generation else { return }
+        state.iotlb.insert(space.tag, progress.iova, page)
+        steps.forEach(from: space.firstStage) { step in
+          state.pagingStructures.insert(
+            space.tag, progress.iova, shift: VTdFirstStage.tableShift(step.level), step)
+        }
+      }
+    }
+    return result
+  }
+
+  // MARK: ATS
+
+  /// A translation request for the page at the request's address (VT-d §4.1.1).
+  func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
+    let key = Self.key(request.requester, request.pasid)
+    if request.pasid == nil, Self.interruptRange.contains(request.iova.rawValue) {
+      return .denied
+    }
+    return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 1) { segment in
+      switch translatePages(request, key, gate: gate, segments: segment) {
+      case .mapped:
+        let physical = PhysicalAddress(segment[0].physical.rawValue & ~0xfff)
+        return .page(
+          Translation(physical: physical, shift: Frame.shift, permissions: request.access))
+      case .denied, .unclaimed:
+        return .denied
+      case .fault(let record):
+        if case .vtd(let reason) = record.reason, reason.isRecoverable { return .denied }
+        return .fault(record)
+      }
+    }
+  }
+
+  /// VT-d §4.2.3 Handling of Translated Requests: only the function is looked at, for its translation
+  /// was.
+  func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
+    var request = request
+    request.addressType = .translated
+    let generation = state.withLock { $0.generation }
+    switch findContext(request.requester, generation) {
+    case .failure(let reason):
+      return request.fault(reason, at: iova, suppressed: false)
+    case .success(let context):
+      let reason: VTdFaultReason
+      if !context.isPresent {
+        reason = .contextEntryAbsent
+      } else if !context.allowsDeviceTLB {
+        reason = .deviceTLBDisabled
+      } else {
+        return nil
+      }
+      return request.fault(reason, at: iova, suppressed: context.disablesFaults)
     }
   }
 
@@ -234,25 +304,39 @@ extension VTdUnit {
 }
 
 extension VTdAddressSpace {
-  fileprivate var isPassThrough: Bool {
-    if case .passThrough = translation { true } else { false }
+  /// Tables without a first stage know neither privilege nor execution.
+  @inline(__always)
+  fileprivate func access(_ access: Permissions) -> Permissions {
+    if hasFirstStage { return access }
+    return access.isDisjoint(with: .writes) ? .read : .write
+  }
+
+  /// Why a request is refused before any table is looked at.
+  @inline(__always)
+  fileprivate func refusal(_ request: DMARequest) -> VTdFaultReason? {
+    if request.addressType != .untranslated, !allowsDeviceTLB { return .deviceTLBDisabled }
+    guard hasFirstStage else { return nil }
+    if !request.access.isDisjoint(with: [.execute, .privilegedExecute]) {
+      return .executeRequestDisabled
+    }
+    if !allowsPrivilege, !request.access.isDisjoint(with: [.privilegedRead, .privilegedWrite]) {
+      return .privilegedRequestDisabled
+    }
+    return nil
   }
 
   /// Why addresses after `lastIOVA` fault.
   fileprivate var beyondReason: VTdFaultReason {
-    switch translation {
-    case .secondStage: .beyondSecondStage
-    case .passThrough: .beyondHostAddressWidth
-    }
+    translation == .passThrough ? .beyondHostAddressWidth : .beyondSecondStage
   }
 }
 
 extension DMARequest {
-  fileprivate func fault(
+  func fault(
     _ reason: VTdFaultReason, at address: UInt64, suppressed: Bool
   ) -> FaultRecord {
     FaultRecord(
       requester: requester, pasid: pasid, iova: IOVA(address), access: access,
-      reason: .vtd(reason), isSuppressed: suppressed)
+      reason: .vtd(reason), isSuppressed: suppressed, addressType: addressType)
   }
 }

@@ -20,17 +20,40 @@ package final class VTdUnit: Sendable {
     /// Sets of 4 entries.
     package var contextCacheSets = 16
     package var pasidCacheSets = 16
+    /// Entries of the paging-structure cache; 0: the unit has none.
+    package var pagingStructureEntries = 32
+    /// ERRATA_772415_SPR17: a second stage with read-only pages cannot be nested on. Linux 7.3 says so of
+    /// every unit.
+    package var hasReadOnlyErratum = true
 
     package init() {}
+
+    /// A unit for guests with tables of their own.
+    package static var nesting: Configuration {
+      var configuration = Configuration()
+      configuration.capabilities = .nesting
+      return configuration
+    }
   }
 
   package let capabilities: VTdCapabilities
+  package let hasReadOnlyErratum: Bool
   let memory: PhysicalMemory
   let window: FrameWindow
+  /// What the unit demands of second-stage entries, of first-stage entries, and of those in guests'
+  /// tables, whose addresses the second stage checks.
   let rules: EntryRules
+  let firstStageRules: EntryRules
+  let guestRules: EntryRules
   let state: Mutex<State>
   let faults: Mutex<FaultRecording>
-  private let gates = Mutex<[PortGate]>([])
+  let pageRequestSink = Mutex<PageRequestSink?>(nil)
+  private let ports = Mutex<[Port]>([])
+
+  private struct Port {
+    let gate: PortGate
+    let deviceTLB: DeviceTLB
+  }
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
   /// SAFETY: owns the memory that its caches point to, and is only reached with the lock held.
@@ -40,23 +63,30 @@ package final class VTdUnit: Sendable {
     var contexts: ConfigurationCache<ScalableContextEntry>
     var spaces: ConfigurationCache<VTdAddressSpace>
     var iotlb: Iotlb
+    var pagingStructures: PagingStructureCache
     /// How many invalidations there were.
     var generation: UInt64 = 0
   }
 
   package init(_ configuration: Configuration, memory: PhysicalMemory) {
     capabilities = configuration.capabilities
+    hasReadOnlyErratum = configuration.hasReadOnlyErratum
     self.memory = memory
     window = memory.window
     rules = VTdSecondStage.rules(
       addressBits: memory.addressBits,
       pageSizes: (capabilities.has2MPages ? 1 : 0) | (capabilities.has1GPages ? 2 : 0),
       controlsSnooping: capabilities.snoopControl)
+    firstStageRules = VTdFirstStage.rules(
+      addressBits: memory.addressBits, has1GPages: capabilities.firstStage1GPages)
+    guestRules = VTdFirstStage.rules(
+      addressBits: 52, has1GPages: capabilities.firstStage1GPages)
     state = Mutex(
       State(
         contexts: ConfigurationCache(sets: configuration.contextCacheSets),
         spaces: ConfigurationCache(sets: configuration.pasidCacheSets),
-        iotlb: Iotlb(configuration.iotlb)))
+        iotlb: Iotlb(configuration.iotlb),
+        pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
     faults = Mutex(FaultRecording(capacity: max(1, capabilities.faultRegisters)))
   }
 
@@ -68,31 +98,49 @@ package final class VTdUnit: Sendable {
     }
   }
 
-  func add(_ gate: PortGate) { gates.withLock { $0.append(gate) } }
+  func add(_ gate: PortGate, _ deviceTLB: DeviceTLB) {
+    ports.withLock { $0.append(Port(gate: gate, deviceTLB: deviceTLB)) }
+  }
 
-  func remove(_ gate: PortGate) { gates.withLock { $0.removeAll { $0 === gate } } }
+  func remove(_ gate: PortGate) { ports.withLock { $0.removeAll { $0.gate === gate } } }
 
   /// Waits for requests that may hold what was just removed for `domain` (nil: for any).
   func drain(_ domain: DomainID?) {
     // The list is copied so that ports can come and go meanwhile.
-    for gate in gates.withLock({ $0 }) { gate.pass(domain) }
+    for port in ports.withLock({ $0 }) { port.gate.pass(domain) }
+  }
+
+  func forEachPort(of requester: RequesterID, _ body: (PortGate, DeviceTLB) -> Void) {
+    for port in ports.withLock({ $0 }) where port.deviceTLB.requester == requester {
+      body(port.gate, port.deviceTLB)
+    }
   }
 }
 
 /// What a PASID table entry, and the way to it, mean for a request: cached by requester and PASID.
 struct VTdAddressSpace: BitwiseCopyable {
-  enum Translation: BitwiseCopyable {
-    case secondStage(TableRoot)
-    case passThrough
-  }
-
+  let translation: PASIDTableEntry.TranslationType
   let domain: DomainID
   /// RID_PASID for requests without one.
   let pasid: PASID
   let requester: RequesterID
-  let translation: Translation
-  /// The highest address that can be translated.
+  /// Of its translations in the IOTLB.
+  let tag: IotlbTag
+  /// The highest address that can be translated. First-stage tables say it themselves.
   let lastIOVA: UInt64
   /// FPD of the context, directory or PASID entry.
   let suppressesFaults: Bool
+  /// DTE of the context entry.
+  let allowsDeviceTLB: Bool
+  /// SRE: requests may be privileged.
+  let allowsPrivilege: Bool
+  /// Where walks of the first stage begin, where there is one.
+  var firstStage: TableRoot
+  /// Levels of the first stage, wherever a walk begins.
+  let firstStageTop: Int
+  let secondStage: SecondStage
+
+  /// Whether the requester's own tables come first.
+  @inline(__always)
+  var hasFirstStage: Bool { translation == .firstStage || translation == .nested }
 }

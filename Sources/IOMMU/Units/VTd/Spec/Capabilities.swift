@@ -1,7 +1,7 @@
 /// VT-d §11.4.2 Capability Register and §11.4.3 Extended Capability Register: what one unit can do.
 ///
-/// FSTS and NEST are clear: the unit has second-stage translation only, which is what makes the
-/// kernel's driver use second-stage tables for every domain.
+/// A new value describes a unit with second-stage translation only, which is what makes the kernel's
+/// driver use second-stage tables for every domain; ``nesting`` one with everything.
 package struct VTdCapabilities: Hashable, Sendable {
   /// MGAW: the widest address a request may have.
   package var maximumGuestAddressWidth = 48
@@ -27,8 +27,40 @@ package struct VTdCapabilities: Hashable, Sendable {
   package var pasidBits = 20
   /// SSADS: accessed and dirty flags of second-stage entries.
   package var secondStageFlags = true
+  /// SSTS
+  package var secondStage = true
+  /// FSTS
+  package var firstStage = false
+  /// FS5LP: first-stage tables may have 5 levels.
+  package var fiveLevelFirstStage = false
+  /// FS1GP
+  package var firstStage1GPages = false
+  /// NEST
+  package var nested = false
+  /// SRS: requests with PASID may be privileged.
+  package var privilegedRequests = false
+  /// EAFS
+  package var extendedAccessedFlag = false
+  /// DT: functions may translate for themselves.
+  package var deviceTLBs = false
+  /// PRS, PDS: functions may request pages.
+  package var pageRequests = false
 
   package init() {}
+
+  /// A unit for guests with tables of their own.
+  package static var nesting: VTdCapabilities {
+    var capabilities = VTdCapabilities()
+    capabilities.firstStage = true
+    capabilities.fiveLevelFirstStage = true
+    capabilities.firstStage1GPages = true
+    capabilities.nested = true
+    capabilities.privilegedRequests = true
+    capabilities.extendedAccessedFlag = true
+    capabilities.deviceTLBs = true
+    capabilities.pageRequests = true
+    return capabilities
+  }
 
   /// CAP_REG, offset 0x8.
   package var capability: UInt64 {
@@ -44,20 +76,28 @@ package struct VTdCapabilities: Hashable, Sendable {
     value |= UInt64(faultRegisters - 1) << 40
     value |= UInt64(maximumAddressMask) << 48
     value |= 3 << 54  // DWD, DRD: an invalidation drains writes and reads
+    if firstStage1GPages { value |= 1 << 56 }
+    if fiveLevelFirstStage { value |= 1 << 60 }
     return value
   }
 
   /// ECAP_REG, offset 0x10.
   package var extendedCapability: UInt64 {
     var value: UInt64 = 1 << 0 | 1 << 1  // C, QI
+    if deviceTLBs { value |= 1 << 2 }
     if passThrough { value |= 1 << 6 }
     if snoopControl { value |= 1 << 7 }
     value |= 0x50 << 8  // IRO: IOTLB registers at 0x500
     value |= 0xf << 20  // MHMV
+    if nested { value |= 1 << 26 }
+    if pageRequests { value |= 1 << 29 | 1 << 42 }
+    if privilegedRequests { value |= 1 << 31 }
+    if extendedAccessedFlag { value |= 1 << 34 }
     if pasidBits > 0 { value |= 1 << 40 | UInt64(pasidBits - 1) << 35 }
     value |= 1 << 43  // SMTS
     if secondStageFlags { value |= 1 << 45 }
-    value |= 1 << 46  // SSTS
+    if secondStage { value |= 1 << 46 }
+    if firstStage { value |= 1 << 47 }
     value |= 1 << 48  // SMPWCS
     return value
   }

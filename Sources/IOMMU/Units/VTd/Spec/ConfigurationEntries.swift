@@ -58,10 +58,20 @@ package struct ScalableContextEntry: Equatable, Sendable, BitwiseCopyable {
     get { words[0] & 2 != 0 }
     set { words[0] = words[0] & ~2 | (newValue ? 2 : 0) }
   }
+  /// DTE, [2]: the function may translate for itself.
+  package var allowsDeviceTLB: Bool {
+    get { words[0] & 4 != 0 }
+    set { words[0] = words[0] & ~4 | (newValue ? 4 : 0) }
+  }
   /// PASIDE, [3]
   package var allowsPASID: Bool {
     get { words[0] & 8 != 0 }
     set { words[0] = words[0] & ~8 | (newValue ? 8 : 0) }
+  }
+  /// PRE, [4]: the function may request pages.
+  package var allowsPageRequests: Bool {
+    get { words[0] & 1 << 4 != 0 }
+    set { words[0] = words[0] & ~(1 << 4) | (newValue ? 1 << 4 : 0) }
   }
   /// PDTS, [11:9]: the directory has 2^(PDTS + 7) entries.
   package var directoryShift: Int {
@@ -79,11 +89,14 @@ package struct ScalableContextEntry: Equatable, Sendable, BitwiseCopyable {
     set { words[1] = words[1] & ~0xf_ffff | UInt64(newValue.rawValue) & 0xf_ffff }
   }
 
-  /// Whether a bit is set that this unit wants clear: [8:5], the address beyond `addressBits`, and
-  /// everything from [85] on.
-  func hasReservedBits(addressBits: Int) -> Bool {
-    words[0] & (0x1e0 | ~(1 << UInt64(addressBits) - 1)) != 0
-      || words[1] & ~0x1f_ffff != 0 || words[2] != 0 || words[3] != 0
+  /// Whether a bit is set that this unit wants clear: [8:5], the address beyond `addressBits`,
+  /// everything from [85] on, and what enables services that the unit lacks.
+  func hasReservedBits(addressBits: Int, _ capabilities: VTdCapabilities) -> Bool {
+    var reserved: UInt64 = 0x1e0 | ~(1 << UInt64(addressBits) - 1)
+    if !capabilities.deviceTLBs { reserved |= 1 << 2 }
+    if !capabilities.pageRequests { reserved |= 1 << 4 }
+    return words[0] & reserved != 0 || words[1] & ~0x1f_ffff != 0 || words[2] != 0
+      || words[3] != 0
   }
 }
 

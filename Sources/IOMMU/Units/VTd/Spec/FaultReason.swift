@@ -23,10 +23,14 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Sendable {
   package static let contextEntryAbsent = VTdFaultReason(0x41)
   /// SCT.3
   package static let contextEntryReserved = VTdFaultReason(0x42)
+  /// SCT.5: a translation request or a translated one, DTE clear.
+  package static let deviceTLBDisabled = VTdFaultReason(0x44)
   /// SCT.6: a request with PASID, PASIDE clear.
   package static let pasidDisabled = VTdFaultReason(0x45)
   /// SCT.7: the PASID is beyond the directory.
   package static let pasidTooLarge = VTdFaultReason(0x46)
+  /// SCT.8: a page request, PRE clear.
+  package static let pageRequestsDisabled = VTdFaultReason(0x47)
   /// SCT.9: RID_PASID is beyond the directory.
   package static let ridPasidInvalid = VTdFaultReason(0x48)
   /// SPD.1
@@ -43,6 +47,10 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Sendable {
   package static let pasidEntryReserved = VTdFaultReason(0x5a)
   /// SPT.4: a translation type or width that the unit does not have.
   package static let pasidEntryInvalid = VTdFaultReason(0x5b)
+  /// SPT.5: a request to execute, which no PASID table entry allows.
+  package static let executeRequestDisabled = VTdFaultReason(0x5c)
+  /// SPT.6: a privileged request, SRE clear.
+  package static let privilegedRequestDisabled = VTdFaultReason(0x5d)
   /// SFS.1
   package static let firstStageInaccessible = VTdFaultReason(0x70)
   /// SFS.2
@@ -93,6 +101,21 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Sendable {
       false
     default:
       true
+    }
+  }
+
+  /// VT-d §7.1: whether a translation request that meets this is answered with "nothing is allowed", and
+  /// nothing is recorded, because the device may ask for the page. Everything else is an error of
+  /// software or hardware.
+  var isRecoverable: Bool {
+    switch self {
+    case .firstStageAbsent, .firstStageEntryBeyond, .firstStagePointerDenied,
+      .firstStageEntryDenied, .firstStageFlagsDenied, .notCanonical, .privilegeDenied,
+      .executeDenied, .beyondHostAddressWidth, .beyondSecondStage, .writeDenied, .readDenied,
+      .outputInInterruptRange:
+      true
+    default:
+      false
     }
   }
 }

@@ -2,7 +2,8 @@
 package struct VTdFaultRecordingRegister: Hashable, Sendable {
   /// FI, [63:12]: the page of the address.
   package let lower: UInt64
-  /// SID [79:64], T2 [92], PP [95], FR [103:96], PV [123:104], AT [125:124], T1 [126], F [127].
+  /// SID [79:64], T2 [92], PRIV [93], EXE [94], PP [95], FR [103:96], PV [123:104], AT [125:124],
+  /// T1 [126], F [127].
   package let upper: UInt64
 
   package init(_ record: FaultRecord) {
@@ -10,10 +11,13 @@ package struct VTdFaultRecordingRegister: Hashable, Sendable {
     var upper = UInt64(record.requester.rawValue)
     if let pasid = record.pasid {
       upper |= 1 << 31 | UInt64(pasid.rawValue & 0xf_ffff) << 40
+      if record.isPrivileged { upper |= 1 << 29 }
+      if record.executes { upper |= 1 << 30 }
     }
     upper |= UInt64(record.reason.code) << 32
     // T1 and T2: 0 and 0 for a write, 1 and 0 for a read.
-    if record.access.contains(.read) { upper |= 1 << 62 }
+    if !record.writes { upper |= 1 << 62 }
+    upper |= UInt64(record.addressType.rawValue) << 60
     self.upper = upper | 1 << 63
   }
 }

@@ -13,7 +13,7 @@ package struct PASIDTableEntry: Equatable, Sendable {
   }
 
   /// PGTT
-  package enum TranslationType: UInt64, Sendable {
+  package enum TranslationType: UInt64, Sendable, BitwiseCopyable {
     case firstStage = 1
     case secondStage = 2
     case nested = 3
@@ -68,10 +68,47 @@ package struct PASIDTableEntry: Equatable, Sendable {
     set { words[1] = words[1] & ~(1 << 24) | (newValue ? 1 << 24 : 0) }
   }
 
-  /// Whether a bit is set that a unit without first-stage translation wants clear: [11:10], the pointer
-  /// beyond `addressBits`, and all of the upper half but the last, ignored, two words.
-  func hasReservedBits(addressBits: Int) -> Bool {
-    words[0] & (0xc00 | ~(1 << UInt64(addressBits) - 1)) != 0 || words[1] >> 32 != 0
-      || words[2] != 0 || words[3] != 0
+  /// SRE, [128]
+  package var allowsPrivilege: Bool {
+    get { words[2] & 1 != 0 }
+    set { words[2] = words[2] & ~1 | (newValue ? 1 : 0) }
+  }
+  /// FSPM, [131:130]: 0 for 4 levels of the first stage, 1 for 5; nil for values without meaning.
+  package var firstStageLevels: Int? {
+    get {
+      let mode = Int(words[2] >> 2 & 3)
+      return mode <= 1 ? mode + 4 : nil
+    }
+    set { words[2] = words[2] & ~(3 << 2) | (newValue == 5 ? 1 << 2 : 0) }
+  }
+  /// WPE, [132]: privilege does not write where the table says read-only.
+  package var protectsFromPrivilege: Bool {
+    get { words[2] & 1 << 4 != 0 }
+    set { words[2] = words[2] & ~(1 << 4) | (newValue ? 1 << 4 : 0) }
+  }
+  /// EAFE, [135]
+  package var updatesExtendedAccessed: Bool {
+    get { words[2] & 1 << 7 != 0 }
+    set { words[2] = words[2] & ~(1 << 7) | (newValue ? 1 << 7 : 0) }
+  }
+  /// FSPTPTR, [191:140]
+  package var firstStage: PhysicalAddress {
+    get { PhysicalAddress(words[2] & Self.pointerMask) }
+    set { words[2] = words[2] & ~Self.pointerMask | newValue.rawValue & Self.pointerMask }
+  }
+
+  /// Whether a bit is set that a unit with these capabilities wants clear: what the specification
+  /// reserves, addresses beyond the host's, memory types (which no unit here has), and the first
+  /// stage's part as far as the unit lacks it.
+  func hasReservedBits(addressBits: Int, _ capabilities: VTdCapabilities) -> Bool {
+    let beyond = ~(1 << UInt64(addressBits) - 1) as UInt64
+    var firstStage: UInt64 = 0xf02
+    if !capabilities.firstStage { firstStage |= ~0x60 }
+    if !capabilities.privilegedRequests { firstStage |= 1 << 0 }
+    if !capabilities.extendedAccessedFlag { firstStage |= 1 << 7 }
+    // The table is the guest's when nested, and its address checked by the second stage.
+    if type != .nested { firstStage |= beyond }
+    return words[0] & (0xc20 | beyond) != 0 || words[1] & 0xffff_ffff_fe7f_0000 != 0
+      || words[2] & firstStage != 0 || (3..<8).contains { words[$0] != 0 }
   }
 }

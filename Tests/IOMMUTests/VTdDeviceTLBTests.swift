@@ -1,0 +1,179 @@
+import Synchronization
+import SystemPackage
+import Testing
+
+@testable import IOMMU
+@testable import IOMMUFD
+
+/// Functions that translate for themselves, and page requests, at the unit's side.
+@Suite struct VTdDeviceTLBTests {
+  private let guest: VTdGuest
+  private let root: UInt64
+  private let port: DMAPort
+  private let ats = DMAAttributes(usesATS: true)
+
+  init() throws {
+    guest = try VTdGuest()
+    root = guest.makeTable()
+    for page in 0..<16 as Range<UInt64> { guest.map(page << 12, to: page << 12, in: root) }
+    var services = VTdDeviceServices()
+    services.pasidBits = 20
+    services.hasATS = true
+    services.hasPageRequests = true
+    try guest.machine.driver.probe(.test(0), services)
+    port = guest.machine.port(0)
+    try guest.attach(try guest.nested(root))
+  }
+
+  @Test func translationsAreKeptByTheFunction() throws {
+    #expect(port.load(0x1000, ats) == (.completed, 2))
+    #expect(port.deviceTranslations == 1)
+    guest.map(0x1000, to: 0x5000, in: root)
+    guest.machine.unit.invalidateIOTLB(.global)
+    #expect(port.load(0x1000, ats).1 == 2, "the unit is not asked")
+    #expect(port.load(0x1000).1 == 6, "but for a request that is not translated")
+    guest.machine.unit.invalidateDeviceTLB(of: .test(1))
+    #expect(port.load(0x1000, ats).1 == 2, "another function's")
+    guest.machine.unit.invalidateDeviceTLB(of: .test(0), pasid: PASID(rawValue: 0))
+    #expect(port.load(0x1000, ats).1 == 2, "a PASID's")
+    guest.machine.unit.invalidateDeviceTLB(of: .test(0), .pages(IOVA(0x2000), shift: 13))
+    #expect(port.load(0x1000, ats).1 == 2, "the pages beside")
+    guest.machine.unit.invalidateDeviceTLB(of: .test(0), .pages(IOVA(0), shift: 13))
+    #expect(port.load(0x1000, ats).1 == 6)
+    port.resetDeviceTLB()
+    #expect(port.deviceTranslations == 0)
+  }
+
+  @Test func aFunctionWithoutCacheAsksEachTime() throws {
+    var geometry = DeviceTLBGeometry()
+    geometry.sets = 0
+    let port = DMAPort(requester: .test(0), vtd: guest.machine.unit, deviceTLB: geometry)
+    #expect(port.load(0x1000, ats) == (.completed, 2))
+    #expect(port.deviceTranslations == 0)
+  }
+
+  @Test func whatIsNotAllowedIsNoFault() throws {
+    guest.map(0x1000, to: 0x1000, in: root, flags: 5)
+    #expect(port.load(0x1000, ats) == (.completed, 2))
+    #expect(port.store(1, to: 0x1008, ats) == .denied(IOVA(0x1008)))
+    #expect(port.load(0x20_0ff8, ats).0 == .denied(IOVA(0x20_0ff8)))
+    #expect(port.load(0xfee0_0000, ats).0 == .denied(IOVA(0xfee0_0000)))
+    #expect(port.load(1 << 47, ats).0 == .denied(IOVA(1 << 47)))
+    #expect(guest.machine.faults.take().isEmpty)
+    guest.map(0x1000, to: 0x1000, in: root)
+    #expect(port.store(1, to: 0x1008, ats) == .completed, "a wider right is asked for")
+  }
+
+  @Test func errorsOfTranslationRequestsAreRecorded() throws {
+    guest[guest.place(0x1000, in: root)] = 1 << 40 | 7
+    guest[guest.place(5 << 39, in: root, level: 3)] = 0x87
+    guard case .fault(let record) = port.load(5 << 39, ats).0 else {
+      Issue.record("no fault")
+      return
+    }
+    #expect(record.reason == .vtd(.firstStageReserved))
+    let upper = VTdFaultRecordingRegister(record).upper
+    #expect(upper >> 60 == 0b1101, "F, a read, of a translation request")
+    #expect(guest.machine.faults.take() == [record])
+  }
+
+  @Test func theContextEntryAllowsIt() throws {
+    try guest.attach(try guest.nested(root), 1)
+    let plain = guest.machine.port(1)
+    #expect(plain.load(0x1000) == (.completed, 2))
+    #expect(plain.load(0x1000, ats).0.reason == .deviceTLBDisabled)
+    // Translated once, and then not allowed any more.
+    let stranger = DMARequest(
+      requester: .test(1), ats, iova: IOVA(0x1000), count: 8, writes: false)
+    let refusal = guest.machine.unit.refuseTranslated(stranger, at: 0x1000)
+    #expect(refusal?.reason == .vtd(.deviceTLBDisabled))
+    #expect(refusal.map { VTdFaultRecordingRegister($0).upper >> 60 & 3 } == 2)
+    guest.machine.driver.setPageRequestSink { _ in Issue.record("not allowed") }
+    #expect(
+      plain.requestPages(IOVA(1 << 40), count: 8, writes: false, ats) == .answered(.success),
+      "nothing was denied: there is nothing to ask for")
+    guest.machine.unit.take(
+      PageRequest(
+        requester: .test(1), pasid: nil, group: 0, address: 0, access: .read, isLast: true))
+    #expect(guest.machine.faults.take().last?.reason == .vtd(.pageRequestsDisabled))
+  }
+
+  @Test func groupsAreBounded() throws {
+    let asked = RequestCollector()
+    guest.machine.driver.setPageRequestSink { asked.add($0) }
+    for group in 0..<32 as Range<UInt32> {
+      #expect(
+        port.requestPages(IOVA(1 << 40), count: 1, writes: true, ats) == .awaited(group: group))
+    }
+    #expect(port.requestPages(IOVA(1 << 40), count: 1, writes: true, ats) == .unavailable)
+    let answers = AnswerCollector()
+    port.setPageResponseReceiver { answers.add($0, $1) }
+    let requests = asked.take()
+    #expect(requests.count == 32)
+    #expect(requests.allSatisfy { $0.access == .write && $0.isLast && $0.address == 1 << 40 })
+    guest.machine.driver.respond(to: requests[3].groupID, .success)
+    guest.machine.driver.respond(to: requests[3].groupID, .success)
+    let other = PageRequestGroupID(
+      requester: .test(0), pasid: PASID(rawValue: 1), group: requests[4].group)
+    guest.machine.driver.respond(to: other, .success)
+    #expect(answers.take() == [3], "one answer, of the right PASID")
+    #expect(
+      port.requestPages(IOVA(1 << 40), count: 1, writes: true, ats) == .awaited(group: 32),
+      "numbers are not used again at once")
+    port.resetDeviceTLB()
+    guest.machine.driver.respond(to: requests[4].groupID, .success)
+    #expect(answers.take().isEmpty, "a reset forgets")
+  }
+
+  @Test func anAnswerMayComeWhileTheRequestIsSent() throws {
+    let driver = guest.machine.driver
+    driver.setPageRequestSink { [weak driver] request in
+      if request.isLast { driver?.respond(to: request.groupID, .failure) }
+    }
+    #expect(
+      port.requestPages(IOVA(0x20_0000 - 8), count: 4104, writes: false, ats)
+        == .answered(.failure))
+    driver.setPageRequestSink(nil)
+    #expect(
+      port.requestPages(IOVA(1 << 40), count: 1, writes: false, ats) == .answered(.invalid))
+  }
+
+  @Test func senselessRequestsAreNotPassedOn() throws {
+    let asked = RequestCollector()
+    guest.machine.driver.setPageRequestSink { asked.add($0) }
+    var attributes = ats
+    attributes.pasid = PASID(rawValue: 5)
+    try guest.attach(try guest.nested(root, flags: 1), pasid: 5)
+    attributes.isPrivileged = true
+    #expect(
+      port.requestPages(IOVA(1 << 40), count: 1, writes: false, attributes)
+        == .answered(.invalid))
+    attributes.isPrivileged = false
+    #expect(
+      port.requestPages(IOVA(1 << 47), count: 1, writes: false, attributes)
+        == .answered(.invalid))
+    #expect(asked.take().isEmpty)
+  }
+}
+
+private final class RequestCollector: Sendable {
+  private let requests = Mutex<[PageRequest]>([])
+  func add(_ request: PageRequest) { requests.withLock { $0.append(request) } }
+  func take() -> [PageRequest] {
+    requests.withLock { requests in
+      defer { requests = [] }
+      return requests
+    }
+  }
+}
+
+private final class AnswerCollector: Sendable {
+  private let groups = Mutex<[UInt32]>([])
+  func add(_ group: UInt32, _ response: PageResponse) { groups.withLock { $0.append(group) } }
+  func take() -> [UInt32] {
+    groups.withLock { groups in
+      defer { groups = [] }
+      return groups
+    }
+  }
+}
