@@ -16,6 +16,7 @@ extension Machine {
       case .vtd(let configuration): try description.makeVTd(unit.name, configuration, memory)
       case .smmuv3(let configuration):
         try description.makeSMMUv3(unit.name, configuration, memory)
+      case .amdvi(let amdvi): try description.makeAMDVi(unit.name, amdvi, memory)
       }
     }
   }
@@ -53,6 +54,24 @@ extension MachineDescription {
     // smmu: arm_smmu_enable_pasid()
     return MachineUnit(
       driver: driver, path: { DMAPort(requester: $0, smmuv3: hardware) },
+      enable: { $0.enablePASID() })
+  }
+
+  fileprivate func makeAMDVi(
+    _ name: String, _ description: AMDVi, _ memory: PhysicalMemory
+  ) throws -> MachineUnit {
+    let behind = devices.filter { $0.unit == name }
+    let hardware = AMDViUnit(description.unit, memory: memory)
+    let driver = try AMDViDriver(
+      unit: hardware,
+      lastDevice: behind.map(\.address.requester).max() ?? RequesterID(rawValue: 0),
+      guestTables: description.guestTables, memory: memory)
+    for device in behind {
+      try driver.probe(device.address.requester, pasidBits: device.pasidWidth)
+    }
+    // amd: pdev_enable_cap_pasid()
+    return MachineUnit(
+      driver: driver, path: { DMAPort(requester: $0, amdvi: hardware) },
       enable: { $0.enablePASID() })
   }
 }

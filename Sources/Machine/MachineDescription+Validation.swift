@@ -67,6 +67,7 @@ extension MachineDescription.Unit.Kind {
     switch self {
     case .vtd(let configuration): configuration.capabilities.contradiction
     case .smmuv3(let configuration): configuration.capabilities.contradiction
+    case .amdvi(let amdvi): amdvi.unit.capabilities.contradiction
     }
   }
 }
@@ -95,6 +96,19 @@ extension SMMUv3Capabilities {
     guard stage1 || stage2 else { return "it has neither stage" }
     guard !updatesDirtyState || updatesAccessFlag else {
       return "dirty updates need access flag updates"
+    }
+    return nil
+  }
+}
+
+extension AMDViCapabilities {
+  fileprivate var contradiction: String? {
+    guard !guestIO || guestTranslation else {
+      return "guest tables without PASID need guest tables"
+    }
+    // amd: setup_gcr3_table() refuses every device that has so many PASIDs.
+    guard !guestTranslation || pasidBits <= 9 * (guestCR3Levels + 1) else {
+      return "PASIDs of \(pasidBits) bits do not fit \(guestCR3Levels) more levels of GCR3 tables"
     }
     return nil
   }

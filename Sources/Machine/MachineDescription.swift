@@ -32,15 +32,25 @@ package struct MachineDescription: Sendable {
     package enum Kind: Sendable {
       case vtd(VTdUnit.Configuration)
       case smmuv3(SMMUv3Unit.Configuration)
+      case amdvi(AMDVi)
 
       /// Bits of the PASIDs that requests may carry.
       var pasidWidth: Int {
         switch self {
         case .vtd(let configuration): min(configuration.capabilities.pasidBits, 20)
         case .smmuv3(let configuration): min(configuration.capabilities.substreamBits, 20)
+        case .amdvi(let amdvi): amdvi.unit.capabilities.pasidBits
         }
       }
     }
+  }
+
+  /// An AMD-Vi unit, and what its driver lets guests do.
+  package struct AMDVi: Sendable {
+    package var unit = AMDViUnit.Configuration()
+    package var guestTables = AMDViDriver.GuestTables.asKernel
+
+    package init() {}
   }
 
   package struct Device: Sendable {

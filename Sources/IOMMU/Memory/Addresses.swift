@@ -25,7 +25,7 @@ package struct PhysicalAddress: RawRepresentable, Hashable, Comparable, Sendable
 ///
 /// Tables of processes tell requests with privilege from others (PCIe 6 §6.20.2: PMR and ER); tables
 /// that do not know the difference say `read` and `write`, and are asked for nothing else.
-package struct Permissions: OptionSet, Hashable, Sendable {
+package struct Permissions: OptionSet, Hashable, Sendable, BitwiseCopyable {
   package let rawValue: UInt8
   @inline(__always) package init(rawValue: UInt8) { self.rawValue = rawValue }
   package static let read = Permissions(rawValue: 1)

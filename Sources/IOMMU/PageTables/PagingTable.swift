@@ -7,6 +7,7 @@ package import SystemPackage
 
 package struct PagingTable: Sendable {
   private enum Table: Sendable {
+    case amdGuest(RadixMapper<AMDGuest>)
     case amdv1(RadixMapper<AMDv1>)
     case amdv1Mock(RadixMapper<AMDv1Mock>)
     case vtdFirstStage(RadixMapper<VTdFirstStage>)
@@ -26,6 +27,7 @@ package struct PagingTable: Sendable {
     self.table = table
     self.memory = memory
     switch table {
+    case .amdGuest(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .amdv1(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .amdv1Mock(let mapper): (pageSizes, root, topLevel) = mapper.description
     case .vtdFirstStage(let mapper): (pageSizes, root, topLevel) = mapper.description
@@ -104,6 +106,35 @@ package struct PagingTable: Sendable {
       .amdv1(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)), in: memory)
   }
 
+  /// A host table of AMD-Vi of three levels, which has more when it has grown.
+  /// - Parameters:
+  ///   - addressBits: what it may span when it has.
+  ///   - pageSizes: as above.
+  package init(
+    amdv1AddressBits addressBits: Int, pageSizes: UInt64, memory: PhysicalMemory
+  ) throws(Errno) {
+    let sizes = pageSizes & AMDv1.sizes(levels: 6, addressBits: addressBits)
+    self.init(
+      .amdv1(try RadixMapper(topLevel: 2, pageSizes: sizes, memory: memory)), in: memory)
+  }
+
+  /// A guest table of AMD-Vi, of 4 or 5 levels.
+  package init(amdGuestLevels levels: Int, memory: PhysicalMemory) throws(Errno) {
+    guard (4...5).contains(levels) else { throw .notSupported }
+    self.init(
+      .amdGuest(
+        try RadixMapper(
+          topLevel: levels - 1, pageSizes: 1 << 12 | 1 << 21 | 1 << 30, memory: memory)),
+      in: memory)
+  }
+
+  /// The same host table of AMD-Vi with one more level on top. The old one is part of it, and is not
+  /// used as a table of its own any more.
+  package func grown() throws(Errno) -> PagingTable {
+    guard case .amdv1(let mapper) = table, topLevel < 5 else { throw .outOfRange }
+    return PagingTable(.amdv1(try RadixMapper(above: mapper)), in: memory)
+  }
+
   /// A table of the mock unit: three levels, 38 bits of address.
   /// - Parameter pageSizes: as above; nil: all that the table can have.
   package init(mockWithPageSizes pageSizes: UInt64?, memory: PhysicalMemory) throws(Errno) {
@@ -129,6 +160,7 @@ package struct PagingTable: Sendable {
       return (length - mapping.left, error, mapping.retired)
     }
     return switch table {
+    case .amdGuest(let mapper): map(mapper)
     case .amdv1(let mapper): map(mapper)
     case .amdv1Mock(let mapper): map(mapper)
     case .vtdFirstStage(let mapper): map(mapper)
@@ -141,6 +173,7 @@ package struct PagingTable: Sendable {
   /// Unmaps whole entries of the range up to the first hole.
   package func unmap(_ iova: IOVA, length: UInt64) -> Unmapped {
     switch table {
+    case .amdGuest(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .amdv1(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .amdv1Mock(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .vtdFirstStage(let mapper): mapper.unmap(iova.rawValue, length: length)
@@ -158,6 +191,7 @@ package struct PagingTable: Sendable {
   /// - Parameter iova: within what the levels span.
   package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
     switch table {
+    case .amdGuest(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .amdv1(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .amdv1Mock(let mapper): mapper.physicalAddress(of: iova.rawValue)
     case .vtdFirstStage(let mapper): mapper.physicalAddress(of: iova.rawValue)
@@ -173,6 +207,7 @@ package struct PagingTable: Sendable {
     _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (UInt64, UInt64) -> Void
   ) {
     switch table {
+    case .amdGuest(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .amdv1(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .amdv1Mock(let mapper): mapper.readDirty(range, clearing: clearing, report)
     case .vtdFirstStage(let mapper): mapper.readDirty(range, clearing: clearing, report)
@@ -185,6 +220,7 @@ package struct PagingTable: Sendable {
   /// Marks the entry of `iova`, within what the levels span, as written through.
   package func setDirty(_ iova: IOVA) -> Bool {
     switch table {
+    case .amdGuest(let mapper): mapper.setDirty(iova.rawValue)
     case .amdv1(let mapper): mapper.setDirty(iova.rawValue)
     case .amdv1Mock(let mapper): mapper.setDirty(iova.rawValue)
     case .vtdFirstStage(let mapper): mapper.setDirty(iova.rawValue)
@@ -197,6 +233,7 @@ package struct PagingTable: Sendable {
   /// Frees the whole table. No unit may know it any more.
   package func destroy() {
     switch table {
+    case .amdGuest(let mapper): mapper.destroy()
     case .amdv1(let mapper): mapper.destroy()
     case .amdv1Mock(let mapper): mapper.destroy()
     case .vtdFirstStage(let mapper): mapper.destroy()

@@ -21,7 +21,7 @@ package struct Unmapped {
 }
 
 struct RadixMapper<Format: WalkableFormat> {
-  private let memory: PhysicalMemory
+  let memory: PhysicalMemory
   let window: FrameWindow
   let root: PhysicalAddress
   let topLevel: Int

@@ -20,6 +20,10 @@ struct WalkOptions: OptionSet, Hashable, Sendable, BitwiseCopyable {
   /// The extended-accessed flag is kept, too (VT-d: EAFE).
   static let extendedAccessed = WalkOptions(rawValue: 1 << 3)
 
+  // AMD host tables.
+  /// Of the two flags hardware keeps the accessed one only (HAD: 1).
+  static let keepsClean = WalkOptions(rawValue: 1 << 4)
+
   // Arm.
   /// Hardware sets the access flag (HA); the dirty state as well (HD).
   static let setsAccessFlag = WalkOptions(rawValue: 1 << 8)

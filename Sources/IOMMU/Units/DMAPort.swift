@@ -34,6 +34,15 @@ package final class DMAPort: Sendable {
     unit.add(gate, for: requester)
   }
 
+  /// The port of `requester` in front of an AMD-Vi unit.
+  package init(requester: RequesterID, amdvi unit: AMDViUnit) {
+    self.requester = requester
+    self.unit = .amdvi(unit)
+    memory = unit.memory
+    deviceTLB = DeviceTLB(requester: requester)
+    unit.add(gate, for: requester)
+  }
+
   deinit { unit.remove(gate) }
 
   /// A memory read request: fills `buffer` from `iova`. Unless completed, its contents are undefined.
@@ -126,6 +135,7 @@ package final class DMAPort: Sendable {
 enum TranslationUnit: Sendable {
   case vtd(VTdUnit)
   case smmuv3(SMMUv3Unit)
+  case amdvi(AMDViUnit)
 
   @inline(__always)
   func translate(
@@ -134,6 +144,7 @@ enum TranslationUnit: Sendable {
     switch self {
     case .vtd(let unit): unit.translate(request, gate: gate, segments: segments)
     case .smmuv3(let unit): unit.translate(request, gate: gate, segments: segments)
+    case .amdvi(let unit): unit.translate(request, gate: gate, segments: segments)
     }
   }
 
@@ -143,6 +154,7 @@ enum TranslationUnit: Sendable {
     case .vtd(let unit): unit.translatePage(request, gate: gate)
     // SMMUv3 §3.9.1: without ATS, a translation request is answered with no permission.
     case .smmuv3: .denied
+    case .amdvi(let unit): .fault(unit.refuse(request, .translationRequest))
     }
   }
 
@@ -151,6 +163,7 @@ enum TranslationUnit: Sendable {
     switch self {
     case .vtd(let unit): unit.refuseTranslated(request, at: iova)
     case .smmuv3: nil
+    case .amdvi(let unit): unit.refuse(request, .translated)
     }
   }
 
@@ -158,7 +171,7 @@ enum TranslationUnit: Sendable {
   func send(_ request: PageRequest) -> Bool {
     switch self {
     case .vtd(let unit): unit.take(request)
-    case .smmuv3: return false
+    case .smmuv3, .amdvi: return false
     }
     return true
   }
@@ -167,6 +180,7 @@ enum TranslationUnit: Sendable {
     switch self {
     case .vtd(let unit): unit.report(record)
     case .smmuv3(let unit): unit.report(record)
+    case .amdvi(let unit): unit.report(record)
     }
   }
 
@@ -174,6 +188,7 @@ enum TranslationUnit: Sendable {
     switch self {
     case .vtd(let unit): unit.remove(gate)
     case .smmuv3(let unit): unit.remove(gate)
+    case .amdvi(let unit): unit.remove(gate)
     }
   }
 }

@@ -95,12 +95,14 @@ package struct FaultRecord: Hashable, Sendable {
 package enum FaultReason: Hashable, Sendable {
   case vtd(VTdFaultReason)
   case smmuv3(SMMUv3Event)
+  case amdvi(AMDViEvent)
 
   /// The number in the unit's own fault records.
   package var code: UInt8 {
     switch self {
     case .vtd(let reason): reason.rawValue
     case .smmuv3(let event): event.kind.rawValue
+    case .amdvi(let event): event.kind.rawValue
     }
   }
 }

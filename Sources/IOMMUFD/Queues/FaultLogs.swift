@@ -121,6 +121,9 @@ extension iommufd_sim_fault {
     case .smmuv3(let event):
       let words = SMMUv3EventRecord(record, event).words
       raw = (words[0], words[1], words[2], words[3])
+    case .amdvi(let event):
+      let words = AMDViEventEntry(record, event).words
+      raw = (words[0], words[1], 0, 0)
     }
   }
 }

@@ -8,12 +8,14 @@ extension MachineDescription.Unit {
   enum KindName: String, CaseIterable {
     case vtd
     case smmuv3
+    case amdvi
 
     /// A unit of this kind that is not described further.
     var empty: MachineDescription.Unit.Kind {
       switch self {
       case .vtd: .vtd(VTdUnit.Configuration())
       case .smmuv3: .smmuv3(SMMUv3Unit.Configuration())
+      case .amdvi: .amdvi(MachineDescription.AMDVi())
       }
     }
   }
@@ -63,6 +65,7 @@ extension MachineDescription.Unit.Kind {
     switch self {
     case .vtd: .vtd
     case .smmuv3: .smmuv3
+    case .amdvi: .amdvi
     }
   }
 
@@ -74,6 +77,9 @@ extension MachineDescription.Unit.Kind {
     case .smmuv3(var configuration):
       try node.read(SMMUv3Unit.Configuration.fields, of: subject, into: &configuration)
       self = .smmuv3(configuration)
+    case .amdvi(var amdvi):
+      try node.read(MachineDescription.AMDVi.fields, of: subject, into: &amdvi)
+      self = .amdvi(amdvi)
     }
   }
 
@@ -82,6 +88,7 @@ extension MachineDescription.Unit.Kind {
       switch self {
       case .vtd(let configuration): Node(configuration, VTdUnit.Configuration.fields)
       case .smmuv3(let configuration): Node(configuration, SMMUv3Unit.Configuration.fields)
+      case .amdvi(let amdvi): Node(amdvi, MachineDescription.AMDVi.fields)
       }
     return node.mapping?.map { ($0.key, $0.value) } ?? []
   }
@@ -90,6 +97,7 @@ extension MachineDescription.Unit.Kind {
     switch self {
     case .vtd: VTdUnit.Configuration.fields.map(MachineFile.Key.init)
     case .smmuv3: SMMUv3Unit.Configuration.fields.map(MachineFile.Key.init)
+    case .amdvi: MachineDescription.AMDVi.fields.map(MachineFile.Key.init)
     }
   }
 }

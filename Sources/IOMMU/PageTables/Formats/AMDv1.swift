@@ -97,6 +97,13 @@ extension AMDv1Format {
   // MARK: What hardware makes of any entry
 
   @inline(__always)
+  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
+    guard root.updatesFlags else { return entry }
+    let marksWriting = writing && !root.options.contains(.keepsClean)
+    return entry | accessed | (marksWriting ? dirty : 0)
+  }
+
+  @inline(__always)
   static func nextLevel(_ entry: UInt64, level _: Int) -> Int {
     Int(truncatingIfNeeded: nextLevel(entry)) &- 1
   }

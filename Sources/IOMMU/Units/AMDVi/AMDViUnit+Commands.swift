@@ -1,0 +1,109 @@
+// What commands do (§2.4). An invalidation here is complete when it returns, requests that still used what it
+// took away included, so that a COMPLETION_WAIT behind it has nothing left to wait for.
+
+internal import Synchronization
+
+extension AMDViUnit {
+  /// §2.5.6 ILLEGAL_COMMAND_ERROR: the unit stopped at the command at `index`.
+  package struct IllegalCommand: Error, Equatable {
+    package let index: Int
+  }
+
+  /// Executes commands in order, up to the first that is illegal.
+  package func execute(_ commands: some Collection<AMDViCommand>) throws(IllegalCommand) {
+    for (index, command) in commands.enumerated() {
+      guard execute(command) else { throw IllegalCommand(index: index) }
+    }
+  }
+
+  /// - Returns: false for an illegal command.
+  private func execute(_ command: AMDViCommand) -> Bool {
+    guard let operation = command.operation, isLegal(command, operation) else { return false }
+    switch operation {
+    case .completionWait:
+      if command.stores {
+        withUnsafeBytes(of: command.data.littleEndian) { data in
+          _ = memory.write(data, to: command.storeAddress)
+        }
+      }
+    case .invalidateDeviceTableEntry:
+      invalidate(entryOf: command.device)
+    case .invalidatePages:
+      invalidatePages(command)
+    case .invalidateAll:
+      invalidateAll()
+    case .invalidateDeviceTLB, .invalidateInterruptTable, .prefetchPages, .completePageRequest:
+      // Functions behind this unit translate nothing for themselves and request no pages, it has no
+      // interrupt table, and a prefetch is a hint.
+      break
+    }
+    return true
+  }
+
+  /// Reserved bits are clear, and the unit knows the command.
+  private func isLegal(_ command: AMDViCommand, _ operation: AMDViCommand.Operation) -> Bool {
+    let (lower, upper) = (command.words[0], command.words[1])
+    let codeless = lower & ~(0xf << 60)
+    return switch operation {
+    case .completionWait: lower >> 52 & 0xff == 0
+    case .invalidateDeviceTableEntry: codeless >> 16 == 0 && upper == 0
+    case .invalidatePages:
+      codeless & ~(0xf_ffff | 0xffff << 32) == 0 && upper & 0xff8 == 0
+        && (!command.isForGuest || capabilities.guestTranslation)
+    case .invalidateDeviceTLB: upper & 0xfca == 0
+    case .invalidateInterruptTable: codeless >> 16 == 0 && upper == 0
+    case .prefetchPages: true
+    case .completePageRequest: capabilities.pageRequests
+    case .invalidateAll: capabilities.invalidateAll && codeless == 0 && upper == 0
+    }
+  }
+
+  /// §2.4.2: the entry, and what was read of GCR3 tables by it. Translations stay.
+  private func invalidate(entryOf device: RequesterID) {
+    state.withLock { state in
+      state.generation &+= 1
+      state.entries.invalidate { key, _ in key == UInt64(device.rawValue) }
+      state.spaces.invalidate { _, space in space.device == device }
+      state.silenced.remove(device)
+    }
+    drain(requestsOf: device)
+  }
+
+  /// §2.4.3. With GN, translations of a PASID's own addresses. Without, those of the host's; and every
+  /// translation of the domain through guest tables, because it does not say which of the host's
+  /// addresses it went through. PDE concerns GCR3 entries: there is no cache of other table entries.
+  private func invalidatePages(_ command: AMDViCommand) {
+    let (domain, range) = (command.domain, command.range)
+    let pasid = command.isForGuest ? command.pasid : nil
+    let guestTag = pasid.map { IotlbTag(domain: domain, pasid: $0) }
+    let hostTag = IotlbTag(domain: domain)
+    state.withLock { state in
+      state.generation &+= 1
+      state.iotlb.removeAll { entry in
+        let tag = entry.tag.ofAllAddresses
+        if let guestTag, tag != guestTag { return false }
+        if guestTag == nil, tag != hostTag { return entry.tag.domain == domain }
+        return AMDViCachedPage(entry.attributes).isTouched(by: range, at: entry.address)
+      }
+      if command.includesDirectories {
+        state.spaces.invalidate { _, space in
+          guard let own = space.pasid, space.domain == domain else { return false }
+          return pasid == nil || own == pasid
+        }
+      }
+    }
+    drain(domain)
+  }
+
+  /// §2.4.8
+  private func invalidateAll() {
+    state.withLock { state in
+      state.generation &+= 1
+      state.entries.invalidate { _, _ in true }
+      state.spaces.invalidate { _, _ in true }
+      state.iotlb.removeAll { _ in true }
+      state.silenced = []
+    }
+    drain(nil)
+  }
+}

@@ -1,0 +1,176 @@
+// From a device id and a PASID to an address space: device table entry and GCR3 tables, with the checks and
+// the event of each (§2.2.2 Device Table, §2.2.6 Guest and Nested Address Translation).
+
+internal import Synchronization
+
+extension AMDViUnit {
+  enum SpaceLookup {
+    case success(AMDViAddressSpace)
+    /// The entry is nil when it could not be had.
+    case failure(AMDViEvent, DeviceTableEntry?)
+    /// V is clear: the request passes as it is.
+    case untranslated
+    /// The unit is not enabled.
+    case disabled
+  }
+
+  func findSpace(_ request: DMARequest, _ generation: UInt64) -> SpaceLookup {
+    let entry: DeviceTableEntry
+    switch findEntry(request, generation) {
+    case .success(let found): entry = found
+    case .failure(let event): return .failure(event, nil)
+    case .disabled: return .disabled
+    }
+    guard entry.isValid else { return .untranslated }
+    let address = request.iova.rawValue
+    if let isReserved = illegality(of: entry) {
+      return .failure(.illegalEntry(at: address, isReserved: isReserved), entry)
+    }
+    let unknown = AMDViEvent.absent(
+      request.pasid.map { .pasid($0) } ?? .domain(entry.domain), at: address)
+    // Table 7: without TV a walk ends before it begins.
+    guard entry.isTranslationValid else { return .failure(unknown, entry) }
+    let host = hostStage(of: entry)
+    let pasid: PASID
+    if let given = request.pasid {
+      // Nothing is known of a PASID where there are no guest tables.
+      guard entry.isGuestValid else { return .failure(unknown, entry) }
+      pasid = given
+    } else {
+      guard entry.isGuestValid, entry.usesGuestTableWithoutPASID else {
+        return .success(
+          AMDViAddressSpace(entry, of: request.requester, host: host, guest: nil))
+      }
+      pasid = PASID(rawValue: 0)
+    }
+    switch findGuestTable(of: entry, pasid, host, at: address) {
+    case .failure(let event):
+      return .failure(event, entry)
+    case .success(let root):
+      return .success(
+        AMDViAddressSpace(
+          entry, of: request.requester, host: host,
+          guest: (root, pasid, isFlat: request.pasid == nil)))
+    }
+  }
+
+  // MARK: Device table
+
+  private enum EntryLookup {
+    case success(DeviceTableEntry)
+    case failure(AMDViEvent)
+    case disabled
+  }
+
+  private func findEntry(_ request: DMARequest, _ generation: UInt64) -> EntryLookup {
+    let key = UInt64(request.requester.rawValue)
+    let (cached, table) = state.withLock { ($0.entries.find(key)?.pointee, $0.deviceTable) }
+    if let cached { return .success(cached) }
+    guard let table else { return .disabled }
+    // A device beyond the table has an entry that is none.
+    guard Int(request.requester.rawValue) < table.count else {
+      return .failure(.illegalEntry(at: request.iova.rawValue, isReserved: false))
+    }
+    let place = PhysicalAddress(table.base.rawValue + key * DeviceTableEntry.size)
+    guard let words = memory.loadLine(place, as: InlineArray<4, UInt64>.self) else {
+      return .failure(.deviceTableError(at: place))
+    }
+    let entry = DeviceTableEntry(words: words)
+    state.withLock { state in
+      if state.generation == generation { state.entries.insert(key, entry) }
+    }
+    return .success(entry)
+  }
+
+  /// §2.5.2 ILLEGAL_DEV_TABLE_ENTRY: nil for a legal entry, otherwise whether a reserved bit or value is why
+  /// and not a number of levels.
+  private func illegality(of entry: DeviceTableEntry) -> Bool? {
+    if entry.words[0] & DeviceTableEntry.reserved != 0 { return true }
+    guard entry.isTranslationValid else { return nil }
+    if entry.hostFlags == 2 || entry.hostFlags != 0 && !capabilities.hostFlags { return true }
+    if entry.usesGuestTableWithoutPASID && !capabilities.guestIO { return true }
+    if entry.isGuestValid {
+      guard capabilities.guestTranslation else { return true }
+      if entry.guestCR3Levels > capabilities.guestCR3Levels { return false }
+      guard entry.guestPagingMode <= (capabilities.guestLevels > 4 ? 1 : 0) else { return false }
+    }
+    return entry.hostLevels > capabilities.hostLevels ? false : nil
+  }
+
+  /// The host's table, or that every physical address is itself.
+  private func hostStage(of entry: DeviceTableEntry) -> SecondStage {
+    let levels = entry.hostLevels
+    let width = levels == 0 ? memory.addressBits : 12 + 9 * levels
+    return SecondStage(
+      root: TableRoot(
+        address: entry.hostTable, topLevel: max(0, levels - 1),
+        updatesFlags: entry.hostFlags != 0,
+        options: entry.hostFlags == 1 ? .keepsClean : []),
+      lastAddress: width >= 64 ? .max : 1 << UInt64(width) - 1)
+  }
+
+  // MARK: GCR3 tables
+
+  private enum GuestTableLookup {
+    case success(TableRoot)
+    case failure(AMDViEvent)
+  }
+
+  private func findGuestTable(
+    of entry: DeviceTableEntry, _ pasid: PASID, _ host: SecondStage, at address: UInt64
+  ) -> GuestTableLookup {
+    let subject = AMDViEvent.Subject.pasid(pasid)
+    var level = entry.guestCR3Levels
+    guard UInt64(pasid.rawValue) >> UInt64(9 * (level + 1)) == 0 else {
+      return .failure(.absent(subject, at: address))
+    }
+    var table = entry.guestCR3Table
+    // Without GCR3TRPMode the first table is at a physical address even on top of a host table.
+    var isPhysical = entry.hostLevels == 0 || !capabilities.nestedGuestCR3
+    while true {
+      let place = table + GuestCR3Entry.offset(of: pasid, level: level)
+      let word: UInt64
+      switch isPhysical ? load(place, subject) : loadGuest(place, host, entry.domain, subject) {
+      case .success(let found): word = found
+      case .failure(let event): return .failure(event)
+      }
+      guard GuestCR3Entry.isValid(word) else { return .failure(.absent(subject, at: address)) }
+      guard !GuestCR3Entry.hasReservedBits(word, level: level) else {
+        return .failure(.reserved(subject, at: address))
+      }
+      table = GuestCR3Entry.address(word)
+      isPhysical = entry.hostLevels == 0
+      if level == 0 { break }
+      level -= 1
+    }
+    return .success(
+      TableRoot(
+        address: PhysicalAddress(table), topLevel: 3 + Int(entry.guestPagingMode),
+        updatesFlags: true,
+        options: capabilities.noExecute ? [.writeProtect, .executeDisable] : [.writeProtect],
+        forbidden: capabilities.noExecute ? 0 : AMDGuest.executeDisable))
+  }
+
+  private enum WordLookup {
+    case success(UInt64)
+    case failure(AMDViEvent)
+  }
+
+  private func load(_ place: UInt64, _ subject: AMDViEvent.Subject) -> WordLookup {
+    let place = PhysicalAddress(place)
+    guard let word = GuestTables(memory).load(place) else {
+      return .failure(.pageTableError(subject, at: place))
+    }
+    return .success(word)
+  }
+
+  /// Reads a word that is at an address of the guest's.
+  private func loadGuest(
+    _ address: UInt64, _ host: SecondStage, _ domain: DomainID, _ subject: AMDViEvent.Subject
+  ) -> WordLookup {
+    switch walkHost(address, .read, host, domain) {
+    case .failure(let event): return .failure(event)
+    case .success(let page): return load(page.place(of: address).rawValue, subject)
+    }
+  }
+}

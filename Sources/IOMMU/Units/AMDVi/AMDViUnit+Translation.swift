@@ -1,0 +1,185 @@
+// A request becomes physical addresses (§2.2).
+//
+// The everyday request finds all its pages in the IOTLB under one acquisition of the unit's lock. At
+// the first page that is not there the lock is dropped, the page walked, and the rest tried again.
+
+internal import Synchronization
+
+extension AMDViUnit {
+  private enum Lookup {
+    case complete
+    case unknownSpace
+    /// The page where the request stands is to be walked.
+    case miss(AMDViAddressSpace)
+    case failure(AMDViEvent, AMDViAddressSpace)
+  }
+
+  /// Translates all of `request`, storing the stretches of memory it is for.
+  /// - Parameter segments: room for one segment for each page.
+  func translate(
+    _ request: DMARequest, gate: PortGate, segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> TranslationOutcome {
+    // Past the end of the address space there is nothing.
+    guard let last = request.lastIOVA else { return .unclaimed }
+    if request.pasid == nil, isSpecial(request.iova.rawValue, last.rawValue) {
+      return specialOutcome(request, last.rawValue)
+    }
+    let key = Self.key(request.requester, request.pasid)
+    if request.iova.rawValue ^ last.rawValue < UInt64(Frame.size),
+      let physical = state.withLock({ hit(request, key, gate: gate, in: &$0) })
+    {
+      segments[0] = DMASegment(physical: physical, count: request.count)
+      return .mapped(segments: 1)
+    }
+    return translatePages(request, key, gate: gate, segments: segments)
+  }
+
+  @inline(__always)
+  private static func key(_ device: RequesterID, _ pasid: PASID?) -> UInt64 {
+    let low = pasid.map { UInt64($0.rawValue) &+ 1 } ?? 0
+    return UInt64(device.rawValue) << 32 | low
+  }
+
+  /// The request of everyday: one page, and the IOTLB has it. Nil: anything else.
+  @inline(__always)
+  private func hit(
+    _ request: DMARequest, _ key: UInt64, gate: PortGate, in state: inout State
+  ) -> PhysicalAddress? {
+    guard let space = state.spaces.find(key), space.pointee.path != .passThrough else {
+      return nil
+    }
+    gate.use(space.pointee.domain)
+    guard let page = state.iotlb.lookup(space.pointee.tag, request.iova.rawValue),
+      page.permissions.isSuperset(of: request.access)
+    else { return nil }
+    let mask = 1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1
+    return PhysicalAddress(page.physical.rawValue | request.iova.rawValue & mask)
+  }
+
+  @inline(never)
+  private func translatePages(
+    _ request: DMARequest, _ key: UInt64, gate: PortGate,
+    segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> TranslationOutcome {
+    var progress = RequestProgress(request)
+    while true {
+      let (lookup, generation) = state.withLock { state in
+        (lookUp(request, key, &progress, segments, gate: gate, in: &state), state.generation)
+      }
+      switch lookup {
+      case .complete:
+        return .mapped(segments: progress.segments)
+      case .failure(let event, let space):
+        return .fault(fault(request, event, at: progress.iova, space.suppression))
+      case .unknownSpace:
+        switch findSpace(request, generation) {
+        case .success(let space):
+          state.withLock { state in
+            // After an invalidation the entries are read again.
+            if state.generation == generation { state.spaces.insert(key, space) }
+          }
+        case .failure(let event, let entry):
+          let suppression = entry.map { Suppression($0) } ?? Suppression()
+          return .fault(fault(request, event, at: progress.iova, suppression))
+        case .untranslated:
+          gate.use(DomainID(rawValue: 0))
+          return pass(&progress, segments)
+        case .disabled:
+          return .unclaimed
+        }
+      case .miss(let space):
+        switch fill(progress.iova, request.access, space, generation) {
+        case .failure(let event):
+          return .fault(fault(request, event, at: progress.iova, space.suppression))
+        case .success(let page):
+          progress.append(page, to: segments)
+          if progress.left == 0 { return .mapped(segments: progress.segments) }
+        }
+      }
+    }
+  }
+
+  @inline(__always)
+  private func lookUp(
+    _ request: DMARequest, _ key: UInt64, _ progress: inout RequestProgress,
+    _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
+  ) -> Lookup {
+    guard let found = state.spaces.find(key) else { return .unknownSpace }
+    let space = found.pointee
+    gate.use(space.domain)
+    // IR and IW.
+    guard space.allowed.isSuperset(of: request.access) else {
+      return .failure(.denied(space.subject, at: progress.iova), space)
+    }
+    if space.path == .passThrough { return pass(space, &progress, segments) }
+    while progress.left > 0 {
+      // A hit that does not allow the access is no answer: the table may allow it by now, or a
+      // write has to set the dirty flag.
+      guard let page = state.iotlb.lookup(space.tag, progress.iova),
+        page.permissions.isSuperset(of: request.access)
+      else { return .miss(space) }
+      progress.append(page, to: segments)
+    }
+    return .complete
+  }
+
+  /// Mode 0 without guest tables: addresses are physical.
+  private func pass(
+    _ space: AMDViAddressSpace, _ progress: inout RequestProgress,
+    _ segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> Lookup {
+    while progress.left > 0 {
+      guard progress.iova <= space.host.lastAddress else {
+        return .failure(.absent(space.subject, at: progress.iova), space)
+      }
+      progress.append(.itself(progress.iova), to: segments)
+    }
+    return .complete
+  }
+
+  /// V clear: nothing is asked.
+  private func pass(
+    _ progress: inout RequestProgress, _ segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> TranslationOutcome {
+    while progress.left > 0 {
+      guard progress.iova >> UInt64(memory.addressBits) == 0 else { return .unclaimed }
+      progress.append(.itself(progress.iova), to: segments)
+    }
+    return .mapped(segments: progress.segments)
+  }
+
+  private enum FillResult {
+    case success(Translation)
+    case failure(AMDViEvent)
+  }
+
+  /// Walks the page at `iova`, and caches what was found unless an invalidation came in between.
+  @inline(__always)
+  private func fill(
+    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace, _ generation: UInt64
+  ) -> FillResult {
+    switch walk(iova, access, space) {
+    case .failure(let event):
+      return .failure(event)
+    case .success(let walked, let shift):
+      let page = Translation(
+        physical: walked.physical, shift: walked.shift,
+        permissions: walked.permissions.intersection(space.allowed))
+      state.withLock { state in
+        guard state.generation == generation else { return }
+        state.iotlb.insert(
+          space.tag, iova, page, attributes: AMDViCachedPage(shift: shift).attributes)
+      }
+      return .success(page)
+    }
+  }
+}
+
+extension Translation {
+  /// The page of an address that is its own translation.
+  @inline(__always)
+  fileprivate static func itself(_ address: UInt64) -> Translation {
+    Translation(
+      physical: PhysicalAddress(address & ~0xfff), shift: 12, permissions: [.read, .write])
+  }
+}

@@ -1,0 +1,132 @@
+// The page walks: host tables (§2.2.3), guest tables (§2.2.6.4), and both, made without any lock; and what
+// of a walk's end becomes an event (§2.5.3, §2.5.5).
+
+enum AMDViWalkResult {
+  /// A page, and the size of the page that software would invalidate.
+  case success(Translation, softwareShift: Int)
+  case failure(AMDViEvent)
+}
+
+enum AMDViHostWalkResult {
+  case success(Translation)
+  case failure(AMDViEvent)
+}
+
+extension AMDViUnit {
+  @inline(__always)
+  func walk(
+    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace
+  ) -> AMDViWalkResult {
+    switch space.path {
+    case .host:
+      switch walkHost(iova, access, space.host, space.domain) {
+      case .success(let page): .success(page, softwareShift: page.shift)
+      case .failure(let event): .failure(event)
+      }
+    case .guest: walkGuest(iova, access, space)
+    case .nested: walkNested(iova, access, space)
+    case .passThrough: .failure(.absent(space.subject, at: iova))
+    }
+  }
+
+  @inline(__always)
+  func walkHost(
+    _ address: UInt64, _ access: Permissions, _ host: SecondStage, _ domain: DomainID
+  ) -> AMDViHostWalkResult {
+    guard address <= host.lastAddress else {
+      return .failure(.absent(.domain(domain), at: address))
+    }
+    var trace = WalkTrace()
+    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
+      var tables = TracedMemory(base: window, trace: trace)
+      return RadixWalker<AMDv1>.walk(
+        address, host.root, access: AMDv1.demand(of: access), rules: hostRules, memory: &tables)
+    }
+    switch outcome {
+    case .leaf(let page):
+      return .success(
+        Translation(
+          physical: page.physical, shift: page.shift,
+          permissions: AMDv1.rights(of: page.permissions)))
+    case .fault(let fault):
+      return .failure(.walk(fault, .domain(domain), at: address, trace.place))
+    }
+  }
+
+  @inline(never)
+  private func walkGuest(
+    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace
+  ) -> AMDViWalkResult {
+    guard let input = space.guestInput(iova) else {
+      return .failure(.absent(space.subject, at: iova))
+    }
+    var trace = WalkTrace()
+    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
+      var tables = TracedMemory(base: GuestTables(memory), trace: trace)
+      return RadixWalker<AMDGuest>.walk(
+        input, space.guest, access: access, rules: guestRules, memory: &tables)
+    }
+    switch outcome {
+    case .leaf(let page):
+      return .success(page, softwareShift: page.shift)
+    case .fault(let fault):
+      return .failure(.walk(fault, space.subject, at: iova, trace.place))
+    }
+  }
+
+  @inline(never)
+  private func walkNested(
+    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace
+  ) -> AMDViWalkResult {
+    guard let input = space.guestInput(iova) else {
+      return .failure(.absent(space.subject, at: iova))
+    }
+    var traces = (guest: WalkTrace(), host: WalkTrace())
+    let outcome = withUnsafePointer(to: hostRules) { rules in
+      withUnsafeMutablePointer(to: &traces.guest) { guest in
+        withUnsafeMutablePointer(to: &traces.host) { host in
+          var tables = NestedTables<AMDv1, TracedMemory<GuestTables>, TracedMemory<FrameWindow>>(
+            space.host, rules: rules,
+            guest: TracedMemory(base: GuestTables(memory), trace: guest),
+            tables: TracedMemory(base: window, trace: host))
+          return NestedWalker<AMDGuest, AMDv1>.walk(
+            input, space.guest, access: access, rules: nestedRules, tables: &tables)
+        }
+      }
+    }
+    switch outcome {
+    case .leaf(let page, let first):
+      return .success(page, softwareShift: first.shift)
+    case .fault(.first(let fault)):
+      return .failure(.walk(fault, space.subject, at: iova, traces.guest.place))
+    case .fault(.second(let fault, let address, _)):
+      // GN is clear: it is the host's table that has nothing at the guest's address.
+      return .failure(.walk(fault, .domain(space.domain), at: address, traces.host.place))
+    }
+  }
+}
+
+extension AMDViAddressSpace {
+  /// The part of an address that guest tables translate; nil when it is not canonical. Addresses of
+  /// requests without PASID have zeros there instead of a sign.
+  /// amd: amd_iommu_domain_alloc_paging_v2()
+  @inline(__always)
+  fileprivate func guestInput(_ iova: UInt64) -> UInt64? {
+    guard isFlat else { return AMDGuest.input(iova, topLevel: guest.topLevel) }
+    return iova >> UInt64(AMDGuest.tableShift(guest.topLevel)) == 0 ? iova : nil
+  }
+}
+
+extension AMDViEvent {
+  /// - Parameter place: of the entry that the walk ended with.
+  fileprivate static func walk(
+    _ fault: WalkFault, _ subject: Subject, at address: UInt64, _ place: PhysicalAddress
+  ) -> AMDViEvent {
+    switch fault {
+    case .inaccessible, .unwritable: .pageTableError(subject, at: place)
+    case .absent, .beyond, .unused: .absent(subject, at: address)
+    case .denied: .denied(subject, at: address)
+    case .reserved, .tooWide: .reserved(subject, at: address)
+    }
+  }
+}

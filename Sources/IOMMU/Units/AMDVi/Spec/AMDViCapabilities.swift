@@ -1,0 +1,59 @@
+// AMD I/O Virtualization Technology (IOMMU) Specification, 48882, revision 3.10.
+// All files of this folder cite that revision.
+
+/// What one unit can do: §3.4.7 Extended Feature Register (EFR, MMIO offset 30h) and Extended Feature 2
+/// Register (EFR2, 1A0h).
+package struct AMDViCapabilities: Hashable, Sendable {
+  /// HATS: levels of host tables, 4 to 6.
+  package var hostLevels = 6
+  /// HASup, HDSup: accessed and dirty flags of host entries.
+  package var hostFlags = true
+
+  /// GTSup
+  package var guestTranslation = true
+  /// GATS: levels of guest tables, 4 or 5.
+  package var guestLevels = 4
+  /// GLXSup: levels of GCR3 tables behind the first, 0 to 2.
+  package var guestCR3Levels = 1
+  /// PASmax: bits of a PASID, 1 to 16.
+  package var pasidBits = 16
+  /// GIoSup: requests without PASID may use the guest table of PASID 0.
+  package var guestIO = true
+  /// NXSup: the no-execute flag of guest entries counts.
+  package var noExecute = true
+  /// PPRSup and EPHSup: peripheral page requests. The kernel wants both for PASIDs.
+  package var pageRequests = true
+
+  /// IASup
+  package var invalidateAll = true
+  /// GCR3TRPMode (EFR2): GCR3 tables may be at guest addresses.
+  package var nestedGuestCR3 = true
+  /// HTRangeIgnore (EFR2): the addresses from FD_0000_0000h to FF_FFFF_FFFFh are like others.
+  package var ignoresHyperTransportRange = false
+  /// log2 of the event log's entries, 8 to 15.
+  package var eventLogBits = 9
+
+  package init() {}
+
+  /// EFR
+  package var features: UInt64 {
+    var value: UInt64 = UInt64(min(max(hostLevels, 4), 6) - 4) << 10
+    if hostFlags { value |= 1 << 49 | 1 << 52 }
+    if noExecute { value |= 1 << 3 }
+    if invalidateAll { value |= 1 << 6 }
+    if pageRequests { value |= 1 << 1 | 1 << 50 }
+    guard guestTranslation else { return value }
+    value |= 1 << 4
+    value |= UInt64(guestLevels > 4 ? 1 : 0) << 12
+    value |= UInt64(min(max(guestCR3Levels, 0), 2)) << 14
+    value |= UInt64(min(max(pasidBits, 1), 16) - 1) << 32
+    value |= 1 << 37  // USSup
+    if guestIO { value |= 1 << 48 }
+    return value
+  }
+
+  /// EFR2
+  package var features2: UInt64 {
+    (nestedGuestCR3 ? 1 << 3 : 0) | (ignoresHyperTransportRange ? 1 << 11 : 0)
+  }
+}

@@ -1,0 +1,161 @@
+/// §2.4 Commands: an entry of the command buffer, 128 bits.
+package struct AMDViCommand: Sendable {
+  package enum Operation: UInt64, Sendable {
+    case completionWait = 1
+    case invalidateDeviceTableEntry = 2
+    case invalidatePages = 3
+    case invalidateDeviceTLB = 4
+    case invalidateInterruptTable = 5
+    case prefetchPages = 6
+    case completePageRequest = 7
+    case invalidateAll = 8
+  }
+
+  package var words: InlineArray<2, UInt64>
+
+  package init(words: InlineArray<2, UInt64> = .init(repeating: 0)) { self.words = words }
+
+  private init(_ operation: Operation) {
+    self.init()
+    words[63, 60] = operation.rawValue
+  }
+
+  /// [63:60]
+  package var operation: Operation? { Operation(rawValue: words[63, 60]) }
+
+  // MARK: COMPLETION_WAIT (§2.4.1)
+
+  /// Stores `data` at `address`, a multiple of 8, when all commands before have been executed.
+  package static func completionWait(
+    storing data: UInt64, at address: PhysicalAddress
+  ) -> Self {
+    var command = Self(.completionWait)
+    command.words[0] |= address.rawValue & 0x000f_ffff_ffff_fff8 | 1
+    command.words[1] = data
+    return command
+  }
+
+  /// s, [0]
+  var stores: Bool { words[bit: 0] }
+  /// Store address, [51:3]
+  var storeAddress: PhysicalAddress { PhysicalAddress(words[51, 3] << 3) }
+  /// Store data, [127:64]
+  var data: UInt64 { words[1] }
+
+  // MARK: INVALIDATE_DEVTAB_ENTRY (§2.4.2)
+
+  package static func invalidateDeviceTableEntry(_ device: RequesterID) -> Self {
+    var command = Self(.invalidateDeviceTableEntry)
+    command.words[15, 0] = UInt64(device.rawValue)
+    return command
+  }
+
+  /// DeviceID, [15:0]
+  var device: RequesterID { RequesterID(rawValue: UInt16(words[15, 0])) }
+
+  // MARK: INVALIDATE_IOMMU_PAGES (§2.4.3)
+
+  /// - Parameters:
+  ///   - pasid: nil: host addresses (GN clear).
+  ///   - directories: what was cached of entries that are no pages goes, too (PDE).
+  package static func invalidatePages(
+    _ range: AMDViPageRange, of domain: DomainID, pasid: PASID?, directories: Bool
+  ) -> Self {
+    var command = Self(.invalidatePages)
+    command.words[47, 32] = UInt64(domain.rawValue)
+    command.words[1] = range.encoded
+    command.words[bit: 65] = directories
+    if let pasid {
+      command.words[19, 0] = UInt64(pasid.rawValue)
+      command.words[bit: 66] = true
+    }
+    return command
+  }
+
+  /// DomainID, [47:32]
+  var domain: DomainID { DomainID(rawValue: UInt16(words[47, 32])) }
+  /// PDE, [65]
+  var includesDirectories: Bool { words[bit: 65] }
+  /// GN, [66]
+  var isForGuest: Bool { words[bit: 66] }
+  /// PASID, [19:0], with GN
+  var pasid: PASID { PASID(rawValue: UInt32(words[19, 0])) }
+  /// S, [64], and Address, [127:76]
+  var range: AMDViPageRange { AMDViPageRange(encoded: words[1]) }
+
+  // MARK: INVALIDATE_IOTLB_PAGES (§2.4.4)
+
+  /// What a function has translated for itself.
+  package static func invalidateDeviceTLB(
+    _ range: AMDViPageRange, of device: RequesterID, pasid: PASID?
+  ) -> Self {
+    var command = Self(.invalidateDeviceTLB)
+    command.words[15, 0] = UInt64(device.rawValue)
+    command.words[47, 32] = UInt64(device.rawValue)
+    command.words[1] = range.encoded
+    if let pasid {
+      command.words[23, 16] = UInt64(pasid.rawValue) >> 8
+      command.words[55, 48] = UInt64(pasid.rawValue)
+      command.words[bit: 66] = true
+    }
+    return command
+  }
+
+  /// PASID [15:8], [23:16], and PASID [7:0], [55:48]
+  var deviceTLBPASID: PASID? {
+    isForGuest ? PASID(rawValue: UInt32(words[23, 16] << 8 | words[55, 48])) : nil
+  }
+
+  // MARK: INVALIDATE_IOMMU_ALL (§2.4.8)
+
+  package static let invalidateAll = Self(.invalidateAll)
+}
+
+/// §2.4.3, table "Example Page Size Encodings": a naturally aligned range, by its address and S. With S
+/// the lowest zero bit of the address from bit 12 on says the size: the range is twice as large as what
+/// is below that bit.
+package struct AMDViPageRange: Hashable, Sendable {
+  /// The first address; a multiple of the size.
+  package let start: UInt64
+  /// log2 of the size, 12 to 64.
+  package let shift: Int
+
+  package static let everything = AMDViPageRange(start: 0, shift: 64)
+
+  /// The smallest that holds all addresses from `first` to `last`, of those that commands can say.
+  /// amd: build_inv_address()
+  package init(covering first: UInt64, through last: UInt64) {
+    let shift = max(12, UInt64.bitWidth - (first ^ last).leadingZeroBitCount)
+    guard shift <= 52 else {
+      self = .everything
+      return
+    }
+    self.init(start: (first >> UInt64(shift)) << UInt64(shift), shift: shift)
+  }
+
+  private init(start: UInt64, shift: Int) {
+    self.start = start
+    self.shift = shift
+  }
+
+  init(encoded: UInt64) {
+    let address = encoded & ~0xfff
+    let ones = (~(encoded >> 12)).trailingZeroBitCount
+    shift = encoded & 1 == 0 ? 12 : min(64, 13 + ones)
+    start = shift >= 64 ? 0 : (address >> UInt64(shift)) << UInt64(shift)
+  }
+
+  /// Address and S, in the bits of a command's upper word.
+  var encoded: UInt64 {
+    if shift >= 64 { return 0x7fff_ffff_ffff_f000 | 1 }
+    guard shift > 12 else { return start }
+    return start | (1 << UInt64(shift - 1) - 1) & ~0xfff | 1
+  }
+
+  /// Whether 2^`shift` bytes at `address`, a multiple of that, have an address in common with it.
+  func intersects(_ address: UInt64, shift: Int) -> Bool {
+    let larger = max(self.shift, shift)
+    // Two aligned ranges intersect when the smaller is in the larger.
+    return larger >= 64 || (address ^ start) >> UInt64(larger) == 0
+  }
+}

@@ -1,0 +1,239 @@
+// A kernel-managed domain of the amd driver (struct protection_domain) on one unit: a host table ("v1"),
+// which grows with the addresses in it, or a guest table ("v2"), which requests without PASID reach as
+// that of PASID 0.
+
+package import IOMMU
+internal import Synchronization
+package import SystemPackage
+
+package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
+  package enum Mode: Sendable {
+    /// PD_MODE_V1
+    case host
+    /// PD_MODE_V2
+    case guest
+  }
+
+  let mode: Mode
+  let driver: AMDViDriver
+  /// Of translations by a host table. Guest tables have one for each device.
+  let id: DomainID
+  package let aperture: ClosedRange<UInt64>
+  package let pageSizes: UInt64
+  let tracksDirty: Bool
+  private let state: Mutex<State>
+
+  private struct State {
+    var table: PagingTable
+    /// Attached, or nested on.
+    var devices: [AMDViDevice] = []
+    /// Domain ids of guests' domains that are nested on this one.
+    var guestDomains: Set<DomainID> = []
+    var recordsWrites = false
+  }
+
+  /// What a device table entry says of a host table.
+  struct HostTable {
+    let root: PhysicalAddress
+    let levels: Int
+    let recordsWrites: Bool
+  }
+
+  /// amd: amd_iommu_domain_alloc_paging_v1(), amd_iommu_domain_alloc_paging_v2()
+  init(_ mode: Mode, tracksDirty: Bool = false, driver: AMDViDriver) throws(Errno) {
+    self.mode = mode
+    self.tracksDirty = tracksDirty
+    self.driver = driver
+    let capabilities = driver.unit.capabilities
+    let table: PagingTable
+    let addressBits: Int
+    switch mode {
+    case .host:
+      addressBits = capabilities.hostAddressBits
+      table = try PagingTable(
+        amdv1AddressBits: addressBits, pageSizes: .max, memory: driver.memory)
+    case .guest:
+      // Half of what the table spans: the other half would be negative with a PASID.
+      addressBits = capabilities.guestLevels > 4 ? 56 : 47
+      table = try PagingTable(
+        amdGuestLevels: capabilities.guestLevels > 4 ? 5 : 4, memory: driver.memory)
+    }
+    aperture = 0...(addressBits >= 64 ? .max : 1 << UInt64(addressBits) - 1)
+    pageSizes = table.pageSizes
+    state = Mutex(State(table: table))
+    do throws(Errno) {
+      id = DomainID(rawValue: try driver.domainIDs.take())
+    } catch {
+      table.destroy()
+      // protection_domain_alloc() answers with NULL.
+      throw .noMemory
+    }
+  }
+
+  deinit {
+    // The number may be given out again.
+    driver.submit([
+      .invalidatePages(.everything, of: id, pasid: nil, directories: true)
+    ])
+    state.withLock { $0.table.destroy() }
+    driver.domainIDs.give(id.rawValue)
+  }
+
+  // MARK: Who uses it
+
+  func add(_ device: AMDViDevice) { state.withLock { $0.devices.append(device) } }
+
+  func remove(_ device: AMDViDevice) {
+    state.withLock { state in
+      guard let index = state.devices.firstIndex(where: { $0 === device }) else { return }
+      state.devices.remove(at: index)
+    }
+  }
+
+  func addGuestDomain(_ id: DomainID) { state.withLock { _ = $0.guestDomains.insert(id) } }
+  func removeGuestDomain(_ id: DomainID) { state.withLock { _ = $0.guestDomains.remove(id) } }
+
+  var hostTable: HostTable {
+    state.withLock {
+      HostTable(
+        root: $0.table.root, levels: $0.table.topLevel + 1, recordsWrites: $0.recordsWrites)
+    }
+  }
+
+  var root: PhysicalAddress { state.withLock { $0.table.root } }
+
+  // MARK: PagingDomain
+
+  /// FC is always set. amd: amd_iommu_enforce_cache_coherency()
+  package func enforceCacheCoherency() -> Bool { true }
+
+  package func map(
+    _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
+  ) throws(Errno) {
+    let (last, overflow) = iova.rawValue.addingReportingOverflow(length &- 1)
+    guard length > 0, (iova.rawValue | physical.rawValue | length) & 0xfff == 0,
+      permissions.rawValue != 0
+    else { throw .invalidArgument }
+    guard !overflow, last <= aperture.upperBound else { throw .outOfRange }
+    try grow(toSpan: last)
+    let result = state.withLock {
+      $0.table.map(
+        iova, to: physical, length: length, permissions: permissions, snoops: mode == .host)
+    }
+    // Absent entries are not cached; tables that large pages replaced may be in use.
+    if !result.retired.isEmpty {
+      flush(iova.rawValue, last, directories: true)
+      state.withLock { $0.table.free(result.retired) }
+    }
+    if let error = result.error {
+      if result.mapped > 0 { unmap(iova, length: result.mapped) }
+      throw error
+    }
+  }
+
+  /// generic_pt: increase_top(); amd: amd_iommu_change_top()
+  private func grow(toSpan last: UInt64) throws(Errno) {
+    guard mode == .host else { return }
+    while true {
+      let devices = try state.withLock { state throws(Errno) -> [AMDViDevice]? in
+        guard state.table.lastAddress < last else { return nil }
+        state.table = try state.table.grown()
+        return state.devices
+      }
+      guard let devices else { return }
+      for device in devices { device.refresh() }
+    }
+  }
+
+  @discardableResult
+  package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
+    guard length > 0 else { return 0 }
+    let unmapped = state.withLock { state -> IOMMU.Unmapped? in
+      let end = min(state.table.lastAddress, aperture.upperBound)
+      guard iova.rawValue <= end else { return nil }
+      let rest = end - iova.rawValue
+      return state.table.unmap(iova, length: length - 1 < rest ? length : rest &+ 1)
+    }
+    guard let result = unmapped else { return 0 }
+    if result.length > 0 || !result.retired.isEmpty {
+      // amd: amd_iommu_iotlb_sync()
+      flush(
+        iova.rawValue, iova.rawValue &+ (max(result.length, 1) - 1),
+        directories: !result.retired.isEmpty)
+      state.withLock { $0.table.free(result.retired) }
+    }
+    return result.length
+  }
+
+  package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
+    state.withLock { state in
+      guard iova.rawValue <= min(state.table.lastAddress, aperture.upperBound) else { return nil }
+      return state.table.physicalAddress(of: iova)
+    }
+  }
+
+  // MARK: Dirty tracking
+
+  package var dirtyTracking: (any DirtyTracking)? { tracksDirty ? self : nil }
+
+  /// HAD of the devices' entries. amd: amd_iommu_set_dirty_tracking()
+  package func setDirtyTracking(_ isEnabled: Bool) throws(Errno) {
+    let devices = state.withLock { state -> [AMDViDevice] in
+      guard state.recordsWrites != isEnabled else { return [] }
+      state.recordsWrites = isEnabled
+      return state.devices
+    }
+    guard !devices.isEmpty else { return }
+    for device in devices { device.refresh() }
+    // Pages are marked at their next translation.
+    flushAll()
+  }
+
+  /// generic_pt: read_and_clear_dirty(). The core invalidates what was cleared.
+  package func readDirty(
+    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+  ) throws(Errno) {
+    guard aperture.contains(range.upperBound) else { throw .invalidArgument }
+    var hasCleared = false
+    state.withLock { state in
+      let last = min(range.upperBound, state.table.lastAddress)
+      guard range.lowerBound <= last else { return }
+      state.table.readDirty(range.lowerBound...last, clearing: clearing) {
+        hasCleared = clearing
+        report(IOVA($0), $1)
+      }
+    }
+    if hasCleared { flush(range.lowerBound, range.upperBound, directories: false) }
+  }
+
+  // MARK: Invalidation
+
+  func flushAll() { flush(0, .max, directories: true) }
+
+  /// amd: amd_iommu_domain_flush_pages()
+  private func flush(_ first: UInt64, _ last: UInt64, directories: Bool) {
+    let range = AMDViPageRange(covering: first, through: last)
+    let (devices, guestDomains) = state.withLock { ($0.devices, $0.guestDomains) }
+    switch mode {
+    case .host:
+      driver.submit(
+        ([id] + guestDomains).map {
+          .invalidatePages(range, of: $0, pasid: nil, directories: directories)
+        })
+    case .guest:
+      driver.submit(
+        devices.compactMap { $0.guestCR3Domain }.map {
+          .invalidatePages(
+            range, of: $0, pasid: PASID(rawValue: 0), directories: directories)
+        })
+    }
+  }
+}
+
+extension PagingTable {
+  /// The highest address that it spans: its pages have 4 KiB, its tables 512 entries.
+  fileprivate var lastAddress: UInt64 {
+    let bits = 12 + 9 * (topLevel + 1)
+    return bits >= 64 ? .max : 1 << UInt64(bits) - 1
+  }
+}
