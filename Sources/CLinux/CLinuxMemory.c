@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/userfaultfd.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
@@ -91,4 +92,29 @@ uint32_t CLinux_file_system_type(int descriptor) {
 
 int CLinux_allocate(int descriptor, uint64_t offset, uint64_t length) {
   return result(fallocate(descriptor, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length));
+}
+
+int CLinux_userfault_open(void *base, size_t size) {
+  int descriptor = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) return -errno;
+  struct uffdio_api api = {.api = UFFD_API};
+  struct uffdio_register range = {.range = {(uintptr_t)base, size},
+                                  .mode = UFFDIO_REGISTER_MODE_MISSING};
+  if (ioctl(descriptor, UFFDIO_API, &api) < 0 || ioctl(descriptor, UFFDIO_REGISTER, &range) < 0) {
+    int failure = -errno;
+    close(descriptor);
+    return failure;
+  }
+  return descriptor;
+}
+
+int CLinux_userfault_take(int descriptor) {
+  struct uffd_msg message;
+  ssize_t count = read(descriptor, &message, sizeof message);
+  return count == sizeof message ? 0 : count < 0 ? -errno : -EIO;
+}
+
+int CLinux_userfault_fill(int descriptor, void *base, size_t size) {
+  struct uffdio_zeropage range = {.range = {(uintptr_t)base, size}};
+  return (int)result(ioctl(descriptor, UFFDIO_ZEROPAGE, &range));
 }

@@ -2,6 +2,7 @@
 #include "CLinuxTrace.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -33,3 +34,39 @@ int CLinux_send_descriptor(int socket, int descriptor) {
 }
 
 void CLinux_set_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0UL, 0UL, 0UL); }
+
+int CLinux_receive_descriptor(int socket) {
+  char byte;
+  struct iovec payload = {&byte, 1};
+  union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control;
+  struct msghdr message = {
+      .msg_iov = &payload, .msg_iovlen = 1,
+      .msg_control = &control, .msg_controllen = sizeof control};
+  ssize_t count;
+  do count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  while (count < 0 && errno == EINTR);
+  if (count < 0) return -errno;
+  if (count == 0) return -ENOTCONN;
+  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+  if (header == NULL || header->cmsg_type != SCM_RIGHTS) return -EBADMSG;
+  int descriptor;
+  memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
+  return descriptor;
+}
+
+pid_t CLinux_fork_helper(int descriptor, void (*body)(int)) {
+  pid_t child = fork();
+  if (child != 0) return child < 0 ? -errno : child;
+  setsid();
+  if (dup2(descriptor, 3) < 0) _exit(1);
+  close_range(4, ~0U, 0);
+  int null = open("/dev/null", O_RDWR);
+  for (int standard = 0; null >= 0 && standard < 3; standard++) dup2(null, standard);
+  if (null > 3) close(null);
+  if (chdir("/") < 0) _exit(1);
+  body(3);
+  _exit(0);
+}

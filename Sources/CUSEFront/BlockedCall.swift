@@ -39,4 +39,14 @@ struct BlockedCall: Equatable {
     arguments = Array(registers[..<6])
     programCounter = registers[7]
   }
+
+  /// The length of the buffer of a read(2).
+  var readLength: Int? {
+    #if arch(x86_64)
+      let isRead = number == 0 || number == 3  // asm/unistd_64.h, asm/unistd_32.h
+    #else
+      let isRead = number == 63  // asm-generic/unistd.h
+    #endif
+    return isRead ? Int(exactly: arguments[2]) : nil
+  }
 }

@@ -39,16 +39,13 @@ final class CUSEClient: Client {
   }
 
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
-    let copy = try task.duplicateDescriptor(number)
-    guard services.nodes.contain(copy), let own = copy.duplicate() else { return copy }
-    // The copy made here is the one that may be the last reference; see DescriptorCloser.
-    return OwnedDescriptor(owning: own) { [closer = services.closer] in closer.close($0) }
+    try task.duplicateDescriptor(number) { [services] in services.close($0) }
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {
     try OwnTable.run { [task, services] () throws(Errno) -> ServedFile? in
       let copy = try task.duplicateDescriptor(number)
-      guard services.nodes.contain(copy) else { return nil }
+      guard services.nodes.contain(copy.rawValue) else { return nil }
       return services.identification.openFile(behind: copy)
     }?.file
   }

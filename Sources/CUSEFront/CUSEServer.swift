@@ -1,6 +1,6 @@
-internal import CLinux
 internal import Glibc
-package import Logging
+internal import Host
+internal import Logging
 internal import Synchronization
 internal import SystemPackage
 package import UAPI
@@ -53,9 +53,13 @@ package final class CUSEServer: Sendable {
   ///   - queueName: the path below /dev of the node for descriptors that devices make.
   ///   - numbers: the first node's major and minor; the others' minors follow. 0 and 0 let the
   ///     kernel choose.
+  ///   - processEnds: called with an address space that a device was given and whose process has
+  ///     left it, before it goes.
   ///   - nodeEnded: called when the kernel has ended a node while it was served.
-  package init(
-    _ nodes: [Node], queueName: String, numbers: (major: UInt32, minor: UInt32), log: Logger,
+  init(
+    _ nodes: [Node], queueName: String, numbers: (major: UInt32, minor: UInt32),
+    holder: Holder, log: Logger,
+    processEnds: (@Sendable (AddressSpace) -> Void)?,
     nodeEnded: @escaping @Sendable (_ path: String) -> Void
   ) {
     // Opens that were not announced are refused, so that everybody may try: a client need not be
@@ -63,7 +67,8 @@ package final class CUSEServer: Sendable {
     self.nodes =
       [Node(QueueDevice(name: queueName), name: queueName, mode: 0o666, group: 0)] + nodes
     self.numbers = numbers
-    let services = Services(queuePath: "/dev/" + queueName, log: log)
+    let services = Services(
+      queuePath: "/dev/" + queueName, holder: holder, log: log, processEnds: processEnds)
     self.services = services
     sessions = self.nodes.map { node in
       Session(node.device, node: "/dev/" + node.name, services: services) { nodeEnded($0.node) }
@@ -131,11 +136,10 @@ package final class CUSEServer: Sendable {
 
   /// Whether an open of `path` arrives at one of this server's sessions.
   private func leadsHere(_ path: String) -> Bool {
-    let thread = CLinux_gettid()
-    services.handover.expect(PendingFile(Probe()), openedBy: thread)
-    let descriptor = open(path, O_RDWR | O_CLOEXEC)
-    if descriptor >= 0 { close(descriptor) }
-    return services.handover.take(by: thread) == nil
+    let visit: Void? = try? OwnTable.run { [services] () throws(Errno) in
+      _ = try services.open(path, expecting: PendingFile(Probe()))
+    }
+    return visit != nil
   }
 
   private static func explain(_ error: Errno, connecting session: Session) -> Failure {

@@ -17,8 +17,10 @@ final class Handover: Sendable {
   }
 
   /// `thread` will not open the queue node any more.
-  func forget(_ thread: Int32) {
-    expected.withLock { _ = $0.removeValue(forKey: thread) }
+  /// - Returns: whether it has.
+  @discardableResult
+  func forget(_ thread: Int32) -> Bool {
+    expected.withLock { $0.removeValue(forKey: thread) } == nil
   }
 
   /// `thread` opens the queue node.

@@ -1,18 +1,16 @@
-// A client's thread, held by ptrace at the end of its ioctl, in which the server makes system calls.
+// A client's thread, held at the end of its ioctl, in which the server makes system calls.
 //
 // The one way to give an unmodified client a new descriptor is that the client itself opens it. The
-// order of events, all on the server thread that runs the device's call:
+// order of events, all ordered by the server thread that runs the device's call:
 //
 //   1  the device has done all that can fail and asks for a descriptor
 //   2  the thread is seized and interrupted; it sleeps in FUSE's wait and cannot stop yet
-//   3  its ioctl is answered with 0, which nothing can turn into a restart or EINTR: the thread
-//      stops after the call, before it has executed one instruction
-//   4  the server makes it call openat(2), stores the number, and finally sets the register that
-//      holds the ioctl's result
+//   3  its ioctl is answered, with an errno that nothing can turn into a restart or EINTR: the
+//      thread stops after the call, before it has executed one instruction
+//   4  it is made to call openat(2), the server stores the number, and finally the register that
+//      holds the ioctl's result is set
 //
-// All signals are blocked meanwhile, so that they stay pending with their siginfo. What a thread
-// that is killed leaves is always reaped: an unreaped one would be a zombie that even its parent
-// cannot remove.
+// What is done to the thread is done by another process, the `Holder`.
 
 internal import CLinux
 internal import Glibc
@@ -23,239 +21,62 @@ internal import SystemPackage
 struct InjectionPoint {
   private let task: HostTask
   private let request: Request
+  private let holder: Holder
 
-  init(_ task: HostTask, answering request: Request) {
+  init(_ task: HostTask, answering request: Request, holder: Holder) {
     self.task = task
     self.request = request
+    self.holder = holder
   }
 
-  /// Answers the ioctl with 0 and holds the thread.
+  /// Holds the thread and answers the ioctl. On an error the ioctl has not been answered.
   ///
-  /// On an error the ioctl has not been answered. A thread that dies meanwhile is no error here:
-  /// every later use of it fails.
-  /// - Throws: `.resourceBusy` for a thread with a debugger, `.notSupported` for one that may not
-  ///   be traced, or whose machine code is not known here.
+  /// A thread that dies meanwhile is no error here: every later use of it fails.
+  /// - Throws: as `TracedThread.init(seizing:)`.
   func hold() throws(Errno) -> HeldThread {
-    #if arch(x86_64)
-      return try HeldThread(seizing: task) { request.reply(ioctl: 0) }
-    #else
-      throw .notSupported
-    #endif
+    let thread = try HeldThread(task, holder: holder)
+    request.reply(ioctl: -Errno.connectionAbort.rawValue)
+    return thread
   }
 }
 
-#if arch(x86_64)
-  final class HeldThread {
-    let task: HostTask
-    private var isGone = false
-    private var saved = user_regs_struct()
-    private var savedMask: UInt64 = 0
+final class HeldThread {
+  let task: HostTask
+  private let channel: Holder.Channel
 
-    fileprivate init(seizing task: HostTask, answer: () -> Void) throws(Errno) {
-      self.task = task
-      try Self.checkInstruction(of: task)
-      try Self.seize(task)
-      if CLinux_ptrace(Int32(PTRACE_INTERRUPT.rawValue), task.id, 0, 0) < 0 { reap() }
-      answer()
-      guard !isGone, waitForStop() != nil else { return }
-      do throws(Errno) {
-        try ptrace(PTRACE_GETREGS, data: &saved)
-        try ptrace(PTRACE_GETSIGMASK, address: 8, data: &savedMask)
-        var everything = UInt64.max
-        try ptrace(PTRACE_SETSIGMASK, address: 8, data: &everything)
-      } catch {
-        return  // gone, and reaped
-      }
-    }
-
-    /// Opens `path` for reading and writing, close-on-exec.
-    func open(_ path: String) throws(Errno) -> Int32 {
-      let name = Array(path.utf8) + [0]
-      return try withScratch(name) { address throws(Errno) in
-        let flags = UInt64(O_RDWR | O_CLOEXEC)
-        return Int32(try call(SYS.openat, UInt64(bitPattern: -100), address, flags))
-      }
-    }
-
-    func close(_ number: Int32) {
-      do throws(Errno) { _ = try call(SYS.close, UInt64(number)) } catch { return }
-    }
-
-    /// Lets the thread go on, its ioctl returning `result`, a value or -errno.
-    func finish(returning result: Int32) {
-      guard !isGone else { return }
-      var registers = saved
-      registers.rax = UInt64(bitPattern: Int64(result))
-      registers.orig_rax = UInt64.max  // not in a system call: nothing to restart
-      do throws(Errno) {
-        try ptrace(PTRACE_SETREGS, data: &registers)
-        try ptrace(PTRACE_SETSIGMASK, address: 8, data: &savedMask)
-      } catch {
-        return
-      }
-      if CLinux_ptrace(Int32(PTRACE_DETACH.rawValue), task.id, 0, 0) < 0 { reap() }
-    }
-
-    /// Makes one system call in the thread.
-    /// - Throws: the call's errno; `.noSuchProcess` when the thread is gone.
-    func call(_ number: Int, _ arguments: UInt64...) throws(Errno) -> Int {
-      guard !isGone else { throw .noSuchProcess }
-      var registers = saved
-      let a = arguments + Array(repeating: 0, count: max(0, 6 - arguments.count))
-      (registers.rdi, registers.rsi, registers.rdx) = (a[0], a[1], a[2])
-      (registers.r10, registers.r8, registers.r9) = (a[3], a[4], a[5])
-      registers.rip = saved.rip &- 2
-      registers.orig_rax = UInt64.max
-      registers.rax = UInt64(number)
-      // A stop signal can interrupt a call although all others are blocked; the kernel would then
-      // restart it, which here is done by hand.
-      for _ in 0..<1_000 {
-        try ptrace(PTRACE_SETREGS, data: &registers)
-        try runToSystemCallStop()
-        try runToSystemCallStop()
-        var after = user_regs_struct()
-        try ptrace(PTRACE_GETREGS, data: &after)
-        let value = Int64(bitPattern: after.rax)
-        if (-516 ... -512).contains(value) { continue }
-        if (-4095..<0).contains(value) { throw Errno(rawValue: CInt(-value)) }
-        return Int(value)
-      }
-      throw .interrupted
-    }
-
-    /// Puts `bytes` on the thread's stack, below what compiled code may use, and takes them away
-    /// again. Stacks of coroutines are small: whoever calls keeps it short.
-    func withScratch<Value>(
-      _ bytes: [UInt8], _ body: (_ address: UInt64) throws(Errno) -> Value
-    ) throws(Errno) -> Value {
-      guard !isGone else { throw .noSuchProcess }
-      let address = scratchAddress(bytes.count)
-      let before = try read(bytes.count, at: address)
-      try write(bytes, at: address)
-      let result: Value
-      do throws(Errno) {
-        result = try body(address)
-      } catch {
-        try write(before, at: address)
-        throw error
-      }
-      try write(before, at: address)
-      return result
-    }
-
-    func read(_ count: Int, at address: UInt64) throws(Errno) -> [UInt8] {
-      try Self.read(count, at: address, of: task)
-    }
-
-    /// Where scratch of `count` bytes lies: 128 bytes below the stack pointer belong to the code.
-    func scratchAddress(_ count: Int) -> UInt64 {
-      (saved.rsp &- 128 &- UInt64(count)) & ~15
-    }
-
-    private func write(_ bytes: [UInt8], at address: UInt64) throws(Errno) {
-      var failure: Errno?
-      bytes.withUnsafeBytes { buffer in
-        do throws(Errno) { try task.write(buffer, at: address) } catch { failure = error }
-      }
-      if let failure { throw failure }
-    }
-
-    private static func read(
-      _ count: Int, at address: UInt64, of task: HostTask
-    ) throws(Errno) -> [UInt8] {
-      var bytes = [UInt8](repeating: 0, count: count)
-      var failure: Errno?
-      bytes.withUnsafeMutableBytes { buffer in
-        do throws(Errno) { try task.read(at: address, into: buffer) } catch { failure = error }
-      }
-      if let failure { throw failure }
-      return bytes
-    }
-
-    // MARK: ptrace
-
-    /// The two bytes before the program counter must be `syscall`, to be executed again. The thread
-    /// still sleeps in the ioctl; /proc shows where it will continue.
-    private static func checkInstruction(of task: HostTask) throws(Errno) {
-      let instruction: [UInt8]
-      do throws(Errno) {
-        instruction = try read(2, at: BlockedCall(of: task).programCounter &- 2, of: task)
-      } catch {
-        throw .notSupported
-      }
-      guard instruction == [0x0f, 0x05] else { throw .notSupported }
-    }
-
-    private static func seize(_ task: HostTask) throws(Errno) {
-      let seize = Int32(PTRACE_SEIZE.rawValue)
-      let marked = UInt64(PTRACE_O_TRACESYSGOOD.rawValue)
-      // The client's own seccomp filter must not see calls it did not make; needs CAP_SYS_ADMIN.
-      let suspended = marked | 1 << 21  // PTRACE_O_SUSPEND_SECCOMP
-      if CLinux_ptrace(seize, task.id, 0, suspended) == 0 { return }
-      if CLinux_ptrace(seize, task.id, 0, marked) == 0 { return }
-      let status = (try? ProcFile.read("/proc/\(task.id)/status")) ?? ""
-      let tracer = ProcFile.field("TracerPid", of: status) ?? "0"
-      throw tracer == "0" ? .notSupported : .resourceBusy
-    }
-
-    private func ptrace<T>(
-      _ request: __ptrace_request, address: UInt64 = 0, data: inout T
-    ) throws(Errno) {
-      let failed = withUnsafeMutableBytes(of: &data) { bytes in
-        let pointer = UInt64(UInt(bitPattern: bytes.baseAddress))
-        return CLinux_ptrace(Int32(request.rawValue), task.id, address, pointer) < 0
-      }
-      if failed {
-        reap()
-        throw .noSuchProcess
-      }
-    }
-
-    private func runToSystemCallStop() throws(Errno) {
-      var signal: UInt64 = 0
-      while true {
-        guard CLinux_ptrace(Int32(PTRACE_SYSCALL.rawValue), task.id, 0, signal) == 0 else {
-          reap()
-          throw .noSuchProcess
-        }
-        guard let status = waitForStop() else { throw .noSuchProcess }
-        let (event, stop) = (status >> 16, status >> 8 & 0xff)
-        if event == 0 && stop == SIGTRAP | 0x80 { return }
-        // Only SIGSTOP still comes through. It is passed on; the stop it causes is an event.
-        signal = event == 0 ? UInt64(stop) : 0
-      }
-    }
-
-    /// Waits until the thread stops; nil, and it is gone, when it ends instead.
-    private func waitForStop() -> Int32? {
-      let wall: Int32 = 0x4000_0000  // __WALL: also threads that are no group leaders
-      var status: Int32 = 0
-      while true {
-        let result = waitpid(task.id, &status, wall)
-        if result < 0 && errno == EINTR { continue }
-        if result == task.id && status & 0xff == 0x7f { return status }
-        isGone = true
-        return nil
-      }
-    }
-
-    /// ptrace says that the thread is not there: it is being killed. Waits for its end.
-    private func reap() {
-      while !isGone { _ = waitForStop() }
-    }
-
-    private enum SYS {
-      static let close = 3
-      static let openat = 257
-    }
+  fileprivate init(_ task: HostTask, holder: Holder) throws(Errno) {
+    self.task = task
+    channel = try holder.channel()
+    _ = try channel.order(.seize, task.id)
   }
-#else
-  /// There is none: ``InjectionPoint/hold()`` always throws.
-  enum HeldThread {
-    var task: HostTask { switch self {} }
-    func open(_ path: String) throws(Errno) -> Int32 { switch self {} }
-    func receive(_ descriptor: OwnedDescriptor) throws(Errno) -> Int32 { switch self {} }
-    func close(_ number: Int32) { switch self {} }
-    func finish(returning result: Int32) { switch self {} }
+
+  /// Opens `path` for reading and writing, close-on-exec.
+  func open(_ path: String) throws(Errno) -> Int32 {
+    try channel.order(.open, bytes: Array(path.utf8))
   }
-#endif
+
+  func close(_ number: Int32) {
+    _ = try? channel.order(.close, number)
+  }
+
+  /// Makes a copy of what `open` opens in the thread, close-on-exec. `open` runs in an ``OwnTable``.
+  /// - Throws: `.notSupported` from another network namespace, `.tooManyOpenFiles`.
+  func receive(
+    _ open: @escaping @Sendable () throws(Errno) -> OwnedDescriptor
+  ) throws(Errno) -> Int32 {
+    let rendezvous = try Rendezvous()
+    let socket = try channel.order(.connect, bytes: rendezvous.name)
+    do throws(Errno) {
+      try rendezvous.send(to: try task.processID(), open)
+    } catch {
+      close(socket)
+      throw error
+    }
+    return try channel.order(.receive, socket)
+  }
+
+  /// Lets the thread go on, its ioctl returning `result`, a value or -errno.
+  func finish(returning result: Int32) {
+    _ = try? channel.order(.finish, result)
+  }
+}

@@ -140,7 +140,8 @@ struct IoctlExchange: Sendable {
     let memory = CallMemory(of: task, argument: argument, fetched: fetched)
     let client = CUSEClient(
       task, memory: memory, services: session.services,
-      injection: isCompat ? nil : InjectionPoint(task, answering: request))
+      injection: isCompat
+        ? nil : InjectionPoint(task, answering: request, holder: session.services.holder))
     let result: Int32
     do throws(Errno) {
       result = try served.file.ioctl(number, argument: argument, client: client)

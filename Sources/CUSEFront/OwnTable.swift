@@ -1,15 +1,15 @@
 // Threads with a table of descriptors of their own.
 //
-// An ioctl on a copy of a client's descriptor of one of our nodes, and its last close, wait for this
-// server itself. If the server is killed in that moment the waiting thread cannot end, and neither
-// could the process: it still holds the connection whose end would wake the thread, and nothing but
-// the kernel's `abort` file gets out of that. A thread that has left the shared table holds no
-// connection, so the shared table, and with it the connections, goes whatever it waits for.
+// Some system calls wait for this server itself: an open of one of our nodes, an ioctl on a copy of
+// a client's descriptor of one, the last close of it. If the server is killed in that moment the
+// waiting thread cannot end, and neither could the process: it still holds the connection whose end
+// would wake the thread, and nothing but the kernel's `abort` file gets out of that. A thread that
+// has left the shared table holds no connection, so the shared table, and with it the connections,
+// goes whatever it waits for. Every such call is therefore made here.
 
 internal import CLinux
 internal import Glibc
 internal import Host
-internal import Synchronization
 internal import SystemPackage
 
 enum OwnTable {
@@ -19,101 +19,88 @@ enum OwnTable {
   static func run<Result: Sendable>(
     _ body: @escaping @Sendable () throws(Errno) -> Result
   ) throws(Errno) -> Result {
-    let visit = Visit(body)
-    let context = Unmanaged.passRetained(visit as Visitor)
-    var thread = pthread_t()
-    guard pthread_create(&thread, nil, leaveSharedTable, context.toOpaque()) == 0 else {
-      context.release()
-      throw .resourceTemporarilyUnavailable
-    }
-    pthread_join(thread, nil)
-    guard let result = visit.result else { throw .resourceTemporarilyUnavailable }
-    return try result.get()
+    try Visit { (_) throws(Errno) -> Result in try body() }.result()
   }
-}
 
-extension OwnTable {
-  /// Closes a descriptor of this process so that only an own table waits for what that entails.
+  /// In `run`: a copy of what is `descriptor` in the shared table.
+  static func copy(of descriptor: Int32) throws(Errno) -> OwnedDescriptor {
+    try HostTask(id: getpid()).duplicateDescriptor(descriptor)
+  }
+
+  /// Closes a descriptor of this process so that only an own table waits for what that entails: a
+  /// thread with such a table has a second reference while the shared table gives up the first.
   static func close(_ descriptor: Int32) {
-    let handover = DescriptorHandover()
-    let closer = Closing(descriptor, handover)
-    let context = Unmanaged.passRetained(closer as Visitor)
-    var thread = pthread_t()
-    guard pthread_create(&thread, nil, leaveSharedTable, context.toOpaque()) == 0 else {
-      context.release()
+    let isGivenUp = Semaphore()
+    let visit: Visit<Void>
+    do throws(Errno) {
+      visit = try Visit { (hasArrived) throws(Errno) in
+        let copy = try copy(of: descriptor)
+        hasArrived.signal()
+        isGivenUp.wait()
+        withExtendedLifetime(copy) {}
+      }
+    } catch {
       Glibc.close(descriptor)
       return
     }
-    handover.awaitTaken()
-    // Not the last reference any more, unless there was no way to take it.
+    visit.awaitArrival()
+    // Not the last reference any more, unless there was no way to have another.
     Glibc.close(descriptor)
-    handover.give()
-    pthread_join(thread, nil)
+    isGivenUp.signal()
+    _ = try? visit.result()
   }
 }
 
-/// Two threads' agreement on who closes a descriptor last. Each step takes microseconds.
-private final class DescriptorHandover: Sendable {
-  private let isTaken = Atomic(false)
-  private let isGiven = Atomic(false)
+/// One thread in a table of its own, from its start to its result.
+private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
+  typealias Body = @Sendable (_ hasArrived: Semaphore) throws(Errno) -> Result
 
-  func take() { isTaken.store(true, ordering: .releasing) }
-  func give() { isGiven.store(true, ordering: .releasing) }
-  func awaitTaken() { while !isTaken.load(ordering: .acquiring) { usleep(20) } }
-  func awaitGiven() { while !isGiven.load(ordering: .acquiring) { usleep(20) } }
-}
+  private let body: Body
+  private let hasArrived = Semaphore()
+  private var thread = pthread_t()
+  /// Written by the thread, read after it was joined; nil when it could not leave the shared table.
+  private var outcome: Swift.Result<Result, Errno>?
 
-private final class Closing: Visitor, @unchecked Sendable {
-  private let descriptor: Int32
-  private let handover: DescriptorHandover
+  init(_ body: @escaping Body) throws(Errno) {
+    self.body = body
+    super.init()
+    let context = Unmanaged.passRetained(self as Visitor)
+    guard pthread_create(&thread, nil, visitOwnTable, context.toOpaque()) == 0 else {
+      context.release()
+      throw .resourceTemporarilyUnavailable
+    }
+  }
 
-  init(_ descriptor: Int32, _ handover: DescriptorHandover) {
-    self.descriptor = descriptor
-    self.handover = handover
+  /// Waits until the body has said so, or has ended.
+  func awaitArrival() { hasArrived.wait() }
+
+  /// Waits for the end. To be called once.
+  func result() throws(Errno) -> Result {
+    pthread_join(thread, nil)
+    guard let outcome else { throw .resourceTemporarilyUnavailable }
+    return try outcome.get()
   }
 
   override func visit() {
-    let copy = try? HostTask(id: getpid()).duplicateDescriptor(descriptor)
-    handover.take()
-    handover.awaitGiven()
-    withExtendedLifetime(copy) {}
-  }
-
-  override func cannotVisit() {
-    handover.take()
+    defer { hasArrived.signal() }
+    guard CLinux_leave_descriptors(3) == 0 else { return }
+    do throws(Errno) {
+      outcome = .success(try body(hasArrived))
+    } catch {
+      outcome = .failure(error)
+    }
   }
 }
 
 /// What the thread does, whatever its result is.
 private class Visitor: @unchecked Sendable {
   func visit() {}
-  /// The thread could not leave the shared table.
-  func cannotVisit() {}
-}
-
-private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
-  private let body: @Sendable () throws(Errno) -> Result
-  /// Written by the thread, read after it was joined.
-  private(set) var result: Swift.Result<Result, Errno>?
-
-  init(_ body: @escaping @Sendable () throws(Errno) -> Result) {
-    self.body = body
-  }
-
-  override func visit() {
-    do throws(Errno) {
-      result = .success(try body())
-    } catch {
-      result = .failure(error)
-    }
-  }
 }
 
 // A free function for the reason given at runThread().
-private func leaveSharedTable(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+private func visitOwnTable(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   guard let context else { return nil }
-  let visitor = Unmanaged<Visitor>.fromOpaque(context).takeRetainedValue()
-  CLinux_set_thread_name("identify")
-  if CLinux_leave_descriptors(3) == 0 { visitor.visit() } else { visitor.cannotVisit() }
+  CLinux_set_thread_name("own table")
+  Unmanaged<Visitor>.fromOpaque(context).takeRetainedValue().visit()
   return nil
 }

@@ -7,24 +7,29 @@
 // log, and passed to `whenReady`.
 
 internal import Glibc
+package import Host
 package import Logging
 internal import Synchronization
+internal import SystemPackage
 
 package struct ServerProcess: Sendable {
   package var nodes: [CUSEServer.Node]
   package var queueName: String
   package var numbers: (major: UInt32, minor: UInt32)
   package var pidFile: String?
+  /// See ``CUSEServer``.
+  package var processEnds: (@Sendable (AddressSpace) -> Void)?
   package var log: Logger
 
   package init(
     nodes: [CUSEServer.Node], queueName: String, numbers: (major: UInt32, minor: UInt32) = (0, 0),
-    pidFile: String? = nil, log: Logger
+    pidFile: String? = nil, processEnds: (@Sendable (AddressSpace) -> Void)? = nil, log: Logger
   ) {
     self.nodes = nodes
     self.queueName = queueName
     self.numbers = numbers
     self.pidFile = pidFile
+    self.processEnds = processEnds
     self.log = log
   }
 
@@ -38,11 +43,19 @@ package struct ServerProcess: Sendable {
     pthread_sigmask(SIG_BLOCK, &awaited, nil)
     signal(SIGPIPE, SIG_IGN)
     limitDescriptors()
+    let holder: Holder
+    do throws(Errno) {
+      holder = try Holder()
+    } catch {
+      log.error("no second process can be started: \(error)")
+      return 1
+    }
 
     let lost = LostNode()
-    let server = CUSEServer(nodes, queueName: queueName, numbers: numbers, log: log) { path in
-      lost.report(path)
-    }
+    let server = CUSEServer(
+      nodes, queueName: queueName, numbers: numbers, holder: holder, log: log,
+      processEnds: processEnds
+    ) { lost.report($0) }
     do throws(CUSEServer.Failure) {
       try server.start()
     } catch {

@@ -11,13 +11,20 @@ final class Services: Sendable {
   let identification = Identification()
   let handover = Handover()
   let closer = DescriptorCloser()
+  let holder: Holder
   let nodes = NodeNumbers()
-  let addressSpaces = AddressSpaceRegistry()
+  let addressSpaces: AddressSpaceRegistry
   /// The queue node's path.
   let queuePath: String
   let log: Logger
 
-  init(queuePath: String, log: Logger) {
+  init(
+    queuePath: String, holder: Holder, log: Logger,
+    processEnds: (@Sendable (AddressSpace) -> Void)?
+  ) {
+    self.holder = holder
+    addressSpaces = AddressSpaceRegistry(
+      keeper: processEnds.flatMap { AddressSpaceKeeper(atEnd: $0) })
     self.queuePath = queuePath
     self.log = log
   }
@@ -25,22 +32,39 @@ final class Services: Sendable {
   /// Makes a descriptor for `file` in the stopped `thread`.
   func makeDescriptor(of file: PendingFile, in thread: HeldThread) throws(Errno) -> Int32 {
     handover.expect(file, openedBy: thread.task.id)
-    defer { handover.forget(thread.task.id) }
-    do {
-      return try thread.open(queuePath)
+    do throws(Errno) {
+      defer { handover.forget(thread.task.id) }
+      let number = try thread.open(queuePath)
+      if handover.forget(thread.task.id) { return number }
+      thread.close(number)
     } catch {
-      // The client sees other files under that path than we do (chroot, another mount namespace),
-      // or may not open the node: open it here and send it over.
       guard [.noSuchFileOrDirectory, .permissionDenied, .noSuchAddressOrDevice].contains(error)
       else { throw error }
     }
-    handover.forget(thread.task.id)
-    let own = CLinux_gettid()
-    handover.expect(file, openedBy: own)
-    defer { handover.forget(own) }
-    let descriptor = Glibc.open(queuePath, O_RDWR | O_CLOEXEC)
-    guard descriptor >= 0 else { throw Errno(rawValue: errno) }
-    return try thread.receive(OwnedDescriptor(owning: descriptor))
+    // The client sees other files under that path than we do (chroot, another mount namespace), or
+    // may not open the node: open it here and send it over.
+    return try thread.receive { [self] () throws(Errno) in
+      try open(queuePath, expecting: file)
+    }
+  }
+
+  /// Opens one of this server's nodes. Waits for a message to this server: only in an ``OwnTable``.
+  /// - Throws: `.noSuchAddressOrDevice` when `path` is something else.
+  func open(_ path: String, expecting file: PendingFile) throws(Errno) -> OwnedDescriptor {
+    let thread = CLinux_gettid()
+    handover.expect(file, openedBy: thread)
+    let descriptor = Glibc.open(path, O_RDWR | O_CLOEXEC)
+    let failure = Errno(rawValue: errno)
+    let isOurs = handover.forget(thread)
+    guard descriptor >= 0 else { throw failure }
+    let owned = OwnedDescriptor(owning: descriptor)
+    guard isOurs else { throw .noSuchAddressOrDevice }
+    return owned
+  }
+
+  /// Closes a copy of a client's descriptor, which may be the last one of a file of ours.
+  func close(_ descriptor: Int32) {
+    if nodes.contain(descriptor) { closer.close(descriptor) } else { Glibc.close(descriptor) }
   }
 }
 
@@ -53,19 +77,11 @@ final class NodeNumbers: Sendable {
   }
 
   /// Whether `descriptor` is an open file of one of the nodes.
-  func contain(_ descriptor: OwnedDescriptor) -> Bool {
+  func contain(_ descriptor: Int32) -> Bool {
     var status = stat()
-    guard fstat(descriptor.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFCHR else {
+    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFCHR else {
       return false
     }
     return numbers.withLock { $0.contains(UInt(status.st_rdev)) }
-  }
-}
-
-extension OwnedDescriptor {
-  /// A second descriptor of the same open file; nil when none is left.
-  func duplicate() -> Int32? {
-    let copy = fcntl(rawValue, F_DUPFD_CLOEXEC, 0)
-    return copy >= 0 ? copy : nil
   }
 }

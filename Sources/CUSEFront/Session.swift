@@ -249,11 +249,27 @@ extension Session {
       do throws(Errno) {
         let offset = try position(of: task, plus: piece)
         let memory = BufferMemory(count: count)
-        let done = try file.file.read(into: UserBuffer(memory), at: offset)
+        let done = try read(file.file, into: memory, at: offset, for: task)
         request.reply(UnsafeRawBufferPointer(rebasing: memory.bytes[..<min(max(done, 0), count)]))
       } catch {
         request.fail(error)
       }
+    }
+  }
+
+  /// Has `file` fill `memory`, which is as much of the caller's buffer as the kernel could reach. A
+  /// queue, whose records are whole, is told the buffer's true length when that is not to its liking.
+  private func read(
+    _ file: any OpenFile, into memory: BufferMemory, at offset: UInt64, for task: HostTask
+  ) throws(Errno) -> Int {
+    do {
+      return try file.read(into: UserBuffer(memory), at: offset)
+    } catch {
+      guard device is QueueDevice, let call = try? BlockedCall(of: task),
+        let count = call.readLength, count > memory.count
+      else { throw error }
+      return try file.read(
+        into: UserBuffer(memory: memory, address: 0, count: count), at: offset)
     }
   }
 

@@ -33,3 +33,22 @@ private func runThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawP
   thread.body()
   return nil
 }
+
+/// One thread tells another that it may go on (sem_overview(7)).
+final class Semaphore: @unchecked Sendable {
+  private let raw: UnsafeMutablePointer<sem_t>
+
+  init() {
+    raw = .allocate(capacity: 1)
+    sem_init(raw, 0, 0)
+  }
+
+  deinit {
+    sem_destroy(raw)
+    raw.deallocate()
+  }
+
+  func signal() { sem_post(raw) }
+
+  func wait() { while sem_wait(raw) != 0 && errno == EINTR {} }
+}

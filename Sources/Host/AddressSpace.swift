@@ -13,7 +13,8 @@ package final class AddressSpace: Sendable {
   /// The process the address space was opened on. Only for /proc look-ups made while a call of
   /// that process is being served; never an identity.
   package let processID: Int32
-  private let memory: OwnedDescriptor
+  /// /proc/<pid>/mem.
+  let memory: OwnedDescriptor
   /// /proc/<pid>/maps, for ``area(containing:)``.
   let maps: OwnedDescriptor
 

@@ -35,8 +35,12 @@ package final class AddressSpaceRegistry: Sendable {
   private static let minimumSweep = 64
 
   private let state = Mutex(State())
+  private let keeper: AddressSpaceKeeper?
 
-  package init() {}
+  /// - Parameter keeper: keeps the address spaces that are found for as long as they are of use.
+  package init(keeper: AddressSpaceKeeper? = nil) {
+    self.keeper = keeper
+  }
 
   /// The address space of `task`, which is blocked in a call that is being served.
   /// - Throws: as `AddressSpace.init(of:)`.
@@ -50,8 +54,9 @@ package final class AddressSpaceRegistry: Sendable {
     let space = try AddressSpace(of: task)
     let pidfd = CLinux_pidfd_open(processID, false)
     if pidfd >= 0, let stamp = ExecStamp(of: task) {
-      let entry = Entry(space: space, process: OwnedDescriptor(owning: pidfd), stamp: stamp)
-      insert(entry, space, for: processID)
+      let process = OwnedDescriptor(owning: pidfd)
+      insert(Entry(space: space, process: process, stamp: stamp), space, for: processID)
+      keeper?.keep(space, of: process, stamp: stamp)
     }
     return space
   }
@@ -102,46 +107,5 @@ package final class AddressSpaceRegistry: Sendable {
   private static func hasEnded(_ process: OwnedDescriptor) -> Bool {
     var request = pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)
     return poll(&request, 1, 0) != 0
-  }
-}
-
-/// The bytes AT_RANDOM points to: new at every exec, inherited by fork.
-package struct ExecStamp: Sendable {
-  typealias Bytes = SIMD16<UInt8>
-  let address: UInt64
-  let bytes: Bytes
-
-  fileprivate init?(of task: HostTask) {
-    guard let address = Self.auxiliaryValue(AT_RANDOM, of: task),
-      let bytes = Self.bytes(at: address, in: task)
-    else { return nil }
-    self.address = address
-    self.bytes = bytes
-  }
-
-  fileprivate func isStill(in task: HostTask) -> Bool {
-    Self.bytes(at: address, in: task) == bytes
-  }
-
-  private static func bytes(at address: UInt64, in task: HostTask) -> Bytes? {
-    var bytes = Bytes()
-    do {
-      try withUnsafeMutableBytes(of: &bytes) { try task.read(at: address, into: $0) }
-      return bytes
-    } catch {
-      return nil
-    }
-  }
-
-  /// A value of /proc/<pid>/auxv, pairs of machine words that end with type 0.
-  private static func auxiliaryValue(_ type: Int32, of task: HostTask) -> UInt64? {
-    guard let file = try? ProcFile.open("/proc/\(task.id)/auxv", O_RDONLY) else { return nil }
-    var words = [UInt64](repeating: 0, count: 128)
-    let count = words.withUnsafeMutableBytes { Glibc.read(file.rawValue, $0.baseAddress, $0.count) }
-    for index in stride(from: 0, to: max(0, count) / 16 * 2, by: 2)
-    where words[index] == UInt64(type) {
-      return words[index + 1]
-    }
-    return nil
   }
 }

@@ -59,15 +59,19 @@ package struct HostTask: Sendable, Hashable {
   }
 
   /// A copy, in this process, of the task's descriptor number `number` (pidfd_getfd(2)).
+  /// - Parameter close: see ``OwnedDescriptor/init(owning:closedBy:)``.
   /// - Throws: `.badFileDescriptor` when the task has no such descriptor, `.notPermitted`,
   ///   `.noSuchProcess`.
-  package func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
+  package func duplicateDescriptor(
+    _ number: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil
+  ) throws(Errno) -> OwnedDescriptor {
     var pidfd = CLinux_pidfd_open(id, true)
     if pidfd == -EINVAL {  // before Linux 6.9 a pidfd names a whole process
       pidfd = CLinux_pidfd_open(try processID(), false)
     }
     let process = try OwnedDescriptor(checking: pidfd)
-    return try OwnedDescriptor(checking: CLinux_pidfd_getfd(process.rawValue, number))
+    return try OwnedDescriptor(
+      checking: CLinux_pidfd_getfd(process.rawValue, number), closedBy: close)
   }
 
   /// The id of the process (thread group) this task belongs to.

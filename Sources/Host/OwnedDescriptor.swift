@@ -14,15 +14,17 @@ package final class OwnedDescriptor: Sendable {
 
   /// Takes ownership of an open descriptor whose close(2) may wait for this server itself: instead
   /// of closing it in place, the last reference hands it to `close`.
-  package init(owning rawValue: Int32, closedBy close: @escaping @Sendable (Int32) -> Void) {
+  package init(owning rawValue: Int32, closedBy close: (@Sendable (Int32) -> Void)?) {
     self.rawValue = rawValue
     self.close = close
   }
 
   /// Takes ownership of a `CLinux_…` result: a descriptor, or -errno, which is thrown.
-  package convenience init(checking result: Int32) throws(Errno) {
+  package convenience init(
+    checking result: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil
+  ) throws(Errno) {
     guard result >= 0 else { throw Errno(rawValue: -result) }
-    self.init(owning: result)
+    self.init(owning: result, closedBy: close)
   }
 
   /// Opened with O_PATH: good for naming the file, not for using it.

@@ -3,6 +3,7 @@
 internal import ArgumentParser
 internal import CUSEFront
 internal import Glibc
+internal import IOMMU
 internal import Logging
 internal import Machine
 internal import UAPI
@@ -79,16 +80,19 @@ struct Serve: ParsableCommand {
   func run() throws {
     if daemon { throw ExitCode(try Daemon.start()) }
     if let logFile { try Daemon.sendMessages(to: logFile) }
+    let machine = try Machine(machineOptions.description)
+    let memory = machine.memory
     let process = ServerProcess(
-      nodes: try nodes(), queueName: name + "-q", numbers: (major ?? 0, minor ?? 0),
-      pidFile: pidFile.map(Daemon.absolute), log: .standardError(from: logLevel))
+      nodes: nodes(of: machine), queueName: name + "-q", numbers: (major ?? 0, minor ?? 0),
+      pidFile: pidFile.map(Daemon.absolute), processEnds: { memory.preserve($0) },
+      log: .standardError(from: logLevel))
     let keepsMessages = logFile != nil
     let status = process.run { Daemon.reportReady(keepingMessages: keepsMessages) }
     throw ExitCode(status)
   }
 
-  private func nodes() throws -> [CUSEServer.Node] {
-    try Machine(machineOptions.description).nodes.map {
+  private func nodes(of machine: Machine) -> [CUSEServer.Node] {
+    machine.nodes.map {
       CUSEServer.Node($0, name: path(of: $0), mode: mode, group: group)
     }
   }

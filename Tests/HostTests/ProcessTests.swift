@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -211,5 +212,67 @@ private enum ThreadList {
       if let id = Int32(name) { ids.append(id) }
     }
     return ids
+  }
+}
+
+@Suite(
+  .enabled(
+    if: AddressSpaceKeeper { _ in } != nil,
+    "this host's userfaultfd(2) is not for faults of the kernel (needs CAP_SYS_PTRACE)"))
+struct AddressSpaceKeeperTests {
+  /// A byte of each address space that its process has left, by process; nil where it was gone.
+  private final class Seen: Sendable {
+    let stamps = Mutex<[Int32: UInt64]>([:])
+    let bytes = Mutex<[Int32: UInt8?]>([:])
+
+    func see(_ space: AddressSpace) {
+      guard let address = stamps.withLock({ $0[space.processID] }) else { return }
+      var byte: UInt8 = 0
+      let count = withUnsafeMutableBytes(of: &byte) { space.read(at: address, into: $0) }
+      bytes.withLock { $0[space.processID] = .some(count == 1 ? byte : nil) }
+    }
+  }
+
+  @Test func memoryIsThereOnceMoreAfterItsProcess() throws {
+    let seen = Seen()
+    let keeper = try #require(AddressSpaceKeeper { seen.see($0) })
+    let registry = AddressSpaceRegistry(keeper: keeper)
+    for _ in 0..<20 {
+      var child: ChildProcess? = try ChildProcess()
+      let (id, stamp) = (child!.id, try #require(ExecStamp(of: child!.task)))
+      seen.stamps.withLock { $0[id] = stamp.address }
+      let space = try registry.addressSpace(of: child!.task)
+      #expect(keeper.count == 1)
+      var first: UInt8 = 0
+      #expect(withUnsafeMutableBytes(of: &first) { space.read(at: stamp.address, into: $0) } == 1)
+      child = nil
+      for _ in 0..<5_000 where keeper.count > 0 || !space.isGone { usleep(1_000) }
+      #expect(keeper.count == 0 && space.isGone)
+      #expect(seen.bytes.withLock { $0[id] } == .some(first))
+    }
+  }
+
+  @Test func aProgramThatIsReplaced() throws {
+    let seen = Seen()
+    let keeper = try #require(AddressSpaceKeeper { seen.see($0) })
+    let registry = AddressSpaceRegistry(keeper: keeper)
+    let child = try ChildProcess("read line; exec sleep 600", waits: false)
+    let stamp = try #require(ExecStamp(of: child.task))
+    seen.stamps.withLock { $0[child.id] = stamp.address }
+    let space = try registry.addressSpace(of: child.task)
+    #expect(keeper.count == 1)
+    try child.proceed()
+    for _ in 0..<5_000 where keeper.count > 0 || !space.isGone { usleep(1_000) }
+    #expect(keeper.count == 0 && space.isGone)
+    #expect(seen.bytes.withLock { $0[child.id] } != .some(nil))
+    #expect(try registry.addressSpace(of: child.task) !== space)
+  }
+
+  @Test func notMoreThanTheLimit() throws {
+    let keeper = try #require(AddressSpaceKeeper(limit: 2) { _ in })
+    let registry = AddressSpaceRegistry(keeper: keeper)
+    let children = try (0..<3).map { _ in try ChildProcess() }
+    let spaces = try children.map { try registry.addressSpace(of: $0.task) }
+    #expect(keeper.count == 2 && spaces.count == 3)
   }
 }

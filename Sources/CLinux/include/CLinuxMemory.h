@@ -38,3 +38,11 @@ int CLinux_pidfd_real_user(int pidfd, uint32_t *user);
 uint32_t CLinux_file_system_type(int descriptor);
 /// fallocate(2) with FALLOC_FL_KEEP_SIZE: 0 or -errno.
 int CLinux_allocate(int descriptor, uint64_t offset, uint64_t length);
+
+/// userfaultfd(2) for the untouched private pages at `base`: whoever touches one waits until it is
+/// filled. Returns a descriptor or -errno.
+int CLinux_userfault_open(void *base, size_t size);
+/// Takes note of one such touch. Returns 0, or -EAGAIN when there was none since the last.
+int CLinux_userfault_take(int descriptor);
+/// Fills pages with zeros and wakes who waits for them. Returns 0 or -errno.
+int CLinux_userfault_fill(int descriptor, void *base, size_t size);

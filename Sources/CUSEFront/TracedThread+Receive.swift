@@ -4,29 +4,32 @@
 // The descriptor's number is one above the lowest free one, which the socket has.
 
 #if arch(x86_64)
-  internal import CLinux
   internal import Glibc
-  internal import Host
   internal import SystemPackage
 
-  extension HeldThread {
-    /// Makes a copy of `descriptor` in the thread, close-on-exec.
+  extension TracedThread {
+    /// Connects a new socket of the thread's to the socket of that name.
     /// - Throws: `.notSupported` from another network namespace, `.tooManyOpenFiles`.
-    func receive(_ descriptor: OwnedDescriptor) throws(Errno) -> Int32 {
-      let rendezvous = try Rendezvous()
+    func connect(to name: [UInt8]) throws(Errno) -> Int32 {
       let stream = UInt64(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
       let socket = try call(Call.socket, UInt64(AF_UNIX), stream)
-      defer { close(Int32(socket)) }
-
-      let message = Message(name: rendezvous.name, at: scratchAddress(Message.length))
-      return try withScratch(message.bytes) { _ throws(Errno) in
-        do throws(Errno) {
-          _ = try call(
-            Call.connect, UInt64(socket), message.nameAddress, UInt64(rendezvous.name.count))
-        } catch {
-          throw error == Errno.connectionRefused ? .notSupported : error
+      do throws(Errno) {
+        let message = Message(name: name, at: scratchAddress(Message.length))
+        _ = try withScratch(message.bytes) { _ throws(Errno) in
+          try call(Call.connect, UInt64(socket), message.nameAddress, UInt64(name.count))
         }
-        try rendezvous.send(descriptor, to: try task.processID())
+      } catch {
+        close(Int32(socket))
+        throw error == Errno.connectionRefused ? .notSupported : error
+      }
+      return Int32(socket)
+    }
+
+    /// The descriptor that was sent to `socket`, which is closed, close-on-exec.
+    func receive(from socket: Int32) throws(Errno) -> Int32 {
+      defer { close(socket) }
+      let message = Message(name: [], at: scratchAddress(Message.length))
+      return try withScratch(message.bytes) { _ throws(Errno) in
         let closeOnExec: UInt64 = 0x4000_0000  // MSG_CMSG_CLOEXEC
         _ = try call(Call.recvmsg, UInt64(socket), message.headerAddress, closeOnExec)
         let control = try read(Message.controlLength, at: message.controlAddress)
@@ -76,49 +79,6 @@
       }
       guard length >= 20 else { throw .tooManyOpenFiles }
       return number
-    }
-  }
-
-  /// A listening socket with a name that the kernel made up, for one connection.
-  private struct Rendezvous {
-    let name: [UInt8]
-    private let listener: OwnedDescriptor
-
-    init() throws(Errno) {
-      let kind = SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue
-      let descriptor = socket(AF_UNIX, Int32(kind), 0)
-      guard descriptor >= 0 else { throw Errno(rawValue: errno) }
-      listener = OwnedDescriptor(owning: descriptor)
-      var address = sockaddr_un()
-      address.sun_family = sa_family_t(AF_UNIX)
-      var length = socklen_t(MemoryLayout<sa_family_t>.size)  // no name: the kernel chooses one
-      let status = withUnsafeMutablePointer(to: &address) { pointer in
-        pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-          guard bind(descriptor, address, length) == 0, listen(descriptor, 16) == 0 else {
-            return -errno
-          }
-          length = socklen_t(MemoryLayout<sockaddr_un>.size)
-          return getsockname(descriptor, address, &length) == 0 ? 0 : -errno
-        }
-      }
-      guard status == 0 else { throw Errno(rawValue: -status) }
-      name = withUnsafeBytes(of: address) { Array($0.prefix(Int(length))) }
-    }
-
-    /// Sends `descriptor` to the process that has connected. Others may have found the name, too.
-    func send(_ descriptor: OwnedDescriptor, to process: Int32) throws(Errno) {
-      while true {
-        let connection = accept(listener.rawValue, nil, nil)
-        guard connection >= 0 else { throw Errno(rawValue: errno) }
-        let peer = OwnedDescriptor(owning: connection)
-        var credentials: (pid: Int32, uid: UInt32, gid: UInt32) = (0, 0, 0)
-        var length = socklen_t(MemoryLayout.size(ofValue: credentials))
-        getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &credentials, &length)
-        guard credentials.pid == process else { continue }
-        let sent = CLinux_send_descriptor(peer.rawValue, descriptor.rawValue)
-        guard sent >= 0 else { throw Errno(rawValue: -sent) }
-        return
-      }
     }
   }
 #endif

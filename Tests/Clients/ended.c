@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a device reads from private memory whose process has ended: a real host keeps the pinned
- * pages, the launcher the bytes that were there last. A child maps memory for the device that its
+ * pages, the front ends the bytes that were there last. A child maps memory for the device that its
  * parent attached, then exits or executes another program, and the parent has the device read it.
- * Ends with 0 when all is well.
+ * With an argument children are also killed. Ends with 0 when all is well.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,8 +68,11 @@ static void copy(int device, uint64_t registers, uint64_t iova, uint32_t command
     need(pwrite(device, &command, 4, registers + 8) == 4, "command register");
 }
 
+enum end { EXITS, EXECUTES, IS_KILLED, ENDS };
+static const char *const names[ENDS] = {"exit", "exec", "kill"};
+
 /* A child maps memory that holds `fill`, changes its first byte, and ends. */
-static void run_child(int iommufd, unsigned ioas, int fill, int executes)
+static void run_child(int iommufd, unsigned ioas, int fill, enum end end)
 {
     pid_t child = fork();
     int status;
@@ -78,17 +82,26 @@ static void run_child(int iommufd, unsigned ioas, int fill, int executes)
         char *memory = map(iommufd, ioas, CHILD_IOVA, fill);
 
         memory[0] = fill + 1;
-        if (executes)
+        if (end == EXECUTES)
             execl("/bin/true", "true", (char *)NULL);
+        if (end == IS_KILLED)
+            raise(SIGKILL);
         _exit(0);
     }
-    need(waitpid(child, &status, 0) == child && status == 0, "child");
+    need(waitpid(child, &status, 0) == child && status == (end == IS_KILLED ? SIGKILL : 0), "child");
 }
 
-int main(void)
+static int open_node(const char *variable, const char *otherwise)
 {
-    int iommufd = open("/dev/iommu", O_RDWR);
-    int device = open("/dev/vfio/devices/vfio0", O_RDWR);
+    const char *path = getenv(variable);
+
+    return open(path ? path : otherwise, O_RDWR);
+}
+
+int main(int argc, char **argv)
+{
+    int iommufd = open_node("IOMMUFD", "/dev/iommu");
+    int device = open_node("VFIO_DEVICE", "/dev/vfio/devices/vfio0");
     struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = iommufd};
     struct iommu_ioas_alloc alloc = {.size = sizeof(alloc)};
     struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach)};
@@ -96,6 +109,7 @@ int main(void)
     uint64_t registers;
     int failed = 0;
 
+    (void)argv;
     need(iommufd >= 0 && device >= 0, "open");
     need(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind) == 0, "VFIO_DEVICE_BIND_IOMMUFD");
     need(ioctl(iommufd, IOMMU_IOAS_ALLOC, &alloc) == 0, "IOMMU_IOAS_ALLOC");
@@ -105,17 +119,17 @@ int main(void)
          "command register");
     registers = region(device, VFIO_PCI_BAR0_REGION_INDEX);
 
-    for (int executes = 0; executes < 2; executes++) {
-        int fill = 0x5a + executes;
+    for (enum end end = EXITS; end < (argc > 1 ? ENDS : IS_KILLED); end++) {
+        int fill = 0x5a + end;
         struct iommu_ioas_unmap all = {
             .size = sizeof(all), .ioas_id = alloc.out_ioas_id, .length = UINT64_MAX};
         char *memory = map(iommufd, alloc.out_ioas_id, PARENT_IOVA, 0);
 
-        run_child(iommufd, alloc.out_ioas_id, fill, executes);
+        run_child(iommufd, alloc.out_ioas_id, fill, end);
         copy(device, registers, CHILD_IOVA, TO_DEVICE);
         copy(device, registers, PARENT_IOVA, TO_MEMORY);
         if (memory[0] != fill + 1 || memory[1] != fill || memory[LENGTH - 1] != fill) {
-            printf("%s: %#x %#x ... %#x\n", executes ? "exec" : "exit", memory[0], memory[1],
+            printf("%s: %#x %#x ... %#x\n", names[end], memory[0], memory[1],
                    memory[LENGTH - 1]);
             failed = 1;
         }
