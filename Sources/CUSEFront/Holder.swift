@@ -6,8 +6,8 @@
 // hears of the server's end by the end of its channels, and then lets each thread it holds return
 // from its ioctl with ECONNABORTED, as if it had never been held.
 //
-// One channel (a socket pair) and one thread in the holder per thread that is held at a time, kept
-// for the next one. Both sides of an order are here.
+// One channel (a socket pair) and one thread in the holder per thread that is held at a time; one of
+// them is kept for the next. Both sides of an order are here.
 
 internal import CLinux
 internal import Glibc
@@ -17,7 +17,8 @@ internal import SystemPackage
 
 final class Holder: Sendable {
   private let control: OwnedDescriptor
-  private let idle = Mutex<[OwnedDescriptor]>([])
+  /// The channel that is kept for the next thread. Others end with their use, as their threads do.
+  private let idle = Mutex<OwnedDescriptor?>(nil)
 
   /// Starts the process. To be called while this one has one thread.
   init() throws(Errno) {
@@ -29,7 +30,7 @@ final class Holder: Sendable {
 
   /// A channel for one thread, given back when the last reference to it goes.
   func channel() throws(Errno) -> Channel {
-    if let used = idle.withLock({ $0.popLast() }) { return Channel(used, of: self) }
+    if let used = idle.withLock({ $0.take() }) { return Channel(used, of: self) }
     let (mine, other) = try Self.socketPair()
     let sent = CLinux_send_descriptor(control.rawValue, other.rawValue)
     guard sent >= 0 else { throw .notSupported }  // the holder was killed
@@ -37,7 +38,7 @@ final class Holder: Sendable {
   }
 
   fileprivate func putBack(_ socket: OwnedDescriptor) {
-    idle.withLock { $0.append(socket) }
+    idle.withLock { $0 = socket }
   }
 
   private static func socketPair() throws(Errno) -> (OwnedDescriptor, OwnedDescriptor) {

@@ -125,7 +125,7 @@ extension PhysicalMemory {
     switch backing {
     case .process(let space):
       if space.read(at: address, into: buffer) == buffer.count { return true }
-      guard kind == .preserved, adoptCopies(of: space) else { return false }
+      guard hasCopy(physical, of: space) else { return false }
       return read(physical, into: buffer) == .done
     case .file(let file):
       return file.read(at: address, into: buffer) == buffer.count
@@ -139,11 +139,21 @@ extension PhysicalMemory {
     switch backing {
     case .process(let space):
       if space.write(bytes, at: address) == bytes.count { return .done }
-      guard kind == .preserved, adoptCopies(of: space) else { return .gone }
+      guard hasCopy(physical, of: space) else { return .gone }
       return write(bytes, to: physical)
     case .file(let file):
       guard file.isWritable else { return .readOnly }
       return file.write(bytes, at: address) == bytes.count ? .done : .gone
+    }
+  }
+
+  /// Whether an access that failed can be made again because the frame's copy is its contents now. Its
+  /// process may have been copied, and gone, after the access looked at the frame's kind.
+  private func hasCopy(_ physical: PhysicalAddress, of space: AddressSpace) -> Bool {
+    switch window.kind(of: physical) {
+    case .preserved: adoptCopies(of: space)
+    case .direct: true
+    default: false
     }
   }
 
