@@ -51,6 +51,7 @@ package final class Machine: Sendable {
     var sets: [UInt8: DeviceSet] = [:]
     var ranges = RangeAllocator()
     let functionsOfBus = Dictionary(grouping: description.devices, by: \.address.bus)
+    let kinds = description.units.map { ($0.name, $0.kind) }
 
     return try description.devices.enumerated().map { index, device in
       guard let unit = units[device.unit] else {
@@ -70,7 +71,10 @@ package final class Machine: Sendable {
         function,
         physical: PhysicalDevice(
           name: address.description, requesterID: address.requester, driver: unit.driver,
-          group: group, pasidWidth: device.pasidWidth, firmwareRegions: device.reservedRegions),
+          group: group,
+          pasidWidth: kinds.first { $0.0 == device.unit }?.1.usablePASIDWidth(device.pasidWidth)
+            ?? device.pasidWidth,
+          firmwareRegions: device.reservedRegions),
         in: set, isAloneOnBus: functionsOfBus[address.bus]?.count == 1)
       set.add(vfio)
       return MachineDevice(

@@ -34,6 +34,15 @@ package struct MachineDescription: Sendable {
       case smmuv3(SMMUv3Unit.Configuration)
       case amdvi(AMDVi)
 
+      /// Of a device's PASIDs, log2 of those that the kernel gives it.
+      package func usablePASIDWidth(_ width: Int) -> Int {
+        switch self {
+        case .vtd, .smmuv3: width
+        // One less than the unit has: amd: iommu_init_pci()
+        case .amdvi(let amdvi): min(width, amdvi.unit.capabilities.pasidBits - 1)
+        }
+      }
+
       /// Bits of the PASIDs that requests may carry.
       var pasidWidth: Int {
         switch self {
@@ -50,7 +59,9 @@ package struct MachineDescription: Sendable {
     package var unit = AMDViUnit.Configuration()
     package var guestTables = AMDViDriver.GuestTables.asKernel
 
-    package init() {}
+    package init(guestTables: AMDViDriver.GuestTables = .asKernel) {
+      self.guestTables = guestTables
+    }
   }
 
   package struct Device: Sendable {
@@ -95,11 +106,14 @@ package struct MachineDescription: Sendable {
 extension MachineDescription {
   /// A plain VT-d unit with two test devices that can be isolated, and a third that has two functions
   /// which cannot; and a unit with everything, for guests, with two more devices: one that translates
-  /// for itself and requests pages, and one with PASIDs only.
+  /// for itself and requests pages, and one with PASIDs only. Two AMD-Vi units with a device each: what Linux
+  /// does for guests there, and what its uAPI describes.
   package static let builtIn = MachineDescription(
     units: [
       Unit(name: "dmar0", kind: .vtd(VTdUnit.Configuration())),
       Unit(name: "dmar1", kind: .vtd(.nesting)),
+      Unit(name: "amdvi0", kind: .amdvi(AMDVi())),
+      Unit(name: "amdvi1", kind: .amdvi(AMDVi(guestTables: .asUAPI))),
     ],
     devices: [
       Device(PCIAddress(bus: 1), .atsTestDevice, unit: "dmar0", group: 1),
@@ -110,5 +124,7 @@ extension MachineDescription {
         PCIAddress(bus: 4), .atsTestDevice, unit: "dmar1", group: 4, pasidWidth: 20, hasATS: true,
         hasPageRequests: true),
       Device(PCIAddress(bus: 5), .atsTestDevice, unit: "dmar1", group: 5, pasidWidth: 20),
+      Device(PCIAddress(bus: 8), .atsTestDevice, unit: "amdvi0", group: 8, pasidWidth: 16),
+      Device(PCIAddress(bus: 9), .atsTestDevice, unit: "amdvi1", group: 9, pasidWidth: 16),
     ])
 }

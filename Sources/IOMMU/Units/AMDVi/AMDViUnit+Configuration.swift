@@ -14,6 +14,7 @@ extension AMDViUnit {
     case disabled
   }
 
+  @inline(never)
   func findSpace(_ request: DMARequest, _ generation: UInt64) -> SpaceLookup {
     let entry: DeviceTableEntry
     switch findEntry(request, generation) {

@@ -53,6 +53,7 @@ extension AMDViUnit {
   }
 
   /// - Parameter address: the first that has no translation.
+  @inline(never)
   func fault(
     _ request: DMARequest, _ event: AMDViEvent, at address: UInt64, _ suppression: Suppression
   ) -> FaultRecord {

@@ -27,6 +27,7 @@ extension AMDViUnit {
     return fault(request, .invalidRequest(reason, at: address), at: address, Suppression())
   }
 
+  @inline(never)
   func specialOutcome(_ request: DMARequest, _ last: UInt64) -> TranslationOutcome {
     let address = request.iova.rawValue
     guard let type = refusal(address, writes: request.access.contains(.write)) else {
