@@ -101,7 +101,9 @@ final class KnownThreads: Sendable {
     guard isWaiting() else { return }
     let thread = KnownThread(call.task, pidfd: pidfd, call: call.id)
     threads.withLock { threads in
-      var event = epoll_event(events: EPOLLIN.rawValue, data: epoll_data_t(fd: call.task.id))
+      // Told once: a call that goes on may keep the pidfd open long after the thread's end.
+      let events = EPOLLIN.rawValue | EPOLLET.rawValue
+      var event = epoll_event(events: events, data: epoll_data_t(fd: call.task.id))
       guard epoll_ctl(ends.rawValue, EPOLL_CTL_ADD, descriptor, &event) == 0 else { return }
       threads[call.task.id] = thread
     }

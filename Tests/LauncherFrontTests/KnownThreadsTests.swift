@@ -1,0 +1,97 @@
+// Threads known by their pidfds, with threads of this process as callers.
+
+internal import CLinux
+internal import Foundation
+internal import Glibc
+internal import Host
+internal import Synchronization
+internal import SystemPackage
+internal import Testing
+
+@testable import LauncherFront
+
+/// A thread that lives until it is told to end.
+private final class Caller: Sendable {
+  private let number = Atomic<Int32>(0)
+  private let mayEnd = Atomic(false)
+
+  init() {
+    startThread { [self] in
+      number.store(CLinux_gettid(), ordering: .releasing)
+      while !mayEnd.load(ordering: .acquiring) { usleep(100) }
+    }
+    while number.load(ordering: .acquiring) == 0 { usleep(100) }
+  }
+
+  var id: Int32 { number.load(ordering: .acquiring) }
+
+  func end() {
+    mayEnd.store(true, ordering: .releasing)
+    while access("/proc/self/task/\(id)", F_OK) == 0 { usleep(100) }
+  }
+
+  /// A call of it, the `id`-th of all.
+  func call(_ id: UInt64) throws -> TrappedCall {
+    let architecture = Architecture.x8664
+    let number = try #require(
+      Trap.table.first { $0.operation == .ioctl }?.number(on: architecture))
+    let data = seccomp_data(
+      nr: Int32(number), arch: architecture.auditValue, instruction_pointer: 0,
+      args: (0, 0, 0, 0, 0, 0))
+    return try #require(
+      TrappedCall(seccomp_notif(id: id, pid: UInt32(self.id), flags: 0, data: data)))
+  }
+}
+
+@Suite struct KnownThreadsTests {
+  private let threads: KnownThreads
+  private let caller = Caller()
+
+  init() throws { threads = try KnownThreads() }
+
+  @Test func knownFromTheNextCallOn() throws {
+    defer { caller.end() }
+    #expect(threads.thread(of: try caller.call(7)) == nil)
+    threads.learn(try caller.call(7)) { true }
+    #expect(threads.thread(of: try caller.call(7)) == nil)
+    // A call that was made before, by whoever had the id then.
+    #expect(threads.thread(of: try caller.call(6)) == nil)
+    #expect(threads.thread(of: try caller.call(8))?.task.id == caller.id)
+  }
+
+  @Test func numbersOfCallsWrap() throws {
+    defer { caller.end() }
+    threads.learn(try caller.call(.max)) { true }
+    #expect(threads.thread(of: try caller.call(0)) != nil)
+    #expect(threads.thread(of: try caller.call(.max - 1)) == nil)
+  }
+
+  @Test func whoWaitsNoMoreIsNotLearned() throws {
+    defer { caller.end() }
+    threads.learn(try caller.call(1)) { false }
+    #expect(threads.thread(of: try caller.call(2)) == nil)
+  }
+
+  @Test func descriptorsAreTheSameAsByPath() throws {
+    defer { caller.end() }
+    threads.learn(try caller.call(1)) { true }
+    let thread = try #require(threads.thread(of: try caller.call(2)))
+    let file = try FileDescriptor.open("/dev/null", .readOnly)
+    let byPath = try CarrierIdentity(of: file.rawValue, in: HostTask(id: caller.id))
+    #expect(try thread.identity(of: file.rawValue) == byPath)
+    try file.close()
+    #expect(throws: Errno.badFileDescriptor) { try thread.identity(of: 9999) }
+  }
+
+  @Test func whoHasEndedAnswersNothingAndIsForgotten() throws {
+    threads.learn(try caller.call(1)) { true }
+    let thread = try #require(threads.thread(of: try caller.call(2)))
+    let next = try caller.call(3)
+    caller.end()
+    #expect(throws: Errno.noSuchProcess) { try thread.identity(of: 0) }
+    let threads = threads
+    startThread { threads.watchForever() }
+    for _ in 0..<10_000 where threads.thread(of: next) != nil { usleep(1000) }
+    #expect(threads.thread(of: next) == nil)
+  }
+}
