@@ -46,15 +46,27 @@ extension MachineDescription {
   ) throws -> MachineUnit {
     let hardware = SMMUv3Unit(configuration, memory: memory)
     let driver = try SMMUv3Driver(unit: hardware, memory: memory)
+    var stalling: Set<RequesterID> = []
     for device in devices where device.unit == name {
       var properties = SMMUv3Driver.DeviceProperties()
       properties.pasidBits = device.pasidWidth
+      properties.canStall = device.canStall
+      properties.hasATS = device.hasATS
       try driver.probe(device.address.requester, properties)
+      if device.canStall { stalling.insert(device.address.requester) }
     }
-    // smmu: arm_smmu_enable_pasid()
+    let canStall = stalling
+    // arm-smmu-v3: arm_smmu_enable_pasid()
     return MachineUnit(
-      driver: driver, path: { DMAPort(requester: $0, smmuv3: hardware) },
-      enable: { $0.enablePASID() })
+      driver: driver,
+      path: { DMAPort(requester: $0, smmuv3: hardware, canStall: canStall.contains($0)) },
+      enable: { function in
+        function.enablePASID()
+        // Attached tables decide. arm-smmu-v3: arm_smmu_enable_ats()
+        driver.setATSControl(of: function.requester) { isOn in
+          if isOn { function.enableATS() } else { function.disableATS() }
+        }
+      })
   }
 
   fileprivate func makeAMDVi(

@@ -53,6 +53,9 @@ extension MachineDescription.Device {
       return "its unit has PASIDs of up to \(kind.pasidWidth) bits, not \(pasidWidth)"
     }
     guard !hasPageRequests || hasATS else { return "page requests need ATS" }
+    if canStall {
+      guard case .smmuv3 = kind else { return "only an SMMUv3 has transactions wait" }
+    }
     guard address.segment == 0 else { return "there is only segment 0" }
     for (index, region) in reservedRegions.enumerated()
     where reservedRegions[..<index].contains(where: { $0.range.overlaps(region.range) }) {

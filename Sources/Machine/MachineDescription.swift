@@ -73,6 +73,8 @@ package struct MachineDescription: Sendable {
     package var group: Int
     package var hasATS = false
     package var hasPageRequests = false
+    /// Its transactions may stall when they fault (firmware's "dma-can-stall", for an SMMUv3).
+    package var canStall = false
     /// log2 of the number of PASIDs; 0 without the capability.
     package var pasidWidth = 0
     /// Requests with PASID can ask to execute, or with privilege.
@@ -83,7 +85,7 @@ package struct MachineDescription: Sendable {
 
     package init(
       _ address: PCIAddress, _ model: Model, unit: String, group: Int, pasidWidth: Int = 0,
-      hasATS: Bool = false, hasPageRequests: Bool = false
+      hasATS: Bool = false, hasPageRequests: Bool = false, canStall: Bool = false
     ) {
       self.address = address
       self.model = model
@@ -92,6 +94,7 @@ package struct MachineDescription: Sendable {
       self.pasidWidth = pasidWidth
       self.hasATS = hasATS
       self.hasPageRequests = hasPageRequests
+      self.canStall = canStall
       canExecute = pasidWidth > 0
       canBePrivileged = pasidWidth > 0
     }
@@ -112,6 +115,7 @@ extension MachineDescription {
     units: [
       Unit(name: "dmar0", kind: .vtd(VTdUnit.Configuration())),
       Unit(name: "dmar1", kind: .vtd(.nesting)),
+      Unit(name: "smmu0", kind: .smmuv3(SMMUv3Unit.Configuration())),
       Unit(name: "amdvi0", kind: .amdvi(AMDVi())),
       Unit(name: "amdvi1", kind: .amdvi(AMDVi(guestTables: .asUAPI))),
     ],
@@ -124,6 +128,8 @@ extension MachineDescription {
         PCIAddress(bus: 4), .atsTestDevice, unit: "dmar1", group: 4, pasidWidth: 20, hasATS: true,
         hasPageRequests: true),
       Device(PCIAddress(bus: 5), .atsTestDevice, unit: "dmar1", group: 5, pasidWidth: 20),
+      Device(PCIAddress(bus: 6), .atsTestDevice, unit: "smmu0", group: 6, pasidWidth: 16),
+      Device(PCIAddress(bus: 7), .atsTestDevice, unit: "smmu0", group: 7, canStall: true),
       Device(PCIAddress(bus: 8), .atsTestDevice, unit: "amdvi0", group: 8, pasidWidth: 16),
       Device(PCIAddress(bus: 9), .atsTestDevice, unit: "amdvi1", group: 9, pasidWidth: 16),
     ])

@@ -142,6 +142,9 @@ package struct ATSTestDevice: Endpoint {
       case .completed: return end(.completed)
       case .fault: return end(.faulted)
       case .aborted: return end(.aborted)
+      case .stalled(let group):
+        awaited = group
+        return
       case .denied:
         attempts += 1
         guard attempts <= Self.patience else { return end(.denied) }

@@ -118,6 +118,12 @@ extension Function {
     change { state, _ in state.config.write(offset + ATS.control, ATS.enable) }
   }
 
+  /// pci_disable_ats(). The function forgets its translations.
+  package func disableATS() {
+    guard let offset = description.extendedOffset(of: ExtendedCapabilityID.ats) else { return }
+    change { state, _ in state.config.write(offset + ATS.control, 0 as UInt16) }
+  }
+
   /// pci_enable_pri()
   package func enablePageRequests(allocation: UInt32) {
     guard let offset = description.extendedOffset(of: ExtendedCapabilityID.pageRequest) else {

@@ -67,6 +67,23 @@ static inline void make_guest_memory(uint32_t ioas, bool use_file)
     }
 }
 
+/** Ends the client when an expectation is not met. */
+__attribute__((format(printf, 2, 3)))
+static inline void check(bool good, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    printf(good ? "yes: " : "NO: ");
+    vprintf(format, arguments);
+    printf("\n");
+    va_end(arguments);
+    if (!good) {
+        fflush(stdout);
+        exit(1);
+    }
+}
+
 /* ---- page tables (Arm ARM, D8.3) ---------------------------------------------------------- */
 
 enum {
@@ -146,10 +163,12 @@ static inline struct smmu_command configuration(int operation, uint32_t stream, 
     return (struct smmu_command){{operation | (uint64_t)pasid << 12 | (uint64_t)stream << 32, 0}};
 }
 
-/** The VMID is one that is not the guest's to know. */
+/** The VMID, where a command has one, is not the guest's own: that is not its to know. */
 static inline struct smmu_command tlbi(int operation, uint16_t asid, uint64_t address)
 {
-    return (struct smmu_command){{operation | 0x77ULL << 32 | (uint64_t)asid << 48, address}};
+    uint64_t vmid = operation == NSNH_ALL ? 0 : 0x77;
+
+    return (struct smmu_command){{operation | vmid << 32 | (uint64_t)asid << 48, address}};
 }
 
 /** (`number` + 1) << `scale` pages of 4 KiB, with leaves at `level` (0: any). */
@@ -207,8 +226,10 @@ enum {
     REGISTER_COUNT = 0x18,
     COPY_IN = 3, /* memory to device */
     COPY_OUT = 1,
+    /* REGISTER_STATUS; 0 while it runs. */
     DONE = 1,
     FAULTED = 2,
+    DENIED = 4,
 };
 
 static inline void write_register(unsigned at, uint64_t value, size_t width)
@@ -226,13 +247,30 @@ static inline uint32_t read_register(unsigned at)
     return value;
 }
 
-/** Lets the device answer, and be bus master. */
-static inline void wake_device(void)
+/** Opens devices until one is behind an SMMUv3, but for the first `skip` of those; binds it, wakes it up
+ *  and tells what is to know of it. */
+static inline uint32_t bind_device(unsigned skip, struct iommu_hw_info *info,
+                                   struct iommu_hw_info_arm_smmuv3 *unit)
 {
-    uint16_t command = 6;
+    for (int index = 0;; index++) {
+        struct vfio_device_bind_iommufd bind = {.argsz = 16, .iommufd = iommufd};
+        uint16_t command = 6; /* memory, bus master */
 
-    if (pwrite(device, &command, 2, (off_t)(CONFIG + 4)) != 2)
-        exit(2);
+        device = open_device(index);
+        if (ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
+            exit(2);
+        *info = (struct iommu_hw_info){.size = sizeof(*info), .dev_id = bind.out_devid,
+                                       .data_len = sizeof(*unit), .data_uptr = (uintptr_t)unit};
+        if (ioctl(iommufd, IOMMU_GET_HW_INFO, info))
+            exit(2);
+        if (info->out_data_type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 && !skip--) {
+            find_regions();
+            if (pwrite(device, &command, 2, (off_t)(CONFIG + 4)) != 2)
+                exit(2);
+            return bind.out_devid;
+        }
+        close(device);
+    }
 }
 
 /** Has the device copy; gives how that ended. */

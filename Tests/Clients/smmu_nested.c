@@ -15,21 +15,6 @@ enum { SMMUV3 = IOMMU_VIOMMU_TYPE_ARM_SMMUV3, STREAM_ENTRY = IOMMU_HWPT_DATA_ARM
 static uint32_t device_id, ioas, parent, viommu;
 static int event_queue = -1;
 
-static void check(bool good, const char *format, ...)
-{
-    va_list arguments;
-
-    va_start(arguments, format);
-    printf(good ? "yes: " : "NO: ");
-    vprintf(format, arguments);
-    printf("\n");
-    va_end(arguments);
-    if (!good) {
-        fflush(stdout);
-        exit(1);
-    }
-}
-
 static void check_seen(int pasid, uint64_t address, int byte, const char *what)
 {
     int found = seen(pasid, address);
@@ -143,40 +128,24 @@ static void attach_entry(struct iommu_hwpt_arm_smmuv3 entry)
 
 /* ---- the parts ---------------------------------------------------------------------------- */
 
-/** Opens devices until one is behind an SMMUv3; binds it. */
 static void find_device(void)
 {
-    for (int index = 0;; index++) {
-        struct iommu_hw_info_arm_smmuv3 data;
-        struct iommu_hw_info info = {.size = sizeof(info), .data_len = sizeof(data),
-                                     .data_uptr = (uintptr_t)&data};
-        struct vfio_device_bind_iommufd bind = {.argsz = 16, .iommufd = iommufd};
+    struct iommu_hw_info_arm_smmuv3 unit;
+    struct iommu_hw_info info;
 
-        device = open_device(index);
-        if (ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
-            exit(2);
-        info.dev_id = bind.out_devid;
-        if (!ioctl(iommufd, IOMMU_GET_HW_INFO, &info) &&
-            info.out_data_type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3) {
-            device_id = bind.out_devid;
-            check(info.data_len == sizeof(data) && !data.flags, "the unit tells what it is");
-            check((data.idr[0] & 3) == 3 && (data.idr[0] >> 2 & 3) == 2, "both stages, AArch64");
-            check(data.idr[0] >> 19 & 1 && data.idr[0] >> 18 & 1 && data.idr[0] >> 12 & 1,
-                  "two levels of descriptors, VMIDs and ASIDs of 16 bits");
-            check((data.idr[1] >> 6 & 31) == 20 && info.out_max_pasid_log2 == 16,
-                  "substreams of 20 bits, of which the device has 16");
-            check(data.idr[3] & 1 << 10 && data.idr[3] & 1 << 8, "range commands, forced write-back");
-            check((data.idr[5] >> 4 & 7) == 7, "granules of 4, 16 and 64 KiB");
-            info.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE;
-            info.in_data_type = IOMMU_HW_INFO_TYPE_INTEL_VTD;
-            check(ioctl(iommufd, IOMMU_GET_HW_INFO, &info) && errno == EOPNOTSUPP,
-                  "of another type it is not: EOPNOTSUPP");
-            break;
-        }
-        close(device);
-    }
-    find_regions();
-    wake_device();
+    device_id = bind_device(0, &info, &unit);
+    check(info.data_len == sizeof(unit) && !unit.flags, "the unit tells what it is");
+    check((unit.idr[0] & 3) == 3 && (unit.idr[0] >> 2 & 3) == 2, "both stages, AArch64");
+    check(unit.idr[0] >> 19 & 1 && unit.idr[0] >> 18 & 1 && unit.idr[0] >> 12 & 1,
+          "two levels of descriptors, VMIDs and ASIDs of 16 bits");
+    check((unit.idr[1] >> 6 & 31) == 20 && info.out_max_pasid_log2 == 16,
+          "substreams of 20 bits, of which the device has 16");
+    check(unit.idr[3] & 1 << 10 && unit.idr[3] & 1 << 8, "range commands, forced write-back");
+    check((unit.idr[5] >> 4 & 7) == 7, "granules of 4, 16 and 64 KiB");
+    info.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE;
+    info.in_data_type = IOMMU_HW_INFO_TYPE_INTEL_VTD;
+    check(ioctl(iommufd, IOMMU_GET_HW_INFO, &info) && errno == EOPNOTSUPP,
+          "of another type it is not: EOPNOTSUPP");
 }
 
 static void try_entry(uint64_t first, uint64_t second, int error, const char *what)

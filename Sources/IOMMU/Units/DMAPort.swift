@@ -13,6 +13,8 @@ package final class DMAPort: Sendable {
   let gate = PortGate()
   /// Of the function behind the port.
   let deviceTLB: DeviceTLB
+  /// Whether its transactions may wait for an answer when they fault.
+  let canStall: Bool
 
   /// The port of `requester` in front of a VT-d unit.
   package init(
@@ -22,16 +24,20 @@ package final class DMAPort: Sendable {
     self.unit = .vtd(unit)
     memory = unit.memory
     deviceTLB = DeviceTLB(requester: requester, geometry)
+    canStall = false
     unit.add(gate, deviceTLB)
   }
 
   /// The port of `requester` in front of an SMMUv3.
-  package init(requester: RequesterID, smmuv3 unit: SMMUv3Unit) {
+  /// - Parameter canStall: software may configure its faults to stall; those of other devices terminate
+  ///   whatever the configuration (IHI 0070 §3.12).
+  package init(requester: RequesterID, smmuv3 unit: SMMUv3Unit, canStall: Bool = false) {
     self.requester = requester
     self.unit = .smmuv3(unit)
     memory = unit.memory
     deviceTLB = DeviceTLB(requester: requester)
-    unit.add(gate, for: requester)
+    self.canStall = canStall
+    unit.add(gate, deviceTLB)
   }
 
   /// The port of `requester` in front of an AMD-Vi unit.
@@ -40,6 +46,7 @@ package final class DMAPort: Sendable {
     self.unit = .amdvi(unit)
     memory = unit.memory
     deviceTLB = DeviceTLB(requester: requester)
+    canStall = false
     unit.add(gate, for: requester)
   }
 
@@ -82,19 +89,21 @@ package final class DMAPort: Sendable {
     let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
     // Cannot overflow: no buffer is that large.
     let pages = (offset &+ request.count &+ Frame.size &- 1) &>> Frame.shift
-    let outcome: DMAOutcome
-    // With a constant the segments of an everyday request are on the stack.
-    if pages <= 8 {
-      outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
-        transfer(request, usesATS: usesATS, segments: $0, copy: copy)
+    while true {
+      let outcome: DMAOutcome
+      // With a constant the segments of an everyday request are on the stack.
+      if pages <= 8 {
+        outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
+          transfer(request, usesATS: usesATS, segments: $0, copy: copy)
+        }
+      } else {
+        outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
+          transfer(request, usesATS: usesATS, segments: $0, copy: copy)
+        }
       }
-    } else {
-      outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
-        transfer(request, usesATS: usesATS, segments: $0, copy: copy)
-      }
+      guard case .fault(let record) = outcome else { return outcome }
+      if case .over(let outcome) = settle(record) { return outcome }
     }
-    if case .fault(let record) = outcome, !record.isSuppressed { unit.report(record) }
-    return outcome
   }
 
   @inline(__always)
@@ -152,8 +161,7 @@ enum TranslationUnit: Sendable {
   func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
     switch self {
     case .vtd(let unit): unit.translatePage(request, gate: gate)
-    // SMMUv3 §3.9.1: without ATS, a translation request is answered with no permission.
-    case .smmuv3: .denied
+    case .smmuv3(let unit): unit.translatePage(request, gate: gate)
     case .amdvi(let unit): .fault(unit.refuse(request, .translationRequest))
     }
   }
@@ -162,7 +170,7 @@ enum TranslationUnit: Sendable {
   func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
     switch self {
     case .vtd(let unit): unit.refuseTranslated(request, at: iova)
-    case .smmuv3: nil
+    case .smmuv3(let unit): unit.refuseTranslated(request, at: iova)
     case .amdvi(let unit): unit.refuse(request, .translated)
     }
   }

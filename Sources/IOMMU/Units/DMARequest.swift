@@ -67,6 +67,9 @@ package enum DMAOutcome: Hashable, Sendable {
   /// The unit's answer to a translation request was that the page at this address may not be accessed
   /// so. Nothing is recorded, and no byte moved. The device may ask for the page.
   case denied(IOVA)
+  /// The request faulted and waits; no byte moved. The receiver of
+  /// ``DMAPort/setPageResponseReceiver(_:)`` will be told the answer: success means to try again.
+  case stalled(group: UInt32)
   /// There is no memory at an address that translated, or not any more; some bytes may have moved.
   case aborted
 }

@@ -108,6 +108,20 @@ final class DeviceTLB: Sendable {
     }
   }
 
+  /// The same for all PASIDs, and for what has none.
+  func invalidateForEveryPASID(_ scope: DeviceTLBScope) {
+    state.withLock { state in
+      state.generation &+= 1
+      switch scope {
+      case .all: state.translations.invalidate(.global)
+      case .pages(let iova, let shift):
+        state.translations.removeAll {
+          $0.address >> UInt64(shift) == iova.rawValue >> UInt64(shift)
+        }
+      }
+    }
+  }
+
   /// Forgets everything, as a function does when it is reset or ATS is disabled.
   func reset() {
     state.withLock { state in
@@ -149,6 +163,17 @@ final class DeviceTLB: Sendable {
       state.groups[group]?.status = .awaited
       return nil
     }
+  }
+
+  /// An answer that names a group by its number alone.
+  func answer(group: UInt32, _ response: PageResponse) {
+    guard let pasid = state.withLock({ $0.groups[group].map { $0.pasid } }) else { return }
+    answer(PageRequestGroupID(requester: requester, pasid: pasid, group: group), response)
+  }
+
+  /// The same answer to all that are outstanding.
+  func answerAll(_ response: PageResponse) {
+    for group in state.withLock({ $0.groups.keys.sorted() }) { answer(group: group, response) }
   }
 
   /// A response message. One that nothing is outstanding for is dropped (PCIe 6 §10.4.2).

@@ -27,6 +27,7 @@ extension MachineDescription.Device {
       .number("group", \.group, 0...65535, "its IOMMU group").required,
       .flag("ats", \.hasATS, "it can translate for itself (PCIe §10.5.1)"),
       .flag("page-requests", \.hasPageRequests, "it can ask for pages; needs ats (PCIe §10.5.2)"),
+      .flag("stalls", \.canStall, "its transactions can wait for an answer; behind an SMMUv3"),
       .number("pasid-bits", \.pasidWidth, 0...20, "log2 of its PASIDs; 0: none (PCIe §7.8.9)"),
       .flag("pasid-execute", \.canExecute, "requests with PASID can ask to execute"),
       .flag("pasid-privileged", \.canBePrivileged, "and with privilege"),

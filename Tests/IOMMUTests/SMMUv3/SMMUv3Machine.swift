@@ -21,20 +21,23 @@ struct SMMUv3Machine {
   let port: DMAPort
 
   init(
-    _ configuration: SMMUv3Unit.Configuration = .init(), pasidBits: Int = 16
+    _ configuration: SMMUv3Unit.Configuration = .init(), pasidBits: Int = 16,
+    hasATS: Bool = false, canStall: Bool = false
   ) throws {
     memory = try PhysicalMemory(.test)
     unit = SMMUv3Unit(configuration, memory: memory)
     driver = try SMMUv3Driver(unit: unit, memory: memory)
     var properties = SMMUv3Driver.DeviceProperties()
     properties.pasidBits = pasidBits
+    properties.hasATS = hasATS
+    properties.canStall = canStall
     try driver.probe(Self.stream, properties)
     let domain = try driver.makePagingDomain(.nestParent, for: Self.stream)
     parent = try #require(domain as? SMMUv3PagingDomain)
     virtual = try driver.makeVirtualIOMMU(
       type: 1, on: parent, for: Self.stream, host: host, data: nil)
     guest = try SMMUv3Guest(memory: memory, parent: parent)
-    port = DMAPort(requester: Self.stream, smmuv3: unit)
+    port = DMAPort(requester: Self.stream, smmuv3: unit, canStall: canStall)
   }
 
   /// The guest's part of a stream table entry.

@@ -113,6 +113,11 @@ struct SMMUv3SpecTests {
     words = record(.stage1(.permission), pasid: 0xabcde, access: .write)
     #expect(words[0] == 0x1234_abcd_e813)
     #expect(words[1] == 0x0200_0000_0000)
+    // PnU and InD
+    words = record(.stage1(.permission), pasid: 1, access: .privilegedExecute)
+    #expect(words[1] == 0x020e_0000_0000)
+    words = record(.stage1(.permission), pasid: 1, access: .privilegedWrite)
+    #expect(words[1] == 0x0202_0000_0000)
     words = record(.stage2(.access, .tableWalk, 0x8765_4321_0ff8))
     #expect(words[0] == 0x1234_0000_0012)
     #expect(words[1] == 0x0188_0000_0000)

@@ -47,9 +47,16 @@ extension SMMUv3Unit {
       .tlbiStage2Address, .tlbiEverything:
       guard let scope = scope(of: command, operation) else { return false }
       invalidate(scope)
-    case .invalidateATC, .resume, .terminateStalls, .sync:
-      // Nothing waits: without ATS there is no ATC, and what a command takes away is gone when it
-      // returns.
+    case .resume:
+      answerStalls(
+        of: command.stream, tag: command.stallTag,
+        command.resumption == .retry ? .success : .failure)
+    case .terminateStalls:
+      answerStalls(of: command.stream, tag: nil, .failure)
+    case .invalidateATC:
+      invalidateATC(command)
+    case .sync:
+      // What a command takes away is gone when it returns.
       return true
     }
     return true

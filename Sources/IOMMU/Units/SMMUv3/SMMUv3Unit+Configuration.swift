@@ -35,7 +35,13 @@ extension SMMUv3Unit {
   ) -> StreamContext {
     var context = StreamContext(entry.hasStage2 ? .stage2 : .bypass, stream: stream)
     if entry.hasStage2 { setStage2(of: &context, entry) }
+    context.allowsATS = allowsATS(entry)
     return context
+  }
+
+  /// A stream that bypasses both stages has no translations to ask for (§5.2, EATS).
+  private func allowsATS(_ entry: StreamTableEntry) -> Bool {
+    capabilities.ats && entry.ats == 1 && entry.configuration != .bypass
   }
 
   private func setStage2(of context: inout StreamContext, _ entry: StreamTableEntry) {
@@ -104,6 +110,7 @@ extension SMMUv3Unit {
     guard !isIllegal(descriptor, in: entry) else { return .failure(SMMUv3Event(.badContext)) }
     var context = StreamContext(entry.hasStage2 ? .nested : .stage1, stream: request.requester)
     context.descriptor = index
+    context.allowsATS = allowsATS(entry)
     context.vmid = entry.vmid
     if entry.hasStage2 { setStage2(of: &context, entry) }
     setStage1(of: &context, descriptor)

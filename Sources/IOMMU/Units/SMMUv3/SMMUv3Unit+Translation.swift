@@ -148,7 +148,7 @@ extension SMMUv3Unit {
 
   /// Walks the page at `iova`, and caches what was found unless an invalidation came in between.
   @inline(__always)
-  private func fill(
+  func fill(
     _ iova: UInt64, _ access: Permissions, _ context: StreamContext, _ generation: UInt64
   ) -> FillResult {
     let address = context.effective(iova)
@@ -164,7 +164,7 @@ extension SMMUv3Unit {
     }
   }
 
-  private enum FillResult {
+  enum FillResult {
     case success(Translation)
     case failure(SMMUv3Event)
   }
@@ -187,6 +187,8 @@ extension DMARequest {
   ) -> FaultRecord {
     let isSuppressed =
       event.kind == .aborted || event.kind.isConfigurable && !behaviour.records
+    var event = event
+    event.stalls = event.kind.isConfigurable && behaviour.stalls
     return FaultRecord(
       requester: requester, pasid: pasid, iova: IOVA(address), access: access,
       reason: .smmuv3(event), isSuppressed: isSuppressed)

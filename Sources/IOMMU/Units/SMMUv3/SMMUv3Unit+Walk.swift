@@ -29,6 +29,7 @@ extension SMMUv3Unit {
       return .failure(.stage1(.translation))
     }
     var trace = WalkTrace()
+    let window = window
     let outcome = withUnsafeMutablePointer(to: &trace) { trace in
       var tables = TracedMemory(base: window, trace: trace)
       return VMSAv8.walk(stage1: table, input, access: access, memory: &tables)
@@ -48,11 +49,12 @@ extension SMMUv3Unit {
     guard let (table, input) = context.regime.table(for: address), let stage2 = context.stage2
     else { return .failure(.stage1(.translation)) }
     var traces = (guest: WalkTrace(), tables: WalkTrace())
+    let (memory, window) = (GuestTables(memory), window)
     let outcome = withUnsafeMutablePointer(to: &traces.guest) { guest in
       withUnsafeMutablePointer(to: &traces.tables) { tables in
         VMSAv8.walk(
           nested: table, in: stage2, input, access: access,
-          guest: TracedMemory(base: GuestTables(memory), trace: guest),
+          guest: TracedMemory(base: memory, trace: guest),
           tables: TracedMemory(base: window, trace: tables))
       }
     }
@@ -76,6 +78,7 @@ extension SMMUv3Unit {
     }
     guard let table = context.stage2 else { return .failure(SMMUv3Event(.aborted)) }
     var trace = WalkTrace()
+    let window = window
     let outcome = withUnsafeMutablePointer(to: &trace) { trace in
       var tables = TracedMemory(base: window, trace: trace)
       return VMSAv8.walk(stage2: table, address, access: access, memory: &tables)
@@ -96,6 +99,7 @@ extension SMMUv3Unit {
   /// Where the structure of a stream that is at an intermediate address is, to be read.
   func translateIntermediate(_ address: UInt64, by table: VMSAv8Table) -> IntermediateResult {
     var trace = WalkTrace()
+    let window = window
     let outcome = withUnsafeMutablePointer(to: &trace) { trace in
       var tables = TracedMemory(base: window, trace: trace)
       return VMSAv8.walk(stage2: table, address, access: .read, memory: &tables)

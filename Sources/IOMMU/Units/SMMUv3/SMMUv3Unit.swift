@@ -48,8 +48,9 @@ package final class SMMUv3Unit: Sendable {
 
   /// A port in front of the unit.
   private struct Entrance: Sendable {
-    let stream: RequesterID
     let gate: PortGate
+    let deviceTLB: DeviceTLB
+    var stream: RequesterID { deviceTLB.requester }
   }
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
@@ -87,8 +88,8 @@ package final class SMMUv3Unit: Sendable {
     }
   }
 
-  func add(_ gate: PortGate, for stream: RequesterID) {
-    gates.withLock { $0.append(Entrance(stream: stream, gate: gate)) }
+  func add(_ gate: PortGate, _ deviceTLB: DeviceTLB) {
+    gates.withLock { $0.append(Entrance(gate: gate, deviceTLB: deviceTLB)) }
   }
 
   func remove(_ gate: PortGate) { gates.withLock { $0.removeAll { $0.gate === gate } } }
@@ -103,6 +104,23 @@ package final class SMMUv3Unit: Sendable {
   func drain(streams: (RequesterID) -> Bool) {
     for entrance in gates.withLock({ $0 }) where streams(entrance.stream) {
       entrance.gate.pass(space: nil)
+    }
+  }
+
+  /// CMD_RESUME, and CMD_STALL_TERM when there is no tag.
+  func answerStalls(of stream: UInt32, tag: UInt16?, _ response: PageResponse) {
+    forEachPort(of: stream) { _, deviceTLB in
+      if let tag {
+        deviceTLB.answer(group: UInt32(tag), response)
+      } else {
+        deviceTLB.answerAll(response)
+      }
+    }
+  }
+
+  func forEachPort(of stream: UInt32, _ body: (PortGate, DeviceTLB) -> Void) {
+    for entrance in gates.withLock({ $0 }) where UInt32(entrance.stream.rawValue) == stream {
+      body(entrance.gate, entrance.deviceTLB)
     }
   }
 

@@ -24,6 +24,9 @@ struct StreamContext: BitwiseCopyable {
   var updatesDirtyState = false
   var stage2: VMSAv8Table?
 
+  /// EATS: the function may translate for itself.
+  var allowsATS = false
+
   /// CD.R, CD.S and STE.S2R, STE.S2S.
   var stage1Faults = FaultBehaviour()
   var stage2Faults = FaultBehaviour()

@@ -34,9 +34,11 @@ final class SMMUv3Device: Sendable {
     var contexts: SMMUv3ContextTable?
     var plain = Plain.blocked
     var pasids: [UInt32: SMMUv3PagingDomain] = [:]
+    /// Transactions may go by translations that the device has itself.
+    var usesATS = false
+    var atsControl: (@Sendable (Bool) -> Void)?
     /// The stream table entry names the driver's own descriptors (cd_table.in_ste).
     var usesOwnContexts = false
-    var guest: Guest?
   }
 
   let properties: SMMUv3Driver.DeviceProperties
@@ -44,6 +46,8 @@ final class SMMUv3Device: Sendable {
   private let entry: PhysicalAddress
   private unowned let driver: SMMUv3Driver
   private let state = Mutex(State())
+  /// Apart, as whoever handles events asks for it, and may hold what a change of `state` waits for.
+  private let currentGuest = Mutex<Guest?>(nil)
 
   init(
     _ requester: RequesterID, entry: PhysicalAddress,
@@ -55,7 +59,14 @@ final class SMMUv3Device: Sendable {
     self.driver = driver
   }
 
-  var guest: Guest? { state.withLock { $0.guest } }
+  var guest: Guest? { currentGuest.withLock { $0 } }
+
+  func setATSControl(_ control: @escaping @Sendable (Bool) -> Void) {
+    state.withLock { $0.atsControl = control }
+  }
+
+  /// arm-smmu-v3: arm_smmu_ats_supported()
+  var supportsATS: Bool { driver.unit.capabilities.ats && properties.hasATS }
 
   /// arm_smmu_master.ssid_bits
   private var pasidBits: Int {
@@ -78,9 +89,9 @@ final class SMMUv3Device: Sendable {
       switch domain.stage {
       case .stage1:
         store(makeDescriptor(of: domain), for: 0, in: &state)
-        install(makeContextEntry(.substream0, state), in: &state)
+        install(makeContextEntry(.substream0, state), ats: supportsATS, in: &state)
       case .stage2:
-        install(makeStage2Entry(domain), in: &state)
+        install(makeStage2Entry(domain), ats: supportsATS, in: &state)
         store(nil, for: 0, in: &state)
       }
       return replacePlain(.paging(domain), guest: nil, in: &state)
@@ -95,7 +106,11 @@ final class SMMUv3Device: Sendable {
       guard !state.hasPASIDs else { throw .resourceBusy }
       let guest = try guest(of: domain)
       try domain.parent.addUser(isCoherent: properties.isCoherent)
-      install(makeNestedEntry(domain), in: &state)
+      // Without ATS of its own the guest does not know what to invalidate.
+      let isTranslating = domain.configuration == .stage1
+      install(
+        makeNestedEntry(domain), ats: supportsATS && (!isTranslating || domain.enablesATS),
+        in: &state)
       return replacePlain(.nested(domain), guest: guest, in: &state)
     }
     old?.dropUser()
@@ -114,9 +129,12 @@ final class SMMUv3Device: Sendable {
   /// arm-smmu-v3: arm_smmu_attach_dev_blocked(), arm_smmu_attach_dev_ste()
   func block() {
     let old = state.withLock { state -> SMMUv3PagingDomain? in
-      state.guest = nil
-      let entry = state.hasPASIDs ? makeContextEntry(.terminate, state) : .aborting
-      install(entry, in: &state)
+      currentGuest.withLock { $0 = nil }
+      if state.hasPASIDs {
+        install(makeContextEntry(.terminate, state), ats: supportsATS, in: &state)
+      } else {
+        install(.aborting, ats: false, in: &state)
+      }
       let old = replacePlain(.blocked, guest: nil, in: &state)
       store(nil, for: 0, in: &state)
       return old
@@ -127,11 +145,12 @@ final class SMMUv3Device: Sendable {
   private func replacePlain(
     _ new: Plain, guest: Guest?, in state: inout State
   ) -> SMMUv3PagingDomain? {
-    defer {
-      state.plain = new
-      state.guest = guest
-    }
-    return state.plain.paging
+    let old = state.plain.paging
+    state.plain = new
+    currentGuest.withLock { $0 = guest }
+    old?.removeATSUser(.init(stream: stream, pasid: nil))
+    if state.usesATS { new.paging?.addATSUser(.init(stream: stream, pasid: nil)) }
+    return old
   }
 
   // MARK: With PASID
@@ -146,8 +165,12 @@ final class SMMUv3Device: Sendable {
       try reserveDescriptor(pasid.rawValue, in: &state)
       try domain.addUser(isCoherent: properties.isCoherent)
       store(makeDescriptor(of: domain), for: pasid.rawValue, in: &state)
-      if !state.usesOwnContexts { install(makeContextEntry(.terminate, state), in: &state) }
-      return state.pasids.updateValue(domain, forKey: pasid.rawValue)
+      if !state.usesOwnContexts {
+        install(makeContextEntry(.terminate, state), ats: supportsATS, in: &state)
+      }
+      let old = state.pasids.updateValue(domain, forKey: pasid.rawValue)
+      exchangeATSUser(from: old, to: domain, pasid.rawValue, in: &state)
+      return old
     }
     old?.dropUser()
   }
@@ -156,11 +179,25 @@ final class SMMUv3Device: Sendable {
   func block(_ pasid: PASID) {
     let old = state.withLock { state -> SMMUv3PagingDomain? in
       store(nil, for: pasid.rawValue, in: &state)
+      let old = state.pasids.removeValue(forKey: pasid.rawValue)
+      exchangeATSUser(from: old, to: nil, pasid.rawValue, in: &state)
       // The last one takes the descriptors away.
-      if state.isBlocked, !state.hasPASIDs { install(.aborting, in: &state) }
-      return state.pasids.removeValue(forKey: pasid.rawValue)
+      if state.isBlocked, !state.hasPASIDs { install(.aborting, ats: false, in: &state) }
+      return old
     }
     old?.dropUser()
+  }
+
+  /// What the device has translated with the PASID is forgotten.
+  private func exchangeATSUser(
+    from old: SMMUv3PagingDomain?, to new: SMMUv3PagingDomain?, _ pasid: UInt32,
+    in state: inout State
+  ) {
+    let user = SMMUv3ATSUser(stream: stream, pasid: pasid)
+    old?.removeATSUser(user)
+    guard state.usesATS else { return }
+    new?.addATSUser(user)
+    driver.unit.submit([.invalidateATC(stream, pasid: pasid, address: 0, sizeShift: 64), .sync])
   }
 
   // MARK: Structures
@@ -192,11 +229,21 @@ final class SMMUv3Device: Sendable {
     driver.unit.submit([.invalidateContext(stream, substream: pasid, isLeaf: true), .sync])
   }
 
-  /// arm-smmu-v3: arm_smmu_install_ste_for_dev()
-  private func install(_ entry: StreamTableEntry, in state: inout State) {
+  /// The device stops using ATS before the stream table entry forbids it, and begins after the entry
+  /// allows it. arm-smmu-v3: arm_smmu_install_ste_for_dev(), arm_smmu_attach_commit()
+  private func install(_ entry: StreamTableEntry, ats: Bool, in state: inout State) {
+    var entry = entry
+    entry.ats = ats && entry.configuration != .abort ? 1 : 0
+    let usedATS = state.usesATS
+    if usedATS && !ats { state.atsControl?(false) }
     state.usesOwnContexts = entry.configuration == .stage1
     driver.memory.storeLine(entry.words, at: self.entry)
     driver.unit.submit([.invalidateStream(stream), .sync])
+    if ats || usedATS {
+      driver.unit.submit([.invalidateATC(stream, pasid: nil, address: 0, sizeShift: 64), .sync])
+    }
+    if ats && !usedATS { state.atsControl?(true) }
+    state.usesATS = ats
   }
 
   /// arm-smmu-v3: arm_smmu_make_s1_cd()

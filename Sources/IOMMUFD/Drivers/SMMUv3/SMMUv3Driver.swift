@@ -21,9 +21,9 @@ package final class SMMUv3Driver: IOMMUDriver {
   let asids: LowestFreeIDs
   let vmids: LowestFreeIDs
   private let devices = Mutex<[RequesterID: SMMUv3Device]>([:])
-  private let sinks = Mutex(Sinks())
+  fileprivate let sinks = Mutex(Sinks())
 
-  private struct Sinks {
+  fileprivate struct Sinks {
     var faults: FaultSink?
     var pageRequests: PageRequestSink?
   }
@@ -53,6 +53,8 @@ package final class SMMUv3Driver: IOMMUDriver {
     package var isCoherent = true
     /// "dma-can-stall"
     package var canStall = false
+    /// The device and the root complex above it have ATS (IORT: ATS attribute).
+    package var hasATS = false
 
     package init() {}
   }
@@ -65,6 +67,13 @@ package final class SMMUv3Driver: IOMMUDriver {
     let place = try streamTable.place(of: device)
     let made = SMMUv3Device(device, entry: place, properties, driver: self)
     devices.withLock { $0[device] = made }
+  }
+
+  /// Sets how ATS is switched on and off in the device's configuration space.
+  package func setATSControl(
+    of device: RequesterID, _ control: @escaping @Sendable (Bool) -> Void
+  ) {
+    knownDevice(device)?.setATSControl(control)
   }
 
   /// A device that is attached without having been probed has no properties.
@@ -91,10 +100,12 @@ package final class SMMUv3Driver: IOMMUDriver {
   /// arm-smmu-v3: arm_smmu_master_canwbs()
   package func enforcesCacheCoherency(for device: RequesterID) -> Bool { isCoherent(device) }
 
-  /// arm-smmu-v3: arm_smmu_capable(). ATS needs more than the unit: nothing says yet that the root
-  /// complex has it.
+  /// arm-smmu-v3: arm_smmu_capable()
   package func capabilities(of device: RequesterID) -> DeviceCapabilities {
-    unit.capabilities.updatesDirtyState ? .dirtyTracking : []
+    var capabilities: DeviceCapabilities = []
+    if unit.capabilities.updatesDirtyState { capabilities.insert(.dirtyTracking) }
+    if knownDevice(device)?.supportsATS == true { capabilities.insert(.ats) }
+    return capabilities
   }
 
   /// arm-smmu-v3: arm_smmu_hw_info()
@@ -212,6 +223,7 @@ package final class SMMUv3Driver: IOMMUDriver {
       return
     }
     let stream = RequesterID(rawValue: UInt16(truncatingIfNeeded: event.stream))
+    if event.isStalled { return handleStall(event, of: stream) }
     guard !event.isStage2, let guest = knownDevice(stream)?.guest else { return }
     var told = event
     told.stream = UInt32(truncatingIfNeeded: guest.stream)
@@ -222,6 +234,33 @@ package final class SMMUv3Driver: IOMMUDriver {
       // The guest has no queue for events: the kernel would print this one.
       return
     }
+  }
+}
+
+extension SMMUv3Driver {
+  /// A stalled transaction is a page request of its own: a group of one, which its tag names.
+  private func handleStall(_ event: SMMUv3EventRecord, of stream: RequesterID) {
+    var access: PageRequestAccess = event.isRead ? .read : .write
+    if event.isInstruction { access.insert(.execute) }
+    if event.isPrivileged { access.insert(.privileged) }
+    let request = PageRequest(
+      requester: stream, pasid: event.substream, group: UInt32(event.stallTag),
+      address: event.address, access: access, isLast: true)
+    guard let sink = sinks.withLock({ $0.pageRequests }) else {
+      return respond(to: request.groupID, .invalid)
+    }
+    sink(request)
+  }
+
+  /// arm-smmu-v3: arm_smmu_page_response()
+  package func respond(to group: PageRequestGroupID, _ response: PageResponse) {
+    guard knownDevice(group.requester)?.properties.canStall == true else { return }
+    let resumption: SMMUv3Command.Resumption = response == .success ? .retry : .abort
+    unit.submit([
+      .resume(
+        UInt32(group.requester.rawValue), tag: UInt16(truncatingIfNeeded: group.group),
+        resumption)
+    ])
   }
 }
 

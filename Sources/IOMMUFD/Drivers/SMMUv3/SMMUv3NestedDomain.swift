@@ -11,6 +11,8 @@ final class SMMUv3NestedDomain: NestedDomain {
   let unit: SMMUv3VirtualIOMMU
   /// The two words; zeros for an entry that is not valid.
   let guestEntry: StreamTableEntry
+  /// EATS: the guest translates with ATS, and sends the invalidations that it needs.
+  let enablesATS: Bool
 
   var parent: SMMUv3PagingDomain { unit.parent }
 
@@ -26,6 +28,7 @@ final class SMMUv3NestedDomain: NestedDomain {
     entry.words[0] = UInt64(littleEndian: argument.ste.0)
     entry.words[1] = UInt64(littleEndian: argument.ste.1)
     guestEntry = try Self.validated(entry)
+    enablesATS = guestEntry.configuration == .stage1 && entry.ats == 1
     try FaultInjection.step()
     self.unit = unit
   }

@@ -28,6 +28,8 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     /// Only coherent devices are accepted any more.
     var enforcesCoherency = false
     var hasIncoherentUsers = false
+    /// Devices that keep translations of their own.
+    var atsUsers: [SMMUv3ATSUser] = []
   }
 
   /// arm-smmu-v3: arm_smmu_domain_finalise()
@@ -119,6 +121,14 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     if isUnused { invalidateAll() }
   }
 
+  func addATSUser(_ user: SMMUv3ATSUser) { state.withLock { $0.atsUsers.append(user) } }
+
+  func removeATSUser(_ user: SMMUv3ATSUser) {
+    state.withLock { state in
+      if let index = state.atsUsers.firstIndex(of: user) { state.atsUsers.remove(at: index) }
+    }
+  }
+
   /// arm-smmu-v3: arm_smmu_enforce_cache_coherency()
   package func enforceCacheCoherency() -> Bool {
     state.withLock { state in
@@ -207,12 +217,28 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   /// The same for a range; what guests' stage 1 made of it has to go with it.
   private func invalidate(_ iova: IOVA, length: UInt64) {
     var commands = rangeCommands(iova.rawValue & ~0xfff, pages: (length + 0xfff) >> 12)
-    guard let first = commands.first else { return invalidateAll() }
-    if isNestingParent, first.operation == .tlbiStage2Address {
-      commands.append(.tlbi(.tlbiAll, vmid: tag))
+    if commands.isEmpty {
+      invalidateAll()
+    } else {
+      if isNestingParent { commands.append(.tlbi(.tlbiAll, vmid: tag)) }
+      commands.append(.sync)
+      driver.unit.submit(commands)
     }
-    commands.append(.sync)
-    driver.unit.submit(commands)
+    invalidateATCs(iova.rawValue, length: length)
+  }
+
+  /// Of a nesting parent nobody knows which addresses of the device's are meant: all of them.
+  /// arm-smmu-v3: arm_smmu_atc_inv_to_cmd()
+  private func invalidateATCs(_ iova: UInt64, length: UInt64) {
+    let users = state.withLock { $0.atsUsers }
+    guard !users.isEmpty else { return }
+    let (last, overflow) = iova.addingReportingOverflow(length - 1)
+    let difference = iova ^ (overflow ? .max : last)
+    let shift = isNestingParent ? 64 : max(12, UInt64.bitWidth - difference.leadingZeroBitCount)
+    driver.unit.submit(
+      users.map {
+        .invalidateATC($0.stream, pasid: $0.pasid, address: iova, sizeShift: shift)
+      } + [.sync])
   }
 
   /// MAX_TLBI_OPS: without range commands, so many pages are worse than everything.
@@ -248,4 +274,10 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     }
     return commands
   }
+}
+
+/// A device, or one PASID of it, whose own translations a domain has to invalidate.
+struct SMMUv3ATSUser: Equatable, Sendable {
+  let stream: UInt32
+  let pasid: UInt32?
 }

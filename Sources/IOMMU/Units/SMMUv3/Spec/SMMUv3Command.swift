@@ -157,6 +157,21 @@ extension SMMUv3Command {
     words[bit: 64] = isLeaf
   }
 
+  /// - Parameter sizeShift: log2 of the bytes, 12 to 64; the address is aligned to them.
+  package static func invalidateATC(
+    _ stream: UInt32, pasid: UInt32?, address: UInt64, sizeShift: Int
+  ) -> Self {
+    var command = Self(.invalidateATC)
+    command.stream = stream
+    command.hasSubstream = pasid != nil
+    command.substream = pasid ?? 0
+    command.words[69, 64] = UInt64(sizeShift - 12)
+    if sizeShift < 64 {
+      command.words[127, 76] = (address >> UInt64(sizeShift)) << UInt64(sizeShift - 12)
+    }
+    return command
+  }
+
   package static func resume(_ stream: UInt32, tag: UInt16, _ resumption: Resumption) -> Self {
     var command = Self(.resume)
     command.stream = stream

@@ -6,7 +6,9 @@ package struct SMMUv3Event: Hashable, Sendable {
     case badStreamID = 0x02
     case streamFetchFailed = 0x03
     case badStreamEntry = 0x04
+    case badTranslationRequest = 0x05
     case streamDisabled = 0x06
+    case translatedForbidden = 0x07
     case badSubstreamID = 0x08
     case contextFetchFailed = 0x09
     case badContext = 0x0a
@@ -37,6 +39,8 @@ package struct SMMUv3Event: Hashable, Sendable {
   package var fetchAddress: UInt64 = 0
   /// TTRnW
   package var isTableRead = false
+  /// The transaction is to be stalled, if its device can be.
+  var stalls = false
   /// STAG, of a transaction that is stalled.
   package var stallTag: UInt16?
 
@@ -74,6 +78,11 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
       break
     case .streamFetchFailed, .contextFetchFailed:
       words.setAddress(event.fetchAddress, 247, 195)
+    case .badTranslationRequest:
+      words[191, 128] = record.iova.rawValue
+    case .translatedForbidden:
+      words[bit: 99] = !record.writes
+      words[191, 128] = record.iova.rawValue
     case .walkAborted:
       setAccess(record, event)
       words.setAddress(event.fetchAddress, 247, 195)
@@ -91,14 +100,16 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
 
   /// SSV, [11], and SubstreamID, [31:12]
   private mutating func setSubstream(_ pasid: PASID?, _ kind: SMMUv3Event.Kind) {
-    if kind == .streamDisabled { return }
+    if kind == .streamDisabled || kind == .translatedForbidden { return }
     words[bit: 11] = pasid != nil && kind != .badSubstreamID
     words[31, 12] = UInt64(pasid?.rawValue ?? 0)
   }
 
-  /// RnW, S2, CLASS and InputAddr. PnU and InD are clear: devices access data, without privilege.
+  /// PnU, InD, RnW, S2, CLASS and InputAddr.
   private mutating func setAccess(_ record: FaultRecord, _ event: SMMUv3Event) {
-    words[bit: 99] = record.access.contains(.read)
+    words[bit: 97] = record.isPrivileged
+    words[bit: 98] = record.executes
+    words[bit: 99] = !record.writes
     words[bit: 103] = event.isStage2
     words[105, 104] = event.operation.rawValue
     words[191, 128] = record.iova.rawValue
@@ -118,8 +129,15 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
     get { UInt32(words[63, 32]) }
     set { words[63, 32] = UInt64(newValue) }
   }
+  /// SSV and SubstreamID
+  package var substream: PASID? {
+    words[bit: 11] ? PASID(rawValue: UInt32(words[31, 12])) : nil
+  }
+  package var address: UInt64 { words[191, 128] }
   package var isStalled: Bool { words[bit: 95] }
   package var stallTag: UInt16 { UInt16(words[79, 64]) }
   package var isStage2: Bool { words[bit: 103] }
+  package var isPrivileged: Bool { words[bit: 97] }
+  package var isInstruction: Bool { words[bit: 98] }
   package var isRead: Bool { words[bit: 99] }
 }

@@ -1,0 +1,106 @@
+// Functions that translate for themselves (§3.9.1): translation requests, translated transactions, and
+// invalidations of what the functions keep.
+
+internal import Synchronization
+
+extension SMMUv3Unit {
+  private enum PageLookup {
+    case page(Translation)
+    case unknownContext
+    case miss(StreamContext)
+  }
+
+  /// The answer to a translation request for the page at the request's address. Only that it is
+  /// forbidden is recorded; that a page is not there, or may not be accessed, is an answer.
+  func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
+    let key = Self.key(request.requester, request.pasid)
+    while true {
+      let (lookup, generation) = state.withLock { state in
+        (lookUpPage(request, key, gate, in: &state), state.generation)
+      }
+      switch lookup {
+      case .page(let page):
+        return .page(page)
+      case .unknownContext:
+        guard case .success(let context) = findContext(request, generation) else {
+          return .fault(request.silentFault)
+        }
+        state.withLock { state in
+          if state.generation == generation { state.contexts.insert(key, context) }
+        }
+      case .miss(let context):
+        guard context.path != .abort else { return .fault(request.silentFault) }
+        guard context.allowsATS else {
+          return .fault(request.fault(SMMUv3Event(.badTranslationRequest)))
+        }
+        switch fill(request.iova.rawValue, request.access, context, generation) {
+        case .success(let page): return .page(page)
+        case .failure(let event):
+          return event.kind.isConfigurable ? .denied : .fault(request.silentFault)
+        }
+      }
+    }
+  }
+
+  private func lookUpPage(
+    _ request: DMARequest, _ key: UInt64, _ gate: PortGate, in state: inout State
+  ) -> PageLookup {
+    guard let found = state.contexts.find(key) else { return .unknownContext }
+    let context = found.pointee
+    guard context.allowsATS else { return .miss(context) }
+    gate.use(space: context.gateSpace)
+    let address = context.effective(request.iova.rawValue)
+    guard let page = state.iotlb.lookup(context.tag, address),
+      page.permissions.isSuperset(of: request.access)
+    else { return .miss(context) }
+    return .page(page)
+  }
+
+  /// Whether a translated transaction may pass; nil: it may (SMMU_CR0.ATSCHK is set).
+  func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
+    let key = Self.key(request.requester, request.pasid)
+    let (cached, generation) = state.withLock {
+      ($0.contexts.find(key)?.pointee, $0.generation)
+    }
+    let context: StreamContext
+    if let cached {
+      context = cached
+    } else if case .success(let found) = findContext(request, generation) {
+      context = found
+    } else {
+      return request.silentFault
+    }
+    guard context.path != .abort else { return request.silentFault }
+    return context.allowsATS ? nil : request.fault(SMMUv3Event(.translatedForbidden))
+  }
+
+  /// §4.5.1 CMD_ATC_INV
+  func invalidateATC(_ command: SMMUv3Command) {
+    let shift = command.pageCountShift + 12
+    let scope: DeviceTLBScope =
+      shift >= 64
+      ? .all
+      : .pages(IOVA((command.address >> UInt64(shift)) << UInt64(shift)), shift: shift)
+    let pasid = command.hasSubstream && !command.isGlobal ? PASID(rawValue: command.substream) : nil
+    forEachPort(of: command.stream) { gate, deviceTLB in
+      if let pasid {
+        deviceTLB.invalidate(scope, pasid: pasid)
+      } else {
+        // Without PASID, everything at the addresses goes, that of PASIDs included.
+        deviceTLB.invalidateForEveryPASID(scope)
+      }
+      gate.pass(space: nil)
+    }
+  }
+}
+
+extension DMARequest {
+  fileprivate func fault(_ event: SMMUv3Event, isSuppressed: Bool = false) -> FaultRecord {
+    FaultRecord(
+      requester: requester, pasid: pasid, iova: iova, access: access, reason: .smmuv3(event),
+      isSuppressed: isSuppressed, addressType: addressType)
+  }
+
+  /// The end of a request that nothing is told of.
+  fileprivate var silentFault: FaultRecord { fault(SMMUv3Event(.aborted), isSuppressed: true) }
+}
