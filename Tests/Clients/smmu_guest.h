@@ -11,7 +11,7 @@
 #include "vfio_client.h"
 
 enum {
-    GUEST_PAGES = 4096, /* 16 MiB */
+    GUEST_PAGES = 1024, /* 4 MiB: less than RLIMIT_MEMLOCK of nobody in particular */
     VIRTUAL_STREAM = 0x1234,
 };
 static const uint64_t GUEST_BASE = 0x40000000; /* where a guest's RAM begins on Arm */
