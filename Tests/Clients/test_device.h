@@ -123,8 +123,7 @@ static inline uint32_t start_copy(const struct test_device *device, uint64_t iov
 {
     device_store(device, TEST_DEVICE_ATTRIBUTES, attributes, 4);
     device_store(device, TEST_DEVICE_COUNT, count, 4);
-    device_store(device, TEST_DEVICE_ADDRESS, iova & 0xffffffff, 4);
-    device_store(device, TEST_DEVICE_ADDRESS + 4, iova >> 32, 4);
+    device_store(device, TEST_DEVICE_ADDRESS, iova, 8);
     device_store(device, TEST_DEVICE_COMMAND, command | RUN, 4);
     return device_load(device, TEST_DEVICE_STATUS);
 }

@@ -41,8 +41,9 @@ static void settle(void)
     invalidate_all(&guest, hwpt);
     invalidate_all(&guest, other);
     for (unsigned i = 0; i != 8; i++)
-        if (at(IOVA + i * PAGE) != i + 1 || at(FAR + i * PAGE) != i + 1 ||
-            in(5, IOVA + i * PAGE) != i + 1)
+        if (fetch(&device, IOVA + i * PAGE, 8, NO_PASID) != COMPLETED ||
+            fetch(&device, FAR + i * PAGE, 8, NO_PASID) != COMPLETED ||
+            fetch(&device, IOVA + i * PAGE, 8, PASID(5)) != COMPLETED)
             give_up("the pages are not where they were mapped");
 }
 

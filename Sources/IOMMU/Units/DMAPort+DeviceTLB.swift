@@ -5,14 +5,35 @@
 internal import Synchronization
 
 extension DMAPort {
+  /// A request of a function that has ATS enabled.
+  @inline(never)
+  func performTranslated(
+    _ request: DMARequest, copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> DMAOutcome {
+    let outcome = gate.lock.withLock { _ -> DMAOutcome in
+      gate.begin()
+      defer { gate.end() }
+      var segments: [DMASegment] = []
+      if let failure = translateItself(request, &segments) { return failure }
+      gate.useDeviceTLB()
+      var offset = 0
+      for segment in segments {
+        guard copy(memory, segment, offset) == .done else { return .aborted }
+        offset += segment.count
+      }
+      return .completed
+    }
+    if case .fault(let record) = outcome, !record.isSuppressed { unit.report(record) }
+    return outcome
+  }
+
   /// The stretches of memory that `request` is for, by the device TLB and by translation requests. The
   /// gate's lock is held.
-  @inline(never)
-  func translateItself(
-    _ request: DMARequest, segments: UnsafeMutableBufferPointer<DMASegment>
-  ) -> TranslationOutcome {
-    guard let last = request.lastIOVA else { return .unclaimed }
-    var count = 0
+  /// - Returns: why there are none; nil when there are.
+  private func translateItself(
+    _ request: DMARequest, _ segments: inout [DMASegment]
+  ) -> DMAOutcome? {
+    guard let last = request.lastIOVA else { return .aborted }
     var iova = request.iova.rawValue
     while true {
       switch translatePage(request, at: iova) {
@@ -20,14 +41,10 @@ extension DMAPort {
       case .denied: return .denied(IOVA(iova))
       case .page(let page):
         let end = min(iova | UInt64(Frame.size - 1), last.rawValue)
-        segments[count] = DMASegment(physical: page.place(of: iova), count: Int(end - iova) + 1)
-        count += 1
+        segments.append(
+          DMASegment(physical: page.place(of: iova), count: Int(end - iova) + 1))
         guard end < last.rawValue else {
-          if let fault = unit.refuseTranslated(request, at: request.iova.rawValue) {
-            return .fault(fault)
-          }
-          gate.useDeviceTLB()
-          return .mapped(segments: count)
+          return unit.refuseTranslated(request, at: request.iova.rawValue).map { .fault($0) }
         }
         iova = end + 1
       }

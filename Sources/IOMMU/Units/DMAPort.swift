@@ -86,6 +86,7 @@ package final class DMAPort: Sendable {
     _ request: DMARequest, usesATS: Bool,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
+    if usesATS { return performTranslated(request, copy: copy) }
     let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
     // Cannot overflow: no buffer is that large.
     let pages = (offset &+ request.count &+ Frame.size &- 1) &>> Frame.shift
@@ -94,11 +95,11 @@ package final class DMAPort: Sendable {
       // With a constant the segments of an everyday request are on the stack.
       if pages <= 8 {
         outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
-          transfer(request, usesATS: usesATS, segments: $0, copy: copy)
+          transfer(request, segments: $0, copy: copy)
         }
       } else {
         outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
-          transfer(request, usesATS: usesATS, segments: $0, copy: copy)
+          transfer(request, segments: $0, copy: copy)
         }
       }
       guard case .fault(let record) = outcome else { return outcome }
@@ -108,23 +109,17 @@ package final class DMAPort: Sendable {
 
   @inline(__always)
   private func transfer(
-    _ request: DMARequest, usesATS: Bool, segments: UnsafeMutableBufferPointer<DMASegment>,
+    _ request: DMARequest, segments: UnsafeMutableBufferPointer<DMASegment>,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
     gate.lock.withLock { _ in
       gate.begin()
       defer { gate.end() }
-      let translation =
-        usesATS
-        ? translateItself(request, segments: segments)
-        : unit.translate(request, gate: gate, segments: segments)
-      switch translation {
+      switch unit.translate(request, gate: gate, segments: segments) {
       case .fault(let record):
         return .fault(record)
       case .unclaimed:
         return .aborted
-      case .denied(let iova):
-        return .denied(iova)
       case .mapped(let count):
         var index = 0
         var offset = 0

@@ -21,6 +21,14 @@ package struct DMAAttributes: Hashable, Sendable, BitwiseCopyable {
   }
 }
 
+extension DMAAttributes {
+  @inline(never)
+  fileprivate func access(writes: Bool) -> Permissions {
+    let access: Permissions = writes ? .write : executes ? .execute : .read
+    return isPrivileged ? access.privileged : access
+  }
+}
+
 /// One upstream memory request. It may span pages; the unit answers for all of it.
 struct DMARequest {
   let requester: RequesterID
@@ -39,8 +47,10 @@ struct DMARequest {
     pasid = attributes.pasid
     self.iova = iova
     self.count = count
-    let access: Permissions = writes ? .write : attributes.executes ? .execute : .read
-    self.access = attributes.isPrivileged ? access.privileged : access
+    // Without a PASID nothing else can be asked for.
+    access =
+      attributes.pasid == nil
+      ? writes ? .write : .read : attributes.access(writes: writes)
   }
 
   /// Nil when the request wraps around the end of the address space.
@@ -127,8 +137,6 @@ enum TranslationOutcome {
   case fault(FaultRecord)
   /// The addresses are not memory: nothing is recorded, and nobody completes the request.
   case unclaimed
-  /// To the function's own translation request for the page at this address: no.
-  case denied(IOVA)
 }
 
 /// The unit's answer to a translation request (PCIe 6 §10.2.3).

@@ -61,31 +61,23 @@ extension VTdUnit {
     guard !entry.hasReservedBits(addressBits: memory.addressBits, capabilities) else {
       return .failure(.pasidEntryReserved, suppressed: suppressed)
     }
+    var entry = entry
+    if !capabilities.secondStageFlags { entry.updatesSecondStageFlags = false }
     guard let type = entry.type, isValid(entry, type) else {
       return .failure(.pasidEntryInvalid, suppressed: suppressed)
     }
-    let secondStage = SecondStage(
-      root: TableRoot(
-        address: entry.secondStage, topLevel: entry.levels - 1,
-        updatesFlags: entry.updatesSecondStageFlags && capabilities.secondStageFlags),
-      lastAddress: lastAddress(entry))
+    let lastIntermediate = lastAddress(entry)
     let lastIOVA =
       switch type {
       case .firstStage, .nested: UInt64.max
-      case .secondStage: secondStage.lastAddress
+      case .secondStage: lastIntermediate
       case .passThrough: UInt64(1) << UInt64(memory.addressBits) - 1
       }
-    let hasFirstStage = type == .firstStage || type == .nested
-    let levels = hasFirstStage ? entry.firstStageLevels ?? 4 : 4
     return .success(
       VTdAddressSpace(
-        translation: type, domain: entry.domain, pasid: pasid, requester: requester,
-        tag: hasFirstStage
-          ? IotlbTag(domain: entry.domain, pasid: pasid) : IotlbTag(domain: entry.domain),
-        lastIOVA: lastIOVA, suppressesFaults: suppressed,
-        allowsDeviceTLB: context.allowsDeviceTLB, allowsPrivilege: entry.allowsPrivilege,
-        firstStage: firstStage(entry, levels: levels), firstStageTop: levels - 1,
-        secondStage: secondStage))
+        entry, type, requester: requester, pasid: pasid, lastIOVA: lastIOVA,
+        lastIntermediate: lastIntermediate, suppressesFaults: suppressed,
+        allowsDeviceTLB: context.allowsDeviceTLB))
   }
 
   /// SPT.4: whether the unit has what the entry asks for.
@@ -112,16 +104,6 @@ extension VTdUnit {
     let levels = min(max(entry.levels, 2), 5)
     let width = min(VTdSecondStage.tableShift(levels - 1), capabilities.maximumGuestAddressWidth)
     return 1 << UInt64(width) - 1
-  }
-
-  /// The hardware always keeps the flags of the first stage. Execute-disable means nothing, as no
-  /// request is allowed to execute.
-  private func firstStage(_ entry: PASIDTableEntry, levels: Int) -> TableRoot {
-    var options: WalkOptions = []
-    if entry.protectsFromPrivilege { options.insert(.writeProtect) }
-    if entry.updatesExtendedAccessed { options.insert(.extendedAccessed) }
-    return TableRoot(
-      address: entry.firstStage, topLevel: levels - 1, updatesFlags: true, options: options)
   }
 
   enum ContextLookup {

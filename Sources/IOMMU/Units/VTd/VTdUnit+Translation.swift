@@ -215,23 +215,23 @@ extension VTdUnit {
 
   @inline(never)
   private func fillFirstStage(
-    _ progress: Progress, _ request: DMARequest, _ original: VTdAddressSpace
+    _ progress: Progress, _ request: DMARequest, _ space: VTdAddressSpace
   ) -> VTdWalkResult {
-    var space = original
-    if let step = progress.step { space.firstStage.begin(at: step) }
+    var root = space.firstStage
+    if let step = progress.step { root.begin(at: step) }
     var steps = VTdWalkSteps()
-    let result = walkFirstStage(progress.iova, request.access, space, &steps)
+    let result = walkFirstStage(progress.iova, request.access, space, from: root, &steps)
     // No fault comes of what is cached: what is more than it was needs no invalidation (VT-d §6.5.3.3).
     if case .failure = result, progress.step != nil {
       var progress = progress
       progress.step = nil
-      return fillFirstStage(progress, request, original)
+      return fillFirstStage(progress, request, space)
     }
     if case .success(let page) = result {
       state.withLock { state in
         guard state.generation == progress.generation else { return }
         state.iotlb.insert(space.tag, progress.iova, page)
-        steps.forEach(from: space.firstStage) { step in
+        steps.forEach(from: root) { step in
           state.pagingStructures.insert(
             space.tag, progress.iova, shift: VTdFirstStage.tableShift(step.level), step)
         }
@@ -254,7 +254,7 @@ extension VTdUnit {
         let physical = PhysicalAddress(segment[0].physical.rawValue & ~0xfff)
         return .page(
           Translation(physical: physical, shift: Frame.shift, permissions: request.access))
-      case .denied, .unclaimed:
+      case .unclaimed:
         return .denied
       case .fault(let record):
         if case .vtd(let reason) = record.reason, reason.isRecoverable { return .denied }

@@ -83,20 +83,22 @@ extension VTdUnit {
     case .fault(let fault):
       return .failure(
         VTdFaultReason(
-          secondStage: fault, topLevel: space.secondStage.root.topLevel, access: access))
+          secondStage: fault, topLevel: space.secondStageTop, access: access))
     }
   }
 
   /// The first stage, on top of the second where there is one.
   func walkFirstStage(
-    _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ steps: inout VTdWalkSteps
+    _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace, from root: TableRoot,
+    _ steps: inout VTdWalkSteps
   ) -> VTdWalkResult {
     guard let address = VTdFirstStage.input(iova, topLevel: space.firstStageTop) else {
       return .failure(.notCanonical)
     }
     let result =
       space.translation == .nested
-      ? walkNested(address, access, space, &steps) : walkAlone(address, access, space, &steps)
+      ? walkNested(address, access, space, root, &steps)
+      : walkAlone(address, access, space, root, &steps)
     guard case .success(let page) = result else { return result }
     // What no request may ask for is not cached as allowed either.
     var allowed = page.permissions.subtracting([.execute, .privilegedExecute])
@@ -106,12 +108,12 @@ extension VTdUnit {
   }
 
   private func walkAlone(
-    _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace,
+    _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
     _ steps: inout VTdWalkSteps
   ) -> VTdWalkResult {
     var tables = RecordingTables(memory)
     let outcome = RadixWalker<VTdFirstStage>.walk(
-      address, space.firstStage, access: access, rules: firstStageRules, memory: &tables)
+      address, root, access: access, rules: firstStageRules, memory: &tables)
     steps = tables.steps
     switch outcome {
     case .leaf(let page): return .success(page)
@@ -122,14 +124,14 @@ extension VTdUnit {
   }
 
   private func walkNested(
-    _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace,
+    _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
     _ steps: inout VTdWalkSteps
   ) -> VTdWalkResult {
     withUnsafePointer(to: rules) { rules in
       var tables = NestedTables<VTdSecondStage, RecordingTables, FrameWindow>(
         space.secondStage, rules: rules, guest: RecordingTables(memory), tables: window)
       let outcome = NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
-        address, space.firstStage, access: access, rules: guestRules, tables: &tables)
+        address, root, access: access, rules: guestRules, tables: &tables)
       steps = tables.guest.steps
       switch outcome {
       case .leaf(let page, first: _): return .success(page)
@@ -137,7 +139,7 @@ extension VTdUnit {
         return .failure(
           VTdFaultReason(
             nested: fault, firstTop: space.firstStageTop,
-            secondTop: space.secondStage.root.topLevel, access: access))
+            secondTop: space.secondStageTop, access: access))
       }
     }
   }

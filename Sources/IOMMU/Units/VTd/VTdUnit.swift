@@ -134,11 +134,62 @@ struct VTdAddressSpace: BitwiseCopyable {
   let allowsDeviceTLB: Bool
   /// SRE: requests may be privileged.
   let allowsPrivilege: Bool
-  /// Where walks of the first stage begin, where there is one.
-  var firstStage: TableRoot
-  /// Levels of the first stage, wherever a walk begins.
-  let firstStageTop: Int
-  let secondStage: SecondStage
+  // The tables, as small as can be: every walk gets a copy.
+  let firstTable: PhysicalAddress
+  let secondTable: PhysicalAddress
+  fileprivate let secondLast: UInt64
+  fileprivate let firstTop: UInt8
+  fileprivate let secondTop: UInt8
+  fileprivate let updatesSecondStageFlags: Bool
+  fileprivate let firstOptions: WalkOptions
+
+  init(
+    _ entry: PASIDTableEntry, _ type: PASIDTableEntry.TranslationType, requester: RequesterID,
+    pasid: PASID, lastIOVA: UInt64, lastIntermediate: UInt64, suppressesFaults: Bool,
+    allowsDeviceTLB: Bool
+  ) {
+    let hasFirstStage = type == .firstStage || type == .nested
+    translation = type
+    domain = entry.domain
+    self.pasid = pasid
+    self.requester = requester
+    tag =
+      hasFirstStage
+      ? IotlbTag(domain: entry.domain, pasid: pasid) : IotlbTag(domain: entry.domain)
+    self.lastIOVA = lastIOVA
+    self.suppressesFaults = suppressesFaults
+    self.allowsDeviceTLB = allowsDeviceTLB
+    allowsPrivilege = entry.allowsPrivilege
+    firstTable = entry.firstStage
+    secondTable = entry.secondStage
+    secondLast = lastIntermediate
+    firstTop = UInt8((entry.firstStageLevels ?? 4) - 1)
+    secondTop = UInt8(entry.levels - 1)
+    updatesSecondStageFlags = entry.updatesSecondStageFlags
+    // Execute-disable means nothing, as no request is allowed to execute.
+    var options: WalkOptions = []
+    if entry.protectsFromPrivilege { options.insert(.writeProtect) }
+    if entry.updatesExtendedAccessed { options.insert(.extendedAccessed) }
+    firstOptions = options
+  }
+
+  /// The first stage, whose flags hardware always keeps.
+  var firstStage: TableRoot {
+    TableRoot(
+      address: firstTable, topLevel: firstStageTop, updatesFlags: true, options: firstOptions)
+  }
+  var firstStageTop: Int { Int(firstTop) }
+
+  @inline(__always)
+  var secondStageTop: Int { Int(secondTop) }
+
+  @inline(__always)
+  var secondStage: SecondStage {
+    SecondStage(
+      root: TableRoot(
+        address: secondTable, topLevel: secondStageTop, updatesFlags: updatesSecondStageFlags),
+      lastAddress: secondLast)
+  }
 
   /// Whether the requester's own tables come first.
   @inline(__always)
