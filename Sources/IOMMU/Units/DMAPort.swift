@@ -87,23 +87,41 @@ package final class DMAPort: Sendable {
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
     if usesATS { return performTranslated(request, copy: copy) }
+    let outcome = attempt(request, copy: copy)
+    guard case .fault(let record) = outcome else { return outcome }
+    return settle(record, of: request, copy: copy)
+  }
+
+  /// After a fault, until the request is over. Out of line: the everyday request knows nothing of it.
+  @inline(never)
+  private func settle(
+    _ first: FaultRecord, of request: DMARequest,
+    copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> DMAOutcome {
+    var record = first
+    while true {
+      if case .over(let outcome) = settle(record) { return outcome }
+      let outcome = attempt(request, copy: copy)
+      guard case .fault(let next) = outcome else { return outcome }
+      record = next
+    }
+  }
+
+  @inline(__always)
+  private func attempt(
+    _ request: DMARequest, copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> DMAOutcome {
     let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
     // Cannot overflow: no buffer is that large.
     let pages = (offset &+ request.count &+ Frame.size &- 1) &>> Frame.shift
-    while true {
-      let outcome: DMAOutcome
-      // With a constant the segments of an everyday request are on the stack.
-      if pages <= 8 {
-        outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
-          transfer(request, segments: $0, copy: copy)
-        }
-      } else {
-        outcome = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
-          transfer(request, segments: $0, copy: copy)
-        }
+    // With a constant the segments of an everyday request are on the stack.
+    if pages <= 8 {
+      return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
+        transfer(request, segments: $0, copy: copy)
       }
-      guard case .fault(let record) = outcome else { return outcome }
-      if case .over(let outcome) = settle(record) { return outcome }
+    }
+    return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
+      transfer(request, segments: $0, copy: copy)
     }
   }
 

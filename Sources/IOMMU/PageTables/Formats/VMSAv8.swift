@@ -175,7 +175,7 @@ extension VMSAv8Format {
   @inline(__always)
   static func wantsAccessFlag(_ entry: UInt64, root: TableRoot) -> Bool {
     entry & VMSAv8Bits.accessFlag == 0
-      && root.options.isDisjoint(with: [.setsAccessFlag, .ignoresAccessFlag])
+      && !root.options.contains(.setsAccessFlag) && !root.options.contains(.ignoresAccessFlag)
   }
 
   /// Table descriptors have no flags (FEAT_HAFT is not there).
