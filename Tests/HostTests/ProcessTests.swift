@@ -257,6 +257,8 @@ struct AddressSpaceKeeperTests {
     let keeper = try #require(AddressSpaceKeeper { seen.see($0) })
     let registry = AddressSpaceRegistry(keeper: keeper)
     let child = try ChildProcess("read line; exec sleep 600", waits: false)
+    // posix_spawn(3) returns when the child has left our memory, a moment before it has a stack.
+    for _ in 0..<5_000 where ExecStamp(of: child.task) == nil { usleep(1_000) }
     let stamp = try #require(ExecStamp(of: child.task))
     seen.stamps.withLock { $0[child.id] = stamp.address }
     let space = try registry.addressSpace(of: child.task)
