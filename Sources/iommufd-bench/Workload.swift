@@ -155,13 +155,11 @@ final class Workload {
       })
   }
 
-  /// The checksum counts the requests that were completed. DESIGN.md §5 bounds hits and walks, which
-  /// have rows of their own; a whole request is allowed more since units have ATS, stalls and three kinds
-  /// of fault records, which the yardstick does not have.
+  /// The checksum counts the requests that were completed.
   private func reads(_ name: String, _ addresses: [UInt64], _ size: Int) -> Row {
     let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<size])
     return Row(
-      name: name, limit: 1.5, count: 262_144,
+      name: name, limit: 1.3, count: 262_144,
       yardstick: { [self] count in
         repeated(count) { index in
           yardstick_port_read(

@@ -87,12 +87,13 @@ package final class DMAPort: Sendable {
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
     if usesATS { return performTranslated(request, copy: copy) }
-    let outcome = attempt(request, copy: copy)
-    guard case .fault(let record) = outcome else { return outcome }
-    return settle(record, of: request, copy: copy)
+    var fault: FaultRecord?
+    let isDone = attempt(request, &fault, copy: copy)
+    if let fault { return settle(fault, of: request, copy: copy) }
+    return isDone ? .completed : .aborted
   }
 
-  /// After a fault, until the request is over. Out of line: the everyday request knows nothing of it.
+  /// After a fault, until the request is over.
   @inline(never)
   private func settle(
     _ first: FaultRecord, of request: DMARequest,
@@ -101,54 +102,72 @@ package final class DMAPort: Sendable {
     var record = first
     while true {
       if case .over(let outcome) = settle(record) { return outcome }
-      let outcome = attempt(request, copy: copy)
-      guard case .fault(let next) = outcome else { return outcome }
-      record = next
+      var fault: FaultRecord?
+      let isDone = attempt(request, &fault, copy: copy)
+      guard let fault else { return isDone ? .completed : .aborted }
+      record = fault
     }
   }
 
+  /// Moves the request's bytes. The everyday request is done here; it knows nothing of faults, whose
+  /// records are too large to be carried through every return.
+  /// - Returns: whether all bytes moved; when not, `fault` is set if the unit blocked the request.
   @inline(__always)
   private func attempt(
-    _ request: DMARequest, copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
-  ) -> DMAOutcome {
+    _ request: DMARequest, _ fault: inout FaultRecord?,
+    copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> Bool {
+    gate.lock.withLock { _ in
+      gate.begin()
+      defer { gate.end() }
+      if let physical = unit.find(request, gate: gate) {
+        return copy(memory, DMASegment(physical: physical, count: request.count), 0) == .done
+      }
+      return transfer(request, &fault, copy: copy)
+    }
+  }
+
+  /// ``attempt`` for all other requests.
+  @inline(never)
+  private func transfer(
+    _ request: DMARequest, _ fault: inout FaultRecord?,
+    copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> Bool {
     let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
     // Cannot overflow: no buffer is that large.
     let pages = (offset &+ request.count &+ Frame.size &- 1) &>> Frame.shift
-    // With a constant the segments of an everyday request are on the stack.
+    // With a constant the segments are on the stack.
     if pages <= 8 {
       return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
-        transfer(request, segments: $0, copy: copy)
+        transfer(request, segments: $0, &fault, copy: copy)
       }
     }
     return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: pages) {
-      transfer(request, segments: $0, copy: copy)
+      transfer(request, segments: $0, &fault, copy: copy)
     }
   }
 
   @inline(__always)
   private func transfer(
     _ request: DMARequest, segments: UnsafeMutableBufferPointer<DMASegment>,
-    copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
-  ) -> DMAOutcome {
-    gate.lock.withLock { _ in
-      gate.begin()
-      defer { gate.end() }
-      switch unit.translate(request, gate: gate, segments: segments) {
-      case .fault(let record):
-        return .fault(record)
-      case .unclaimed:
-        return .aborted
-      case .mapped(let count):
-        var index = 0
-        var offset = 0
-        while index < count {
-          let segment = segments[index]
-          guard copy(memory, segment, offset) == .done else { return .aborted }
-          offset &+= segment.count
-          index &+= 1
-        }
-        return .completed
+    _ fault: inout FaultRecord?, copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
+  ) -> Bool {
+    switch unit.translate(request, gate: gate, segments: segments) {
+    case .fault(let record):
+      fault = record
+      return false
+    case .unclaimed:
+      return false
+    case .mapped(let count):
+      var index = 0
+      var offset = 0
+      while index < count {
+        let segment = segments[index]
+        guard copy(memory, segment, offset) == .done else { return false }
+        offset &+= segment.count
+        index &+= 1
       }
+      return true
     }
   }
 }
@@ -158,6 +177,15 @@ enum TranslationUnit: Sendable {
   case vtd(VTdUnit)
   case smmuv3(SMMUv3Unit)
   case amdvi(AMDViUnit)
+
+  @inline(__always)
+  func find(_ request: DMARequest, gate: PortGate) -> PhysicalAddress? {
+    switch self {
+    case .vtd(let unit): unit.find(request, gate: gate)
+    case .smmuv3(let unit): unit.find(request, gate: gate)
+    case .amdvi(let unit): unit.find(request, gate: gate)
+    }
+  }
 
   @inline(__always)
   func translate(

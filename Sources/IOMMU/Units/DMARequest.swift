@@ -53,6 +53,22 @@ struct DMARequest {
       ? writes ? .write : .read : attributes.access(writes: writes)
   }
 
+  /// What configuration caches know its address space by.
+  @inline(__always)
+  var spaceKey: UInt64 {
+    let low = pasid.map { UInt64($0.rawValue) &+ 1 } ?? 0
+    return UInt64(requester.rawValue) << 32 | low
+  }
+
+  /// The last address of a request that is within one page; nil for all others.
+  @inline(__always)
+  var lastIOVAInPage: IOVA? {
+    guard let last = lastIOVA, iova.rawValue ^ last.rawValue < UInt64(Frame.size) else {
+      return nil
+    }
+    return last
+  }
+
   /// Nil when the request wraps around the end of the address space.
   @inline(__always)
   var lastIOVA: IOVA? {

@@ -14,6 +14,18 @@ extension AMDViUnit {
     case failure(AMDViEvent, AMDViAddressSpace)
   }
 
+  /// The request of everyday: within one page, and the IOTLB has it. Nil: anything else.
+  @inline(never)
+  func find(_ request: DMARequest, gate: PortGate) -> PhysicalAddress? {
+    guard let last = request.lastIOVAInPage, !isSpecial(request, last.rawValue) else { return nil }
+    return state.withLock { hit(request, gate: gate, in: &$0) }
+  }
+
+  @inline(__always)
+  private func isSpecial(_ request: DMARequest, _ last: UInt64) -> Bool {
+    request.pasid == nil && isSpecial(request.iova.rawValue, last)
+  }
+
   /// Translates all of `request`, storing the stretches of memory it is for.
   /// - Parameter segments: room for one segment for each page.
   func translate(
@@ -21,50 +33,35 @@ extension AMDViUnit {
   ) -> TranslationOutcome {
     // Past the end of the address space there is nothing.
     guard let last = request.lastIOVA else { return .unclaimed }
-    if request.pasid == nil, isSpecial(request.iova.rawValue, last.rawValue) {
+    if isSpecial(request, last.rawValue) {
       return specialOutcome(request, last.rawValue)
     }
-    let key = Self.key(request.requester, request.pasid)
-    if request.iova.rawValue ^ last.rawValue < UInt64(Frame.size),
-      let physical = state.withLock({ hit(request, key, gate: gate, in: &$0) })
-    {
-      segments[0] = DMASegment(physical: physical, count: request.count)
-      return .mapped(segments: 1)
-    }
-    return translatePages(request, key, gate: gate, segments: segments)
+    return translatePages(request, gate: gate, segments: segments)
   }
 
-  @inline(__always)
-  private static func key(_ device: RequesterID, _ pasid: PASID?) -> UInt64 {
-    let low = pasid.map { UInt64($0.rawValue) &+ 1 } ?? 0
-    return UInt64(device.rawValue) << 32 | low
-  }
-
-  /// The request of everyday: one page, and the IOTLB has it. Nil: anything else.
   @inline(__always)
   private func hit(
-    _ request: DMARequest, _ key: UInt64, gate: PortGate, in state: inout State
+    _ request: DMARequest, gate: PortGate, in state: inout State
   ) -> PhysicalAddress? {
-    guard let space = state.spaces.find(key), space.pointee.path != .passThrough else {
+    guard let space = state.spaces.find(request.spaceKey), space.pointee.path != .passThrough else {
       return nil
     }
     gate.use(space.pointee.domain)
     guard let page = state.iotlb.lookup(space.pointee.tag, request.iova.rawValue),
       page.permissions.isSuperset(of: request.access)
     else { return nil }
-    let mask = 1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1
-    return PhysicalAddress(page.physical.rawValue | request.iova.rawValue & mask)
+    return page.place(of: request.iova.rawValue)
   }
 
   @inline(never)
   private func translatePages(
-    _ request: DMARequest, _ key: UInt64, gate: PortGate,
+    _ request: DMARequest, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
     var progress = RequestProgress(request)
     while true {
       let (lookup, generation) = state.withLock { state in
-        (lookUp(request, key, &progress, segments, gate: gate, in: &state), state.generation)
+        (lookUp(request, &progress, segments, gate: gate, in: &state), state.generation)
       }
       switch lookup {
       case .complete:
@@ -76,7 +73,7 @@ extension AMDViUnit {
         case .success(let space):
           state.withLock { state in
             // After an invalidation the entries are read again.
-            if state.generation == generation { state.spaces.insert(key, space) }
+            if state.generation == generation { state.spaces.insert(request.spaceKey, space) }
           }
         case .failure(let event, let entry):
           let suppression = entry.map { Suppression($0) } ?? Suppression()
@@ -101,10 +98,10 @@ extension AMDViUnit {
 
   @inline(__always)
   private func lookUp(
-    _ request: DMARequest, _ key: UInt64, _ progress: inout RequestProgress,
+    _ request: DMARequest, _ progress: inout RequestProgress,
     _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
   ) -> Lookup {
-    guard let found = state.spaces.find(key) else { return .unknownSpace }
+    guard let found = state.spaces.find(request.spaceKey) else { return .unknownSpace }
     let space = found.pointee
     gate.use(space.domain)
     // IR and IW.

@@ -13,7 +13,7 @@ extension SMMUv3Unit {
   /// The answer to a translation request for the page at the request's address. Only that it is
   /// forbidden is recorded; that a page is not there, or may not be accessed, is an answer.
   func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
-    let key = Self.key(request.requester, request.pasid)
+    let key = request.spaceKey
     while true {
       let (lookup, generation) = state.withLock { state in
         (lookUpPage(request, key, gate, in: &state), state.generation)
@@ -58,7 +58,7 @@ extension SMMUv3Unit {
 
   /// Whether a translated transaction may pass; nil: it may (SMMU_CR0.ATSCHK is set).
   func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
-    let key = Self.key(request.requester, request.pasid)
+    let key = request.spaceKey
     let (cached, generation) = state.withLock {
       ($0.contexts.find(key)?.pointee, $0.generation)
     }

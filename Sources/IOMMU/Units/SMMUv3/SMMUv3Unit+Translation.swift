@@ -14,53 +14,47 @@ extension SMMUv3Unit {
     case failure(SMMUv3Event, StreamContext.FaultBehaviour)
   }
 
+  /// The transaction of everyday: within one page, and the TLB has it. Nil: anything else.
+  @inline(never)
+  func find(_ request: DMARequest, gate: PortGate) -> PhysicalAddress? {
+    guard request.lastIOVAInPage != nil else { return nil }
+    return state.withLock { hit(request, gate: gate, in: &$0) }
+  }
+
   /// Translates all of `request`, storing the stretches of memory it is for.
   /// - Parameter segments: room for one segment for each page.
   func translate(
     _ request: DMARequest, gate: PortGate, segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
     // Past the end of the address space there is nothing.
-    guard let last = request.lastIOVA else { return .unclaimed }
-    let key = Self.key(request.requester, request.pasid)
-    if request.iova.rawValue ^ last.rawValue < UInt64(Frame.size),
-      let physical = state.withLock({ hit(request, key, gate: gate, in: &$0) })
-    {
-      segments[0] = DMASegment(physical: physical, count: request.count)
-      return .mapped(segments: 1)
-    }
-    return translatePages(request, key, gate: gate, segments: segments)
+    guard request.lastIOVA != nil else { return .unclaimed }
+    return translatePages(request, gate: gate, segments: segments)
   }
 
-  @inline(__always)
-  static func key(_ stream: RequesterID, _ substream: PASID?) -> UInt64 {
-    let low = substream.map { UInt64($0.rawValue) &+ 1 } ?? 0
-    return UInt64(stream.rawValue) << 32 | low
-  }
-
-  /// The transaction of everyday: one page, and the TLB has it. Nil: anything else.
   @inline(__always)
   private func hit(
-    _ request: DMARequest, _ key: UInt64, gate: PortGate, in state: inout State
+    _ request: DMARequest, gate: PortGate, in state: inout State
   ) -> PhysicalAddress? {
-    guard let context = state.contexts.find(key), context.pointee.hasTables else { return nil }
+    guard let context = state.contexts.find(request.spaceKey), context.pointee.hasTables else {
+      return nil
+    }
     gate.use(space: context.pointee.gateSpace)
     let address = context.pointee.effective(request.iova.rawValue)
     guard let page = state.iotlb.lookup(context.pointee.tag, address),
       page.permissions.isSuperset(of: request.access)
     else { return nil }
-    let mask = 1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1
-    return PhysicalAddress(page.physical.rawValue | address & mask)
+    return page.place(of: address)
   }
 
   @inline(never)
   private func translatePages(
-    _ request: DMARequest, _ key: UInt64, gate: PortGate,
+    _ request: DMARequest, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
     var progress = RequestProgress(request)
     while true {
       let (lookup, generation) = state.withLock { state in
-        (lookUp(request, key, &progress, segments, gate: gate, in: &state), state.generation)
+        (lookUp(request, &progress, segments, gate: gate, in: &state), state.generation)
       }
       switch lookup {
       case .complete:
@@ -74,7 +68,7 @@ extension SMMUv3Unit {
         case .success(let context):
           state.withLock { state in
             // After an invalidation the structures are read again.
-            if state.generation == generation { state.contexts.insert(key, context) }
+            if state.generation == generation { state.contexts.insert(request.spaceKey, context) }
           }
         }
       case .miss(let context):
@@ -92,10 +86,10 @@ extension SMMUv3Unit {
 
   @inline(__always)
   private func lookUp(
-    _ request: DMARequest, _ key: UInt64, _ progress: inout RequestProgress,
+    _ request: DMARequest, _ progress: inout RequestProgress,
     _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
   ) -> Lookup {
-    guard let found = state.contexts.find(key) else { return .unknownContext }
+    guard let found = state.contexts.find(request.spaceKey) else { return .unknownContext }
     let context = found.pointee
     guard context.hasTables else { return pass(context, &progress, segments, gate: gate) }
     gate.use(space: context.gateSpace)

@@ -11,9 +11,7 @@ extension VTdUnit {
 
   /// Where a request stands while its pages are looked up.
   private struct Progress {
-    var iova: UInt64
-    var left: Int
-    var segments = 0
+    var pages: RequestProgress
     /// Of the translations that the segments are from.
     var tag = IotlbTag(domain: DomainID(rawValue: 0))
     /// Set when the look-up stops: the state of the caches it saw.
@@ -22,10 +20,7 @@ extension VTdUnit {
     /// Where in the first stage the walk can begin; nil: at the top.
     var step: PagingStructureCache.Step?
 
-    init(_ request: DMARequest) {
-      iova = request.iova.rawValue
-      left = request.count
-    }
+    init(_ request: DMARequest) { pages = RequestProgress(request) }
 
     mutating func restart(_ request: DMARequest) { self = Progress(request) }
   }
@@ -39,89 +34,87 @@ extension VTdUnit {
     case refused(VTdFaultReason)
   }
 
+  /// The request of everyday: within one page, and the IOTLB has it. Nil: anything else.
+  @inline(never)
+  func find(_ request: DMARequest, gate: PortGate) -> PhysicalAddress? {
+    guard let last = request.lastIOVAInPage, !isInterrupt(request, last.rawValue) else {
+      return nil
+    }
+    return state.withLock { hit(request, gate: gate, in: &$0) }
+  }
+
+  @inline(__always)
+  private func isInterrupt(_ request: DMARequest, _ last: UInt64) -> Bool {
+    request.pasid == nil && request.iova.rawValue <= Self.interruptRange.upperBound
+      && last >= Self.interruptRange.lowerBound
+  }
+
   /// Translates all of `request`, storing the stretches of memory it is for.
   /// - Parameter segments: room for one segment for each page.
   func translate(
     _ request: DMARequest, gate: PortGate, segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
-    let key = Self.key(request.requester, request.pasid)
     // Past the end of the address space there is nothing.
-    guard let last = request.lastIOVA else { return .unclaimed }
-    if request.pasid == nil, request.iova.rawValue <= Self.interruptRange.upperBound,
-      last.rawValue >= Self.interruptRange.lowerBound
-    {
+    guard let last = request.lastIOVA, !isInterrupt(request, last.rawValue) else {
       return .unclaimed
     }
-    if request.iova.rawValue ^ last.rawValue < UInt64(Frame.size),
-      let physical = state.withLock({ hit(request, key, gate: gate, in: &$0) })
-    {
-      segments[0] = DMASegment(physical: physical, count: request.count)
-      return .mapped(segments: 1)
-    }
-    return translatePages(request, key, gate: gate, segments: segments)
+    return translatePages(request, gate: gate, segments: segments)
   }
 
-  /// The request of everyday: one page, and the IOTLB has it. Nil: anything else.
   @inline(__always)
   private func hit(
-    _ request: DMARequest, _ key: UInt64, gate: PortGate, in state: inout State
+    _ request: DMARequest, gate: PortGate, in state: inout State
   ) -> PhysicalAddress? {
-    guard let space = state.spaces.find(key), request.iova.rawValue <= space.pointee.lastIOVA
+    guard let space = state.spaces.find(request.spaceKey),
+      request.iova.rawValue <= space.pointee.lastIOVA
     else { return nil }
     let domain = space.pointee.domain
     gate.use(domain)
     guard let page = state.iotlb.lookup(space.pointee.tag, request.iova.rawValue),
       page.permissions.isSuperset(of: request.access)
     else { return nil }
-    let mask = 1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1
-    return PhysicalAddress(page.physical.rawValue | request.iova.rawValue & mask)
+    return page.place(of: request.iova.rawValue)
   }
 
   @inline(never)
   private func translatePages(
-    _ request: DMARequest, _ key: UInt64, gate: PortGate,
+    _ request: DMARequest, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
     var progress = Progress(request)
     while true {
       let lookup = state.withLock { state in
-        lookUp(request, key, &progress, segments, gate: gate, in: &state)
+        lookUp(request, &progress, segments, gate: gate, in: &state)
       }
       switch lookup {
       case .complete:
-        return .mapped(segments: progress.segments)
+        return .mapped(segments: progress.pages.segments)
       case .unknownSpace:
-        if let fault = fillSpace(request, key, progress) { return .fault(fault) }
+        if let fault = fillSpace(request, progress) { return .fault(fault) }
       case .refused(let reason):
         return .fault(
           request.fault(
-            reason, at: progress.iova, suppressed: progress.space?.suppressesFaults ?? false))
+            reason, at: progress.pages.iova, suppressed: progress.space?.suppressesFaults ?? false))
       case .miss:
         guard let space = progress.space else { return .unclaimed }
         switch fill(progress, request, space) {
         case .failure(let reason):
           return .fault(
-            request.fault(reason, at: progress.iova, suppressed: space.suppressesFaults))
+            request.fault(reason, at: progress.pages.iova, suppressed: space.suppressesFaults))
         case .success(let page):
-          Self.append(page, &progress, segments)
-          if progress.left == 0 { return .mapped(segments: progress.segments) }
+          progress.pages.append(page, to: segments)
+          if progress.pages.left == 0 { return .mapped(segments: progress.pages.segments) }
         }
       }
     }
   }
 
   @inline(__always)
-  private static func key(_ requester: RequesterID, _ pasid: PASID?) -> UInt64 {
-    let low = pasid.map { UInt64($0.rawValue) &+ 1 } ?? 0
-    return UInt64(requester.rawValue) << 32 | low
-  }
-
-  @inline(__always)
   private func lookUp(
-    _ request: DMARequest, _ key: UInt64, _ progress: inout Progress,
+    _ request: DMARequest, _ progress: inout Progress,
     _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
   ) -> Lookup {
-    guard let found = state.spaces.find(key) else {
+    guard let found = state.spaces.find(request.spaceKey) else {
       progress.generation = state.generation
       return .unknownSpace
     }
@@ -131,7 +124,7 @@ extension VTdUnit {
     let lastIOVA = found.pointee.lastIOVA
     let isPassThrough = found.pointee.translation == .passThrough
     let access = found.pointee.access(request.access)
-    if progress.segments > 0, progress.tag != tag {
+    if progress.pages.segments > 0, progress.tag != tag {
       // Another table was attached meanwhile: the request goes through it as a whole.
       progress.restart(request)
     }
@@ -140,59 +133,34 @@ extension VTdUnit {
       progress.space = found.pointee
       return .refused(reason)
     }
-    while progress.left > 0 {
-      guard progress.iova <= lastIOVA else {
+    while progress.pages.left > 0 {
+      guard progress.pages.iova <= lastIOVA else {
         progress.space = found.pointee
         return .refused(found.pointee.beyondReason)
       }
       if isPassThrough {
         // One page at a time; the end was just checked.
         let page = Translation(
-          physical: PhysicalAddress(progress.iova & ~0xfff), shift: 12,
+          physical: PhysicalAddress(progress.pages.iova & ~0xfff), shift: 12,
           permissions: [.read, .write])
-        Self.append(page, &progress, segments)
+        progress.pages.append(page, to: segments)
         continue
       }
       // A hit that does not allow the access is no answer: the table may allow it by now, or a
       // write has to set the dirty flag (VT-d §6.2.4).
-      guard let hit = state.iotlb.lookup(tag, progress.iova),
+      guard let hit = state.iotlb.lookup(tag, progress.pages.iova),
         hit.permissions.isSuperset(of: access)
       else {
         progress.space = found.pointee
         progress.generation = state.generation
         if found.pointee.hasFirstStage {
-          progress.step = state.pagingStructures.find(tag, progress.iova)
+          progress.step = state.pagingStructures.find(tag, progress.pages.iova)
         }
         return .miss
       }
-      Self.append(hit, &progress, segments)
+      progress.pages.append(hit, to: segments)
     }
     return .complete
-  }
-
-  /// Notes the memory for the part of the request that is in `page`, where the request stands.
-  @inline(__always)
-  private static func append(
-    _ page: Translation, _ progress: inout Progress,
-    _ segments: UnsafeMutableBufferPointer<DMASegment>
-  ) {
-    let size = UInt64(1) &<< UInt64(truncatingIfNeeded: page.shift)
-    let offset = progress.iova & (size &- 1)
-    let physical = page.physical.rawValue &+ offset
-    let count = min(progress.left, Int(truncatingIfNeeded: size &- offset))
-    // SAFETY: at most one segment for each page, and the caller has room for as many.
-    if progress.segments > 0,
-      segments[progress.segments &- 1].physical.rawValue
-        &+ UInt64(truncatingIfNeeded: segments[progress.segments &- 1].count) == physical
-    {
-      segments[progress.segments &- 1].count &+= count
-    } else {
-      segments[progress.segments] = DMASegment(
-        physical: PhysicalAddress(physical), count: count)
-      progress.segments &+= 1
-    }
-    progress.iova &+= UInt64(truncatingIfNeeded: count)
-    progress.left &-= count
   }
 
   /// Walks the page where the request stands, and caches what was found unless an invalidation came
@@ -202,9 +170,9 @@ extension VTdUnit {
     _ progress: Progress, _ request: DMARequest, _ space: VTdAddressSpace
   ) -> VTdWalkResult {
     if space.hasFirstStage { return fillFirstStage(progress, request, space) }
-    let result = walkSecondStage(progress.iova, space.access(request.access), space)
+    let result = walkSecondStage(progress.pages.iova, space.access(request.access), space)
     if case .success(let page) = result {
-      let (iova, generation) = (progress.iova, progress.generation)
+      let (iova, generation) = (progress.pages.iova, progress.generation)
       state.withLock { state in
         guard state.generation == generation else { return }
         state.iotlb.insert(space.tag, iova, page)
@@ -220,7 +188,7 @@ extension VTdUnit {
     var root = space.firstStage
     if let step = progress.step { root.begin(at: step) }
     var steps = VTdWalkSteps()
-    let result = walkFirstStage(progress.iova, request.access, space, from: root, &steps)
+    let result = walkFirstStage(progress.pages.iova, request.access, space, from: root, &steps)
     // No fault comes of what is cached: what is more than it was needs no invalidation (VT-d §6.5.3.3).
     if case .failure = result, progress.step != nil {
       var progress = progress
@@ -230,10 +198,10 @@ extension VTdUnit {
     if case .success(let page) = result {
       state.withLock { state in
         guard state.generation == progress.generation else { return }
-        state.iotlb.insert(space.tag, progress.iova, page)
+        state.iotlb.insert(space.tag, progress.pages.iova, page)
         steps.forEach(from: root) { step in
           state.pagingStructures.insert(
-            space.tag, progress.iova, shift: VTdFirstStage.tableShift(step.level), step)
+            space.tag, progress.pages.iova, shift: VTdFirstStage.tableShift(step.level), step)
         }
       }
     }
@@ -244,12 +212,11 @@ extension VTdUnit {
 
   /// A translation request for the page at the request's address (VT-d §4.1.1).
   func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
-    let key = Self.key(request.requester, request.pasid)
     if request.pasid == nil, Self.interruptRange.contains(request.iova.rawValue) {
       return .denied
     }
     return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 1) { segment in
-      switch translatePages(request, key, gate: gate, segments: segment) {
+      switch translatePages(request, gate: gate, segments: segment) {
       case .mapped:
         let physical = PhysicalAddress(segment[0].physical.rawValue & ~0xfff)
         return .page(
@@ -287,16 +254,16 @@ extension VTdUnit {
 
   /// Reads the configuration tables for a request and caches what they say.
   private func fillSpace(
-    _ request: DMARequest, _ key: UInt64, _ progress: Progress
+    _ request: DMARequest, _ progress: Progress
   ) -> FaultRecord? {
     switch findSpace(request, progress.generation) {
     case .failure(let reason, let suppressed):
       return request.fault(
-        reason, at: progress.iova, suppressed: suppressed && reason.isQualified)
+        reason, at: progress.pages.iova, suppressed: suppressed && reason.isQualified)
     case .success(let space):
       state.withLock { state in
         // After an invalidation the tables are read again.
-        if state.generation == progress.generation { state.spaces.insert(key, space) }
+        if state.generation == progress.generation { state.spaces.insert(request.spaceKey, space) }
       }
       return nil
     }
