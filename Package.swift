@@ -75,7 +75,8 @@ let package = Package(
       dependencies: ["LauncherFront", "UAPI", "Host", system, log],
       path: "Tests/LauncherTestServer"),
     .testTarget(
-      name: "LauncherFrontTests", dependencies: ["LauncherFront", "CLinux", "UAPI", "Host", system]),
+      name: "LauncherFrontTests",
+      dependencies: ["LauncherFront", "CLinux", "UAPI", "Host", "TestSupport", system]),
     .executableTarget(
       name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
       path: "Tests/CUSETestServer"),

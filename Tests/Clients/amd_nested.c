@@ -22,7 +22,7 @@ static void hardware(void)
     struct iommu_hw_info info;
 
     section("what is told of the unit");
-    check_errno(hardware_info(guest.iommufd, device.id, &amd, &info), 0, "GET_HW_INFO");
+    check_errno(hardware_info(guest.iommufd, device.id, &amd, sizeof(amd), &info), 0, "GET_HW_INFO");
     check_number(info.out_data_type, IOMMU_HW_INFO_TYPE_AMD, "it is an AMD-Vi unit");
     check_number(info.data_len, sizeof(amd), "with a struct of its own");
     check_number(amd.efr >> 4 & 1, 1, "GTSup");
@@ -78,21 +78,21 @@ static void allocation(void)
 
     section("page tables of the kernel's");
     check_errno(allocate_hwpt(fd, id, guest.ioas, IOMMU_HWPT_ALLOC_DIRTY_TRACKING, 0, NULL, 0,
-                              &hwpt), 0, "one that tracks dirty pages");
+                              0, &hwpt), 0, "one that tracks dirty pages");
     destroy_object(fd, hwpt);
     check_errno(allocate_hwpt(fd, id, guest.ioas,
                               IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_NEST_PARENT, 0,
-                              NULL, 0, &hwpt), 0, "and can be nested on");
+                              NULL, 0, 0, &hwpt), 0, "and can be nested on");
     destroy_object(fd, hwpt);
     check_errno(allocate_hwpt(fd, id, guest.ioas,
                               IOMMU_HWPT_ALLOC_PASID | IOMMU_HWPT_ALLOC_NEST_PARENT, 0, NULL, 0,
-                              NULL), EOPNOTSUPP, "for PASIDs and to nest on");
+                              0, NULL), EOPNOTSUPP, "for PASIDs and to nest on");
     check_errno(allocate_hwpt(fd, id, guest.ioas,
                               IOMMU_HWPT_ALLOC_PASID | IOMMU_HWPT_ALLOC_DIRTY_TRACKING, 0, NULL, 0,
-                              NULL), EOPNOTSUPP, "for PASIDs and tracking dirty pages");
+                              0, NULL), EOPNOTSUPP, "for PASIDs and tracking dirty pages");
     check_errno(allocate_hwpt(fd, id, guest.ioas, 0, IOMMU_HWPT_DATA_AMD_GUEST, bytes,
-                              sizeof(bytes), NULL), EOPNOTSUPP, "with data");
-    check_errno(allocate_hwpt(fd, id, guest.ioas, IOMMU_HWPT_ALLOC_PASID, 0, NULL, 0, &hwpt), 0,
+                              sizeof(bytes), 0, NULL), EOPNOTSUPP, "with data");
+    check_errno(allocate_hwpt(fd, id, guest.ioas, IOMMU_HWPT_ALLOC_PASID, 0, NULL, 0, 0, &hwpt), 0,
                 "a guest table");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "is attached");
     check_number(read_byte(&guest, &device, data_page(3), NO_PASID), 4, "is read through");
@@ -100,7 +100,7 @@ static void allocation(void)
     check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, SPARE, SPARE, NO_PASID,
                 "a hole is PASID 0's");
     check_errno(attach_to(&device, hwpt, PASID(1)), EOPNOTSUPP, "but not for a PASID");
-    check_errno(allocate_hwpt(fd, id, guest.ioas, 0, 0, NULL, 0, &other), 0, "a host table");
+    check_errno(allocate_hwpt(fd, id, guest.ioas, 0, 0, NULL, 0, 0, &other), 0, "a host table");
     check_errno(attach_to(&device, other, NO_PASID), 0, "replaces it");
     check_number(read_byte(&guest, &device, data_page(3), NO_PASID), 4, "is read through, too");
     fetch(&device, SPARE, 8, NO_PASID);
@@ -133,9 +133,9 @@ static void as_kernel(void)
     destroy_object(fd, viommu);
     check_errno(allocate_viommu(fd, device.id, guest.parent, 0, NULL), EOPNOTSUPP, "but not 0");
     check_errno(allocate_hwpt(fd, device.id, guest.viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data,
-                              sizeof(data), NULL), EOPNOTSUPP, "nested on a vIOMMU");
+                              sizeof(data), 0, NULL), EOPNOTSUPP, "nested on a vIOMMU");
     check_errno(allocate_hwpt(fd, device.id, guest.parent, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data,
-                              sizeof(data), NULL), EOPNOTSUPP, "nested on the parent");
+                              sizeof(data), 0, NULL), EOPNOTSUPP, "nested on the parent");
     check_errno(ioctl(fd, IOMMU_HWPT_INVALIDATE, &invalidate), EOPNOTSUPP, "HWPT_INVALIDATE");
 }
 
@@ -167,24 +167,24 @@ static void entries(uint64_t gcr3)
     section("a guest's device table entries");
     for (unsigned i = 0; i != sizeof(cases) / sizeof(*cases); i++) {
         long result = allocate_hwpt(fd, id, viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, cases[i].words,
-                                    sizeof(data), &hwpt);
+                                    sizeof(data), 0, &hwpt);
 
         check_errno(result, cases[i].error, "%s", cases[i].what);
         if (!result)
             destroy_object(fd, hwpt);
     }
     check_errno(allocate_hwpt(fd, id, viommu, 0, IOMMU_HWPT_DATA_VTD_S1, &data, sizeof(data),
-                              NULL), EOPNOTSUPP, "another vendor's data");
-    check_errno(allocate_hwpt(fd, id, viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data, 24, NULL),
+                              0, NULL), EOPNOTSUPP, "another vendor's data");
+    check_errno(allocate_hwpt(fd, id, viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data, 24, 0, NULL),
                 EINVAL, "data that are too short");
     check_errno(allocate_hwpt(fd, id, viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, longer, sizeof(longer),
-                              NULL), EINVAL, "longer data, even of zeros");
+                              0, NULL), EINVAL, "longer data, even of zeros");
     check_errno(allocate_hwpt(fd, id, viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, (void *)8,
-                              sizeof(data), NULL), EFAULT, "data that cannot be read");
+                              sizeof(data), 0, NULL), EFAULT, "data that cannot be read");
     check_errno(allocate_hwpt(fd, id, guest.parent, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data,
-                              sizeof(data), NULL), EOPNOTSUPP, "nested on the parent itself");
+                              sizeof(data), 0, NULL), EOPNOTSUPP, "nested on the parent itself");
     check_errno(allocate_hwpt(fd, id, viommu, IOMMU_HWPT_ALLOC_PASID, IOMMU_HWPT_DATA_AMD_GUEST,
-                              &data, sizeof(data), &hwpt), 0, "for PASIDs");
+                              &data, sizeof(data), 0, &hwpt), 0, "for PASIDs");
     check_errno(attach_to(&device, hwpt, PASID(1)), EOPNOTSUPP, "is not attached for one");
     destroy_object(fd, hwpt);
 }

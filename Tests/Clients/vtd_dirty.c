@@ -85,7 +85,7 @@ static void nested(void)
     section("a guest on a table of ours");
     for (unsigned i = 0; i != 8; i++)
         map_page(&guest, root, IOVA + i * PAGE, data_page(i), USER);
-    table = *entry_at(&guest, root, 4, IOVA, 1) & 0xffffffffff000UL;
+    table = *entry_at(&guest, root, IOVA, 1) & 0xffffffffff000UL;
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "attached");
     check_errno(track(hwpt, true), ENOENT, "a nested table has none");
     store(&device, IOVA, 8, NO_PASID);

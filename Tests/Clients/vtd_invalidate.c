@@ -27,7 +27,7 @@ static uint64_t in(uint32_t pasid, uint64_t iova)
 /** The entry of a page, in the guest's own order of memory. */
 static void point(uint64_t table, uint64_t iova, unsigned page)
 {
-    __atomic_store_n(entry_at(&guest, table, 4, iova, 0), data_page(page) | USER, __ATOMIC_RELEASE);
+    __atomic_store_n(entry_at(&guest, table, iova, 0), data_page(page) | USER, __ATOMIC_RELEASE);
 }
 
 /** Pages 0 to 7 of the guest's data at IOVA and at FAR, seen by the unit. */
@@ -127,7 +127,7 @@ static void structures(void)
     for (unsigned i = 0; i != 8; i++)
         guest_word(&guest, table)[(IOVA >> 12 & 511) + i] = data_page(i + 8) | USER;
     settle();
-    entry = entry_at(&guest, root, 4, IOVA, 1);
+    entry = entry_at(&guest, root, IOVA, 1);
     old = *entry;
     *entry = table | USER;
     check_number(fresh(IOVA, NO_PASID), 0, "without invalidation the pages are the old ones");
@@ -151,7 +151,7 @@ static void permissions(void)
 
     section("rights that were changed");
     settle();
-    entry = entry_at(&guest, root, 4, IOVA, 0);
+    entry = entry_at(&guest, root, IOVA, 0);
     check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED, "the page is written");
     *entry &= ~(uint64_t)RW;
     check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED, "and still is, made read-only");

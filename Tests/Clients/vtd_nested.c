@@ -25,7 +25,7 @@ static void hardware(void)
     struct iommu_hw_info info;
 
     section("what is told of the unit");
-    check_errno(hardware_info(guest.iommufd, device.id, &vtd, &info), 0, "GET_HW_INFO");
+    check_errno(hardware_info(guest.iommufd, device.id, &vtd, sizeof(vtd), &info), 0, "GET_HW_INFO");
     check_number(info.out_data_type, IOMMU_HW_INFO_TYPE_INTEL_VTD, "it is a VT-d unit");
     check_number(info.data_len, sizeof(vtd), "with a struct of its own");
     check_number(vtd.flags, IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17, "the erratum is told");
@@ -148,12 +148,12 @@ static void translation(uint64_t root, uint32_t attributes)
     section(attributes ? "data by PASID" : "data by requester id");
     check_number(read_byte(&guest, &device, IOVA, attributes), 1, "a page of 4 KiB is read");
     check_number(read_byte(&guest, &device, IOVA + PAGE, attributes), 2, "and the next");
-    entry = entry_at(&guest, root, 4, IOVA, 0);
+    entry = entry_at(&guest, root, IOVA, 0);
     check_number(*entry & 0xfff, USER | A, "its entry is marked as used");
-    check_number(*entry_at(&guest, root, 4, IOVA, 3) & 0xfff, USER | A, "and the top one");
+    check_number(*entry_at(&guest, root, IOVA, 3) & 0xfff, USER | A, "and the top one");
     check_number(store(&device, IOVA + 3 * PAGE, 16, attributes), COMPLETED, "it is written");
     check_number(*guest_word(&guest, data_page(3)), 0x0202020202020202, "the data arrive");
-    check_number(*entry_at(&guest, root, 4, IOVA + 3 * PAGE, 0) & 0xfff, USER | A | D,
+    check_number(*entry_at(&guest, root, IOVA + 3 * PAGE, 0) & 0xfff, USER | A | D,
                  "its entry is marked as written");
     memset(guest_word(&guest, data_page(3)), 4, PAGE);
     check_number(fetch(&device, IOVA + PAGE - 4, 8, attributes), COMPLETED, "across two pages");
@@ -202,21 +202,21 @@ static void refusals(uint64_t root, uint32_t attributes)
     check_fault(&device, NO_WRITING, at, attributes, true, "SGN.6: not in the guest's memory");
 
     at = 6UL << 39;
-    *entry_at(&guest, root, 4, at, 3) = (GUEST - PAGE) | USER;
+    *entry_at(&guest, root, at, 3) = (GUEST - PAGE) | USER;
     fetch(&device, at, 8, attributes);
     check_fault(&device, TABLE_UNREADABLE, at, attributes, false, "SFS.7: a table not in memory");
-    *entry_at(&guest, root, 4, at, 3) = 1UL << 50 | USER;
+    *entry_at(&guest, root, at, 3) = 1UL << 50 | USER;
     fetch(&device, at, 8, attributes);
     check_fault(&device, TABLE_BEYOND, at, attributes, false, "SFS.5: a table far away");
-    *entry_at(&guest, root, 4, at, 3) = GUEST | USER | PS;
+    *entry_at(&guest, root, at, 3) = GUEST | USER | PS;
     fetch(&device, at, 8, attributes);
     check_fault(&device, FIRST_RESERVED, at, attributes, false, "SFS.3: PS at the top");
-    *entry_at(&guest, root, 4, at, 3) = 0;
+    *entry_at(&guest, root, at, 3) = 0;
     at = 3UL << 40;
-    *entry_at(&guest, root, 4, at, 1) = GUEST | 1UL << 13 | USER | PS;
+    *entry_at(&guest, root, at, 1) = GUEST | 1UL << 13 | USER | PS;
     fetch(&device, at, 8, attributes);
     check_fault(&device, FIRST_RESERVED, at, attributes, false, "SFS.3: 2 MiB askew");
-    *entry_at(&guest, root, 4, at, 1) = 0;
+    *entry_at(&guest, root, at, 1) = 0;
 }
 
 static void privilege(uint64_t root)
@@ -265,9 +265,9 @@ int main(int argc, char **argv)
     root = make_table(&guest);
     for (unsigned i = 0; i != 8; i++)
         map_page(&guest, root, IOVA + i * PAGE, data_page(i), USER);
-    *entry_at(&guest, root, 4, 1UL << 40, 1) = GUEST | USER | PS;
-    *entry_at(&guest, root, 4, (1UL << 40) + DATA, 1) = (GUEST + DATA) | USER | PS;
-    *entry_at(&guest, root, 4, 2UL << 40, 2) = GUEST | USER | PS;
+    *entry_at(&guest, root, 1UL << 40, 1) = GUEST | USER | PS;
+    *entry_at(&guest, root, (1UL << 40) + DATA, 1) = (GUEST + DATA) | USER | PS;
+    *entry_at(&guest, root, 2UL << 40, 2) = GUEST | USER | PS;
     map_page(&guest, root, ~0xfffUL & 0xffffffffffffUL, data_page(4), USER);
 
     hardware();

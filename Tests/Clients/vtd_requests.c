@@ -68,8 +68,8 @@ static void without_queue(uint64_t root)
     check_number(drop_faults(&device), 0, "the unit records nothing of it");
     check_number(fetch(&device, IOVA, 8, PASID(77)), FAULTED, "a PASID without a table is a fault");
     check_number(drop_faults(&device), 1, "the unit records that");
-    *entry_at(&guest, root, 4, IOVA + 2 * PAGE, 0) = 0;
-    *entry_at(&guest, root, 4, 9UL << 39, 3) = GUEST | USER | PS;
+    *entry_at(&guest, root, IOVA + 2 * PAGE, 0) = 0;
+    *entry_at(&guest, root, 9UL << 39, 3) = GUEST | USER | PS;
     check_number(fetch(&device, 9UL << 39, 8, NO_PASID), FAULTED, "and so is a reserved bit");
 
     struct iommufd_sim_fault fault = {0};
@@ -77,7 +77,7 @@ static void without_queue(uint64_t root)
     take_fault(&device, &fault);
     check_number(fault.reason, FIRST_RESERVED, "its reason");
     check_number(fault.raw[1] >> 60 & 3, 1, "AT: of a translation request");
-    *entry_at(&guest, root, 4, 9UL << 39, 3) = 0;
+    *entry_at(&guest, root, 9UL << 39, 3) = 0;
     check_errno(detach(&device, NO_PASID), 0, "detached");
     destroy_object(guest.iommufd, hwpt);
 }
@@ -247,7 +247,7 @@ int main(void)
         give_up("FAULT_QUEUE_ALLOC: %s", strerror(errno));
     queue = (int)fault.out_fault_fd;
     queue_id = fault.out_fault_id;
-    hardware_info(iommufd, device.id, &vtd, &info);
+    hardware_info(iommufd, device.id, &vtd, sizeof(vtd), &info);
     check_number(vtd.ecap_reg >> 2 & 1 && vtd.ecap_reg >> 29 & 1 && vtd.ecap_reg >> 42 & 1, 1,
                  "DT, PRS and PDS");
     check_number(info.out_capabilities & IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED, 0, "ATS is there");

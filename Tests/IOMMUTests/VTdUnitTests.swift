@@ -251,9 +251,9 @@ import Testing
     request.start()
     while !isHeld.load(ordering: .acquiring) { usleep(100) }
     // The request is stalled; another domain's invalidation does not notice.
-    gate.pass(two)
+    gate.pass(space: UInt32(two.rawValue))
     let invalidation = Thread {
-      gate.pass(domain)
+      gate.pass(space: UInt32(domain.rawValue))
       hasPassed.store(true, ordering: .releasing)
     }
     invalidation.start()
@@ -262,7 +262,7 @@ import Testing
     #expect(!passedEarly)
     mayEnd.store(true, ordering: .releasing)
     while !hasPassed.load(ordering: .acquiring) { usleep(100) }
-    gate.pass(nil)
+    gate.pass(space: nil)
   }
 }
 

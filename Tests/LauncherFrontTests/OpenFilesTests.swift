@@ -4,6 +4,7 @@ internal import Glibc
 internal import Host
 internal import Synchronization
 internal import SystemPackage
+internal import TestSupport
 internal import Testing
 internal import UAPI
 
@@ -195,14 +196,15 @@ private func events(_ descriptor: Int32) -> Int32 {
   }
 
   @Test func numbersOfQueues() throws {
+    // Another process: in this one, other tests open descriptors too.
+    let open = firstQueueDescriptor + 1
+    let program = try ChildProcess("exec bash -c 'exec \(open)>/dev/null; exec sleep 600'")
     let numbers = QueueNumbers()
-    let process = getpid()
-    let first = try numbers.reserve(in: task, of: process)
-    #expect(first >= firstQueueDescriptor)
-    #expect(try numbers.reserve(in: task, of: process) == first + 1)
-    numbers.unreserve(first, of: process)
-    #expect(dup2(1, first) == first)
-    defer { close(first) }
-    #expect(try numbers.reserve(in: task, of: process) == first + 2)
+    let first = try numbers.reserve(in: program.task, of: program.id)
+    #expect(first == firstQueueDescriptor)
+    #expect(try numbers.reserve(in: program.task, of: program.id) == open + 1)
+    #expect(try numbers.reserve(in: program.task, of: program.id) == open + 2)
+    numbers.unreserve(first, of: program.id)
+    #expect(try numbers.reserve(in: program.task, of: program.id) == first)
   }
 }

@@ -17,40 +17,39 @@ package final class DMAPort: Sendable {
   let canStall: Bool
 
   /// The port of `requester` in front of a VT-d unit.
-  package init(
+  package convenience init(
     requester: RequesterID, vtd unit: VTdUnit, deviceTLB geometry: DeviceTLBGeometry = .init()
   ) {
-    self.requester = requester
-    self.unit = .vtd(unit)
-    memory = unit.memory
-    deviceTLB = DeviceTLB(requester: requester, geometry)
-    canStall = false
-    unit.add(gate, deviceTLB)
+    self.init(.vtd(unit), unit.memory, DeviceTLB(requester: requester, geometry))
   }
 
   /// The port of `requester` in front of an SMMUv3.
   /// - Parameter canStall: software may configure its faults to stall; those of other devices terminate
   ///   whatever the configuration (IHI 0070 §3.12).
-  package init(requester: RequesterID, smmuv3 unit: SMMUv3Unit, canStall: Bool = false) {
-    self.requester = requester
-    self.unit = .smmuv3(unit)
-    memory = unit.memory
-    deviceTLB = DeviceTLB(requester: requester)
-    self.canStall = canStall
-    unit.add(gate, deviceTLB)
+  package convenience init(
+    requester: RequesterID, smmuv3 unit: SMMUv3Unit, canStall: Bool = false
+  ) {
+    self.init(.smmuv3(unit), unit.memory, DeviceTLB(requester: requester), canStall: canStall)
   }
 
   /// The port of `requester` in front of an AMD-Vi unit.
-  package init(requester: RequesterID, amdvi unit: AMDViUnit) {
-    self.requester = requester
-    self.unit = .amdvi(unit)
-    memory = unit.memory
-    deviceTLB = DeviceTLB(requester: requester)
-    canStall = false
-    unit.add(gate, for: requester)
+  package convenience init(requester: RequesterID, amdvi unit: AMDViUnit) {
+    self.init(.amdvi(unit), unit.memory, DeviceTLB(requester: requester))
   }
 
-  deinit { unit.remove(gate) }
+  private init(
+    _ unit: TranslationUnit, _ memory: PhysicalMemory, _ deviceTLB: DeviceTLB,
+    canStall: Bool = false
+  ) {
+    requester = deviceTLB.requester
+    self.unit = unit
+    self.memory = memory
+    self.deviceTLB = deviceTLB
+    self.canStall = canStall
+    unit.ports.add(gate, deviceTLB)
+  }
+
+  deinit { unit.ports.remove(gate) }
 
   /// A memory read request: fills `buffer` from `iova`. Unless completed, its contents are undefined.
   package func read(
@@ -233,11 +232,11 @@ enum TranslationUnit: Sendable {
     }
   }
 
-  func remove(_ gate: PortGate) {
+  var ports: UnitPorts {
     switch self {
-    case .vtd(let unit): unit.remove(gate)
-    case .smmuv3(let unit): unit.remove(gate)
-    case .amdvi(let unit): unit.remove(gate)
+    case .vtd(let unit): unit.ports
+    case .smmuv3(let unit): unit.ports
+    case .amdvi(let unit): unit.ports
     }
   }
 }

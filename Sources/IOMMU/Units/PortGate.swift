@@ -44,9 +44,7 @@ final class PortGate: Sendable {
   @inline(__always)
   func end() { using.store(Self.idle, ordering: .releasing) }
 
-  /// Returns when no request that began before the call can hold translations of `domain` (nil: any).
-  func pass(_ domain: DomainID?) { pass(space: domain.map { UInt32($0.rawValue) }) }
-
+  /// Returns when no request that began before the call can hold translations of `space` (nil: any).
   func pass(space: UInt32?) {
     while true {
       let value = using.load(ordering: .acquiring)

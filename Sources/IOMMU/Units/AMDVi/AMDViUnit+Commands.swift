@@ -66,7 +66,7 @@ extension AMDViUnit {
       state.spaces.invalidate { _, space in space.device == device }
       state.silenced.remove(device)
     }
-    drain(requestsOf: device)
+    ports.drain { $0 == device }
   }
 
   /// §2.4.3. With GN, translations of a PASID's own addresses. Without, those of the host's; and every
@@ -92,7 +92,7 @@ extension AMDViUnit {
         }
       }
     }
-    drain(domain)
+    ports.drain(domain)
   }
 
   /// §2.4.8
@@ -104,6 +104,6 @@ extension AMDViUnit {
       state.iotlb.removeAll { _ in true }
       state.silenced = []
     }
-    drain(nil)
+    ports.drain(space: nil)
   }
 }

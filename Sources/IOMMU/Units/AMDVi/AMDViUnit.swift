@@ -46,13 +46,7 @@ package final class AMDViUnit: Sendable {
   let nestedRules: EntryRules
   let state: Mutex<State>
   let events: Mutex<AMDViEventLog>
-  private let entrances = Mutex<[Entrance]>([])
-
-  /// A port in front of the unit.
-  private struct Entrance: Sendable {
-    let device: RequesterID
-    let gate: PortGate
-  }
+  let ports = UnitPorts()
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
   /// SAFETY: owns the memory that its caches point to, and is only reached with the lock held.
@@ -88,25 +82,6 @@ package final class AMDViUnit: Sendable {
     state.withLock { state in
       state.deviceTable = table
       state.generation &+= 1
-    }
-  }
-
-  func add(_ gate: PortGate, for device: RequesterID) {
-    entrances.withLock { $0.append(Entrance(device: device, gate: gate)) }
-  }
-
-  func remove(_ gate: PortGate) { entrances.withLock { $0.removeAll { $0.gate === gate } } }
-
-  /// Waits for requests that may hold what was just removed for `domain` (nil: for any).
-  func drain(_ domain: DomainID?) {
-    // The list is copied so that ports can come and go meanwhile.
-    for entrance in entrances.withLock({ $0 }) { entrance.gate.pass(domain) }
-  }
-
-  /// Waits for the requests of a device, whatever they hold.
-  func drain(requestsOf device: RequesterID) {
-    for entrance in entrances.withLock({ $0 }) where entrance.device == device {
-      entrance.gate.pass(nil)
     }
   }
 

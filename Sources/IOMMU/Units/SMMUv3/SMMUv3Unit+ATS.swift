@@ -82,7 +82,7 @@ extension SMMUv3Unit {
       ? .all
       : .pages(IOVA((command.address >> UInt64(shift)) << UInt64(shift)), shift: shift)
     let pasid = command.hasSubstream && !command.isGlobal ? PASID(rawValue: command.substream) : nil
-    forEachPort(of: command.stream) { gate, deviceTLB in
+    ports.forEach(where: { UInt32($0.rawValue) == command.stream }) { gate, deviceTLB in
       if let pasid {
         deviceTLB.invalidate(scope, pasid: pasid)
       } else {

@@ -92,7 +92,7 @@ extension SMMUv3Unit {
         streams.contains(UInt64(context.stream.rawValue))
       }
     }
-    drain { streams.contains(UInt64($0.rawValue)) }
+    ports.drain { streams.contains(UInt64($0.rawValue)) }
   }
 
   /// - Parameter descriptor: its index; nil: all of the stream's.
@@ -106,7 +106,7 @@ extension SMMUv3Unit {
         return descriptor == nil || index == descriptor
       }
     }
-    drain { UInt32($0.rawValue) == stream }
+    ports.drain { UInt32($0.rawValue) == stream }
   }
 
   // MARK: Translations (§4.4)
@@ -116,7 +116,7 @@ extension SMMUv3Unit {
       state.generation &+= 1
       state.iotlb.removeAll { scope.covers($0) }
     }
-    drain(scope.gateSpace)
+    ports.drain(space: scope.gateSpace)
   }
 
   /// Nil: the parameters are illegal.

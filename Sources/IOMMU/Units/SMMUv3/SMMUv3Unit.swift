@@ -44,14 +44,7 @@ package final class SMMUv3Unit: Sendable {
   let window: FrameWindow
   let state: Mutex<State>
   let events: Mutex<EventRecording>
-  private let gates = Mutex<[Entrance]>([])
-
-  /// A port in front of the unit.
-  private struct Entrance: Sendable {
-    let gate: PortGate
-    let deviceTLB: DeviceTLB
-    var stream: RequesterID { deviceTLB.requester }
-  }
+  let ports = UnitPorts()
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
   /// SAFETY: owns the memory that its caches point to, and is only reached with the lock held.
@@ -88,39 +81,14 @@ package final class SMMUv3Unit: Sendable {
     }
   }
 
-  func add(_ gate: PortGate, _ deviceTLB: DeviceTLB) {
-    gates.withLock { $0.append(Entrance(gate: gate, deviceTLB: deviceTLB)) }
-  }
-
-  func remove(_ gate: PortGate) { gates.withLock { $0.removeAll { $0.gate === gate } } }
-
-  /// Waits for transactions that may hold translations of `space` (nil: of any).
-  func drain(_ space: UInt32?) {
-    // The list is copied so that ports can come and go meanwhile.
-    for entrance in gates.withLock({ $0 }) { entrance.gate.pass(space: space) }
-  }
-
-  /// Waits for the transactions of some streams, whatever they hold.
-  func drain(streams: (RequesterID) -> Bool) {
-    for entrance in gates.withLock({ $0 }) where streams(entrance.stream) {
-      entrance.gate.pass(space: nil)
-    }
-  }
-
   /// CMD_RESUME, and CMD_STALL_TERM when there is no tag.
   func answerStalls(of stream: UInt32, tag: UInt16?, _ response: PageResponse) {
-    forEachPort(of: stream) { _, deviceTLB in
+    ports.forEach(where: { UInt32($0.rawValue) == stream }) { _, deviceTLB in
       if let tag {
         deviceTLB.answer(group: UInt32(tag), response)
       } else {
         deviceTLB.answerAll(response)
       }
-    }
-  }
-
-  func forEachPort(of stream: UInt32, _ body: (PortGate, DeviceTLB) -> Void) {
-    for entrance in gates.withLock({ $0 }) where UInt32(entrance.stream.rawValue) == stream {
-      body(entrance.gate, entrance.deviceTLB)
     }
   }
 

@@ -56,7 +56,7 @@ extension VTdUnit {
       state.iotlb.invalidate(scope)
       if !keepsPagingStructures { state.pagingStructures.invalidate(scope) }
     }
-    drain(scope.domain)
+    ports.drain(scope.domain)
   }
 
   /// VT-d §6.5.2.5 Device-TLB Invalidate, and with a PASID §6.5.2.6 PASID-based-Device-TLB Invalidate:
@@ -64,9 +64,9 @@ extension VTdUnit {
   package func invalidateDeviceTLB(
     of requester: RequesterID, _ scope: DeviceTLBScope = .all, pasid: PASID? = nil
   ) {
-    forEachPort(of: requester) { gate, deviceTLB in
+    ports.forEach(where: { $0 == requester }) { gate, deviceTLB in
       deviceTLB.invalidate(scope, pasid: pasid)
-      gate.pass(nil)
+      gate.pass(space: nil)
     }
   }
 

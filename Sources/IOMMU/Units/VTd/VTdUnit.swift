@@ -48,12 +48,7 @@ package final class VTdUnit: Sendable {
   let state: Mutex<State>
   let faults: Mutex<FaultRecording>
   let pageRequestSink = Mutex<PageRequestSink?>(nil)
-  private let ports = Mutex<[Port]>([])
-
-  private struct Port {
-    let gate: PortGate
-    let deviceTLB: DeviceTLB
-  }
+  let ports = UnitPorts()
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
   /// SAFETY: owns the memory that its caches point to, and is only reached with the lock held.
@@ -95,24 +90,6 @@ package final class VTdUnit: Sendable {
     state.withLock { state in
       state.rootTable = address
       state.generation &+= 1
-    }
-  }
-
-  func add(_ gate: PortGate, _ deviceTLB: DeviceTLB) {
-    ports.withLock { $0.append(Port(gate: gate, deviceTLB: deviceTLB)) }
-  }
-
-  func remove(_ gate: PortGate) { ports.withLock { $0.removeAll { $0.gate === gate } } }
-
-  /// Waits for requests that may hold what was just removed for `domain` (nil: for any).
-  func drain(_ domain: DomainID?) {
-    // The list is copied so that ports can come and go meanwhile.
-    for port in ports.withLock({ $0 }) { port.gate.pass(domain) }
-  }
-
-  func forEachPort(of requester: RequesterID, _ body: (PortGate, DeviceTLB) -> Void) {
-    for port in ports.withLock({ $0 }) where port.deviceTLB.requester == requester {
-      body(port.gate, port.deviceTLB)
     }
   }
 }

@@ -164,9 +164,7 @@ package struct AMDViEventEntry: Hashable, Sendable {
     words[bit: 50] = !access.isDisjoint(with: [.read, .write, .execute])
   }
 
-  package static func == (a: Self, b: Self) -> Bool {
-    a.words[0] == b.words[0] && a.words[1] == b.words[1]
-  }
+  package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
   package func hash(into hasher: inout Hasher) {
     hasher.combine(words[0])

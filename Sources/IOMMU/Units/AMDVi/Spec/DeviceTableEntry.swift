@@ -7,9 +7,7 @@ package struct DeviceTableEntry: Equatable, Sendable, BitwiseCopyable {
   package init() { words = .init(repeating: 0) }
   package init(words: InlineArray<4, UInt64>) { self.words = words }
 
-  package static func == (a: Self, b: Self) -> Bool {
-    (0..<4).allSatisfy { a.words[$0] == b.words[$0] }
-  }
+  package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
   /// V, [0]
   package var isValid: Bool {

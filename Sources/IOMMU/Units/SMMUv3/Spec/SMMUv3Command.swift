@@ -7,9 +7,7 @@ package struct SMMUv3Command: Sendable, BitwiseCopyable, Equatable {
 
   fileprivate init(_ operation: Operation) { words = [operation.rawValue, 0] }
 
-  package static func == (a: Self, b: Self) -> Bool {
-    a.words[0] == b.words[0] && a.words[1] == b.words[1]
-  }
+  package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
   /// §4.1.1: what a unit without EL2 and Secure state knows.
   package enum Operation: UInt64, Sendable {

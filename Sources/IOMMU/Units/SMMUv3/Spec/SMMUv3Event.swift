@@ -115,9 +115,7 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
     words[191, 128] = record.iova.rawValue
   }
 
-  package static func == (a: Self, b: Self) -> Bool {
-    (0..<4).allSatisfy { a.words[$0] == b.words[$0] }
-  }
+  package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
   package func hash(into hasher: inout Hasher) {
     for index in 0..<4 { hasher.combine(words[index]) }

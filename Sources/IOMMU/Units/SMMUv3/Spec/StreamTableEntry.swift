@@ -27,9 +27,7 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
   package init() { words = .init(repeating: 0) }
   package init(words: InlineArray<8, UInt64>) { self.words = words }
 
-  package static func == (a: Self, b: Self) -> Bool {
-    (0..<8).allSatisfy { a.words[$0] == b.words[$0] }
-  }
+  package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
   /// Config; values without bit 2 all mean abort.
   package enum Configuration: UInt64, Sendable {

@@ -44,49 +44,47 @@ package struct ScalableContextEntry: Equatable, Sendable, BitwiseCopyable {
     UInt64(requester.rawValue & 0x7f) * size
   }
 
-  package static func == (a: Self, b: Self) -> Bool {
-    (0..<4).allSatisfy { a.words[$0] == b.words[$0] }
-  }
+  package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
   /// P, [0]
   package var isPresent: Bool {
-    get { words[0] & 1 != 0 }
-    set { words[0] = words[0] & ~1 | (newValue ? 1 : 0) }
+    get { words[bit: 0] }
+    set { words[bit: 0] = newValue }
   }
   /// FPD, [1]
   package var disablesFaults: Bool {
-    get { words[0] & 2 != 0 }
-    set { words[0] = words[0] & ~2 | (newValue ? 2 : 0) }
+    get { words[bit: 1] }
+    set { words[bit: 1] = newValue }
   }
   /// DTE, [2]: the function may translate for itself.
   package var allowsDeviceTLB: Bool {
-    get { words[0] & 4 != 0 }
-    set { words[0] = words[0] & ~4 | (newValue ? 4 : 0) }
+    get { words[bit: 2] }
+    set { words[bit: 2] = newValue }
   }
   /// PASIDE, [3]
   package var allowsPASID: Bool {
-    get { words[0] & 8 != 0 }
-    set { words[0] = words[0] & ~8 | (newValue ? 8 : 0) }
+    get { words[bit: 3] }
+    set { words[bit: 3] = newValue }
   }
   /// PRE, [4]: the function may request pages.
   package var allowsPageRequests: Bool {
-    get { words[0] & 1 << 4 != 0 }
-    set { words[0] = words[0] & ~(1 << 4) | (newValue ? 1 << 4 : 0) }
+    get { words[bit: 4] }
+    set { words[bit: 4] = newValue }
   }
   /// PDTS, [11:9]: the directory has 2^(PDTS + 7) entries.
   package var directoryShift: Int {
-    get { Int(words[0] >> 9 & 7) + 7 }
-    set { words[0] = words[0] & ~(7 << 9) | (UInt64(max(newValue, 7) - 7) & 7) << 9 }
+    get { Int(words[11, 9]) + 7 }
+    set { words[11, 9] = UInt64(max(newValue, 7) - 7) }
   }
   /// PASIDDIRPTR, [63:12]
   package var directory: PhysicalAddress {
-    get { PhysicalAddress(words[0] & addressMask) }
-    set { words[0] = words[0] & ~addressMask | newValue.rawValue & addressMask }
+    get { PhysicalAddress(words.address(63, 12)) }
+    set { words.setAddress(newValue.rawValue, 63, 12) }
   }
   /// RID_PASID, [83:64]
   package var ridPASID: PASID {
-    get { PASID(rawValue: UInt32(words[1] & 0xf_ffff)) }
-    set { words[1] = words[1] & ~0xf_ffff | UInt64(newValue.rawValue) & 0xf_ffff }
+    get { PASID(rawValue: UInt32(words[83, 64])) }
+    set { words[83, 64] = UInt64(newValue.rawValue) }
   }
 
   /// Whether a bit is set that this unit wants clear: [8:5], the address beyond `addressBits`,

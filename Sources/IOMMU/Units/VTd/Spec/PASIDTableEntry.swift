@@ -8,9 +8,7 @@ package struct PASIDTableEntry: Equatable, Sendable {
 
   package static func offset(of pasid: PASID) -> UInt64 { UInt64(pasid.rawValue & 63) * size }
 
-  package static func == (a: Self, b: Self) -> Bool {
-    (0..<8).allSatisfy { a.words[$0] == b.words[$0] }
-  }
+  package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
   /// PGTT
   package enum TranslationType: UInt64, Sendable, BitwiseCopyable {
@@ -20,81 +18,79 @@ package struct PASIDTableEntry: Equatable, Sendable {
     case passThrough = 4
   }
 
-  private static let pointerMask: UInt64 = ~0xfff
-
   /// P, [0]
   package var isPresent: Bool {
-    get { words[0] & 1 != 0 }
-    set { words[0] = words[0] & ~1 | (newValue ? 1 : 0) }
+    get { words[bit: 0] }
+    set { words[bit: 0] = newValue }
   }
   /// FPD, [1]
   package var disablesFaults: Bool {
-    get { words[0] & 2 != 0 }
-    set { words[0] = words[0] & ~2 | (newValue ? 2 : 0) }
+    get { words[bit: 1] }
+    set { words[bit: 1] = newValue }
   }
   /// AW, [4:2]: 1 for 3 levels, 2 for 4, 3 for 5.
   package var levels: Int {
-    get { Int(words[0] >> 2 & 7) + 2 }
-    set { words[0] = words[0] & ~(7 << 2) | (UInt64(max(newValue, 2) - 2) & 7) << 2 }
+    get { Int(words[4, 2]) + 2 }
+    set { words[4, 2] = UInt64(max(newValue, 2) - 2) }
   }
   /// PGTT, [8:6]; nil for values without meaning.
   package var type: TranslationType? {
-    get { TranslationType(rawValue: words[0] >> 6 & 7) }
-    set { words[0] = words[0] & ~(7 << 6) | (newValue?.rawValue ?? 0) << 6 }
+    get { TranslationType(rawValue: words[8, 6]) }
+    set { words[8, 6] = newValue?.rawValue ?? 0 }
   }
   /// SSADE, [9]
   package var updatesSecondStageFlags: Bool {
-    get { words[0] & 1 << 9 != 0 }
-    set { words[0] = words[0] & ~(1 << 9) | (newValue ? 1 << 9 : 0) }
+    get { words[bit: 9] }
+    set { words[bit: 9] = newValue }
   }
   /// SSPTPTR, [63:12]
   package var secondStage: PhysicalAddress {
-    get { PhysicalAddress(words[0] & Self.pointerMask) }
-    set { words[0] = words[0] & ~Self.pointerMask | newValue.rawValue & Self.pointerMask }
+    get { PhysicalAddress(words.address(63, 12)) }
+    set { words.setAddress(newValue.rawValue, 63, 12) }
   }
   /// DID, [79:64]
   package var domain: DomainID {
-    get { DomainID(rawValue: UInt16(truncatingIfNeeded: words[1])) }
-    set { words[1] = words[1] & ~0xffff | UInt64(newValue.rawValue) }
+    get { DomainID(rawValue: UInt16(words[79, 64])) }
+    set { words[79, 64] = UInt64(newValue.rawValue) }
   }
   /// PWSNP, [87]
   package var snoopsWalks: Bool {
-    get { words[1] & 1 << 23 != 0 }
-    set { words[1] = words[1] & ~(1 << 23) | (newValue ? 1 << 23 : 0) }
+    get { words[bit: 87] }
+    set { words[bit: 87] = newValue }
   }
   /// PGSNP, [88]
   package var snoopsPages: Bool {
-    get { words[1] & 1 << 24 != 0 }
-    set { words[1] = words[1] & ~(1 << 24) | (newValue ? 1 << 24 : 0) }
+    get { words[bit: 88] }
+    set { words[bit: 88] = newValue }
   }
 
   /// SRE, [128]
   package var allowsPrivilege: Bool {
-    get { words[2] & 1 != 0 }
-    set { words[2] = words[2] & ~1 | (newValue ? 1 : 0) }
+    get { words[bit: 128] }
+    set { words[bit: 128] = newValue }
   }
   /// FSPM, [131:130]: 0 for 4 levels of the first stage, 1 for 5; nil for values without meaning.
   package var firstStageLevels: Int? {
     get {
-      let mode = Int(words[2] >> 2 & 3)
+      let mode = Int(words[131, 130])
       return mode <= 1 ? mode + 4 : nil
     }
-    set { words[2] = words[2] & ~(3 << 2) | (newValue == 5 ? 1 << 2 : 0) }
+    set { words[131, 130] = newValue == 5 ? 1 : 0 }
   }
   /// WPE, [132]: privilege does not write where the table says read-only.
   package var protectsFromPrivilege: Bool {
-    get { words[2] & 1 << 4 != 0 }
-    set { words[2] = words[2] & ~(1 << 4) | (newValue ? 1 << 4 : 0) }
+    get { words[bit: 132] }
+    set { words[bit: 132] = newValue }
   }
   /// EAFE, [135]
   package var updatesExtendedAccessed: Bool {
-    get { words[2] & 1 << 7 != 0 }
-    set { words[2] = words[2] & ~(1 << 7) | (newValue ? 1 << 7 : 0) }
+    get { words[bit: 135] }
+    set { words[bit: 135] = newValue }
   }
   /// FSPTPTR, [191:140]
   package var firstStage: PhysicalAddress {
-    get { PhysicalAddress(words[2] & Self.pointerMask) }
-    set { words[2] = words[2] & ~Self.pointerMask | newValue.rawValue & Self.pointerMask }
+    get { PhysicalAddress(words.address(191, 140)) }
+    set { words.setAddress(newValue.rawValue, 191, 140) }
   }
 
   /// Whether a bit is set that a unit with these capabilities wants clear: what the specification

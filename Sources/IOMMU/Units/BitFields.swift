@@ -2,6 +2,8 @@
 // and the lowest. A field never crosses a 64-bit word.
 
 extension InlineArray where Element == UInt64 {
+  func equals(_ other: Self) -> Bool { indices.allSatisfy { self[$0] == other[$0] } }
+
   /// The field of bits `high` down to `low`.
   subscript(high: Int, low: Int) -> UInt64 {
     get { self[low >> 6] >> UInt64(low & 63) & Self.ones(high - low + 1) }
