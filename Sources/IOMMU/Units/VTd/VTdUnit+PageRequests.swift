@@ -45,7 +45,9 @@ extension VTdUnit {
 
   /// VT-d §7.6.1 Page Group Response Descriptor.
   package func respond(to group: PageRequestGroupID, _ response: PageResponse) {
-    ports.forEach(where: { $0 == group.requester }) { _, deviceTLB in deviceTLB.answer(group, response) }
+    ports.forEach(where: { $0 == group.requester }) { _, deviceTLB in
+      deviceTLB.answer(group, response)
+    }
   }
 }
 
