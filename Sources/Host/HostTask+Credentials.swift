@@ -17,9 +17,7 @@ extension HostTask {
     guard CLinux_effective_capabilities(id, &set) == 0, set >> capability.rawValue & 1 == 1 else {
       return false
     }
-    var status = stat()
-    // PROC_USER_INIT_INO
-    return stat("/proc/\(id)/ns/user", &status) == 0 && status.st_ino == 0xefff_fffd
+    return CLinux_is_in_initial_user_namespace(id)
   }
 
   /// The real user id, whose locked memory is counted (the kernel's current_user()), as this

@@ -1,6 +1,7 @@
 // What a pin of another process's pages asks of the host: its mappings, credentials and limits.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,6 +31,8 @@ int CLinux_procmap_query(int maps, uint64_t address, struct CLinux_vma *area);
 
 /// capget(2): the effective set, bit n for capability n.
 int CLinux_effective_capabilities(pid_t task, uint64_t *set);
+/// Whether the task is in the host's initial user namespace; false when that cannot be told.
+bool CLinux_is_in_initial_user_namespace(pid_t task);
 /// prlimit(2): the soft RLIMIT_MEMLOCK in bytes.
 int CLinux_memlock_limit(pid_t task, uint64_t *limit);
 /// PIDFD_GET_INFO: the real user id. -ENOTTY or -EINVAL: the host is older than Linux 6.13.

@@ -55,6 +55,8 @@ struct ChunkDirectory {
   var pinnedFrames = 0
   /// Host mappings that pinned files need now.
   var fileMappings = 0
+  /// A chunk whose counts of pins still have memory although nothing in it may be pinned any more.
+  var lastReleased: Int?
   /// Bytes of copies kept for processes that end, by process.
   var preservedBytes: [Owner: Int] = [:]
 

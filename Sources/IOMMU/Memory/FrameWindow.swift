@@ -36,7 +36,37 @@ struct FrameWindow: @unchecked Sendable {
   }
 
   func setKind(_ kind: FrameKind, frames: Range<Int>) {
-    for frame in frames { setKind(kind, frame: frame) }
+    let (words, ends) = parts(of: frames)
+    for word in words { eights[word].store(Self.repeated(kind), ordering: .relaxed) }
+    for frame in ends.head { setKind(kind, frame: frame) }
+    for frame in ends.tail { setKind(kind, frame: frame) }
+  }
+
+  /// Whether every one of `frames` is of `kind`.
+  func areAll(_ kind: FrameKind, _ frames: Range<Int>) -> Bool {
+    let (words, ends) = parts(of: frames)
+    return words.allSatisfy { eights[$0].load(ordering: .relaxed) == Self.repeated(kind) }
+      && ends.head.allSatisfy { self.kind(ofFrame: $0) == kind }
+      && ends.tail.allSatisfy { self.kind(ofFrame: $0) == kind }
+  }
+
+  /// What can be done eight frames at a time, counted in eights, and what is before and behind it.
+  private func parts(
+    of frames: Range<Int>
+  ) -> (words: Range<Int>, ends: (head: Range<Int>, tail: Range<Int>)) {
+    let (first, end) = ((frames.lowerBound + 7) / 8, frames.upperBound / 8)
+    guard first < end else { return (0..<0, (frames, frames.upperBound..<frames.upperBound)) }
+    return (first..<end, (frames.lowerBound..<first * 8, end * 8..<frames.upperBound))
+  }
+
+  private static func repeated(_ kind: FrameKind) -> UInt64 {
+    UInt64(kind.rawValue) &* 0x0101_0101_0101_0101
+  }
+
+  /// The kinds of eight frames. A frame's own byte in it is read and written as by itself.
+  private var eights: UnsafeMutablePointer<Atomic<UInt64>> {
+    // SAFETY: the array is of whole pages; callers stay within it.
+    UnsafeMutableRawPointer(kinds).assumingMemoryBound(to: Atomic<UInt64>.self)
   }
 
   /// Where the bytes at `physical` are, for a frame whose kind says that they are here.

@@ -51,6 +51,7 @@ extension PhysicalMemory {
   /// Takes frames without pins out of the reservation, as far as no pinned frame shares their page.
   func unmap(_ frames: Range<Int>, of file: FileBacking, in state: inout ChunkDirectory) {
     let whole = frames.rounded(to: file.granule)
+    if isDiscardable(whole) { return unmapRun(whole, of: file, in: &state) }
     var granule = whole.lowerBound
     while granule < whole.upperBound {
       // Join granules that can go together, so that a large unpin is one system call.
@@ -114,17 +115,19 @@ extension PhysicalMemory {
   }
 
   private func mappedRuns(in frames: Range<Int>) -> [Range<Int>] {
-    frames.runs { isMapped($0) }
+    if !frames.isEmpty, window.areAll(.direct, frames) { return [frames] }
+    return frames.runs { isMapped($0) }
   }
 
   /// Also frames that were lost: a new pin asks for what the file holds now.
   private func unmappedRuns(in frames: Range<Int>) -> [Range<Int>] {
-    frames.runs { !isMapped($0) && pins.base[$0] == 0 }
+    if window.areAll(.none, frames), pins.areAll(0, frames) { return [frames] }
+    return frames.runs { !isMapped($0) && pins.base[$0] == 0 }
       + frames.runs { window.kind(ofFrame: $0) == .lost }
   }
 
   private func isDiscardable(_ frames: Range<Int>) -> Bool {
-    frames.allSatisfy { pins.base[$0] == 0 }
+    pins.areAll(0, frames)
   }
 
   /// By how much the host's mappings grow when `run` becomes mapped, and shrink when it ceases to

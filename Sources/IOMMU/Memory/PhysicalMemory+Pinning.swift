@@ -101,18 +101,18 @@ extension PhysicalMemory {
     _ frames: Range<Int>, of place: Int, backing: ChunkDirectory.Backing,
     in state: inout ChunkDirectory
   ) -> Bool {
-    guard frames.allSatisfy({ pins.base[$0] < .max }) else { return false }
+    // Mostly nothing of what becomes pinned is; then no frame needs a look of its own.
+    let areFresh = pins.areAll(0, frames)
+    guard areFresh || frames.allSatisfy({ pins.base[$0] < .max }) else { return false }
     switch backing {
+    case .process where areFresh: window.setKind(.remote, frames: frames)
     case .process:
       for frame in frames where pins.base[frame] == 0 { window.setKind(.remote, frame: frame) }
     case .file(let file):
       guard map(frames, of: place, as: file, in: &state) else { return false }
     }
-    var fresh = 0
-    for frame in frames {
-      if pins.base[frame] == 0 { fresh += 1 }
-      pins.base[frame] += 1
-    }
+    let fresh = areFresh ? frames.count : frames.count { pins.base[$0] == 0 }
+    if areFresh { pins.set(1, frames) } else { for frame in frames { pins.base[frame] += 1 } }
     state.pinnedFrames += fresh
     state.update(place) { $0.pinnedFrames += fresh }
     return true
@@ -131,6 +131,21 @@ extension PhysicalMemory {
 
   private func unpinFrames(_ frames: Range<Int>, of place: Int, in state: inout ChunkDirectory) {
     guard let chunk = state.chunks[place] else { return }
+    let freed = takePins(of: frames, in: chunk, &state)
+    state.pinnedFrames -= freed
+    state.update(place) { $0.pinnedFrames -= freed }
+    if state.chunks[place]?.pinnedFrames == 0 { release(place, in: &state) }
+  }
+
+  /// - Returns: the number of frames that are not pinned any more.
+  private func takePins(
+    of frames: Range<Int>, in chunk: ChunkDirectory.Chunk, _ state: inout ChunkDirectory
+  ) -> Int {
+    if pins.areAll(1, frames) {
+      pins.set(0, frames)
+      discard(frames, of: chunk, in: &state)
+      return frames.count
+    }
     var freed = 0
     var first: Int?
     for frame in frames {
@@ -145,9 +160,7 @@ extension PhysicalMemory {
       }
     }
     if let start = first { discard(start..<frames.upperBound, of: chunk, in: &state) }
-    state.pinnedFrames -= freed
-    state.update(place) { $0.pinnedFrames -= freed }
-    if state.chunks[place]?.pinnedFrames == 0 { release(place, in: &state) }
+    return freed
   }
 
   /// Frames whose last pin is gone are nothing any more.
@@ -158,6 +171,7 @@ extension PhysicalMemory {
     case .process: discardCopies(frames, owner: chunk.key.owner, in: &state)
     case .file(let file): unmap(frames, of: file, in: &state)
     }
+    if window.areAll(.none, frames) { return }
     // What is mapped still belongs to a huge page of which another part is pinned.
     for frame in frames where window.kind(ofFrame: frame).isRemote {
       window.setKind(.none, frame: frame)
@@ -165,13 +179,22 @@ extension PhysicalMemory {
   }
 
   private func release(_ place: Int, in state: inout ChunkDirectory) {
-    let first = place * Frame.framesPerChunk
-    pins.clear(first..<first + Frame.framesPerChunk)
+    giveBackPins(of: place, in: &state)
     if state.chunks[place]?.hasCopies == true {
       // Should the host refuse, the memory is merely reachable; its kind says that nothing is there.
       _ = protect(place, PROT_NONE)
     }
     state.remove(place)
+  }
+
+  /// The counts of a chunk without pins are zeros. Those of one chunk keep their memory, for whoever maps
+  /// and unmaps the same pages without a pause.
+  private func giveBackPins(of place: Int, in state: inout ChunkDirectory) {
+    if let last = state.lastReleased, last != place, state.chunks[last] == nil {
+      let first = last * Frame.framesPerChunk
+      pins.clear(first..<first + Frame.framesPerChunk)
+    }
+    state.lastReleased = place
   }
 }
 

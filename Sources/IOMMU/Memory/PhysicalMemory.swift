@@ -138,6 +138,17 @@ final class SparseArray<Element: FixedWidthInteger & BitwiseCopyable>: @unchecke
 
   deinit { munmap(base, byteCount) }
 
+  /// Whether every element of `range` is `value`. Looks at all of them: that is faster than to stop.
+  func areAll(_ value: Element, _ range: Range<Int>) -> Bool {
+    var difference: Element = 0
+    for index in range { difference |= base[index] ^ value }
+    return difference == 0
+  }
+
+  func set(_ value: Element, _ range: Range<Int>) {
+    (base + range.lowerBound).update(repeating: value, count: range.count)
+  }
+
   /// Makes the elements zero and gives their memory back.
   func clear(_ range: Range<Int>) {
     let stride = MemoryLayout<Element>.stride

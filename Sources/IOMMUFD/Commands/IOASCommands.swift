@@ -130,7 +130,11 @@ struct MapFlags: OptionSet {
   static let writeable = MapFlags(rawValue: IOMMU_IOAS_MAP_WRITEABLE.rawValue)
   static let readable = MapFlags(rawValue: IOMMU_IOAS_MAP_READABLE.rawValue)
 
-  var isKnown: Bool { isSubset(of: [.fixedIOVA, .writeable, .readable]) }
+  private static let known =
+    IOMMU_IOAS_MAP_FIXED_IOVA.rawValue | IOMMU_IOAS_MAP_WRITEABLE.rawValue
+    | IOMMU_IOAS_MAP_READABLE.rawValue
+
+  var isKnown: Bool { rawValue & ~Self.known == 0 }
 
   /// nil when a device could do nothing with the mapping.
   var permissions: Permissions? {
