@@ -61,7 +61,9 @@ let package = Package(
     .target(name: "CYardstick"),
     .executableTarget(
       name: "iommufd-bench",
-      dependencies: ["IOMMU", "IOMMUFD", "Host", "CLinux", "CYardstick", system]),
+      dependencies: [
+        "UAPI", "CUAPI", "IOMMU", "IOMMUFD", "Host", "CLinux", "CYardstick", system,
+      ]),
 
     // An in-process front end: the test is the client.
     .target(

@@ -18,7 +18,7 @@ struct Bench {
     }
     print("                                      C ns   Swift ns   ratio   limit")
     var isGood = true
-    for row in try Workload().rows + NestedWorkload().rows {
+    for row in try Workload().rows + NestedWorkload().rows + IOASWorkload().rows() {
       let result = row.measure()
       isGood = isGood && result.ratio <= row.limit
       print(

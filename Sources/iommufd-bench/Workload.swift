@@ -202,7 +202,7 @@ final class Workload {
 
 /// The sum of `count` results. A plain loop: nothing else is to be measured.
 @inline(__always)
-private func repeated(_ count: Int, _ body: (Int) -> UInt64) -> UInt64 {
+func repeated(_ count: Int, _ body: (Int) -> UInt64) -> UInt64 {
   var sum: UInt64 = 0
   var index = 0
   while index < count {

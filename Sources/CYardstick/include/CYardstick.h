@@ -53,3 +53,11 @@ struct yardstick_domain *yardstick_domain_make(size_t table_pages);
 void yardstick_domain_free(struct yardstick_domain *domain);
 int yardstick_domain_map(struct yardstick_domain *domain, uint64_t iova, uint64_t physical, uint64_t length);
 uint64_t yardstick_domain_unmap(struct yardstick_domain *domain, uint64_t iova, uint64_t length);
+
+/// MAP and UNMAP of an I/O address space whose client is this process.
+struct yardstick_ioas;
+/// - is_shared: what will be mapped is a memfd, otherwise private memory. length: at most.
+struct yardstick_ioas *yardstick_ioas_make(int is_shared, int has_domain, uint64_t length);
+/// The arguments are addresses of struct iommu_ioas_map and _unmap. 0 when done.
+int yardstick_ioas_map(struct yardstick_ioas *ioas, uint64_t argument);
+int yardstick_ioas_unmap(struct yardstick_ioas *ioas, uint64_t argument);
