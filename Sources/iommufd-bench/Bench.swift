@@ -89,10 +89,12 @@ extension String {
 }
 
 extension Double {
+  /// With two decimals, but for large numbers.
   fileprivate func text(_ width: Int) -> String {
     let hundredths = Int((self * 100).rounded())
     let digits = String(hundredths % 100)
-    let text = "\(hundredths / 100)." + (digits.count < 2 ? "0" + digits : digits)
+    let decimals = "." + (digits.count < 2 ? "0" + digits : digits)
+    let text = "\(hundredths / 100)" + (self < 100_000 ? decimals : "")
     return String(repeating: " ", count: max(0, width - text.count)) + text
   }
 }
