@@ -54,6 +54,11 @@ final class Crew: Sendable {
     state.withLock { state in
       state.startWorker = startWorker
       bringOne(&state)
+      if state.total == 0 {
+        // There was no thread to be had: the watch tries again.
+        state.isWatched = true
+        watch.post()
+      }
     }
   }
 

@@ -21,9 +21,17 @@ private final class Calls: Sendable {
   /// No call ends before this is set.
   let isReleased = Atomic(false)
 
-  init(processors: Int = 2, limit: Int = 4) {
+  /// - Parameter refusals: how often there is no thread to be had at first.
+  init(processors: Int = 2, limit: Int = 4, refusals: Int = 0) {
     crew = Crew(limit: limit, processors: processors)
-    crew.start { [self] in startThread { self.work() } }
+    let left = Mutex(refusals)
+    crew.start { [self] in
+      let isRefused = left.withLock { count in
+        count -= 1
+        return count >= 0
+      }
+      return !isRefused && startThread { self.work() }
+    }
   }
 
   private func work() {
@@ -78,6 +86,15 @@ private func eventually(_ condition: () -> Bool) -> Bool {
       #expect(eventually { calls.taken == number })
     }
     #expect(eventually { calls.waiting == 1 })
+    calls.over()
+  }
+
+  /// A system that has no thread for the first worker is asked again.
+  @Test func theFirstWorkerIsTriedAgain() {
+    let calls = Calls(refusals: 3)
+    calls.isReleased.store(true, ordering: .releasing)
+    calls.come(1)
+    #expect(eventually { calls.taken == 1 })
     calls.over()
   }
 

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Regions that a file lets programs map. */
+#ifndef LAUNCHER_MAPPINGS_H
+#define LAUNCHER_MAPPINGS_H
+
+#include "front.h"
+
+static uint32_t *map(int fd, int protection, int flags, size_t length, off_t offset)
+{
+    errno = 0;
+    return mmap(NULL, length, protection, flags, fd, offset);
+}
+
+static uint32_t *map_region(int fd)
+{
+    return map(fd, PROT_READ | PROT_WRITE, MAP_SHARED, TEST_MAP_LENGTH, TEST_MAP_OFFSET);
+}
+
+static uint32_t *inherited;
+
+/* Our parent unmaps its own meanwhile. */
+static bool mapped_in_child(int fd)
+{
+    inherited[1] = 78;
+    while (inherited[2] == 0)
+        usleep(1000);
+    bool is_mapped = ioctl(fd, TEST_IS_MAPPED) == 1;
+    munmap(inherited, TEST_MAP_LENGTH);
+    return is_mapped && ioctl(fd, TEST_IS_MAPPED) == 1; /* the parent's view */
+}
+
+static void *map_often(void *argument)
+{
+    long bad = 0;
+    for (int i = 0; i < 100; i++) {
+        int fd = i % 2 ? *(int *)argument : device();
+        uint32_t *region = map_region(fd);
+        bad += region == MAP_FAILED || *region != (uint32_t)identify(fd);
+        munmap(region, TEST_MAP_LENGTH);
+        if (i % 2 == 0)
+            close(fd);
+    }
+    return (void *)bad;
+}
+
+static void test_mappings(void)
+{
+    enum { BOTH = PROT_READ | PROT_WRITE, LENGTH = TEST_MAP_LENGTH, AT = TEST_MAP_OFFSET };
+    static const struct {
+        int protection, flags, error;
+        size_t length;
+        off_t offset;
+    } refused[] = {
+        {BOTH, MAP_SHARED, ENXIO, LENGTH, 0},
+        {BOTH, MAP_SHARED, ENXIO, LENGTH, AT + 4096},
+        {BOTH, MAP_SHARED, ENXIO, LENGTH / 2, AT},
+        {BOTH, MAP_SHARED, ENXIO, LENGTH + 1, AT},
+        {PROT_READ | PROT_EXEC, MAP_SHARED, EPERM, LENGTH, AT},
+        {BOTH, MAP_PRIVATE, EINVAL, LENGTH, AT},
+        {BOTH, MAP_PRIVATE, EINVAL, LENGTH, 0},
+        {BOTH, 0, EINVAL, LENGTH, AT},
+        {BOTH, MAP_SHARED | MAP_HUGETLB, EINVAL, LENGTH, AT},
+        {BOTH, MAP_SHARED, EINVAL, 0, AT},
+        {BOTH, MAP_SHARED, EINVAL, LENGTH, AT + 8},
+        {BOTH, MAP_SHARED, ENOMEM, (size_t)-4096, AT},
+    };
+    int fd = device(), id = identify(fd), before = live(fd);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        CHECK(map(fd, refused[i].protection, refused[i].flags, refused[i].length,
+                  refused[i].offset) == MAP_FAILED);
+        if (errno != refused[i].error) {
+            printf("  refused %zu: %s\n", i, strerror(errno));
+            failed = true;
+        }
+    }
+    CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
+
+    uint32_t *one = map_region(fd), *other = map_region(fd);
+    CHECK(one != MAP_FAILED && other != MAP_FAILED && one != other);
+    CHECK(one[0] == (uint32_t)id && one[2047] == 0);
+    one[2047] = 5;
+    CHECK(other[2047] == 5);
+    uint32_t *view = map(fd, PROT_READ, MAP_SHARED, LENGTH - 1, AT); /* rounded up */
+    CHECK(view != MAP_FAILED && view[2047] == 5);
+    munmap(view, LENGTH);
+    munmap(other, LENGTH);
+    CHECK(ioctl(fd, TEST_IS_MAPPED) == 1);
+    munmap(one, 4096);
+    CHECK(ioctl(fd, TEST_IS_MAPPED) == 1); /* one page of two */
+    munmap(one + 1024, 4096);
+    CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
+
+    /* Where the program says; and moved from there. */
+    void *place = mmap(NULL, 4 * LENGTH, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    one = mmap(place, LENGTH, BOTH, MAP_SHARED | MAP_FIXED, fd, AT);
+    CHECK(one == place && one[2047] == 5);
+    other = mremap(one, LENGTH, LENGTH, MREMAP_MAYMOVE | MREMAP_FIXED, (char *)place + LENGTH);
+    CHECK(other != MAP_FAILED && other[2047] == 5 && ioctl(fd, TEST_IS_MAPPED) == 1);
+    munmap(place, 4 * LENGTH);
+
+    /* What is mapped keeps the open file, as in the kernel. */
+    int second = device();
+    other = map_region(second);
+    close(second);
+    CHECK(other[0] == (uint32_t)(id + 1) && live(fd) == before + 1);
+    munmap(other, LENGTH);
+    CHECK(live(fd) == before);
+
+    /* A new region there has nothing of the old one's. */
+    CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);
+    one = map_region(fd);
+    CHECK(one[0] == (uint32_t)id && one[2047] == 0);
+
+    inherited = one;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(!mapped_in_child(fd));
+    while (((volatile uint32_t *)one)[1] != 78)
+        usleep(1000);
+    one[2] = 1;
+    int status = -1;
+    waitpid(child, &status, 0);
+    CHECK(status == 0 && ioctl(fd, TEST_IS_MAPPED) == 1);
+    munmap(one, LENGTH);
+    CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
+
+    /* What the program does to its own descriptor. */
+    CHECK_ERRNO(ftruncate(fd, 0), EPERM);
+    CHECK_ERRNO(read(fd, &id, 4), EINVAL);
+    CHECK_ERRNO(write(fd, &id, 4), EINVAL);
+    fallocate(fd, 3 /* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */, AT, LENGTH);
+    one = map_region(fd);
+    CHECK(one != MAP_FAILED && one[0] == 0); /* its own doing */
+    munmap(one, LENGTH);
+    CHECK(ioctl(fd, TEST_POKE, (long)fd) != 1); /* a device gets no copy of a device */
+    CHECK(live(fd) == before);
+
+    pthread_t threads[4];
+    CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, map_often, &fd) == 0);
+    for (int i = 0; i < 4; i++) {
+        void *bad = NULL;
+        pthread_join(threads[i], &bad);
+        CHECK(bad == NULL);
+    }
+    CHECK(live(fd) == before && ioctl(fd, TEST_IS_MAPPED) == 0);
+    close(fd);
+}
+
+#endif /* LAUNCHER_MAPPINGS_H */
