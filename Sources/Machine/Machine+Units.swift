@@ -79,12 +79,27 @@ extension MachineDescription {
       lastDevice: behind.map(\.address.requester).max() ?? RequesterID(rawValue: 0),
       guestTables: description.guestTables, memory: memory)
     for device in behind {
-      try driver.probe(device.address.requester, pasidBits: device.pasidWidth)
+      var properties = AMDViDeviceProperties()
+      properties.pasidBits = device.pasidWidth
+      properties.hasATS = device.hasATS
+      properties.hasPageRequests = device.hasPageRequests
+      try driver.probe(device.address.requester, properties)
     }
-    // amd: pdev_enable_cap_pasid()
     return MachineUnit(
       driver: driver, path: { DMAPort(requester: $0, amdvi: hardware) },
-      enable: { $0.enablePASID() })
+      enable: { function in
+        // amd: pdev_enable_cap_pasid()
+        function.enablePASID()
+        // Attached tables decide. amd: pdev_enable_caps(), pdev_disable_caps()
+        driver.setControl(of: function.requester) { ats, pageRequests in
+          if ats { function.enableATS() } else { function.disableATS() }
+          if pageRequests {
+            function.enablePageRequests(allocation: 32)
+          } else {
+            function.disablePageRequests()
+          }
+        }
+      })
   }
 }
 

@@ -138,6 +138,14 @@ extension Function {
     }
   }
 
+  /// pci_disable_pri()
+  package func disablePageRequests() {
+    guard let offset = description.extendedOffset(of: ExtendedCapabilityID.pageRequest) else {
+      return
+    }
+    change { state, _ in state.config.write(offset + PageRequestInterface.control, 0 as UInt16) }
+  }
+
   /// pci_set_power_state(). Leaving D3hot resets a function without No_Soft_Reset (PCIe §7.5.2.2);
   /// the host then restores its configuration (vfio_pci_set_power_state()).
   package func setPowerState(_ new: PowerState) {

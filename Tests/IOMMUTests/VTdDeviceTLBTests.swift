@@ -44,6 +44,29 @@ import Testing
     #expect(port.deviceTranslations == 0)
   }
 
+  /// PCIe 6 §10.3.8: it names no address of a PASID's.
+  @Test func anInvalidationWithoutPASIDIsForAllOfThem() throws {
+    let one = DMAAttributes(pasid: PASID(rawValue: 1), usesATS: true)
+    try guest.attach(try guest.nested(root), pasid: 1)
+    func fill() {
+      #expect(port.load(0x1000, ats) == (.completed, 2))
+      #expect(port.load(0x1000, one) == (.completed, 2))
+      #expect(port.load(0x2000, one) == (.completed, 3))
+      #expect(port.deviceTranslations == 3)
+    }
+    let unit = guest.machine.unit
+    fill()
+    unit.invalidateDeviceTLB(of: .test(0), .pages(IOVA(0x2000), shift: 12), pasid: one.pasid)
+    #expect(port.deviceTranslations == 2)
+    fill()
+    unit.invalidateDeviceTLB(of: .test(0), .pages(IOVA(0x2000), shift: 12))
+    #expect(port.deviceTranslations == 1)
+    #expect(port.load(0x1000, ats) == (.completed, 2))
+    fill()
+    unit.invalidateDeviceTLB(of: .test(0))
+    #expect(port.deviceTranslations == 0)
+  }
+
   @Test func aFunctionWithoutCacheAsksEachTime() throws {
     var geometry = DeviceTLBGeometry()
     geometry.sets = 0

@@ -77,6 +77,24 @@ struct PagingStructureCache: ~Copyable {
       stamp: clock, tag: tag.rawValue, prefix: prefix, shift: shift, step: step)
   }
 
+  /// What an invalidation can know of an entry.
+  struct Description {
+    let tag: IotlbTag
+    /// The first address that the entry's table translates, and log2 of how many there are.
+    let address: UInt64
+    let shift: Int
+  }
+
+  /// Drops the entries that `isMeant` chooses, for invalidations that no ``InvalidationScope`` says.
+  mutating func removeAll(where isMeant: (Description) -> Bool) {
+    for index in 0..<capacity where entries[index].stamp != 0 {
+      let entry = entries[index]
+      let description = Description(
+        tag: IotlbTag(rawValue: entry.tag), address: entry.prefix, shift: Int(entry.shift))
+      if isMeant(description) { entries[index] = Entry() }
+    }
+  }
+
   /// Removes what the scope's translations went through, or may have.
   mutating func invalidate(_ scope: InvalidationScope) {
     for index in 0..<capacity where entries[index].stamp != 0 && matches(entries[index], scope) {

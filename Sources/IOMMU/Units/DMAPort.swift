@@ -27,14 +27,18 @@ package final class DMAPort: Sendable {
   /// - Parameter canStall: software may configure its faults to stall; those of other devices terminate
   ///   whatever the configuration (IHI 0070 §3.12).
   package convenience init(
-    requester: RequesterID, smmuv3 unit: SMMUv3Unit, canStall: Bool = false
+    requester: RequesterID, smmuv3 unit: SMMUv3Unit, canStall: Bool = false,
+    deviceTLB geometry: DeviceTLBGeometry = .init()
   ) {
-    self.init(.smmuv3(unit), unit.memory, DeviceTLB(requester: requester), canStall: canStall)
+    self.init(
+      .smmuv3(unit), unit.memory, DeviceTLB(requester: requester, geometry), canStall: canStall)
   }
 
   /// The port of `requester` in front of an AMD-Vi unit.
-  package convenience init(requester: RequesterID, amdvi unit: AMDViUnit) {
-    self.init(.amdvi(unit), unit.memory, DeviceTLB(requester: requester))
+  package convenience init(
+    requester: RequesterID, amdvi unit: AMDViUnit, deviceTLB geometry: DeviceTLBGeometry = .init()
+  ) {
+    self.init(.amdvi(unit), unit.memory, DeviceTLB(requester: requester, geometry))
   }
 
   private init(
@@ -202,7 +206,7 @@ enum TranslationUnit: Sendable {
     switch self {
     case .vtd(let unit): unit.translatePage(request, gate: gate)
     case .smmuv3(let unit): unit.translatePage(request, gate: gate)
-    case .amdvi(let unit): .fault(unit.refuse(request, .translationRequest))
+    case .amdvi(let unit): unit.translatePage(request, gate: gate)
     }
   }
 
@@ -211,17 +215,19 @@ enum TranslationUnit: Sendable {
     switch self {
     case .vtd(let unit): unit.refuseTranslated(request, at: iova)
     case .smmuv3(let unit): unit.refuseTranslated(request, at: iova)
-    case .amdvi(let unit): unit.refuse(request, .translated)
+    case .amdvi(let unit): unit.refuseTranslated(request, at: iova)
     }
   }
 
   /// - Returns: false when the unit has no page request interface.
   func send(_ request: PageRequest) -> Bool {
     switch self {
-    case .vtd(let unit): unit.take(request)
-    case .smmuv3, .amdvi: return false
+    case .vtd(let unit):
+      unit.take(request)
+      return true
+    case .amdvi(let unit): return unit.take(request)
+    case .smmuv3: return false
     }
-    return true
   }
 
   func report(_ record: FaultRecord) {

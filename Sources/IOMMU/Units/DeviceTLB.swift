@@ -12,6 +12,11 @@ package enum DeviceTLBScope: Hashable, Sendable {
   case all
   /// Those that intersect 2^`shift` bytes at the address, a multiple of that.
   case pages(IOVA, shift: Int)
+
+  /// The naturally aligned 2^`shift` bytes that `address` is in.
+  static func aligned(_ address: UInt64, shift: Int) -> DeviceTLBScope {
+    shift >= 64 ? .all : .pages(IOVA((address >> UInt64(shift)) << UInt64(shift)), shift: shift)
+  }
 }
 
 /// Size of a device TLB, in sets of 8 translations of 4 KiB.
@@ -95,29 +100,16 @@ final class DeviceTLB: Sendable {
     }
   }
 
+  /// An invalidation message. Without PASID it is for what was asked for without PASID in the range, and
+  /// for everything that was asked for with one (PCIe 6 §10.3.8).
   func invalidate(_ scope: DeviceTLBScope, pasid: PASID?) {
     let tag = Self.tag(pasid)
-    let pasid = PASID(rawValue: UInt32(truncatingIfNeeded: tag.rawValue >> 20))
     state.withLock { state in
       state.generation &+= 1
-      switch scope {
-      case .all: state.translations.invalidate(.pasid(tag.domain, pasid))
-      case .pages(let iova, let shift):
-        state.translations.invalidate(.pasidPages(tag.domain, pasid, iova, shift: shift))
-      }
-    }
-  }
-
-  /// The same for all PASIDs, and for what has none.
-  func invalidateForEveryPASID(_ scope: DeviceTLBScope) {
-    state.withLock { state in
-      state.generation &+= 1
-      switch scope {
-      case .all: state.translations.invalidate(.global)
-      case .pages(let iova, let shift):
-        state.translations.removeAll {
-          $0.address >> UInt64(shift) == iova.rawValue >> UInt64(shift)
-        }
+      state.translations.removeAll { entry in
+        guard entry.tag == tag else { return pasid == nil }
+        guard case .pages(let iova, let shift) = scope else { return true }
+        return entry.address >> UInt64(shift) == iova.rawValue >> UInt64(shift)
       }
     }
   }

@@ -60,6 +60,25 @@ package enum PageResponse: Sendable {
   case invalid
   /// The requests could not be looked at.
   case failure
+
+  /// The response code of the message.
+  var code: UInt64 {
+    switch self {
+    case .success: 0
+    case .invalid: 1
+    case .failure: 15
+    }
+  }
+
+  /// Codes without a meaning are those of a failure.
+  init(code: UInt64) {
+    self =
+      switch code {
+      case 0: .success
+      case 1: .invalid
+      default: .failure
+      }
+  }
 }
 
 /// Is told of every page request. Called by the thread of the DMA, without any lock of the unit.

@@ -20,6 +20,9 @@ extension AMDViUnit.Configuration {
       + IotlbGeometry.fields.map { $0.within(\.iotlb) } + [
         .number("device-cache-sets", \.deviceCacheSets, 1...65536, "of 4 entries each"),
         .number("space-cache-sets", \.spaceCacheSets, 1...65536, "of 4 entries each"),
+        .number(
+          "paging-structure-entries", \.pagingStructureEntries, 0...4096,
+          "of the cache of guest table entries; 0: none"),
       ]
   }
 }
@@ -39,6 +42,7 @@ extension AMDViCapabilities {
       .flag("guest-io", \.guestIO, "guest tables for requests without PASID (EFR.GIoSup)"),
       .flag("no-execute", \.noExecute, "the no-execute flag of guest entries (EFR.NXSup)"),
       .flag("page-requests", \.pageRequests, "what PASIDs need, too (EFR.PPRSup, EPHSup)"),
+      .flag("device-tlbs", \.deviceTLBs, "devices may translate for themselves (IotlbSup)"),
       .flag("invalidate-all", \.invalidateAll, "INVALIDATE_IOMMU_ALL (EFR.IASup)"),
       .flag(
         "nested-guest-cr3", \.nestedGuestCR3,

@@ -14,8 +14,10 @@ struct AMDViCommandTests {
     let gcr3: UInt64
     let roots: [UInt64]
 
-    init() throws {
-      rig = try AMDViRig()
+    init(pagingStructures: Int = 32) throws {
+      var configuration = AMDViUnit.Configuration()
+      configuration.pagingStructureEntries = pagingStructures
+      rig = try AMDViRig(configuration)
       let (gcr3, root) = rig.makeGuest(1, in: rig.guest)
       let other = rig.guest.take()
       rig.guest[gcr3 + 16] = other | 1
@@ -172,7 +174,8 @@ struct AMDViCommandTests {
         "PDE of another domain", pages(0, .max, nil, DomainID(rawValue: 8), directories: true), []),
     ])
   func guestCR3(_ granule: Granule) throws {
-    let scene = try Scene()
+    // What is cached of upper tables would be where walks begin.
+    let scene = try Scene(pagingStructures: 0)
     #expect(scene.load(0x7000, one) == 0)
     #expect(scene.load(0x7000, two) == 2)
     // The two change places.
@@ -184,6 +187,36 @@ struct AMDViCommandTests {
     scene.rig.run(.invalidateDeviceTableEntry(AMDViRig.device), Self.pages(0, .max, nil))
     #expect(scene.load(0x7000, one) == 2)
     #expect(scene.load(0x7000, two) == 0)
+  }
+
+  @Test("upper guest tables are stale until PDE of their addresses, or of the domain")
+  func directories() throws {
+    let scene = try Scene()
+    let guest = scene.rig.guest
+    #expect(scene.load(0x7000, one) == 0)
+    #expect(scene.rig.unit.cachedPagingStructures == 3)
+    let top = guest.entry(scene.roots[0], 0x7000, level: 3)
+    let entry = guest[top]
+    for (range, isStale) in [
+      (Self.pages(0x8000, 0x8fff, 1), true),
+      (Self.pages(1 << 40, 1 << 40, 1, directories: true), true),
+      (Self.pages(0x8000, 0x8fff, 2, directories: true), true),
+      (Self.pages(0x8000, 0x8fff, 1, directories: true), false),
+      (Self.pages(1 << 40, 1 << 40, nil, directories: true), false), (.invalidateAll, false),
+    ] {
+      guest[top] = entry
+      #expect(scene.load(0x7000, one) == 0)
+      guest[top] = 0
+      scene.rig.run(range)
+      #expect((scene.load(0x8000, one) == 1) == isStale)
+      guest[top] = entry
+      scene.rig.run(Self.pages(0, .max, nil, directories: true))
+    }
+    // Wider rights need no invalidation.
+    guest[top] = entry & ~2
+    #expect(scene.load(0x7000, one) == 0)
+    guest[top] = entry
+    #expect(scene.rig.port.store(0, to: 0x7000, pasid: one) == .completed)
   }
 
   @Test("COMPLETION_WAIT stores when it is asked to")

@@ -20,14 +20,18 @@ struct AMDViMachine {
   let faults = FaultCollector()
 
   init(
-    _ configuration: AMDViUnit.Configuration = .init(), pasidBits: Int = 16,
+    _ configuration: AMDViUnit.Configuration = .init(), pasidBits: Int = 16, hasATS: Bool = false,
     guestTables: AMDViDriver.GuestTables = .asUAPI
   ) throws {
     memory = try PhysicalMemory(.test)
     unit = AMDViUnit(configuration, memory: memory)
     driver = try AMDViDriver(
       unit: unit, lastDevice: .test(9), guestTables: guestTables, memory: memory)
-    try driver.probe(Self.device, pasidBits: pasidBits)
+    var properties = AMDViDeviceProperties()
+    properties.pasidBits = pasidBits
+    properties.hasATS = hasATS
+    properties.hasPageRequests = hasATS
+    try driver.probe(Self.device, properties)
     let domain = try driver.makePagingDomain(.nestParent, for: Self.device)
     parent = try #require(domain as? AMDViPagingDomain)
     virtual = try driver.makeVirtualIOMMU(

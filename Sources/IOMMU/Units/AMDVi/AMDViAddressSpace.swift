@@ -22,6 +22,8 @@ struct AMDViAddressSpace: BitwiseCopyable {
   let isFlat: Bool
   let host: SecondStage
   let guest: TableRoot
+  /// I
+  let allowsDeviceTLB: Bool
   /// SA; SE.
   let suppressesFaults: Bool
   let suppressesRepeatedFaults: Bool
@@ -40,6 +42,7 @@ struct AMDViAddressSpace: BitwiseCopyable {
     domain = entry.domain
     pasid = guest?.pasid
     isFlat = guest?.isFlat ?? false
+    allowsDeviceTLB = entry.allowsDeviceTLB
     suppressesFaults = entry.suppressesFaults
     suppressesRepeatedFaults = entry.suppressesRepeatedFaults
     var allowed: Permissions = []
@@ -59,6 +62,10 @@ struct AMDViAddressSpace: BitwiseCopyable {
       tag = IotlbTag(domain: entry.domain)
     }
   }
+
+  /// Guest tables come first.
+  @inline(__always)
+  var hasGuest: Bool { path == .guest || path == .nested }
 
   /// How events name it.
   var subject: AMDViEvent.Subject { pasid.map { .pasid($0) } ?? .domain(domain) }

@@ -32,9 +32,15 @@ extension AMDViUnit {
       invalidatePages(command)
     case .invalidateAll:
       invalidateAll()
-    case .invalidateDeviceTLB, .invalidateInterruptTable, .prefetchPages, .completePageRequest:
-      // Functions behind this unit translate nothing for themselves and request no pages, it has no
-      // interrupt table, and a prefetch is a hint.
+    case .invalidateDeviceTLB:
+      invalidateDeviceTLB(command)
+    case .completePageRequest:
+      // The group's number says it all: responses need no PASID.
+      ports.forEach(where: { $0 == command.device }) { _, deviceTLB in
+        deviceTLB.answer(group: command.pageRequestGroup, command.pageResponse)
+      }
+    case .invalidateInterruptTable, .prefetchPages:
+      // There is no interrupt table, and a prefetch is a hint.
       break
     }
     return true
@@ -50,7 +56,7 @@ extension AMDViUnit {
     case .invalidatePages:
       codeless & ~(0xf_ffff | 0xffff << 32) == 0 && upper & 0xff8 == 0
         && (!command.isForGuest || capabilities.guestTranslation)
-    case .invalidateDeviceTLB: upper & 0xfca == 0
+    case .invalidateDeviceTLB: capabilities.deviceTLBs && upper & 0xfca == 0
     case .invalidateInterruptTable: codeless >> 16 == 0 && upper == 0
     case .prefetchPages: true
     case .completePageRequest: capabilities.pageRequests
@@ -71,7 +77,7 @@ extension AMDViUnit {
 
   /// §2.4.3. With GN, translations of a PASID's own addresses. Without, those of the host's; and every
   /// translation of the domain through guest tables, because it does not say which of the host's
-  /// addresses it went through. PDE concerns GCR3 entries: there is no cache of other table entries.
+  /// addresses it went through. With PDE what is cached of GCR3 tables and of upper guest tables goes, too.
   private func invalidatePages(_ command: AMDViCommand) {
     let (domain, range) = (command.domain, command.range)
     let pasid = command.isForGuest ? command.pasid : nil
@@ -90,6 +96,11 @@ extension AMDViUnit {
           guard let own = space.pasid, space.domain == domain else { return false }
           return pasid == nil || own == pasid
         }
+        state.pagingStructures.removeAll { entry in
+          guard let guestTag else { return entry.tag.domain == domain }
+          return entry.tag.ofAllAddresses == guestTag
+            && range.intersects(entry.address, shift: entry.shift)
+        }
       }
     }
     ports.drain(domain)
@@ -102,6 +113,7 @@ extension AMDViUnit {
       state.entries.invalidate { _, _ in true }
       state.spaces.invalidate { _, _ in true }
       state.iotlb.removeAll { _ in true }
+      state.pagingStructures.removeAll { _ in true }
       state.silenced = []
     }
     ports.drain(space: nil)

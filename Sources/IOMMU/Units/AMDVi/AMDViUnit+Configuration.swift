@@ -22,8 +22,13 @@ extension AMDViUnit {
     case .failure(let event): return .failure(event, nil)
     case .disabled: return .disabled
     }
-    guard entry.isValid else { return .untranslated }
     let address = request.iova.rawValue
+    guard entry.isValid else {
+      guard request.addressType == .untranslated else {
+        return .failure(.invalidRequest(.translationRequest, at: address), entry)
+      }
+      return .untranslated
+    }
     if let isReserved = illegality(of: entry) {
       return .failure(.illegalEntry(at: address, isReserved: isReserved), entry)
     }
@@ -57,20 +62,27 @@ extension AMDViUnit {
 
   // MARK: Device table
 
-  private enum EntryLookup {
+  enum EntryLookup {
     case success(DeviceTableEntry)
     case failure(AMDViEvent)
     case disabled
   }
 
   private func findEntry(_ request: DMARequest, _ generation: UInt64) -> EntryLookup {
-    let key = UInt64(request.requester.rawValue)
+    findEntry(of: request.requester, at: request.iova.rawValue, generation)
+  }
+
+  /// - Parameter address: what the request is for, for an event.
+  func findEntry(
+    of device: RequesterID, at address: UInt64, _ generation: UInt64
+  ) -> EntryLookup {
+    let key = UInt64(device.rawValue)
     let (cached, table) = state.withLock { ($0.entries.find(key)?.pointee, $0.deviceTable) }
     if let cached { return .success(cached) }
     guard let table else { return .disabled }
     // A device beyond the table has an entry that is none.
-    guard Int(request.requester.rawValue) < table.count else {
-      return .failure(.illegalEntry(at: request.iova.rawValue, isReserved: false))
+    guard Int(device.rawValue) < table.count else {
+      return .failure(.illegalEntry(at: address, isReserved: false))
     }
     let place = PhysicalAddress(table.base.rawValue + key * DeviceTableEntry.size)
     guard let words = memory.loadLine(place, as: InlineArray<4, UInt64>.self) else {

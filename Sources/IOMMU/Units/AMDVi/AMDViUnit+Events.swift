@@ -60,7 +60,8 @@ extension AMDViUnit {
     FaultRecord(
       requester: request.requester, pasid: request.pasid, iova: IOVA(address),
       access: request.access, reason: .amdvi(event),
-      isSuppressed: event.kind == .pageFault && suppresses(suppression, of: request.requester))
+      isSuppressed: event.kind == .pageFault && suppresses(suppression, of: request.requester),
+      addressType: request.addressType)
   }
 
   private func suppresses(_ suppression: Suppression, of device: RequesterID) -> Bool {

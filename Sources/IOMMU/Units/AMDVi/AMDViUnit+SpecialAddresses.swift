@@ -20,13 +20,6 @@ extension AMDViUnit {
       && first <= Self.hyperTransport.upperBound && last >= Self.hyperTransport.lowerBound
   }
 
-  /// Functions may not translate for themselves: I is clear in every entry, because the unit has no
-  /// invalidations for them (IotlbSup).
-  func refuse(_ request: DMARequest, _ reason: AMDViEvent.InvalidRequest) -> FaultRecord {
-    let address = request.iova.rawValue
-    return fault(request, .invalidRequest(reason, at: address), at: address, Suppression())
-  }
-
   @inline(never)
   func specialOutcome(_ request: DMARequest, _ last: UInt64) -> TranslationOutcome {
     let address = request.iova.rawValue

@@ -9,8 +9,9 @@ extension AMDViUnit {
   private enum Lookup {
     case complete
     case unknownSpace
-    /// The page where the request stands is to be walked.
-    case miss(AMDViAddressSpace)
+    /// The page where the request stands is to be walked: from the top, or from this step of the guest
+    /// tables on.
+    case miss(AMDViAddressSpace, PagingStructureCache.Step?)
     case failure(AMDViEvent, AMDViAddressSpace)
   }
 
@@ -54,7 +55,7 @@ extension AMDViUnit {
   }
 
   @inline(never)
-  private func translatePages(
+  func translatePages(
     _ request: DMARequest, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
@@ -84,8 +85,8 @@ extension AMDViUnit {
         case .disabled:
           return .unclaimed
         }
-      case .miss(let space):
-        switch fill(progress.iova, request.access, space, generation) {
+      case .miss(let space, let step):
+        switch fill(progress.iova, request.access, space, from: step, generation) {
         case .failure(let event):
           return .fault(fault(request, event, at: progress.iova, space.suppression))
         case .success(let page):
@@ -104,6 +105,9 @@ extension AMDViUnit {
     guard let found = state.spaces.find(request.spaceKey) else { return .unknownSpace }
     let space = found.pointee
     gate.use(space.domain)
+    if request.addressType != .untranslated, !space.allowsDeviceTLB {
+      return .failure(.invalidRequest(.translationRequest, at: progress.iova), space)
+    }
     // IR and IW.
     guard space.allowed.isSuperset(of: request.access) else {
       return .failure(.denied(space.subject, at: progress.iova), space)
@@ -114,7 +118,10 @@ extension AMDViUnit {
       // write has to set the dirty flag.
       guard let page = state.iotlb.lookup(space.tag, progress.iova),
         page.permissions.isSuperset(of: request.access)
-      else { return .miss(space) }
+      else {
+        let step = space.hasGuest ? state.pagingStructures.find(space.tag, progress.iova) : nil
+        return .miss(space, step)
+      }
       progress.append(page, to: segments)
     }
     return .complete
@@ -153,22 +160,60 @@ extension AMDViUnit {
   /// Walks the page at `iova`, and caches what was found unless an invalidation came in between.
   @inline(__always)
   private func fill(
-    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace, _ generation: UInt64
+    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
+    from step: PagingStructureCache.Step?, _ generation: UInt64
   ) -> FillResult {
-    switch walk(iova, access, space) {
+    if space.hasGuest { return fillGuest(iova, access, space, from: step, generation) }
+    switch walkHost(iova, access, space.host, space.domain) {
     case .failure(let event):
       return .failure(event)
+    case .success(let walked):
+      let page = space.limit(walked)
+      state.withLock { state in
+        guard state.generation == generation else { return }
+        state.iotlb.insert(
+          space.tag, iova, page, attributes: AMDViCachedPage(shift: walked.shift).attributes)
+      }
+      return .success(page)
+    }
+  }
+
+  @inline(never)
+  private func fillGuest(
+    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
+    from step: PagingStructureCache.Step?, _ generation: UInt64
+  ) -> FillResult {
+    var root = space.guest
+    if let step { root.begin(at: step) }
+    var steps = WalkSteps()
+    switch walkGuest(iova, access, space, from: root, &steps) {
+    case .failure(let event):
+      // No event comes of what is cached: what is more than it was needs no invalidation.
+      guard step != nil else { return .failure(event) }
+      return fillGuest(iova, access, space, from: nil, generation)
     case .success(let walked, let shift):
-      let page = Translation(
-        physical: walked.physical, shift: walked.shift,
-        permissions: walked.permissions.intersection(space.allowed))
+      let page = space.limit(walked)
       state.withLock { state in
         guard state.generation == generation else { return }
         state.iotlb.insert(
           space.tag, iova, page, attributes: AMDViCachedPage(shift: shift).attributes)
+        steps.forEachTable(of: AMDGuest.self, from: root) { step in
+          state.pagingStructures.insert(
+            space.tag, iova, shift: AMDGuest.tableShift(step.level), step)
+        }
       }
       return .success(page)
     }
+  }
+}
+
+extension AMDViAddressSpace {
+  /// What IR and IW leave of a page's permissions.
+  @inline(__always)
+  fileprivate func limit(_ page: Translation) -> Translation {
+    Translation(
+      physical: page.physical, shift: page.shift,
+      permissions: page.permissions.intersection(allowed))
   }
 }
 

@@ -14,22 +14,6 @@ enum AMDViHostWalkResult {
 
 extension AMDViUnit {
   @inline(__always)
-  func walk(
-    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace
-  ) -> AMDViWalkResult {
-    switch space.path {
-    case .host:
-      switch walkHost(iova, access, space.host, space.domain) {
-      case .success(let page): .success(page, softwareShift: page.shift)
-      case .failure(let event): .failure(event)
-      }
-    case .guest: walkGuest(iova, access, space)
-    case .nested: walkNested(iova, access, space)
-    case .passThrough: .failure(.absent(space.subject, at: iova))
-    }
-  }
-
-  @inline(__always)
   func walkHost(
     _ address: UInt64, _ access: Permissions, _ host: SecondStage, _ domain: DomainID
   ) -> AMDViHostWalkResult {
@@ -53,18 +37,33 @@ extension AMDViUnit {
     }
   }
 
-  @inline(never)
-  private func walkGuest(
-    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace
+  /// Guest tables, on top of the host's where there are some.
+  /// - Parameters:
+  ///   - root: where the walk begins.
+  ///   - steps: becomes what it went through.
+  func walkGuest(
+    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace, from root: TableRoot,
+    _ steps: inout WalkSteps
   ) -> AMDViWalkResult {
     guard let input = space.guestInput(iova) else {
       return .failure(.absent(space.subject, at: iova))
     }
+    return space.path == .nested
+      ? walkNested(input, iova, access, space, root, &steps)
+      : walkAlone(input, iova, access, space, root, &steps)
+  }
+
+  private func walkAlone(
+    _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
+    _ root: TableRoot, _ steps: inout WalkSteps
+  ) -> AMDViWalkResult {
     var trace = WalkTrace()
     let outcome = withUnsafeMutablePointer(to: &trace) { trace in
-      var tables = TracedMemory(base: GuestTables(memory), trace: trace)
-      return RadixWalker<AMDGuest>.walk(
-        input, space.guest, access: access, rules: guestRules, memory: &tables)
+      var tables = RecordingMemory(TracedMemory(base: GuestTables(memory), trace: trace))
+      let outcome = RadixWalker<AMDGuest>.walk(
+        input, root, access: access, rules: guestRules, memory: &tables)
+      steps = tables.steps
+      return outcome
     }
     switch outcome {
     case .leaf(let page):
@@ -74,23 +73,24 @@ extension AMDViUnit {
     }
   }
 
-  @inline(never)
   private func walkNested(
-    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace
+    _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
+    _ root: TableRoot, _ steps: inout WalkSteps
   ) -> AMDViWalkResult {
-    guard let input = space.guestInput(iova) else {
-      return .failure(.absent(space.subject, at: iova))
-    }
     var traces = (guest: WalkTrace(), host: WalkTrace())
     let outcome = withUnsafePointer(to: hostRules) { rules in
       withUnsafeMutablePointer(to: &traces.guest) { guest in
         withUnsafeMutablePointer(to: &traces.host) { host in
-          var tables = NestedTables<AMDv1, TracedMemory<GuestTables>, TracedMemory<FrameWindow>>(
+          var tables = NestedTables<
+            AMDv1, RecordingMemory<TracedMemory<GuestTables>>, TracedMemory<FrameWindow>
+          >(
             space.host, rules: rules,
-            guest: TracedMemory(base: GuestTables(memory), trace: guest),
+            guest: RecordingMemory(TracedMemory(base: GuestTables(memory), trace: guest)),
             tables: TracedMemory(base: window, trace: host))
-          return NestedWalker<AMDGuest, AMDv1>.walk(
-            input, space.guest, access: access, rules: nestedRules, tables: &tables)
+          let outcome = NestedWalker<AMDGuest, AMDv1>.walk(
+            input, root, access: access, rules: nestedRules, tables: &tables)
+          steps = tables.guest.steps
+          return outcome
         }
       }
     }

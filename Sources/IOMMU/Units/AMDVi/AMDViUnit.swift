@@ -21,6 +21,8 @@ package final class AMDViUnit: Sendable {
     /// Sets of 4 entries.
     package var deviceCacheSets = 16
     package var spaceCacheSets = 16
+    /// Entries of the cache of guest table entries; 0: the unit has none.
+    package var pagingStructureEntries = 32
 
     package init() {}
   }
@@ -46,6 +48,7 @@ package final class AMDViUnit: Sendable {
   let nestedRules: EntryRules
   let state: Mutex<State>
   let events: Mutex<AMDViEventLog>
+  let pageRequestSink = Mutex<PageRequestSink?>(nil)
   let ports = UnitPorts()
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
@@ -56,6 +59,8 @@ package final class AMDViUnit: Sendable {
     var entries: ConfigurationCache<DeviceTableEntry>
     var spaces: ConfigurationCache<AMDViAddressSpace>
     var iotlb: Iotlb
+    /// Of guest tables, whose addresses are a PASID's.
+    var pagingStructures: PagingStructureCache
     /// Devices that have had their one IO_PAGE_FAULT (SE).
     var silenced: Set<RequesterID> = []
     /// How many invalidations there were.
@@ -73,7 +78,8 @@ package final class AMDViUnit: Sendable {
       State(
         entries: ConfigurationCache(sets: configuration.deviceCacheSets),
         spaces: ConfigurationCache(sets: configuration.spaceCacheSets),
-        iotlb: Iotlb(configuration.iotlb)))
+        iotlb: Iotlb(configuration.iotlb),
+        pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
     events = Mutex(AMDViEventLog(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15)))
   }
 
@@ -87,4 +93,7 @@ package final class AMDViUnit: Sendable {
 
   /// Translations in the IOTLB now.
   package var cachedTranslations: Int { state.withLock { $0.iotlb.count } }
+
+  /// Entries in the paging-structure cache now.
+  package var cachedPagingStructures: Int { state.withLock { $0.pagingStructures.count } }
 }

@@ -76,19 +76,10 @@ extension SMMUv3Unit {
 
   /// §4.5.1 CMD_ATC_INV
   func invalidateATC(_ command: SMMUv3Command) {
-    let shift = command.pageCountShift + 12
-    let scope: DeviceTLBScope =
-      shift >= 64
-      ? .all
-      : .pages(IOVA((command.address >> UInt64(shift)) << UInt64(shift)), shift: shift)
+    let scope = DeviceTLBScope.aligned(command.address, shift: command.pageCountShift + 12)
     let pasid = command.hasSubstream && !command.isGlobal ? PASID(rawValue: command.substream) : nil
     ports.forEach(where: { UInt32($0.rawValue) == command.stream }) { gate, deviceTLB in
-      if let pasid {
-        deviceTLB.invalidate(scope, pasid: pasid)
-      } else {
-        // Without PASID, everything at the addresses goes, that of PASIDs included.
-        deviceTLB.invalidateForEveryPASID(scope)
-      }
+      deviceTLB.invalidate(scope, pasid: pasid)
       gate.pass(space: nil)
     }
   }

@@ -187,7 +187,7 @@ extension VTdUnit {
   ) -> VTdWalkResult {
     var root = space.firstStage
     if let step = progress.step { root.begin(at: step) }
-    var steps = VTdWalkSteps()
+    var steps = WalkSteps()
     let result = walkFirstStage(progress.pages.iova, request.access, space, from: root, &steps)
     // No fault comes of what is cached: what is more than it was needs no invalidation (VT-d §6.5.3.3).
     if case .failure = result, progress.step != nil {
@@ -199,7 +199,7 @@ extension VTdUnit {
       state.withLock { state in
         guard state.generation == progress.generation else { return }
         state.iotlb.insert(space.tag, progress.pages.iova, page)
-        steps.forEach(from: root) { step in
+        steps.forEachTable(of: VTdFirstStage.self, from: root) { step in
           state.pagingStructures.insert(
             space.tag, progress.pages.iova, shift: VTdFirstStage.tableShift(step.level), step)
         }

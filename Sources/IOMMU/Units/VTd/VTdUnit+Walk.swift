@@ -9,66 +9,6 @@ enum VTdWalkResult {
   case failure(VTdFaultReason)
 }
 
-/// The entries of a first-stage walk, for the paging-structure cache.
-struct VTdWalkSteps {
-  private var places = InlineArray<6, UInt64>(repeating: 0)
-  private var entries = InlineArray<6, UInt64>(repeating: 0)
-  private var count = 0
-
-  @inline(__always)
-  fileprivate mutating func note(_ place: PhysicalAddress, _ entry: UInt64) {
-    // An entry that changed under the walk is looked at again.
-    if count > 0, places[count &- 1] == place.rawValue { count &-= 1 }
-    guard count < 6 else { return }
-    places[count] = place.rawValue
-    entries[count] = entry
-    count &+= 1
-  }
-
-  /// Every table that the walk came to behind `root`.
-  func forEach(from root: TableRoot, _ body: (PagingStructureCache.Step) -> Void) {
-    var grant = root.grant
-    for index in 0..<max(0, count - 1) {
-      grant &= VTdFirstStage.grant(entries[index], root: root)
-      body(
-        .init(
-          table: VTdFirstStage.table(entries[index], root: root),
-          level: root.topLevel - index - 1, grant: grant))
-    }
-  }
-}
-
-/// A guest's tables, and what a walk read of them.
-private struct RecordingTables: EntryMemory {
-  private let base: GuestTables
-  private(set) var steps = VTdWalkSteps()
-
-  init(_ memory: PhysicalMemory) { base = GuestTables(memory) }
-
-  @inline(__always)
-  mutating func load(_ address: PhysicalAddress) -> UInt64? {
-    let entry = base.load(address)
-    if let entry { steps.note(address, entry) }
-    return entry
-  }
-
-  @inline(__always)
-  mutating func update(
-    _ address: PhysicalAddress, from old: UInt64, to new: UInt64
-  ) -> EntryUpdate {
-    base.update(address, from: old, to: new)
-  }
-}
-
-extension TableRoot {
-  /// The same table, from the middle of a walk on.
-  mutating func begin(at step: PagingStructureCache.Step) {
-    address = step.table
-    topLevel = step.level
-    grant = step.grant
-  }
-}
-
 extension VTdUnit {
   @inline(__always)
   func walkSecondStage(
@@ -90,7 +30,7 @@ extension VTdUnit {
   /// The first stage, on top of the second where there is one.
   func walkFirstStage(
     _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace, from root: TableRoot,
-    _ steps: inout VTdWalkSteps
+    _ steps: inout WalkSteps
   ) -> VTdWalkResult {
     guard let address = VTdFirstStage.input(iova, topLevel: space.firstStageTop) else {
       return .failure(.notCanonical)
@@ -109,9 +49,9 @@ extension VTdUnit {
 
   private func walkAlone(
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout VTdWalkSteps
+    _ steps: inout WalkSteps
   ) -> VTdWalkResult {
-    var tables = RecordingTables(memory)
+    var tables = RecordingMemory(GuestTables(memory))
     let outcome = RadixWalker<VTdFirstStage>.walk(
       address, root, access: access, rules: firstStageRules, memory: &tables)
     steps = tables.steps
@@ -125,11 +65,12 @@ extension VTdUnit {
 
   private func walkNested(
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout VTdWalkSteps
+    _ steps: inout WalkSteps
   ) -> VTdWalkResult {
     withUnsafePointer(to: rules) { rules in
-      var tables = NestedTables<VTdSecondStage, RecordingTables, FrameWindow>(
-        space.secondStage, rules: rules, guest: RecordingTables(memory), tables: window)
+      var tables = NestedTables<VTdSecondStage, RecordingMemory<GuestTables>, FrameWindow>(
+        space.secondStage, rules: rules, guest: RecordingMemory(GuestTables(memory)), tables: window
+      )
       let outcome = NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
         address, root, access: access, rules: guestRules, tables: &tables)
       steps = tables.guest.steps

@@ -36,25 +36,60 @@ final class AMDViDevice: Sendable {
     }
   }
 
+  /// What is in use of the function's translation services.
+  struct Services: OptionSet, Hashable, Sendable {
+    let rawValue: UInt8
+    /// It translates for itself.
+    static let ats = Services(rawValue: 1 << 0)
+    static let pageRequests = Services(rawValue: 1 << 1)
+  }
+
+  /// What domains know that flush, without the device's lock.
+  private struct Caches {
+    /// The domain id of the device's own GCR3 table while it has one (gcr3_tbl_info.domid).
+    var guestCR3Domain: DomainID?
+    /// The device may have translations of its own; of addresses that the attached domain does not know,
+    /// when a guest's table is in front of it.
+    var hasDeviceTLB = false
+    var isNested = false
+    var control: (@Sendable (Services) -> Void)?
+  }
+
+  let properties: AMDViDeviceProperties
   private let requester: RequesterID
   private let entry: PhysicalAddress
-  private let pasidBits: Int
   private unowned let driver: AMDViDriver
   private let state = Mutex(Attachment.blocked)
-  /// The domain id of the device's own GCR3 table while it has one (gcr3_tbl_info.domid). Read without
-  /// the device's lock, by domains that flush.
-  private let ownDomainID = Mutex<DomainID?>(nil)
+  private let caches = Mutex(Caches())
 
   init(
-    _ requester: RequesterID, entry: PhysicalAddress, pasidBits: Int, driver: AMDViDriver
+    _ requester: RequesterID, entry: PhysicalAddress, _ properties: AMDViDeviceProperties,
+    driver: AMDViDriver
   ) {
     self.requester = requester
     self.entry = entry
-    self.pasidBits = pasidBits
+    self.properties = properties
     self.driver = driver
   }
 
-  var guestCR3Domain: DomainID? { ownDomainID.withLock { $0 } }
+  /// Sets how the function's services are switched, in its configuration space.
+  func setControl(_ control: @escaping @Sendable (Services) -> Void) {
+    caches.withLock { $0.control = control }
+  }
+
+  var guestCR3Domain: DomainID? { caches.withLock { $0.guestCR3Domain } }
+
+  /// What has the function forget its own translations of a domain's addresses; nil: it has none.
+  /// amd: device_flush_iotlb()
+  func flushCommand(_ range: AMDViPageRange, isGuest: Bool) -> AMDViCommand? {
+    caches.withLock { caches in
+      guard caches.hasDeviceTLB else { return nil }
+      // A function behind a guest's tables knows none of the host's addresses.
+      return .invalidateDeviceTLB(
+        caches.isNested ? .everything : range, of: requester,
+        pasid: isGuest ? PASID(rawValue: 0) : nil)
+    }
+  }
 
   // MARK: Attaching
 
@@ -71,7 +106,7 @@ final class AMDViDevice: Sendable {
         exchange(&state, .host(domain))
       case .guest:
         let table = try AMDViGuestCR3Table(
-          pasidBits: pasidBits, root: domain.root, driver: driver)
+          pasidBits: properties.pasidBits, root: domain.root, driver: driver)
         exchange(&state, .guest(domain, table))
       }
     }
@@ -81,7 +116,7 @@ final class AMDViDevice: Sendable {
   func attach(_ domain: AMDViNestedDomain) throws(Errno) {
     try state.withLock { state throws(Errno) in
       // A domain with a guest table has had the function's PASIDs enabled.
-      if case .guest = state, pasidBits > 0 { throw .invalidArgument }
+      if case .guest = state, properties.pasidBits > 0 { throw .invalidArgument }
       exchange(&state, .nested(domain))
     }
   }
@@ -102,20 +137,49 @@ final class AMDViDevice: Sendable {
     let old = state
     // Before the entry is made, so that no change of the domain is missed.
     new.domain?.add(self)
-    if case .guest(_, let table) = new { ownDomainID.withLock { $0 = table.domain } }
+    let services = services(for: new)
+    let control = caches.withLock { caches in
+      if case .guest(_, let table) = new { caches.guestCR3Domain = table.domain }
+      caches.hasDeviceTLB = caches.hasDeviceTLB || services.contains(.ats)
+      if case .nested = new { caches.isNested = true }
+      return caches.control
+    }
     state = new
+    // Before the entry forbids them; and what the old domain gave the function it forgets.
+    control?([])
     write(new)
     flush(old)
-    if case .guest = old {
-      if case .guest = new {} else { ownDomainID.withLock { $0 = nil } }
+    caches.withLock { caches in
+      if case .guest = new {} else { caches.guestCR3Domain = nil }
+      caches.hasDeviceTLB = services.contains(.ats)
+      if case .nested = new {} else { caches.isNested = false }
     }
+    control?(services)
     old.domain?.remove(self)
   }
 
-  /// amd: amd_iommu_update_dte()
+  /// Which services are in use behind a domain. A table for PASIDs has page requests, too; of a guest's
+  /// domain its own entry says it. amd: attach_device(), pdev_enable_caps()
+  private func services(for attachment: Attachment) -> Services {
+    var services: Services
+    switch attachment {
+    case .blocked: services = []
+    case .host: services = .ats
+    case .guest: services = [.ats, .pageRequests]
+    case .nested(let domain):
+      services = domain.guestEntry.allowsDeviceTLB ? .ats : []
+      if domain.guestEntry.requestsPages { services.insert(.pageRequests) }
+    }
+    if !properties.hasATS || !services.contains(.ats) { return [] }
+    if !properties.hasPageRequests { services.remove(.pageRequests) }
+    return services
+  }
+
+  /// amd: amd_iommu_update_dte(), device_flush_dte()
   private func write(_ attachment: Attachment) {
     memory.storeLine(makeEntry(attachment).words, at: entry)
-    driver.submit([.invalidateDeviceTableEntry(requester)])
+    let forget = flushCommand(.everything, isGuest: false)
+    driver.submit([.invalidateDeviceTableEntry(requester)] + (forget.map { [$0] } ?? []))
   }
 
   private var memory: PhysicalMemory { driver.memory }
@@ -135,6 +199,8 @@ final class AMDViDevice: Sendable {
   /// amd: set_dte_entry(), set_dte_nested()
   private func makeEntry(_ attachment: Attachment) -> DeviceTableEntry {
     var entry = Self.restingEntry
+    let services = services(for: attachment)
+    entry.allowsDeviceTLB = services.contains(.ats)
     switch attachment {
     case .blocked:
       return entry
@@ -145,6 +211,7 @@ final class AMDViDevice: Sendable {
       entry.allowsReading = true
       entry.allowsWriting = true
       entry.isGuestValid = true
+      entry.requestsPages = services.contains(.pageRequests)
       entry.usesGuestTableWithoutPASID = true
       entry.guestCR3Levels = table.levels
       entry.guestCR3Table = table.root.rawValue
@@ -178,6 +245,27 @@ extension DeviceTableEntry {
     guestCR3Levels = guest.guestCR3Levels
     guestCR3Table = guest.guestCR3Table
     guestPagingMode = guest.guestPagingMode
+  }
+}
+
+/// What a device can do beyond plain requests. Probed with what the device has, it is what device and unit
+/// both have.
+package struct AMDViDeviceProperties: Hashable, Sendable {
+  /// log2 of the number of PASIDs; 0: none.
+  package var pasidBits = 0
+  package var hasATS = false
+  package var hasPageRequests = false
+
+  package init() {}
+
+  /// amd: pdev_get_caps(), which is asked where PASIDs are possible only
+  func common(with capabilities: AMDViCapabilities) -> AMDViDeviceProperties {
+    var common = AMDViDeviceProperties()
+    guard capabilities.hasPASIDs else { return common }
+    common.pasidBits = min(pasidBits, capabilities.pasidBits)
+    common.hasATS = hasATS && capabilities.deviceTLBs
+    common.hasPageRequests = hasPageRequests && common.hasATS
+    return common
   }
 }
 

@@ -81,27 +81,39 @@ package final class AMDViDriver: IOMMUDriver {
 
   // MARK: Devices
 
-  /// Makes a device known, with the number of PASID bits it can use (0: no PASID capability).
-  /// amd: amd_iommu_probe_device()
+  /// Makes a device known. amd: amd_iommu_probe_device()
   /// - Throws: `.operationNotSupportedByDevice` for one that the device table does not reach.
-  package func probe(_ device: RequesterID, pasidBits: Int) throws(Errno) {
+  @discardableResult
+  package func probe(
+    _ device: RequesterID, _ properties: AMDViDeviceProperties = .init()
+  ) throws(Errno) -> AMDViDeviceProperties {
     guard Int(device.rawValue) < table.count else { throw .operationNotSupportedByDevice }
-    let capabilities = unit.capabilities
-    let bits = capabilities.hasPASIDs ? min(pasidBits, capabilities.pasidBits) : 0
     let made = AMDViDevice(
-      device, entry: table.place(of: Int(device.rawValue)), pasidBits: bits, driver: self)
+      device, entry: table.place(of: Int(device.rawValue)),
+      properties.common(with: unit.capabilities), driver: self)
     devices.withLock { $0[device] = made }
+    return made.properties
   }
 
-  /// A device that is attached without having been probed has no PASIDs.
-  private func device(_ requester: RequesterID) throws(Errno) -> AMDViDevice {
-    if let device = devices.withLock({ $0[requester] }) { return device }
-    try probe(requester, pasidBits: 0)
-    guard let device = devices.withLock({ $0[requester] }) else {
-      throw .operationNotSupportedByDevice
+  /// Sets how ATS and page requests are switched on and off in the device's configuration space.
+  package func setControl(
+    of device: RequesterID,
+    _ control: @escaping @Sendable (_ ats: Bool, _ pageRequests: Bool) -> Void
+  ) {
+    knownDevice(device)?.setControl {
+      control($0.contains(.ats), $0.contains(.pageRequests))
     }
+  }
+
+  /// A device that is attached without having been probed has no services.
+  private func device(_ requester: RequesterID) throws(Errno) -> AMDViDevice {
+    if let device = knownDevice(requester) { return device }
+    try probe(requester)
+    guard let device = knownDevice(requester) else { throw .operationNotSupportedByDevice }
     return device
   }
+
+  func knownDevice(_ requester: RequesterID) -> AMDViDevice? { devices.withLock { $0[requester] } }
 
   // MARK: What a device and its unit can do
 
@@ -119,7 +131,9 @@ package final class AMDViDriver: IOMMUDriver {
 
   /// amd: amd_iommu_capable()
   package func capabilities(of device: RequesterID) -> DeviceCapabilities {
-    unit.capabilities.hostFlags ? .dirtyTracking : []
+    var capabilities: DeviceCapabilities = unit.capabilities.hostFlags ? .dirtyTracking : []
+    if knownDevice(device)?.properties.hasATS == true { capabilities.insert(.ats) }
+    return capabilities
   }
 
   /// amd: amd_iommufd_hw_info()
@@ -179,7 +193,7 @@ package final class AMDViDriver: IOMMUDriver {
 
   package func block(_ requester: RequesterID, pasid: PASID?) {
     guard pasid == nil else { return }
-    devices.withLock { $0[requester] }?.block()
+    knownDevice(requester)?.block()
   }
 
   // MARK: Virtual units
@@ -198,15 +212,8 @@ package final class AMDViDriver: IOMMUDriver {
     return AMDViVirtualIOMMU(on: parent, guestTables: guestTables)
   }
 
-  // MARK: Events
-
-  /// The event log's interrupt handler empties it. amd: iommu_poll_events()
-  package func setFaultSink(_ sink: FaultSink?) {
-    unit.setFaultSink { [weak unit] record in
-      _ = unit?.takeEvents()
-      sink?(record)
-    }
-  }
+  /// With 7.3's tables a PASID is nobody's but a process's. A guest's GCR3 table has PASIDs of its own.
+  package var hasUserPASIDTable: Bool { guestTables == .asUAPI }
 }
 
 extension AMDViUnit.DeviceTable {

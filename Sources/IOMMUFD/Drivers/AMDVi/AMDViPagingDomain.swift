@@ -214,19 +214,21 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
   private func flush(_ first: UInt64, _ last: UInt64, directories: Bool) {
     let range = AMDViPageRange(covering: first, through: last)
     let (devices, guestDomains) = state.withLock { ($0.devices, $0.guestDomains) }
-    switch mode {
-    case .host:
-      driver.submit(
+    let commands: [AMDViCommand] =
+      switch mode {
+      case .host:
         ([id] + guestDomains).map {
           .invalidatePages(range, of: $0, pasid: nil, directories: directories)
-        })
-    case .guest:
-      driver.submit(
+        }
+      case .guest:
         devices.compactMap { $0.guestCR3Domain }.map {
           .invalidatePages(
             range, of: $0, pasid: PASID(rawValue: 0), directories: directories)
-        })
-    }
+        }
+      }
+    // The functions' own come last: what they ask for meanwhile is not in the IOTLB any more.
+    driver.submit(
+      commands + devices.compactMap { $0.flushCommand(range, isGuest: mode == .guest) })
   }
 }
 

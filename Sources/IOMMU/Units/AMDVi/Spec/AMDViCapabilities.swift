@@ -24,6 +24,8 @@ package struct AMDViCapabilities: Hashable, Sendable {
   /// PPRSup and EPHSup: peripheral page requests. The kernel wants both for PASIDs.
   package var pageRequests = true
 
+  /// IotlbSup (capability header, bit 24): functions may translate for themselves.
+  package var deviceTLBs = true
   /// IASup
   package var invalidateAll = true
   /// GCR3TRPMode (EFR2): GCR3 tables may be at guest addresses.

@@ -106,6 +106,27 @@ package struct AMDViCommand: Sendable {
     isForGuest ? PASID(rawValue: UInt32(words[23, 16] << 8 | words[55, 48])) : nil
   }
 
+  // MARK: COMPLETE_PPR_REQUEST (§2.4.7)
+
+  /// Answers a group of page requests.
+  package static func completePageRequest(
+    of device: RequesterID, pasid: PASID?, group: UInt32, _ response: PageResponse
+  ) -> Self {
+    var command = Self(.completePageRequest)
+    command.words[15, 0] = UInt64(device.rawValue)
+    command.words[104, 96] = UInt64(group)
+    command.words[111, 108] = response.code
+    if let pasid {
+      command.words[51, 32] = UInt64(pasid.rawValue)
+      command.words[bit: 66] = true
+    }
+    return command
+  }
+
+  /// Completion tag, [104:96], and response code, [111:108]
+  var pageRequestGroup: UInt32 { UInt32(words[104, 96]) }
+  var pageResponse: PageResponse { PageResponse(code: words[111, 108]) }
+
   // MARK: INVALIDATE_IOMMU_ALL (§2.4.8)
 
   package static let invalidateAll = Self(.invalidateAll)

@@ -11,6 +11,8 @@ package struct AMDViEvent: Hashable, Sendable {
     case pageTableError = 4
     /// INVALID_DEVICE_REQUEST
     case invalidRequest = 8
+    /// INVALID_PPR_REQUEST
+    case invalidPageRequest = 9
   }
 
   /// §2.5.9: Type of an INVALID_DEVICE_REQUEST, and, in bit 3, TR: it is a translation request.
@@ -49,6 +51,8 @@ package struct AMDViEvent: Hashable, Sendable {
   package var isReserved = false
   /// Type: of hardware errors, or ``InvalidRequest``.
   package var type: UInt8 = 0
+  /// Of a page request: its group, and in bit 9 that it is the last one of it.
+  package var tag: UInt16 = 0
 
   private init(_ kind: Kind, at address: UInt64) {
     self.kind = kind
@@ -100,6 +104,13 @@ package struct AMDViEvent: Hashable, Sendable {
     return event
   }
 
+  /// The device table entry does not allow page requests.
+  static func invalidPageRequest(_ request: PageRequest) -> Self {
+    var event = Self(.invalidPageRequest, at: request.address & ~0xfff)
+    event.tag = UInt16(truncatingIfNeeded: request.group) | (request.isLast ? 1 << 9 : 0)
+    return event
+  }
+
   static func invalidRequest(_ type: InvalidRequest, at address: UInt64) -> Self {
     var event = Self(.invalidRequest, at: address)
     event.type = type.rawValue
@@ -117,6 +128,8 @@ package struct AMDViEventEntry: Hashable, Sendable {
     words[63, 60] = UInt64(event.kind.rawValue)
     words[1] = event.address
     setSubject(record, event)
+    // TR
+    words[bit: 56] = record.addressType == .translationRequest
     let writes = !record.access.isDisjoint(with: .writes)
     switch event.kind {
     case .illegalDeviceTableEntry:
@@ -134,14 +147,23 @@ package struct AMDViEventEntry: Hashable, Sendable {
       words[58, 57] = UInt64(event.type)
     case .invalidRequest:
       words[59, 57] = UInt64(event.type)
-      words[bit: 56] = event.type & 8 != 0
+      if event.type & 8 != 0 { words[bit: 56] = true }
+    case .invalidPageRequest:
+      // PASID [15:0], [31:16], tag, [41:32], PASID [19:16], [45:42], RX, [48], clear: it is not
+      // answered by the unit; GN, [57].
+      words[41, 32] = UInt64(event.tag)
+      if let pasid = record.pasid {
+        words[31, 16] = UInt64(pasid.rawValue)
+        words[45, 42] = UInt64(pasid.rawValue) >> 16
+        words[bit: 57] = true
+      }
     }
   }
 
   /// DomainID or PASID [15:0], [47:32], PASID [19:16], [19:16], and GN, [48].
   private mutating func setSubject(_ record: FaultRecord, _ event: AMDViEvent) {
     switch (event.kind, event.subject) {
-    case (.deviceTableError, _):
+    case (.deviceTableError, _), (.invalidPageRequest, _):
       break
     case (.pageFault, .domain(let domain)), (.pageTableError, .domain(let domain)):
       words[47, 32] = UInt64(domain.rawValue)

@@ -1,0 +1,339 @@
+// Which answers a unit may give while tables change that nobody invalidates. The model knows nothing of the
+// sizes and the replacement of caches: it keeps the *sets* of what could have been cached since the last
+// invalidation that covers it. And, for units whose caches are so large that nothing is replaced, it
+// keeps what has been cached: that must stay.
+//
+// Between invalidations sets only grow. What a table entry led to may be remembered (paging structures),
+// so a translation may be that of a table that nothing leads to any more, with its present entries.
+
+@testable import IOMMU
+
+struct StalenessModel {
+  static let devices = 2
+  static let pasids = 3
+  static let domains = 2
+
+  /// What configuration tables say of a device and PASID.
+  struct Entry: Equatable {
+    /// Nil: the device's.
+    var domain: Int?
+    /// Nil: second-stage tables alone; pages are then small frames.
+    var root: Int?
+  }
+
+  /// What a unit makes of it. The tag is that of translations.
+  struct Space: Equatable {
+    let tag: Int
+    let domain: Int
+    let root: Int?
+  }
+
+  struct Seen: Equatable {
+    var frame: Int
+    var isWrite: Bool
+  }
+
+  /// Translations of a PASID's own tables have a tag for each domain and PASID, not for each domain.
+  let tagsPASIDs: Bool
+  /// A write fails where a read-only translation is cached, whatever the tables say now.
+  let keepsDenials: Bool
+  /// Where requests through second-stage tables alone find the small frames.
+  let frameAddress: UInt64
+  var tables = StalenessTables()
+  var entries: [[Entry?]]
+  var domainOfDevice = [0, 1]
+
+  // What may be cached: domains of devices; spaces; per tag: roots, directories, tables, frames; per
+  // device and PASID: frames that the device has translated itself.
+  private var possibleDomains = Array(repeating: NumberSet(), count: devices)
+  private var spaces: [[[Space]]]
+  private var roots: [NumberSet]
+  private var directories: [[NumberSet]]
+  private var leafTables: [[NumberSet]]
+  private var reach: [[FrameSet]]
+  private var deviceReach: [[[FrameSet]]]
+
+  /// What is cached, if nothing was replaced.
+  private var kept: Kept
+
+  private struct Kept {
+    var domains: [Int?]
+    var spaces: [[Space?]]
+    var small: [[Seen?]]
+    var large: [[Seen?]]
+    var device: [[[Seen?]]]
+  }
+
+  init(
+    tagsPASIDs: Bool, keepsDenials: Bool = false, frameAddress: UInt64, entries: [[Entry?]]
+  ) {
+    self.tagsPASIDs = tagsPASIDs
+    self.keepsDenials = keepsDenials
+    self.frameAddress = frameAddress
+    self.entries = entries
+    let tags = (tagsPASIDs ? Self.domains * Self.pasids : Self.domains) + Self.domains
+    let pages = StalenessTables.pages
+    spaces = Array(repeating: Array(repeating: [], count: Self.pasids), count: Self.devices)
+    roots = Array(repeating: NumberSet(), count: tags)
+    directories = Array(repeating: Array(repeating: NumberSet(), count: 2), count: tags)
+    leafTables = Array(repeating: Array(repeating: NumberSet(), count: 4), count: tags)
+    reach = Array(repeating: Array(repeating: FrameSet(), count: pages), count: tags)
+    deviceReach = Array(
+      repeating: Array(
+        repeating: Array(repeating: FrameSet(), count: pages), count: Self.pasids),
+      count: Self.devices)
+    kept = Kept(
+      domains: Array(repeating: nil, count: Self.devices),
+      spaces: Array(repeating: Array(repeating: nil, count: Self.pasids), count: Self.devices),
+      small: Array(repeating: Array(repeating: nil, count: pages), count: tags),
+      large: Array(repeating: Array(repeating: nil, count: 4), count: tags),
+      device: Array(
+        repeating: Array(repeating: Array(repeating: nil, count: pages), count: Self.pasids),
+        count: Self.devices))
+    close()
+  }
+
+  // MARK: Tags
+
+  private var firstTags: Int { reach.count - Self.domains }
+
+  func tag(_ domain: Int, _ pasid: Int) -> Int {
+    tagsPASIDs ? domain * Self.pasids + pasid : domain
+  }
+  func secondTag(_ domain: Int) -> Int { firstTags + domain }
+  func firstTags(of domain: Int) -> [Int] {
+    tagsPASIDs ? (0..<Self.pasids).map { tag(domain, $0) } : [domain]
+  }
+  var allTags: [Int] { Array(reach.indices) }
+
+  private func space(_ entry: Entry, _ pasid: Int, domain: Int) -> Space {
+    let domain = entry.domain ?? domain
+    return Space(
+      tag: entry.root == nil ? secondTag(domain) : tag(domain, pasid), domain: domain,
+      root: entry.root)
+  }
+
+  // MARK: Growth
+
+  /// Takes into account what tables and entries say now. To be called after every change of them.
+  mutating func close() {
+    for device in 0..<Self.devices {
+      possibleDomains[device].insert(domainOfDevice[device])
+      for pasid in 0..<Self.pasids {
+        if let entry = entries[device][pasid] {
+          for domain in possibleDomains[device] {
+            let space = space(entry, pasid, domain: domain)
+            if !spaces[device][pasid].contains(space) { spaces[device][pasid].append(space) }
+          }
+        }
+        for space in spaces[device][pasid] {
+          if let root = space.root { roots[space.tag].insert(root) }
+        }
+      }
+    }
+    for tag in 0..<firstTags { close(tag) }
+    for tag in firstTags..<reach.count {
+      for frame in tables.host.indices {
+        reach[tag][frame].insert(tables.host[frame], writable: true)
+      }
+    }
+    for device in 0..<Self.devices {
+      for pasid in 0..<Self.pasids {
+        for space in spaces[device][pasid] {
+          for page in 0..<StalenessTables.pages {
+            deviceReach[device][pasid][page].formUnion(reach[space.tag][page])
+          }
+        }
+      }
+    }
+  }
+
+  private mutating func close(_ tag: Int) {
+    for g in 0..<2 {
+      for root in roots[tag] { directories[tag][g].insert(tables.top[root][g]) }
+      for directory in directories[tag][g] {
+        for m in 0..<2 { close(tag, g * 2 + m, tables.middle[directory][m]) }
+      }
+    }
+    for block in 0..<4 {
+      for table in leafTables[tag][block] {
+        for l in 0..<4 {
+          guard case .page(let frame, let writable) = tables.bottom[table][l] else { continue }
+          reach[tag][block * 4 + l].insert(tables.host[frame], writable: writable)
+        }
+      }
+    }
+  }
+
+  private mutating func close(_ tag: Int, _ block: Int, _ entry: StalenessTables.Middle) {
+    switch entry {
+    case .absent: break
+    case .table(let table): leafTables[tag][block].insert(table)
+    case .large(let large):
+      for page in block * 4..<block * 4 + 4 {
+        reach[tag][page].insert(StalenessTables.frame(ofLarge: large, page), writable: true)
+      }
+    }
+  }
+
+  // MARK: Invalidations
+
+  mutating func forgetDomains(of devices: Range<Int>) {
+    for device in devices {
+      possibleDomains[device] = NumberSet()
+      kept.domains[device] = nil
+    }
+  }
+
+  mutating func forgetSpaces(where isMeant: (_ device: Int, _ pasid: Int, Space) -> Bool) {
+    for device in 0..<Self.devices {
+      for pasid in 0..<Self.pasids {
+        spaces[device][pasid].removeAll { isMeant(device, pasid, $0) }
+        if let space = kept.spaces[device][pasid], isMeant(device, pasid, space) {
+          kept.spaces[device][pasid] = nil
+        }
+      }
+    }
+  }
+
+  /// - Parameters:
+  ///   - range: nil: all addresses.
+  ///   - structures: what leads to the pages is forgotten, too; otherwise only pages.
+  mutating func forget(_ tags: [Int], _ range: ClosedRange<UInt64>?, structures: Bool) {
+    for tag in tags {
+      let isSecond = tag >= firstTags
+      for page in 0..<StalenessTables.pages {
+        let address = address(page, isSecond: isSecond)
+        guard Self.overlaps(range, address, 12) else { continue }
+        reach[tag][page] = FrameSet()
+        kept.small[tag][page] = nil
+      }
+      guard !isSecond else { continue }
+      for block in 0..<4 where Self.overlaps(range, StalenessTables.address(block * 4), 21) {
+        kept.large[tag][block] = nil
+        if structures { leafTables[tag][block] = NumberSet() }
+      }
+      guard structures else { continue }
+      for g in 0..<2 where Self.overlaps(range, StalenessTables.address(g * 8), 30) {
+        directories[tag][g] = NumberSet()
+      }
+      if Self.overlaps(range, StalenessTables.base & ~(1 << 39 - 1), 39) {
+        roots[tag] = NumberSet()
+      }
+    }
+  }
+
+  /// What a request for the page has as its address.
+  func address(_ page: Int, isSecond: Bool) -> UInt64 {
+    isSecond ? frameAddress + UInt64(page) << 12 : StalenessTables.address(page)
+  }
+
+  private static func overlaps(
+    _ range: ClosedRange<UInt64>?, _ address: UInt64, _ shift: UInt64
+  ) -> Bool {
+    range.map { $0.overlaps(address...address | (1 << shift - 1)) } ?? true
+  }
+
+  /// Without PASID: what has none in the range, and everything that has one.
+  mutating func forgetDevice(
+    _ device: Int, pasid: Int?, _ range: ClosedRange<UInt64>?, isSecond: (Int) -> Bool
+  ) {
+    for other in 0..<Self.pasids {
+      guard pasid == nil || pasid == other else { continue }
+      for page in 0..<StalenessTables.pages {
+        let isOfAnyAddress = pasid == nil && other != 0
+        let address = address(page, isSecond: isSecond(other))
+        guard isOfAnyAddress || Self.overlaps(range, address, 12) else { continue }
+        deviceReach[device][other][page] = FrameSet()
+        kept.device[device][other][page] = nil
+      }
+    }
+  }
+
+  // MARK: Requests
+
+  struct Request: CustomStringConvertible {
+    let device: Int
+    let pasid: Int
+    let page: Int
+    let isWrite: Bool
+    let usesATS: Bool
+
+    var description: String {
+      "\(isWrite ? "write" : "read") of page \(page) by device \(device), PASID \(pasid)"
+        + (usesATS ? ", translated" : "")
+    }
+  }
+
+  /// Whether a request may end so: at a frame, or (nil) with a fault.
+  func allows(_ request: Request, _ frame: Int?) -> Bool {
+    let candidates = spaces[request.device][request.pasid]
+    if let frame {
+      if request.usesATS {
+        return deviceReach[request.device][request.pasid][request.page]
+          .contains(frame, forWriting: request.isWrite)
+      }
+      return candidates.contains {
+        reach[$0.tag][request.page].contains(frame, forWriting: request.isWrite)
+      }
+    }
+    if entries[request.device][request.pasid] == nil { return true }
+    return candidates.contains { space in
+      // Otherwise no fault comes of what is cached of tables.
+      if keepsDenials, request.isWrite, reach[space.tag][request.page].hasReadOnly { return true }
+      guard let root = space.root else { return false }
+      guard let found = tables.walk(root, request.page) else { return true }
+      return request.isWrite && !found.writable
+    }
+  }
+
+  /// What a unit that replaces nothing has for the request, or the device itself; nil: nothing.
+  func expected(_ request: Request) -> (seen: Seen, isOfDevice: Bool)? {
+    if request.usesATS, let seen = kept.device[request.device][request.pasid][request.page],
+      seen.isWrite == request.isWrite
+    {
+      return (seen, true)
+    }
+    guard let space = keptSpace(request) else { return nil }
+    let seen = kept.small[space.tag][request.page] ?? largeSeen(space, request.page)
+    guard let seen, !request.isWrite || seen.isWrite else { return nil }
+    return (seen, false)
+  }
+
+  private func largeSeen(_ space: Space, _ page: Int) -> Seen? {
+    guard space.root != nil, let seen = kept.large[space.tag][page / 4] else { return nil }
+    return Seen(
+      frame: StalenessTables.frame(ofLarge: seen.frame, page), isWrite: seen.isWrite)
+  }
+
+  private func keptSpace(_ request: Request) -> Space? {
+    if let space = kept.spaces[request.device][request.pasid] { return space }
+    guard let entry = entries[request.device][request.pasid] else { return nil }
+    let domain = kept.domains[request.device] ?? domainOfDevice[request.device]
+    return space(entry, request.pasid, domain: domain)
+  }
+
+  /// A unit that replaces nothing has looked at what the device's entry says.
+  mutating func noteDomain(of device: Int) {
+    kept.domains[device] = kept.domains[device] ?? domainOfDevice[device]
+  }
+
+  /// Notes what such a unit has cached by the request.
+  mutating func note(_ request: Request, _ frame: Int?) {
+    let expected = expected(request)
+    noteDomain(of: request.device)
+    if expected?.isOfDevice == true { return }
+    guard let space = keptSpace(request) else { return }
+    kept.spaces[request.device][request.pasid] = space
+    guard let frame else { return }
+    let seen = Seen(frame: frame, isWrite: request.isWrite)
+    if request.usesATS { kept.device[request.device][request.pasid][request.page] = seen }
+    if expected != nil { return }
+    if frame < StalenessTables.smallFrames {
+      kept.small[space.tag][request.page] = seen
+    } else {
+      let large = (frame - StalenessTables.smallFrames) / 4
+      kept.large[space.tag][request.page / 4] = Seen(frame: large, isWrite: request.isWrite)
+    }
+  }
+}

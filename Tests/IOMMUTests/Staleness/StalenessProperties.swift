@@ -1,0 +1,87 @@
+import Foundation
+import Testing
+
+@testable import IOMMU
+
+// The units' caches against a model that knows only what may be stale. A failure names its seed; worlds are
+// made from nothing else. An everyday run has a few worlds of every kind; IOMMUFD_SIM_CACHE_WORLDS says
+// otherwise (`scripts/test walks`).
+
+@Suite struct StalenessProperties {
+  private static let steps = 2_500
+
+  /// Sizes of the caches: nothing is ever replaced, or nearly everything.
+  private enum Size: CaseIterable {
+    case large, small
+
+    var sets: Int { self == .large ? 1024 : 1 }
+    var iotlb: IotlbGeometry {
+      var geometry = IotlbGeometry()
+      (geometry.sets4K, geometry.sets2M, geometry.sets1G) = (sets, sets, sets)
+      return geometry
+    }
+    /// Of paging structures; the small caches have few or none.
+    func structures(_ seed: UInt64) -> Int { self == .large ? 1024 : Int(seed % 3) }
+  }
+
+  private static var seeds: ClosedRange<UInt64> {
+    let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_CACHE_WORLDS"]
+    return 1...max(1, asked.flatMap(UInt64.init) ?? 3)
+  }
+
+  /// Worlds until one shows something that cannot be; the others say the same.
+  private func explore<World: StalenessWorld>(
+    _ name: String, _ make: (Size, _ seed: UInt64) throws -> World
+  ) throws {
+    for seed in Self.seeds {
+      for size in Size.allCases {
+        for usesATS in [false, true] {
+          var random = SeededGenerator(seed: seed)
+          var world = try make(size, seed)
+          let problem = world.live(
+            Self.steps, &random, usesATS: usesATS, isExact: size == .large)
+          if let problem {
+            Issue.record(
+              "\(name), \(size) caches, \(usesATS ? "with" : "without") ATS, seed \(seed): \(problem)"
+            )
+            return
+          }
+        }
+      }
+    }
+  }
+
+  @Test("VT-d", arguments: [false, true])
+  func vtd(isNested: Bool) throws {
+    try explore("VT-d, \(isNested ? "nested" : "first stage")") { size, seed in
+      var configuration = VTdUnit.Configuration.nesting
+      configuration.iotlb = size.iotlb
+      configuration.contextCacheSets = size.sets
+      configuration.pasidCacheSets = size.sets
+      configuration.pagingStructureEntries = size.structures(seed)
+      return try VTdStalenessWorld(configuration, isNested: isNested)
+    }
+  }
+
+  @Test("AMD-Vi", arguments: [false, true])
+  func amdvi(isNested: Bool) throws {
+    try explore("AMD-Vi, \(isNested ? "nested" : "guest tables")") { size, seed in
+      var configuration = AMDViUnit.Configuration()
+      configuration.iotlb = size.iotlb
+      configuration.deviceCacheSets = size.sets
+      configuration.spaceCacheSets = size.sets
+      configuration.pagingStructureEntries = size.structures(seed)
+      return try AMDViStalenessWorld(configuration, isNested: isNested)
+    }
+  }
+
+  @Test("SMMUv3") func smmuv3() throws {
+    try explore("SMMUv3") { size, _ in
+      var configuration = SMMUv3Unit.Configuration()
+      configuration.iotlb = size.iotlb
+      configuration.streamCacheSets = size.sets
+      configuration.contextCacheSets = size.sets
+      return try SMMUv3StalenessWorld(configuration)
+    }
+  }
+}
