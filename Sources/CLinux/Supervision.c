@@ -51,4 +51,24 @@ int CLinux_punch_hole(int descriptor, uint64_t offset, uint64_t length) {
       fallocate(descriptor, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length));
 }
 
+// The last byte that a file can have.
+static struct flock claim(void) {
+  return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_MAX, .l_len = 1};
+}
+
+int CLinux_claim(int descriptor) {
+  struct flock lock = claim();
+  return result(fcntl(descriptor, F_OFD_SETLK, &lock));
+}
+
+bool CLinux_is_claimed(int descriptor) {
+  struct flock lock = claim();
+  return fcntl(descriptor, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+void CLinux_await_unclaimed(int descriptor) {
+  struct flock lock = claim();
+  while (fcntl(descriptor, F_OFD_SETLKW, &lock) < 0 && errno == EINTR) continue;
+}
+
 int CLinux_become_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }

@@ -4,6 +4,7 @@
 // device keeps are therefore closed here, by one thread that holds nothing, in an OwnTable.
 
 internal import Glibc
+internal import Host
 internal import Synchronization
 
 final class DescriptorCloser: Sendable {

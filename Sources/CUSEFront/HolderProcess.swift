@@ -20,7 +20,7 @@ func holdThreads(_ control: Int32) {
 
 private final class HolderService: Sendable {
   private let channels = Atomic(0)
-  private let oneHasEnded = Semaphore()
+  private let oneHasEnded = ThreadSemaphore()
 
   func serve(_ socket: OwnedDescriptor) {
     channels.add(1, ordering: .relaxed)

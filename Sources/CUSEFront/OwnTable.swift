@@ -30,7 +30,7 @@ enum OwnTable {
   /// Closes a descriptor of this process so that only an own table waits for what that entails: a
   /// thread with such a table has a second reference while the shared table gives up the first.
   static func close(_ descriptor: Int32) {
-    let isGivenUp = Semaphore()
+    let isGivenUp = ThreadSemaphore()
     let visit: Visit<Void>
     do throws(Errno) {
       visit = try Visit { (hasArrived) throws(Errno) in
@@ -53,10 +53,10 @@ enum OwnTable {
 
 /// One thread in a table of its own, from its start to its result.
 private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
-  typealias Body = @Sendable (_ hasArrived: Semaphore) throws(Errno) -> Result
+  typealias Body = @Sendable (_ hasArrived: ThreadSemaphore) throws(Errno) -> Result
 
   private let body: Body
-  private let hasArrived = Semaphore()
+  private let hasArrived = ThreadSemaphore()
   private var thread = pthread_t()
   /// Written by the thread, read after it was joined; nil when it could not leave the shared table.
   private var outcome: Swift.Result<Result, Errno>?

@@ -31,6 +31,8 @@ package final class AddressSpaceKeeper: Sendable {
     var isWatching = false
   }
 
+  private static let stackSize = 256 << 10
+
   private let slots: FaultingPages
   private let atEnd: @Sendable (AddressSpace) -> Void
   private let state: Mutex<State>
@@ -68,7 +70,11 @@ package final class AddressSpaceKeeper: Sendable {
       defer { state.isWatching = true }
       return !state.isWatching
     }
-    if mustStart { startThread { self.watch() } } else { eventfd_write(changed.rawValue, 1) }
+    if mustStart {
+      startThread(named: "keeper", stackSize: Self.stackSize) { self.watch() }
+    } else {
+      eventfd_write(changed.rawValue, 1)
+    }
   }
 
   /// Starts a read that does not end, and returns once the kernel is in it. The slot is free again
@@ -84,7 +90,7 @@ package final class AddressSpaceKeeper: Sendable {
     let read = Read()
     return starting.withLock { _ in
       slots.empty(slot)
-      let isStarted = startThread { [self] in
+      let isStarted = startThread(named: "keeper", stackSize: Self.stackSize) { [self] in
         slots.read(memory, at: address, into: slot)
         read.hasEnded.store(true, ordering: .releasing)
         eventfd_write(readEnded.rawValue, 1)
@@ -202,33 +208,4 @@ private final class FaultingPages: Sendable {
   func read(_ memory: OwnedDescriptor, at address: UInt64, into slot: Int) {
     pread(memory.rawValue, page(slot), 1, off_t(truncatingIfNeeded: address))
   }
-}
-
-/// A detached thread with a small stack.
-@discardableResult
-private func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
-  var attributes = pthread_attr_t()
-  pthread_attr_init(&attributes)
-  defer { pthread_attr_destroy(&attributes) }
-  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-  pthread_attr_setstacksize(&attributes, 256 << 10)
-  let context = Unmanaged.passRetained(ThreadBody(body))
-  var thread = pthread_t()
-  guard pthread_create(&thread, &attributes, runThread, context.toOpaque()) == 0 else {
-    context.release()
-    return false
-  }
-  return true
-}
-
-private final class ThreadBody: Sendable {
-  let body: @Sendable () -> Void
-  init(_ body: @escaping @Sendable () -> Void) { self.body = body }
-}
-
-private func runThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-  guard let context else { return nil }
-  CLinux_set_thread_name("keeper")
-  Unmanaged<ThreadBody>.fromOpaque(context).takeRetainedValue().body()
-  return nil
 }

@@ -50,38 +50,18 @@ package final class EventWatcher: Sendable {
     guard state.epoll < 0 else { return }
     let epoll = CLinux_epoll_create()
     guard epoll >= 0 else { throw Errno(rawValue: -epoll) }
-    var thread = pthread_t()
-    let context = Unmanaged.passRetained(Loop(epoll: epoll, watcher: self))
-    let failure = pthread_create(
-      &thread, nil,
-      { argument in
-        guard let argument else { return nil }
-        Unmanaged<Loop>.fromOpaque(argument).takeRetainedValue().run()
-        return nil
-      }, context.toOpaque())
-    guard failure == 0 else {
-      context.release()
+    guard startThread(named: "events", { [self] in watch(epoll) }) else {
       close(epoll)
-      throw Errno(rawValue: failure)
+      throw .resourceTemporarilyUnavailable
     }
-    pthread_detach(thread)
     state.epoll = epoll
   }
 
-  private final class Loop: Sendable {
-    let epoll: Int32
-    let watcher: EventWatcher
-    init(epoll: Int32, watcher: EventWatcher) {
-      self.epoll = epoll
-      self.watcher = watcher
-    }
-
-    func run() {
-      var key: UInt64 = 0
-      while true {
-        guard CLinux_epoll_wait(epoll, &key) == 0 else { continue }
-        watcher.state.withLock { $0.watches[key] }?.fire()
-      }
+  private func watch(_ epoll: Int32) {
+    var key: UInt64 = 0
+    while true {
+      guard CLinux_epoll_wait(epoll, &key) == 0 else { continue }
+      state.withLock { $0.watches[key] }?.fire()
     }
   }
 }

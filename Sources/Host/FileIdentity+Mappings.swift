@@ -7,10 +7,13 @@ internal import Glibc
 extension FileIdentity {
   /// Whether a process maps any byte of `range` of the file. A process that may not be looked into
   /// does not count.
-  package func isMapped(_ range: Range<UInt64>) -> Bool {
-    ProcDirectory.contains("/proc") { process in
+  /// - Parameter own: a mapping that does not count either.
+  package func isMapped(_ range: Range<UInt64>, besides own: SharedPages? = nil) -> Bool {
+    let myself = String(getpid())
+    return ProcDirectory.contains("/proc") { process in
       guard process.first?.isNumber == true else { return false }
-      return switch isMapped(range, accordingTo: "/proc/\(process)/maps") {
+      let excluded = process == myself ? own : nil
+      return switch isMapped(range, accordingTo: "/proc/\(process)/maps", besides: excluded) {
       case .some(let answer): answer
       // A main thread that has ended shows nothing of what its process maps.
       case nil:
@@ -22,7 +25,9 @@ extension FileIdentity {
   }
 
   /// Nil when nothing at all is mapped.
-  private func isMapped(_ range: Range<UInt64>, accordingTo path: String) -> Bool? {
+  private func isMapped(
+    _ range: Range<UInt64>, accordingTo path: String, besides own: SharedPages? = nil
+  ) -> Bool? {
     guard let text = fopen(path, "re") else { return false }
     defer { fclose(text) }
     var line: UnsafeMutablePointer<CChar>?
@@ -38,7 +43,7 @@ extension FileIdentity {
       guard strstr(line, inode) != nil,
         let area = VirtualMemoryArea(
           mapsLine: Array(UnsafeRawBufferPointer(start: line, count: count))),
-        area.file == self
+        area.file == self, own?.begin(at: area.start) != true
       else { continue }
       let (end, overflow) = area.fileOffset.addingReportingOverflow(area.end &- area.start)
       if area.fileOffset < range.upperBound, overflow || end > range.lowerBound { return true }

@@ -23,10 +23,14 @@ final class MappableRegions: Sendable {
   private static let firstOffset: UInt64 = 4096
   private static let endOfOffsets: UInt64 = 1 << 44
 
-  /// - Parameter length: whole pages.
+  /// - Parameters:
+  ///   - length: whole pages.
+  ///   - share: is given the server's own mapping when clients map it first; nil: there is none.
   /// - Returns: the region, at the lowest free offset. iommufd: _iommufd_alloc_mmap()
   /// - Throws: `.noMemory`.
-  func add(_ contents: [UInt8], length: UInt64) throws(Errno) -> Region {
+  func add(
+    _ contents: [UInt8], length: UInt64, share: RegionSharing? = nil
+  ) throws(Errno) -> Region {
     let region = state.withLock { state -> Region? in
       var (offset, index) = (Self.firstOffset, 0)
       while index < state.regions.count, state.regions[index].offset - offset < length {
@@ -36,7 +40,8 @@ final class MappableRegions: Sendable {
       guard state.regions.count < Self.capacity, length <= Self.endOfOffsets - offset else {
         return nil
       }
-      let region = Region(at: offset, length: length, contents: contents, of: self)
+      let region = Region(
+        at: offset, length: length, contents: contents, share: share, of: self)
       state.regions.insert(region, at: index)
       return region
     }
@@ -82,34 +87,43 @@ extension MappableRegions {
     private struct State {
       /// What programs map it from.
       var file: FileIdentity?
+      /// Our own mapping of it.
+      var pages: SharedPages?
       var isClosed = false
     }
 
     let offset: UInt64
     let length: UInt64
     let contents: [UInt8]
+    private let share: RegionSharing?
     private let regions: MappableRegions
     private let state = Mutex(State())
 
     fileprivate init(
-      at offset: UInt64, length: UInt64, contents: [UInt8], of regions: MappableRegions
+      at offset: UInt64, length: UInt64, contents: [UInt8], share: RegionSharing?,
+      of regions: MappableRegions
     ) {
       self.offset = offset
       self.length = length
       self.contents = contents
+      self.share = share
       self.regions = regions
     }
 
     var end: UInt64 { offset + length }
+    var isShared: Bool { share != nil }
 
     func place(
-      in file: FileIdentity, fill: () throws(Errno) -> Void
+      in file: FileIdentity, fill: () throws(Errno) -> SharedPages?
     ) throws(Errno) {
       try state.withLock { state throws(Errno) in
         if state.isClosed { throw .noSuchAddressOrDevice }
         if state.file == file { return }
         regions.note(file)
-        try fill()
+        if let pages = try fill() {
+          try share?(pages)
+          state.pages = pages
+        }
         state.file = file
       }
     }
@@ -118,7 +132,9 @@ extension MappableRegions {
     /// - Returns: false when some process maps it; nothing has changed then.
     func close() -> Bool {
       state.withLock { state in
-        if let file = state.file, file.isMapped(offset..<end) { return false }
+        if let file = state.file, file.isMapped(offset..<end, besides: state.pages) {
+          return false
+        }
         state.isClosed = true
         return true
       }

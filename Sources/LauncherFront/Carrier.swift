@@ -4,7 +4,8 @@
 //
 // An open device is carried by a memfd that is sealed, so that nobody can put anything in, or, where a
 // device has regions to map, so that it keeps its length: a mapping of a region is then a native one of
-// the carrier, at the same offset. Its position is the end of all positions, from where no byte can be
+// the carrier, at the same offset; a region that the server shares it maps itself, too, through an open
+// file of its own. Its position is the end of all positions, from where no byte can be
 // read or written: plain read(2) and write(2) are EINVAL, as of a file that has neither. (A
 // memfd_secret(2) says so by itself, but nothing tells its last close.)
 //
@@ -59,6 +60,10 @@ enum Carrier {
     if hasRegions { try check(ftruncate(memory.rawValue, off_t(RegionOffset.end))) }
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
+    if hasRegions {
+      let result = CLinux_claim(memory.rawValue)
+      guard result == 0 else { throw Errno(rawValue: -result) }
+    }
     guard lseek(memory.rawValue, off_t.max, SEEK_SET) == off_t.max else {
       throw Errno(rawValue: errno)
     }
@@ -76,6 +81,13 @@ enum Carrier {
     } catch {
       throw .noMemory
     }
+  }
+
+  /// The carrier as an open file of the server's own.
+  static func reopen(_ carrier: OwnedDescriptor) throws(Errno) -> OwnedDescriptor {
+    let descriptor = open("/proc/self/fd/\(carrier.rawValue)", O_RDWR | O_CLOEXEC)
+    guard descriptor >= 0 else { throw Errno(rawValue: errno) }
+    return OwnedDescriptor(owning: descriptor)
   }
 
   private static func check(_ result: Int32) throws(Errno) {

@@ -13,6 +13,7 @@
 // A worker is counted as waiting from when it is told to, so that nobody is told in vain.
 
 internal import Glibc
+internal import Host
 internal import Synchronization
 
 final class Crew: Sendable {
@@ -35,8 +36,8 @@ final class Crew: Sendable {
   private let state = Mutex(State())
   private let limit: Int
   private let wantedLimit: Int
-  private let turns = Semaphore()
-  private let watch = Semaphore()
+  private let turns = ThreadSemaphore()
+  private let watch = ThreadSemaphore()
   private static let tick: useconds_t = 1000
 
   /// - Parameters:
@@ -50,14 +51,14 @@ final class Crew: Sendable {
   /// - Parameter startWorker: starts a thread that waits for a call, and after each call for its turn:
   ///   ``wait()``. False when there is none to be had.
   func start(_ startWorker: @escaping @Sendable () -> Bool) {
-    startThread { [self] in watchForever() }
+    startThread(named: "crew") { [self] in watchForever() }
     state.withLock { state in
       state.startWorker = startWorker
       bringOne(&state)
       if state.total == 0 {
         // There was no thread to be had: the watch tries again.
         state.isWatched = true
-        watch.post()
+        watch.signal()
       }
     }
   }
@@ -94,7 +95,7 @@ final class Crew: Sendable {
       }
       if !state.isWatched {
         state.isWatched = true
-        watch.post()
+        watch.signal()
       }
     }
   }
@@ -103,7 +104,7 @@ final class Crew: Sendable {
   func end() {
     state.withLock { state in
       state.isOver = true
-      for _ in 0..<state.parked { turns.post() }
+      for _ in 0..<state.parked { turns.signal() }
       state.parked = 0
     }
   }
@@ -113,7 +114,7 @@ final class Crew: Sendable {
     if state.parked > 0 {
       state.parked -= 1
       state.waiting += 1
-      turns.post()
+      turns.signal()
     } else if state.total < limit, state.startWorker?() == true {
       state.total += 1
       state.waiting += 1
@@ -149,15 +150,3 @@ final class Crew: Sendable {
 }
 
 /// sem_overview(7)
-private final class Semaphore: @unchecked Sendable {
-  private let semaphore = UnsafeMutablePointer<sem_t>.allocate(capacity: 1)
-
-  init() { sem_init(semaphore, 0, 0) }
-  deinit {
-    sem_destroy(semaphore)
-    semaphore.deallocate()
-  }
-
-  func post() { sem_post(semaphore) }
-  func wait() { while sem_wait(semaphore) != 0 {} }
-}

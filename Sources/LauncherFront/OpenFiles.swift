@@ -71,6 +71,7 @@ final class OpenFiles: Sendable {
   /// Held while closes are turned into releases, so that who comes second waits for the first.
   private let settling = Mutex(())
 
+  private let claims = CarrierClaims()
   private let inotify: OwnedDescriptor
   private let epoll: OwnedDescriptor
   private let wakeEvent: OwnedDescriptor
@@ -167,6 +168,11 @@ final class OpenFiles: Sendable {
     }
   }
 
+  /// The server maps some of the carrier of `entry` through `own`.
+  func share(_ entry: OpenEntry, through own: OwnedDescriptor) throws(Errno) {
+    try claims.add(entry.identity, own) { [weak self] in self?.settle() }
+  }
+
   // MARK: Calls
 
   /// The open file behind a program's descriptor; nil when it is none of ours. To be paired with
@@ -213,6 +219,13 @@ final class OpenFiles: Sendable {
     settling.withLock { _ in
       var event = epoll_event()
       while epoll_wait(epoll.rawValue, &event, 1, 0) > 0 { settle(descriptor: event.data.fd) }
+      for identity in claims.takeReleased() {
+        // Its deletion, when the mapping goes, is no news.
+        state.withLock { state in
+          state.watches = state.watches.filter { $0.value != identity }
+        }
+        close(identity)
+      }
     }
   }
 

@@ -170,6 +170,10 @@ extension Supervisor {
       let carrier = try call.task.duplicateDescriptor(call.descriptor(4))
       guard try CarrierIdentity(of: carrier) == entry.identity else { throw .badFileDescriptor }
       try Carrier.fill(carrier, with: region)
+      guard region.isShared else { return nil }
+      let own = try Carrier.reopen(carrier)
+      try files.share(entry, through: own)
+      return try SharedPages(of: own, at: region.offset, length: region.length)
     }
     return .native
   }

@@ -38,9 +38,9 @@ final class Supervisor: Sendable {
   }
 
   func start() {
-    crew.start { [self] in startThread { self.work() } }
-    startThread { [self] in files.watchForever() }
-    startThread { [self] in threads.watchForever() }
+    crew.start { [self] in startThread(named: "supervisor") { self.work() } }
+    startThread(named: "closes") { [self] in files.watchForever() }
+    startThread(named: "threads") { [self] in threads.watchForever() }
   }
 
   var counts: LauncherCounts {

@@ -69,7 +69,8 @@ extension MachineDescription.Unit.Kind {
   fileprivate var contradiction: String? {
     switch self {
     case .vtd(let configuration): configuration.capabilities.contradiction
-    case .smmuv3(let configuration): configuration.capabilities.contradiction
+    case .smmuv3(let configuration):
+      configuration.capabilities.contradiction ?? configuration.virtualQueues.contradiction
     case .amdvi(let amdvi): amdvi.unit.capabilities.contradiction
     }
   }
@@ -100,6 +101,13 @@ extension SMMUv3Capabilities {
     guard !updatesDirtyState || updatesAccessFlag else {
       return "dirty updates need access flag updates"
     }
+    return nil
+  }
+}
+
+extension VirtualQueueCapabilities {
+  fileprivate var contradiction: String? {
+    guard queueBitsPerInterface >= 0 else { return "an interface has at least one queue" }
     return nil
   }
 }

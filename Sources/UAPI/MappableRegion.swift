@@ -2,8 +2,8 @@
 //
 // What a program maps is the file that its descriptor really refers to, and in that file the front end
 // puts what the region holds, at the region's own offset, when it is mapped first. From then on
-// the memory belongs to those who map it: the device does not see what they store, as it would not be
-// told of it either.
+// the memory belongs to those who map it, and the device does not see what they store; but a *shared*
+// region is mapped by the server, too, and whose registers it holds looks at them.
 
 package import Host
 package import SystemPackage
@@ -32,10 +32,17 @@ package protocol MappableRegion: AnyObject, Sendable {
   /// What it holds when it is mapped first; zeros follow.
   var contents: [UInt8] { get }
 
+  /// Whether `fill` of ``place(in:fill:)`` is to map it into the server.
+  var isShared: Bool { get }
+
   /// The region is about to be mapped as part of `file`, which `fill` makes hold its contents. `fill`
-  /// is called when that has not happened yet.
+  /// is called when that has not happened yet; of a shared region it gives the server's mapping.
   /// - Throws: what `fill` throws; `.noSuchAddressOrDevice` (ENXIO) when the region has gone.
   func place(
-    in file: FileIdentity, fill: () throws(Errno) -> Void
+    in file: FileIdentity, fill: () throws(Errno) -> SharedPages?
   ) throws(Errno)
+}
+
+extension MappableRegion {
+  package var isShared: Bool { false }
 }

@@ -144,7 +144,7 @@ import UAPI
     #expect(region.contents == [0x41, 0, 0, 0])
     #expect(mock.destroy(first) == nil)
     #expect(throws: Errno.noSuchAddressOrDevice) {
-      try region.place(in: FileIdentity(device: 1, inode: 1)) {}
+      try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
     }
     // The lowest free place.
     data.store(iommu_viommu_selftest(in_data: 0x43))
@@ -166,10 +166,16 @@ import UAPI
       owning: try MemoryFile.create(name: "carrier", length: region.offset + region.length))
     let identity = try FileStatus(of: carrier).identity
     #expect(throws: Errno.noMemory) {
-      try region.place(in: identity) { () throws(Errno) in throw .noMemory }
+      try region.place(in: identity) { () throws(Errno) -> SharedPages? in throw .noMemory }
     }
     var filled = 0
-    for _ in 0..<2 { try region.place(in: identity) { filled += 1 } }
+    func place() throws {
+      try region.place(in: identity) {
+        filled += 1
+        return nil
+      }
+    }
+    for _ in 0..<2 { try place() }
     #expect(filled == 1)
 
     let window = TestMemory(pages: 2)
@@ -181,7 +187,7 @@ import UAPI
     mmap(window.base, 4096, PROT_READ, anonymous, -1, 0)
     #expect(mock.destroy(unit) == .resourceBusy)
     // After a refusal it can be mapped as before.
-    try region.place(in: identity) { filled += 1 }
+    try place()
     mmap(window.base + 4096, 4096, PROT_READ, anonymous, -1, 0)
     #expect(mock.destroy(unit) == nil)
     #expect(filled == 1)

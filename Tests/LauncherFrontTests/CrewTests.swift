@@ -1,6 +1,7 @@
 // Who waits for calls: one, unless calls take long or come too fast.
 
 internal import Foundation
+internal import Host
 internal import Synchronization
 internal import Testing
 
@@ -30,7 +31,7 @@ private final class Calls: Sendable {
         count -= 1
         return count >= 0
       }
-      return !isRefused && startThread { self.work() }
+      return !isRefused && startThread(named: "test") { self.work() }
     }
   }
 

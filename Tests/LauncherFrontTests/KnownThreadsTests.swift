@@ -16,7 +16,7 @@ private final class Caller: Sendable {
   private let mayEnd = Atomic(false)
 
   init() {
-    startThread { [self] in
+    startThread(named: "test") { [self] in
       number.store(CLinux_gettid(), ordering: .releasing)
       while !mayEnd.load(ordering: .acquiring) { usleep(100) }
     }
@@ -90,7 +90,7 @@ private final class Caller: Sendable {
     caller.end()
     #expect(throws: Errno.noSuchProcess) { try thread.identity(of: 0) }
     let threads = threads
-    startThread { threads.watchForever() }
+    startThread(named: "test") { threads.watchForever() }
     for _ in 0..<10_000 where threads.thread(of: next) != nil { usleep(1000) }
     #expect(threads.thread(of: next) == nil)
   }

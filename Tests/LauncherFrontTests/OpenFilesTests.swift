@@ -43,7 +43,9 @@ private final class Region: MappableRegion {
   let offset = RegionOffset.end - 8192
   let length: UInt64 = 8192
   let contents: [UInt8] = [1, 2, 3]
-  func place(in file: FileIdentity, fill: () throws(Errno) -> Void) throws(Errno) { try fill() }
+  func place(in file: FileIdentity, fill: () throws(Errno) -> SharedPages?) throws(Errno) {
+    _ = try fill()
+  }
 }
 
 private struct Node: CharacterDevice {
@@ -130,6 +132,33 @@ private func events(_ descriptor: Int32) -> Int32 {
     #expect(bytes.prefix(3).elementsEqual([1, 2, 3]))
     #expect(bytes.dropFirst(3).allSatisfy { $0 == 0 })
     munmap(stale, Int(region.length))
+  }
+
+  /// The server's own mapping hides the deletion of the carrier, but not its last close.
+  @Test(arguments: [false, true])
+  func theLastCloseOfASharedCarrier(isMapped: Bool) throws {
+    let file = File(hasRegions: true)
+    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
+    let number = try #require(carrier).rawValue
+    let entry = try #require(try files.begin(number, of: task))
+    let own = try Carrier.reopen(try #require(carrier))
+    let pages = try SharedPages(of: own, at: 4096, length: 4096)
+    try files.share(entry, through: own)
+    files.end(entry)
+    let mapping = try #require(
+      mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, number, 4096))
+    mapping.storeBytes(of: 0x1234, as: UInt32.self)
+    #expect(pages.load(0) == 0x1234)
+    pages.store(0x5678, at: 4)
+    #expect(mapping.load(fromByteOffset: 4, as: UInt32.self) == 0x5678)
+    #expect(try CarrierIdentity(of: own).isMapped(4096..<8192, besides: pages))
+    if isMapped { carrier = nil } else { munmap(mapping, 4096) }
+    files.settle()
+    #expect(file.released == 0 && files.counts.open == 1)
+    if isMapped { munmap(mapping, 4096) } else { carrier = nil }
+    files.settle()
+    #expect(file.released == 1 && files.counts.open == 0)
+    #expect(try !CarrierIdentity(of: own).isMapped(4096..<8192, besides: pages))
   }
 
   /// A copy that a device keeps would keep the carrier.

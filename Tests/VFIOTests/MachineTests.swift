@@ -17,14 +17,15 @@ struct MachineTests {
     let rig = try Rig()
     #expect(rig.machine.iommufd.name == "iommu")
     #expect(
-      rig.machine.devices.map { $0.node.name } == (0..<10).map { "vfio/devices/vfio\($0)" })
+      rig.machine.devices.map { $0.node.name } == (0..<11).map { "vfio/devices/vfio\($0)" })
     #expect(
       rig.machine.devices.map { $0.address.description }
         == [
           "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1", "0000:04:00.0",
           "0000:05:00.0", "0000:06:00.0", "0000:07:00.0", "0000:08:00.0", "0000:09:00.0",
+          "0000:0a:00.0",
         ])
-    #expect(rig.machine.devices.map { $0.groupID } == [1, 2, 3, 3, 4, 5, 6, 7, 8, 9])
+    #expect(rig.machine.devices.map { $0.groupID } == [1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10])
     for device in rig.machine.devices {
       #expect(device.vendorID == 0x1234)
       #expect(device.deviceID == 0x11e9)
@@ -51,13 +52,13 @@ struct MachineTests {
   @Test("only functions of one device say that there are several")
   func multiFunction() throws {
     let functions = try Rig().machine.devices.map { $0.function.description.isMultiFunction }
-    #expect(functions == [false, false, true, true] + Array(repeating: false, count: 6))
+    #expect(functions == [false, false, true, true] + Array(repeating: false, count: 7))
   }
 
   @Test("PASIDs that the kernel gives a device: on AMD one less than there are of 16 bits")
   func usablePASIDs() throws {
     let widths = try Rig().machine.devices.map { $0.physical.pasidWidth }
-    #expect(widths == [0, 0, 0, 0, 20, 20, 16, 0, 15, 15])
+    #expect(widths == [0, 0, 0, 0, 20, 20, 16, 0, 15, 15, 16])
     let kind = MachineDescription.Unit.Kind.amdvi(.init())
     #expect([0, 8, 15, 16].map { kind.usablePASIDWidth($0) } == [0, 8, 15, 15])
   }

@@ -19,5 +19,12 @@ int CLinux_descriptor_limit(pid_t process, uint64_t *limit);
 int CLinux_memfd_seal(int descriptor, bool against_writing);
 /// FALLOC_FL_PUNCH_HOLE: frees the pages; who maps them finds zeros. 0 or -errno.
 int CLinux_punch_hole(int descriptor, uint64_t offset, uint64_t length);
+/// Locks the file for the open file that `descriptor` is of, in a way that nothing in the file has to do
+/// with, until the last descriptor and mapping of that open file is gone (F_OFD_SETLK). 0 or -errno.
+int CLinux_claim(int descriptor);
+/// Whether another open file of the same file has claimed it.
+bool CLinux_is_claimed(int descriptor);
+/// Waits until none has.
+void CLinux_await_unclaimed(int descriptor);
 /// PR_SET_CHILD_SUBREAPER: orphans of this process's descendants become its children.
 int CLinux_become_subreaper(void);

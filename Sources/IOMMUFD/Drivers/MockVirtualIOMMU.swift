@@ -39,7 +39,7 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
   ) throws(Errno) -> UInt64 {
     var loop = try data.load(iommu_viommu_selftest.self, type: type, minimumThrough: \.out_data)
     let offset = try host.addRegion(
-      holding: withUnsafeBytes(of: loop.in_data) { Array($0) }, length: pagesLength)
+      holding: withUnsafeBytes(of: loop.in_data) { Array($0) }, length: pagesLength, share: nil)
     loop.out_data = loop.in_data
     loop.out_mmap_length = pagesLength
     loop.out_mmap_offset = offset

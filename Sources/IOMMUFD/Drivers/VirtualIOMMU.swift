@@ -2,6 +2,7 @@
 // side of the objects vIOMMU, vDEVICE and hardware queue. What iommufd does for it comes as a
 // ``VirtualIOMMUHost``, so that a driver needs to know no objects.
 
+package import Host
 package import IOMMU
 package import SystemPackage
 
@@ -73,13 +74,19 @@ package struct HardwareQueueRequest: Sendable {
   }
 }
 
+/// Takes the server's own mapping of a region of registers, from when on clients may map it.
+package typealias RegionSharing = @Sendable (SharedPages) throws(Errno) -> Void
+
 /// What iommufd does for a virtual unit. All of it may be called from any thread and takes no lock
 /// of the control plane.
 package protocol VirtualIOMMUHost: AnyObject, Sendable {
   /// Lets the client map `length` bytes, whole pages that begin with `contents`, at an offset of the
   /// iommufd (iommufd_viommu_alloc_mmap()).
+  /// - Parameter share: for registers; see ``RegionSharing``.
   /// - Returns: the offset.
-  func addRegion(holding contents: [UInt8], length: UInt64) throws(Errno) -> UInt64
+  func addRegion(
+    holding contents: [UInt8], length: UInt64, share: RegionSharing?
+  ) throws(Errno) -> UInt64
   func removeRegion(at offset: UInt64)
 
   /// The device that the guest knows as `virtualID` (iommufd_viommu_find_dev()).

@@ -53,8 +53,10 @@ final class VIOMMUHost: VirtualIOMMUHost {
 
   // MARK: Pages to map
 
-  func addRegion(holding contents: [UInt8], length: UInt64) throws(Errno) -> UInt64 {
-    let region = try regions.add(contents, length: length)
+  func addRegion(
+    holding contents: [UInt8], length: UInt64, share: RegionSharing?
+  ) throws(Errno) -> UInt64 {
+    let region = try regions.add(contents, length: length, share: share)
     state.withLock { $0.regions.append(region) }
     return region.offset
   }

@@ -5,10 +5,29 @@ internal import IOMMU
 extension SMMUv3Unit.Configuration {
   static var fields: [Field<SMMUv3Unit.Configuration>] {
     SMMUv3Capabilities.fields.map { $0.within(\.capabilities) }
+      + VirtualQueueCapabilities.fields.map { $0.within(\.virtualQueues) }
       + IotlbGeometry.fields.map { $0.within(\.iotlb) } + [
         .number("stream-cache-sets", \.streamCacheSets, 1...65536, "of 4 entries each"),
         .number("context-cache-sets", \.contextCacheSets, 1...65536, "of 4 entries each"),
       ]
+  }
+}
+
+extension VirtualQueueCapabilities {
+  /// Tegra241's CMDQV_PARAM
+  fileprivate static var fields: [Field<VirtualQueueCapabilities>] {
+    [
+      .flag("cmdqv", \.isPresent, "Tegra241's CMDQ-Virtualization: queues for guests"),
+      .number(
+        "cmdqv-interface-bits", \.interfaceBits, 0...6,
+        "log2 of its interfaces, of which one is the host's (NUM_VINTF_LOG2)"),
+      .number(
+        "cmdqv-queue-bits", \.queueBits, 0...7, "log2 of their queues together (NUM_VCMDQ_LOG2)"),
+      .number(
+        "cmdqv-stream-bits", \.streamBits, 0...4,
+        "log2 of the streams of one interface (NUM_SID_PER_VM_LOG2)"),
+      .number("cmdqv-version", \.version, 0...15, "CMDQV_VER"),
+    ]
   }
 }
 

@@ -1,3 +1,4 @@
+import Host
 import Synchronization
 import SystemPackage
 import TestSupport
@@ -91,37 +92,51 @@ struct SMMUv3Machine {
 final class VirtualHost: VirtualIOMMUHost {
   private struct State {
     var names: [UInt64: RequesterID] = [:]
-    var events: [[UInt8]]?
+    /// By type.
+    var events: [UInt32: [[UInt8]]]?
+    var share: RegionSharing?
+    var refusesRegions = false
   }
 
   private let state = Mutex(State())
 
   func set(_ device: RequesterID?, _ name: UInt64) { state.withLock { $0.names[name] = device } }
-  func openQueue() { state.withLock { $0.events = [] } }
+  func openQueue() { state.withLock { $0.events = [:] } }
+
+  func takeEvents(of type: UInt32) -> [[UInt8]] {
+    state.withLock { $0.events?.removeValue(forKey: type) ?? [] }
+  }
 
   func takeEvents() -> [SMMUv3EventRecord] {
-    let events = state.withLock { state -> [[UInt8]] in
-      defer { state.events = state.events.map { _ in [] } }
-      return state.events ?? []
-    }
-    return events.map { bytes in
+    takeEvents(of: 1).map { bytes in
       SMMUv3EventRecord(
         words: bytes.withUnsafeBytes { $0.loadUnaligned(as: InlineArray<4, UInt64>.self) })
     }
   }
 
-  func addRegion(holding contents: [UInt8], length: UInt64) throws(Errno) -> UInt64 {
-    throw .notSupported
+  func addRegion(
+    holding contents: [UInt8], length: UInt64, share: RegionSharing?
+  ) throws(Errno) -> UInt64 {
+    try state.withLock { state throws(Errno) in
+      if state.refusesRegions { throw .noMemory }
+      state.share = share
+      return 4096
+    }
   }
   func removeRegion(at offset: UInt64) {}
+  func refuseRegions() { state.withLock { $0.refusesRegions = true } }
+
+  /// As if a client had mapped the region.
+  func share(_ pages: SharedPages) throws(Errno) { try state.withLock { $0.share }?(pages) }
+
   func device(virtualID: UInt64) -> RequesterID? { state.withLock { $0.names[virtualID] } }
   func virtualID(of device: RequesterID) -> UInt64? {
     state.withLock { $0.names.first { $0.value == device }?.key }
   }
   func report(_ event: [UInt8], type: UInt32) throws(Errno) {
     let isTaken = state.withLock { state in
-      state.events?.append(event)
-      return state.events != nil && type == 1
+      state.events?[type, default: []].append(event)
+      return state.events != nil
     }
     if !isTaken { throw .notSupported }
   }
@@ -145,7 +160,7 @@ final class SMMUv3Guest {
       IOVA(Self.base), to: physical, length: Self.size, permissions: [.read, .write])
   }
 
-  private func place(_ address: UInt64) -> PhysicalAddress {
+  func place(_ address: UInt64) -> PhysicalAddress {
     PhysicalAddress(physical.rawValue + address - Self.base)
   }
 

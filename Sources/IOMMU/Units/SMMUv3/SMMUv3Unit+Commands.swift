@@ -13,6 +13,8 @@ extension SMMUv3Unit {
       case aborted = 2
       /// CERROR_ATC_INV_SYNC
       case atcTimeout = 3
+      /// CERROR_ILL_ACCESS, of a Tegra241's virtual queue.
+      case illegalAccess = 4
     }
 
     package let reason: Reason

@@ -20,6 +20,7 @@ package final class SMMUv3Unit: Sendable {
     /// Sets of 4 entries.
     package var streamCacheSets = 16
     package var contextCacheSets = 16
+    package var virtualQueues = VirtualQueueCapabilities()
 
     package init() {}
   }
@@ -40,6 +41,7 @@ package final class SMMUv3Unit: Sendable {
   }
 
   package let capabilities: SMMUv3Capabilities
+  package let virtualQueues: VirtualQueueCapabilities
   let memory: PhysicalMemory
   let window: FrameWindow
   let state: Mutex<State>
@@ -63,6 +65,7 @@ package final class SMMUv3Unit: Sendable {
     capabilities.outputAddressBits = SMMUv3Capabilities.encodedSize(
       notBelow: max(capabilities.outputAddressBits, memory.addressBits))
     self.capabilities = capabilities
+    virtualQueues = configuration.virtualQueues
     self.memory = memory
     window = memory.window
     state = Mutex(

@@ -20,6 +20,8 @@ package final class SMMUv3Driver: IOMMUDriver {
   /// stage 2. arm-smmu-v3: arm_smmu_asid_xa, vmid_map
   let asids: LowestFreeIDs
   let vmids: LowestFreeIDs
+  /// Virtual interfaces; 0 is the host's. tegra241-cmdqv: vintf_ids
+  let interfaces: LowestFreeIDs
   private let devices = Mutex<[RequesterID: SMMUv3Device]>([:])
   fileprivate let sinks = Mutex(Sinks())
 
@@ -37,6 +39,7 @@ package final class SMMUv3Driver: IOMMUDriver {
     // What xa_alloc() and ida_alloc_range() say when there is none left.
     asids = LowestFreeIDs(1..<1 << capabilities.asidBits, exhausted: .resourceBusy)
     vmids = LowestFreeIDs(1..<1 << capabilities.vmidBits, exhausted: .noSpace)
+    interfaces = LowestFreeIDs(1..<1 << unit.virtualQueues.interfaceBits, exhausted: .noSpace)
     streamTable = try SMMUv3StreamTable(
       sizeBits: capabilities.streamBits, isTwoLevel: capabilities.twoLevelStreamTable,
       memory: memory)
@@ -112,6 +115,9 @@ package final class SMMUv3Driver: IOMMUDriver {
   package func hardwareInfo(
     of device: RequesterID, type: UInt32
   ) throws(Errno) -> HardwareInfo? {
+    if type == Tegra241VirtualIOMMU.hardwareInfoType, unit.virtualQueues.isPresent {
+      return Tegra241VirtualIOMMU.hardwareInfo(of: unit.virtualQueues)
+    }
     let ours = IOMMU_HW_INFO_TYPE_ARM_SMMUV3.rawValue
     guard type == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || type == ours else { throw .notSupported }
     let idr = unit.capabilities.identification
@@ -181,8 +187,11 @@ package final class SMMUv3Driver: IOMMUDriver {
   /// caches: the device is coherent, or stage 2 forces it.
   package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
     let capabilities = unit.capabilities
-    return capabilities.nesting && (isCoherent(device) || capabilities.forcedWriteBack)
-      && type == IOMMU_VIOMMU_TYPE_ARM_SMMUV3.rawValue
+    guard capabilities.nesting, isCoherent(device) || capabilities.forcedWriteBack else {
+      return false
+    }
+    return type == IOMMU_VIOMMU_TYPE_ARM_SMMUV3.rawValue
+      || type == Tegra241VirtualIOMMU.type && unit.virtualQueues.isPresent
   }
 
   /// arm-smmu-v3: arm_vsmmu_init()
@@ -193,7 +202,9 @@ package final class SMMUv3Driver: IOMMUDriver {
     guard let parent = parent as? SMMUv3PagingDomain, parent.driver === self else {
       throw .invalidArgument
     }
-    return SMMUv3VirtualIOMMU(on: parent, host: host)
+    let guest = SMMUv3VirtualIOMMU(on: parent, host: host)
+    guard type == Tegra241VirtualIOMMU.type else { return guest }
+    return try Tegra241VirtualIOMMU.make(guest, data: data)
   }
 
   // MARK: Events

@@ -61,23 +61,17 @@ final class SMMUv3VirtualIOMMU: VirtualIOMMU {
   private func convert(
     _ command: iommu_viommu_arm_smmuv3_invalidate
   ) throws(Errno) -> SMMUv3Command {
-    var command = SMMUv3Command(
+    let command = SMMUv3Command(
       lower: UInt64(littleEndian: command.cmd.0), upper: UInt64(littleEndian: command.cmd.1))
     guard SMMUv3GuestCommand.isAllowed(command, on: parent.driver.unit.capabilities) else {
       throw .ioError
     }
-    switch command.operation {
-    case .tlbiEverything:
-      return .tlbi(.tlbiAll, vmid: parent.tag)
-    case .tlbiAddress, .tlbiAddressAllASIDs, .tlbiAll, .tlbiASID:
-      command.vmid = parent.tag
-    case .invalidateATC, .invalidateContext, .invalidateAllContexts:
-      guard let device = host.device(virtualID: UInt64(command.stream)) else { throw .ioError }
-      command.stream = UInt32(device.rawValue)
-    default:
-      throw .ioError
+    if command.operation == .tlbiEverything { return .tlbi(.tlbiAll, vmid: parent.tag) }
+    let confined = command.confined(toVMID: parent.tag) { stream in
+      (host.device(virtualID: UInt64(stream))?.rawValue).map(UInt32.init)
     }
-    return command
+    guard let confined else { throw .ioError }
+    return confined
   }
 }
 

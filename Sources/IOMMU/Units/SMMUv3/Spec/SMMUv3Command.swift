@@ -100,6 +100,28 @@ package struct SMMUv3Command: Sendable, BitwiseCopyable, Equatable {
   var completionSignal: UInt64 { words[13, 12] }
 }
 
+extension SMMUv3Command {
+  /// A guest's command as the guest's alone: with its VMID, or with the stream that it has a name for. Of
+  /// a kind that names neither, it is the same.
+  /// - Parameter stream: who a name stands for.
+  /// - Returns: nil when it stands for nobody.
+  package func confined(
+    toVMID vmid: UInt16, _ stream: (UInt32) -> UInt32?
+  ) -> SMMUv3Command? {
+    var command = self
+    switch operation {
+    case .tlbiAll, .tlbiASID, .tlbiAddress, .tlbiAddressAllASIDs:
+      command.vmid = vmid
+    case .invalidateATC, .invalidateContext, .invalidateAllContexts:
+      guard let physical = stream(self.stream) else { return nil }
+      command.stream = physical
+    default:
+      break
+    }
+    return command
+  }
+}
+
 /// The commands that drivers make.
 extension SMMUv3Command {
   package static func invalidateStream(_ stream: UInt32) -> Self {

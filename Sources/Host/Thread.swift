@@ -1,17 +1,25 @@
 internal import CLinux
 internal import Glibc
 
-/// Starts a detached thread. Signals stay where they are: the process's main thread has blocked
-/// those it waits for, and threads inherit that.
+/// Runs `body` on a new, detached thread, which /proc shows as `name`. Signals stay where they are: the
+/// process's main thread has blocked those it waits for, and threads inherit that.
+/// - Parameter stackSize: bytes; nil: the host's default.
+/// - Returns: false when there is no thread to be had.
 @discardableResult
-func startThread(named name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
+package func startThread(
+  named name: String, stackSize: Int? = nil, _ body: @escaping @Sendable () -> Void
+) -> Bool {
+  var attributes = pthread_attr_t()
+  pthread_attr_init(&attributes)
+  defer { pthread_attr_destroy(&attributes) }
+  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
+  if let stackSize { pthread_attr_setstacksize(&attributes, stackSize) }
   let context = Unmanaged.passRetained(ThreadBody(name: name, body: body))
   var thread = pthread_t()
-  guard pthread_create(&thread, nil, runThread, context.toOpaque()) == 0 else {
+  guard pthread_create(&thread, &attributes, runThread, context.toOpaque()) == 0 else {
     context.release()
     return false
   }
-  pthread_detach(thread)
   return true
 }
 
@@ -32,23 +40,4 @@ private func runThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawP
   CLinux_set_thread_name(thread.name)
   thread.body()
   return nil
-}
-
-/// One thread tells another that it may go on (sem_overview(7)).
-final class Semaphore: @unchecked Sendable {
-  private let raw: UnsafeMutablePointer<sem_t>
-
-  init() {
-    raw = .allocate(capacity: 1)
-    sem_init(raw, 0, 0)
-  }
-
-  deinit {
-    sem_destroy(raw)
-    raw.deallocate()
-  }
-
-  func signal() { sem_post(raw) }
-
-  func wait() { while sem_wait(raw) != 0 && errno == EINTR {} }
 }

@@ -1,0 +1,42 @@
+// Carriers that the server maps some of, for a region that it shares with programs. Such a carrier is
+// not deleted when the last program lets go of it, so its last close is told in another way.
+//
+// A lock belongs to the open file that programs have (F_OFD_SETLK), not to a process or to a
+// descriptor, and goes with the file's last descriptor and mapping. The server maps the carrier through
+// an open file of its own, and through that it sees the lock, and can wait for its end.
+
+internal import CLinux
+internal import Host
+internal import Synchronization
+internal import SystemPackage
+
+final class CarrierClaims: Sendable {
+  /// The server's own open files.
+  private let files = Mutex<[CarrierIdentity: OwnedDescriptor]>([:])
+
+  /// - Parameters:
+  ///   - own: of the same carrier, opened anew.
+  ///   - onRelease: called some time after programs have let go of it.
+  func add(
+    _ identity: CarrierIdentity, _ own: OwnedDescriptor, onRelease: @escaping @Sendable () -> Void
+  ) throws(Errno) {
+    guard files.withLock({ $0.updateValue(own, forKey: identity) }) == nil else { return }
+    let isStarted = startThread(named: "claim") {
+      CLinux_await_unclaimed(own.rawValue)
+      onRelease()
+    }
+    guard isStarted else {
+      files.withLock { $0[identity] = nil }
+      throw .noMemory
+    }
+  }
+
+  /// Those that programs have let go of since somebody asked.
+  func takeReleased() -> [CarrierIdentity] {
+    files.withLock { files in
+      let released = files.filter { !CLinux_is_claimed($0.value.rawValue) }.map(\.key)
+      for identity in released { files[identity] = nil }
+      return released
+    }
+  }
+}

@@ -1,0 +1,355 @@
+import CUAPI
+import Glibc
+import Host
+import Synchronization
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import IOMMU
+@testable import IOMMUFD
+
+/// A guest of an SMMUv3 as in a Tegra241, with its page of registers, which this test looks at itself until
+/// it starts the hardware.
+private struct VirtualQueueRig {
+  static let pageLength = UInt64(VirtualQueueRegisters.pageLength)
+
+  let machine: SMMUv3Machine
+  let virtual: Tegra241VirtualIOMMU
+  let host: VirtualHost
+  let pages: SharedPages
+
+  init(
+    _ machine: SMMUv3Machine? = nil, parent: SMMUv3PagingDomain? = nil
+  ) throws {
+    let machine = try machine ?? SMMUv3Machine(.tegra241, hasATS: true)
+    self.machine = machine
+    host = VirtualHost()
+    host.openQueue()
+    virtual = try Self.makeVirtual(on: parent ?? machine.parent, machine.driver, host)
+    let file = OwnedDescriptor(
+      owning: try MemoryFile.create(name: "vintf", length: Self.pageLength))
+    pages = try SharedPages(of: file, at: 0, length: Self.pageLength)
+  }
+
+  static func makeVirtual(
+    on parent: SMMUv3PagingDomain, _ driver: SMMUv3Driver, _ host: VirtualHost
+  ) throws(Errno) -> Tegra241VirtualIOMMU {
+    let data = TestMemory()
+    let made = try driver.makeVirtualIOMMU(
+      type: 2, on: parent, for: SMMUv3Machine.stream, host: host,
+      data: UserData(type: 2, address: data.address, length: 16, memory: InProcessClient()))
+    guard let made = made as? Tegra241VirtualIOMMU else { throw .invalidArgument }
+    return made
+  }
+
+  /// From here on the page is looked at by the hardware.
+  func start() throws { try host.share(pages) }
+
+  /// One look, by this thread.
+  @discardableResult
+  func look() -> PollingThread.Finding { virtual.interface.look() }
+
+  func registers(_ queue: Int = 0) -> VirtualQueueRegisters {
+    VirtualQueueRegisters(of: queue, in: pages)
+  }
+
+  func makeQueue(
+    _ index: UInt32 = 0, at ring: UInt64, length: UInt64 = 4096
+  ) throws(Errno) -> any HardwareQueue {
+    try makeQueue(index, at: machine.guest.place(ring), length: length)
+  }
+
+  func makeQueue(
+    _ index: UInt32, at physical: PhysicalAddress, length: UInt64
+  ) throws(Errno) -> any HardwareQueue {
+    try virtual.makeHardwareQueue(
+      HardwareQueueRequest(
+        type: 1, index: index, iova: IOVA(0), length: length, physical: physical))
+  }
+
+  func store(_ command: SMMUv3Command, _ index: UInt64, of ring: UInt64) {
+    machine.guest[ring + index * 16] = command.words[0]
+    machine.guest[ring + index * 16 + 8] = command.words[1]
+  }
+}
+
+@Suite("SMMUv3: virtual queues of a Tegra241")
+struct SMMUv3VirtualQueueTests {
+  private let rig: VirtualQueueRig
+  private let guest: SMMUv3Guest
+  private let ring: UInt64
+
+  init() throws {
+    rig = try VirtualQueueRig()
+    guest = rig.machine.guest
+    ring = guest.take()
+  }
+
+  // MARK: What the driver accepts
+
+  @Test func virtualQueueInformation() throws {
+    let driver = rig.machine.driver
+    let info = try #require(try driver.hardwareInfo(of: SMMUv3Machine.stream, type: 3))
+    #expect(info.type == 3 && info.bytes == [0, 0, 0, 0, 1, 1, 4, 0])
+    #expect(try driver.hardwareInfo(of: SMMUv3Machine.stream, type: 0)?.type == 2)
+    let plain = try SMMUv3Machine()
+    #expect(throws: Errno.notSupported) {
+      try plain.driver.hardwareInfo(of: SMMUv3Machine.stream, type: 3)
+    }
+    #expect(!plain.driver.supportsVirtualIOMMU(type: 2, for: SMMUv3Machine.stream))
+    var oneStage = SMMUv3Unit.Configuration.tegra241
+    oneStage.capabilities.stage1 = false
+    let memory = try PhysicalMemory(.test)
+    let driverOfOne = try SMMUv3Driver(
+      unit: SMMUv3Unit(oneStage, memory: memory), memory: memory)
+    #expect(!driverOfOne.supportsVirtualIOMMU(type: 2, for: SMMUv3Machine.stream))
+  }
+
+  @Test("interfaces: all but the host's own, the lowest first; one that goes is free again")
+  func virtualInterfaces() throws {
+    var configuration = SMMUv3Unit.Configuration.tegra241
+    configuration.virtualQueues.interfaceBits = 1
+    let machine = try SMMUv3Machine(configuration)
+    func make() throws(Errno) -> Tegra241VirtualIOMMU {
+      try VirtualQueueRig.makeVirtual(on: machine.parent, machine.driver, VirtualHost())
+    }
+    var only: Tegra241VirtualIOMMU? = try make()
+    #expect(throws: Errno.noSpace) { try make() }
+    only = nil
+    only = try make()
+    _ = only
+    // A page that cannot be had, and data that cannot be stored, leave nothing behind.
+    only = nil
+    let crowded = VirtualHost()
+    crowded.refuseRegions()
+    #expect(throws: Errno.noMemory) {
+      try VirtualQueueRig.makeVirtual(on: machine.parent, machine.driver, crowded)
+    }
+    only = try make()
+  }
+
+  @Test("names of streams: 20 bits, as many as there are matches")
+  func streamNames() throws {
+    func add(_ name: UInt64) throws(Errno) {
+      try rig.virtual.addDevice(RequesterID.test(2), virtualID: name)
+    }
+    #expect(throws: Errno.invalidArgument) { try add(1 << 20) }
+    for name in 0..<16 as Range<UInt64> { try add(0xffff0 + name) }
+    #expect(throws: Errno.noSpace) { try add(1) }
+    #expect(throws: Errno.invalidArgument) { try add(1 << 20) }
+    rig.virtual.removeDevice(RequesterID.test(2), virtualID: 0xffff3)
+    try add(1)
+    #expect(throws: Errno.noSpace) { try add(2) }
+  }
+
+  @Test("queues are made upwards, of a power of two of commands, where their length divides")
+  func virtualQueueRules() throws {
+    func fails(_ error: Errno, _ index: UInt32, _ offset: UInt64, _ length: UInt64) {
+      #expect(throws: error) {
+        _ = try rig.makeQueue(index, at: ring + offset, length: length)
+      }
+    }
+    fails(.invalidArgument, 2, 0, 4096)
+    fails(.ioError, 1, 0, 48)
+    for length in [16, 48, 1 << 20] as [UInt64] { fails(.invalidArgument, 0, 0, length) }
+    fails(.invalidArgument, 0, 32, 64)
+    fails(.invalidArgument, 0, 8, 32)
+    #expect(throws: Errno.invalidArgument) {
+      _ = try rig.makeQueue(0, at: PhysicalAddress(1 << 48), length: 4096)
+    }
+    let first = try rig.makeQueue(0, at: ring, length: 32)
+    fails(.fileExists, 0, 1, 48)
+    let second = try rig.makeQueue(1, at: ring, length: 4096)
+    #expect(first.dependsOn == nil && second.dependsOn === first)
+    second.destroy()
+    let again = try rig.makeQueue(1, at: ring, length: 64)
+    again.destroy()
+    first.destroy()
+    fails(.ioError, 1, 0, 64)
+    #expect(!rig.virtual.supportsHardwareQueue(type: 2))
+  }
+
+  // MARK: What the hardware does
+
+  @Test("128 commands in a look, and no more than the ring has")
+  func boundedLooks() throws {
+    try rig.setPages()
+    let queue = try rig.makeQueue(at: ring)
+    let registers = rig.registers()
+    for index in 0..<256 as Range<UInt64> { rig.store(.sync, index, of: ring) }
+    #expect(rig.look() == .nothing)
+    registers[.producer] = 0xfff0_0000 | 0x1ff
+    registers[.configuration] = 1
+    #expect(rig.look() == .change)
+    #expect(registers[.status] == 1 && registers[.consumer] == 128)
+    for expected in [256, 384, 511] as [UInt32] {
+      #expect(rig.look() == .change)
+      #expect(registers[.consumer] == expected)
+    }
+    #expect(rig.look() == .nothing)
+    queue.destroy()
+    #expect(registers[.status] == 0)
+    #expect(rig.look() == .end)
+  }
+
+  @Test("a ring that is not there is an abort, which is tried again")
+  func abortedFetch() throws {
+    try rig.setPages()
+    let queue = try rig.makeQueue(0, at: PhysicalAddress(1 << 44), length: 4096)
+    let registers = rig.registers()
+    registers[.configuration] = 1
+    registers[.producer] = 3
+    for round in 1...4 as ClosedRange<UInt32> {
+      #expect(rig.look() == .change)
+      #expect(registers[.consumer] == 2 << 24 && registers[.error] == round & 1)
+      #expect(rig.look() == .nothing)
+      registers[.acknowledgement] = registers[.error]
+    }
+    let event: [UInt8] = [1] + Array(repeating: 0, count: 15)
+    #expect(rig.host.takeEvents(of: 2) == Array(repeating: event, count: 4))
+    queue.destroy()
+  }
+
+  @Test("an acknowledgement without an error stops a queue, and a second one lets it go on")
+  func strayAcknowledgement() throws {
+    try rig.setPages()
+    let queue = try rig.makeQueue(at: ring)
+    let registers = rig.registers()
+    rig.store(.sync, 0, of: ring)
+    registers[.configuration] = 1
+    registers[.acknowledgement] = 1
+    registers[.producer] = 1
+    rig.look()
+    #expect(registers[.consumer] == 0 && registers[.error] == 0)
+    registers[.acknowledgement] = 0
+    rig.look()
+    #expect(registers[.consumer] == 1)
+    queue.destroy()
+  }
+
+  @Test("a guest invalidates what is its own, whatever VMID its commands name")
+  func guestsOfOneUnit() throws {
+    let machine = rig.machine
+    let made = try machine.driver.makePagingDomain(.nestParent, for: SMMUv3Machine.stream)
+    let otherParent = try #require(made as? SMMUv3PagingDomain)
+    let other = try VirtualQueueRig(machine, parent: otherParent)
+    let (root, page, descriptors) = (guest.take(), guest.take(), guest.take())
+    guest.map(root, 0x5000, to: page)
+    guest.store(guest.context(root, asid: 1), at: descriptors)
+    machine.knowDevice()
+    try machine.attach(try machine.stage1(descriptors))
+    let command = SMMUv3Command.tlbi(.tlbiASID, asid: 1, vmid: machine.parent.tag)
+    rig.store(command, 0, of: ring)
+    for (rig, isOwn) in [(other, false), (rig, true)] {
+      try rig.setPages()
+      let queue = try rig.makeQueue(at: ring)
+      _ = machine.port.load(0x5000)
+      #expect(machine.unit.cachedTranslations == 1)
+      rig.registers()[.configuration] = 1
+      rig.registers()[.producer] = 1
+      rig.look()
+      #expect(rig.registers()[.consumer] == 1)
+      #expect(machine.unit.cachedTranslations == (isOwn ? 0 : 1))
+      queue.destroy()
+    }
+  }
+
+  @Test("nonsense in ring and registers", arguments: [1, 2, 3, 4] as [UInt64])
+  func nonsense(seed: UInt64) throws {
+    var random = SeededGenerator(seed: seed)
+    try rig.setPages()
+    try rig.virtual.addDevice(SMMUv3Machine.stream, virtualID: 7)
+    var queues = [try rig.makeQueue(at: ring, length: 64)]
+    queues.append(try rig.makeQueue(1, at: ring + 2048, length: 2048))
+    let operations: [UInt64] = [0x11, 0x12, 0x40, 0x46]
+    for _ in 0..<5_000 {
+      let command = random.next()
+      guest[ring + random.next() % 256 * 16] =
+        random.next() % 4 == 0
+        ? command : command & 0xf7_03ff_f000 | operations[Int(random.next() % 4)]
+      guest[ring + random.next() % 512 * 8] = random.next() & random.next()
+      let registers = rig.registers(Int(random.next() % 2))
+      let register = try #require(
+        VirtualQueueRegisters.Register.allCases.randomElement(using: &random))
+      registers[register] = UInt32(truncatingIfNeeded: random.next() & random.next())
+      if random.next() % 4 == 0 { registers[.configuration] = 1 }
+      if random.next() % 4 == 0 { registers[.acknowledgement] = registers[.error] }
+      rig.look()
+      #expect(registers[.status] & ~1 == 0 && registers[.error] & ~1 == 0, "seed \(seed)")
+      #expect(registers[.status] == 0 || registers[.consumer] >> 24 <= 4, "seed \(seed)")
+    }
+    for queue in queues.reversed() { queue.destroy() }
+  }
+
+  // MARK: Its own thread
+
+  @Test("the thread is there as long as there is a queue to look at")
+  func threadOfAnInterface() throws {
+    let interface = rig.virtual.interface
+    try rig.start()
+    #expect(!interface.isWatched)
+    let registers = rig.registers()
+    for _ in 0..<3 {
+      let queue = try rig.makeQueue(at: ring)
+      rig.store(.sync, 0, of: ring)
+      registers[.configuration] = 1
+      registers[.producer] = 1
+      #expect(eventually { registers[.consumer] == 1 })
+      #expect(interface.isWatched)
+      queue.destroy()
+      #expect(eventually { !interface.isWatched })
+    }
+  }
+
+  @Test("after a queue has gone none of its commands is executed")
+  func queuesGoWhileTheyWork() throws {
+    let machine = rig.machine
+    let (root, page, descriptors) = (guest.take(), guest.take(), guest.take())
+    guest.map(root, 0x5000, to: page)
+    guest.store(guest.context(root, asid: 1), at: descriptors)
+    machine.knowDevice()
+    try machine.attach(try machine.stage1(descriptors))
+    for index in 0..<256 as Range<UInt64> {
+      rig.store(.tlbi(.tlbiASID, asid: 1), index, of: ring)
+    }
+    try rig.start()
+    let registers = rig.registers()
+    let isOver = Atomic(false)
+    let hasEnded = ThreadSemaphore()
+    startThread(named: "guest") {
+      var producer: UInt32 = 0
+      while !isOver.load(ordering: .relaxed) {
+        producer = producer &+ 61
+        registers[.producer] = producer
+        registers[.configuration] = producer % 7 == 0 ? 0 : 1
+        registers[.consumer] = producer &* 17
+      }
+      hasEnded.signal()
+    }
+    for _ in 0..<300 {
+      let queue = try rig.makeQueue(at: ring)
+      usleep(200)
+      queue.destroy()
+      _ = machine.port.load(0x5000)
+      usleep(100)
+      #expect(machine.unit.cachedTranslations == 1)
+    }
+    isOver.store(true, ordering: .relaxed)
+    hasEnded.wait()
+  }
+}
+
+extension VirtualQueueRig {
+  /// The page is there, but nobody looks at it.
+  fileprivate func setPages() throws { virtual.interface.setPages(pages) }
+}
+
+/// Within ten seconds.
+private func eventually(_ condition: () -> Bool) -> Bool {
+  for _ in 0..<100_000 {
+    if condition() { return true }
+    usleep(100)
+  }
+  return false
+}
