@@ -16,6 +16,7 @@ package final class Context: @unchecked Sendable {
 
   /// Where test operations are allowed.
   let selftest: Selftest?
+  let extensions: ActiveExtensions
 
   let faultLogs = FaultLogs()
   let mappableRegions = MappableRegions()
@@ -33,9 +34,12 @@ package final class Context: @unchecked Sendable {
   /// What this context knows of the IOMMU groups its devices are in.
   var groups: [ObjectIdentifier: DeviceGroup] = [:]
 
-  package init(memory: PhysicalMemory, selftest: Selftest? = nil) {
+  package init(
+    memory: PhysicalMemory, selftest: Selftest? = nil, extensions: ActiveExtensions = .none
+  ) {
     self.memory = memory
     self.selftest = selftest
+    self.extensions = extensions
   }
 
   // MARK: References
@@ -67,7 +71,9 @@ package final class Context: @unchecked Sendable {
       count -= 1
       return count == 0
     }
-    if isLast { lock.withLock { destroyEverything() } }
+    guard isLast else { return }
+    lock.withLock { destroyEverything() }
+    extensions.pasids?.freeAll(of: identity)
   }
 
   /// iommufd: iommufd_fops_release(). Each round takes what nobody depends on any more.

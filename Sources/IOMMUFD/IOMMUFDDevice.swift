@@ -10,19 +10,26 @@ package final class IOMMUFDDevice: CharacterDevice {
   private let memory: PhysicalMemory
   private let dispatcher: Dispatcher
   private let selftest: Selftest?
+  private let extensions: ActiveExtensions
 
   /// - Parameter selftest: makes IOMMU_TEST_CMD a command.
-  package init(name: String = "iommu", memory: PhysicalMemory, selftest: Selftest? = nil) {
+  package init(
+    name: String = "iommu", memory: PhysicalMemory, selftest: Selftest? = nil,
+    extensions: ActiveExtensions = .none
+  ) {
     self.name = name
     self.memory = memory
     self.selftest = selftest
+    self.extensions = extensions
     dispatcher = Dispatcher(
-      Dispatcher.operations + (selftest == nil ? [] : [SelftestCommand.row]))
+      Dispatcher.operations + (selftest == nil ? [] : [SelftestCommand.row]),
+      extensions: Dispatcher.extensions + extensions.operations)
   }
 
   package func open(by client: any Client) throws(Errno) -> any OpenFile {
     try FaultInjection.step()
-    return IOMMUFDFile(Context(memory: memory, selftest: selftest), dispatcher: dispatcher)
+    return IOMMUFDFile(
+      Context(memory: memory, selftest: selftest, extensions: extensions), dispatcher: dispatcher)
   }
 }
 

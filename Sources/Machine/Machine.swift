@@ -29,7 +29,8 @@ package final class Machine: Sendable {
     self.memory = memory
     self.units = units
     iommufd = IOMMUFDDevice(
-      memory: memory, selftest: description.hasSelftest ? Selftest(memory: memory) : nil)
+      memory: memory, selftest: description.hasSelftest ? Selftest(memory: memory) : nil,
+      extensions: ActiveExtensions(description.extensions))
     devices = try Self.makeDevices(description, units)
     for (name, unit) in units {
       let behind = zip(description.devices, devices).filter { $0.0.unit == name }

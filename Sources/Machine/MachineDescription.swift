@@ -14,6 +14,8 @@ package struct MachineDescription: Sendable {
   package var devices: [Device]
   /// The iommufd has IOMMU_TEST_CMD, with the mock devices of the kernel's own tests.
   package var hasSelftest = false
+  /// Designs that no kernel has.
+  package var extensions = Extensions()
 
   package init(units: [Unit], devices: [Device]) {
     self.units = units

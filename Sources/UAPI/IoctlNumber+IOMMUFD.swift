@@ -29,10 +29,13 @@ extension IoctlNumber {
   package static let test = io(
     type: vfioType, number: UInt8(truncatingIfNeeded: IOMMUFD_CMD_BASE + 32))
 
-  /// Our extension, uapi/iommufd_sim.h.
+  /// Our extensions, uapi/iommufd_sim.h.
   package static let simFaultLogAlloc = iowr(
     type: vfioType, number: UInt8(truncatingIfNeeded: IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC),
     size: MemoryLayout<iommufd_sim_fault_log_alloc>.size)
+  package static let simVTdInvalidateFail = iowr(
+    type: vfioType, number: UInt8(truncatingIfNeeded: IOMMUFD_SIM_CMD_VTD_INVALIDATE_FAIL),
+    size: MemoryLayout<iommufd_sim_vtd_invalidate_fail>.size)
 
   private static func iommufd(_ number: Int) -> IoctlNumber {
     .io(type: vfioType, number: UInt8(truncatingIfNeeded: number))

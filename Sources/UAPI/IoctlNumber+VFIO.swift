@@ -8,6 +8,11 @@ extension IoctlNumber {
   package static let vfioIOMMUMapDMA = vfio(13)
   package static let vfioIOMMUUnmapDMA = vfio(14)
 
+  /// Our extension, uapi/iommufd_sim.h.
+  package static let vfioIOMMUPASIDRequest = vfio(22)
+  package static let vfioIOMMUBind = vfio(23)
+  package static let vfioIOMMUCacheInvalidate = vfio(24)
+
   package static let vfioDeviceGetInfo = vfio(7)
   package static let vfioDeviceGetRegionInfo = vfio(8)
   package static let vfioDeviceGetIRQInfo = vfio(9)

@@ -40,6 +40,13 @@ extension UserMemory {
     }
   }
 
+  /// Fills the first `count` bytes of `value` and leaves the others, as ``loadBytes(of:at:)``.
+  package func loadBytes<T>(of value: inout T, count: Int, at address: UInt64) throws(Errno) {
+    try withUnsafeMutableBytes(of: &value) { bytes throws(Errno) in
+      try copyIn(from: address, into: UnsafeMutableRawBufferPointer(rebasing: bytes.prefix(count)))
+    }
+  }
+
   /// Stores the bytes of `value`, as ``loadBytes(of:at:)``.
   package func storeBytes<T>(of value: T, at address: UInt64) throws(Errno) {
     try withUnsafeBytes(of: value) { bytes throws(Errno) in try copyOut(bytes, to: address) }

@@ -30,6 +30,7 @@ enum RequestNames {
     .ioasUnmap: "IOMMU_IOAS_UNMAP",
     .option: "IOMMU_OPTION",
     .simFaultLogAlloc: "IOMMUFD_SIM_FAULT_LOG_ALLOC",
+    .simVTdInvalidateFail: "IOMMUFD_SIM_VTD_INVALIDATE_FAIL",
     .test: "IOMMU_TEST_CMD",
     .vdeviceAlloc: "IOMMU_VDEVICE_ALLOC",
     .veventqAlloc: "IOMMU_VEVENTQ_ALLOC",
@@ -38,8 +39,11 @@ enum RequestNames {
 
     .vfioCheckExtension: "VFIO_CHECK_EXTENSION",
     .vfioGetAPIVersion: "VFIO_GET_API_VERSION",
+    .vfioIOMMUBind: "VFIO_IOMMU_BIND",
+    .vfioIOMMUCacheInvalidate: "VFIO_IOMMU_CACHE_INVALIDATE",
     .vfioIOMMUGetInfo: "VFIO_IOMMU_GET_INFO",
     .vfioIOMMUMapDMA: "VFIO_IOMMU_MAP_DMA",
+    .vfioIOMMUPASIDRequest: "VFIO_IOMMU_PASID_REQUEST",
     .vfioIOMMUUnmapDMA: "VFIO_IOMMU_UNMAP_DMA",
     .vfioSetIOMMU: "VFIO_SET_IOMMU",
   ]

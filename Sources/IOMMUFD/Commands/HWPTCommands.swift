@@ -173,7 +173,13 @@ enum HWPTCommands {
     }
     defer { context.lock.withLock { target.dropUser() } }
     switch target {
-    case let hwpt as NestedHWPT: try hwpt.domain.invalidate(entries, handled: &handled)
+    case let hwpt as NestedHWPT:
+      if let domain = hwpt.domain as? VTdNestedDomain, context.reportsErrors(for: entries) {
+        return try domain.invalidate(reporting: entries, handled: &handled) {
+          context.clientID(of: $0)
+        }
+      }
+      try hwpt.domain.invalidate(entries, handled: &handled)
     case let unit as VIOMMU: try unit.unit.invalidate(entries, handled: &handled)
     default: break
     }

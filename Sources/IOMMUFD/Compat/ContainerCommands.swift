@@ -20,7 +20,7 @@ struct ContainerCommands {
     case .vfioIOMMUGetInfo: try getInfo(at: argument)
     case .vfioIOMMUMapDMA: try mapDMA(at: argument)
     case .vfioIOMMUUnmapDMA: try unmapDMA(at: argument)
-    default: throw .inappropriateIOCTLForDevice
+    default: return try callExtension(request, argument)
     }
     return 0
   }
@@ -30,6 +30,8 @@ struct ContainerCommands {
     switch type {
     case UInt64(VFIO_TYPE1_IOMMU), UInt64(VFIO_TYPE1v2_IOMMU), UInt64(VFIO_UNMAP_ALL):
       return 1
+    case UInt64(VFIO_TYPE1_NESTING_IOMMU):
+      return canNest ? 1 : 0
     case UInt64(VFIO_DMA_CC_IOMMU):
       return try context.lock.withLock { () throws(Errno) in
         let ioas = try context.requireContainerIOAS()
@@ -43,11 +45,13 @@ struct ContainerCommands {
   /// iommufd: iommufd_vfio_set_iommu(). TYPE1 may unmap within a mapping, so it must not have large
   /// pages; TYPE1v2 may not.
   private func setIOMMU(_ type: UInt64) throws(Errno) {
-    guard type == UInt64(VFIO_TYPE1_IOMMU) || type == UInt64(VFIO_TYPE1v2_IOMMU) else {
+    let nests = type == UInt64(VFIO_TYPE1_NESTING_IOMMU) && canNest
+    guard nests || type == UInt64(VFIO_TYPE1_IOMMU) || type == UInt64(VFIO_TYPE1v2_IOMMU) else {
       throw .invalidArgument
     }
     try context.lock.withLock { () throws(Errno) in
       let ioas = try context.requireContainerIOAS()
+      try ioas.setNesting(nests)
       if type == UInt64(VFIO_TYPE1_IOMMU) { try ioas.pageTable.disableLargePages() }
     }
   }

@@ -40,17 +40,21 @@ extension BoundDevice {
 
   /// iommufd: iommufd_device_detach()
   package func detach(pasid: PASID? = nil) {
-    context.lock.withLock { detachAndPut(pasid: pasid) }
+    context.lock.withLock {
+      if pasid == nil { endGuestTables() }
+      detachAndPut(pasid: pasid)
+    }
   }
 
   /// Every PASID, then what is without. The lock is held.
   func detachEverything() {
+    endGuestTables()
     let pasids = group.attachments.compactMap { $0.value.devices[id] == nil ? nil : $0.key }
     for case let pasid? in pasids { detachAndPut(pasid: pasid) }
     detachAndPut(pasid: nil)
   }
 
-  private func detachAndPut(pasid: PASID?) {
+  func detachAndPut(pasid: PASID?) {
     guard let hwpt = detachDirectly(pasid: pasid) else { return }
     hwpt.put()
     dropUser()
@@ -104,7 +108,7 @@ extension BoundDevice {
       }
     }
     let hwpt = try PagingHWPT.make(
-      for: self, on: ioas, attaching: change == .attach, pasid: pasid, client: client)
+      for: self, on: ioas, flags: ioas.automaticFlags, attaching: change == .attach, pasid: pasid, client: client)
     var old: HWPT?
     if change == .replace {
       do throws(Errno) {
@@ -187,7 +191,10 @@ extension BoundDevice {
       if changesSpace { hwpt.ioas.removeReservedRegions(of: members) }
       throw error
     }
-    if changesSpace { old.ioas.removeReservedRegions(of: members) }
+    if changesSpace {
+      old.ioas.removeReservedRegions(of: members)
+      for member in members { member.endGuestTables() }
+    }
     let handle = AttachmentHandle(to: hwpt, by: id)
     device.group.setHandle(handle, pasid: pasid)
     attachment.handle.end()

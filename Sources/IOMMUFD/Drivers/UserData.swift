@@ -168,6 +168,15 @@ package struct UserDataArray {
     return try entry.load(type: type, minimumThrough: member)
   }
 
+  /// Stores `value` into one of them, `offset` bytes from its start.
+  package func store(
+    _ value: some BitwiseCopyable, at index: Int, offset: Int
+  ) throws(Errno) {
+    let (place, overflow) = try entryAddress(index).addingReportingOverflow(UInt64(offset))
+    guard !overflow else { throw .badAddress }
+    try memory.store(value, at: place)
+  }
+
   /// All of them, before any is used, with the size rules of a command: shorter ones are
   /// zero-extended, longer ones must end in zeros (E2BIG).
   /// iommu_copy_struct_from_full_user_array()

@@ -72,6 +72,8 @@ final class VTdDomainLinks: Sendable {
   var tags: [VTdCacheTag] {
     useCount.load(ordering: .sequentiallyConsistent) == 0 ? [] : state.withLock { $0.tags }
   }
+  /// Both, as they are at one time.
+  var tagsAndUses: ([VTdCacheTag], [VTdDomainUse]) { state.withLock { ($0.tags, $0.uses) } }
   /// Every PASID table entry through which the domain is used.
   var uses: [VTdDomainUse] { state.withLock { $0.uses } }
 

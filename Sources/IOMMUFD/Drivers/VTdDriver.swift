@@ -26,13 +26,19 @@ package final class VTdDriver: IOMMUDriver {
     var devices: [RequesterID: VTdDevice] = [:]
   }
 
+  /// Guests can have units of their own, as with no kernel.
+  private let hasVirtualUnits: Bool
+
   /// Where domain ids of this unit come from.
   let domainIDs: VTdDomainIDs
 
   /// Takes `unit` into use: DMA of every requester is blocked from now on.
-  package init(unit: VTdUnit, memory: PhysicalMemory) throws(Errno) {
+  package init(
+    unit: VTdUnit, memory: PhysicalMemory, extensions: Extensions = .init()
+  ) throws(Errno) {
     self.unit = unit
     self.memory = memory
+    hasVirtualUnits = extensions.enabled.contains(.vtdInvalidationErrors)
     domainIDs = VTdDomainIDs(count: 1 << min(unit.capabilities.domainBits, 16))
     rootTable = try memory.allocateTable()
     unit.setRootTable(rootTable)
@@ -109,6 +115,20 @@ package final class VTdDriver: IOMMUDriver {
     on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData
   ) throws(Errno) -> any NestedDomain {
     try VTdNestedDomain(on: parent, flags: flags, data: data, unit.capabilities)
+  }
+
+  // MARK: Virtual units
+
+  package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
+    hasVirtualUnits && type == VTdVirtualIOMMU.type
+  }
+
+  package func makeVirtualIOMMU(
+    type: UInt32, on parent: any PagingDomain, for device: RequesterID,
+    host: any VirtualIOMMUHost, data: UserData?
+  ) throws(Errno) -> any VirtualIOMMU {
+    guard data == nil else { throw .notSupported }
+    return try VTdVirtualIOMMU(on: parent, unit.capabilities)
   }
 
   // MARK: Attaching

@@ -85,17 +85,69 @@ package final class VTdNestedDomain: NestedDomain, VTdDomain {
     for index in 0..<entries.count {
       let entry = try entries.load(
         iommu_hwpt_vtd_s1_invalidate.self, at: index, type: type, minimumThrough: \.__reserved)
-      let leaf = IOMMU_VTD_INV_FLAGS_LEAF.rawValue
-      guard entry.flags & ~leaf == 0, entry.__reserved == 0 else { throw .notSupported }
-      guard entry.addr & 0xfff == 0, entry.npages != .max || entry.addr == 0 else {
-        throw .invalidArgument
-      }
-      // The sum may wrap, and be less than the address when there are no pages.
-      let last = entry.addr &+ entry.npages &<< 12 &- 1
-      links.tags.flush(
-        VTdFlushRange(entry.addr, through: last), usesFirstStage: true,
-        isLeaf: entry.flags & leaf != 0)
+      try VTdGuestInvalidation(entry).submit(to: links)
       handled += 1
+    }
+  }
+}
+
+/// What one entry asks for.
+struct VTdGuestInvalidation {
+  private let range: VTdFlushRange
+  private let isLeaf: Bool
+
+  init(_ entry: iommu_hwpt_vtd_s1_invalidate) throws(Errno) {
+    let leaf = IOMMU_VTD_INV_FLAGS_LEAF.rawValue
+    guard entry.flags & ~leaf == 0, entry.__reserved == 0 else { throw .notSupported }
+    guard entry.addr & 0xfff == 0, entry.npages != .max || entry.addr == 0 else {
+      throw .invalidArgument
+    }
+    // The sum may wrap, and be less than the address when there are no pages.
+    range = VTdFlushRange(entry.addr, through: entry.addr &+ entry.npages &<< 12 &- 1)
+    isLeaf = entry.flags & leaf != 0
+  }
+
+  /// The driver waits until everything is done, and submits anew what has timed out; other errors of the
+  /// hardware it clears and does not tell (qi_check_fault()).
+  func submit(to links: VTdDomainLinks) {
+    let (tags, uses) = links.tagsAndUses
+    for tag in tags {
+      var failure = tag.failure(among: uses)
+      while failure?.error == .timeout { failure = tag.failure(among: uses) }
+      if failure == nil { flush(tag) }
+    }
+  }
+
+  /// The same for a client that wants to know.
+  /// - Returns: what failed; nothing of the entry is done from there on.
+  func submitOnce(
+    to links: VTdDomainLinks
+  ) -> (error: VTdInvalidationError, requester: RequesterID)? {
+    let (tags, uses) = links.tagsAndUses
+    for tag in tags {
+      if let failure = tag.failure(among: uses) { return failure }
+      flush(tag)
+    }
+    return nil
+  }
+
+  private func flush(_ tag: VTdCacheTag) {
+    [tag].flush(range, usesFirstStage: true, isLeaf: isLeaf)
+  }
+}
+
+extension VTdCacheTag {
+  /// Of the one operation that it takes to tell this cache.
+  fileprivate func failure(
+    among uses: [VTdDomainUse]
+  ) -> (error: VTdInvalidationError, requester: RequesterID)? {
+    switch cache {
+    case .deviceTLB(let requester):
+      driver.unit.failure(of: .deviceTLB(requester))
+    case .iotlb:
+      driver.unit.failure(
+        of: .iotlb(
+          uses.filter { $0.driver === driver && $0.pasid == pasid }.map(\.device.requester)))
     }
   }
 }

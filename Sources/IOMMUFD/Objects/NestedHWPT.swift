@@ -27,6 +27,7 @@ final class NestedHWPT: HWPT, @unchecked Sendable {
 
   let base: Base
   let domain: any NestedDomain
+  var parent: PagingHWPT { base.parent }
 
   private init(id: ObjectID, on base: Base, domain: any NestedDomain, flags: NestedDomainFlags) {
     self.base = base

@@ -8,7 +8,7 @@ internal import UAPI
 final class VDevice: Object, @unchecked Sendable {
   private let viommu: VIOMMU
   private let device: BoundDevice
-  private let virtualID: UInt64
+  let virtualID: UInt64
 
   private init(id: ObjectID, viommu: VIOMMU, device: BoundDevice, virtualID: UInt64) {
     self.viommu = viommu

@@ -114,6 +114,31 @@ extension Field {
       })
   }
 
+  /// A list of any of the names of `Value`'s cases.
+  static func names<Value: RawRepresentable<String> & CaseIterable & Hashable>(
+    _ key: String, _ path: WritableKeyPath<Root, Set<Value>>, _ summary: String
+  ) -> Field {
+    let names = Value.allCases.map(\.rawValue)
+    let values = "a list of " + names.joined(separator: ", ")
+    return Field(
+      key: key, values: values, summary: summary,
+      read: { (node, root) throws(Mistake) in
+        var chosen: Set<Value> = []
+        for element in try node.elements(of: key) {
+          guard let value = element.string.flatMap(Value.init(rawValue:)) else {
+            throw Mistake(element, "'\(key)' is \(values)")
+          }
+          chosen.insert(value)
+        }
+        root[keyPath: path] = chosen
+      },
+      write: { root in
+        .sequence(
+          .init(
+            root[keyPath: path].map(\.rawValue).sorted().map { Node($0) }, .implicit, .flow))
+      })
+  }
+
   static func text(
     _ key: String, _ path: WritableKeyPath<Root, String>, _ summary: String
   ) -> Field {

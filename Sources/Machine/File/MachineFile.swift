@@ -1,6 +1,7 @@
 // A machine description as YAML text. docs/machine-description.5.md explains it to users; the keys are in
 // the tables of UnitFields.swift and DeviceFields.swift.
 
+internal import IOMMUFD
 internal import Yams
 
 package enum MachineFile {
@@ -116,6 +117,12 @@ extension MachineDescription {
     [
       .flag(
         "selftest", \.hasSelftest, "the iommufd has the kernel's test operations and mock devices"),
+      .names(
+        "extensions", \.extensions.enabled,
+        "designs from the API's history that no kernel has; see docs/extensions.md"),
+      .number(
+        "pasid_quota", \.extensions.pasidQuota, 0...Extensions.largestPASIDQuota,
+        "PASIDs that one process may have at a time, with the extension vfio-sva"),
       Field(
         key: "units", values: "a list of units", summary: "the IOMMUs",
         isRequired: true,

@@ -48,6 +48,7 @@ package final class VTdUnit: Sendable {
   let state: Mutex<State>
   let faults: Mutex<FaultRecording>
   let pageRequestSink = Mutex<PageRequestSink?>(nil)
+  let plannedFailures = Mutex<[PlannedInvalidationFailure]>([])
   let ports = UnitPorts()
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
