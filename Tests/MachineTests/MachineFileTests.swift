@@ -14,6 +14,8 @@ struct MachineFileTests {
   func roundTrip() throws {
     var description = MachineDescription.builtIn
     description.hasSelftest = true
+    description.extensions = Extensions([.vfioSVA, .vtdInvalidationErrors])
+    description.extensions.pasidQuota = 7
     description.devices[1].reservedRegions = [
       ReservedRegion(range: 0xa000_0000...0xa000_ffff, kind: .directRelaxable),
       ReservedRegion(range: 0xb000_0000...0xb000_0fff, kind: .msi),
@@ -26,6 +28,7 @@ struct MachineFileTests {
     #expect(again.devices.map(\.address) == description.devices.map(\.address))
     #expect(again.devices[0].hasATS)
     #expect(again.hasSelftest)
+    #expect(again.extensions == description.extensions)
   }
 
   /// Keys that others of the built-in machine need: without them it contradicts itself.
@@ -65,6 +68,8 @@ struct MachineFileTests {
     #expect(configuration == expected)
     #expect(description.devices[0].group == 7)
     #expect(!description.hasSelftest)
+    #expect(description.extensions == Extensions())
+    #expect(description.extensions.pasidQuota == 1000)
   }
 
   /// A text and the whole complaint about it.
@@ -86,8 +91,15 @@ struct MachineFileTests {
     Complaint("m.yaml:1:1: A machine needs 'units': the IOMMUs", "devices: []"),
     Complaint("m.yaml:1:8: 'units' is a list", "units: 5\ndevices: []"),
     Complaint(
-      "m.yaml:2:1: A machine has no key 'unit', but 'selftest', 'units', 'devices'",
+      "m.yaml:2:1: A machine has no key 'unit', but 'selftest', 'extensions', "
+        + "'pasid-quota', 'units', 'devices'",
       "units: []\nunit: []"),
+    Complaint(
+      "m.yaml:1:24: 'extensions' is a list of vtd-invalidation-errors, vfio-sva",
+      "extensions: [vfio-sva, sva]\nunits: []\ndevices: []"),
+    Complaint(
+      "m.yaml:1:14: 'pasid-quota' is a number from 0 to 1048575",
+      "pasid-quota: 1048576\nunits: []\ndevices: []"),
     Complaint("m.yaml:1:11: 'selftest' is true or false", "selftest: 3\nunits: []\ndevices: []"),
     Complaint(
       "m.yaml:1:10: A unit needs 'kind': whose architecture it is",

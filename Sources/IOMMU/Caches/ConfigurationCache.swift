@@ -69,6 +69,9 @@ struct ConfigurationCache<Value: BitwiseCopyable>: ~Copyable {
     entries[victim] = Entry(key: key &+ 1, stamp: clock, value: value)
   }
 
+  /// Values that are cached now.
+  var count: Int { (0..<Int(setMask + 1) * Self.ways).count { entries[$0].key != 0 } }
+
   mutating func invalidate(where condition: (UInt64, Value) -> Bool) {
     for index in 0..<Int(setMask + 1) * Self.ways where entries[index].key != 0 {
       guard condition(entries[index].key &- 1, entries[index].value) else { continue }

@@ -108,7 +108,8 @@ extension BoundDevice {
       }
     }
     let hwpt = try PagingHWPT.make(
-      for: self, on: ioas, flags: ioas.automaticFlags, attaching: change == .attach, pasid: pasid, client: client)
+      for: self, on: ioas, flags: ioas.automaticFlags, attaching: change == .attach, pasid: pasid,
+      client: client)
     var old: HWPT?
     if change == .replace {
       do throws(Errno) {

@@ -101,7 +101,7 @@ extension Context {
 }
 
 extension VTdNestedDomain {
-  fileprivate func invalidate(_ invalidation: GuestCacheInvalidation) {
+  func invalidate(_ invalidation: GuestCacheInvalidation) {
     let tags = links.tags
     let units = tags.filter { $0.cache == .iotlb }
     if invalidation.caches.contains(.pasid) {

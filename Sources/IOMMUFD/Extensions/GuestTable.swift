@@ -149,7 +149,9 @@ extension BoundDevice {
 
   /// The device leaves the container.
   func endGuestTables() {
-    for pasid in guestTables.keys.sorted(by: { $0.rawValue < $1.rawValue }) { endGuestTable(of: pasid) }
+    for pasid in guestTables.keys.sorted(by: { $0.rawValue < $1.rawValue }) {
+      endGuestTable(of: pasid)
+    }
   }
 }
 

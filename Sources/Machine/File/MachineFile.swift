@@ -121,7 +121,7 @@ extension MachineDescription {
         "extensions", \.extensions.enabled,
         "designs from the API's history that no kernel has; see docs/extensions.md"),
       .number(
-        "pasid_quota", \.extensions.pasidQuota, 0...Extensions.largestPASIDQuota,
+        "pasid-quota", \.extensions.pasidQuota, 0...Extensions.largestPASIDQuota,
         "PASIDs that one process may have at a time, with the extension vfio-sva"),
       Field(
         key: "units", values: "a list of units", summary: "the IOMMUs",

@@ -70,6 +70,9 @@ extension VTdUnit {
     }
   }
 
+  /// Requesters and PASIDs whose tables are in the PASID cache now.
+  package var cachedAddressSpaces: Int { state.withLock { $0.spaces.count } }
+
   /// Translations in the IOTLB now.
   package var cachedTranslations: Int { state.withLock { $0.iotlb.count } }
 

@@ -1,0 +1,134 @@
+import CUAPI
+import SystemPackage
+import Testing
+
+@testable import IOMMU
+@testable import IOMMUFD
+
+/// What the extensions ask of a VT-d unit, as far as its caches have to be looked into. The C clients
+/// vtd_inv_errors and vfio_sva have the rest.
+@Suite struct VTdExtensionTests {
+  // MARK: Failures that are planned
+
+  private static func tell(
+    _ unit: VTdUnit, _ operations: VTdQueueOperation...
+  ) -> [VTdInvalidationError?] {
+    operations.map { unit.failure(of: $0)?.error }
+  }
+
+  @Test func operationsAreCountedForTheirFunction() throws {
+    let unit = try VTdMachine().unit
+    let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
+    #expect(unit.planFailure(.timeout, of: mine, after: 2, deviceTLBOnly: true))
+    #expect(
+      Self.tell(
+        unit, .deviceTLB(mine), .deviceTLB(others), .iotlb([mine]), .deviceTLB(mine),
+        .deviceTLB(mine)) == [nil, nil, nil, .timeout, nil])
+    #expect(unit.planFailure(.queue, of: mine, after: 3, deviceTLBOnly: false))
+    #expect(
+      Self.tell(unit, .iotlb([others]), .iotlb([others, mine]), .deviceTLB(mine), .iotlb([mine]))
+        == [nil, nil, nil, .queue])
+  }
+
+  @Test func ofPlansForTheSameOperationTheOldestIsTold() throws {
+    let unit = try VTdMachine().unit
+    let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
+    #expect(unit.planFailure(.queue, of: others, after: 1, deviceTLBOnly: false))
+    #expect(unit.planFailure(.queue, of: mine, after: 1, deviceTLBOnly: false))
+    #expect(unit.failure(of: .iotlb([mine, others]))?.requester == others)
+    #expect(unit.failure(of: .iotlb([mine, others])) == nil, "both are used up")
+  }
+
+  @Test func plansAreBoundedAndForgotten() throws {
+    let unit = try VTdMachine().unit
+    let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
+    for _ in 0..<VTdUnit.plannedFailureLimit {
+      #expect(unit.planFailure(.completion, of: mine, after: .max, deviceTLBOnly: true))
+    }
+    #expect(!unit.planFailure(.completion, of: mine, after: 1, deviceTLBOnly: true))
+    #expect(unit.planFailure(.completion, of: others, after: 1, deviceTLBOnly: true))
+    unit.forgetPlannedFailures(of: mine)
+    #expect(unit.planFailure(.timeout, of: mine, after: 1, deviceTLBOnly: true))
+    #expect(Self.tell(unit, .deviceTLB(others), .deviceTLB(mine)) == [.completion, .timeout])
+  }
+
+  // MARK: Caches of a guest's tables
+
+  private static let pasid: UInt32 = 5
+  private static let ats = DMAAttributes(pasid: PASID(rawValue: pasid), usesATS: true)
+
+  /// A guest whose table is on a PASID, all of whose caches know a page.
+  private struct Bound {
+    let guest: VTdGuest
+    let domain: VTdNestedDomain
+    let port: DMAPort
+
+    init() throws {
+      guest = try VTdGuest()
+      let root = guest.makeTable()
+      guest.map(0x1000, to: 0x2000, in: root)
+      var services = VTdDeviceServices()
+      services.pasidBits = 20
+      services.hasATS = true
+      try guest.machine.driver.probe(.test(0), services)
+      domain = try #require(try guest.nested(root) as? VTdNestedDomain)
+      try guest.attach(domain, pasid: VTdExtensionTests.pasid)
+      port = guest.machine.port(0)
+      #expect(port.load(0x1000, VTdExtensionTests.ats) == (.completed, 3))
+      #expect(contents == [.pasid, .iotlb, .deviceTLB])
+    }
+
+    /// Which caches hold something.
+    var contents: GuestCacheInvalidation.Caches {
+      let unit = guest.machine.unit
+      var contents: GuestCacheInvalidation.Caches = []
+      if unit.cachedAddressSpaces > 0 { contents.insert(.pasid) }
+      if unit.cachedTranslations > 0 { contents.insert(.iotlb) }
+      if port.deviceTranslations > 0 { contents.insert(.deviceTLB) }
+      return contents
+    }
+
+    func contents(
+      after caches: GuestCacheInvalidation.Caches, _ granularity: iommu_inv_granularity
+    ) throws -> GuestCacheInvalidation.Caches {
+      var info = iommu_cache_invalidate_info()
+      info.argsz = UInt32(MemoryLayout<iommu_cache_invalidate_info>.size)
+      info.version = 1
+      info.cache = UInt8(caches.rawValue)
+      info.granularity = UInt8(granularity.rawValue)
+      switch granularity {
+      case IOMMU_INV_GRANU_PASID:
+        info.granu.pasid_info.flags = 1
+        info.granu.pasid_info.pasid = UInt64(VTdExtensionTests.pasid)
+      case IOMMU_INV_GRANU_ADDR:
+        info.granu.addr_info = .init(
+          flags: 1, archid: 0, pasid: UInt64(VTdExtensionTests.pasid), addr: 0x1000,
+          granule_size: 4096, nb_granules: 1)
+      default: break
+      }
+      domain.invalidate(try GuestCacheInvalidation(info))
+      return contents
+    }
+  }
+
+  @Test(arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID])
+  func pasidEntriesAreForgottenAlone(_ granularity: iommu_inv_granularity) throws {
+    #expect(try Bound().contents(after: .pasid, granularity) == [.iotlb, .deviceTLB])
+  }
+
+  @Test(arguments: [IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
+  func deviceTLBsAreToldAlone(_ granularity: iommu_inv_granularity) throws {
+    #expect(try Bound().contents(after: .deviceTLB, granularity) == [.pasid, .iotlb])
+  }
+
+  @Test(arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
+  func theIOTLBIsToldWithDeviceTLBs(_ granularity: iommu_inv_granularity) throws {
+    #expect(try Bound().contents(after: .iotlb, granularity) == .pasid)
+  }
+
+  @Test func allCachesAreTold() throws {
+    #expect(try Bound().contents(after: .all, IOMMU_INV_GRANU_PASID) == [])
+    #expect(
+      try Bound().contents(after: [], IOMMU_INV_GRANU_PASID) == [.pasid, .iotlb, .deviceTLB])
+  }
+}
