@@ -93,7 +93,13 @@ import Testing
 
   @Test func whatIsHeldIsNotFreed() throws {
     let pasid = try allocate()
-    space.hold(pasid, by: otherFile.identity)
+    try space.hold(pasid, of: owner, by: otherFile.identity)
+    #expect(throws: Errno.permissionDenied) {
+      try space.hold(pasid, of: other, by: file.identity)
+    }
+    #expect(throws: Errno.noSuchFileOrDirectory) {
+      try space.hold(pasid + 1, of: owner, by: file.identity)
+    }
     #expect(throws: Errno.resourceBusy) { try space.free(pasid, of: owner) }
     space.freeAll(of: file.identity)
     try space.requireOwner(owner, of: pasid)
@@ -101,7 +107,7 @@ import Testing
     space.letGo(pasid, by: otherFile.identity)
     #expect(try allocate(pasid, through: pasid, for: other) == pasid)
 
-    space.hold(pasid, by: otherFile.identity)
+    try space.hold(pasid, of: other, by: otherFile.identity)
     space.letGo(pasid, by: otherFile.identity)
     try space.requireOwner(other, of: pasid)
   }

@@ -38,11 +38,14 @@ extension ContainerCommands {
       minimum: Self.bindHeaderSize)
     let pasid = try GuestTable.pasid(of: data)
     let table = isBinding ? try GuestTable(data) : nil
-    try pasids.requireOwner(client.addressSpace(), of: pasid.rawValue)
+    let owner = try client.addressSpace()
+    try pasids.requireOwner(owner, of: pasid.rawValue)
     try context.lock.withLock { () throws(Errno) in
       let devices = try context.containerDevices()
       if let table {
-        try context.bind(table, to: pasid, of: devices)
+        try context.bind(table, to: pasid, of: devices) { () throws(Errno) in
+          try pasids.hold(pasid.rawValue, of: owner, by: context.identity)
+        }
       } else {
         guard context.endGuestTables(of: pasid) else { throw Errno.invalidArgument }
       }

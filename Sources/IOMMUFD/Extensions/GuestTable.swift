@@ -81,10 +81,13 @@ extension Context {
   }
 
   /// For all of `devices` or for none.
+  /// - Parameter hold: keeps the PASID from being freed.
   func bind(
-    _ table: GuestTable, to pasid: PASID, of devices: [BoundDevice]
+    _ table: GuestTable, to pasid: PASID, of devices: [BoundDevice],
+    hold: () throws(Errno) -> Void
   ) throws(Errno) {
     guard devices.allSatisfy({ $0.guestTables[pasid] == nil }) else { throw .resourceBusy }
+    try hold()
     var made: [ObjectIdentifier: NestedHWPT] = [:]
     do throws(Errno) {
       for device in devices {
@@ -105,10 +108,15 @@ extension Context {
         device.detachAndPut(pasid: pasid)
       }
       for hwpt in made.values { hwpt.abort() }
+      letGoIfUnused(pasid)
       throw error
     }
     for hwpt in made.values { objects.finalize(hwpt) }
-    extensions.pasids?.hold(pasid.rawValue, by: identity)
+  }
+
+  fileprivate func letGoIfUnused(_ pasid: PASID) {
+    let isUsed = objects.all(BoundDevice.self).contains { $0.guestTables[pasid] != nil }
+    if !isUsed { extensions.pasids?.letGo(pasid.rawValue, by: identity) }
   }
 
   /// - Returns: false when nothing was bound to `pasid`.
@@ -141,10 +149,7 @@ extension BoundDevice {
     detachAndPut(pasid: pasid)
     // EBUSY: another device still has it.
     try? context.destroy(hwpt.id)
-    let others = context.objects.all(BoundDevice.self)
-    if !others.contains(where: { $0.guestTables[pasid] != nil }) {
-      context.extensions.pasids?.letGo(pasid.rawValue, by: context.identity)
-    }
+    context.letGoIfUnused(pasid)
   }
 
   /// The device leaves the container.

@@ -79,9 +79,16 @@ final class PASIDSpace: Sendable {
     }
   }
 
-  /// `context` has a table bound to it.
-  func hold(_ pasid: UInt32, by context: ObjectIdentifier) {
-    allocations.withLock { _ = $0[pasid]?.holders.insert(context) }
+  /// `context` has a table bound to it, or is about to.
+  /// - Throws: as ``requireOwner(_:of:)``
+  func hold(
+    _ pasid: UInt32, of owner: AddressSpace, by context: ObjectIdentifier
+  ) throws(Errno) {
+    try allocations.withLock { allocations throws(Errno) in
+      var allocation = try Self.find(pasid, of: owner, in: allocations)
+      allocation.holders.insert(context)
+      allocations[pasid] = allocation
+    }
   }
 
   func letGo(_ pasid: UInt32, by context: ObjectIdentifier) {
