@@ -60,8 +60,7 @@ extension AMDViUnit {
     var trace = WalkTrace()
     let outcome = withUnsafeMutablePointer(to: &trace) { trace in
       var tables = RecordingMemory(TracedMemory(base: GuestTables(memory), trace: trace))
-      let outcome = RadixWalker<AMDGuest>.walk(
-        input, root, access: access, rules: guestRules, memory: &tables)
+      let outcome = Self.walk(input, root, access, guestRules, &tables)
       steps = tables.steps
       return outcome
     }
@@ -71,6 +70,15 @@ extension AMDViUnit {
     case .fault(let fault):
       return .failure(.walk(fault, space.subject, at: iova, trace.place))
     }
+  }
+
+  /// Out of line: inlined, it makes Swift 6.3.1's optimiser give up (LoopInvariantCodeMotion).
+  @inline(never)
+  private static func walk(
+    _ input: UInt64, _ root: TableRoot, _ access: Permissions, _ rules: EntryRules,
+    _ tables: inout RecordingMemory<TracedMemory<GuestTables>>
+  ) -> WalkOutcome {
+    RadixWalker<AMDGuest>.walk(input, root, access: access, rules: rules, memory: &tables)
   }
 
   private func walkNested(
