@@ -84,7 +84,7 @@ let package = Package(
       path: "Tests/CUSETestServer"),
     .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
-    .testTarget(name: "UAPITests", dependencies: ["UAPI", "TestSupport", system]),
+    .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
     .testTarget(
       name: "IOMMUTests",
       dependencies: [

@@ -38,8 +38,12 @@ final class CUSEClient: Client {
     try services.addressSpaces.addressSpace(of: task)
   }
 
+  /// Of one of our own nodes, something else that is no memory: what a device keeps must not keep a device
+  /// open, or an iommufd that maps itself would stay when its last client is gone.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
-    try task.duplicateDescriptor(number) { [services] in services.close($0) }
+    let copy = try task.duplicateDescriptor(number) { [services] in services.close($0) }
+    guard services.nodes.contain(copy.rawValue), !copy.isPathOnly else { return copy }
+    return try OwnedDescriptor(checking: eventfd(0, Int32(EFD_CLOEXEC)))
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {

@@ -1,49 +1,63 @@
-// `run --trace`: one line per answered call, in strace's spelling as far as a line can have it.
+// `run --trace`: one line per answered call, in strace's spelling as far as a line can have it. Of an
+// ioctl's struct it has the fields as the program gave them, and behind the answer those that the call changed.
 
 internal import Host
 internal import Synchronization
 package import SystemPackage
+internal import UAPI
 
 package final class CallTrace: Sendable {
   private let descriptor: FileDescriptor
-  private let nameOfRequest: @Sendable (_ request: UInt32, _ path: String?) -> String?
   /// Lines of several threads must not mix.
   private let lock = Mutex(())
 
-  /// - Parameter nameOfRequest: the name of an ioctl on the node at `path`, where it has one.
-  package init(
-    to descriptor: FileDescriptor,
-    nameOfRequest: @escaping @Sendable (_ request: UInt32, _ path: String?) -> String?
-  ) {
-    self.descriptor = descriptor
-    self.nameOfRequest = nameOfRequest
+  package init(to descriptor: FileDescriptor) { self.descriptor = descriptor }
+
+  /// A call that is being answered.
+  struct Entry {
+    let call: TrappedCall
+    /// The path that is opened, or of the node behind the descriptor.
+    let subject: String?
+    let memory: any UserMemory
+    let request: IoctlDescription?
+    let before: IoctlDescription.Snapshot?
+    let began = ContinuousClock.now
+
+    init(_ call: TrappedCall, subject: String?, memory: any UserMemory) {
+      (self.call, self.subject, self.memory) = (call, subject, memory)
+      request = call.operation == .ioctl ? .of(call.word(1), on: subject) : nil
+      before = request?.snapshot(at: call[2], in: memory)
+    }
+
+    fileprivate var changes: String {
+      guard let before, let after = request?.snapshot(at: call[2], in: memory) else { return "" }
+      return after.changes(since: before)
+    }
   }
 
-  /// - Parameter subject: the path that is opened, or of the node behind the descriptor.
-  func record(
-    _ call: TrappedCall, subject: String?, _ answer: Answer, took time: Duration
-  ) {
-    let microseconds =
-      time.components.seconds * 1_000_000 + time.components.attoseconds / 1_000_000_000_000
+  func record(_ entry: Entry, _ answer: Answer) {
+    let time = (ContinuousClock.now - entry.began).components
+    let microseconds = time.seconds * 1_000_000 + time.attoseconds / 1_000_000_000_000
     let line =
-      "[\(call.task.id)] \(call.operation.rawValue)(\(arguments(of: call, subject)))"
-      + " = \(Self.describe(answer)) <\(microseconds) us>\n"
+      "[\(entry.call.task.id)] \(entry.call.operation.rawValue)(\(arguments(of: entry)))"
+      + " = \(Self.describe(answer))\(entry.changes) <\(microseconds) us>\n"
     lock.withLock { _ in _ = try? descriptor.writeAll(line.utf8) }
   }
 
-  private func arguments(of call: TrappedCall, _ subject: String?) -> String {
-    let file = "\(call.descriptor(0))<\(subject ?? "queue")>"
+  private func arguments(of entry: Entry) -> String {
+    let call = entry.call
+    let file = "\(call.descriptor(0))<\(entry.subject ?? "queue")>"
     switch call.operation {
     case .ioctl:
-      let request = nameOfRequest(call.word(1), subject) ?? Self.hex(UInt64(call.word(1)))
-      return "\(file), \(request), \(Self.hex(call[2]))"
+      let request = entry.request?.name ?? Self.hex(UInt64(call.word(1)))
+      return "\(file), \(request), \(entry.before?.text ?? Self.hex(call[2]))"
     case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2:
       return
         "\(file), \(Self.hex(call[1])), \(call[2]), \(Self.hex(call.offset(3)))"
     case .read, .readv, .write, .writev:
       return "\(file), \(Self.hex(call[1])), \(call[2])"
     case .open, .openat, .openat2:
-      return "\"\(subject ?? "?")\""
+      return "\"\(entry.subject ?? "?")\""
     default:
       return "\(Self.hex(call[0])), \(Self.hex(call[1])), \(Self.hex(call[2]))"
     }

@@ -87,7 +87,8 @@ final class LauncherClient: Client {
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
     let copy = try task.duplicateDescriptor(number)
     try checkPresence()
-    return files.isCarrier(try CarrierIdentity(of: copy)) ? try files.makeStandIn() : copy
+    guard files.isCarrier(try CarrierIdentity(of: copy)), !copy.isPathOnly else { return copy }
+    return try files.makeStandIn()
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {

@@ -21,10 +21,11 @@ extension Supervisor {
 
   /// pread and its relatives, by the offset known to be meant for a device region.
   func transferAtOffset(_ call: TrappedCall) throws(Errno) -> Answer {
-    try withEntry(for: call) { (entry, client) throws(Errno) in
+    // preadv2(2): -1 is the position.
+    if call.operation.hasFlags, call.offset(3) == .max { return try transferOfQueue(call) }
+    return try withEntry(for: call) { (entry, client) throws(Errno) in
       // A queue has no position; the carrier says ESPIPE natively.
       guard entry.queue == nil else { return .native }
-      if call.operation.hasFlags, call.word(5) & ~Self.highPriority != 0 { throw .notSupported }
       return try transfer(call, of: entry, from: call.offset(3), client)
     }
   }
@@ -76,12 +77,13 @@ extension Supervisor {
   private func transfer(
     _ call: TrappedCall, of entry: OpenEntry, from start: UInt64, _ client: LauncherClient
   ) throws(Errno) -> Answer {
-    let pieces = try pieces(of: call, client)
+    // fs: vfs_read() and vfs_readv(), in their order.
     guard call.operation.isWrite ? entry.file.hasWrite : entry.file.hasRead else {
       throw .invalidArgument
     }
-    // fs: vfs_read(). What is beyond the process's memory is seen before the file is asked.
-    guard call.operation.isVectored || isUserRange(call[1], call[2]) else { throw .badAddress }
+    let pieces = try pieces(of: call, client)
+    if pieces.isEmpty { return .value(0) }
+    if call.operation.hasFlags, call.word(5) & ~Self.highPriority != 0 { throw .notSupported }
     var done = 0
     for piece in pieces {
       let buffer = UserBuffer(memory: client, address: piece.address, count: piece.count)
@@ -103,9 +105,13 @@ extension Supervisor {
     return .value(Int64(done))
   }
 
+  /// What the file is asked for, a piece at a time. A vector without bytes asks for nothing; in another one
+  /// an empty piece counts only when it is the first.
+  /// - Throws: `.badAddress` also for what is beyond the process's memory, before the file is asked.
   private func pieces(of call: TrappedCall, _ client: LauncherClient) throws(Errno) -> [Piece] {
     guard call.operation.isVectored else {
       let count = call[2]
+      guard isUserRange(call[1], count) else { throw .badAddress }
       return [Piece(address: call[1], count: Int(min(count, UInt64(Self.mostBytes))))]
     }
     let count = call[2]
@@ -120,7 +126,8 @@ extension Supervisor {
     guard pieces.allSatisfy({ isUserRange($0.address, UInt64($0.count)) }) else {
       throw .badAddress
     }
-    return pieces
+    guard pieces.contains(where: { $0.count > 0 }) else { return [] }
+    return pieces.prefix(1) + pieces.dropFirst().filter { $0.count > 0 }
   }
 
   /// access_ok(): looked at before the file is asked, so it counts also where nothing is copied.

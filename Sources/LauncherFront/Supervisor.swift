@@ -77,17 +77,16 @@ final class Supervisor: Sendable {
   }
 
   private func serve(_ call: TrappedCall) -> Answer {
-    let began = trace == nil ? nil : ContinuousClock.now
-    let subject = trace == nil ? nil : subject(of: call)
+    let entry =
+      trace == nil
+      ? nil : CallTrace.Entry(call, subject: subject(of: call), memory: client(of: call))
     let answer = answer(call)
     if case .native = answer {
       passedOn.wrappingAdd(1, ordering: .relaxed)
     } else {
       answered.wrappingAdd(1, ordering: .relaxed)
       // Before the program goes on, so that its own output comes after the line.
-      if let trace, let began {
-        trace.record(call, subject: subject, answer, took: ContinuousClock.now - began)
-      }
+      if let trace, let entry { trace.record(entry, answer) }
     }
     return answer
   }

@@ -108,6 +108,13 @@ struct Trap {
     [.atLeast(0, minimum: UInt32(firstQueueDescriptor))]
   ]
   private static let region: [[Condition]] = [[.regionOffset(3)]]
+  /// An offset of -1, of which the lower half is enough: preadv2(2) at the position.
+  private static let position: [[Condition]] = [
+    [
+      .atLeast(0, minimum: UInt32(firstQueueDescriptor)),
+      .masked(3, mask: .max, equals: .max),
+    ]
+  ]
 
   /// What is seen where programs have files beside devices (VirtualFiles): every open, and transfers at
   /// any offset of the descriptors that such files get.
@@ -165,10 +172,10 @@ struct Trap {
     Trap(operation: .openat2, x8664: 437, i386: 437, aarch64: 437),
     Trap(operation: .pread, x8664: 17, i386: 180, aarch64: 67, cases: region),
     Trap(operation: .preadv, x8664: 295, i386: 333, aarch64: 69, cases: region),
-    Trap(operation: .preadv2, x8664: 327, i386: 378, aarch64: 286, cases: region),
+    Trap(operation: .preadv2, x8664: 327, i386: 378, aarch64: 286, cases: region + position),
     Trap(operation: .pwrite, x8664: 18, i386: 181, aarch64: 68, cases: region),
     Trap(operation: .pwritev, x8664: 296, i386: 334, aarch64: 70, cases: region),
-    Trap(operation: .pwritev2, x8664: 328, i386: 379, aarch64: 287, cases: region),
+    Trap(operation: .pwritev2, x8664: 328, i386: 379, aarch64: 287, cases: region + position),
     Trap(operation: .read, x8664: 0, i386: 3, aarch64: 63, cases: queue),
     Trap(operation: .readv, x8664: 19, i386: 145, aarch64: 65, cases: queue),
     Trap(operation: .stat, x8664: 4, i386: 195, aarch64: nil),

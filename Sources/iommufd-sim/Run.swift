@@ -105,13 +105,13 @@ struct Run: ParsableCommand {
 
   private func callTrace() throws -> CallTrace? {
     guard let traceFile else {
-      return trace ? CallTrace(to: .standardError, nameOfRequest: RequestNames.name) : nil
+      return trace ? CallTrace(to: .standardError) : nil
     }
     do {
       let file = try FileDescriptor.open(
         traceFile, .writeOnly, options: [.create, .truncate, .closeOnExec],
         permissions: [.ownerReadWrite, .groupRead, .otherRead])
-      return CallTrace(to: file, nameOfRequest: RequestNames.name)
+      return CallTrace(to: file)
     } catch let error as Errno {
       throw failure("--trace-file \(traceFile): \(error)")
     }

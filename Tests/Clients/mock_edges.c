@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What random calls have found and seldom meet: lists that are longer than the kernel allocates, the
- * last page of all addresses, mappings that permit nothing, a queue that somebody else empties.
+ * last page of all addresses, mappings that permit nothing, a queue that somebody else empties, vectors
+ * of nothing.
  */
 #include "mock.h"
+
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
 #include <linux/vfio.h>
 
@@ -141,6 +145,54 @@ static void emptied(void)
     close(fd);
 }
 
+static void read_vector(int fd, unsigned count, size_t first, size_t second, size_t third)
+{
+    struct iovec pieces[] = {
+        {buffer, first}, {buffer + PAGE, second}, {buffer + 2 * PAGE, third}};
+
+    printf("readv ");
+    print_fd(fd);
+    printf(" %zu %zu %zu of %u", first, second, third, count);
+    print_result(readv(fd, pieces, (int)count));
+    printf("\n");
+}
+
+/** A queue is read a piece at a time; a piece of no bytes is a read only where it comes first. */
+static void vectors(void)
+{
+    struct iovec piece = {buffer, 8};
+    int fd = -1;
+
+    section("vectors, with pieces of nothing");
+    viommu = viommu_alloc(device.idev, parent, IOMMU_VIOMMU_TYPE_SELFTEST, NULL, 0);
+    vdevice_alloc(viommu, device.idev, 0x99);
+    mock_replace(device.stdev, nested_alloc(device.idev, viommu, 0, 0));
+    veventq_alloc("events", viommu, IOMMU_VEVENTQ_TYPE_SELFTEST, 8, &fd);
+    for (unsigned i = 0; i != 5; i++)
+        trigger_vevent(device.idev);
+    read_vector(fd, 0, 0, 0, 0);
+    read_vector(fd, 1, 0, 0, 0);
+    read_vector(fd, 3, 0, 0, 0);
+    read_vector(fd, 2, 0, 64, 0);
+    read_vector(fd, 3, 12, 0, 12);
+    read_vector(fd, 3, 12, 4, 12);
+    read_vector(fd, 1, 7, 0, 0);
+    read_vector(fd, 3, 64, 0, 64);
+    section("vectors that cannot be read, where there is no write");
+    printf("writev");
+    print_result(writev(fd, &piece, 1));
+    printf("\nwritev at 8");
+    print_result(syscall(SYS_writev, fd, 8L, 1L));
+    printf("\nreadv at 8");
+    print_result(syscall(SYS_readv, fd, 8L, 1L));
+    printf("\nreadv -1");
+    print_result(syscall(SYS_readv, fd, &piece, -1L));
+    printf("\npreadv2 with a flag");
+    print_result(preadv2(fd, &piece, 1, -1, RWF_DSYNC));
+    printf("\n");
+    close(fd);
+}
+
 int main(void)
 {
     part = "mock";
@@ -154,5 +206,6 @@ int main(void)
     last_page();
     nothing_permitted();
     emptied();
+    vectors();
     return 0;
 }

@@ -143,6 +143,18 @@ private func isTrapped(
     #expect(try !isTrapped(.fcntl, on: architecture, [960, 1]))
   }
 
+  /// preadv2(2) with an offset of -1 is a read at the position.
+  @Test(arguments: Architecture.allCases)
+  func vectorsAtThePosition(_ architecture: Architecture) throws {
+    let position: [UInt64] =
+      architecture == .i386 ? [0xffff_ffff, 0xffff_ffff] : [.max, .max]
+    for operation in [Operation.preadv2, .pwritev2] {
+      #expect(try isTrapped(operation, on: architecture, [960, 0, 1] + position))
+      #expect(try !isTrapped(operation, on: architecture, [959, 0, 1] + position))
+      #expect(try !isTrapped(operation, on: architecture, [960, 0, 1, 4096, 0]))
+    }
+  }
+
   /// Where there are virtual files every open is seen, and more of what is done on high descriptors.
   @Test(arguments: Architecture.allCases)
   func virtualFiles(_ architecture: Architecture) throws {

@@ -24,7 +24,7 @@ enum LauncherTestServer {
     logger.logLevel = .warning
     var options = LauncherOptions(logger: logger)
     options.killsChildren = getenv("KILL_CHILDREN") != nil
-    if getenv("TRACE") != nil { options.trace = CallTrace(to: .standardError) { _, _ in nil } }
+    if getenv("TRACE") != nil { options.trace = CallTrace(to: .standardError) }
     let command = Array(CommandLine.arguments.dropFirst())
     do {
       let result = try Launcher(nodes: nodes, options: options).run(command)
