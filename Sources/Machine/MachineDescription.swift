@@ -112,7 +112,8 @@ extension MachineDescription {
   /// A plain VT-d unit with two test devices that can be isolated, and a third that has two functions
   /// which cannot; and a unit with everything, for guests, with two more devices: one that translates
   /// for itself and requests pages, and one with PASIDs only. Two AMD-Vi units with a device each: what Linux
-  /// does for guests there, and what its uAPI describes. And an SMMUv3 as in a Tegra241.
+  /// does for guests there, and what its uAPI describes, for a device that has everything. And an SMMUv3 as in
+  /// a Tegra241.
   package static let builtIn = MachineDescription(
     units: [
       Unit(name: "dmar0", kind: .vtd(VTdUnit.Configuration())),
@@ -134,7 +135,9 @@ extension MachineDescription {
       Device(PCIAddress(bus: 6), .atsTestDevice, unit: "smmu0", group: 6, pasidWidth: 16),
       Device(PCIAddress(bus: 7), .atsTestDevice, unit: "smmu0", group: 7, canStall: true),
       Device(PCIAddress(bus: 8), .atsTestDevice, unit: "amdvi0", group: 8, pasidWidth: 16),
-      Device(PCIAddress(bus: 9), .atsTestDevice, unit: "amdvi1", group: 9, pasidWidth: 16),
+      Device(
+        PCIAddress(bus: 9), .atsTestDevice, unit: "amdvi1", group: 9, pasidWidth: 16, hasATS: true,
+        hasPageRequests: true),
       Device(
         PCIAddress(bus: 10), .atsTestDevice, unit: "smmu1", group: 10, pasidWidth: 16,
         hasATS: true),

@@ -18,7 +18,8 @@ struct Bench {
     }
     print("                                      C ns   Swift ns   ratio   limit")
     var isGood = true
-    for row in try Workload().rows + NestedWorkload().rows + IOASWorkload().rows() {
+    let rows = try Workload().rows + FormatWorkload().rows() + NestedWorkload().rows
+    for row in try rows + IOASWorkload().rows() {
       let result = row.measure()
       isGood = isGood && result.ratio <= row.limit
       print(

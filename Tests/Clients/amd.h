@@ -14,9 +14,12 @@
 /** Device table entries, first word. */
 #define DTE_V (1UL << 0)
 #define DTE_TV (1UL << 1)
+#define DTE_PPR (1UL << 52)
 #define DTE_GIOV (1UL << 54)
 #define DTE_GV (1UL << 55)
 #define DTE_GLX(levels) ((uint64_t)(levels) << 56)
+/** The second word. */
+#define DTE_I (1UL << 32)
 
 /** Event codes. */
 enum { IO_PAGE_FAULT = 2, INVALID_DEVICE_REQUEST = 8 };

@@ -248,9 +248,9 @@ static void refusals(uint64_t root, uint32_t pasid)
     fetch(&device, at + 8, 8, pasid);
     check_event(&device, IO_PAGE_FAULT, 0, SPARE + 8, at + 8, pasid,
                 "nothing there for the host: its address");
-    *entry_at(&guest, root, 4UL << 39, 3) = SPARE | USER;
-    fetch(&device, 4UL << 39, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, 0, SPARE, 4UL << 39, pasid, "a table that is not there");
+    *entry_at(&guest, root, 5UL << 39, 3) = SPARE | USER;
+    fetch(&device, 5UL << 39, 8, pasid);
+    check_event(&device, IO_PAGE_FAULT, 0, SPARE, 5UL << 39, pasid, "a table that is not there");
     fetch(&device, IOVA, 8, PASID(77));
     check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(77), "a PASID without a table");
     fetch(&device, IOVA, 8, PASID(0x200));

@@ -5,52 +5,13 @@
  */
 #include "vtd.h"
 
-#include <poll.h>
+#include "page_requests.h"
 
 #define IOVA 0x7000000000UL
 
 static struct guest guest;
-static struct test_device device;
-static int queue;
-static uint32_t queue_id;
 
 static void section(const char *title) { printf("# %s\n", title); }
-
-static long answer(uint32_t cookie, uint32_t code)
-{
-    struct iommu_hwpt_page_response response = {.cookie = cookie, .code = code};
-
-    return write(queue, &response, sizeof(response));
-}
-
-static bool is_waiting(void)
-{
-    struct pollfd poll_queue = {.fd = queue, .events = POLLIN};
-
-    return poll(&poll_queue, 1, 0) == 1 && poll_queue.revents & POLLIN;
-}
-
-/** The next request is for this. Gives its cookie. */
-static uint32_t expect_request(uint64_t address, uint32_t attributes, uint32_t permissions,
-                               bool is_last, const char *what)
-{
-    struct iommu_hwpt_pgfault fault = {0};
-    uint32_t flags = (attributes & WITH_PASID ? IOMMU_PGFAULT_FLAGS_PASID_VALID : 0) |
-                     (is_last ? IOMMU_PGFAULT_FLAGS_LAST_PAGE : 0);
-
-    if (read(queue, &fault, sizeof(fault)) != sizeof(fault)) {
-        check_number(0, sizeof(fault), "%s", what);
-        return 0;
-    }
-    check_number(fault.addr, address, "%s: address", what);
-    check_number(fault.perm, permissions, "%s: access", what);
-    check_number(fault.flags, flags, "%s: flags", what);
-    check_number(fault.pasid, attributes & 0xfffff, "%s: PASID", what);
-    check_number(fault.dev_id, device.id, "%s: device", what);
-    return fault.cookie;
-}
-
-static uint32_t status(void) { return device_load(&device, TEST_DEVICE_STATUS); }
 
 /** ATS alone: nobody answers page requests of this attachment. */
 static void without_queue(uint64_t root)
@@ -232,7 +193,6 @@ static void without_requests(int iommufd, uint64_t root)
 
 int main(void)
 {
-    struct iommu_fault_alloc fault = {.size = sizeof(fault)};
     struct iommu_hwpt_vtd_s1 data = {.addr_width = 48, .flags = IOMMU_VTD_S1_SRE};
     struct iommu_hw_info_vtd vtd;
     struct iommu_hw_info info;
@@ -243,10 +203,7 @@ int main(void)
     device = find_device(iommufd, true);
     guest = make_guest(iommufd, &device, true, 0);
     root = make_table(&guest);
-    if (ioctl(iommufd, IOMMU_FAULT_QUEUE_ALLOC, &fault))
-        give_up("FAULT_QUEUE_ALLOC: %s", strerror(errno));
-    queue = (int)fault.out_fault_fd;
-    queue_id = fault.out_fault_id;
+    open_queue(iommufd);
     hardware_info(iommufd, device.id, &vtd, sizeof(vtd), &info);
     check_number(vtd.ecap_reg >> 2 & 1 && vtd.ecap_reg >> 29 & 1 && vtd.ecap_reg >> 42 & 1, 1,
                  "DT, PRS and PDS");

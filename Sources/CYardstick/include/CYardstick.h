@@ -17,6 +17,11 @@ struct yardstick_table {
   uint64_t root, last;
   int top_level;
   uint64_t reserved_in_table[6], reserved_in_leaf[6];
+  /// Of AMD tables: the unit sets flags. Of Arm's: what chooses among the format's variants, and the address
+  /// bits that outputs must not have.
+  int updates_flags;
+  uint32_t options;
+  uint64_t forbidden;
 };
 
 struct yardstick_iotlb;
@@ -36,6 +41,12 @@ uint64_t yardstick_walks(const struct yardstick_memory *memory, const struct yar
 uint64_t yardstick_nested_walks(const struct yardstick_memory *memory, const struct yardstick_table *first,
                                 const struct yardstick_table *stage2, const uint64_t *addresses,
                                 size_t count);
+
+/// The same for AMD host tables, and for Arm's VMSAv8-64 with 4 KiB pages, stage 1 or 2.
+uint64_t yardstick_amd_walks(const struct yardstick_memory *memory, const struct yardstick_table *table,
+                             const uint64_t *addresses, size_t count);
+uint64_t yardstick_arm_walks(const struct yardstick_memory *memory, const struct yardstick_table *table,
+                             int stage, const uint64_t *addresses, size_t count);
 
 /// A device's way to memory: configuration cache, IOTLB, walk, copy, each under the locks that the
 /// Swift one takes.

@@ -32,18 +32,23 @@ struct WalkSteps {
   }
 }
 
-/// Tables, and what a walk read of them.
+/// Tables, and what a walk reads of them.
 struct RecordingMemory<Base: EntryMemory>: EntryMemory {
   private var base: Base
-  private(set) var steps = WalkSteps()
+  // Not a part of this: Swift 6.3.1's optimizer crashes where it moves such a part out of the loop of a walk.
+  private let steps: UnsafeMutablePointer<WalkSteps>
 
+  /// - Parameter steps: valid as long as this is.
   @inline(__always)
-  init(_ base: Base) { self.base = base }
+  init(_ base: Base, steps: UnsafeMutablePointer<WalkSteps>) {
+    self.base = base
+    self.steps = steps
+  }
 
   @inline(__always)
   mutating func load(_ address: PhysicalAddress) -> UInt64? {
     let entry = base.load(address)
-    if let entry { steps.note(address, entry) }
+    if let entry { steps.pointee.note(address, entry) }
     return entry
   }
 

@@ -72,7 +72,9 @@ struct AMDViATSTests {
     #expect(rig.port.deviceTranslations == 1)
   }
 
-  @Test("what is not there, or not allowed, is an answer; what is wrong in tables is an event")
+  @Test(
+    "what is not there, not allowed or wrong in the tables is an answer; what is no table, an event"
+  )
   func denials() throws {
     let rig = try AMDViRig()
     let (gcr3, root) = rig.makeGuest(1, in: rig.guest)
@@ -85,11 +87,17 @@ struct AMDViATSTests {
     #expect(rig.port.load(0x9_0000_0000, ats).0 == .denied(IOVA(0x9_0000_0000)))
     #expect(rig.unit.takeEvents().isEmpty)
     rig.guest[rig.guest.entry(root, 1 << 40, level: 3)] = rig.guest.data(0) | 0x87
-    #expect(rig.port.load(1 << 40, one).0.amdviEvent?.isReserved == true)
-    // GN, US, PR, RZ and TR.
+    #expect(rig.port.load(1 << 40, one).0 == .denied(IOVA(1 << 40)))
+    #expect(rig.unit.takeEvents().isEmpty)
+    let nowhere = UInt64(1) << UInt64(rig.memory.addressBits) - 4096
+    let (other, table) = rig.makeGuest(1, in: rig.physical)
+    rig.physical[rig.physical.entry(table, 1 << 40, level: 3)] = nowhere | 7
+    rig.set(translating(rig.guided(other, nested: false)))
+    #expect(rig.port.load(1 << 40, one).0.amdviEvent?.kind == .pageTableError)
+    // GN, TR, and a master abort.
     let event = try rig.takeEntry()
-    #expect(event[0] >> 48 == 2 << 12 | 1 << 8 | 0x95)
-    #expect(event[1] == 1 << 40)
+    #expect(event[0] >> 48 == 4 << 12 | 1 << 9 | 1 << 8 | 1)
+    #expect(event[1] == nowhere)
   }
 
   @Test("without I a translation request is an INVALID_DEVICE_REQUEST, and so is a translated one")

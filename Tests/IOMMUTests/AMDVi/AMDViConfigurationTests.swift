@@ -26,6 +26,7 @@ struct AMDViConfigurationTests {
       Illegal("bit 2", reserved: true) { $0.words[0] |= 1 << 2 },
       Illegal("bit 6", reserved: true) { $0.words[0] |= 1 << 6 },
       Illegal("bit 63", reserved: true) { $0.words[0] |= 1 << 63 },
+      Illegal("bit 106", reserved: true) { $0.words[1] |= 1 << 42 },
       Illegal("HAD 2", reserved: true) { $0.hostFlags = 2 },
       Illegal("Mode 7", reserved: false) { $0.hostLevels = 7 },
       Illegal("GLX 2 of 1", reserved: false) {

@@ -37,18 +37,28 @@ struct AMDViWalkTests {
     var entry = rig.hosted
     let top = try rig.memory.allocateTable()
     let nowhere = UInt64(1) << UInt64(rig.memory.addressBits) - 4096
-    // Next level 2 where 0 follows; a reserved bit; an address beyond; a table where no memory is.
-    for (word, expected) in [
-      (1 | 3 << 9 | 3 << 61, .reserved(domain, at: 0)),
-      (1 | 1 << 52 | 2 << 9 | 3 << 61, .reserved(domain, at: 0)),
-      (1 | 1 << 51 | 2 << 9 | 3 << 61, .reserved(domain, at: 0)),
-      (1 | nowhere | 2 << 9 | 3 << 61, .pageTableError(domain, at: PhysicalAddress(nowhere))),
-    ] as [(UInt64, AMDViEvent)] {
+    let skipped: UInt64 = 0x20_0000
+    // The same level again; a level skipped whose address bits are not zero; a page as large as the
+    // table; a reserved bit; an address beyond; a table where no memory is.
+    for (address, word, expected) in [
+      (0, 1 | 3 << 9 | 3 << 61, .illegalLevel(domain, at: 0)),
+      (skipped, 1 | 1 << 9 | 3 << 61, .illegalLevel(domain, at: skipped)),
+      (0, 1 | 7 << 9 | 0x3ff_ffff << 12 | 3 << 61, .illegalLevel(domain, at: 0)),
+      (0, 1 | 1 << 52 | 2 << 9 | 3 << 61, .reserved(domain, at: 0)),
+      (0, 1 | 1 << 51 | 2 << 9 | 3 << 61, .reserved(domain, at: 0)),
+      (0, 1 | nowhere | 2 << 9 | 3 << 61, .pageTableError(domain, at: PhysicalAddress(nowhere))),
+    ] as [(UInt64, UInt64, AMDViEvent)] {
       rig.memory.storeEntry(word, at: top)
       entry.hostTable = top
       rig.set(entry)
-      #expect(rig.port.load(0).0.amdviEvent == expected, "\(String(word, radix: 16))")
+      #expect(rig.port.load(address).0.amdviEvent == expected, "\(String(word, radix: 16))")
     }
+    // PR alone, beside the domain.
+    rig.memory.storeEntry(1 | 3 << 9 | 3 << 61, at: top)
+    rig.set(entry)
+    _ = rig.unit.takeEvents()
+    _ = rig.port.load(0)
+    #expect(try rig.takeEntry() == [2 << 60 | 1 << 52 | 7 << 32 | 0x108, 0])
   }
 
   @Test("guest tables at physical addresses", arguments: [4, 5])

@@ -141,6 +141,14 @@ extension AMDv1Format {
     return entry & rules.reservedInLeaf[unchecked: level] != 0
   }
 
+  /// Whether a reserved bit is why an entry is refused; otherwise its levels or its size are.
+  static func hasReservedBits(
+    _ entry: UInt64, level: Int, rules: borrowing EntryRules
+  ) -> Bool {
+    let isTable = classify(entry, level: level) == .table
+    return entry & (isTable ? rules.reservedInTable : rules.reservedInLeaf)[level] != 0
+  }
+
   @inline(__always)
   static func page(
     _ entry: UInt64, for _: UInt64, level: Int, root _: TableRoot

@@ -11,8 +11,9 @@
 //
 // The contiguous hint. It is honoured when the descriptor itself is programmed right: when its place in
 // the run is that of its address. Then the whole run is one translation, made from this descriptor. A
-// descriptor that is wrong is used as if it had no hint. Both are among the outcomes that D8.7.1
-// ("Misprogramming the Contiguous bit") leaves to implementations.
+// descriptor that is wrong is used as if it had no hint. Both are among the outcomes that D8.7.1.1
+// ("Misprogramming the Contiguous bit", rules RNGLXZ and RJQQTC) leaves to implementations. Every walk
+// checks the output size by the descriptor that it read, as rule RXFDVL wants it.
 
 /// What a granule decides.
 protocol VMSAv8Granule {

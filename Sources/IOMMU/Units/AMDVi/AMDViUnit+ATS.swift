@@ -4,8 +4,8 @@
 internal import Synchronization
 
 extension AMDViUnit {
-  /// The answer to a translation request for the page at the request's address. That a page is not there,
-  /// or may not be accessed so, is an answer, and no event; what the tables have wrong is one.
+  /// The answer to a translation request for the page at the request's address. What would be an
+  /// IO_PAGE_FAULT is an answer without rights, and no event (§2.1.3.2 I/O Page Faults).
   func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
     let address = request.iova.rawValue
     if request.pasid == nil, isSpecial(address, address) { return .denied }
@@ -18,8 +18,9 @@ extension AMDViUnit {
       case .unclaimed:
         return .denied
       case .fault(let record):
-        guard case .amdvi(let event) = record.reason, event.kind == .pageFault, !event.isReserved
-        else { return .fault(record) }
+        guard case .amdvi(let event) = record.reason, event.kind == .pageFault else {
+          return .fault(record)
+        }
         return .denied
       }
     }

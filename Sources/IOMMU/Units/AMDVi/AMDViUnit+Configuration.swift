@@ -98,7 +98,7 @@ extension AMDViUnit {
   /// §2.5.2 ILLEGAL_DEV_TABLE_ENTRY: nil for a legal entry, otherwise whether a reserved bit or value is why
   /// and not a number of levels.
   private func illegality(of entry: DeviceTableEntry) -> Bool? {
-    if entry.words[0] & DeviceTableEntry.reserved != 0 { return true }
+    if entry.hasReservedBits { return true }
     guard entry.isTranslationValid else { return nil }
     if entry.hostFlags == 2 || entry.hostFlags != 0 && !capabilities.hostFlags { return true }
     if entry.usesGuestTableWithoutPASID && !capabilities.guestIO { return true }

@@ -33,7 +33,7 @@ extension AMDViUnit {
           physical: page.physical, shift: page.shift,
           permissions: AMDv1.rights(of: page.permissions)))
     case .fault(let fault):
-      return .failure(.walk(fault, .domain(domain), at: address, trace.place))
+      return .failure(hostEvent(fault, domain, at: address, trace))
     }
   }
 
@@ -58,11 +58,13 @@ extension AMDViUnit {
     _ root: TableRoot, _ steps: inout WalkSteps
   ) -> AMDViWalkResult {
     var trace = WalkTrace()
-    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
-      var tables = RecordingMemory(TracedMemory(base: GuestTables(memory), trace: trace))
-      let outcome = Self.walk(input, root, access, guestRules, &tables)
-      steps = tables.steps
-      return outcome
+    let outcome = withUnsafeMutablePointer(to: &steps) { steps in
+      withUnsafeMutablePointer(to: &trace) { trace in
+        var tables = RecordingMemory(
+          TracedMemory(base: GuestTables(memory), trace: trace), steps: steps)
+        return RadixWalker<AMDGuest>.walk(
+          input, root, access: access, rules: guestRules, memory: &tables)
+      }
     }
     switch outcome {
     case .leaf(let page):
@@ -72,33 +74,25 @@ extension AMDViUnit {
     }
   }
 
-  /// Out of line: inlined, it makes Swift 6.3.1's optimiser give up (LoopInvariantCodeMotion).
-  @inline(never)
-  private static func walk(
-    _ input: UInt64, _ root: TableRoot, _ access: Permissions, _ rules: EntryRules,
-    _ tables: inout RecordingMemory<TracedMemory<GuestTables>>
-  ) -> WalkOutcome {
-    RadixWalker<AMDGuest>.walk(input, root, access: access, rules: rules, memory: &tables)
-  }
-
   private func walkNested(
     _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
     _ root: TableRoot, _ steps: inout WalkSteps
   ) -> AMDViWalkResult {
     var traces = (guest: WalkTrace(), host: WalkTrace())
     let outcome = withUnsafePointer(to: hostRules) { rules in
-      withUnsafeMutablePointer(to: &traces.guest) { guest in
-        withUnsafeMutablePointer(to: &traces.host) { host in
-          var tables = NestedTables<
-            AMDv1, RecordingMemory<TracedMemory<GuestTables>>, TracedMemory<FrameWindow>
-          >(
-            space.host, rules: rules,
-            guest: RecordingMemory(TracedMemory(base: GuestTables(memory), trace: guest)),
-            tables: TracedMemory(base: window, trace: host))
-          let outcome = NestedWalker<AMDGuest, AMDv1>.walk(
-            input, root, access: access, rules: nestedRules, tables: &tables)
-          steps = tables.guest.steps
-          return outcome
+      withUnsafeMutablePointer(to: &steps) { steps in
+        withUnsafeMutablePointer(to: &traces.guest) { guest in
+          withUnsafeMutablePointer(to: &traces.host) { host in
+            var tables = NestedTables<
+              AMDv1, RecordingMemory<TracedMemory<GuestTables>>, TracedMemory<FrameWindow>
+            >(
+              space.host, rules: rules,
+              guest: RecordingMemory(
+                TracedMemory(base: GuestTables(memory), trace: guest), steps: steps),
+              tables: TracedMemory(base: window, trace: host))
+            return NestedWalker<AMDGuest, AMDv1>.walk(
+              input, root, access: access, rules: nestedRules, tables: &tables)
+          }
         }
       }
     }
@@ -109,8 +103,21 @@ extension AMDViUnit {
       return .failure(.walk(fault, space.subject, at: iova, traces.guest.place))
     case .fault(.second(let fault, let address, _)):
       // GN is clear: it is the host's table that has nothing at the guest's address.
-      return .failure(.walk(fault, .domain(space.domain), at: address, traces.host.place))
+      return .failure(hostEvent(fault, space.domain, at: address, traces.host))
     }
+  }
+
+  /// §2.5.3: RZ is clear where levels, or a page's size, are none.
+  @inline(never)
+  private func hostEvent(
+    _ fault: WalkFault, _ domain: DomainID, at address: UInt64, _ trace: WalkTrace
+  ) -> AMDViEvent {
+    if case .reserved(let level) = fault,
+      !AMDv1.hasReservedBits(trace.entry, level: level, rules: hostRules)
+    {
+      return .illegalLevel(.domain(domain), at: address)
+    }
+    return .walk(fault, .domain(domain), at: address, trace.place)
   }
 }
 

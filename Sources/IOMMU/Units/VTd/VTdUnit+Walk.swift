@@ -51,10 +51,11 @@ extension VTdUnit {
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
     _ steps: inout WalkSteps
   ) -> VTdWalkResult {
-    var tables = RecordingMemory(GuestTables(memory))
-    let outcome = RadixWalker<VTdFirstStage>.walk(
-      address, root, access: access, rules: firstStageRules, memory: &tables)
-    steps = tables.steps
+    let outcome = withUnsafeMutablePointer(to: &steps) { steps in
+      var tables = RecordingMemory(GuestTables(memory), steps: steps)
+      return RadixWalker<VTdFirstStage>.walk(
+        address, root, access: access, rules: firstStageRules, memory: &tables)
+    }
     switch outcome {
     case .leaf(let page): return .success(page)
     case .fault(let fault):
@@ -67,21 +68,22 @@ extension VTdUnit {
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
     _ steps: inout WalkSteps
   ) -> VTdWalkResult {
-    withUnsafePointer(to: rules) { rules in
-      var tables = NestedTables<VTdSecondStage, RecordingMemory<GuestTables>, FrameWindow>(
-        space.secondStage, rules: rules, guest: RecordingMemory(GuestTables(memory)), tables: window
-      )
-      let outcome = NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
-        address, root, access: access, rules: guestRules, tables: &tables)
-      steps = tables.guest.steps
-      switch outcome {
-      case .leaf(let page, first: _): return .success(page)
-      case .fault(let fault):
-        return .failure(
-          VTdFaultReason(
-            nested: fault, firstTop: space.firstStageTop,
-            secondTop: space.secondStageTop, access: access))
+    let outcome = withUnsafePointer(to: rules) { rules in
+      withUnsafeMutablePointer(to: &steps) { steps in
+        var tables = NestedTables<VTdSecondStage, RecordingMemory<GuestTables>, FrameWindow>(
+          space.secondStage, rules: rules,
+          guest: RecordingMemory(GuestTables(memory), steps: steps), tables: window)
+        return NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
+          address, root, access: access, rules: guestRules, tables: &tables)
       }
+    }
+    switch outcome {
+    case .leaf(let page, first: _): return .success(page)
+    case .fault(let fault):
+      return .failure(
+        VTdFaultReason(
+          nested: fault, firstTop: space.firstStageTop,
+          secondTop: space.secondStageTop, access: access))
     }
   }
 

@@ -47,7 +47,7 @@ package struct AMDViEvent: Hashable, Sendable {
   package var isPresent = false
   /// PE: the page, or the device table entry, does not allow the access.
   package var isDenied = false
-  /// RZ: a reserved bit was set, or a level was none.
+  /// RZ: a reserved bit was set. Without it what is present but wrong is a level or a size.
   package var isReserved = false
   /// Type: of hardware errors, or ``InvalidRequest``.
   package var type: UInt8 = 0
@@ -84,6 +84,12 @@ package struct AMDViEvent: Hashable, Sendable {
     var event = absent(subject, at: address)
     event.isPresent = true
     event.isReserved = true
+    return event
+  }
+
+  static func illegalLevel(_ subject: Subject, at address: UInt64) -> Self {
+    var event = absent(subject, at: address)
+    event.isPresent = true
     return event
   }
 

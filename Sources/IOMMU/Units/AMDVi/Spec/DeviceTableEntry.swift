@@ -99,8 +99,11 @@ package struct DeviceTableEntry: Equatable, Sendable, BitwiseCopyable {
     set { words[183, 182] = newValue }
   }
 
-  /// Bits of the part about translation that are zero in every entry: [6:2] and [63].
-  static let reserved: UInt64 = 0x7c | 1 << 63
+  /// Bits of the part about translation that are zero in every entry: [6:2], [63] and [106].
+  private static let reserved: (UInt64, UInt64) = (0x7c | 1 << 63, 1 << 42)
+  var hasReservedBits: Bool {
+    words[0] & Self.reserved.0 != 0 || words[1] & Self.reserved.1 != 0
+  }
 }
 
 /// §2.2.6.3 Guest CR3 Table: one guest table per PASID; a table of several levels has 512 entries in each.
