@@ -211,15 +211,16 @@ static uint64_t odd_number(uint64_t value, unsigned width)
 
 static void spoil_field(const struct field *field, unsigned char *bytes)
 {
-    uint64_t value = field_value(bytes + field->offset, field->width);
+    unsigned width = field->width < 8 ? field->width : 8;
+    uint64_t value = field_value(bytes + field->offset, width);
 
     if (field->kind == FILE_IN)
         value = below(3) ? (uint64_t)any_descriptor() : below(2) ? ~0ULL : 12345;
     else if (field->kind == POINTER && below(2))
         value = some_address(&data_place, 64, 100);
     else
-        value = odd_number(value, field->width);
-    memcpy(bytes + field->offset, &value, field->width);
+        value = odd_number(value, width);
+    memcpy(bytes + field->offset, &value, width);
 }
 
 static void spoil_some_field(const struct command *command, unsigned char *bytes)

@@ -77,7 +77,7 @@ static inline uint64_t field_value(const void *at, unsigned width)
 {
     uint64_t value = 0;
 
-    memcpy(&value, at, width); /* little endian, as the machines that these clients run on */
+    memcpy(&value, at, width < 8 ? width : 8); /* little endian, as the machines that these clients run on */
     return value;
 }
 
