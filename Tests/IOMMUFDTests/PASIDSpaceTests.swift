@@ -5,7 +5,7 @@ import Testing
 
 @testable import IOMMUFD
 
-/// Whose PASIDs are whose. The C client vfio_sva asks for them.
+/// Whose PASIDs are whose. The C client vfio_pasids asks for them.
 @Suite struct PASIDSpaceTests {
   private final class File: Sendable {
     var identity: ObjectIdentifier { ObjectIdentifier(self) }

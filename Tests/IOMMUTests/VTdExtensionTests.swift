@@ -6,7 +6,7 @@ import Testing
 @testable import IOMMUFD
 
 /// What the extensions ask of a VT-d unit, as far as its caches have to be looked into. The C clients
-/// vtd_inv_errors and vfio_sva have the rest.
+/// vtd_inv_errors and vfio_sva_caches have the rest.
 @Suite struct VTdExtensionTests {
   // MARK: Failures that are planned
 

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest whose tables are bound to PASIDs of a VFIO container: its devices, two tables with the same
+ * addresses, and the command that binds them.
+ */
+#ifndef SVA_H
+#define SVA_H
+
+#include "pasids.h"
+#include "vtd.h"
+
+#define IOVA 0x7000000000UL
+
+static struct guest guest;
+static struct test_device device, plain; /* with and without a device TLB */
+static uint64_t roots[2];
+static uint32_t pasids[2];
+
+static inline void section(const char *title) { printf("# %s\n", title); }
+
+/** The guest with its tables, two devices, and a PASID for each table. */
+static inline void make_all(void)
+{
+    int iommufd = open_iommufd();
+
+    device = find_device(iommufd, true);
+    plain = find_device(iommufd, false);
+    guest = make_guest_memory(iommufd, true, false);
+    guest.staging = STAGING_PASID;
+    for (unsigned t = 0; t != 2; t++) {
+        roots[t] = make_table(&guest);
+        if (allocate(iommufd, 1, LAST_PASID, &pasids[t]))
+            give_up("no PASID: %s", strerror(errno));
+    }
+}
+
+static inline struct iommu_gpasid_bind_data table_data(uint32_t pasid, uint64_t root)
+{
+    return (struct iommu_gpasid_bind_data){.argsz = sizeof(struct iommu_gpasid_bind_data),
+                                           .version = IOMMU_GPASID_BIND_VERSION_1,
+                                           .format = IOMMU_PASID_FORMAT_INTEL_VTD,
+                                           .addr_width = 48,
+                                           .gpgd = root,
+                                           .hpasid = pasid};
+}
+
+static inline long bind_as(uint32_t argsz, uint32_t flags, struct iommu_gpasid_bind_data data)
+{
+    struct {
+        struct vfio_iommu_type1_bind head;
+        struct iommu_gpasid_bind_data data;
+    } __attribute__((packed)) cmd = {{.argsz = argsz, .flags = flags}, data};
+
+    return ioctl(guest.iommufd, VFIO_IOMMU_BIND, &cmd);
+}
+
+static inline long bind_data(struct iommu_gpasid_bind_data data)
+{
+    return bind_as(8 + sizeof(data), VFIO_IOMMU_BIND_GUEST_PGTBL, data);
+}
+
+static inline long bind_table(uint32_t pasid, uint64_t root) { return bind_data(table_data(pasid, root)); }
+
+static inline long unbind(uint32_t pasid)
+{
+    return bind_as(8 + sizeof(struct iommu_gpasid_bind_data), VFIO_IOMMU_UNBIND_GUEST_PGTBL,
+                   table_data(pasid, 0));
+}
+
+static inline long set_container(uint16_t op)
+{
+    struct iommu_vfio_ioas cmd = {.size = sizeof(cmd), .ioas_id = guest.ioas, .op = op};
+
+    return ioctl(guest.iommufd, IOMMU_VFIO_IOAS, &cmd);
+}
+
+/** The devices go through the container's table, and by PASID to look at what they have read. */
+static inline void attach_all(void)
+{
+    if (attach_to(&device, guest.ioas, NO_PASID) || attach_to(&plain, guest.ioas, NO_PASID) ||
+        attach_to(&device, guest.ioas, STAGING_PASID) ||
+        attach_to(&plain, guest.ioas, STAGING_PASID))
+        give_up("attach: %s", strerror(errno));
+}
+
+/** Page `page` of the guest's data at `iova` of a table. */
+static inline void point(unsigned table, uint64_t iova, unsigned page)
+{
+    __atomic_store_n(entry_at(&guest, roots[table], iova, 0), data_page(page) | USER,
+                     __ATOMIC_RELEASE);
+}
+
+static inline bool reads(const struct test_device *by, uint32_t pasid, uint64_t iova)
+{
+    return fetch(by, iova, 8, PASID(pasid)) == COMPLETED;
+}
+
+static inline uint64_t byte_at(const struct test_device *by, uint32_t pasid, uint64_t iova)
+{
+    return read_byte(&guest, by, iova, PASID(pasid));
+}
+
+#endif /* SVA_H */

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a guest says has changed in its tables, for a server with the extension vfio-sva: a changed entry is
+ * not seen before an invalidation says so, and every invalidation removes what it names and nothing else.
+ */
+#include "sva.h"
+
+/** In another table for pages, of another table for tables. */
+#define FAR (IOVA + (1UL << 30))
+#define COUNT 6u
+/** All pages at IOVA, in a mask. */
+#define ALL 0x3fu
+
+static long invalidate_as(uint32_t argsz, uint32_t flags, struct iommu_cache_invalidate_info info)
+{
+    struct vfio_iommu_type1_cache_invalidate cmd = {
+        .argsz = argsz, .flags = flags, .cache_info = info};
+
+    return ioctl(guest.iommufd, VFIO_IOMMU_CACHE_INVALIDATE, &cmd);
+}
+
+static long invalidate_info(struct iommu_cache_invalidate_info info)
+{
+    return invalidate_as(8 + sizeof(info), 0, info);
+}
+
+static struct iommu_cache_invalidate_info everything(uint8_t cache)
+{
+    return (struct iommu_cache_invalidate_info){.argsz = 16,
+                                                .version = IOMMU_CACHE_INVALIDATE_INFO_VERSION_1,
+                                                .cache = cache,
+                                                .granularity = IOMMU_INV_GRANU_DOMAIN};
+}
+
+static struct iommu_cache_invalidate_info by_pasid(uint8_t cache, uint32_t pasid)
+{
+    struct iommu_cache_invalidate_info info = everything(cache);
+
+    info.argsz = sizeof(info);
+    info.granularity = IOMMU_INV_GRANU_PASID;
+    info.granu.pasid_info =
+        (struct iommu_inv_pasid_info){.flags = IOMMU_INV_PASID_FLAGS_PASID, .pasid = pasid};
+    return info;
+}
+
+static struct iommu_cache_invalidate_info by_address(uint8_t cache, uint32_t pasid, uint64_t iova,
+                                                     uint64_t size, uint64_t count, uint32_t flags)
+{
+    struct iommu_cache_invalidate_info info = everything(cache);
+
+    info.argsz = sizeof(info);
+    info.granularity = IOMMU_INV_GRANU_ADDR;
+    info.granu.addr_info = (struct iommu_inv_addr_info){.flags = flags,
+                                                        .pasid = pasid,
+                                                        .addr = iova,
+                                                        .granule_size = size,
+                                                        .nb_granules = count};
+    return info;
+}
+
+/** Pages of the guest's data from 0 on at IOVA, and one at FAR, of both tables; from 8 on when they are
+ *  changed. */
+static void point_all(unsigned first)
+{
+    for (unsigned t = 0; t != 2; t++) {
+        for (unsigned i = 0; i != COUNT; i++)
+            point(t, IOVA + i * PAGE, first + i);
+        point(t, FAR, first);
+    }
+}
+
+/** Which of `count` pages at `iova` are seen as the changed ones: bit i for page i; others if neither. */
+static unsigned fresh(const struct test_device *by, uint32_t pasid, uint64_t iova, unsigned count)
+{
+    unsigned pages = 0;
+
+    for (unsigned i = 0; i != count; i++) {
+        uint64_t byte = byte_at(by, pasid, iova + i * PAGE);
+
+        if (byte == i + 9)
+            pages |= 1u << i;
+        else if (byte != i + 1)
+            pages |= 0x100u << i;
+    }
+    return pages;
+}
+
+/** Both tables are changed after both devices have seen all of them. */
+static void change(void)
+{
+    point_all(0);
+    if (invalidate_info(everything(IOMMU_CACHE_INV_TYPE_IOTLB)))
+        give_up("CACHE_INVALIDATE: %s", strerror(errno));
+    for (unsigned d = 0; d != 2; d++) {
+        const struct test_device *by = d ? &plain : &device;
+        bool is_there = reads(by, pasids[0], FAR) && reads(by, pasids[1], IOVA);
+
+        for (unsigned i = 0; i != COUNT; i++)
+            is_there &= reads(by, pasids[0], IOVA + i * PAGE);
+        if (!is_there)
+            give_up("the pages are not where they were mapped");
+    }
+    point_all(8);
+}
+
+/** What is seen after `info`: pages at IOVA and FAR by the first PASID, at IOVA by the second. */
+static void check_granule(const char *what, struct iommu_cache_invalidate_info info,
+                          unsigned near_pages, unsigned far_pages, unsigned others)
+{
+    change();
+    check_errno(invalidate_info(info), 0, "%s", what);
+    for (unsigned d = 0; d != 2; d++) {
+        const struct test_device *by = d ? &plain : &device;
+        const char *name = d ? "without a device TLB" : "with a device TLB";
+
+        check_number(fresh(by, pasids[0], IOVA, COUNT), near_pages, "%s, %s", what, name);
+        check_number(fresh(by, pasids[0], FAR, 1), far_pages, "%s, %s: far away", what, name);
+        check_number(fresh(by, pasids[1], IOVA, 1), others, "%s, %s: another PASID", what, name);
+    }
+}
+
+static void granules(void)
+{
+    const uint8_t iotlb = IOMMU_CACHE_INV_TYPE_IOTLB, device_tlb = IOMMU_CACHE_INV_TYPE_DEV_IOTLB,
+                  pasid_cache = IOMMU_CACHE_INV_TYPE_PASID;
+    const uint32_t has_pasid = IOMMU_INV_ADDR_FLAGS_PASID, leaf = IOMMU_INV_ADDR_FLAGS_LEAF;
+    uint32_t pasid = pasids[0];
+
+    section("invalidations");
+    if (bind_table(pasids[0], roots[0]) || bind_table(pasids[1], roots[1]))
+        give_up("VFIO_IOMMU_BIND: %s", strerror(errno));
+    change();
+    check_number(fresh(&device, pasid, IOVA, 1), 0, "without any, what was there is seen");
+    check_number(fresh(&plain, pasid, FAR, 1), 0, "by both devices");
+    check_granule("a page", by_address(iotlb, pasid, IOVA + PAGE, PAGE, 1, has_pasid), 0x02, 0, 0);
+    check_granule("a page, leaves only",
+                  by_address(iotlb, pasid, IOVA + PAGE, PAGE, 1, has_pasid | leaf), 0x02, 0, 0);
+    check_granule("four pages", by_address(iotlb, pasid, IOVA, PAGE, 4, has_pasid), 0x0f, 0, 0);
+    check_granule("a granule of four pages", by_address(iotlb, pasid, IOVA, 4 * PAGE, 1, has_pasid),
+                  0x0f, 0, 0);
+    check_granule("no granule is a page", by_address(iotlb, pasid, IOVA, PAGE, 0, has_pasid), 0x01,
+                  0, 0);
+    check_granule("2 MiB", by_address(iotlb, pasid, IOVA, 2UL << 20, 1, has_pasid), ALL, 0, 0);
+    check_granule("2 GiB", by_address(iotlb, pasid, IOVA, 1UL << 30, 2, has_pasid), ALL, 1, 0);
+    check_granule("more than there is", by_address(iotlb, pasid, IOVA, 1UL << 63, 4, has_pasid),
+                  ALL, 1, 0);
+    check_granule("a page of every PASID", by_address(iotlb, 0, IOVA, PAGE, 1, 0), 0x01, 0, 1);
+    check_granule("a PASID", by_pasid(iotlb, pasid), ALL, 1, 0);
+    check_granule("the container", everything(iotlb), ALL, 1, 1);
+    check_granule("the container's PASIDs, too", everything(iotlb | pasid_cache), ALL, 1, 1);
+    check_granule("a PASID in all caches", by_pasid(iotlb | device_tlb | pasid_cache, pasid), ALL,
+                  1, 0);
+    check_granule("a page in both caches",
+                  by_address(iotlb | device_tlb, pasid, IOVA, PAGE, 1, has_pasid), 0x01, 0, 0);
+    check_granule("a page in device TLBs",
+                  by_address(device_tlb, pasid, IOVA, PAGE, 1, has_pasid), 0, 0, 0);
+    check_granule("a PASID in device TLBs", by_pasid(device_tlb, pasid), 0, 0, 0);
+    check_granule("a PASID's entry", by_pasid(pasid_cache, pasid), 0, 0, 0);
+    check_granule("every PASID's entry", everything(pasid_cache), 0, 0, 0);
+    check_granule("no cache", by_pasid(0, pasid), 0, 0, 0);
+}
+
+static int invalidate_elsewhere(void)
+{
+    return invalidate_info(by_pasid(IOMMU_CACHE_INV_TYPE_IOTLB, pasids[0])) ? errno : 0;
+}
+
+static void refused_invalidations(void)
+{
+    const uint8_t iotlb = IOMMU_CACHE_INV_TYPE_IOTLB, device_tlb = IOMMU_CACHE_INV_TYPE_DEV_IOTLB,
+                  pasid_cache = IOMMU_CACHE_INV_TYPE_PASID;
+    const struct iommu_cache_invalidate_info good = by_pasid(iotlb, pasids[0]);
+    const struct iommu_cache_invalidate_info address =
+        by_address(iotlb, pasids[0], IOVA, PAGE, 1, IOMMU_INV_ADDR_FLAGS_PASID);
+    struct iommu_cache_invalidate_info bad;
+    uint32_t unbound;
+
+    section("invalidations that are refused");
+    change();
+    check_errno(invalidate_as(8 + sizeof(good), 1, good), EINVAL, "a flag");
+    check_errno(invalidate_as(23, 0, good), EINVAL, "argsz without the information");
+    check_errno(invalidate_as(8 + sizeof(good) - 1, 0, good), EINVAL, "argsz short of it");
+    bad = good, bad.argsz = 15;
+    check_errno(invalidate_info(bad), EINVAL, "the information's argsz");
+    bad = good, bad.argsz = 31;
+    check_errno(invalidate_info(bad), EINVAL, "argsz short of the PASID");
+    bad = address, bad.argsz = 55;
+    check_errno(invalidate_info(bad), EINVAL, "argsz short of the addresses");
+    bad = good, bad.version = 0;
+    check_errno(invalidate_info(bad), EINVAL, "version 0");
+    bad = good, bad.version = 2;
+    check_errno(invalidate_info(bad), EINVAL, "version 2");
+    bad = good, bad.cache |= 8;
+    check_errno(invalidate_info(bad), EINVAL, "an unknown cache");
+    bad = good, bad.granularity = IOMMU_INV_GRANU_NR;
+    check_errno(invalidate_info(bad), EINVAL, "an unknown granularity");
+    bad = good, bad.padding[0] = 1;
+    check_errno(invalidate_info(bad), EINVAL, "padding that is not zero");
+    bad = good, bad.granu.pasid_info.flags = 4;
+    check_errno(invalidate_info(bad), EINVAL, "an unknown flag of the PASID's");
+    bad = good, bad.granu.pasid_info.flags = IOMMU_INV_PASID_FLAGS_ARCHID;
+    check_errno(invalidate_info(bad), EINVAL, "by PASID, without PASID");
+    bad = address, bad.granu.addr_info.flags = 8;
+    check_errno(invalidate_info(bad), EINVAL, "an unknown flag of the addresses'");
+    check_errno(invalidate_info(everything(device_tlb)), EINVAL, "device TLBs of everything");
+    bad = address, bad.cache = pasid_cache;
+    check_errno(invalidate_info(bad), EINVAL, "PASIDs by address");
+    bad = address, bad.cache = iotlb | pasid_cache;
+    check_errno(invalidate_info(bad), EINVAL, "both by address");
+    bad = good, bad.granu.pasid_info.pasid = 0;
+    check_errno(invalidate_info(bad), EINVAL, "PASID 0");
+    bad = good, bad.granu.pasid_info.pasid = 1UL << 20;
+    check_errno(invalidate_info(bad), EINVAL, "a PASID of 21 bits");
+    bad = good, bad.granu.pasid_info.pasid = 4711;
+    check_errno(invalidate_info(bad), ENOENT, "a PASID that is not allocated");
+    check_number((uint64_t)elsewhere(invalidate_elsewhere), EACCES, "another process's PASID");
+    if (allocate(guest.iommufd, 1, LAST_PASID, &unbound))
+        give_up("no PASID");
+    bad = good, bad.granu.pasid_info.pasid = unbound;
+    check_errno(invalidate_info(bad), EINVAL, "a PASID without a table");
+    free_pasid(guest.iommufd, unbound);
+    check_number(fresh(&device, pasids[0], IOVA, COUNT), 0, "nothing of it took effect");
+}
+
+int main(void)
+{
+    make_all();
+    if (set_container(IOMMU_VFIO_IOAS_SET) ||
+        ioctl(guest.iommufd, VFIO_SET_IOMMU, VFIO_TYPE1_NESTING_IOMMU))
+        give_up("no container: %s", strerror(errno));
+    attach_all();
+    granules();
+    refused_invalidations();
+    return checked();
+}
