@@ -148,6 +148,44 @@ static void refused_bindings(void)
     check_errno(unbind(pasids[0]), 0, "it is unbound");
 }
 
+/** Tables that the client has made, instead of those that attaching to an IOAS makes. */
+static void own_tables(void)
+{
+    uint32_t flags = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID, pasid = pasids[0];
+    uint32_t nested, elsewhere, ioas = guest.ioas;
+    struct iommu_ioas_alloc other = {.size = sizeof(other)};
+
+    section("tables of the client's own making");
+    if (detach(&device, NO_PASID) || detach(&plain, NO_PASID))
+        give_up("detach: %s", strerror(errno));
+    guest.parent = make_paging(&guest, &device, flags);
+    nested = make_nested(&guest, &device, roots[1]);
+    check_errno(attach_to(&device, guest.parent, NO_PASID), 0, "one that can be nested on");
+    check_errno(bind_table(pasid, roots[0]), 0, "is nested on");
+    check_number(byte_at(&device, pasid, IOVA), 1, "and read through");
+    check_errno(attach_to(&device, nested, NO_PASID), 0, "one that is nested takes its place");
+    check_number(byte_at(&device, pasid, IOVA), 1, "the PASID's stays");
+    check_number(read_byte(&guest, &device, IOVA, NO_PASID), 2, "beside it");
+    check_errno(unbind(pasid), 0, "it is unbound");
+    check_errno(bind_table(pasid, roots[0]), 0, "and bound to what the nested one stands on");
+    check_number(byte_at(&device, pasid, IOVA), 1, "it is read through");
+    if (ioctl(guest.iommufd, IOMMU_IOAS_ALLOC, &other))
+        give_up("IOAS_ALLOC: %s", strerror(errno));
+    guest.ioas = other.out_ioas_id;
+    elsewhere = make_paging(&guest, &device, flags);
+    guest.ioas = ioas;
+    check_errno(attach_to(&device, elsewhere, NO_PASID), 0, "a table of another IOAS");
+    check_number(reads(&device, pasid, IOVA), 0, "has nothing of the container's");
+    check_errno(unbind(pasid), EINVAL, "nothing is bound");
+    if (detach(&device, NO_PASID))
+        give_up("detach: %s", strerror(errno));
+    destroy_object(guest.iommufd, nested);
+    destroy_object(guest.iommufd, guest.parent);
+    if (attach_to(&device, guest.ioas, NO_PASID) || attach_to(&plain, guest.ioas, NO_PASID))
+        give_up("attach: %s", strerror(errno));
+    drop_faults(&device);
+}
+
 /** A PASID that was allocated by another file of this process. */
 static void two_files(void)
 {
@@ -207,6 +245,7 @@ int main(void)
     bindings();
     refused_bindings();
     two_files();
+    own_tables();
     unmapping();
     ends();
     return checked();
