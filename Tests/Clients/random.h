@@ -6,7 +6,12 @@
 #ifndef RANDOM_H
 #define RANDOM_H
 
-#include "transcript.h"
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
 
 static uint64_t random_state = 1;
 

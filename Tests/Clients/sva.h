@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A guest whose tables are bound to PASIDs of a VFIO container: its devices, two tables with the same
- * addresses, and the command that binds them.
+ * addresses, and the commands that bind and invalidate.
  */
 #ifndef SVA_H
 #define SVA_H
@@ -72,6 +72,55 @@ static inline long set_container(uint16_t op)
     struct iommu_vfio_ioas cmd = {.size = sizeof(cmd), .ioas_id = guest.ioas, .op = op};
 
     return ioctl(guest.iommufd, IOMMU_VFIO_IOAS, &cmd);
+}
+
+static inline long invalidate_as(uint32_t argsz, uint32_t flags,
+                                 struct iommu_cache_invalidate_info info)
+{
+    struct vfio_iommu_type1_cache_invalidate cmd = {
+        .argsz = argsz, .flags = flags, .cache_info = info};
+
+    return ioctl(guest.iommufd, VFIO_IOMMU_CACHE_INVALIDATE, &cmd);
+}
+
+static inline long invalidate_info(struct iommu_cache_invalidate_info info)
+{
+    return invalidate_as(8 + sizeof(info), 0, info);
+}
+
+static inline struct iommu_cache_invalidate_info everything(uint8_t cache)
+{
+    return (struct iommu_cache_invalidate_info){.argsz = 16,
+                                                .version = IOMMU_CACHE_INVALIDATE_INFO_VERSION_1,
+                                                .cache = cache,
+                                                .granularity = IOMMU_INV_GRANU_DOMAIN};
+}
+
+static inline struct iommu_cache_invalidate_info by_pasid(uint8_t cache, uint32_t pasid)
+{
+    struct iommu_cache_invalidate_info info = everything(cache);
+
+    info.argsz = sizeof(info);
+    info.granularity = IOMMU_INV_GRANU_PASID;
+    info.granu.pasid_info =
+        (struct iommu_inv_pasid_info){.flags = IOMMU_INV_PASID_FLAGS_PASID, .pasid = pasid};
+    return info;
+}
+
+static inline struct iommu_cache_invalidate_info by_address(uint8_t cache, uint32_t pasid,
+                                                            uint64_t iova, uint64_t size,
+                                                            uint64_t count, uint32_t flags)
+{
+    struct iommu_cache_invalidate_info info = everything(cache);
+
+    info.argsz = sizeof(info);
+    info.granularity = IOMMU_INV_GRANU_ADDR;
+    info.granu.addr_info = (struct iommu_inv_addr_info){.flags = flags,
+                                                        .pasid = pasid,
+                                                        .addr = iova,
+                                                        .granule_size = size,
+                                                        .nb_granules = count};
+    return info;
 }
 
 /** The devices go through the container's table, and by PASID to look at what they have read. */

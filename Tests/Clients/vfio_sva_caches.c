@@ -11,53 +11,6 @@
 /** All pages at IOVA, in a mask. */
 #define ALL 0x3fu
 
-static long invalidate_as(uint32_t argsz, uint32_t flags, struct iommu_cache_invalidate_info info)
-{
-    struct vfio_iommu_type1_cache_invalidate cmd = {
-        .argsz = argsz, .flags = flags, .cache_info = info};
-
-    return ioctl(guest.iommufd, VFIO_IOMMU_CACHE_INVALIDATE, &cmd);
-}
-
-static long invalidate_info(struct iommu_cache_invalidate_info info)
-{
-    return invalidate_as(8 + sizeof(info), 0, info);
-}
-
-static struct iommu_cache_invalidate_info everything(uint8_t cache)
-{
-    return (struct iommu_cache_invalidate_info){.argsz = 16,
-                                                .version = IOMMU_CACHE_INVALIDATE_INFO_VERSION_1,
-                                                .cache = cache,
-                                                .granularity = IOMMU_INV_GRANU_DOMAIN};
-}
-
-static struct iommu_cache_invalidate_info by_pasid(uint8_t cache, uint32_t pasid)
-{
-    struct iommu_cache_invalidate_info info = everything(cache);
-
-    info.argsz = sizeof(info);
-    info.granularity = IOMMU_INV_GRANU_PASID;
-    info.granu.pasid_info =
-        (struct iommu_inv_pasid_info){.flags = IOMMU_INV_PASID_FLAGS_PASID, .pasid = pasid};
-    return info;
-}
-
-static struct iommu_cache_invalidate_info by_address(uint8_t cache, uint32_t pasid, uint64_t iova,
-                                                     uint64_t size, uint64_t count, uint32_t flags)
-{
-    struct iommu_cache_invalidate_info info = everything(cache);
-
-    info.argsz = sizeof(info);
-    info.granularity = IOMMU_INV_GRANU_ADDR;
-    info.granu.addr_info = (struct iommu_inv_addr_info){.flags = flags,
-                                                        .pasid = pasid,
-                                                        .addr = iova,
-                                                        .granule_size = size,
-                                                        .nb_granules = count};
-    return info;
-}
-
 /** Pages of the guest's data from 0 on at IOVA, and one at FAR, of both tables; from 8 on when they are
  *  changed. */
 static void point_all(unsigned first)
