@@ -69,6 +69,9 @@ bool CLinux_is_claimed(int descriptor) {
 void CLinux_await_unclaimed(int descriptor) {
   struct flock lock = claim();
   while (fcntl(descriptor, F_OFD_SETLKW, &lock) < 0 && errno == EINTR) continue;
+  // Waiting has been taking it.
+  lock.l_type = F_UNLCK;
+  fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
 int CLinux_become_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }

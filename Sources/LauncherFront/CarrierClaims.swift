@@ -11,7 +11,7 @@ internal import Synchronization
 internal import SystemPackage
 
 final class CarrierClaims: Sendable {
-  /// The server's own open files.
+  /// The server's own open files, one of a carrier.
   private let files = Mutex<[CarrierIdentity: OwnedDescriptor]>([:])
 
   /// - Parameters:
@@ -20,7 +20,12 @@ final class CarrierClaims: Sendable {
   func add(
     _ identity: CarrierIdentity, _ own: OwnedDescriptor, onRelease: @escaping @Sendable () -> Void
   ) throws(Errno) {
-    guard files.withLock({ $0.updateValue(own, forKey: identity) }) == nil else { return }
+    let isFirst = files.withLock { files in
+      if files[identity] != nil { return false }
+      files[identity] = own
+      return true
+    }
+    guard isFirst else { return }
     let isStarted = startThread(named: "claim") {
       CLinux_await_unclaimed(own.rawValue)
       onRelease()

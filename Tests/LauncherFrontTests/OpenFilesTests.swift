@@ -144,6 +144,10 @@ private func events(_ descriptor: Int32) -> Int32 {
     let own = try Carrier.reopen(try #require(carrier))
     let pages = try SharedPages(of: own, at: 4096, length: 4096)
     try files.share(entry, through: own)
+    // A second region.
+    let another = try Carrier.reopen(try #require(carrier))
+    let others = try SharedPages(of: another, at: 8192, length: 4096)
+    try files.share(entry, through: another)
     files.end(entry)
     let mapping = try #require(
       mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, number, 4096))
@@ -159,6 +163,7 @@ private func events(_ descriptor: Int32) -> Int32 {
     files.settle()
     #expect(file.released == 1 && files.counts.open == 0)
     #expect(try !CarrierIdentity(of: own).isMapped(4096..<8192, besides: pages))
+    #expect(others.load(0) == 0)
   }
 
   /// A copy that a device keeps would keep the carrier.
