@@ -147,6 +147,16 @@ struct iommufd_sim_vtd_invalidate_fail {
 #define IOMMUFD_SIM_VTD_INVALIDATE_FAIL \
     _IOWR(IOMMUFD_TYPE, IOMMUFD_SIM_CMD_VTD_INVALIDATE_FAIL, struct iommufd_sim_vtd_invalidate_fail)
 
+/* ---- registers without mmap: --extension register-calls --------------------------------------- */
+
+/**
+ * What can be mapped from an iommufd at an offset, and is registers (page 0 of a Tegra241's virtual
+ * interface), can also be read and written by pread and pwrite at this + that offset: 4 bytes, aligned,
+ * at a time. A client does one or the other. Where there is no register: EINVAL, as of a kernel's
+ * iommufd everywhere.
+ */
+#define IOMMUFD_SIM_REGISTERS (1LL << 40)
+
 /* ---- VFIO type1 shared virtual addressing: --extension vfio-sva -------------------------------- */
 
 /*

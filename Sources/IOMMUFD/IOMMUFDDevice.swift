@@ -1,5 +1,6 @@
 // The node /dev/iommu, and one open(2) of it.
 
+internal import CUAPI
 internal import Host
 package import IOMMU
 package import SystemPackage
@@ -47,6 +48,30 @@ package final class IOMMUFDFile: OpenFile {
   ) throws(Errno) -> Int32 {
     try dispatcher.call(
       IoctlNumber(rawValue: request), argument: argument, client: client, on: context)
+  }
+
+  // With ``Extensions/Name/registerCalls``.
+  package var hasRead: Bool { context.extensions.hasRegisterCalls }
+  package var hasWrite: Bool { context.extensions.hasRegisterCalls }
+
+  package func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    let (pages, place) = try register(at: offset, count: destination.count)
+    try destination.memory.store(pages.load(place).littleEndian, at: destination.address)
+    return destination.count
+  }
+
+  package func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
+    let (pages, place) = try register(at: offset, count: source.count)
+    let value = try source.memory.load(UInt32.self, at: source.address)
+    pages.store(UInt32(littleEndian: value), at: place)
+    return source.count
+  }
+
+  private func register(
+    at offset: UInt64, count: Int
+  ) throws(Errno) -> (pages: SharedPages, place: Int) {
+    guard count == 4, offset >= UInt64(IOMMUFD_SIM_REGISTERS) else { throw .invalidArgument }
+    return try context.mappableRegions.register(at: offset - UInt64(IOMMUFD_SIM_REGISTERS))
   }
 
   package var hasRegions: Bool { true }

@@ -62,6 +62,16 @@ final class MappableRegions: Sendable {
     return region
   }
 
+  /// One register of a shared region, as mmap(2) would reach it.
+  /// - Throws: `.invalidArgument` where there is none.
+  func register(at position: UInt64) throws(Errno) -> (pages: SharedPages, place: Int) {
+    let region = state.withLock { state in
+      state.regions.first { ($0.offset..<$0.end).contains(position) }
+    }
+    guard let region, position % 4 == 0 else { throw .invalidArgument }
+    return (try region.ownPages(), Int(position - region.offset))
+  }
+
   /// Clients have memory of `file` mapped that is the device's and not theirs: no page of it can be
   /// pinned, as none of a mapping by remap_pfn_range().
   fileprivate func note(_ file: FileIdentity) {
@@ -125,6 +135,20 @@ extension MappableRegions {
           state.pages = pages
         }
         state.file = file
+      }
+    }
+
+    /// Our own mapping; of memory that nobody else can reach, unless a client has mapped the region.
+    func ownPages() throws(Errno) -> SharedPages {
+      try state.withLock { state throws(Errno) in
+        if let pages = state.pages { return pages }
+        guard let share, !state.isClosed else { throw Errno.invalidArgument }
+        let file = OwnedDescriptor(
+          owning: try MemoryFile.create(name: "registers", length: length))
+        let pages = try SharedPages(of: file, at: 0, length: length)
+        try share(pages)
+        state.pages = pages
+        return pages
       }
     }
 

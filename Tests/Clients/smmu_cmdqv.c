@@ -5,7 +5,9 @@
  * checked here; the first that fails ends the client with status 1. Where the page cannot be mapped,
  * the sections of part "vintf" are left out.
  *
- *   smmu_cmdqv [--memfd]     the guest's memory is a file
+ *   smmu_cmdqv [--memfd | --registers]
+ *
+ * --memfd: the guest's memory is a file. --registers: the page is not mapped but read and written.
  */
 #include "smmu_queue.h"
 
@@ -18,6 +20,8 @@ static uint64_t rings[2];
 static uint32_t queue_ids[2];
 static void *page;
 static struct queue first, second;
+/** How registers are reached; "part": a front end may be without. */
+static const char *chapter = "part vintf";
 
 /* ---- without a queue ---------------------------------------------------------------------- */
 
@@ -165,6 +169,18 @@ static void keep_by_mapping(void)
     check(!remove_object((uint32_t)other), "nothing is left");
 }
 
+static void find_queues(void)
+{
+    const uint64_t offset = interface.out_vintf_mmap_offset;
+
+    first = queue_at(page, offset, 0, rings[0], ENTRIES);
+    second = queue_at(page, offset, 1, rings[1], ENTRIES);
+    for (int index = CONS_INDX; index <= GERRORN; index++)
+        if (get(&first, index) || get(&second, index))
+            exit(1);
+    check(true, "all registers are 0");
+}
+
 static bool map_interface(void)
 {
     enum { BOTH = PROT_READ | PROT_WRITE };
@@ -175,6 +191,8 @@ static bool map_interface(void)
         return false;
     section("part vintf: the page");
     check(page != MAP_FAILED, "mapped");
+    check(pread(iommufd, &(uint32_t){0}, 4, IOMMUFD_SIM_REGISTERS + (off_t)there) == -1 &&
+              errno == EINVAL, "pread is no call of an iommufd: EINVAL");
     check(map_page_of(VINTF_LENGTH, PROT_EXEC, MAP_SHARED, there) == MAP_FAILED && errno == EPERM,
           "to execute: EPERM");
     check(map_page_of(VINTF_LENGTH, BOTH, MAP_PRIVATE, there) == MAP_FAILED && errno == EINVAL,
@@ -183,13 +201,27 @@ static bool map_interface(void)
           "the first bytes of it: ENXIO");
     check(map_page_of(VINTF_LENGTH, BOTH, MAP_SHARED, there + VINTF_LENGTH) == MAP_FAILED &&
               errno == ENXIO, "another interface's, which has gone: ENXIO");
-    first = queue_at(page, 0, rings[0], ENTRIES);
-    second = queue_at(page, 1, rings[1], ENTRIES);
-    for (int index = CONS_INDX; index <= GERRORN; index++)
-        if (get(&first, index) || get(&second, index))
-            exit(1);
-    check(true, "all registers are 0");
+    find_queues();
     keep_by_mapping();
+    return true;
+}
+
+/** The same registers by calls, an extension of the simulator's. */
+static bool call_interface(void)
+{
+    const off_t there = IOMMUFD_SIM_REGISTERS + (off_t)interface.out_vintf_mmap_offset;
+    uint32_t values[2] = {7, 7};
+
+    chapter = "by calls";
+    section("by calls: the page");
+    check(pread(iommufd, values, 4, there) == 4 && values[0] == 0, "a register by pread");
+    check(pread(iommufd, values, 8, there) == -1 && errno == EINVAL, "8 bytes: EINVAL");
+    check(pwrite(iommufd, values, 4, there + 2) == -1 && errno == EINVAL,
+          "not at a multiple of 4: EINVAL");
+    check(pwrite(iommufd, values, 4, there + VINTF_LENGTH) == -1 && errno == EINVAL,
+          "beyond the page: EINVAL");
+    check(pread(iommufd, values, 4, there - 4) == -1 && errno == EINVAL, "below all pages: EINVAL");
+    find_queues();
     return true;
 }
 
@@ -202,7 +234,7 @@ static void settle(void)
 
 static void registers(void)
 {
-    section("part vintf: enabling");
+    section("%s: enabling", chapter);
     push(&first, synchronize(0));
     ring_bell(&first);
     check(enable(&second, 1), "the second queue");
@@ -285,7 +317,7 @@ static void check_scope(struct smmu_command invalidation, unsigned expected, con
 
 static void invalidation(void)
 {
-    section("part vintf: translations");
+    section("%s: translations", chapter);
     for (int space = 0; space != 2; space++) {
         pages[space] = page_of(0x41 + space);
         spaces[space] = new_space();
@@ -306,7 +338,7 @@ static void device_translations(void)
     struct iommu_hwpt_arm_smmuv3 entry = stream_entry(STE_STAGE1, descriptors, 6, 0, 2);
     struct smmu_command everything = atc_invalidate(VIRTUAL_STREAM, PLAIN, 0, 52);
 
-    section("part vintf: translations that the device has");
+    section("%s: translations that the device has", chapter);
     entry.ste[1] |= 1 << 28; /* EATS */
     attach_entry(entry);
     make_stale(everything);
@@ -367,7 +399,7 @@ static void errors(void)
 {
     const uint64_t stream = (uint64_t)VIRTUAL_STREAM << 32;
 
-    section("part vintf: commands that a guest may not send");
+    section("%s: commands that a guest may not send", chapter);
     veventq_alloc("queue errors", viommu, QUEUE_ERRORS, 2, &event_queue);
     next_number = 0;
     refused(0, 0, CERROR_ILL_OPCODE, "no operation");
@@ -385,7 +417,7 @@ static void errors(void)
     for (unsigned signal = 1; signal != 4; signal++)
         refused(synchronize(signal).words[0], 0, CERROR_ILL_OPCODE, "CMD_SYNC that signals");
 
-    section("part vintf: what waits behind an error");
+    section("%s: what waits behind an error", chapter);
     make_stale(tlbi(NSNH_ALL, 0, 0));
     push(&first, tlbi(NH_ASID, 11, 0));
     push(&first, tlbi(NH_ALL, 0, 0));
@@ -413,7 +445,7 @@ static void losses(void)
     struct iommufd_vevent_header header;
     struct queue_event event;
 
-    section("part vintf: events that are lost");
+    section("%s: events that are lost", chapter);
     for (int i = 0; i != 5; i++) {
         uint32_t error = get(&first, GERRORN) ^ 1;
 
@@ -436,10 +468,11 @@ static void losses(void)
 
 static void ending(void)
 {
+    const int times = page ? 200 : 20;
     uint32_t place;
 
-    section("part vintf: queues that go while they work");
-    for (int i = 0; i != 200; i++) {
+    section("%s: queues that go while they work", chapter);
+    for (int i = 0; i != times; i++) {
         for (int j = 0; j != ENTRIES; j++)
             push(&second, tlbi(NH_ASID, 12, 0));
         ring_bell(&second);
@@ -451,7 +484,7 @@ static void ending(void)
         if (get(&second, CONS_INDX) || get(&second, GERROR) || !enable(&second, 1))
             exit(1);
     }
-    check(execute(&second, synchronize(0)), "and come again, 200 times");
+    check(execute(&second, synchronize(0)), "and come again, %d times", times);
     check(remove_object(queue_ids[1]) == 0 && !get(&second, STATUS_EN_OK), "one is gone");
     place = get(&second, CONS_INDX);
     push(&second, synchronize(0));
@@ -463,6 +496,7 @@ static void ending(void)
 
 int main(int argc, char **argv)
 {
+    bool by_calls = argc > 1 && !strcmp(argv[1], "--registers");
     uint32_t others_parent;
 
     begin("virtual command queues of an SMMUv3");
@@ -478,7 +512,7 @@ int main(int argc, char **argv)
     rings[0] = take_pages(1);
     rings[1] = take_pages(1);
     queues();
-    if (!map_interface())
+    if (!(by_calls ? call_interface() : map_interface()))
         return 0;
     registers();
     invalidation();

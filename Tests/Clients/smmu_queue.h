@@ -8,6 +8,8 @@
 
 #include "smmu_driver.h"
 
+#include "iommufd_sim.h"
+
 #include <sched.h>
 #include <time.h>
 
@@ -84,7 +86,8 @@ enum { INDEX = 0xfffff, VINTF_LENGTH = 0x10000 };
 enum { CERROR_ILL_OPCODE = 1, CERROR_ABT, CERROR_ATC_INV_SYNC, CERROR_ILL_ACCESS };
 
 struct queue {
-    uint32_t *registers;
+    uint32_t *registers; /* NULL: they are reached by calls, at `place` */
+    off_t place;
     struct smmu_command *ring;
     uint32_t entries; /* a power of two */
     uint32_t producer;
@@ -92,12 +95,21 @@ struct queue {
 
 static inline uint32_t get(const struct queue *queue, int index)
 {
-    return __atomic_load_n(&queue->registers[index], __ATOMIC_ACQUIRE);
+    uint32_t value;
+
+    if (queue->registers)
+        return __atomic_load_n(&queue->registers[index], __ATOMIC_ACQUIRE);
+    if (pread(iommufd, &value, 4, queue->place + 4 * index) != 4)
+        exit(2);
+    return value;
 }
 
 static inline void set(const struct queue *queue, int index, uint32_t value)
 {
-    __atomic_store_n(&queue->registers[index], value, __ATOMIC_RELEASE);
+    if (queue->registers)
+        __atomic_store_n(&queue->registers[index], value, __ATOMIC_RELEASE);
+    else if (pwrite(iommufd, &value, 4, queue->place + 4 * index) != 4)
+        exit(2);
 }
 
 /** Waits until a register is `value`, but for the bits outside of `mask`; not for ever. */
@@ -115,9 +127,17 @@ static inline bool becomes(const struct queue *queue, int index, uint32_t mask, 
     return true;
 }
 
-static inline struct queue queue_at(void *page, unsigned index, uint64_t ring, uint32_t entries)
+/** A queue of the interface whose page is mapped at `page`, or is at `offset` of the iommufd. */
+static inline struct queue queue_at(void *page, uint64_t offset, unsigned index, uint64_t ring,
+                                    uint32_t entries)
 {
-    return (struct queue){(uint32_t *)((char *)page + index * QUEUE_STRIDE), at(ring), entries, 0};
+    struct queue queue = {.ring = at(ring), .entries = entries};
+
+    if (page)
+        queue.registers = (uint32_t *)((char *)page + index * QUEUE_STRIDE);
+    else
+        queue.place = (off_t)((uint64_t)IOMMUFD_SIM_REGISTERS + offset + index * QUEUE_STRIDE);
+    return queue;
 }
 
 static inline bool enable(const struct queue *queue, uint32_t on)

@@ -3,6 +3,7 @@
 import CUAPI
 import Glibc
 import Host
+import Synchronization
 import SystemPackage
 import TestSupport
 import Testing
@@ -191,6 +192,36 @@ import UAPI
     mmap(window.base + 4096, 4096, PROT_READ, anonymous, -1, 0)
     #expect(mock.destroy(unit) == nil)
     #expect(filled == 1)
+  }
+
+  /// Registers are shared with those who map them; without, they are reached one by one.
+  @Test func registersOfARegion() throws {
+    let regions = MappableRegions()
+    let shared = Mutex<[SharedPages]>([])
+    _ = try regions.add([1], length: 4096)
+    let region = try regions.add([], length: 8192) { pages throws(Errno) in
+      shared.withLock { $0.append(pages) }
+    }
+    #expect(region.isShared && region.offset == 8192)
+    for position in [0, 4096, 8194, 16384] as [UInt64] {
+      #expect(throws: Errno.invalidArgument) { try regions.register(at: position) }
+    }
+    let (pages, place) = try regions.register(at: 16380)
+    pages.store(0x1234, at: place)
+    #expect(place == 8188)
+    #expect(try regions.register(at: 16380).pages.load(place) == 0x1234)
+    let carrier = OwnedDescriptor(
+      owning: try MemoryFile.create(name: "carrier", length: region.end))
+    try region.place(in: try FileStatus(of: carrier).identity) { () throws(Errno) in
+      try SharedPages(of: carrier, at: region.offset, length: region.length)
+    }
+    #expect(shared.withLock { $0.count } == 2)
+    // The server's own mapping is nobody's use of it.
+    #expect(region.close())
+    #expect(throws: Errno.noSuchAddressOrDevice) {
+      try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
+    }
+    regions.forgetFile()
   }
 
   // MARK: Hardware queues

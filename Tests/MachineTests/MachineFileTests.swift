@@ -95,7 +95,7 @@ struct MachineFileTests {
         + "'pasid-quota', 'units', 'devices'",
       "units: []\nunit: []"),
     Complaint(
-      "m.yaml:1:24: 'extensions' is a list of vtd-invalidation-errors, vfio-sva",
+      "m.yaml:1:24: 'extensions' is a list of vtd-invalidation-errors, vfio-sva, register-calls",
       "extensions: [vfio-sva, sva]\nunits: []\ndevices: []"),
     Complaint(
       "m.yaml:1:14: 'pasid-quota' is a number from 0 to 1048575",

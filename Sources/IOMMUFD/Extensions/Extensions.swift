@@ -1,5 +1,5 @@
-// Designs from the API's history that no kernel has, for tools that were written against them. Each is
-// off unless the machine's description names it; then, and only then, it adds commands or forms of
+// What no kernel has: designs from the API's history, for tools that were written against them, and what
+// makes up for something that a transport lacks. Each is off unless the machine's description names it; then, and only then, it adds commands or forms of
 // them (uapi/iommufd_sim.h, docs/extensions.md).
 
 internal import CUAPI
@@ -11,6 +11,8 @@ package struct Extensions: Sendable, Equatable {
     case vtdInvalidationErrors = "vtd-invalidation-errors"
     /// Yi Liu, 2020: "vfio: expose virtual Shared Virtual Addressing to VMs".
     case vfioSVA = "vfio-sva"
+    /// Of our own, for CUSE, where nothing can be mapped.
+    case registerCalls = "register-calls"
 
     package var summary: String {
       switch self {
@@ -18,6 +20,8 @@ package struct Extensions: Sendable, Equatable {
         "IOMMU_HWPT_INVALIDATE reports time-outs and errors of a VT-d unit (proposed in 2023)"
       case .vfioSVA:
         "VFIO_IOMMU_PASID_REQUEST, _BIND and _CACHE_INVALIDATE on an iommufd (proposed in 2020)"
+      case .registerCalls:
+        "pread and pwrite on an iommufd reach the registers that could be mapped from it"
       }
     }
   }
@@ -38,11 +42,13 @@ package struct ActiveExtensions: Sendable {
   package static let none = ActiveExtensions(Extensions())
 
   let reportsInvalidationErrors: Bool
+  let hasRegisterCalls: Bool
   /// The machine's PASIDs, with ``Extensions/Name/vfioSVA``.
   let pasids: PASIDSpace?
 
   package init(_ extensions: Extensions) {
     reportsInvalidationErrors = extensions.enabled.contains(.vtdInvalidationErrors)
+    hasRegisterCalls = extensions.enabled.contains(.registerCalls)
     pasids =
       extensions.enabled.contains(.vfioSVA) ? PASIDSpace(quota: extensions.pasidQuota) : nil
   }
