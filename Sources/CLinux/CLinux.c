@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -41,6 +42,12 @@ int CLinux_pidfd_open(pid_t task, _Bool thread) {
 
 int CLinux_pidfd_getfd(int pidfd, int descriptor) {
   return result(syscall(SYS_pidfd_getfd, pidfd, descriptor, 0UL));
+}
+
+int CLinux_kcmp_epoll(pid_t task, int descriptor, pid_t holder, int set, int target) {
+  const struct kcmp_epoll_slot slot = {.efd = set, .tfd = target};
+  return result(syscall(SYS_kcmp, task, holder, (unsigned long)KCMP_EPOLL_TFD,
+                        (unsigned long)descriptor, &slot));
 }
 
 int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *blockSize) {

@@ -31,7 +31,7 @@ struct BlockedCall: Equatable {
   /// Parses "number six-arguments stack-pointer program-counter"; nil for a thread that runs or
   /// sleeps outside of a call.
   init?(parsing text: String) {
-    let words = text.split(whereSeparator: \.isWhitespace)
+    let words = ProcFile.words(of: text[...].utf8)
     guard words.count == 9, let number = Int(words[0]) else { return nil }
     let registers = words.dropFirst().compactMap { UInt64($0.dropFirst(2), radix: 16) }
     guard registers.count == 8 else { return nil }

@@ -9,18 +9,24 @@ final class CUSEClient: Client {
   let task: HostTask
   private let memory: any UserMemory
   private let services: Services
+  /// The files that calls like this one have named.
+  private let named: NamedFiles?
   /// Where a system call can be injected; nil where it cannot (open, read, 32-bit callers).
   private let injection: InjectionPoint?
   /// The calling thread, stopped after its ioctl was answered. What the device's call returns must
   /// then go into its registers.
   private(set) var held: HeldThread?
+  /// Found during this call, which no exec can interrupt: a thread that waits for FUSE does not end.
+  private var space: AddressSpace?
 
   init(
-    _ task: HostTask, memory: any UserMemory, services: Services, injection: InjectionPoint? = nil
+    _ task: HostTask, memory: any UserMemory, services: Services, named: NamedFiles? = nil,
+    injection: InjectionPoint? = nil
   ) {
     self.task = task
     self.memory = memory
     self.services = services
+    self.named = named
     self.injection = injection
   }
 
@@ -35,7 +41,10 @@ final class CUSEClient: Client {
   }
 
   func addressSpace() throws(Errno) -> AddressSpace {
-    try services.addressSpaces.addressSpace(of: task)
+    if let space { return space }
+    let found = try services.addressSpaces.addressSpace(of: task)
+    space = found
+    return found
   }
 
   /// Of one of our own nodes, something else that is no memory: what a device keeps must not keep a device
@@ -47,11 +56,7 @@ final class CUSEClient: Client {
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {
-    try OwnTable.run { [task, services] () throws(Errno) -> ServedFile? in
-      let copy = try task.duplicateDescriptor(number)
-      guard services.nodes.contain(copy.rawValue) else { return nil }
-      return services.identification.openFile(behind: copy)
-    }?.file
+    try services.openFile(number, of: task, named: named)?.file
   }
 
   func install(

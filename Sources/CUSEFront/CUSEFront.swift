@@ -10,7 +10,8 @@
 //   argument structs of any size   read and written in the caller's memory directly, in one round
 //                                  trip; FUSE's retry protocol when that is denied (IoctlExchange)
 //   file offsets                   recovered from /proc/<tid>/syscall (SystemCallPosition)
-//   "which open is fd N?"          a private ioctl on a copy of the descriptor (Identification)
+//   "which open is fd N?"          a private ioctl on a copy of the descriptor (Identification), and
+//                                  from the second time on a look at its mark (FileMark)
 //   new descriptors in a client    one openat injected with ptrace, of a second node whose opens
 //                                  are matched to files that are waiting (HeldThread, Handover)
 //

@@ -139,7 +139,7 @@ struct IoctlExchange: Sendable {
     if case .structure(let bytes) = round { fetched = bytes }
     let memory = CallMemory(of: task, argument: argument, fetched: fetched)
     let client = CUSEClient(
-      task, memory: memory, services: session.services,
+      task, memory: memory, services: session.services, named: served.namedFiles,
       injection: isCompat
         ? nil : InjectionPoint(task, answering: request, holder: session.services.holder))
     let result: Int32

@@ -6,20 +6,27 @@
 // would wake the thread, and nothing but the kernel's `abort` file gets out of that. A thread that
 // has left the shared table holds no connection, so the shared table, and with it the connections,
 // goes whatever it waits for. Every such call is therefore made here.
+//
+// The threads are kept for the next call: to start one takes longer than all that is done in it.
 
 internal import CLinux
 internal import Glibc
 internal import Host
+internal import Synchronization
 internal import SystemPackage
 
 enum OwnTable {
+  private static let threads = OwnTableThreads()
+
   /// Runs `body` on a thread that shares no descriptor above standard error with this process, and
   /// waits for it. What `body` opens must be closed in it.
   /// - Throws: `.resourceTemporarilyUnavailable` when no such thread can be had.
   static func run<Result: Sendable>(
     _ body: @escaping @Sendable () throws(Errno) -> Result
   ) throws(Errno) -> Result {
-    try Visit { (_) throws(Errno) -> Result in try body() }.result()
+    let visit = Visit { (_) throws(Errno) -> Result in try body() }
+    try threads.receive(visit)
+    return try visit.result()
   }
 
   /// In `run`: a copy of what is `descriptor` in the shared table.
@@ -31,14 +38,14 @@ enum OwnTable {
   /// thread with such a table has a second reference while the shared table gives up the first.
   static func close(_ descriptor: Int32) {
     let isGivenUp = ThreadSemaphore()
-    let visit: Visit<Void>
+    let visit = Visit { (hasArrived) throws(Errno) in
+      let copy = try copy(of: descriptor)
+      hasArrived.signal()
+      isGivenUp.wait()
+      withExtendedLifetime(copy) {}
+    }
     do throws(Errno) {
-      visit = try Visit { (hasArrived) throws(Errno) in
-        let copy = try copy(of: descriptor)
-        hasArrived.signal()
-        isGivenUp.wait()
-        withExtendedLifetime(copy) {}
-      }
+      try threads.receive(visit)
     } catch {
       Glibc.close(descriptor)
       return
@@ -49,26 +56,85 @@ enum OwnTable {
     isGivenUp.signal()
     _ = try? visit.result()
   }
+
+  /// Threads that wait for the next call, for tests.
+  static var idleThreads: Int { threads.idleCount }
 }
 
-/// One thread in a table of its own, from its start to its result.
+/// Threads in tables of their own.
+private final class OwnTableThreads: Sendable {
+  private let idle = Mutex<[OwnTableThread]>([])
+  /// Calls that wait for this server are few at a time.
+  private static let idleLimit = 2
+
+  var idleCount: Int { idle.withLock { $0.count } }
+
+  /// Lets a thread run `visitor`.
+  func receive(_ visitor: Visitor) throws(Errno) {
+    if let thread = idle.withLock({ $0.popLast() }) { return thread.receive(visitor) }
+    let thread = OwnTableThread()
+    thread.receive(visitor)
+    guard startThread(named: "own table", { [self] in run(thread) }) else {
+      throw .resourceTemporarilyUnavailable
+    }
+  }
+
+  private func run(_ thread: OwnTableThread) {
+    let hasOwnTable = CLinux_leave_descriptors(3) == 0
+    var isKept = true
+    while isKept {
+      let visitor = thread.nextVisitor()
+      if hasOwnTable { visitor.visit() }
+      // Before its end is told: who hears of it may have the next visitor.
+      isKept = hasOwnTable && keep(thread)
+      visitor.leave()
+    }
+  }
+
+  private func keep(_ thread: OwnTableThread) -> Bool {
+    idle.withLock { idle in
+      guard idle.count < Self.idleLimit else { return false }
+      idle.append(thread)
+      return true
+    }
+  }
+}
+
+/// One thread and whom it runs next.
+private final class OwnTableThread: Sendable {
+  private let visitor = Mutex<Visitor?>(nil)
+  private let hasVisitor = ThreadSemaphore()
+
+  func receive(_ next: Visitor) {
+    visitor.withLock { $0 = next }
+    hasVisitor.signal()
+  }
+
+  func nextVisitor() -> Visitor {
+    while true {
+      hasVisitor.wait()
+      if let next = visitor.withLock({ $0.take() }) { return next }
+    }
+  }
+}
+
+/// What a thread does, whatever its result is.
+private class Visitor: @unchecked Sendable {
+  func visit() {}
+  func leave() {}
+}
+
 private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
   typealias Body = @Sendable (_ hasArrived: ThreadSemaphore) throws(Errno) -> Result
 
   private let body: Body
   private let hasArrived = ThreadSemaphore()
-  private var thread = pthread_t()
-  /// Written by the thread, read after it was joined; nil when it could not leave the shared table.
+  private let hasLeft = ThreadSemaphore()
+  /// Written by the thread before it leaves; nil when it could not leave the shared table.
   private var outcome: Swift.Result<Result, Errno>?
 
-  init(_ body: @escaping Body) throws(Errno) {
+  init(_ body: @escaping Body) {
     self.body = body
-    super.init()
-    let context = Unmanaged.passRetained(self as Visitor)
-    guard pthread_create(&thread, nil, visitOwnTable, context.toOpaque()) == 0 else {
-      context.release()
-      throw .resourceTemporarilyUnavailable
-    }
   }
 
   /// Waits until the body has said so, or has ended.
@@ -76,31 +142,21 @@ private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
 
   /// Waits for the end. To be called once.
   func result() throws(Errno) -> Result {
-    pthread_join(thread, nil)
+    hasLeft.wait()
     guard let outcome else { throw .resourceTemporarilyUnavailable }
     return try outcome.get()
   }
 
   override func visit() {
-    defer { hasArrived.signal() }
-    guard CLinux_leave_descriptors(3) == 0 else { return }
     do throws(Errno) {
       outcome = .success(try body(hasArrived))
     } catch {
       outcome = .failure(error)
     }
   }
-}
 
-/// What the thread does, whatever its result is.
-private class Visitor: @unchecked Sendable {
-  func visit() {}
-}
-
-// A free function for the reason given at runThread().
-private func visitOwnTable(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-  guard let context else { return nil }
-  CLinux_set_thread_name("own table")
-  Unmanaged<Visitor>.fromOpaque(context).takeRetainedValue().visit()
-  return nil
+  override func leave() {
+    hasArrived.signal()
+    hasLeft.signal()
+  }
 }

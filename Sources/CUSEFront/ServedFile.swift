@@ -12,6 +12,9 @@ final class ServedFile: Sendable {
   /// For a file that was handed to a client: the state of that.
   private let handover: PendingFile?
   private let saidDenied = Atomic(false)
+  /// How calls on this file recognise descriptors that they have named before.
+  let namedFiles = NamedFiles()
+  private let ownMark = Mutex<FileMark?>(nil)
 
   init(_ file: any OpenFile, owner: Int32, handover: PendingFile? = nil) {
     self.file = file
@@ -26,9 +29,16 @@ final class ServedFile: Sendable {
 
   /// The last reference is gone.
   func release() {
+    mark = nil
     file.setReadinessObserver(nil)
     poll.end()
     if let handover { handover.closed() } else { file.release() }
+  }
+
+  /// By which this file is recognised among descriptors; nil when that has not been worth it yet.
+  var mark: FileMark? {
+    get { ownMark.withLock { $0 } }
+    set { ownMark.withLock { $0 = newValue } }
   }
 
   /// False for a file that the device took back while another thread of the client held on to it.

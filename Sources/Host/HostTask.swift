@@ -76,6 +76,12 @@ package struct HostTask: Sendable, Hashable {
 
   /// The id of the process (thread group) this task belongs to.
   package func processID() throws(Errno) -> Int32 {
+    // Only a process's first thread has such a descriptor.
+    let pidfd = CLinux_pidfd_open(id, false)
+    if pidfd >= 0 {
+      Glibc.close(pidfd)
+      return id
+    }
     let status = try ProcFile.read("/proc/\(id)/status")
     guard let text = ProcFile.field("Tgid", of: status), let value = Int32(text) else {
       throw .noSuchProcess

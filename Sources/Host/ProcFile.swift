@@ -35,11 +35,19 @@ package enum ProcFile {
     return String(decoding: bytes, as: UTF8.self)
   }
 
-  /// The first word after `name:` in a status-like file, or nil.
+  /// The first word after `name:` in a status-like file, or nil. By bytes: text of the kernel's has no
+  /// letters that are made of several characters, and every call that names a thread looks here.
   package static func field(_ name: String, of text: String) -> Substring? {
-    for line in text.split(separator: "\n") where line.hasPrefix(name + ":") {
-      return line.dropFirst(name.utf8.count + 1).split(whereSeparator: \.isWhitespace).first
+    let key = name.utf8
+    for line in text.utf8.split(separator: UInt8(ascii: "\n"))
+    where line.starts(with: key) && line.dropFirst(key.count).first == UInt8(ascii: ":") {
+      return words(of: line.dropFirst(key.count + 1)).first
     }
     return nil
+  }
+
+  /// What is between spaces, tabs and ends of lines.
+  package static func words(of text: Substring.UTF8View) -> [Substring] {
+    text.split { $0 == 0x20 || $0 == 0x09 || $0 == 0x0a }.map(Substring.init)
   }
 }

@@ -56,13 +56,18 @@ extension AddressSpace {
     }
   }
 
-  /// As ``area(containing:)``, on hosts before Linux 6.11. The lines are in the order of addresses.
+  /// As ``area(containing:)``, on hosts before Linux 6.11. The lines are in the order of addresses, and
+  /// of those before the one that is looked for nothing but the end is read.
   func areaFromText(containing address: UInt64) throws(Errno) -> VirtualMemoryArea? {
-    var chunk = [UInt8](repeating: 0, count: 32768)
-    var line: [UInt8] = []
+    let capacity = 65536
+    let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 1)
+    defer { chunk.deallocate() }
+    /// Of the line that is not complete, at the start of the chunk.
+    var kept = 0
     var position: off_t = 0
     while true {
-      let count = pread(maps.rawValue, &chunk, chunk.count, position)
+      let free = UnsafeMutableRawBufferPointer(rebasing: chunk[kept...])
+      let count = pread(maps.rawValue, free.baseAddress, free.count, position)
       if count < 0 {
         if errno == EINTR { continue }
         throw errno == ESRCH ? .noSuchProcess : Errno(rawValue: errno)
@@ -72,16 +77,19 @@ extension AddressSpace {
         return nil
       }
       position += off_t(count)
-      for byte in chunk[..<count] {
-        guard byte == UInt8(ascii: "\n") else {
-          line.append(byte)
-          continue
-        }
-        if let area = VirtualMemoryArea(mapsLine: line), area.end > address {
+      var rest = UnsafeRawBufferPointer(rebasing: chunk[..<(kept + count)])
+      while let length = rest.firstIndex(of: UInt8(ascii: "\n")) {
+        let line = UnsafeRawBufferPointer(rebasing: rest[..<length])
+        if let end = VirtualMemoryArea.end(ofMapsLine: line), end > address,
+          let area = VirtualMemoryArea(mapsLine: Array(line))
+        {
           return area.start <= address ? area : nil
         }
-        line.removeAll(keepingCapacity: true)
+        rest = UnsafeRawBufferPointer(rebasing: rest[(length + 1)...])
       }
+      guard rest.count < capacity else { return nil }
+      kept = rest.count
+      chunk.copyMemory(from: rest)
     }
   }
 }
@@ -110,7 +118,13 @@ extension VirtualMemoryArea {
       inode: inode)
   }
 
-  private static func number(_ digits: ArraySlice<UInt8>, radix: UInt64) -> UInt64? {
+  /// What is between '-' and ' '.
+  fileprivate static func end(ofMapsLine line: UnsafeRawBufferPointer) -> UInt64? {
+    guard let dash = line.firstIndex(of: UInt8(ascii: "-")) else { return nil }
+    return number(line[(dash + 1)...].prefix { $0 != UInt8(ascii: " ") }, radix: 16)
+  }
+
+  private static func number(_ digits: some Collection<UInt8>, radix: UInt64) -> UInt64? {
     var value: UInt64 = 0
     for byte in digits {
       let digit: UInt8

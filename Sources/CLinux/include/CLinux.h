@@ -28,6 +28,9 @@ ssize_t CLinux_process_vm_write(pid_t task, const void *local, uint64_t remote, 
 int CLinux_pidfd_open(pid_t task, _Bool thread);
 /// pidfd_getfd(2): a copy of another process's descriptor, O_CLOEXEC.
 int CLinux_pidfd_getfd(int pidfd, int descriptor);
+/// kcmp(2), KCMP_EPOLL_TFD: 0 when `descriptor` of `task` is the file that was `target` when it was
+/// added to the epoll set `set` of `holder`; otherwise a positive number or -errno.
+int CLinux_kcmp_epoll(pid_t task, int descriptor, pid_t holder, int set, int target);
 
 enum { CLinux_MFD_CLOEXEC = 1, CLinux_MFD_ALLOW_SEALING = 2 };
 int CLinux_memfd_create(const char *name, unsigned int flags);

@@ -51,6 +51,54 @@ static int receive_fd(int socket)
     return fd;
 }
 
+/* A number is asked about again and again, so that the server knows its file, and becomes another file's. */
+static void change_numbers(int fd)
+{
+    int first = open_node(), second = open_node(), null = open("/dev/null", O_RDWR);
+    long first_id = ask(first, CUSE_TEST_OPEN_ID, 0), second_id = ask(second, CUSE_TEST_OPEN_ID, 0);
+    int number = dup(first);
+
+    for (int i = 0; i < 10; i++)
+        CHECK(ask(fd, CUSE_TEST_IDENTIFY, number) == first_id);
+    CHECK(dup2(second, number) == number);
+    for (int i = 0; i < 10; i++) {
+        CHECK(ask(fd, CUSE_TEST_IDENTIFY, number) == second_id);
+        CHECK(ask(fd, CUSE_TEST_IDENTIFY, first) == first_id);
+    }
+    /* the file stays open elsewhere: its old number says nothing */
+    CHECK(dup2(null, number) == number);
+    CHECK_ERRNO(ask(fd, CUSE_TEST_IDENTIFY, number), ENODEV);
+    close(number);
+    CHECK_ERRNO(ask(fd, CUSE_TEST_IDENTIFY, number), EBADF);
+
+    /* the same number in two processes at a time */
+    CHECK(dup2(first, number) == number);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(second, number);
+        for (int i = 0; i < 50; i++)
+            if (ask(fd, CUSE_TEST_IDENTIFY, number) != second_id)
+                _exit(1);
+        _exit(0);
+    }
+    for (int i = 0; i < 50; i++)
+        CHECK(ask(fd, CUSE_TEST_IDENTIFY, number) == first_id);
+    CHECK(wait_for(child) == 0);
+    close(number);
+
+    /* being known keeps no file open */
+    alive(fd, 4, "with two known files");
+    close(second);
+    alive(fd, 3, "after the close of a known file");
+    int next = open_node();
+    CHECK(next == second);
+    long next_id = ask(next, CUSE_TEST_OPEN_ID, 0);
+    CHECK(next_id != second_id && ask(fd, CUSE_TEST_IDENTIFY, next) == next_id);
+    close(next);
+    close(first);
+    close(null);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3) /* the second half of the exec test */
@@ -75,6 +123,8 @@ int main(int argc, char **argv)
     CHECK_ERRNO(ask(b, CUSE_TEST_IDENTIFY, -1), EBADF);
     CHECK_ERRNO(ioctl(a, 0x5349, 0), ENOTTY); /* the server's private question */
     alive(b, 2, "after two opens");
+    change_numbers(b);
+    alive(b, 2, "after numbers have changed");
 
     close(a);
     alive(b, 2, "while the dup is open");
