@@ -19,6 +19,8 @@ protocol StalenessWorld {
   var hasHost: Bool { get }
   /// Invalidates something, in the unit and in the model.
   mutating func invalidate(_ random: inout SeededGenerator)
+  /// Lets go of what keeps the world alive.
+  func end()
 }
 
 /// How a request ended that can never end so.
@@ -27,6 +29,8 @@ private struct Unexpected: Error, CustomStringConvertible {
 }
 
 extension StalenessWorld {
+  func end() {}
+
   static func pasid(_ index: Int) -> PASID? {
     index == 0 ? nil : PASID(rawValue: UInt32(index))
   }
