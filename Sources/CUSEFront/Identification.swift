@@ -52,7 +52,7 @@ extension Services {
   ) throws(Errno) -> ServedFile? {
     let last = named?.file(number)
     if let last, last.mark?.isOn(number, of: task) == true { return last.isUsable ? last : nil }
-    let set = last?.mark == nil && last != nil ? FileMark.emptySet() : nil
+    let set = last.flatMap { $0.mark == nil ? FileMark.emptySet() : nil }
     let file = try OwnTable.run { [self] () throws(Errno) -> ServedFile? in
       let copy = try task.duplicateDescriptor(number)
       guard nodes.contain(copy.rawValue), let file = identification.openFile(behind: copy) else {
