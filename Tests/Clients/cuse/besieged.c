@@ -61,12 +61,10 @@ static int call(int fd, unsigned long command, void *argument)
 	return 1;
 }
 
-static void read_and_close(__u32 queue)
+static void read_and_close(__u32 queue, void *record, size_t size)
 {
-	unsigned long long record[2];
-
 	check(queue > 2 && fcntl(queue, F_GETFD) == FD_CLOEXEC, "queue %u", queue);
-	ssize_t count = read(queue, record, 16);
+	ssize_t count = read(queue, record, size);
 	check(count == 0 || is_clean(errno), "read: %zd, errno %d", count, errno);
 	close(queue);
 }
@@ -100,11 +98,12 @@ static int test_ask(void)
 
 static int test_queue_and_close(void)
 {
+	unsigned long long record[2];
 	__u32 queue = 0;
 
 	if (!call_test(CUSE_TEST_QUEUE, 0, &queue))
 		return 0;
-	read_and_close(queue);
+	read_and_close(queue, record, sizeof(record));
 	return 1;
 }
 
@@ -142,10 +141,11 @@ static int iommufd_ask(void)
 static int iommufd_queue_and_close(void)
 {
 	struct iommu_fault_alloc queue = {.size = sizeof(queue)};
+	struct iommu_hwpt_pgfault record;
 
 	if (!call(device, IOMMU_FAULT_QUEUE_ALLOC, &queue))
 		return 0;
-	read_and_close(queue.out_fault_fd);
+	read_and_close(queue.out_fault_fd, &record, sizeof(record));
 	struct iommu_destroy destroy = {.size = sizeof(destroy), .id = queue.out_fault_id};
 	return call(device, IOMMU_DESTROY, &destroy);
 }
