@@ -142,6 +142,8 @@ struct IoctlExchange: Sendable {
       task, memory: memory, services: session.services, named: served.namedFiles,
       injection: isCompat
         ? nil : InjectionPoint(task, answering: request, holder: session.services.holder))
+    let trace = IoctlTrace(
+      number, argument: argument, by: task, on: session.node, log: session.services.log)
     let result: Int32
     do throws(Errno) {
       result = try served.file.ioctl(number, argument: argument, client: client)
@@ -153,6 +155,7 @@ struct IoctlExchange: Sendable {
       }
       result = -error.rawValue
     }
+    trace?.record(result)
     if memory.wasDenied, served.shouldReportDenial() {
       session.services.log.warning(
         """

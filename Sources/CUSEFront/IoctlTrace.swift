@@ -1,0 +1,51 @@
+// `serve --log-level trace`: a line for each ioctl, with its struct as the client gave it and what the call
+// changed, in the words of `run --trace`.
+
+internal import Host
+internal import Logging
+internal import SystemPackage
+internal import UAPI
+
+struct IoctlTrace {
+  /// The client's memory by itself: looking on must not count as the call's own access.
+  private struct Memory: UserMemory {
+    let task: HostTask
+
+    func copyIn(
+      from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
+    ) throws(Errno) {
+      try task.read(at: address, into: buffer)
+    }
+
+    func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
+      try task.write(bytes, at: address)
+    }
+  }
+
+  private let call: String
+  private let argument: UInt64
+  private let request: IoctlDescription?
+  private let before: IoctlDescription.Snapshot?
+  private let memory: Memory
+  private let log: Logger
+
+  /// - Returns: nil when nobody wants to know.
+  init?(_ number: UInt32, argument: UInt64, by task: HostTask, on node: String, log: Logger) {
+    guard log.logLevel <= .trace else { return nil }
+    (self.argument, self.log) = (argument, log)
+    memory = Memory(task: task)
+    request = .of(number, on: node)
+    before = request?.snapshot(at: argument, in: memory)
+    let name = request?.name ?? "0x" + String(number, radix: 16)
+    let given = before?.text ?? "0x" + String(argument, radix: 16)
+    call = "[\(task.id)] ioctl(\(node), \(name), \(given))"
+  }
+
+  /// The call has been done; its client does not go on yet.
+  func record(_ result: Int32) {
+    let answer = result < 0 ? "-1 \(Errno(rawValue: -result).symbol)" : "\(result)"
+    let after = request?.snapshot(at: argument, in: memory)
+    let changes = before.flatMap { before in after?.changes(since: before) } ?? ""
+    log.trace("\(call) = \(answer)\(changes)")
+  }
+}
