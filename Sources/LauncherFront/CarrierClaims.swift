@@ -39,6 +39,8 @@ final class CarrierClaims: Sendable {
   /// Those that programs have let go of since somebody asked.
   func takeReleased() -> [CarrierIdentity] {
     files.withLock { files in
+      // As nearly always, before every call.
+      if files.isEmpty { return [] }
       let released = files.filter { !CLinux_is_claimed($0.value.rawValue) }.map(\.key)
       for identity in released { files[identity] = nil }
       return released
