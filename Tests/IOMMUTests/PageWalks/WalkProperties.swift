@@ -282,12 +282,12 @@ extension WalkWorld {
   // MARK: AMD-Vi
 
   private func amdEntry(
-    _ world: inout WalkWorld, level: UInt64, _ frames: Range<UInt64>
+    _ world: inout WalkWorld, level: UInt64, _ frames: Range<UInt64>, isCalm: Bool
   ) -> UInt64 {
     var entry = world.target(frames) | world.random.next() & 0x60
     if !world.rarely(24) { entry |= 1 }
     entry |= world.rarely(20) ? 1 << 61 : 3 << 61  // IR, rarely without IW
-    switch world.random.next() % 16 {
+    switch isCalm ? 15 : world.random.next() % 16 {
     case 0: entry |= 7 << 9 | (world.random.next() % 8 == 0 ? 0 : 0x1000)
     case 1:
       // A page of 4 MiB or more, in the second level's way to say it.
@@ -299,11 +299,15 @@ extension WalkWorld {
     return entry
   }
 
-  /// Frames as for `nested`.
+  /// Frames as for `nested`. Half of the worlds have host tables without odd levels and sizes, or few nested walks
+  /// would come to an end.
   private func fillForAMD(_ world: inout WalkWorld) {
+    let isCalm = world.rarely(2)
     world.fill { world, frame in
       switch frame {
-      case 0..<16: amdEntry(&world, level: frame / 4, frame < 4 ? 16..<32 : frames(frame))
+      case 0..<16:
+        amdEntry(
+          &world, level: frame / 4, frame < 4 ? 16..<32 : frames(frame), isCalm: isCalm)
       default: x86Entry(&world, 16..<32)
       }
     }
