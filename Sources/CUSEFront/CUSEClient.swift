@@ -47,12 +47,12 @@ final class CUSEClient: Client {
     return found
   }
 
-  /// Of one of our own nodes, something else that is no memory: what a device keeps must not keep a device
+  /// Of one of our own nodes, something else that is neither memory nor an event: what a device keeps must not keep a device
   /// open, or an iommufd that maps itself would stay when its last client is gone.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
     let copy = try task.duplicateDescriptor(number) { [services] in services.close($0) }
     guard services.nodes.contain(copy.rawValue), !copy.isPathOnly else { return copy }
-    return try OwnedDescriptor(checking: eventfd(0, Int32(EFD_CLOEXEC)))
+    return try OwnedDescriptor(checking: epoll_create1(Int32(EPOLL_CLOEXEC)))
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {

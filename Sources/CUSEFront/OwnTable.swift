@@ -83,12 +83,20 @@ private final class OwnTableThreads: Sendable {
     let hasOwnTable = CLinux_leave_descriptors(3) == 0
     var isKept = true
     while isKept {
-      let visitor = thread.nextVisitor()
-      if hasOwnTable { visitor.visit() }
-      // Before its end is told: who hears of it may have the next visitor.
+      let end = runNext(on: thread, hasOwnTable: hasOwnTable)
+      // Before the end is told: who hears of it may have the next visitor.
       isKept = hasOwnTable && keep(thread)
-      visitor.leave()
+      end.tell()
     }
+  }
+
+  /// Once this has returned, the visitor is its caller's alone: what it holds is closed in the table that it
+  /// is of, and not here.
+  @inline(never)
+  private func runNext(on thread: OwnTableThread, hasOwnTable: Bool) -> VisitEnd {
+    let visitor = thread.nextVisitor()
+    if hasOwnTable { visitor.visit() }
+    return visitor.end
   }
 
   private func keep(_ thread: OwnTableThread) -> Bool {
@@ -120,16 +128,25 @@ private final class OwnTableThread: Sendable {
 
 /// What a thread does, whatever its result is.
 private class Visitor: @unchecked Sendable {
+  let end = VisitEnd()
   func visit() {}
-  func leave() {}
+}
+
+/// What a caller waits for.
+private final class VisitEnd: Sendable {
+  let hasArrived = ThreadSemaphore()
+  let hasLeft = ThreadSemaphore()
+
+  func tell() {
+    hasArrived.signal()
+    hasLeft.signal()
+  }
 }
 
 private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
   typealias Body = @Sendable (_ hasArrived: ThreadSemaphore) throws(Errno) -> Result
 
   private let body: Body
-  private let hasArrived = ThreadSemaphore()
-  private let hasLeft = ThreadSemaphore()
   /// Written by the thread before it leaves; nil when it could not leave the shared table.
   private var outcome: Swift.Result<Result, Errno>?
 
@@ -138,25 +155,20 @@ private final class Visit<Result: Sendable>: Visitor, @unchecked Sendable {
   }
 
   /// Waits until the body has said so, or has ended.
-  func awaitArrival() { hasArrived.wait() }
+  func awaitArrival() { end.hasArrived.wait() }
 
   /// Waits for the end. To be called once.
   func result() throws(Errno) -> Result {
-    hasLeft.wait()
+    end.hasLeft.wait()
     guard let outcome else { throw .resourceTemporarilyUnavailable }
     return try outcome.get()
   }
 
   override func visit() {
     do throws(Errno) {
-      outcome = .success(try body(hasArrived))
+      outcome = .success(try body(end.hasArrived))
     } catch {
       outcome = .failure(error)
     }
-  }
-
-  override func leave() {
-    hasArrived.signal()
-    hasLeft.signal()
   }
 }
