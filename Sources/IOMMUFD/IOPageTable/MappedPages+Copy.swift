@@ -60,9 +60,16 @@ extension PageSlice {
       space === caller || !space.isGone
     {
       try FaultInjection.step(.invalidArgument)
-      // One page is pinned anew, for what the copy itself does to it.
-      frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
-      temporary = frames
+      do throws(Errno) {
+        // One page is pinned anew, for what the copy itself does to it.
+        frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
+        temporary = frames
+      } catch {
+        // Its process has just ended: then what is pinned serves.
+        let (_, hasUsers) = pages.uniformPart(of: first...last)
+        guard error == .badAddress, space !== caller, hasUsers else { throw error }
+        frames = pages.frames(first, through: last)
+      }
     } else {
       frames = []
       var rest = first...last
