@@ -44,11 +44,14 @@ static void random_struct(unsigned char *at, uint32_t usual)
     static const uint32_t sizes[] = {0, 3, 4, 8, 12, 16, 24, 32, 40, 48, 56, 72, 4096, 1 << 20};
     uint32_t size = below(4) ? usual : sizes[below(COUNT(sizes))];
 
-    for (unsigned i = 0; i != 16; i++)
-        if (below(2))
-            memcpy(at + i * 8, &(uint64_t){some_value()}, 8);
-        else
-            memcpy(at + i * 8, &(uint32_t[]){(uint32_t)some_value(), (uint32_t)some_value()}, 8);
+    for (unsigned i = 0; i != 16; i++) {
+        bool is_one = below(2); /* or two of 32 bits */
+        uint64_t value = some_value();
+
+        if (!is_one)
+            value = (uint32_t)value | some_value() << 32;
+        memcpy(at + i * 8, &value, 8);
+    }
     if (below(3))
         memset(at + (usual & ~7U), 0, 128 - (usual & ~7U));
     if (below(16))

@@ -88,17 +88,20 @@ static void threads(void)
 static void be_hostile(uint64_t seed)
 {
     uint64_t words[32];
+    void *argument;
 
     random_state = seed;
     close(iommufd);
     iommufd = open_iommufd();
     for (;;) {
-        for (unsigned i = 0; i != COUNT(words); i++)
-            words[i] = random_next() >> below(64);
+        for (unsigned i = 0; i != COUNT(words); i++) {
+            words[i] = random_next();
+            words[i] >>= below(64);
+        }
         if (chance(90))
             words[0] = words[0] << 32 | (24 + 8 * below(5));
-        ioctl(iommufd, _IO(IOMMUFD_TYPE, 0x60 + below(0x29)),
-              chance(95) ? (void *)words : (void *)words[1]);
+        argument = chance(95) ? (void *)words : (void *)words[1];
+        ioctl(iommufd, _IO(IOMMUFD_TYPE, 0x60 + below(0x29)), argument);
         if (chance(1)) {
             close(iommufd);
             iommufd = open_iommufd();

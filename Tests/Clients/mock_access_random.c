@@ -138,8 +138,9 @@ static void make_or_break_device(void)
 static void pin(void)
 {
     unsigned char *expected = below(4) ? NULL : some_memory();
-    uint32_t number = access_pages(some_access(), some_iova(10), some_length(10), expected,
-                                   chance(5) ? below(4) : below(2));
+    uint32_t flags = chance(5) ? below(4) : below(2);
+    uint64_t length = some_length(10), iova = some_iova(10);
+    uint32_t number = access_pages(some_access(), iova, length, expected, flags);
 
     if (number != UINT32_MAX)
         item[below(COUNT(item))] = number;
@@ -147,17 +148,60 @@ static void pin(void)
 
 static void read_or_write(void)
 {
-    uint32_t flags = below(2) | (below(3) ? 0 : MOCK_ACCESS_RW_SLOW_PATH);
-    unsigned char *place = chance(5) ? some_memory() : scratch;
+    uint32_t flags = below(2);
+    uint64_t iova, length;
+    unsigned char *place;
 
+    if (!below(3))
+        flags |= MOCK_ACCESS_RW_SLOW_PATH;
+    place = chance(5) ? some_memory() : scratch;
     if (chance(3))
         flags |= 2;
     memset(scratch, (int)below(256), 64);
-    if (chance(40)) /* over the border of two pages */
-        access_rw(some_access(), some_iova(0) - below(64), below(128), place, flags);
-    else
-        access_rw(some_access(), some_iova(60), chance(4) ? some_length(80) : below(64), place,
-                  flags);
+    if (chance(40)) { /* over the border of two pages */
+        length = below(128);
+        iova = some_iova(0);
+        iova -= below(64);
+    } else {
+        length = chance(4) ? some_length(80) : below(64);
+        iova = some_iova(60);
+    }
+    access_rw(some_access(), iova, length, place, flags);
+}
+
+static void map_own(unsigned page)
+{
+    uint64_t iova = some_iova(5);
+    uint32_t flags = some_permission();
+    uint64_t length = some_length(5), offset = page * PAGE + (chance(8) ? 0x800 : 0);
+
+    map(some_ioas(), (uintptr_t)buffer + offset, length, flags, iova);
+}
+
+static void map_shared(void)
+{
+    uint64_t iova = some_iova(5);
+    uint32_t flags = some_permission();
+    uint64_t length = some_length(5), start = below(FILE_PAGES + 1) * PAGE;
+
+    map_file(some_ioas(), memory, start, length, flags, iova);
+}
+
+static void map_again(void)
+{
+    uint64_t iova = some_iova(5);
+    uint32_t flags = some_permission();
+    uint64_t length = some_length(5), source = some_iova(5);
+    uint32_t from = some_ioas();
+
+    copy(some_ioas(), from, source, length, flags, iova);
+}
+
+static void unmap_some(void)
+{
+    uint64_t length = (1 + below(8)) * PAGE, iova = some_iova(0);
+
+    unmap(some_ioas(), iova, length);
 }
 
 static void destroy_and_make(void)
@@ -173,6 +217,7 @@ static void destroy_and_make(void)
 static void step(void)
 {
     unsigned page = below(PAGES);
+    uint32_t number;
 
     switch (below(24)) {
     case 0:
@@ -180,28 +225,26 @@ static void step(void)
         make_or_close();
         break;
     case 2:
-        access_replace(some_access(), some_ioas());
+        number = some_ioas();
+        access_replace(some_access(), number);
         break;
     case 3:
     case 4:
     case 5:
-        map(some_ioas(), (uintptr_t)buffer + page * PAGE + (chance(8) ? 0x800 : 0),
-            some_length(5), some_permission(), some_iova(5));
+        map_own(page);
         break;
     case 6:
-        map_file(some_ioas(), memory, below(FILE_PAGES + 1) * PAGE, some_length(5),
-                 some_permission(), some_iova(5));
+        map_shared();
         break;
     case 7:
-        copy(some_ioas(), some_ioas(), some_iova(5), some_length(5), some_permission(),
-             some_iova(5));
+        map_again();
         break;
     case 8:
         map_as_another();
         break;
     case 9:
     case 10:
-        unmap(some_ioas(), some_iova(0), (1 + below(8)) * PAGE);
+        unmap_some();
         break;
     case 11:
         if (chance(20))
@@ -213,15 +256,17 @@ static void step(void)
         make_or_break_device();
         break;
     case 13:
+        number = below(3);
         check_refs(buffer + (below(2) ? below(PLAIN) : SHARED + below(FILE_PAGES)) * PAGE, PAGE,
-                   below(3));
+                   number);
         break;
     case 14:
         show_ranges(some_ioas());
         break;
     case 15:
     case 16:
-        destroy_access_pages(some_access(), chance(10) ? below(20) : item[below(COUNT(item))]);
+        number = chance(10) ? below(20) : item[below(COUNT(item))];
+        destroy_access_pages(some_access(), number);
         break;
     case 17:
     case 18:

@@ -95,35 +95,55 @@ static uint32_t some_flags(uint32_t likely)
 static void make_device(void)
 {
     struct mock_device device;
+    uint32_t flags;
 
     if (objects[STDEV].count == 4)
         return;
-    if (!mock_domain_flags(pick(IOAS), some_flags(4 * below(2) + below(2)), &device)) {
+    flags = 4 * below(2);
+    flags |= below(2);
+    flags = some_flags(flags);
+    if (!mock_domain_flags(pick(IOAS), flags, &device)) {
         keep(STDEV, device.stdev);
         keep(IDEV, device.idev);
     }
 }
 
+static void make_paging(enum kind kind, uint32_t flags, uint32_t fault)
+{
+    uint32_t ioas = pick(IOAS);
+
+    keep(kind, hwpt_alloc_with(pick(IDEV), ioas, flags, 0, NULL, 0, fault));
+}
+
+static void make_nested(void)
+{
+    uint32_t fault = pick(FAULT), flags = PASID * (below(5) != 0), on;
+
+    flags |= FAULTS * below(2);
+    flags = some_flags(flags);
+    on = pick(below(2) ? PARENT : VIOMMU);
+    keep(NESTED, nested_alloc(pick(IDEV), on, flags, fault));
+}
+
 static void make_table(void)
 {
+    uint32_t fault, flags;
+
     switch (below(5)) {
     case 0:
-        keep(HWPT, hwpt_alloc_with(pick(IDEV), pick(IOAS),
-                                   some_flags(TRACK * below(2) + PASID * (below(5) != 0)), 0,
-                                   NULL, 0, 0));
+        flags = TRACK * below(2);
+        flags |= PASID * (below(5) != 0);
+        make_paging(HWPT, some_flags(flags), 0);
         break;
     case 1:
-        keep(HWPT, hwpt_alloc_with(pick(IDEV), pick(IOAS), some_flags(FAULTS + PASID * below(2)), 0,
-                                   NULL, 0, pick(FAULT)));
+        fault = pick(FAULT);
+        make_paging(HWPT, some_flags(FAULTS + PASID * below(2)), fault);
         break;
     case 2:
-        keep(PARENT,
-             hwpt_alloc_with(pick(IDEV), pick(IOAS), some_flags(NEST), 0, NULL, 0, 0));
+        make_paging(PARENT, some_flags(NEST), 0);
         break;
     default:
-        keep(NESTED, nested_alloc(pick(IDEV), pick(below(2) ? PARENT : VIOMMU),
-                                  some_flags(PASID * (below(5) != 0) + FAULTS * below(2)),
-                                  pick(FAULT)));
+        make_nested();
     }
 }
 
@@ -137,11 +157,11 @@ static void make_queue(void)
         keep(FAULT, cmd.out_fault_id);
         keep_queue((int)cmd.out_fault_fd);
     } else {
-        struct iommu_veventq_alloc cmd = {.size = sizeof(cmd),
-                                          .viommu_id = pick(VIOMMU),
-                                          .type = IOMMU_VEVENTQ_TYPE_SELFTEST + chance(9),
-                                          .veventq_depth = below(4)};
+        struct iommu_veventq_alloc cmd = {.size = sizeof(cmd)};
 
+        cmd.viommu_id = pick(VIOMMU);
+        cmd.type = IOMMU_VEVENTQ_TYPE_SELFTEST + chance(9);
+        cmd.veventq_depth = below(4);
         if (run(&VEVENTQ_ALLOC, &cmd))
             return;
         keep(VEVENTQ, cmd.out_veventq_id);
@@ -181,8 +201,10 @@ static void attach(void)
 static void use_queue(void)
 {
     unsigned slot = below(COUNT(queues));
-    struct iommu_hwpt_page_response response = {.cookie = 1 + below(3), .code = below(5) == 0};
+    struct iommu_hwpt_page_response response;
 
+    response.cookie = 1 + below(3);
+    response.code = below(5) == 0;
     if (queues[slot].fd < 0)
         return;
     switch (below(8)) {
@@ -205,25 +227,37 @@ static void use_queue(void)
 
 static void look(void)
 {
+    uint32_t entry, value, pasid;
+    unsigned char *memory;
+    uint64_t iova;
+
     switch (below(4)) {
     case 0:
-        check_iotlb(pick(NESTED), below(5), below(2) * 7);
+        value = below(2) * 7;
+        entry = below(5);
+        check_iotlb(pick(NESTED), entry, value);
         break;
     case 1:
-        check_cache(pick(IDEV), below(5), below(2) ? IOMMU_TEST_DEV_CACHE_DEFAULT : 0);
+        value = below(2) ? IOMMU_TEST_DEV_CACHE_DEFAULT : 0;
+        entry = below(5);
+        check_cache(pick(IDEV), entry, value);
         break;
     case 2:
-        check_map(pick(HWPT), some_iova(), PAGE, buffer + below(4) * PAGE);
+        memory = buffer + below(4) * PAGE;
+        iova = some_iova();
+        check_map(pick(HWPT), iova, PAGE, memory);
         break;
     default:
-        pasid_check(pick(STDEV), pasids[below(4)], pick(HWPT));
+        value = pick(HWPT);
+        pasid = pasids[below(4)];
+        pasid_check(pick(STDEV), pasid, value);
     }
 }
 
 static void flush(void)
 {
     static uint32_t entries[3][3];
-    uint32_t type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST + chance(8);
+    uint32_t type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST + chance(8), length = 12, count;
 
     name_region("entries", entries, sizeof(entries));
     if (below(2)) {
@@ -231,14 +265,17 @@ static void flush(void)
 
         for (unsigned i = 0; i != 3; i++)
             pairs[i][0] = chance(10) ? below(3) : 0, pairs[i][1] = below(5);
-        invalidate(pick(NESTED), type, entries, chance(8) ? below(12) : 8, below(4));
+        count = below(4);
+        length = chance(8) ? below(12) : 8;
+        invalidate(pick(NESTED), type, entries, length, count);
     } else {
         for (unsigned i = 0; i != 3; i++) {
             entries[i][0] = below(10) == 0;
             entries[i][1] = 0x50 + below(3);
             entries[i][2] = below(5);
         }
-        invalidate(pick(VIOMMU), type, entries, 12, below(4));
+        count = below(4);
+        invalidate(pick(VIOMMU), type, entries, length, count);
     }
 }
 
@@ -246,6 +283,7 @@ static void dirty(void)
 {
     static unsigned char bits[16];
     uint32_t hwpt = pick(HWPT);
+    uint64_t iova, length;
 
     switch (below(3)) {
     case 0:
@@ -262,9 +300,50 @@ static void dirty(void)
     default:
         memset(bits, 0, sizeof(bits));
         watch("bits", bits, sizeof(bits));
-        get_dirty_bitmap(hwpt, some_flags(below(2)), some_iova(), (1 + below(8)) * PAGE, 0x800,
-                         bits);
+        length = (1 + below(8)) * PAGE;
+        iova = some_iova();
+        get_dirty_bitmap(hwpt, some_flags(below(2)), iova, length, 0x800, bits);
         unwatch("bits");
+    }
+}
+
+static void make_virtual(void)
+{
+    uint32_t parent = pick(PARENT);
+
+    keep(VIOMMU, viommu_alloc(pick(IDEV), parent, IOMMU_VIOMMU_TYPE_SELFTEST, NULL, 0));
+}
+
+static void make_virtual_device(void)
+{
+    uint64_t name = 0x50 + below(3);
+    uint32_t device = pick(IDEV);
+
+    keep(VDEVICE, vdevice_alloc(pick(VIOMMU), device, name));
+}
+
+static void ask_for_page(void)
+{
+    uint64_t address = below(16) * PAGE;
+    uint32_t pasid = pasids[below(3)];
+
+    trigger_iopf(pick(IDEV), pasid, address);
+}
+
+static void map_or_unmap(void)
+{
+    bool is_mapped = below(3);
+    uint64_t iova, length, memory;
+
+    if (is_mapped) {
+        iova = some_iova();
+        length = (1 + below(2)) * PAGE;
+        memory = (uintptr_t)buffer + below(4) * PAGE;
+        map(pick(IOAS), memory, length, FIXED | R | W, iova);
+    } else {
+        length = (1 + below(4)) * PAGE;
+        iova = some_iova();
+        unmap(pick(IOAS), iova, length);
     }
 }
 
@@ -289,11 +368,10 @@ static void step(void)
         make_table();
         break;
     case 6:
-        keep(VIOMMU,
-             viommu_alloc(pick(IDEV), pick(PARENT), IOMMU_VIOMMU_TYPE_SELFTEST, NULL, 0));
+        make_virtual();
         break;
     case 7:
-        keep(VDEVICE, vdevice_alloc(pick(VIOMMU), pick(IDEV), 0x50 + below(3)));
+        make_virtual_device();
         break;
     case 8:
         make_queue();
@@ -305,7 +383,7 @@ static void step(void)
         break;
     case 12:
         for (unsigned i = 1 + below(4); i; i--)
-            trigger_iopf(pick(IDEV), pasids[below(3)], below(16) * PAGE);
+            ask_for_page();
         break;
     case 13:
         for (unsigned i = 1 + below(3); i; i--)
@@ -325,11 +403,7 @@ static void step(void)
         dirty();
         break;
     case 19:
-        if (below(3))
-            map(pick(IOAS), (uintptr_t)buffer + below(4) * PAGE, (1 + below(2)) * PAGE,
-                FIXED | R | W, some_iova());
-        else
-            unmap(pick(IOAS), some_iova(), (1 + below(4)) * PAGE);
+        map_or_unmap();
         break;
     default:
         id = pick(below(3) ? below(KINDS) : HWPT);

@@ -105,7 +105,7 @@ static void remember_place(struct place *place)
 static uintptr_t some_address(const struct place *place, size_t length, unsigned odd)
 {
     static const size_t borders[] = {2 * PAGE, 3 * PAGE, 5 * PAGE};
-    uintptr_t base = (uintptr_t)place->base;
+    uintptr_t base = (uintptr_t)place->base, border;
 
     if (!miss(odd))
         return base + 0x100;
@@ -116,7 +116,8 @@ static uintptr_t some_address(const struct place *place, size_t length, unsigned
     case 3:
     case 4:
     case 5:
-        return base + borders[below(3)] - 1 - below(length && length < PAGE ? length : 1);
+        border = base + borders[below(3)];
+        return border - 1 - below(length && length < PAGE ? length : 1);
     case 6:
         return base + 0x100 + 1 + below(7);
     case 7:

@@ -37,17 +37,21 @@ static uint32_t some_id(unsigned space)
 /** Lengths: pages, odd bytes, powers of two and their neighbours, now and then enormous. */
 static uint64_t some_length(void)
 {
+    uint64_t length;
+
     switch (below(12)) {
     case 0:
         return below(4);
     case 1:
         return 1 + below(0x3000);
     case 2:
-        return (1UL << below(40)) + below(3) - 1;
+        length = 1UL << below(40);
+        return length + below(3) - 1;
     case 3:
         return 1UL << (12 + below(20));
     case 4:
-        return 0x200000 * (1 + below(4)) + (chance(30) ? PAGE : 0);
+        length = 0x200000 * (1 + below(4));
+        return chance(30) ? length + PAGE : length;
     case 5:
         return chance(20) ? 1UL << (55 + below(9)) : PAGE;
     default:
@@ -78,8 +82,13 @@ static uint64_t some_address(void)
 
 static struct area some_area(unsigned space)
 {
-    if (!known_count[space] || chance(5))
-        return (struct area){PAGE * below(0x4000), PAGE * (1 + below(8))};
+    if (!known_count[space] || chance(5)) {
+        struct area unknown;
+
+        unknown.iova = PAGE * below(0x4000);
+        unknown.length = PAGE * (1 + below(8));
+        return unknown;
+    }
     return known[space][below(known_count[space])];
 }
 
@@ -87,6 +96,7 @@ static struct area some_area(unsigned space)
 static uint64_t some_iova(unsigned space, uint64_t length)
 {
     struct area area = some_area(space);
+    uint64_t last;
 
     switch (below(10)) {
     case 0:
@@ -98,7 +108,8 @@ static uint64_t some_iova(unsigned space, uint64_t length)
     case 3:
         return area.iova + area.length - 1;
     case 4:
-        return UINT64_MAX - below(3) - (chance(50) ? length : 0);
+        last = UINT64_MAX - below(3);
+        return chance(50) ? last - length : last;
     case 5:
         return below(0x3000);
     case 6:
@@ -138,14 +149,12 @@ static void do_map(void)
 {
     unsigned space = some_space();
     uint64_t length = some_length();
+    bool is_fixed = !chance(60);
+    uint64_t iova = is_fixed ? some_iova(space, length) : below(3);
+    uint32_t flags = some_flags() | (is_fixed ? (uint32_t)FIXED : 0);
+    uint64_t address = some_address();
 
-    if (chance(60))
-        learn(space, map(some_id(space), some_address(), length, some_flags(), below(3)), length);
-    else
-        learn(space,
-              map(some_id(space), some_address(), length, some_flags() | FIXED,
-                  some_iova(space, length)),
-              length);
+    learn(space, map(some_id(space), address, length, flags, iova), length);
 }
 
 static void do_copy(void)
@@ -153,16 +162,19 @@ static void do_copy(void)
     unsigned from = some_space(), to = some_space();
     struct area area = some_area(from);
     uint64_t skip = chance(40) && area.length > 1 ? below(area.length) : 0;
-    uint64_t length = area.length - skip;
+    uint64_t length = area.length - skip, iova;
+    uint32_t flags, source;
 
     if (chance(30))
         length = 1 + below(length ? length : 1);
     if (chance(10))
         length += 1 + below(0x2000);
-    learn(to,
-          copy(some_id(to), some_id(from), area.iova + skip, length,
-               some_flags() | (chance(40) ? (uint32_t)FIXED : 0), some_iova(to, length)),
-          length);
+    iova = some_iova(to, length);
+    flags = some_flags();
+    if (chance(40))
+        flags |= FIXED;
+    source = some_id(from);
+    learn(to, copy(some_id(to), source, area.iova + skip, length, flags, iova), length);
 }
 
 static void do_unmap(void)
@@ -215,14 +227,18 @@ static void do_allow(void)
         if (chance(5))
             at -= below(0x20000);
     }
-    allow_list(some_id(space), list, chance(50) ? count : 0);
+    if (!chance(50))
+        count = 0;
+    allow_list(some_id(space), list, count);
 }
 
 static void do_option(void)
 {
     unsigned space = some_space();
+    uint64_t value = chance(70) ? 1 : below(3);
+    uint32_t id = some_id(space);
 
-    option(IOMMU_OPTION_HUGE_PAGES, (uint16_t)below(2), some_id(space), chance(70) ? 1 : below(3));
+    option(IOMMU_OPTION_HUGE_PAGES, (uint16_t)below(2), id, value);
 }
 
 static void do_type1_map(void)
@@ -272,7 +288,8 @@ static void do_type1_choice(void)
 {
     static int file = -1;
     unsigned space = some_space();
-    uint64_t length = some_length();
+    uint64_t length = some_length(), iova, address;
+    uint32_t flags, id;
 
     if (file < 0)
         file = name_fd("memfd", memfd_create("memory", 0));
@@ -281,13 +298,16 @@ static void do_type1_choice(void)
         run_raw(VFIO_SET_IOMMU, chance(90) ? VFIO_TYPE1_IOMMU : VFIO_TYPE1v2_IOMMU, "SET_IOMMU");
         break;
     case 1:
-        vfio_ioas((uint16_t)(chance(80) ? IOMMU_VFIO_IOAS_SET : below(4)), some_id(space));
+        id = some_id(space);
+        vfio_ioas((uint16_t)(chance(80) ? IOMMU_VFIO_IOAS_SET : below(4)), id);
         break;
     default:
-        learn(space,
-              map_file(some_id(space), file, some_address() & 0xffffffffffff, length,
-                       some_flags() | (chance(50) ? (uint32_t)FIXED : 0), some_iova(space, length)),
-              length);
+        iova = some_iova(space, length);
+        flags = some_flags();
+        if (chance(50))
+            flags |= FIXED;
+        address = some_address() & 0xffffffffffff;
+        learn(space, map_file(some_id(space), file, address, length, flags, iova), length);
     }
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Randomness that a seed repeats, the same on every machine. One generator for the whole client, so
- * that the seed alone decides its calls.
+ * that the seed alone decides its calls. C leaves the order of operands, arguments and initializers to the
+ * compiler, so none of these has two that draw: they are drawn by statements before.
  */
 #ifndef RANDOM_H
 #define RANDOM_H

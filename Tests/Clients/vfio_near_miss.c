@@ -109,10 +109,11 @@ static void try_irq_info(void)
 static void try_irqs(void)
 {
     static const uint32_t kinds[] = {NONE, BOOL, EVENT, EVENT};
-    struct irqs cmd = {.set = {.argsz = sizeof(cmd),
-                               .flags = kinds[below(COUNT(kinds))] | TRIGGER,
-                               .index = 2 * below(2), .count = 1 + below(2)}};
+    struct irqs cmd = {.set = {.argsz = sizeof(cmd)}};
 
+    cmd.set.flags = kinds[below(COUNT(kinds))] | TRIGGER;
+    cmd.set.index = 2 * below(2);
+    cmd.set.count = 1 + below(2);
     if (chance(15))
         cmd.set.flags = (cmd.set.flags & 7) | (below(2) ? MASK : UNMASK);
     if (cmd.set.index == VFIO_PCI_MSIX_IRQ_INDEX)
@@ -149,9 +150,9 @@ static void try_bind(void)
 
 static void try_attach(void)
 {
-    struct vfio_device_attach_iommufd_pt cmd = {.argsz = 12 + 4 * below(2),
-                                                .pt_id = spaces[below(2)]};
+    struct vfio_device_attach_iommufd_pt cmd = {.argsz = 12 + 4 * below(2)};
 
+    cmd.pt_id = spaces[below(2)];
     if (chance(20)) {
         cmd.flags = VFIO_DEVICE_ATTACH_PASID;
         cmd.pasid = 1 + below(2);
@@ -172,8 +173,9 @@ static void try_detach(void)
 
 static void try_feature(void)
 {
-    struct feature cmd = {.header = {.argsz = 8 + 8 * below(3), .flags = below(16)}};
+    struct feature cmd = {.header = {.argsz = 8 + 8 * below(3)}};
 
+    cmd.header.flags = below(16);
     cmd.header.flags |= (uint32_t)(1 + below(7)) << 16;
     if (!repeatable(&FEATURE, (const void *)&cmd))
         return;
@@ -182,9 +184,9 @@ static void try_feature(void)
 
 static void try_hot_reset(void)
 {
-    struct reset cmd = {.reset = {.argsz = 12 + 4 * below(3), .count = below(3) == 0},
-                        .fds = {device, -1, -1, -1}};
+    struct reset cmd = {.reset = {.argsz = 12 + 4 * below(3)}, .fds = {device, -1, -1, -1}};
 
+    cmd.reset.count = below(3) == 0;
     call_on(device, &RESETS, &cmd);
 }
 

@@ -46,6 +46,7 @@ static void random_irqs(void)
     uint32_t action = chance(20) ? PICK(0, MASK, UNMASK, MASK | TRIGGER) : (uint32_t)TRIGGER;
     uint32_t start = 0, count = PICK(0, 1, 1, 1, 1);
     uint32_t argsz = chance(5) ? PICK(16, 19, 20, 21, 24) : 0;
+    int values[3];
 
     /* Of MSI only one vector: a kernel without interrupt remapping has no more. */
     if (index == VFIO_PCI_INTX_IRQ_INDEX && chance(50))
@@ -58,12 +59,9 @@ static void random_irqs(void)
         start = PICK(100, UINT32_MAX, UINT32_MAX - 1);
     if (chance(4))
         count = PICK(100, UINT32_MAX, UINT32_MAX - 1);
-    if (data & EVENT)
-        set_irqs(argsz, data | action, index, start, count, 3, random_fd(action & UNMASK),
-                 random_fd(false), random_fd(false));
-    else
-        set_irqs(argsz, data | action, index, start, count, 3, (int)below(2), (int)below(2),
-                 (int)below(2));
+    for (int i = 2; i >= 0; i--)
+        values[i] = data & EVENT ? random_fd(i == 0 && action & UNMASK) : (int)below(2);
+    set_irqs(argsz, data | action, index, start, count, 3, values[0], values[1], values[2]);
 }
 
 /* ---- configuration space ---------------------------------------------------------------- */
@@ -175,11 +173,13 @@ static void random_table(void)
 {
     uint32_t flags = chance(15) ? PICK(1, 1, 2, 0x80000000) : 0;
     uint32_t target = chance(15) ? PICK(0, 1, 99, 3, 4, 5, 6) : spaces[below(COUNT(spaces))];
+    bool leaves = chance(30);
+    uint32_t pasid = PICK(1, 2);
 
-    if (chance(30))
-        detach(PICK(0, 4, 8, 12, 12, 12), flags, PICK(1, 2));
+    if (leaves)
+        detach(PICK(0, 4, 8, 12, 12, 12), flags, pasid);
     else
-        attach(PICK(8, 12, 16, 16, 16, 16), flags, target, PICK(1, 2));
+        attach(PICK(8, 12, 16, 16, 16, 16), flags, target, pasid);
 }
 
 static void random_feature(void)
@@ -196,17 +196,25 @@ static void random_feature(void)
 
 static void random_io_event(void)
 {
-    io_event(PICK(24, 28, 32, 32, 32), PICK(1, 2, 4, 4, 8, 3, 0, 16),
-             (uint64_t)PICK(0, 0, 0, 0, 4, 5, 7) << 40 | PICK(0, 4, 8, 12), PICK(1, 2),
-             random_fd(true));
+    int fd = random_fd(true);
+    uint64_t data = PICK(1, 2), offset = (uint64_t)PICK(0, 0, 0, 0, 4, 5, 7) << 40;
+    uint32_t flags;
+
+    offset |= PICK(0, 4, 8, 12);
+    flags = PICK(1, 2, 4, 4, 8, 3, 0, 16);
+    io_event(PICK(24, 28, 32, 32, 32), flags, offset, data, fd);
 }
 
 static void random_info(void)
 {
-    if (chance(50))
+    uint32_t index;
+
+    if (chance(50)) {
         info(PICK(0, 12, 16, 20, 24, 64));
-    else
-        irq(PICK(8, 15, 16, 16, 20), PICK(0, 1, 2, 3, 4, 5, UINT32_MAX), false);
+    } else {
+        index = PICK(0, 1, 2, 3, 4, 5, UINT32_MAX);
+        irq(PICK(8, 15, 16, 16, 20), index, false);
+    }
 }
 
 static void random_reset(void)

@@ -56,7 +56,7 @@ static void do_access_pages(void)
         cmd.access_pages.uptr = some_memory();
     if (chance(10)) {
         cmd.access_pages.flags |= MOCK_FLAGS_ACCESS_SYZ;
-        cmd.access_pages.iova = below(4) | (uint64_t)(below(3) * 0x800) << 32;
+        cmd.access_pages.iova = some_syz_iova(3, 0x800);
     }
     call(&ACCESS_PAGES, &cmd);
 }
@@ -68,7 +68,9 @@ static void do_access_rw(void)
 
     memset(bytes, (int)below(256), sizeof(bytes));
     clear_place(&data_place, 0);
-    cmd.access_rw.flags = below(2) + (chance(20) ? MOCK_ACCESS_RW_SLOW_PATH : 0);
+    cmd.access_rw.flags = below(2);
+    if (chance(20))
+        cmd.access_rw.flags |= MOCK_ACCESS_RW_SLOW_PATH;
     cmd.access_rw.iova = below(2) ? some_iova() : some_mapping().iova;
     if (chance(30))
         cmd.access_rw.iova += below(PAGE);
@@ -76,7 +78,7 @@ static void do_access_rw(void)
     cmd.access_rw.uptr = chance(10) ? some_memory() : some_data(bytes, sizeof(bytes));
     if (chance(10)) {
         cmd.access_rw.flags |= MOCK_FLAGS_ACCESS_SYZ;
-        cmd.access_rw.iova = below(4) | (uint64_t)below(3 * PAGE) << 32;
+        cmd.access_rw.iova = some_syz_iova(3 * PAGE, 1);
     }
     call(&ACCESS_RW, &cmd);
 }
@@ -115,7 +117,8 @@ static void do_dmabuf(void)
         files[slot].fd = -1;
         return;
     }
-    cmd.dmabuf_get.length = (1 + below(4)) * PAGE - chance(30);
+    cmd.dmabuf_get.length = (1 + below(4)) * PAGE;
+    cmd.dmabuf_get.length -= chance(30);
     cmd.dmabuf_get.open_flags = (uint32_t)(O_RDWR | O_CLOEXEC);
     result = call(&DMABUF_GET, &cmd).result;
     if (result < 0)

@@ -21,7 +21,8 @@ static void do_device(void)
         return;
     if (chance(8))
         cmd.id = pick(HWPT);
-    cmd.mock_domain_flags.dev_flags = MOCK_FLAGS_DEVICE_PASID * (below(4) != 0) + chance(15);
+    cmd.mock_domain_flags.dev_flags = MOCK_FLAGS_DEVICE_PASID * (below(4) != 0);
+    cmd.mock_domain_flags.dev_flags |= chance(15);
     if (chance(20))
         cmd.op = IOMMU_TEST_OP_MOCK_DOMAIN;
     if (!told(call(&MOCK_DOMAIN, &cmd), sizeof(cmd)))
@@ -203,7 +204,8 @@ static void do_memory_limit(void)
 static void do_unknown(void)
 {
     static const uint32_t operations[] = {0, 24, 25, 100, 1u << 31, ~0u};
-    struct iommu_test_cmd cmd = test_command(operations[below(COUNT(operations))], any_id());
+    uint32_t id = any_id();
+    struct iommu_test_cmd cmd = test_command(operations[below(COUNT(operations))], id);
 
     call(&UNKNOWN_OPERATION, &cmd);
 }

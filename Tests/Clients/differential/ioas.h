@@ -29,10 +29,13 @@ static void do_ioas_alloc(void)
 
 static void do_map(void)
 {
-    struct iommu_ioas_map cmd = {.size = sizeof(cmd), .flags = some_permission(),
-                                 .ioas_id = pick(IOAS), .user_va = some_memory(),
-                                 .length = some_length(), .iova = some_iova()};
+    struct iommu_ioas_map cmd = {.size = sizeof(cmd)};
 
+    cmd.flags = some_permission();
+    cmd.ioas_id = pick(IOAS);
+    cmd.user_va = some_memory();
+    cmd.length = some_length();
+    cmd.iova = some_iova();
     if (chance(85))
         cmd.flags |= FIXED;
     if (TOLD(call(&IOAS_MAP, &cmd), struct iommu_ioas_map, iova))
@@ -41,12 +44,14 @@ static void do_map(void)
 
 static void do_map_file(void)
 {
-    struct iommu_ioas_map_file cmd = {.size = sizeof(cmd), .flags = some_permission(),
-                                      .ioas_id = pick(IOAS),
-                                      .fd = files[below(3) ? 0 : below(4)].fd,
-                                      .start = below(SHARED_PAGES) * PAGE, .length = some_length(),
-                                      .iova = some_iova()};
+    struct iommu_ioas_map_file cmd = {.size = sizeof(cmd)};
 
+    cmd.flags = some_permission();
+    cmd.ioas_id = pick(IOAS);
+    cmd.fd = files[below(3) ? 0 : below(4)].fd;
+    cmd.start = below(SHARED_PAGES) * PAGE;
+    cmd.length = some_length();
+    cmd.iova = some_iova();
     if (chance(85))
         cmd.flags |= FIXED;
     if (chance(8))
@@ -57,12 +62,16 @@ static void do_map_file(void)
 
 static void do_copy(void)
 {
-    struct iommu_ioas_copy cmd = {.size = sizeof(cmd), .flags = some_permission(),
-                                  .dst_ioas_id = pick(IOAS), .src_ioas_id = pick(IOAS),
-                                  .length = some_length(), .dst_iova = some_iova(),
-                                  .src_iova = some_iova()};
-    struct mapping mapping = some_mapping();
+    struct iommu_ioas_copy cmd = {.size = sizeof(cmd)};
+    struct mapping mapping;
 
+    cmd.flags = some_permission();
+    cmd.dst_ioas_id = pick(IOAS);
+    cmd.src_ioas_id = pick(IOAS);
+    cmd.length = some_length();
+    cmd.dst_iova = some_iova();
+    cmd.src_iova = some_iova();
+    mapping = some_mapping();
     if (chance(85))
         cmd.flags |= FIXED;
     if (chance(60)) {
@@ -71,7 +80,7 @@ static void do_copy(void)
     }
     if (chance(10)) {
         cmd.flags |= MOCK_FLAGS_ACCESS_SYZ;
-        cmd.src_iova = below(4) | (uint64_t)(below(3) * 0x800) << 32;
+        cmd.src_iova = some_syz_iova(3, 0x800);
     }
     if (TOLD(call(&IOAS_COPY, &cmd), struct iommu_ioas_copy, src_iova))
         remember_mapping(cmd.dst_iova, cmd.length, mapping.memory);
@@ -79,10 +88,13 @@ static void do_copy(void)
 
 static void do_unmap(void)
 {
-    struct iommu_ioas_unmap cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS), .iova = some_iova(),
-                                   .length = below(3) ? some_length() : 8 * PAGE};
-    struct mapping mapping = some_mapping();
+    struct iommu_ioas_unmap cmd = {.size = sizeof(cmd)};
+    struct mapping mapping;
 
+    cmd.ioas_id = pick(IOAS);
+    cmd.iova = some_iova();
+    cmd.length = below(3) ? some_length() : 8 * PAGE;
+    mapping = some_mapping();
     if (chance(30)) {
         cmd.iova = mapping.iova;
         cmd.length = mapping.length;
@@ -97,14 +109,17 @@ static void do_unmap(void)
 static void do_allow(void)
 {
     struct iommu_iova_range list[4];
-    struct iommu_ioas_allow_iovas cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
-                                         .num_iovas = below(4)};
-    uint64_t at = below(2) ? 0 : MOCK_START;
+    struct iommu_ioas_allow_iovas cmd = {.size = sizeof(cmd)};
+    uint64_t at;
 
+    cmd.ioas_id = pick(IOAS);
+    cmd.num_iovas = below(4);
+    at = below(2) ? 0 : MOCK_START;
     clear_place(&data_place, 0);
     for (unsigned i = 0; i != COUNT(list); i++) {
         list[i].start = at + below(4) * PAGE;
-        list[i].last = list[i].start + (below(2) ? 64 * PAGE : MOCK_APERTURE_LAST / 8) - below(2);
+        list[i].last = list[i].start + (below(2) ? 64 * PAGE : MOCK_APERTURE_LAST / 8);
+        list[i].last -= below(2);
         at = list[i].last + 1 - chance(5) * PAGE;
     }
     cmd.allowed_iovas = some_data(list, sizeof(list));
@@ -117,19 +132,21 @@ static void do_allow(void)
 
 static void do_ranges(void)
 {
-    struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
-                                         .num_iovas = below(3) ? 16 : below(4),
-                                         .allowed_iovas = some_output()};
+    struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd)};
 
+    cmd.ioas_id = pick(IOAS);
+    cmd.num_iovas = below(3) ? 16 : below(4);
+    cmd.allowed_iovas = some_output();
     call(&IOAS_IOVA_RANGES, &cmd);
 }
 
 static void do_option(void)
 {
-    struct iommu_option cmd = {.size = sizeof(cmd), .option_id = IOMMU_OPTION_HUGE_PAGES,
-                               .op = below(2), .object_id = pick(IOAS),
-                               .val64 = large && below(3)};
+    struct iommu_option cmd = {.size = sizeof(cmd), .option_id = IOMMU_OPTION_HUGE_PAGES};
 
+    cmd.op = below(2);
+    cmd.object_id = pick(IOAS);
+    cmd.val64 = large && below(3);
     if (chance(30)) {
         cmd.option_id = IOMMU_OPTION_RLIMIT_MODE;
         cmd.object_id = 0;
@@ -147,9 +164,10 @@ static void do_change_process(void)
 
 static void do_noiommu(void)
 {
-    struct iommu_ioas_noiommu_get_pa cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
-                                            .iova = some_iova(), .length = PAGE};
+    struct iommu_ioas_noiommu_get_pa cmd = {.size = sizeof(cmd), .length = PAGE};
 
+    cmd.ioas_id = pick(IOAS);
+    cmd.iova = some_iova();
     call(&IOAS_NOIOMMU_GET_PA, &cmd);
 }
 
@@ -170,9 +188,10 @@ static void do_limit(void)
 
 static void do_vfio_ioas(void)
 {
-    struct iommu_vfio_ioas cmd = {.size = sizeof(cmd), .ioas_id = pick(IOAS),
-                                  .op = below(4) ? IOMMU_VFIO_IOAS_SET : below(4)};
+    struct iommu_vfio_ioas cmd = {.size = sizeof(cmd)};
 
+    cmd.ioas_id = pick(IOAS);
+    cmd.op = below(4) ? IOMMU_VFIO_IOAS_SET : below(4);
     if (TOLD(call(&VFIO_IOAS, &cmd), struct iommu_vfio_ioas, ioas_id) &&
         cmd.op == IOMMU_VFIO_IOAS_GET && !space->count[IOAS])
         keep(IOAS, cmd.ioas_id);
@@ -180,19 +199,22 @@ static void do_vfio_ioas(void)
 
 static void do_type1_map(void)
 {
-    struct vfio_iommu_type1_dma_map cmd = {.argsz = sizeof(cmd), .flags = some_permission() >> 1,
-                                           .vaddr = some_memory(), .iova = some_iova(),
-                                           .size = some_length()};
+    struct vfio_iommu_type1_dma_map cmd = {.argsz = sizeof(cmd)};
 
+    cmd.flags = some_permission() >> 1;
+    cmd.vaddr = some_memory();
+    cmd.iova = some_iova();
+    cmd.size = some_length();
     if (TOLD(call(&TYPE1_MAP, &cmd), struct vfio_iommu_type1_dma_map, size))
         remember_mapping(cmd.iova, cmd.size, cmd.vaddr);
 }
 
 static void do_type1_unmap(void)
 {
-    struct vfio_iommu_type1_dma_unmap cmd = {.argsz = sizeof(cmd), .iova = some_iova(),
-                                             .size = below(3) ? some_length() : 8 * PAGE};
+    struct vfio_iommu_type1_dma_unmap cmd = {.argsz = sizeof(cmd)};
 
+    cmd.iova = some_iova();
+    cmd.size = below(3) ? some_length() : 8 * PAGE;
     if (chance(5)) {
         cmd.flags = VFIO_DMA_UNMAP_FLAG_ALL;
         cmd.iova = cmd.size = 0;

@@ -202,6 +202,14 @@ static uint64_t some_iova(void)
     return chance(8) ? iova + 0x800 : iova;
 }
 
+/** What is an IOVA to MOCK_FLAGS_ACCESS_SYZ: the number of an area, and above it an offset. */
+static uint64_t some_syz_iova(unsigned bound, unsigned unit)
+{
+    uint64_t area = below(4);
+
+    return area | below(bound) * unit << 32;
+}
+
 static void remember_mapping(uint64_t iova, uint64_t length, uint64_t memory)
 {
     space->mappings[below(COUNT(space->mappings))] = (struct mapping){iova, length, memory};
@@ -262,10 +270,18 @@ static uint64_t some_data(const void *bytes, size_t length)
     return at;
 }
 
+/** Where an answer goes; `odd` percent of the times less than `bound` bytes before what cannot be written. */
+static uint64_t some_room(unsigned odd, unsigned bound)
+{
+    uint64_t at = some_data(NULL, 0);
+
+    return chance(odd) ? at + 2 * PAGE - 0x100 - below(bound) : at;
+}
+
 static uint64_t some_output(void)
 {
     clear_place(&data_place, 0x5a);
-    return some_data(NULL, 0) + (chance(5) ? 2 * PAGE - 0x100 - below(12) : 0);
+    return some_room(5, 12);
 }
 
 static struct answer call(const struct command *command, void *bytes)

@@ -19,16 +19,21 @@ static void do_hwpt_alloc(void)
     switch (below(5)) {
     case 0:
         cmd.pt_id = pick(IOAS);
-        cmd.flags = NEST * (below(2) == 0) + PASID * below(2) + TRACK * below(2);
+        cmd.flags = NEST * (below(2) == 0);
+        cmd.flags |= TRACK * below(2);
+        cmd.flags |= PASID * below(2);
         kind = PARENT;
         break;
     case 1:
         cmd.pt_id = pick(IOAS);
-        cmd.flags = TRACK * below(2) + PASID * below(2) + FAULTS * below(2);
+        cmd.flags = TRACK * below(2);
+        cmd.flags |= FAULTS * below(2);
+        cmd.flags |= PASID * below(2);
         break;
     default:
         cmd.pt_id = pick(below(2) ? PARENT : VIOMMU);
-        cmd.flags = PASID * (below(4) != 0) + FAULTS * below(2);
+        cmd.flags = PASID * (below(4) != 0);
+        cmd.flags |= FAULTS * below(2);
         cmd.data_type = IOMMU_HWPT_DATA_SELFTEST;
         kind = NESTED;
     }
@@ -52,20 +57,22 @@ static void do_hwpt_alloc(void)
 /** What vIOMMUs and most nested ones are made on. */
 static void do_parent(void)
 {
-    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd), .dev_id = pick(IDEV), .pt_id = pick(IOAS),
-                                   .flags = NEST + PASID * below(2)};
+    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd)};
 
+    cmd.flags = NEST + PASID * below(2);
+    cmd.dev_id = pick(IDEV);
+    cmd.pt_id = pick(IOAS);
     if (TOLD(call(&HWPT_ALLOC, &cmd), struct iommu_hwpt_alloc, out_hwpt_id))
         keep(PARENT, cmd.out_hwpt_id);
 }
 
 static void do_hw_info(void)
 {
-    struct iommu_hw_info cmd = {.size = sizeof(cmd), .dev_id = pick(IDEV),
-                                .data_len = below(2) ? sizeof(struct iommu_test_hw_info)
-                                                     : below(40),
-                                .data_uptr = some_output()};
+    struct iommu_hw_info cmd = {.size = sizeof(cmd)};
 
+    cmd.dev_id = pick(IDEV);
+    cmd.data_len = below(2) ? sizeof(struct iommu_test_hw_info) : below(40);
+    cmd.data_uptr = some_output();
     if (chance(40)) {
         cmd.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE;
         cmd.in_data_type = below(2) ? IOMMU_HW_INFO_TYPE_SELFTEST : below(3);
@@ -75,22 +82,23 @@ static void do_hw_info(void)
 
 static void do_tracking(void)
 {
-    struct iommu_hwpt_set_dirty_tracking cmd = {
-        .size = sizeof(cmd), .flags = below(5) != 0, .hwpt_id = pick(below(5) ? TRACKED : HWPT)};
+    struct iommu_hwpt_set_dirty_tracking cmd = {.size = sizeof(cmd)};
 
+    cmd.flags = below(5) != 0;
+    cmd.hwpt_id = pick(below(5) ? TRACKED : HWPT);
     call(&HWPT_SET_DIRTY_TRACKING, &cmd);
 }
 
 static void do_dirty_bitmap(void)
 {
     static const uint64_t sizes[] = {0x800, 0x800, PAGE, PAGE, 2 * PAGE, 16 * PAGE};
-    struct iommu_hwpt_get_dirty_bitmap cmd = {.size = sizeof(cmd),
-                                              .hwpt_id = pick(below(5) ? TRACKED : HWPT),
-                                              .flags = below(3) == 0,
-                                              .iova = MOCK_START + below(8) * PAGE,
-                                              .length = (1 + below(16)) * PAGE,
-                                              .page_size = sizes[below(COUNT(sizes))]};
+    struct iommu_hwpt_get_dirty_bitmap cmd = {.size = sizeof(cmd)};
 
+    cmd.hwpt_id = pick(below(5) ? TRACKED : HWPT);
+    cmd.flags = below(3) == 0;
+    cmd.iova = MOCK_START + below(8) * PAGE;
+    cmd.length = (1 + below(16)) * PAGE;
+    cmd.page_size = sizes[below(COUNT(sizes))];
     if (large)
         return;
     clear_place(&data_place, 0);
@@ -98,15 +106,16 @@ static void do_dirty_bitmap(void)
         cmd.iova = MOCK_START;
         cmd.length = 16 * PAGE * (1 + below(3));
     }
-    cmd.data = some_data(NULL, 0) + (chance(20) ? 2 * PAGE - 0x100 - below(8) : 0);
+    cmd.data = some_room(20, 8);
     call(&HWPT_GET_DIRTY_BITMAP, &cmd);
 }
 
 static void do_dirty(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DIRTY, pick(below(5) ? TRACKED : HWPT));
-    uint64_t bits = random_next() & random_next();
+    uint64_t bits = random_next();
 
+    bits &= random_next();
     clear_place(&data_place, 0);
     cmd.dirty.iova = MOCK_START + below(8) * PAGE;
     cmd.dirty.length = (1 + below(16)) * PAGE;
@@ -116,26 +125,37 @@ static void do_dirty(void)
     call(&DIRTY, &cmd);
 }
 
+/** The number of one of the four that there are, seldom of one beside it. */
+static uint32_t some_entry(void)
+{
+    uint32_t number = below(4);
+
+    return number + chance(10);
+}
+
 static void do_invalidate(void)
 {
     static uint32_t entries[16][4];
     bool viommu = below(2);
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd), .entry_num = below(5),
-                                        .hwpt_id = pick(viommu ? VIOMMU : NESTED),
+    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
                                         .data_type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST,
                                         .entry_len = viommu ? 12 : 8};
     unsigned char packed[16 * 16] = {0};
 
-    if (chance(12))
-        cmd.entry_len = 4 * below(5) + chance(20);
+    cmd.hwpt_id = pick(viommu ? VIOMMU : NESTED);
+    cmd.entry_num = below(5);
+    if (chance(12)) {
+        cmd.entry_len = 4 * below(5);
+        cmd.entry_len += chance(20);
+    }
     if (chance(4))
         cmd.entry_num = 1 << below(21);
     if (chance(4))
         cmd.data_type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST_INVALID;
     for (unsigned i = 0; i != COUNT(entries); i++) {
         entries[i][0] = chance(12) ? below(3) : 0;
-        entries[i][1] = viommu ? 0x50 + below(3) : below(4) + chance(10);
-        entries[i][2] = viommu ? below(4) + chance(10) : chance(10);
+        entries[i][1] = viommu ? 0x50 + below(3) : some_entry();
+        entries[i][2] = viommu ? some_entry() : chance(10);
         entries[i][3] = chance(10);
         if (cmd.entry_len <= 16)
             memcpy(packed + i * cmd.entry_len, entries[i], cmd.entry_len);

@@ -34,9 +34,10 @@ static void do_fault_queue(void)
 static void do_viommu(void)
 {
     struct iommu_viommu_selftest data = {.in_data = 0x1234, .out_data = 0x5678};
-    struct iommu_viommu_alloc cmd = {.size = sizeof(cmd), .type = IOMMU_VIOMMU_TYPE_SELFTEST,
-                                     .dev_id = pick(IDEV), .hwpt_id = pick(PARENT)};
+    struct iommu_viommu_alloc cmd = {.size = sizeof(cmd), .type = IOMMU_VIOMMU_TYPE_SELFTEST};
 
+    cmd.dev_id = pick(IDEV);
+    cmd.hwpt_id = pick(PARENT);
     clear_place(&data_place, 0);
     if (below(2)) {
         cmd.data_len = chance(15) ? below(64) : sizeof(data);
@@ -48,19 +49,21 @@ static void do_viommu(void)
 
 static void do_vdevice(void)
 {
-    struct iommu_vdevice_alloc cmd = {.size = sizeof(cmd), .viommu_id = pick(VIOMMU),
-                                      .dev_id = pick(IDEV), .virt_id = 0x50 + below(3)};
+    struct iommu_vdevice_alloc cmd = {.size = sizeof(cmd)};
 
+    cmd.viommu_id = pick(VIOMMU);
+    cmd.dev_id = pick(IDEV);
+    cmd.virt_id = 0x50 + below(3);
     if (TOLD(call(&VDEVICE_ALLOC, &cmd), struct iommu_vdevice_alloc, out_vdevice_id))
         keep(VDEVICE, cmd.out_vdevice_id);
 }
 
 static void do_veventq(void)
 {
-    struct iommu_veventq_alloc cmd = {.size = sizeof(cmd), .viommu_id = pick(VIOMMU),
-                                      .type = IOMMU_VEVENTQ_TYPE_SELFTEST,
-                                      .veventq_depth = 1 + below(3)};
+    struct iommu_veventq_alloc cmd = {.size = sizeof(cmd), .type = IOMMU_VEVENTQ_TYPE_SELFTEST};
 
+    cmd.viommu_id = pick(VIOMMU);
+    cmd.veventq_depth = 1 + below(3);
     if (chance(10))
         cmd.type = 1 + below(3);
     if (chance(10))
@@ -73,10 +76,12 @@ static void do_veventq(void)
 
 static void do_hw_queue(void)
 {
-    struct iommu_hw_queue_alloc cmd = {.size = sizeof(cmd), .viommu_id = pick(VIOMMU),
-                                       .type = IOMMU_HW_QUEUE_TYPE_SELFTEST, .index = below(3),
-                                       .nesting_parent_iova = some_iova(), .length = 0x800};
+    struct iommu_hw_queue_alloc cmd = {
+        .size = sizeof(cmd), .type = IOMMU_HW_QUEUE_TYPE_SELFTEST, .length = 0x800};
 
+    cmd.viommu_id = pick(VIOMMU);
+    cmd.index = below(3);
+    cmd.nesting_parent_iova = some_iova();
     if (chance(20))
         cmd.nesting_parent_iova = cmd.nesting_parent_iova / PAGE * PAGE + below(0x801);
     if (TOLD(call(&HW_QUEUE_ALLOC, &cmd), struct iommu_hw_queue_alloc, out_hw_queue_id))
@@ -130,6 +135,7 @@ static void use_queue(void)
     int fd = queues[slot].fd;
     size_t count;
     uintptr_t at;
+    int whence;
 
     if (fd < 0)
         return;
@@ -155,7 +161,8 @@ static void use_queue(void)
         break;
     case 3:
         printf("seek %s", queues[slot].name);
-        print_result(lseek(fd, below(2) * 40, (int)below(3)));
+        whence = (int)below(3);
+        print_result(lseek(fd, below(2) * 40, whence));
         printf("\n");
         break;
     case 4:
@@ -169,7 +176,12 @@ static void use_queue(void)
     case 7:
     case 8:
     case 9:
-        count = chance(20) ? below(130) : (below(3) ? 40 : 4) * (1 + below(4));
+        if (chance(20)) {
+            count = below(130);
+        } else {
+            count = below(3) ? 40 : 4;
+            count *= 1 + below(4);
+        }
         if (chance(3))
             count = 1UL << (below(3) ? below(46) : 57 + below(7));
         clear_place(&data_place, 0x5a);
@@ -180,8 +192,11 @@ static void use_queue(void)
     default:
         count = chance(15) ? below(30) : 8 * (1 + below(3));
         clear_place(&data_place, 0);
-        for (unsigned i = 0; i != 3; i++)
-            responses[i] = (struct iommu_hwpt_page_response){1 + below(4), chance(20) + chance(5)};
+        for (unsigned i = 0; i != 3; i++) {
+            responses[i].cookie = 1 + below(4);
+            responses[i].code = chance(20);
+            responses[i].code += chance(5);
+        }
         at = some_address(&data_place, count, 15);
         put(&data_place, at, responses, sizeof(responses));
         remember_place(&data_place);
