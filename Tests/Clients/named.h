@@ -128,20 +128,31 @@ static inline void unwatch(const char *name)
         }
 }
 
+/** The region that `value` points into; else one that ends there, as what lies behind it has no name. */
+static inline const struct region *region_of(uint64_t value)
+{
+    const struct region *ending = NULL;
+
+    for (size_t i = 0; i != region_count; i++) {
+        uint64_t offset = value - (uintptr_t)regions[i].base;
+
+        if (offset < regions[i].length)
+            return &regions[i];
+        if (offset == regions[i].length && !ending)
+            ending = &regions[i];
+    }
+    return ending;
+}
+
 static inline void print_pointer(uint64_t value)
 {
-    for (size_t i = 0; i != region_count; i++) {
-        uint64_t base = (uintptr_t)regions[i].base;
+    const struct region *region = region_of(value);
 
-        if (value < base || value - base > regions[i].length)
-            continue;
-        if (value == base)
-            printf("%s", regions[i].name);
-        else
-            printf("%s+%#llx", regions[i].name, (unsigned long long)(value - base));
-        return;
-    }
-    if (value)
+    if (region && value == (uintptr_t)region->base)
+        printf("%s", region->name);
+    else if (region)
+        printf("%s+%#llx", region->name, (unsigned long long)(value - (uintptr_t)region->base));
+    else if (value)
         printf("%#llx", (unsigned long long)value);
     else
         printf("NULL");
