@@ -41,8 +41,7 @@ static inline struct iommu_hwpt_amd_guest guest_dte(uint64_t gcr3, uint16_t doma
 static inline long allocate_viommu(int iommufd, uint32_t device, uint32_t parent, uint32_t type,
                                    uint32_t *viommu)
 {
-    struct iommu_viommu_alloc cmd = {
-        .size = sizeof(cmd), .type = type, .dev_id = device, .hwpt_id = parent};
+    struct iommu_viommu_alloc cmd = viommu_arguments(device, parent, type, NULL, 0);
     long result = ioctl(iommufd, IOMMU_VIOMMU_ALLOC, &cmd);
 
     if (!result && viommu)
@@ -96,14 +95,9 @@ static inline struct guest make_guest(int iommufd, const struct test_device *dev
 /** Has the unit forget what it has cached for the guest: something of the host's table goes. */
 static inline void forget(const struct guest *guest)
 {
-    struct iommu_ioas_map map = {.size = sizeof(map),
-                                 .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE,
-                                 .ioas_id = guest->ioas,
-                                 .user_va = (uintptr_t)guest->memory,
-                                 .length = PAGE,
-                                 .iova = SPARE};
-    struct iommu_ioas_unmap unmap = {
-        .size = sizeof(unmap), .ioas_id = guest->ioas, .iova = SPARE, .length = PAGE};
+    struct iommu_ioas_map map = map_arguments(guest->ioas, (uintptr_t)guest->memory, PAGE,
+                                              MAP_FLAGS & ~IOMMU_IOAS_MAP_WRITEABLE, SPARE);
+    struct iommu_ioas_unmap unmap = unmap_arguments(guest->ioas, SPARE, PAGE);
 
     if (ioctl(guest->iommufd, IOMMU_IOAS_MAP, &map) ||
         ioctl(guest->iommufd, IOMMU_IOAS_UNMAP, &unmap))

@@ -12,8 +12,6 @@
 static struct guest guest;
 static struct test_device device;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 /* ---- the unit ----------------------------------------------------------------------------- */
 
 static void hardware(void)
@@ -120,10 +118,7 @@ static void allocation(void)
 static void as_kernel(void)
 {
     struct iommu_hwpt_amd_guest data = guest_dte(GUEST, 1, 0);
-    struct iommu_hwpt_invalidate invalidate = {.size = sizeof(invalidate),
-                                               .hwpt_id = guest.viommu,
-                                               .data_type = 1,
-                                               .entry_len = 16};
+    struct iommu_hwpt_invalidate invalidate = invalidate_arguments(guest.viommu, 1, NULL, 16, 0);
     uint32_t viommu;
     int fd = guest.iommufd;
 

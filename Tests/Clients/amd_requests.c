@@ -12,8 +12,6 @@
 
 static struct guest guest;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 /** The device's buffer, brought to memory by the same way as it came. */
 static uint64_t seen(uint64_t iova, uint32_t attributes)
 {
@@ -23,19 +21,12 @@ static uint64_t seen(uint64_t iova, uint32_t attributes)
 
 static struct iommu_ioas_map page_map(uint64_t iova, uint64_t from)
 {
-    return (struct iommu_ioas_map){.size = sizeof(struct iommu_ioas_map),
-                                   .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-                                            IOMMU_IOAS_MAP_WRITEABLE,
-                                   .ioas_id = guest.ioas,
-                                   .user_va = (uintptr_t)guest_word(&guest, from),
-                                   .length = PAGE,
-                                   .iova = iova};
+    return map_arguments(guest.ioas, (uintptr_t)guest_word(&guest, from), PAGE, MAP_FLAGS, iova);
 }
 
 static void unmap(uint64_t iova)
 {
-    struct iommu_ioas_unmap cmd = {
-        .size = sizeof(cmd), .ioas_id = guest.ioas, .iova = iova, .length = PAGE};
+    struct iommu_ioas_unmap cmd = unmap_arguments(guest.ioas, iova, PAGE);
 
     if (ioctl(guest.iommufd, IOMMU_IOAS_UNMAP, &cmd))
         give_up("IOAS_UNMAP: %s", strerror(errno));

@@ -23,6 +23,8 @@
 
 static unsigned bad_checks;
 
+static inline void section(const char *title) { printf("# %s\n", title); }
+
 __attribute__((format(printf, 3, 4))) static inline bool check_number(uint64_t got, uint64_t want,
                                                                       const char *format, ...)
 {

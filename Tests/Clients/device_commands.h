@@ -146,7 +146,7 @@ static const struct command *const every_command[] = {
 };
 enum { WITHOUT_DEVICE = 12 };
 
-/* ---- short forms; those that make something give its id, or 0 ------------------------------------------------------------------------ */
+/* ---- short forms; those that make something give its id, or 0 ----------------------------- */
 
 enum { NEST = IOMMU_HWPT_ALLOC_NEST_PARENT, TRACK = IOMMU_HWPT_ALLOC_DIRTY_TRACKING,
        FAULTS = IOMMU_HWPT_FAULT_ID_VALID, PASID = IOMMU_HWPT_ALLOC_PASID };
@@ -154,14 +154,7 @@ enum { NEST = IOMMU_HWPT_ALLOC_NEST_PARENT, TRACK = IOMMU_HWPT_ALLOC_DIRTY_TRACK
 static inline uint32_t hwpt_alloc_with(uint32_t device, uint32_t pt, uint32_t flags, uint32_t type,
                                        const void *data, uint32_t length, uint32_t fault)
 {
-    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd),
-                                   .flags = flags,
-                                   .dev_id = device,
-                                   .pt_id = pt,
-                                   .data_type = type,
-                                   .data_len = length,
-                                   .data_uptr = (uintptr_t)data,
-                                   .fault_id = fault};
+    struct iommu_hwpt_alloc cmd = hwpt_arguments(device, pt, flags, type, data, length, fault);
 
     return run(&HWPT_ALLOC, &cmd) ? 0 : cmd.out_hwpt_id;
 }
@@ -209,12 +202,7 @@ static inline long get_dirty_bitmap(uint32_t hwpt, uint32_t flags, uint64_t iova
 static inline long invalidate(uint32_t id, uint32_t type, const void *entries, uint32_t length,
                               uint32_t count)
 {
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
-                                        .hwpt_id = id,
-                                        .data_uptr = (uintptr_t)entries,
-                                        .data_type = type,
-                                        .entry_len = length,
-                                        .entry_num = count};
+    struct iommu_hwpt_invalidate cmd = invalidate_arguments(id, type, entries, length, count);
 
     return run(&HWPT_INVALIDATE, &cmd);
 }
@@ -222,20 +210,14 @@ static inline long invalidate(uint32_t id, uint32_t type, const void *entries, u
 static inline uint32_t viommu_alloc(uint32_t device, uint32_t hwpt, uint32_t type, void *data,
                                     uint32_t length)
 {
-    struct iommu_viommu_alloc cmd = {.size = sizeof(cmd),
-                                     .type = type,
-                                     .dev_id = device,
-                                     .hwpt_id = hwpt,
-                                     .data_len = length,
-                                     .data_uptr = (uintptr_t)data};
+    struct iommu_viommu_alloc cmd = viommu_arguments(device, hwpt, type, data, length);
 
     return run(&VIOMMU_ALLOC, &cmd) ? 0 : cmd.out_viommu_id;
 }
 
 static inline uint32_t vdevice_alloc(uint32_t viommu, uint32_t device, uint64_t virt_id)
 {
-    struct iommu_vdevice_alloc cmd = {
-        .size = sizeof(cmd), .viommu_id = viommu, .dev_id = device, .virt_id = virt_id};
+    struct iommu_vdevice_alloc cmd = vdevice_arguments(viommu, device, virt_id);
 
     return run(&VDEVICE_ALLOC, &cmd) ? 0 : cmd.out_vdevice_id;
 }

@@ -70,6 +70,12 @@ static inline uint64_t *entry_at(struct guest *guest, uint64_t root, uint64_t ad
     }
 }
 
+/** A page of the guest's data, in a guest's own order: its entry is in memory before what comes then. */
+static inline void point(struct guest *guest, uint64_t root, uint64_t address, unsigned page)
+{
+    __atomic_store_n(entry_at(guest, root, address, 0), data_page(page) | USER, __ATOMIC_RELEASE);
+}
+
 /** A page of 4 KiB. Gives its entry. */
 static inline uint64_t *map_page(struct guest *guest, uint64_t root, uint64_t address,
                                  uint64_t physical, uint64_t flags)
@@ -86,14 +92,7 @@ static inline long allocate_hwpt(int iommufd, uint32_t device, uint32_t pt, uint
                                  uint32_t type, const void *data, uint32_t length, uint32_t fault,
                                  uint32_t *hwpt)
 {
-    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd),
-                                   .flags = flags,
-                                   .dev_id = device,
-                                   .pt_id = pt,
-                                   .data_type = type,
-                                   .data_len = length,
-                                   .data_uptr = (uintptr_t)data,
-                                   .fault_id = fault};
+    struct iommu_hwpt_alloc cmd = hwpt_arguments(device, pt, flags, type, data, length, fault);
     long result = ioctl(iommufd, IOMMU_HWPT_ALLOC, &cmd);
 
     if (!result && hwpt)
@@ -149,6 +148,25 @@ static inline bool find_wanted_device(int iommufd, struct test_device *device,
     return false;
 }
 
+#define MAP_FLAGS                                                                                  \
+    (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
+
+/** All of the guest's memory. */
+static inline long map_memory(const struct guest *guest)
+{
+    struct iommu_ioas_map cmd =
+        map_arguments(guest->ioas, (uintptr_t)guest->memory, GUEST_LENGTH, MAP_FLAGS, GUEST);
+
+    return ioctl(guest->iommufd, IOMMU_IOAS_MAP, &cmd);
+}
+
+static inline long unmap_memory(const struct guest *guest)
+{
+    struct iommu_ioas_unmap cmd = unmap_arguments(guest->ioas, GUEST, GUEST_LENGTH);
+
+    return ioctl(guest->iommufd, IOMMU_IOAS_UNMAP, &cmd);
+}
+
 /**
  * The guest's memory, a memfd or private, mapped. `is_uneven`: the addresses here and there are not aligned
  * alike, so that no page is part of a large one.
@@ -157,11 +175,6 @@ static inline struct guest make_guest_memory(int iommufd, bool is_shared, bool i
 {
     struct guest guest = {.iommufd = iommufd, .next_table = GUEST};
     struct iommu_ioas_alloc ioas = {.size = sizeof(ioas)};
-    struct iommu_ioas_map map = {.size = sizeof(map),
-                                 .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-                                          IOMMU_IOAS_MAP_WRITEABLE,
-                                 .length = GUEST_LENGTH,
-                                 .iova = GUEST};
     int memory = is_shared ? memfd_create("guest", MFD_CLOEXEC) : -1;
 
     if (is_shared && (memory < 0 || ftruncate(memory, GUEST_LENGTH + PAGE)))
@@ -172,9 +185,8 @@ static inline struct guest make_guest_memory(int iommufd, bool is_shared, bool i
         give_up("no memory for a guest: %s", strerror(errno));
     if (is_uneven)
         guest.memory += PAGE;
-    guest.ioas = map.ioas_id = ioas.out_ioas_id;
-    map.user_va = (uintptr_t)guest.memory;
-    if (ioctl(iommufd, IOMMU_IOAS_MAP, &map))
+    guest.ioas = ioas.out_ioas_id;
+    if (map_memory(&guest))
         give_up("IOAS_MAP: %s", strerror(errno));
     for (unsigned i = 0; i != DATA_PAGES; i++)
         memset(guest_word(&guest, data_page(i)), (int)i + 1, PAGE);
@@ -198,6 +210,26 @@ static inline uint64_t read_byte(const struct guest *guest, const struct test_de
     uint32_t status = fetch(device, iova, 8, attributes);
 
     return status == COMPLETED ? buffer_word(guest, device) & 0xff : 0x100u + status;
+}
+
+/**
+ * Which of `count` pages at `iova`, where the guest's data were from page 0 on, are seen as those from page 8
+ * on: bit i for page i. Bit 8 + i: as neither.
+ */
+static inline unsigned moved_pages(const struct guest *guest, const struct test_device *device,
+                                   uint64_t iova, unsigned count, uint32_t attributes)
+{
+    unsigned pages = 0;
+
+    for (unsigned i = 0; i != count; i++) {
+        uint64_t byte = read_byte(guest, device, iova + i * PAGE, attributes);
+
+        if (byte == i + 9)
+            pages |= 1u << i;
+        else if (byte != i + 1)
+            pages |= 0x100u << i;
+    }
+    return pages;
 }
 
 #endif /* GUEST_H */

@@ -112,12 +112,7 @@ static inline long destroy(uint32_t id)
 static inline uint64_t map(uint32_t ioas, uint64_t user_va, uint64_t length, uint32_t flags,
                            uint64_t iova)
 {
-    struct iommu_ioas_map cmd = {.size = sizeof(cmd),
-                                 .flags = flags,
-                                 .ioas_id = ioas,
-                                 .user_va = user_va,
-                                 .length = length,
-                                 .iova = iova};
+    struct iommu_ioas_map cmd = map_arguments(ioas, user_va, length, flags, iova);
 
     return run(&IOAS_MAP, &cmd) ? UINT64_MAX : cmd.iova;
 }
@@ -152,8 +147,7 @@ static inline uint64_t copy(uint32_t to, uint32_t from, uint64_t source, uint64_
 
 static inline long unmap(uint32_t ioas, uint64_t iova, uint64_t length)
 {
-    struct iommu_ioas_unmap cmd = {
-        .size = sizeof(cmd), .ioas_id = ioas, .iova = iova, .length = length};
+    struct iommu_ioas_unmap cmd = unmap_arguments(ioas, iova, length);
 
     return run(&IOAS_UNMAP, &cmd);
 }

@@ -53,11 +53,8 @@ static void hardware_queues(void)
 
 static void long_lists(void)
 {
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
-                                        .hwpt_id = viommu,
-                                        .data_uptr = (uintptr_t)buffer,
-                                        .data_type = IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST,
-                                        .entry_len = 12};
+    struct iommu_hwpt_invalidate cmd =
+        invalidate_arguments(viommu, IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST, buffer, 12, 0);
     /* 4 MiB of entries of 12 bytes are the most that there is room for. */
     static const uint32_t counts[] = {349525, 349526, 1 << 19, (1 << 19) + 1};
 

@@ -49,15 +49,11 @@ static void vtd_device(void)
     struct test_device device = find_device(iommufd, false);
     struct guest guest = make_guest(iommufd, &device, true, 0);
     struct iommufd_sim_vtd_s1_invalidate entry = {.npages = UINT64_MAX};
-    struct iommu_viommu_alloc viommu = {.size = sizeof(viommu),
-                                        .type = IOMMUFD_SIM_VIOMMU_TYPE_VTD,
-                                        .dev_id = device.id,
-                                        .hwpt_id = guest.parent};
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
-                                        .hwpt_id = make_nested(&guest, &device, make_table(&guest)),
-                                        .data_uptr = (uintptr_t)&entry,
-                                        .entry_len = sizeof(entry),
-                                        .entry_num = 1};
+    struct iommu_viommu_alloc viommu =
+        viommu_arguments(device.id, guest.parent, IOMMUFD_SIM_VIOMMU_TYPE_VTD, NULL, 0);
+    uint32_t hwpt = make_nested(&guest, &device, make_table(&guest));
+    struct iommu_hwpt_invalidate cmd = invalidate_arguments(
+        hwpt, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, &entry, sizeof(entry), 1);
 
     check_errno(ioctl(iommufd, IOMMU_HWPT_INVALIDATE, &cmd), EINVAL, "an entry of 32 bytes");
     check_number(cmd.entry_num, 0, "was not handled");

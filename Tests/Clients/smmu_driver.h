@@ -78,9 +78,8 @@ static inline uint64_t page_of(int byte)
 
 static inline long send(const struct smmu_command *commands, uint32_t *count)
 {
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd), .hwpt_id = viommu,
-                                        .data_uptr = (uintptr_t)commands, .data_type = COMMANDS,
-                                        .entry_len = sizeof(*commands), .entry_num = *count};
+    struct iommu_hwpt_invalidate cmd =
+        invalidate_arguments(viommu, COMMANDS, commands, sizeof(*commands), *count);
     long result = ioctl(iommufd, IOMMU_HWPT_INVALIDATE, &cmd);
 
     *count = cmd.entry_num;
@@ -100,9 +99,8 @@ static inline void command(struct smmu_command command)
 
 static inline uint32_t nested(struct iommu_hwpt_arm_smmuv3 entry)
 {
-    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd), .dev_id = device_id, .pt_id = viommu,
-                                   .data_type = STREAM_ENTRY, .data_len = sizeof(entry),
-                                   .data_uptr = (uintptr_t)&entry};
+    struct iommu_hwpt_alloc cmd =
+        hwpt_arguments(device_id, viommu, 0, STREAM_ENTRY, &entry, sizeof(entry), 0);
 
     return ioctl(iommufd, IOMMU_HWPT_ALLOC, &cmd) ? 0 : cmd.out_hwpt_id;
 }
@@ -110,9 +108,9 @@ static inline uint32_t nested(struct iommu_hwpt_arm_smmuv3 entry)
 /** Attaches; gives 0 or the error. */
 static inline int attach_to(uint32_t table)
 {
-    struct vfio_device_attach_iommufd_pt cmd = {.argsz = sizeof(cmd), .pt_id = table};
+    struct vfio_device_attach_iommufd_pt cmd = {
+        .argsz = offsetof(struct vfio_device_attach_iommufd_pt, pasid), .pt_id = table};
 
-    cmd.argsz = offsetof(struct vfio_device_attach_iommufd_pt, pasid);
     return ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &cmd) ? errno : 0;
 }
 

@@ -59,9 +59,9 @@ static inline void make_guest_memory(uint32_t ioas, bool use_file)
             exit(2);
         close(fd);
     } else {
-        struct iommu_ioas_map cmd = {.size = sizeof(cmd), .flags = FIXED | R | W,
-                                     .ioas_id = ioas, .user_va = (uintptr_t)guest_memory,
-                                     .length = GUEST_PAGES * PAGE, .iova = GUEST_BASE};
+        struct iommu_ioas_map cmd = map_arguments(ioas, (uintptr_t)guest_memory,
+                                                  GUEST_PAGES * PAGE, FIXED | R | W, GUEST_BASE);
+
         if (ioctl(iommufd, IOMMU_IOAS_MAP, &cmd))
             exit(2);
     }

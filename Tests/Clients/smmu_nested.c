@@ -45,9 +45,8 @@ static void try_entry(uint64_t first, uint64_t second, int error, const char *wh
 static void entries(void)
 {
     struct iommu_hwpt_arm_smmuv3 entry = {{0}};
-    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd), .dev_id = device_id, .pt_id = viommu,
-                                   .data_type = STREAM_ENTRY, .data_len = sizeof(entry),
-                                   .data_uptr = (uintptr_t)&entry};
+    struct iommu_hwpt_alloc cmd =
+        hwpt_arguments(device_id, viommu, 0, STREAM_ENTRY, &entry, sizeof(entry), 0);
 
     section("stream table entries");
     try_entry(0, 0, 0, "not valid");
@@ -388,8 +387,7 @@ static void detach_all(uint32_t pasid)
 
 static uint32_t paging(uint32_t flags)
 {
-    struct iommu_hwpt_alloc cmd = {
-        .size = sizeof(cmd), .flags = flags, .dev_id = device_id, .pt_id = ioas};
+    struct iommu_hwpt_alloc cmd = hwpt_arguments(device_id, ioas, flags, 0, NULL, 0, 0);
 
     return ioctl(iommufd, IOMMU_HWPT_ALLOC, &cmd) ? 0 : cmd.out_hwpt_id;
 }

@@ -34,16 +34,14 @@ static inline int hw_info(uint32_t device, uint32_t type, void *data, uint32_t l
 /** Gives the id, or minus the error. */
 static inline long make_viommu(uint32_t of, uint32_t on, uint32_t type, void *data, uint32_t length)
 {
-    struct iommu_viommu_alloc cmd = {.size = sizeof(cmd), .type = type, .dev_id = of, .hwpt_id = on,
-                                     .data_len = length, .data_uptr = (uintptr_t)data};
+    struct iommu_viommu_alloc cmd = viommu_arguments(of, on, type, data, length);
 
     return ioctl(iommufd, IOMMU_VIOMMU_ALLOC, &cmd) ? -errno : (long)cmd.out_viommu_id;
 }
 
 static inline long make_vdevice(uint64_t name)
 {
-    struct iommu_vdevice_alloc cmd = {
-        .size = sizeof(cmd), .viommu_id = viommu, .dev_id = device_id, .virt_id = name};
+    struct iommu_vdevice_alloc cmd = vdevice_arguments(viommu, device_id, name);
 
     return ioctl(iommufd, IOMMU_VDEVICE_ALLOC, &cmd) ? -errno : (long)cmd.out_vdevice_id;
 }

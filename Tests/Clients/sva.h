@@ -16,8 +16,6 @@ static struct test_device device, plain; /* with and without a device TLB */
 static uint64_t roots[2];
 static uint32_t pasids[2];
 
-static inline void section(const char *title) { printf("# %s\n", title); }
-
 /** The guest with its tables, two devices, and a PASID for each table. */
 static inline void make_all(void)
 {
@@ -132,13 +130,6 @@ static inline void attach_all(void)
         give_up("attach: %s", strerror(errno));
 }
 
-/** Page `page` of the guest's data at `iova` of a table. */
-static inline void point(unsigned table, uint64_t iova, unsigned page)
-{
-    __atomic_store_n(entry_at(&guest, roots[table], iova, 0), data_page(page) | USER,
-                     __ATOMIC_RELEASE);
-}
-
 static inline bool reads(const struct test_device *by, uint32_t pasid, uint64_t iova)
 {
     return fetch(by, iova, 8, PASID(pasid)) == COMPLETED;
@@ -148,5 +139,13 @@ static inline uint64_t byte_at(const struct test_device *by, uint32_t pasid, uin
 {
     return read_byte(&guest, by, iova, PASID(pasid));
 }
+
+/** Has `call` refuse `good` with a change made to it. */
+#define CHECK_CHANGED(call, good, change, error, ...)                                              \
+    do {                                                                                           \
+        __typeof__(good) changed_ = good;                                                          \
+        changed_ change;                                                                           \
+        check_errno(call(changed_), error, __VA_ARGS__);                                           \
+    } while (0)
 
 #endif /* SVA_H */

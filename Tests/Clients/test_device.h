@@ -18,6 +18,7 @@
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 
+#include "arguments.h"
 #include "iommufd_sim.h"
 
 #define PAGE 4096UL

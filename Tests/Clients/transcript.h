@@ -22,6 +22,8 @@
 
 #include "named.h"
 
+#include "arguments.h"
+
 /** The open /dev/iommu that `run` and `run_raw` talk to. */
 static int iommufd = -1;
 

@@ -11,8 +11,6 @@
 
 static int iommufd;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 static void pasid_requests(void)
 {
     uint32_t pasid;

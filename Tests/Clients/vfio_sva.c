@@ -43,8 +43,8 @@ static void bindings(void)
     struct iommu_gpasid_bind_data data;
 
     section("tables on PASIDs");
-    point(0, IOVA, 0);
-    point(1, IOVA, 1);
+    point(&guest, roots[0], IOVA, 0);
+    point(&guest, roots[1], IOVA, 1);
     check_number(reads(&device, pasid, IOVA) || reads(&plain, pasid, IOVA), 0, "nothing is there before");
     check_errno(bind_table(pasid, roots[0]), 0, "a table is bound");
     check_number(byte_at(&device, pasid, IOVA), 1, "a device reads through it");
@@ -92,9 +92,8 @@ static int unbind_elsewhere(void) { return unbind(pasids[0]) ? errno : 0; }
 
 static void refused_bindings(void)
 {
-    const struct iommu_gpasid_bind_data good = table_data(pasids[0], roots[0]);
+    struct iommu_gpasid_bind_data good = table_data(pasids[0], roots[0]);
     const uint32_t whole = 8 + sizeof(good);
-    struct iommu_gpasid_bind_data bad;
 
     section("tables that are refused");
     check_errno(bind_as(whole, 0, good), EINVAL, "neither to bind nor to unbind");
@@ -102,42 +101,30 @@ static void refused_bindings(void)
     check_errno(bind_as(whole, 5, good), EINVAL, "an unknown flag");
     check_errno(bind_as(7, 1, good), EINVAL, "argsz without data");
     check_errno(bind_as(whole - 1, 1, good), EINVAL, "argsz short of the data");
-    bad = good, bad.argsz = 55;
-    check_errno(bind_data(bad), EINVAL, "the data's argsz short of the vendor's part");
-    bad = good, bad.argsz -= 8;
-    check_errno(bind_data(bad), EINVAL, "short of its end");
-    bad = good, bad.version = 0;
-    check_errno(bind_data(bad), EINVAL, "version 0");
-    bad = good, bad.version = 2;
-    check_errno(bind_data(bad), EINVAL, "version 2");
-    bad = good, bad.format = 0;
-    check_errno(bind_data(bad), EINVAL, "no format");
-    bad = good, bad.format = IOMMU_PASID_FORMAT_LAST;
-    check_errno(bind_data(bad), EINVAL, "another format");
-    bad = good, bad.flags = 2;
-    check_errno(bind_data(bad), EINVAL, "an unknown flag of the data");
-    bad = good, bad.padding[7] = 1;
-    check_errno(bind_data(bad), EINVAL, "padding that is not zero");
+    CHECK_CHANGED(bind_data, good, .argsz = 55, EINVAL,
+                  "the data's argsz short of the vendor's part");
+    CHECK_CHANGED(bind_data, good, .argsz -= 8, EINVAL, "short of its end");
+    CHECK_CHANGED(bind_data, good, .version = 0, EINVAL, "version 0");
+    CHECK_CHANGED(bind_data, good, .version = 2, EINVAL, "version 2");
+    CHECK_CHANGED(bind_data, good, .format = 0, EINVAL, "no format");
+    CHECK_CHANGED(bind_data, good, .format = IOMMU_PASID_FORMAT_LAST, EINVAL, "another format");
+    CHECK_CHANGED(bind_data, good, .flags = 2, EINVAL, "an unknown flag of the data");
+    CHECK_CHANGED(bind_data, good, .padding[7] = 1, EINVAL, "padding that is not zero");
     for (unsigned bit = 0; bit != 8; bit++) {
         bool is_known = bit == 0 || bit == 1 || bit == 6;
 
-        bad = good, bad.vendor.vtd.flags = 1u << bit;
-        check_errno(bind_data(bad), is_known ? 0 : EINVAL, "bit %u of the vendor's flags", bit);
+        CHECK_CHANGED(bind_data, good, .vendor.vtd.flags = 1u << bit, is_known ? 0 : EINVAL,
+                      "bit %u of the vendor's flags", bit);
         if (is_known)
             unbind(pasids[0]);
     }
-    bad = good, bad.addr_width = 39;
-    check_errno(bind_data(bad), EINVAL, "an address width of 39");
-    bad = good, bad.gpgd = 1UL << 57;
-    check_errno(bind_data(bad), EINVAL, "a table where no guest can have memory");
-    bad = good, bad.hpasid = 0;
-    check_errno(bind_data(bad), EINVAL, "PASID 0");
-    bad = good, bad.hpasid = LAST_PASID + 1;
-    check_errno(bind_data(bad), EINVAL, "a PASID of 21 bits");
-    bad = good, bad.hpasid += 1UL << 32;
-    check_errno(bind_data(bad), EINVAL, "a PASID of 33 bits");
-    bad = good, bad.hpasid = 4711;
-    check_errno(bind_data(bad), ENOENT, "a PASID that is not allocated");
+    CHECK_CHANGED(bind_data, good, .addr_width = 39, EINVAL, "an address width of 39");
+    CHECK_CHANGED(bind_data, good, .gpgd = 1UL << 57, EINVAL,
+                  "a table where no guest can have memory");
+    CHECK_CHANGED(bind_data, good, .hpasid = 0, EINVAL, "PASID 0");
+    CHECK_CHANGED(bind_data, good, .hpasid = LAST_PASID + 1, EINVAL, "a PASID of 21 bits");
+    CHECK_CHANGED(bind_data, good, .hpasid += 1UL << 32, EINVAL, "a PASID of 33 bits");
+    CHECK_CHANGED(bind_data, good, .hpasid = 4711, ENOENT, "a PASID that is not allocated");
     check_number((uint64_t)elsewhere(bind_elsewhere), EACCES, "another process's PASID");
     check_errno(allocate(guest.iommufd, 0x3ff, 0x3ff, NULL), 0, "the PASID that VFIO has attached");
     check_errno(bind_table(0x3ff, roots[0]), EBUSY, "is taken");

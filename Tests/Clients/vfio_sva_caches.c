@@ -17,25 +17,15 @@ static void point_all(unsigned first)
 {
     for (unsigned t = 0; t != 2; t++) {
         for (unsigned i = 0; i != COUNT; i++)
-            point(t, IOVA + i * PAGE, first + i);
-        point(t, FAR, first);
+            point(&guest, roots[t], IOVA + i * PAGE, first + i);
+        point(&guest, roots[t], FAR, first);
     }
 }
 
 /** Which of `count` pages at `iova` are seen as the changed ones: bit i for page i; others if neither. */
 static unsigned fresh(const struct test_device *by, uint32_t pasid, uint64_t iova, unsigned count)
 {
-    unsigned pages = 0;
-
-    for (unsigned i = 0; i != count; i++) {
-        uint64_t byte = byte_at(by, pasid, iova + i * PAGE);
-
-        if (byte == i + 9)
-            pages |= 1u << i;
-        else if (byte != i + 1)
-            pages |= 0x100u << i;
-    }
-    return pages;
+    return moved_pages(&guest, by, iova, count, PASID(pasid));
 }
 
 /** Both tables are changed after both devices have seen all of them. */
@@ -122,10 +112,9 @@ static void refused_invalidations(void)
 {
     const uint8_t iotlb = IOMMU_CACHE_INV_TYPE_IOTLB, device_tlb = IOMMU_CACHE_INV_TYPE_DEV_IOTLB,
                   pasid_cache = IOMMU_CACHE_INV_TYPE_PASID;
-    const struct iommu_cache_invalidate_info good = by_pasid(iotlb, pasids[0]);
-    const struct iommu_cache_invalidate_info address =
+    struct iommu_cache_invalidate_info good = by_pasid(iotlb, pasids[0]);
+    struct iommu_cache_invalidate_info address =
         by_address(iotlb, pasids[0], IOVA, PAGE, 1, IOMMU_INV_ADDR_FLAGS_PASID);
-    struct iommu_cache_invalidate_info bad;
     uint32_t unbound;
 
     section("invalidations that are refused");
@@ -133,44 +122,35 @@ static void refused_invalidations(void)
     check_errno(invalidate_as(8 + sizeof(good), 1, good), EINVAL, "a flag");
     check_errno(invalidate_as(23, 0, good), EINVAL, "argsz without the information");
     check_errno(invalidate_as(8 + sizeof(good) - 1, 0, good), EINVAL, "argsz short of it");
-    bad = good, bad.argsz = 15;
-    check_errno(invalidate_info(bad), EINVAL, "the information's argsz");
-    bad = good, bad.argsz = 31;
-    check_errno(invalidate_info(bad), EINVAL, "argsz short of the PASID");
-    bad = address, bad.argsz = 55;
-    check_errno(invalidate_info(bad), EINVAL, "argsz short of the addresses");
-    bad = good, bad.version = 0;
-    check_errno(invalidate_info(bad), EINVAL, "version 0");
-    bad = good, bad.version = 2;
-    check_errno(invalidate_info(bad), EINVAL, "version 2");
-    bad = good, bad.cache |= 8;
-    check_errno(invalidate_info(bad), EINVAL, "an unknown cache");
-    bad = good, bad.granularity = IOMMU_INV_GRANU_NR;
-    check_errno(invalidate_info(bad), EINVAL, "an unknown granularity");
-    bad = good, bad.padding[0] = 1;
-    check_errno(invalidate_info(bad), EINVAL, "padding that is not zero");
-    bad = good, bad.granu.pasid_info.flags = 4;
-    check_errno(invalidate_info(bad), EINVAL, "an unknown flag of the PASID's");
-    bad = good, bad.granu.pasid_info.flags = IOMMU_INV_PASID_FLAGS_ARCHID;
-    check_errno(invalidate_info(bad), EINVAL, "by PASID, without PASID");
-    bad = address, bad.granu.addr_info.flags = 8;
-    check_errno(invalidate_info(bad), EINVAL, "an unknown flag of the addresses'");
+    CHECK_CHANGED(invalidate_info, good, .argsz = 15, EINVAL, "the information's argsz");
+    CHECK_CHANGED(invalidate_info, good, .argsz = 31, EINVAL, "argsz short of the PASID");
+    CHECK_CHANGED(invalidate_info, address, .argsz = 55, EINVAL, "argsz short of the addresses");
+    CHECK_CHANGED(invalidate_info, good, .version = 0, EINVAL, "version 0");
+    CHECK_CHANGED(invalidate_info, good, .version = 2, EINVAL, "version 2");
+    CHECK_CHANGED(invalidate_info, good, .cache |= 8, EINVAL, "an unknown cache");
+    CHECK_CHANGED(invalidate_info, good, .granularity = IOMMU_INV_GRANU_NR, EINVAL,
+                  "an unknown granularity");
+    CHECK_CHANGED(invalidate_info, good, .padding[0] = 1, EINVAL, "padding that is not zero");
+    CHECK_CHANGED(invalidate_info, good, .granu.pasid_info.flags = 4, EINVAL,
+                  "an unknown flag of the PASID's");
+    CHECK_CHANGED(invalidate_info, good, .granu.pasid_info.flags = IOMMU_INV_PASID_FLAGS_ARCHID, EINVAL,
+                  "by PASID, without PASID");
+    CHECK_CHANGED(invalidate_info, address, .granu.addr_info.flags = 8, EINVAL,
+                  "an unknown flag of the addresses'");
     check_errno(invalidate_info(everything(device_tlb)), EINVAL, "device TLBs of everything");
-    bad = address, bad.cache = pasid_cache;
-    check_errno(invalidate_info(bad), EINVAL, "PASIDs by address");
-    bad = address, bad.cache = iotlb | pasid_cache;
-    check_errno(invalidate_info(bad), EINVAL, "both by address");
-    bad = good, bad.granu.pasid_info.pasid = 0;
-    check_errno(invalidate_info(bad), EINVAL, "PASID 0");
-    bad = good, bad.granu.pasid_info.pasid = 1UL << 20;
-    check_errno(invalidate_info(bad), EINVAL, "a PASID of 21 bits");
-    bad = good, bad.granu.pasid_info.pasid = 4711;
-    check_errno(invalidate_info(bad), ENOENT, "a PASID that is not allocated");
+    CHECK_CHANGED(invalidate_info, address, .cache = pasid_cache, EINVAL, "PASIDs by address");
+    CHECK_CHANGED(invalidate_info, address, .cache = iotlb | pasid_cache, EINVAL,
+                  "both by address");
+    CHECK_CHANGED(invalidate_info, good, .granu.pasid_info.pasid = 0, EINVAL, "PASID 0");
+    CHECK_CHANGED(invalidate_info, good, .granu.pasid_info.pasid = 1UL << 20, EINVAL,
+                  "a PASID of 21 bits");
+    CHECK_CHANGED(invalidate_info, good, .granu.pasid_info.pasid = 4711, ENOENT,
+                  "a PASID that is not allocated");
     check_number((uint64_t)elsewhere(invalidate_elsewhere), EACCES, "another process's PASID");
     if (allocate(guest.iommufd, 1, LAST_PASID, &unbound))
         give_up("no PASID");
-    bad = good, bad.granu.pasid_info.pasid = unbound;
-    check_errno(invalidate_info(bad), EINVAL, "a PASID without a table");
+    CHECK_CHANGED(invalidate_info, good, .granu.pasid_info.pasid = unbound, EINVAL,
+                  "a PASID without a table");
     free_pasid(guest.iommufd, unbound);
     check_number(fresh(&device, pasids[0], IOVA, COUNT), 0, "nothing of it took effect");
 }

@@ -108,7 +108,7 @@ static void random_change(void)
     unsigned table = (unsigned)below(TABLES);
 
     current[table] = (unsigned)below(DATA_PAGES);
-    point(table, IOVA, current[table]);
+    point(&guest, roots[table], IOVA, current[table]);
     for (unsigned d = 0; d != DEVICES; d++)
         for (uint32_t p = 1; p <= PASIDS; p++)
             if (bound[d][p] == table + 1)
@@ -189,7 +189,7 @@ int main(int argc, char **argv)
     attach_all();
     is_attached[0] = is_attached[1] = true;
     for (unsigned t = 0; t != TABLES; t++)
-        point(t, IOVA, current[t] = t);
+        point(&guest, roots[t], IOVA, current[t] = t);
     for (step = 0; step != count; step++) {
         actions[below(sizeof(actions) / sizeof(*actions))]();
         look();

@@ -52,16 +52,12 @@ static inline uint32_t make_nested(const struct guest *guest, const struct test_
                             (struct iommu_hwpt_vtd_s1){.pgtbl_addr = root, .addr_width = 48}, 0);
 }
 
-/** `*count` is how many entries there are, and then how many were handled. */
+/** `*count` is how many entries of `length` bytes there are, and then how many were handled. */
 static inline long invalidate_entries(int iommufd, uint32_t hwpt, const void *entries,
-                                      uint32_t *count)
+                                      uint32_t length, uint32_t *count)
 {
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
-                                        .hwpt_id = hwpt,
-                                        .data_uptr = (uintptr_t)entries,
-                                        .data_type = IOMMU_HWPT_INVALIDATE_DATA_VTD_S1,
-                                        .entry_len = sizeof(struct iommu_hwpt_vtd_s1_invalidate),
-                                        .entry_num = *count};
+    struct iommu_hwpt_invalidate cmd = invalidate_arguments(
+        hwpt, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, entries, length, *count);
     long result = ioctl(iommufd, IOMMU_HWPT_INVALIDATE, &cmd);
 
     *count = cmd.entry_num;
@@ -74,7 +70,7 @@ static inline void invalidate(const struct guest *guest, uint32_t hwpt, uint64_t
     struct iommu_hwpt_vtd_s1_invalidate entry = {.addr = address, .npages = pages, .flags = flags};
     uint32_t count = 1;
 
-    if (invalidate_entries(guest->iommufd, hwpt, &entry, &count))
+    if (invalidate_entries(guest->iommufd, hwpt, &entry, sizeof(entry), &count))
         give_up("HWPT_INVALIDATE: %s", strerror(errno));
 }
 

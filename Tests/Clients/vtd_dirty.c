@@ -10,8 +10,6 @@
 static struct guest guest;
 static struct test_device device;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 static long track(uint32_t hwpt, bool enable)
 {
     struct iommu_hwpt_set_dirty_tracking cmd = {

@@ -25,8 +25,6 @@ static struct test_device device, plain; /* with and without a device TLB */
 static uint64_t root;
 static uint32_t hwpt;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 /** Tells the unit. */
 static long plan(const struct test_device *of, uint32_t operation, uint32_t error, uint32_t nth)
 {
@@ -49,16 +47,7 @@ static void must_plan(const struct test_device *of, uint32_t operation, uint32_t
 /** `*count` is how many entries there are, and then how many were handled. */
 static long invalidate_by(const entry *entries, uint32_t length, uint32_t *count)
 {
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
-                                        .hwpt_id = hwpt,
-                                        .data_uptr = (uintptr_t)entries,
-                                        .data_type = IOMMU_HWPT_INVALIDATE_DATA_VTD_S1,
-                                        .entry_len = length,
-                                        .entry_num = *count};
-    long result = ioctl(guest.iommufd, IOMMU_HWPT_INVALIDATE, &cmd);
-
-    *count = cmd.entry_num;
-    return result;
+    return invalidate_entries(guest.iommufd, hwpt, entries, length, count);
 }
 
 /** An entry for page `i`, with an answer that nobody gives. */
@@ -71,8 +60,7 @@ static entry page_entry(unsigned i)
 static void settle(uint32_t attributes)
 {
     for (unsigned i = 0; i != COUNT; i++)
-        __atomic_store_n(entry_at(&guest, root, IOVA + i * PAGE, 0), data_page(i) | USER,
-                         __ATOMIC_RELEASE);
+        point(&guest, root, IOVA + i * PAGE, i);
     invalidate_all(&guest, hwpt);
     for (unsigned i = 0; i != COUNT; i++)
         if (fetch(&device, IOVA + i * PAGE, 8, attributes) != COMPLETED)
@@ -84,19 +72,13 @@ static void change(uint32_t attributes)
 {
     settle(attributes);
     for (unsigned i = 0; i != COUNT; i++)
-        __atomic_store_n(entry_at(&guest, root, IOVA + i * PAGE, 0), data_page(i + 8) | USER,
-                         __ATOMIC_RELEASE);
+        point(&guest, root, IOVA + i * PAGE, i + 8);
 }
 
 /** Which pages are seen as they are now: bit i for page i. */
 static unsigned fresh(const struct test_device *by, uint32_t attributes)
 {
-    unsigned pages = 0;
-
-    for (unsigned i = 0; i != COUNT; i++)
-        if (read_byte(&guest, by, IOVA + i * PAGE, attributes) == i + 9)
-            pages |= 1u << i;
-    return pages;
+    return moved_pages(&guest, by, IOVA, COUNT, attributes);
 }
 
 /** One entry, for page 0: what it says. */
@@ -238,17 +220,14 @@ static void without_report(void)
 
 static void names(void)
 {
-    struct iommu_viommu_alloc viommu = {.size = sizeof(viommu),
-                                        .type = IOMMUFD_SIM_VIOMMU_TYPE_VTD,
-                                        .dev_id = device.id,
-                                        .hwpt_id = guest.parent};
-    struct iommu_vdevice_alloc vdevice = {
-        .size = sizeof(vdevice), .dev_id = device.id, .virt_id = 0x1234};
+    struct iommu_viommu_alloc viommu =
+        viommu_arguments(device.id, guest.parent, IOMMUFD_SIM_VIOMMU_TYPE_VTD, NULL, 0);
+    struct iommu_vdevice_alloc vdevice;
     uint32_t on_unit;
 
     section("which device");
     check_errno(ioctl(guest.iommufd, IOMMU_VIOMMU_ALLOC, &viommu), 0, "a guest's unit");
-    vdevice.viommu_id = viommu.out_viommu_id;
+    vdevice = vdevice_arguments(viommu.out_viommu_id, device.id, 0x1234);
     check_errno(ioctl(guest.iommufd, IOMMU_VDEVICE_ALLOC, &vdevice), 0, "its device 0x1234");
     must_plan(&device, DEVICE_TLB, ITE, 1);
     one("a device that the guest knows", ITE, 0x1234);
@@ -293,24 +272,12 @@ static void pasids(void)
 /** The kernel's invalidations are not the guest's. */
 static void kernel(void)
 {
-    struct iommu_ioas_unmap unmap = {.size = sizeof(unmap),
-                                     .ioas_id = guest.ioas,
-                                     .iova = GUEST,
-                                     .length = GUEST_LENGTH};
-    struct iommu_ioas_map map = {.size = sizeof(map),
-                                 .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-                                          IOMMU_IOAS_MAP_WRITEABLE,
-                                 .ioas_id = guest.ioas,
-                                 .user_va = (uintptr_t)guest.memory,
-                                 .length = GUEST_LENGTH,
-                                 .iova = GUEST};
-
     section("what the kernel invalidates");
     settle(NO_PASID);
     must_plan(&device, DEVICE_TLB, ITE, 1);
-    check_errno(ioctl(guest.iommufd, IOMMU_IOAS_UNMAP, &unmap), 0, "IOAS_UNMAP");
+    check_errno(unmap_memory(&guest), 0, "IOAS_UNMAP");
     check_number(fetch(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "is gone");
-    check_errno(ioctl(guest.iommufd, IOMMU_IOAS_MAP, &map), 0, "IOAS_MAP");
+    check_errno(map_memory(&guest), 0, "IOAS_MAP");
     one("the failure waits for the guest", ITE, device.id);
     drop_faults(&device);
 }

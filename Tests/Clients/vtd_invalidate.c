@@ -16,27 +16,19 @@ static struct test_device device;
 static uint64_t root, other_root;
 static uint32_t hwpt, other;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 static uint64_t at(uint64_t iova) { return read_byte(&guest, &device, iova, NO_PASID); }
 static uint64_t in(uint32_t pasid, uint64_t iova)
 {
     return read_byte(&guest, &device, iova, PASID(pasid));
 }
 
-/** The entry of a page, in the guest's own order of memory. */
-static void point(uint64_t table, uint64_t iova, unsigned page)
-{
-    __atomic_store_n(entry_at(&guest, table, iova, 0), data_page(page) | USER, __ATOMIC_RELEASE);
-}
-
 /** Pages 0 to 7 of the guest's data at IOVA and at FAR, seen by the unit. */
 static void settle(void)
 {
     for (unsigned i = 0; i != 8; i++) {
-        point(root, IOVA + i * PAGE, i);
-        point(root, FAR + i * PAGE, i);
-        point(other_root, IOVA + i * PAGE, i);
+        point(&guest, root, IOVA + i * PAGE, i);
+        point(&guest, root, FAR + i * PAGE, i);
+        point(&guest, other_root, IOVA + i * PAGE, i);
     }
     invalidate_all(&guest, hwpt);
     invalidate_all(&guest, other);
@@ -52,26 +44,16 @@ static void change(void)
 {
     settle();
     for (unsigned i = 0; i != 8; i++) {
-        point(root, IOVA + i * PAGE, i + 8);
-        point(root, FAR + i * PAGE, i + 8);
-        point(other_root, IOVA + i * PAGE, i + 8);
+        point(&guest, root, IOVA + i * PAGE, i + 8);
+        point(&guest, root, FAR + i * PAGE, i + 8);
+        point(&guest, other_root, IOVA + i * PAGE, i + 8);
     }
 }
 
 /** Which of the eight pages at `iova` are seen as they are now: bit i for page i. */
 static unsigned fresh(uint64_t iova, uint32_t attributes)
 {
-    unsigned pages = 0;
-
-    for (unsigned i = 0; i != 8; i++) {
-        uint64_t byte = read_byte(&guest, &device, iova + i * PAGE, attributes);
-
-        if (byte == i + 9)
-            pages |= 1u << i;
-        else if (byte != i + 1)
-            pages |= 0x100u << i;
-    }
-    return pages;
+    return moved_pages(&guest, &device, iova, 8, attributes);
 }
 
 static void expect(const char *what, unsigned near_pages, unsigned far_pages, unsigned by_pasid)
@@ -133,7 +115,7 @@ static void structures(void)
     check_number(fresh(IOVA, NO_PASID), 0, "without invalidation the pages are the old ones");
     invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
     check_number(fresh(IOVA, NO_PASID), 0, "leaf: the old table is still walked");
-    point(root, FAR, 0);
+    point(&guest, root, FAR, 0);
     invalidate(&guest, hwpt, FAR, 1, 0);
     check_number(fresh(IOVA, NO_PASID), 0, "an address far away changes nothing");
     invalidate(&guest, hwpt, IOVA, 1, 0);
@@ -165,7 +147,7 @@ static void permissions(void)
     check_number(at(IOVA), 1, "a page that was taken away is still read");
     invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(at(IOVA) > 0x100, 1, "but not after invalidation");
-    point(root, IOVA, 0);
+    point(&guest, root, IOVA, 0);
     check_number(at(IOVA), 1, "a page that comes needs none");
     drop_faults(&device);
 }
@@ -199,24 +181,19 @@ static void attachments(void)
 /** The kernel's side: what is unmapped from the guest is gone at once, whatever the guest's tables say. */
 static void unmapping(void)
 {
-    struct iommu_ioas_unmap unmap = {
-        .size = sizeof(unmap), .ioas_id = guest.ioas, .iova = GUEST, .length = GUEST_LENGTH};
-    struct iommu_ioas_map map = {.size = sizeof(map),
-                                 .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE |
-                                          IOMMU_IOAS_MAP_WRITEABLE,
-                                 .ioas_id = guest.ioas,
-                                 .user_va = (uintptr_t)guest.memory,
-                                 .length = GUEST_LENGTH,
-                                 .iova = GUEST};
-
     section("memory that is taken from the guest");
     settle();
-    check_errno(ioctl(guest.iommufd, IOMMU_IOAS_UNMAP, &unmap), 0, "IOAS_UNMAP");
+    check_errno(unmap_memory(&guest), 0, "IOAS_UNMAP");
     check_number(fetch(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "nothing is read");
     check_number(fetch(&device, IOVA, 8, PASID(5)) == COMPLETED, 0, "nor by PASID");
-    check_errno(ioctl(guest.iommufd, IOMMU_IOAS_MAP, &map), 0, "IOAS_MAP");
+    check_errno(map_memory(&guest), 0, "IOAS_MAP");
     check_number(at(IOVA), 1, "it is there again");
     drop_faults(&device);
+}
+
+static long invalidate_list(const struct iommu_hwpt_vtd_s1_invalidate *entries, uint32_t *count)
+{
+    return invalidate_entries(guest.iommufd, hwpt, entries, sizeof(*entries), count);
 }
 
 static void errors(void)
@@ -225,41 +202,36 @@ static void errors(void)
                                                       {.addr = IOVA + PAGE, .npages = 1},
                                                       {.addr = IOVA + 2 * PAGE, .npages = 1},
                                                       {.addr = IOVA + 3 * PAGE, .npages = 1}};
-    struct iommu_hwpt_invalidate cmd = {.size = sizeof(cmd),
-                                        .hwpt_id = hwpt,
-                                        .data_uptr = (uintptr_t)entries,
-                                        .entry_len = sizeof(*entries)};
+    struct iommu_hwpt_invalidate cmd = invalidate_arguments(hwpt, 1, entries, sizeof(*entries), 1);
     uint32_t count;
 
     section("entries that are refused");
     change();
     entries[2].flags = 2;
     count = 4;
-    check_errno(invalidate_entries(guest.iommufd, hwpt, entries, &count), EOPNOTSUPP,
+    check_errno(invalidate_list(entries, &count), EOPNOTSUPP,
                 "a flag that is none");
     check_number(count, 2, "the entries before it were handled");
     check_number(fresh(IOVA, NO_PASID), 0x03, "and took effect");
     entries[2].flags = 0;
     entries[2].__reserved = 1;
     count = 4;
-    check_errno(invalidate_entries(guest.iommufd, hwpt, entries, &count), EOPNOTSUPP,
+    check_errno(invalidate_list(entries, &count), EOPNOTSUPP,
                 "a reserved word");
     entries[2].__reserved = 0;
     entries[2].addr += 8;
     count = 4;
-    check_errno(invalidate_entries(guest.iommufd, hwpt, entries, &count), EINVAL,
+    check_errno(invalidate_list(entries, &count), EINVAL,
                 "an address that is not a page's");
     check_number(count, 2, "the entries before it were handled");
     entries[2].addr = PAGE;
     entries[2].npages = UINT64_MAX;
     count = 4;
-    check_errno(invalidate_entries(guest.iommufd, hwpt, entries, &count), EINVAL,
+    check_errno(invalidate_list(entries, &count), EINVAL,
                 "everything, but not from 0");
     count = 0;
-    check_errno(invalidate_entries(guest.iommufd, hwpt, entries, &count), 0, "no entry");
+    check_errno(invalidate_list(entries, &count), 0, "no entry");
     check_number(fresh(IOVA, NO_PASID), 0x03, "nothing else took effect");
-    cmd.data_type = 1;
-    cmd.entry_num = 1;
     check_errno(ioctl(guest.iommufd, IOMMU_HWPT_INVALIDATE, &cmd), EINVAL, "another type");
     check_number(cmd.entry_num, 0, "nothing was handled");
     cmd.data_type = 0;

@@ -11,8 +11,6 @@
 static struct guest guest;
 static struct test_device device;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 /* ---- the unit ----------------------------------------------------------------------------- */
 
 static void hardware(void)
@@ -98,12 +96,8 @@ static void allocation(uint64_t root)
     destroy_object(fd, hwpt);
     destroy_object(fd, plain);
 
-    struct iommu_ioas_map map = {.size = sizeof(map),
-                                 .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE,
-                                 .ioas_id = ioas,
-                                 .user_va = (uintptr_t)guest.memory,
-                                 .length = PAGE,
-                                 .iova = 0x1000};
+    struct iommu_ioas_map map = map_arguments(ioas, (uintptr_t)guest.memory, PAGE,
+                                              MAP_FLAGS & ~IOMMU_IOAS_MAP_WRITEABLE, 0x1000);
     check_errno(ioctl(fd, IOMMU_IOAS_MAP, &map), EINVAL, "read-only memory under a parent");
 }
 
@@ -165,6 +159,19 @@ static void translation(uint64_t root, uint32_t attributes)
     check_number(read_byte(&guest, &device, ~0xfffUL, attributes), 5, "the highest address");
 }
 
+/** A request is refused and recorded. */
+static void no_read(uint64_t at, uint32_t attributes, uint32_t reason, const char *what)
+{
+    fetch(&device, at, 8, attributes);
+    check_fault(&device, reason, at, attributes, false, what);
+}
+
+static void no_write(uint64_t at, uint32_t attributes, uint32_t reason, const char *what)
+{
+    store(&device, at, 8, attributes);
+    check_fault(&device, reason, at, attributes, true, what);
+}
+
 static void refusals(uint64_t root, uint32_t attributes)
 {
     uint64_t at = IOVA + 0x10 * PAGE;
@@ -173,49 +180,37 @@ static void refusals(uint64_t root, uint32_t attributes)
     drop_faults(&device);
     check_number(fetch(&device, at, 8, attributes), FAULTED, "nothing there");
     check_fault(&device, FIRST_ABSENT, at, attributes, false, "SFS.2 for reading");
-    store(&device, at + 8, 8, attributes);
-    check_fault(&device, FIRST_ABSENT, at + 8, attributes, true, "SFS.2 for writing");
-    fetch(&device, 5UL << 39, 8, attributes);
-    check_fault(&device, FIRST_ABSENT, 5UL << 39, attributes, false, "SFS.2 at the top");
-    fetch(&device, 1UL << 47, 8, attributes);
-    check_fault(&device, NOT_CANONICAL, 1UL << 47, attributes, false, "SGN.1");
+    no_write(at + 8, attributes, FIRST_ABSENT, "SFS.2 for writing");
+    no_read(5UL << 39, attributes, FIRST_ABSENT, "SFS.2 at the top");
+    no_read(1UL << 47, attributes, NOT_CANONICAL, "SGN.1");
 
     at += PAGE;
     map_page(&guest, root, at, data_page(0), P | US);
     check_number(read_byte(&guest, &device, at, attributes), 1, "a read-only page is read");
-    store(&device, at, 8, attributes);
-    check_fault(&device, NO_WRITING, at, attributes, true, "SGN.6");
+    no_write(at, attributes, NO_WRITING, "SGN.6");
     check_number(*guest_word(&guest, data_page(0)) & 0xff, 1, "no byte moved");
     at += PAGE;
     map_page(&guest, root, at, data_page(0), P | RW);
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, PRIVILEGE_ONLY, at, attributes, false, "SGN.2");
+    no_read(at, attributes, PRIVILEGE_ONLY, "SGN.2");
     at += PAGE;
     map_page(&guest, root, at, 1UL << 50 | data_page(0), USER);
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, BEYOND_SECOND, at, attributes, false, "SGN.5: wider than the second stage");
+    no_read(at, attributes, BEYOND_SECOND, "SGN.5: wider than the second stage");
     at += PAGE;
     map_page(&guest, root, at, GUEST - PAGE, USER);
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, NO_READING, at, attributes, false, "SGN.7: not in the guest's memory");
-    store(&device, at, 8, attributes);
-    check_fault(&device, NO_WRITING, at, attributes, true, "SGN.6: not in the guest's memory");
+    no_read(at, attributes, NO_READING, "SGN.7: not in the guest's memory");
+    no_write(at, attributes, NO_WRITING, "SGN.6: not in the guest's memory");
 
     at = 6UL << 39;
     *entry_at(&guest, root, at, 3) = (GUEST - PAGE) | USER;
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, TABLE_UNREADABLE, at, attributes, false, "SFS.7: a table not in memory");
+    no_read(at, attributes, TABLE_UNREADABLE, "SFS.7: a table not in memory");
     *entry_at(&guest, root, at, 3) = 1UL << 50 | USER;
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, TABLE_BEYOND, at, attributes, false, "SFS.5: a table far away");
+    no_read(at, attributes, TABLE_BEYOND, "SFS.5: a table far away");
     *entry_at(&guest, root, at, 3) = GUEST | USER | PS;
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, FIRST_RESERVED, at, attributes, false, "SFS.3: PS at the top");
+    no_read(at, attributes, FIRST_RESERVED, "SFS.3: PS at the top");
     *entry_at(&guest, root, at, 3) = 0;
     at = 3UL << 40;
     *entry_at(&guest, root, at, 1) = GUEST | 1UL << 13 | USER | PS;
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, FIRST_RESERVED, at, attributes, false, "SFS.3: 2 MiB askew");
+    no_read(at, attributes, FIRST_RESERVED, "SFS.3: 2 MiB askew");
     *entry_at(&guest, root, at, 1) = 0;
 }
 

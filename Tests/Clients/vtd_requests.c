@@ -11,8 +11,6 @@
 
 static struct guest guest;
 
-static void section(const char *title) { printf("# %s\n", title); }
-
 /** ATS alone: nobody answers page requests of this attachment. */
 static void without_queue(uint64_t root)
 {
@@ -136,12 +134,7 @@ static void endings(uint64_t root, uint32_t hwpt)
 /** A table of ours with a queue: what is not mapped in the IOAS is asked for. */
 static void paging(void)
 {
-    struct iommu_ioas_map map = {.size = sizeof(map),
-                                 .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE,
-                                 .ioas_id = 0,
-                                 .user_va = (uintptr_t)guest.memory + DATA,
-                                 .length = PAGE,
-                                 .iova = IOVA};
+    struct iommu_ioas_map map;
     struct iommu_ioas_alloc ioas = {.size = sizeof(ioas)};
     uint32_t hwpt, cookie;
 
@@ -162,7 +155,8 @@ static void paging(void)
         give_up("the command register: %s", strerror(errno));
     check_number(fetch(&device, IOVA, 8, NO_PASID), RUNNING, "the device waits");
     cookie = expect_request(IOVA, NO_PASID, IOMMU_PGFAULT_PERM_READ, true, "the request");
-    map.ioas_id = ioas.out_ioas_id;
+    map = map_arguments(ioas.out_ioas_id, (uintptr_t)guest.memory + DATA, PAGE,
+                        MAP_FLAGS & ~IOMMU_IOAS_MAP_WRITEABLE, IOVA);
     check_errno(ioctl(guest.iommufd, IOMMU_IOAS_MAP, &map), 0, "IOAS_MAP");
     answer(cookie, IOMMUFD_PAGE_RESP_SUCCESS);
     check_number(status(), COMPLETED, "the device goes on");
