@@ -163,4 +163,25 @@ enum PageOutcome {
   case denied
   /// The request itself failed.
   case fault(FaultRecord)
+
+  /// Of a page that is translated as for a memory request.
+  /// - Parameter isDenial: whether a fault is answered as a page without rights, and not recorded.
+  init(
+    _ request: DMARequest,
+    translate: (UnsafeMutableBufferPointer<DMASegment>) -> TranslationOutcome,
+    isDenial: (FaultRecord) -> Bool
+  ) {
+    self = withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 1) { segment in
+      switch translate(segment) {
+      case .mapped:
+        let physical = PhysicalAddress(segment[0].physical.rawValue & ~0xfff)
+        return .page(
+          Translation(physical: physical, shift: Frame.shift, permissions: request.access))
+      case .unclaimed:
+        return .denied
+      case .fault(let record):
+        return isDenial(record) ? .denied : .fault(record)
+      }
+    }
+  }
 }

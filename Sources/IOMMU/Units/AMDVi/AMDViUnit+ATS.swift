@@ -9,20 +9,10 @@ extension AMDViUnit {
   func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
     let address = request.iova.rawValue
     if request.pasid == nil, isSpecial(address, address) { return .denied }
-    return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 1) { segment in
-      switch translatePages(request, gate: gate, segments: segment) {
-      case .mapped:
-        let physical = PhysicalAddress(segment[0].physical.rawValue & ~0xfff)
-        return .page(
-          Translation(physical: physical, shift: Frame.shift, permissions: request.access))
-      case .unclaimed:
-        return .denied
-      case .fault(let record):
-        guard case .amdvi(let event) = record.reason, event.kind == .pageFault else {
-          return .fault(record)
-        }
-        return .denied
-      }
+    return PageOutcome(request) { segment in
+      translatePages(request, gate: gate, segments: segment)
+    } isDenial: { record in
+      if case .amdvi(let event) = record.reason { event.kind == .pageFault } else { false }
     }
   }
 

@@ -215,18 +215,10 @@ extension VTdUnit {
     if request.pasid == nil, Self.interruptRange.contains(request.iova.rawValue) {
       return .denied
     }
-    return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 1) { segment in
-      switch translatePages(request, gate: gate, segments: segment) {
-      case .mapped:
-        let physical = PhysicalAddress(segment[0].physical.rawValue & ~0xfff)
-        return .page(
-          Translation(physical: physical, shift: Frame.shift, permissions: request.access))
-      case .unclaimed:
-        return .denied
-      case .fault(let record):
-        if case .vtd(let reason) = record.reason, reason.isRecoverable { return .denied }
-        return .fault(record)
-      }
+    return PageOutcome(request) { segment in
+      translatePages(request, gate: gate, segments: segment)
+    } isDenial: { record in
+      if case .vtd(let reason) = record.reason { reason.isRecoverable } else { false }
     }
   }
 
