@@ -1,13 +1,14 @@
 // What a walk went through, for the paging-structure cache, and a walk that begins in the middle.
 
 /// The entries of one walk, from the table where it began.
-struct WalkSteps {
+struct WalkSteps: WalkWatcher {
   private var places = InlineArray<6, UInt64>(repeating: 0)
   private var entries = InlineArray<6, UInt64>(repeating: 0)
   private var count = 0
 
   @inline(__always)
-  fileprivate mutating func note(_ place: PhysicalAddress, _ entry: UInt64) {
+  mutating func note(_ place: PhysicalAddress, _ entry: UInt64?) {
+    guard let entry else { return }
     // An entry that changed under the walk is looked at again.
     if count > 0, places[count &- 1] == place.rawValue { count &-= 1 }
     guard count < 6 else { return }
@@ -29,34 +30,6 @@ struct WalkSteps {
           table: Format.table(entries[index], root: root), level: root.topLevel - index - 1,
           grant: grant))
     }
-  }
-}
-
-/// Tables, and what a walk reads of them.
-struct RecordingMemory<Base: EntryMemory>: EntryMemory {
-  private var base: Base
-  // Not a part of this: Swift 6.3.1's optimizer crashes where it moves such a part out of the loop of a walk.
-  private let steps: UnsafeMutablePointer<WalkSteps>
-
-  /// - Parameter steps: valid as long as this is.
-  @inline(__always)
-  init(_ base: Base, steps: UnsafeMutablePointer<WalkSteps>) {
-    self.base = base
-    self.steps = steps
-  }
-
-  @inline(__always)
-  mutating func load(_ address: PhysicalAddress) -> UInt64? {
-    let entry = base.load(address)
-    if let entry { steps.pointee.note(address, entry) }
-    return entry
-  }
-
-  @inline(__always)
-  mutating func update(
-    _ address: PhysicalAddress, from old: UInt64, to new: UInt64
-  ) -> EntryUpdate {
-    base.update(address, from: old, to: new)
   }
 }
 

@@ -21,9 +21,8 @@ extension AMDViUnit {
       return .failure(.absent(.domain(domain), at: address))
     }
     var trace = WalkTrace()
-    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
-      var tables = TracedMemory(base: window, trace: trace)
-      return RadixWalker<AMDv1>.walk(
+    let outcome = window.watched(by: &trace) { tables in
+      RadixWalker<AMDv1>.walk(
         address, host.root, access: AMDv1.demand(of: access), rules: hostRules, memory: &tables)
     }
     switch outcome {
@@ -58,11 +57,9 @@ extension AMDViUnit {
     _ root: TableRoot, _ steps: inout WalkSteps
   ) -> AMDViWalkResult {
     var trace = WalkTrace()
-    let outcome = withUnsafeMutablePointer(to: &steps) { steps in
-      withUnsafeMutablePointer(to: &trace) { trace in
-        var tables = RecordingMemory(
-          TracedMemory(base: GuestTables(memory), trace: trace), steps: steps)
-        return RadixWalker<AMDGuest>.walk(
+    let outcome = GuestTables(memory).watched(by: &trace) { tables in
+      tables.watched(by: &steps) { tables in
+        RadixWalker<AMDGuest>.walk(
           input, root, access: access, rules: guestRules, memory: &tables)
       }
     }
@@ -78,18 +75,13 @@ extension AMDViUnit {
     _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
     _ root: TableRoot, _ steps: inout WalkSteps
   ) -> AMDViWalkResult {
-    var traces = (guest: WalkTrace(), host: WalkTrace())
+    var (guestTrace, hostTrace) = (WalkTrace(), WalkTrace())
     let outcome = withUnsafePointer(to: hostRules) { rules in
-      withUnsafeMutablePointer(to: &steps) { steps in
-        withUnsafeMutablePointer(to: &traces.guest) { guest in
-          withUnsafeMutablePointer(to: &traces.host) { host in
-            var tables = NestedTables<
-              AMDv1, RecordingMemory<TracedMemory<GuestTables>>, TracedMemory<FrameWindow>
-            >(
-              space.host, rules: rules,
-              guest: RecordingMemory(
-                TracedMemory(base: GuestTables(memory), trace: guest), steps: steps),
-              tables: TracedMemory(base: window, trace: host))
+      GuestTables(memory).watched(by: &guestTrace) { guest in
+        guest.watched(by: &steps) { guest in
+          window.watched(by: &hostTrace) { host in
+            var tables = NestedTables<AMDv1, _, _>(
+              space.host, rules: rules, guest: guest, tables: host)
             return NestedWalker<AMDGuest, AMDv1>.walk(
               input, root, access: access, rules: nestedRules, tables: &tables)
           }
@@ -100,10 +92,10 @@ extension AMDViUnit {
     case .leaf(let page, let first):
       return .success(page, softwareShift: first.shift)
     case .fault(.first(let fault)):
-      return .failure(.walk(fault, space.subject, at: iova, traces.guest.place))
+      return .failure(.walk(fault, space.subject, at: iova, guestTrace.place))
     case .fault(.second(let fault, let address, _)):
       // GN is clear: it is the host's table that has nothing at the guest's address.
-      return .failure(hostEvent(fault, space.domain, at: address, traces.host))
+      return .failure(hostEvent(fault, space.domain, at: address, hostTrace))
     }
   }
 

@@ -29,10 +29,8 @@ extension SMMUv3Unit {
       return .failure(.stage1(.translation))
     }
     var trace = WalkTrace()
-    let window = window
-    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
-      var tables = TracedMemory(base: window, trace: trace)
-      return VMSAv8.walk(stage1: table, input, access: access, memory: &tables)
+    let outcome = window.watched(by: &trace) { tables in
+      VMSAv8.walk(stage1: table, input, access: access, memory: &tables)
     }
     switch outcome {
     case .leaf(let page):
@@ -48,23 +46,20 @@ extension SMMUv3Unit {
   ) -> SMMUv3WalkResult {
     guard let (table, input) = context.regime.table(for: address), let stage2 = context.stage2
     else { return .failure(.stage1(.translation)) }
-    var traces = (guest: WalkTrace(), tables: WalkTrace())
-    let (memory, window) = (GuestTables(memory), window)
-    let outcome = withUnsafeMutablePointer(to: &traces.guest) { guest in
-      withUnsafeMutablePointer(to: &traces.tables) { tables in
+    var (trace1, trace2) = (WalkTrace(), WalkTrace())
+    let outcome = GuestTables(memory).watched(by: &trace1) { guest in
+      window.watched(by: &trace2) { tables in
         VMSAv8.walk(
-          nested: table, in: stage2, input, access: access,
-          guest: TracedMemory(base: memory, trace: guest),
-          tables: TracedMemory(base: window, trace: tables))
+          nested: table, in: stage2, input, access: access, guest: guest, tables: tables)
       }
     }
     switch outcome {
     case .leaf(let page, let first):
-      return .success(page, CachedLeaf(first, table, traces.guest.entry))
+      return .success(page, CachedLeaf(first, table, trace1.entry))
     case .fault(.first(let fault)):
-      return .failure(.stage1(fault, at: traces.guest.place))
+      return .failure(.stage1(fault, at: trace1.place))
     case .fault(.second(let fault, let address, let use)):
-      return .failure(.stage2(fault, at: traces.tables.place, of: address, use))
+      return .failure(.stage2(fault, at: trace2.place, of: address, use))
     }
   }
 
@@ -77,17 +72,9 @@ extension SMMUv3Unit {
       return .failure(.stage1(.addressSize))
     }
     guard let table = context.stage2 else { return .failure(SMMUv3Event(.aborted)) }
-    var trace = WalkTrace()
-    let window = window
-    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
-      var tables = TracedMemory(base: window, trace: trace)
-      return VMSAv8.walk(stage2: table, address, access: access, memory: &tables)
-    }
-    switch outcome {
-    case .leaf(let page):
-      return .success(page, CachedLeaf(page, table))
-    case .fault(let fault):
-      return .failure(.stage2(fault, at: trace.place, of: address, .data))
+    switch walk(address, access, by: table) {
+    case .success(let page): return .success(page, CachedLeaf(page, table))
+    case .failure(let event): return .failure(event)
     }
   }
 
@@ -98,46 +85,28 @@ extension SMMUv3Unit {
 
   /// Where the structure of a stream that is at an intermediate address is, to be read.
   func translateIntermediate(_ address: UInt64, by table: VMSAv8Table) -> IntermediateResult {
-    var trace = WalkTrace()
-    let window = window
-    let outcome = withUnsafeMutablePointer(to: &trace) { trace in
-      var tables = TracedMemory(base: window, trace: trace)
-      return VMSAv8.walk(stage2: table, address, access: .read, memory: &tables)
-    }
-    switch outcome {
-    case .leaf(let page):
+    switch walk(address, .read, by: table) {
+    case .success(let page):
       return .success(page.place(of: address))
-    case .fault(let fault):
-      var event = SMMUv3Event.stage2(fault, at: trace.place, of: address, .data)
+    case .failure(var event):
       event.operation = .contextFetch
       return .failure(event)
     }
   }
-}
 
-/// The last descriptor that a walk read, and where it is.
-struct WalkTrace {
-  var place = PhysicalAddress(0)
-  var entry: UInt64 = 0
-}
-
-/// Memory that remembers what was last read from it.
-struct TracedMemory<Base: EntryMemory>: EntryMemory {
-  var base: Base
-  let trace: UnsafeMutablePointer<WalkTrace>
-
+  /// Stage 2 alone.
   @inline(__always)
-  mutating func load(_ address: PhysicalAddress) -> UInt64? {
-    let entry = base.load(address)
-    trace.pointee = WalkTrace(place: address, entry: entry ?? 0)
-    return entry
-  }
-
-  @inline(__always)
-  mutating func update(
-    _ address: PhysicalAddress, from old: UInt64, to new: UInt64
-  ) -> EntryUpdate {
-    base.update(address, from: old, to: new)
+  private func walk(
+    _ address: UInt64, _ access: Permissions, by table: VMSAv8Table
+  ) -> Result<Translation, SMMUv3Event> {
+    var trace = WalkTrace()
+    let outcome = window.watched(by: &trace) { tables in
+      VMSAv8.walk(stage2: table, address, access: access, memory: &tables)
+    }
+    switch outcome {
+    case .leaf(let page): return .success(page)
+    case .fault(let fault): return .failure(.stage2(fault, at: trace.place, of: address, .data))
+    }
   }
 }
 

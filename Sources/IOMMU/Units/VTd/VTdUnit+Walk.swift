@@ -51,9 +51,8 @@ extension VTdUnit {
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
     _ steps: inout WalkSteps
   ) -> VTdWalkResult {
-    let outcome = withUnsafeMutablePointer(to: &steps) { steps in
-      var tables = RecordingMemory(GuestTables(memory), steps: steps)
-      return RadixWalker<VTdFirstStage>.walk(
+    let outcome = GuestTables(memory).watched(by: &steps) { tables in
+      RadixWalker<VTdFirstStage>.walk(
         address, root, access: access, rules: firstStageRules, memory: &tables)
     }
     switch outcome {
@@ -69,10 +68,9 @@ extension VTdUnit {
     _ steps: inout WalkSteps
   ) -> VTdWalkResult {
     let outcome = withUnsafePointer(to: rules) { rules in
-      withUnsafeMutablePointer(to: &steps) { steps in
-        var tables = NestedTables<VTdSecondStage, RecordingMemory<GuestTables>, FrameWindow>(
-          space.secondStage, rules: rules,
-          guest: RecordingMemory(GuestTables(memory), steps: steps), tables: window)
+      GuestTables(memory).watched(by: &steps) { guest in
+        var tables = NestedTables<VTdSecondStage, _, _>(
+          space.secondStage, rules: rules, guest: guest, tables: window)
         return NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
           address, root, access: access, rules: guestRules, tables: &tables)
       }
