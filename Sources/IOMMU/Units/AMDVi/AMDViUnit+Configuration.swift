@@ -124,14 +124,9 @@ extension AMDViUnit {
 
   // MARK: GCR3 tables
 
-  private enum GuestTableLookup {
-    case success(TableRoot)
-    case failure(AMDViEvent)
-  }
-
   private func findGuestTable(
     of entry: DeviceTableEntry, _ pasid: PASID, _ host: SecondStage, at address: UInt64
-  ) -> GuestTableLookup {
+  ) -> Result<TableRoot, AMDViEvent> {
     let subject = AMDViEvent.Subject.pasid(pasid)
     var level = entry.guestCR3Levels
     guard UInt64(pasid.rawValue) >> UInt64(9 * (level + 1)) == 0 else {
@@ -164,12 +159,9 @@ extension AMDViUnit {
         forbidden: capabilities.noExecute ? 0 : AMDGuest.executeDisable))
   }
 
-  private enum WordLookup {
-    case success(UInt64)
-    case failure(AMDViEvent)
-  }
-
-  private func load(_ place: UInt64, _ subject: AMDViEvent.Subject) -> WordLookup {
+  private func load(
+    _ place: UInt64, _ subject: AMDViEvent.Subject
+  ) -> Result<UInt64, AMDViEvent> {
     let place = PhysicalAddress(place)
     guard let word = GuestTables(memory).load(place) else {
       return .failure(.pageTableError(subject, at: place))
@@ -180,10 +172,9 @@ extension AMDViUnit {
   /// Reads a word that is at an address of the guest's.
   private func loadGuest(
     _ address: UInt64, _ host: SecondStage, _ domain: DomainID, _ subject: AMDViEvent.Subject
-  ) -> WordLookup {
-    switch walkHost(address, .read, host, domain) {
-    case .failure(let event): return .failure(event)
-    case .success(let page): return load(page.place(of: address).rawValue, subject)
+  ) -> Result<UInt64, AMDViEvent> {
+    walkHost(address, .read, host, domain).flatMap { page in
+      load(page.place(of: address).rawValue, subject)
     }
   }
 }

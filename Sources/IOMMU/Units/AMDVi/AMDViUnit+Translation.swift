@@ -152,17 +152,12 @@ extension AMDViUnit {
     return .mapped(segments: progress.segments)
   }
 
-  private enum FillResult {
-    case success(Translation)
-    case failure(AMDViEvent)
-  }
-
   /// Walks the page at `iova`, and caches what was found unless an invalidation came in between.
   @inline(__always)
   private func fill(
     _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
     from step: PagingStructureCache.Step?, _ generation: UInt64
-  ) -> FillResult {
+  ) -> Result<Translation, AMDViEvent> {
     if space.hasGuest { return fillGuest(iova, access, space, from: step, generation) }
     switch walkHost(iova, access, space.host, space.domain) {
     case .failure(let event):
@@ -182,7 +177,7 @@ extension AMDViUnit {
   private func fillGuest(
     _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
     from step: PagingStructureCache.Step?, _ generation: UInt64
-  ) -> FillResult {
+  ) -> Result<Translation, AMDViEvent> {
     var root = space.guest
     if let step { root.begin(at: step) }
     var steps = WalkSteps()
@@ -191,12 +186,12 @@ extension AMDViUnit {
       // No event comes of what is cached: what is more than it was needs no invalidation.
       guard step != nil else { return .failure(event) }
       return fillGuest(iova, access, space, from: nil, generation)
-    case .success(let walked, let shift):
-      let page = space.limit(walked)
+    case .success(let walked):
+      let page = space.limit(walked.page)
       state.withLock { state in
         guard state.generation == generation else { return }
         state.iotlb.insert(
-          space.tag, iova, page, attributes: AMDViCachedPage(shift: shift).attributes)
+          space.tag, iova, page, attributes: AMDViCachedPage(shift: walked.softwareShift).attributes)
         steps.forEachTable(of: AMDGuest.self, from: root) { step in
           state.pagingStructures.insert(
             space.tag, iova, shift: AMDGuest.tableShift(step.level), step)

@@ -1,22 +1,18 @@
 // The page walks: host tables (§2.2.3), guest tables (§2.2.6.4), and both, made without any lock; and what
 // of a walk's end becomes an event (§2.5.3, §2.5.5).
 
-enum AMDViWalkResult {
-  /// A page, and the size of the page that software would invalidate.
-  case success(Translation, softwareShift: Int)
-  case failure(AMDViEvent)
-}
-
-enum AMDViHostWalkResult {
-  case success(Translation)
-  case failure(AMDViEvent)
+/// What a walk of guest tables found.
+struct AMDViGuestPage {
+  let page: Translation
+  /// log2 of the page that software would invalidate.
+  let softwareShift: Int
 }
 
 extension AMDViUnit {
   @inline(__always)
   func walkHost(
     _ address: UInt64, _ access: Permissions, _ host: SecondStage, _ domain: DomainID
-  ) -> AMDViHostWalkResult {
+  ) -> Result<Translation, AMDViEvent> {
     guard address <= host.lastAddress else {
       return .failure(.absent(.domain(domain), at: address))
     }
@@ -43,7 +39,7 @@ extension AMDViUnit {
   func walkGuest(
     _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace, from root: TableRoot,
     _ steps: inout WalkSteps
-  ) -> AMDViWalkResult {
+  ) -> Result<AMDViGuestPage, AMDViEvent> {
     guard let input = space.guestInput(iova) else {
       return .failure(.absent(space.subject, at: iova))
     }
@@ -55,7 +51,7 @@ extension AMDViUnit {
   private func walkAlone(
     _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
     _ root: TableRoot, _ steps: inout WalkSteps
-  ) -> AMDViWalkResult {
+  ) -> Result<AMDViGuestPage, AMDViEvent> {
     var trace = WalkTrace()
     let outcome = GuestTables(memory).watched(by: &trace) { tables in
       tables.watched(by: &steps) { tables in
@@ -65,7 +61,7 @@ extension AMDViUnit {
     }
     switch outcome {
     case .leaf(let page):
-      return .success(page, softwareShift: page.shift)
+      return .success(AMDViGuestPage(page: page, softwareShift: page.shift))
     case .fault(let fault):
       return .failure(.walk(fault, space.subject, at: iova, trace.place))
     }
@@ -74,7 +70,7 @@ extension AMDViUnit {
   private func walkNested(
     _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
     _ root: TableRoot, _ steps: inout WalkSteps
-  ) -> AMDViWalkResult {
+  ) -> Result<AMDViGuestPage, AMDViEvent> {
     var (guestTrace, hostTrace) = (WalkTrace(), WalkTrace())
     let outcome = withUnsafePointer(to: hostRules) { rules in
       GuestTables(memory).watched(by: &guestTrace) { guest in
@@ -90,7 +86,7 @@ extension AMDViUnit {
     }
     switch outcome {
     case .leaf(let page, let first):
-      return .success(page, softwareShift: first.shift)
+      return .success(AMDViGuestPage(page: page, softwareShift: first.shift))
     case .fault(.first(let fault)):
       return .failure(.walk(fault, space.subject, at: iova, guestTrace.place))
     case .fault(.second(let fault, let address, _)):

@@ -47,17 +47,14 @@ extension SMMUv3Unit {
   private func setStage2(of context: inout StreamContext, _ entry: StreamTableEntry) {
     context.vmid = entry.vmid
     context.stage2 = stage2Table(entry)
-    context.stage2Faults = .init(records: entry.recordsFaults, stalls: entry.stallsFaults)
+    context.stage2Faults = entry.stage2Faults
   }
 
   // MARK: Stream table (§3.3.2)
 
-  private enum StreamLookup {
-    case success(StreamTableEntry)
-    case failure(SMMUv3Event)
-  }
-
-  private func findStream(_ stream: RequesterID, _ generation: UInt64) -> StreamLookup {
+  private func findStream(
+    _ stream: RequesterID, _ generation: UInt64
+  ) -> Result<StreamTableEntry, SMMUv3Event> {
     let key = UInt64(stream.rawValue)
     let (cached, table) = state.withLock { ($0.streams.find(key)?.pointee, $0.streamTable) }
     if let cached { return .success(cached) }
@@ -102,10 +99,7 @@ extension SMMUv3Unit {
     let descriptor: ContextDescriptor
     switch fetchDescriptor(index, of: entry, hasSubstreams: hasSubstreams) {
     case .success(let found): descriptor = found
-    case .failure(let event): return .failure(event)
-    case .stage2Fault(let event):
-      return .failure(
-        event, .init(records: entry.recordsFaults, stalls: entry.stallsFaults))
+    case .failure(let event): return .failure(event, event.isStage2 ? entry.stage2Faults : .init())
     }
     guard !isIllegal(descriptor, in: entry) else { return .failure(SMMUv3Event(.badContext)) }
     var context = StreamContext(entry.hasStage2 ? .nested : .stage1, stream: request.requester)
@@ -125,15 +119,9 @@ extension SMMUv3Unit {
       records: descriptor.recordsFaults, stalls: descriptor.stallsFaults)
   }
 
-  private enum DescriptorLookup {
-    case success(ContextDescriptor)
-    case failure(SMMUv3Event)
-    case stage2Fault(SMMUv3Event)
-  }
-
   private func fetchDescriptor(
     _ index: UInt32, of entry: StreamTableEntry, hasSubstreams: Bool
-  ) -> DescriptorLookup {
+  ) -> Result<ContextDescriptor, SMMUv3Event> {
     var place = entry.descriptors
     if hasSubstreams {
       let bits = entry.descriptorBits
@@ -150,7 +138,6 @@ extension SMMUv3Unit {
         switch fetch(upperPlace, of: entry, as: InlineArray<1, UInt64>.self) {
         case .success(let found): words = found
         case .failure(let event): return .failure(event)
-        case .stage2Fault(let event): return .stage2Fault(event)
         }
         let table = ContextTableDescriptor.table(words[0])
         guard ContextTableDescriptor.isValid(words[0]), isReachable(table, of: entry) else {
@@ -161,28 +148,18 @@ extension SMMUv3Unit {
         place = table & ~(leafSize - 1) + lower * ContextDescriptor.size
       }
     }
-    switch fetch(place, of: entry, as: InlineArray<8, UInt64>.self) {
-    case .success(let words): return .success(ContextDescriptor(words: words))
-    case .failure(let event): return .failure(event)
-    case .stage2Fault(let event): return .stage2Fault(event)
-    }
-  }
-
-  private enum Fetch<Words> {
-    case success(Words)
-    case failure(SMMUv3Event)
-    case stage2Fault(SMMUv3Event)
+    return fetch(place, of: entry, as: InlineArray<8, UInt64>.self).map(ContextDescriptor.init)
   }
 
   /// Reads a structure of a stream: through stage 2 where there is one.
   private func fetch<let Count: Int>(
     _ address: UInt64, of entry: StreamTableEntry, as type: InlineArray<Count, UInt64>.Type
-  ) -> Fetch<InlineArray<Count, UInt64>> {
+  ) -> Result<InlineArray<Count, UInt64>, SMMUv3Event> {
     var physical = PhysicalAddress(address)
     if let table = stage2Table(entry) {
       switch translateIntermediate(address, by: table) {
       case .success(let place): physical = place
-      case .failure(let event): return .stage2Fault(event)
+      case .failure(let event): return .failure(event)
       }
     }
     if let words = memory.loadLine(physical, as: type) { return .success(words) }
@@ -199,6 +176,12 @@ extension SMMUv3Unit {
   }
 }
 
+extension StreamTableEntry {
+  fileprivate var stage2Faults: StreamContext.FaultBehaviour {
+    .init(records: recordsFaults, stalls: stallsFaults)
+  }
+}
+
 extension SMMUv3Event {
   static func fetch(_ kind: Kind, _ place: PhysicalAddress) -> SMMUv3Event {
     var event = SMMUv3Event(kind)
@@ -208,13 +191,10 @@ extension SMMUv3Event {
 }
 
 extension SMMUv3Unit.StreamTable {
-  enum Place {
-    case success(PhysicalAddress)
-    case failure(SMMUv3Event)
-  }
-
   /// Where the entry of `stream` is. §7.3.3: the ways in which there is none.
-  func place(of stream: RequesterID, _ window: FrameWindow) -> Place {
+  func place(
+    of stream: RequesterID, _ window: FrameWindow
+  ) -> Result<PhysicalAddress, SMMUv3Event> {
     let stream = UInt64(stream.rawValue)
     guard stream >> UInt64(sizeBits) == 0 else { return .failure(SMMUv3Event(.badStreamID)) }
     guard let split else {

@@ -144,23 +144,18 @@ extension SMMUv3Unit {
   @inline(__always)
   func fill(
     _ iova: UInt64, _ access: Permissions, _ context: StreamContext, _ generation: UInt64
-  ) -> FillResult {
+  ) -> Result<Translation, SMMUv3Event> {
     let address = context.effective(iova)
     switch walk(address, access, context) {
     case .failure(let event):
       return .failure(event)
-    case .success(let page, let leaf):
+    case .success(let found):
       state.withLock { state in
         guard state.generation == generation else { return }
-        state.iotlb.insert(context.tag, address, page, attributes: leaf.attributes)
+        state.iotlb.insert(context.tag, address, found.page, attributes: found.leaf.attributes)
       }
-      return .success(page)
+      return .success(found.page)
     }
-  }
-
-  enum FillResult {
-    case success(Translation)
-    case failure(SMMUv3Event)
   }
 }
 

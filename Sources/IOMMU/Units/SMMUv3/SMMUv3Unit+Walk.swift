@@ -1,9 +1,15 @@
 // Page walks of a stream context, and what of a walk's end becomes an event (§7.3, §7.3.22).
 
 /// What a walk found, as the TLB keeps it.
-enum SMMUv3WalkResult {
-  case success(Translation, CachedLeaf)
-  case failure(SMMUv3Event)
+struct SMMUv3Page {
+  let page: Translation
+  let leaf: CachedLeaf
+
+  @inline(__always)
+  init(_ page: Translation, _ leaf: CachedLeaf) {
+    self.page = page
+    self.leaf = leaf
+  }
 }
 
 extension SMMUv3Unit {
@@ -12,7 +18,7 @@ extension SMMUv3Unit {
   @inline(__always)
   func walk(
     _ address: UInt64, _ access: Permissions, _ context: StreamContext
-  ) -> SMMUv3WalkResult {
+  ) -> Result<SMMUv3Page, SMMUv3Event> {
     switch context.path {
     case .stage1: walkStage1(address, access, context)
     case .nested: walkNested(address, access, context)
@@ -24,7 +30,7 @@ extension SMMUv3Unit {
   @inline(never)
   private func walkStage1(
     _ address: UInt64, _ access: Permissions, _ context: StreamContext
-  ) -> SMMUv3WalkResult {
+  ) -> Result<SMMUv3Page, SMMUv3Event> {
     guard let (table, input) = context.regime.table(for: address) else {
       return .failure(.stage1(.translation))
     }
@@ -34,7 +40,7 @@ extension SMMUv3Unit {
     }
     switch outcome {
     case .leaf(let page):
-      return .success(page, CachedLeaf(page, table, trace.entry))
+      return .success(SMMUv3Page(page, CachedLeaf(page, table, trace.entry)))
     case .fault(let fault):
       return .failure(.stage1(fault, at: trace.place))
     }
@@ -43,7 +49,7 @@ extension SMMUv3Unit {
   @inline(never)
   private func walkNested(
     _ address: UInt64, _ access: Permissions, _ context: StreamContext
-  ) -> SMMUv3WalkResult {
+  ) -> Result<SMMUv3Page, SMMUv3Event> {
     guard let (table, input) = context.regime.table(for: address), let stage2 = context.stage2
     else { return .failure(.stage1(.translation)) }
     var (trace1, trace2) = (WalkTrace(), WalkTrace())
@@ -55,7 +61,7 @@ extension SMMUv3Unit {
     }
     switch outcome {
     case .leaf(let page, let first):
-      return .success(page, CachedLeaf(first, table, trace1.entry))
+      return .success(SMMUv3Page(page, CachedLeaf(first, table, trace1.entry)))
     case .fault(.first(let fault)):
       return .failure(.stage1(fault, at: trace1.place))
     case .fault(.second(let fault, let address, let use)):
@@ -66,31 +72,23 @@ extension SMMUv3Unit {
   @inline(never)
   private func walkStage2(
     _ address: UInt64, _ access: Permissions, _ context: StreamContext
-  ) -> SMMUv3WalkResult {
+  ) -> Result<SMMUv3Page, SMMUv3Event> {
     // §3.4: stage 1, which is bypassed, checks what its output would be.
     guard address >> UInt64(capabilities.intermediateAddressBits) == 0 else {
       return .failure(.stage1(.addressSize))
     }
     guard let table = context.stage2 else { return .failure(SMMUv3Event(.aborted)) }
-    switch walk(address, access, by: table) {
-    case .success(let page): return .success(page, CachedLeaf(page, table))
-    case .failure(let event): return .failure(event)
-    }
-  }
-
-  enum IntermediateResult {
-    case success(PhysicalAddress)
-    case failure(SMMUv3Event)
+    return walk(address, access, by: table).map { SMMUv3Page($0, CachedLeaf($0, table)) }
   }
 
   /// Where the structure of a stream that is at an intermediate address is, to be read.
-  func translateIntermediate(_ address: UInt64, by table: VMSAv8Table) -> IntermediateResult {
-    switch walk(address, .read, by: table) {
-    case .success(let page):
-      return .success(page.place(of: address))
-    case .failure(var event):
+  func translateIntermediate(
+    _ address: UInt64, by table: VMSAv8Table
+  ) -> Result<PhysicalAddress, SMMUv3Event> {
+    walk(address, .read, by: table).map { $0.place(of: address) }.mapError { event in
+      var event = event
       event.operation = .contextFetch
-      return .failure(event)
+      return event
     }
   }
 

@@ -106,12 +106,9 @@ extension VTdUnit {
     return 1 << UInt64(width) - 1
   }
 
-  enum ContextLookup {
-    case success(ScalableContextEntry)
-    case failure(VTdFaultReason)
-  }
-
-  func findContext(_ requester: RequesterID, _ generation: UInt64) -> ContextLookup {
+  func findContext(
+    _ requester: RequesterID, _ generation: UInt64
+  ) -> Result<ScalableContextEntry, VTdFaultReason> {
     let key = UInt64(requester.rawValue)
     let (cached, rootTable) = state.withLock { ($0.contexts.find(key)?.pointee, $0.rootTable) }
     if let cached { return .success(cached) }

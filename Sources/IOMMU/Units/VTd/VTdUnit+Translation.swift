@@ -168,7 +168,7 @@ extension VTdUnit {
   @inline(__always)
   private func fill(
     _ progress: Progress, _ request: DMARequest, _ space: VTdAddressSpace
-  ) -> VTdWalkResult {
+  ) -> Result<Translation, VTdFaultReason> {
     if space.hasFirstStage { return fillFirstStage(progress, request, space) }
     let result = walkSecondStage(progress.pages.iova, space.access(request.access), space)
     if case .success(let page) = result {
@@ -184,7 +184,7 @@ extension VTdUnit {
   @inline(never)
   private func fillFirstStage(
     _ progress: Progress, _ request: DMARequest, _ space: VTdAddressSpace
-  ) -> VTdWalkResult {
+  ) -> Result<Translation, VTdFaultReason> {
     var root = space.firstStage
     if let step = progress.step { root.begin(at: step) }
     var steps = WalkSteps()

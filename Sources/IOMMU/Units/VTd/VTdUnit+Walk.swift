@@ -4,16 +4,11 @@
 // be privileged or to execute is only asked about when the PASID table entry lets it, so what
 // is cached says no more than that.
 
-enum VTdWalkResult {
-  case success(Translation)
-  case failure(VTdFaultReason)
-}
-
 extension VTdUnit {
   @inline(__always)
   func walkSecondStage(
     _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace
-  ) -> VTdWalkResult {
+  ) -> Result<Translation, VTdFaultReason> {
     var tables = window
     let outcome = RadixWalker<VTdSecondStage>.walk(
       iova, space.secondStage.root, access: access, rules: rules, memory: &tables)
@@ -31,7 +26,7 @@ extension VTdUnit {
   func walkFirstStage(
     _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace, from root: TableRoot,
     _ steps: inout WalkSteps
-  ) -> VTdWalkResult {
+  ) -> Result<Translation, VTdFaultReason> {
     guard let address = VTdFirstStage.input(iova, topLevel: space.firstStageTop) else {
       return .failure(.notCanonical)
     }
@@ -50,7 +45,7 @@ extension VTdUnit {
   private func walkAlone(
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
     _ steps: inout WalkSteps
-  ) -> VTdWalkResult {
+  ) -> Result<Translation, VTdFaultReason> {
     let outcome = GuestTables(memory).watched(by: &steps) { tables in
       RadixWalker<VTdFirstStage>.walk(
         address, root, access: access, rules: firstStageRules, memory: &tables)
@@ -66,7 +61,7 @@ extension VTdUnit {
   private func walkNested(
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
     _ steps: inout WalkSteps
-  ) -> VTdWalkResult {
+  ) -> Result<Translation, VTdFaultReason> {
     let outcome = withUnsafePointer(to: rules) { rules in
       GuestTables(memory).watched(by: &steps) { guest in
         var tables = NestedTables<VTdSecondStage, _, _>(
@@ -87,7 +82,7 @@ extension VTdUnit {
 
   /// SGN.8: a page must not be where interrupts are.
   @inline(__always)
-  private static func checked(_ page: Translation) -> VTdWalkResult {
+  private static func checked(_ page: Translation) -> Result<Translation, VTdFaultReason> {
     let last = page.physical.rawValue &+ (1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1)
     guard
       page.physical.rawValue > interruptRange.upperBound || last < interruptRange.lowerBound

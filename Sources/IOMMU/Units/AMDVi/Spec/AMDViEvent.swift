@@ -1,5 +1,5 @@
 /// §2.5 Event Logging: why a request was blocked, in the words of the event that tells of it.
-package struct AMDViEvent: Hashable, Sendable {
+package struct AMDViEvent: Hashable, Error {
   package enum Kind: UInt8, Sendable {
     /// ILLEGAL_DEV_TABLE_ENTRY
     case illegalDeviceTableEntry = 1

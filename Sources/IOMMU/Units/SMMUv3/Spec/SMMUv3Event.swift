@@ -1,5 +1,5 @@
 /// §7.3: what ends a transaction, in the words of the event that tells of it.
-package struct SMMUv3Event: Hashable, Sendable {
+package struct SMMUv3Event: Hashable, Error {
   package enum Kind: UInt8, Sendable {
     /// Config says abort: the transaction ends and no event is recorded.
     case aborted = 0x00

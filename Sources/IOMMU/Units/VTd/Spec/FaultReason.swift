@@ -3,7 +3,7 @@
 
 /// VT-d §7.1 Hardware Handling of Faulting DMA Requests: the fault reason codes of scalable mode that
 /// requests can meet here.
-package struct VTdFaultReason: RawRepresentable, Hashable, Sendable {
+package struct VTdFaultReason: RawRepresentable, Hashable, Error {
   package let rawValue: UInt8
   package init(rawValue: UInt8) { self.rawValue = rawValue }
 
