@@ -33,6 +33,16 @@ final class UnitPorts: Sendable {
     forEach(where: isMeant) { gate, _ in gate.pass(space: nil) }
   }
 
+  /// Has functions forget translations of their own: no request still uses them when this returns.
+  func invalidateDeviceTLBs(
+    _ scope: DeviceTLBScope, pasid: PASID?, where isMeant: (RequesterID) -> Bool
+  ) {
+    forEach(where: isMeant) { gate, deviceTLB in
+      deviceTLB.invalidate(scope, pasid: pasid)
+      gate.pass(space: nil)
+    }
+  }
+
   func forEach(
     where isMeant: (RequesterID) -> Bool, _ body: (PortGate, DeviceTLB) -> Void
   ) {

@@ -44,9 +44,7 @@ extension AMDViUnit {
       pasid = nil
     }
     let range = command.range
-    ports.forEach(where: { $0 == command.device }) { gate, deviceTLB in
-      deviceTLB.invalidate(.aligned(range.start, shift: range.shift), pasid: pasid)
-      gate.pass(space: nil)
-    }
+    let scope = DeviceTLBScope.aligned(range.start, shift: range.shift)
+    ports.invalidateDeviceTLBs(scope, pasid: pasid) { $0 == command.device }
   }
 }

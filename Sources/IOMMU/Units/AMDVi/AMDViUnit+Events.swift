@@ -2,35 +2,6 @@
 
 internal import Synchronization
 
-/// The log, as its consumer finds it.
-struct AMDViEventLog {
-  private let capacity: Int
-  private var entries: [AMDViEventEntry] = []
-  /// EventOverflow: an event found the log full and is lost.
-  private(set) var hasOverflowed = false
-  /// The driver's interrupt handler.
-  var sink: FaultSink?
-
-  init(capacity: Int) { self.capacity = capacity }
-
-  mutating func append(_ entry: AMDViEventEntry) {
-    // A ring of which one entry stays free. After an overflow the driver has to start it again.
-    guard !hasOverflowed, entries.count < capacity - 1 else {
-      hasOverflowed = true
-      return
-    }
-    entries.append(entry)
-  }
-
-  mutating func take() -> [AMDViEventEntry] {
-    defer {
-      entries.removeAll(keepingCapacity: true)
-      hasOverflowed = false
-    }
-    return entries
-  }
-}
-
 extension AMDViUnit {
   /// What a device table entry says of page faults.
   struct Suppression {
@@ -71,19 +42,15 @@ extension AMDViUnit {
   }
 
   /// Sets who is told of events; replaces the one before.
-  package func setFaultSink(_ sink: FaultSink?) { events.withLock { $0.sink = sink } }
+  package func setFaultSink(_ sink: FaultSink?) { events.setSink(sink) }
 
   /// Consumes the event log, and starts it again after an overflow.
-  package func takeEvents() -> [AMDViEventEntry] { events.withLock { $0.take() } }
+  package func takeEvents() -> [AMDViEventEntry] { events.take() }
 
   /// Records an event and raises the interrupt.
   func report(_ record: FaultRecord) {
     guard case .amdvi(let event) = record.reason else { return }
-    let sink = events.withLock { events in
-      events.append(AMDViEventEntry(record, event))
-      return events.sink
-    }
-    sink?(record)
+    events.append(AMDViEventEntry(record, event), of: record)
   }
 }
 

@@ -47,7 +47,7 @@ package final class AMDViUnit: Sendable {
   let guestRules: EntryRules
   let nestedRules: EntryRules
   let state: Mutex<State>
-  let events: Mutex<AMDViEventLog>
+  let events: FaultLog<AMDViEventEntry>
   let pageRequestSink = Mutex<PageRequestSink?>(nil)
   let ports = UnitPorts()
 
@@ -80,7 +80,8 @@ package final class AMDViUnit: Sendable {
         spaces: ConfigurationCache(sets: configuration.spaceCacheSets),
         iotlb: Iotlb(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
-    events = Mutex(AMDViEventLog(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15)))
+    // A ring of which one entry stays free.
+    events = FaultLog(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15) - 1)
   }
 
   /// Sets the device table and IommuEn.

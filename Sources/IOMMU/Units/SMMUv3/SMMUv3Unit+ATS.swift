@@ -78,10 +78,7 @@ extension SMMUv3Unit {
   func invalidateATC(_ command: SMMUv3Command) {
     let scope = DeviceTLBScope.aligned(command.address, shift: command.pageCountShift + 12)
     let pasid = command.hasSubstream && !command.isGlobal ? PASID(rawValue: command.substream) : nil
-    ports.forEach(where: { UInt32($0.rawValue) == command.stream }) { gate, deviceTLB in
-      deviceTLB.invalidate(scope, pasid: pasid)
-      gate.pass(space: nil)
-    }
+    ports.invalidateDeviceTLBs(scope, pasid: pasid) { UInt32($0.rawValue) == command.stream }
   }
 }
 

@@ -59,15 +59,11 @@ extension VTdUnit {
     ports.drain(scope.domain)
   }
 
-  /// VT-d §6.5.2.5 Device-TLB Invalidate, and with a PASID §6.5.2.6 PASID-based-Device-TLB Invalidate:
-  /// returns when the function has no use of the translations any more.
+  /// VT-d §6.5.2.5 Device-TLB Invalidate, and with a PASID §6.5.2.6 PASID-based-Device-TLB Invalidate.
   package func invalidateDeviceTLB(
     of requester: RequesterID, _ scope: DeviceTLBScope = .all, pasid: PASID? = nil
   ) {
-    ports.forEach(where: { $0 == requester }) { gate, deviceTLB in
-      deviceTLB.invalidate(scope, pasid: pasid)
-      gate.pass(space: nil)
-    }
+    ports.invalidateDeviceTLBs(scope, pasid: pasid) { $0 == requester }
   }
 
   /// Requesters and PASIDs whose tables are in the PASID cache now.
