@@ -37,6 +37,19 @@ package struct PagingTable: Sendable {
     }
   }
 
+  /// An empty table whose top table is as large as the others.
+  private init<Format: WalkableFormat>(
+    _ kind: (RadixMapper<Format>) -> Table, levels: Int, pageSizes: UInt64,
+    in memory: PhysicalMemory
+  ) throws(Errno) {
+    let mapper = try RadixMapper<Format>(
+      topLevel: levels - 1, pageSizes: pageSizes, memory: memory)
+    self.init(kind(mapper), in: memory)
+  }
+
+  /// 4 KiB, 2 MiB and 1 GiB: the pages of all formats with tables of 512 entries.
+  private static let commonSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
+
   /// A VT-d first-stage table.
   /// - Parameters:
   ///   - levels: 4 or 5.
@@ -45,9 +58,8 @@ package struct PagingTable: Sendable {
     vtdFirstStageLevels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
     guard (4...5).contains(levels) else { throw .notSupported }
-    let sizes = pageSizes & (1 << 12 | 1 << 21 | 1 << 30) | 1 << 12
-    self.init(
-      .vtdFirstStage(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)),
+    try self.init(
+      Table.vtdFirstStage, levels: levels, pageSizes: pageSizes & Self.commonSizes | 1 << 12,
       in: memory)
   }
 
@@ -59,18 +71,15 @@ package struct PagingTable: Sendable {
     vtdSecondStageLevels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
     guard (3...5).contains(levels) else { throw .notSupported }
-    let sizes = pageSizes & (1 << 12 | 1 << 21 | 1 << 30) | 1 << 12
-    self.init(
-      .vtdSecondStage(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)),
+    try self.init(
+      Table.vtdSecondStage, levels: levels, pageSizes: pageSizes & Self.commonSizes | 1 << 12,
       in: memory)
   }
 
   /// A stage 1 table of VMSAv8-64 with 4 KiB pages and 48 bits. io-pgtable-arm:
   /// arm_64_lpae_alloc_pgtable_s1()
   package init(vmsav8Stage1In memory: PhysicalMemory) throws(Errno) {
-    self.init(
-      .vmsav8Stage1(
-        try RadixMapper(topLevel: 3, pageSizes: Self.vmsav8Sizes, memory: memory)), in: memory)
+    try self.init(Table.vmsav8Stage1, levels: 4, pageSizes: Self.commonSizes, in: memory)
   }
 
   /// A stage 2 table of VMSAv8-64 with 4 KiB pages: from level 1 on, with up to 8 tables side by
@@ -87,11 +96,9 @@ package struct PagingTable: Sendable {
     self.init(
       .vmsav8Stage2(
         try RadixMapper(
-          topLevel: topLevel, topBits: bits - 9 * topLevel, pageSizes: Self.vmsav8Sizes,
+          topLevel: topLevel, topBits: bits - 9 * topLevel, pageSizes: Self.commonSizes,
           memory: memory)), in: memory)
   }
-
-  private static let vmsav8Sizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
 
   /// A host table of AMD-Vi.
   /// - Parameters:
@@ -102,8 +109,7 @@ package struct PagingTable: Sendable {
   ) throws(Errno) {
     guard (1...6).contains(levels) else { throw .notSupported }
     let sizes = pageSizes & AMDv1.sizes(levels: levels, addressBits: 64)
-    self.init(
-      .amdv1(try RadixMapper(topLevel: levels - 1, pageSizes: sizes, memory: memory)), in: memory)
+    try self.init(Table.amdv1, levels: levels, pageSizes: sizes, in: memory)
   }
 
   /// A host table of AMD-Vi of three levels, which has more when it has grown.
@@ -114,18 +120,13 @@ package struct PagingTable: Sendable {
     amdv1AddressBits addressBits: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
     let sizes = pageSizes & AMDv1.sizes(levels: 6, addressBits: addressBits)
-    self.init(
-      .amdv1(try RadixMapper(topLevel: 2, pageSizes: sizes, memory: memory)), in: memory)
+    try self.init(Table.amdv1, levels: 3, pageSizes: sizes, in: memory)
   }
 
   /// A guest table of AMD-Vi, of 4 or 5 levels.
   package init(amdGuestLevels levels: Int, memory: PhysicalMemory) throws(Errno) {
     guard (4...5).contains(levels) else { throw .notSupported }
-    self.init(
-      .amdGuest(
-        try RadixMapper(
-          topLevel: levels - 1, pageSizes: 1 << 12 | 1 << 21 | 1 << 30, memory: memory)),
-      in: memory)
+    try self.init(Table.amdGuest, levels: levels, pageSizes: Self.commonSizes, in: memory)
   }
 
   /// The same host table of AMD-Vi with one more level on top. The old one is part of it, and is not
@@ -139,8 +140,7 @@ package struct PagingTable: Sendable {
   /// - Parameter pageSizes: as above; nil: all that the table can have.
   package init(mockWithPageSizes pageSizes: UInt64?, memory: PhysicalMemory) throws(Errno) {
     let sizes = AMDv1Mock.sizes(levels: 3, addressBits: 38) & (pageSizes ?? .max)
-    self.init(
-      .amdv1Mock(try RadixMapper(topLevel: 2, pageSizes: sizes, memory: memory)), in: memory)
+    try self.init(Table.amdv1Mock, levels: 3, pageSizes: sizes, in: memory)
   }
 
   /// Maps `length` bytes with the largest pages that fit.

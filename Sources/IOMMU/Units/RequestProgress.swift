@@ -36,3 +36,13 @@ struct RequestProgress {
     left &-= count
   }
 }
+
+extension Translation {
+  /// The page of an address that is its own translation.
+  @inline(__always)
+  static func itself(_ address: UInt64) -> Translation {
+    Translation(
+      physical: PhysicalAddress(address & ~UInt64(Frame.size - 1)), shift: Frame.shift,
+      permissions: [.read, .write])
+  }
+}

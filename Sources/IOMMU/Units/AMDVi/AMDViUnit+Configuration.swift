@@ -5,7 +5,8 @@ internal import Synchronization
 
 extension AMDViUnit {
   enum SpaceLookup {
-    case success(AMDViAddressSpace)
+    /// It is in the cache now, unless an invalidation came in between.
+    case found
     /// The entry is nil when it could not be had.
     case failure(AMDViEvent, DeviceTableEntry?)
     /// V is clear: the request passes as it is.
@@ -37,27 +38,22 @@ extension AMDViUnit {
     // Table 7: without TV a walk ends before it begins.
     guard entry.isTranslationValid else { return .failure(unknown, entry) }
     let host = hostStage(of: entry)
-    let pasid: PASID
-    if let given = request.pasid {
-      // Nothing is known of a PASID where there are no guest tables.
-      guard entry.isGuestValid else { return .failure(unknown, entry) }
-      pasid = given
-    } else {
-      guard entry.isGuestValid, entry.usesGuestTableWithoutPASID else {
-        return .success(
-          AMDViAddressSpace(entry, of: request.requester, host: host, guest: nil))
+    var guest: (root: TableRoot, pasid: PASID, isFlat: Bool)?
+    if entry.isGuestValid, request.pasid != nil || entry.usesGuestTableWithoutPASID {
+      let pasid = request.pasid ?? PASID(rawValue: 0)
+      switch findGuestTable(of: entry, pasid, host, at: address) {
+      case .failure(let event): return .failure(event, entry)
+      case .success(let root): guest = (root, pasid, isFlat: request.pasid == nil)
       }
-      pasid = PASID(rawValue: 0)
+    } else if request.pasid != nil {
+      // Nothing is known of a PASID where there are no guest tables.
+      return .failure(unknown, entry)
     }
-    switch findGuestTable(of: entry, pasid, host, at: address) {
-    case .failure(let event):
-      return .failure(event, entry)
-    case .success(let root):
-      return .success(
-        AMDViAddressSpace(
-          entry, of: request.requester, host: host,
-          guest: (root, pasid, isFlat: request.pasid == nil)))
+    let space = AMDViAddressSpace(entry, of: request.requester, host: host, guest: guest)
+    state.withLock { state in
+      if state.generation == generation { state.spaces.insert(request.spaceKey, space) }
     }
+    return .found
   }
 
   // MARK: Device table

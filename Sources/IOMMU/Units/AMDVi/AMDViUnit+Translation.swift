@@ -71,11 +71,8 @@ extension AMDViUnit {
         return .fault(fault(request, event, at: progress.iova, space.suppression))
       case .unknownSpace:
         switch findSpace(request, generation) {
-        case .success(let space):
-          state.withLock { state in
-            // After an invalidation the entries are read again.
-            if state.generation == generation { state.spaces.insert(request.spaceKey, space) }
-          }
+        case .found:
+          break
         case .failure(let event, let entry):
           let suppression = entry.map { Suppression($0) } ?? Suppression()
           return .fault(fault(request, event, at: progress.iova, suppression))
@@ -190,8 +187,7 @@ extension AMDViUnit {
       let page = space.limit(walked.page)
       state.withLock { state in
         guard state.generation == generation else { return }
-        state.iotlb.insert(
-          space.tag, iova, page, attributes: AMDViCachedPage(shift: walked.softwareShift).attributes)
+        state.iotlb.insert(space.tag, iova, page, attributes: walked.cached.attributes)
         steps.forEachTable(of: AMDGuest.self, from: root) { step in
           state.pagingStructures.insert(
             space.tag, iova, shift: AMDGuest.tableShift(step.level), step)
@@ -209,14 +205,5 @@ extension AMDViAddressSpace {
     Translation(
       physical: page.physical, shift: page.shift,
       permissions: page.permissions.intersection(allowed))
-  }
-}
-
-extension Translation {
-  /// The page of an address that is its own translation.
-  @inline(__always)
-  fileprivate static func itself(_ address: UInt64) -> Translation {
-    Translation(
-      physical: PhysicalAddress(address & ~0xfff), shift: 12, permissions: [.read, .write])
   }
 }

@@ -1,11 +1,17 @@
 // The page walks: host tables (§2.2.3), guest tables (§2.2.6.4), and both, made without any lock; and what
 // of a walk's end becomes an event (§2.5.3, §2.5.5).
 
-/// What a walk of guest tables found.
+/// What a walk of guest tables found, as the IOTLB keeps it.
 struct AMDViGuestPage {
   let page: Translation
-  /// log2 of the page that software would invalidate.
-  let softwareShift: Int
+  let cached: AMDViCachedPage
+
+  /// - Parameter first: the page that guest tables alone have.
+  @inline(__always)
+  init(_ page: Translation, first: Translation) {
+    self.page = page
+    cached = AMDViCachedPage(shift: first.shift)
+  }
 }
 
 extension AMDViUnit {
@@ -61,7 +67,7 @@ extension AMDViUnit {
     }
     switch outcome {
     case .leaf(let page):
-      return .success(AMDViGuestPage(page: page, softwareShift: page.shift))
+      return .success(AMDViGuestPage(page, first: page))
     case .fault(let fault):
       return .failure(.walk(fault, space.subject, at: iova, trace.place))
     }
@@ -86,7 +92,7 @@ extension AMDViUnit {
     }
     switch outcome {
     case .leaf(let page, let first):
-      return .success(AMDViGuestPage(page: page, softwareShift: first.shift))
+      return .success(AMDViGuestPage(page, first: first))
     case .fault(.first(let fault)):
       return .failure(.walk(fault, space.subject, at: iova, guestTrace.place))
     case .fault(.second(let fault, let address, _)):

@@ -13,20 +13,16 @@ extension SMMUv3Unit {
   /// The answer to a translation request for the page at the request's address. Only that it is
   /// forbidden is recorded; that a page is not there, or may not be accessed, is an answer.
   func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
-    let key = request.spaceKey
     while true {
       let (lookup, generation) = state.withLock { state in
-        (lookUpPage(request, key, gate, in: &state), state.generation)
+        (lookUpPage(request, gate, in: &state), state.generation)
       }
       switch lookup {
       case .page(let page):
         return .page(page)
       case .unknownContext:
-        guard case .success(let context) = findContext(request, generation) else {
+        guard case .success = findContext(request, generation) else {
           return .fault(request.silentFault)
-        }
-        state.withLock { state in
-          if state.generation == generation { state.contexts.insert(key, context) }
         }
       case .miss(let context):
         guard context.path != .abort else { return .fault(request.silentFault) }
@@ -43,9 +39,9 @@ extension SMMUv3Unit {
   }
 
   private func lookUpPage(
-    _ request: DMARequest, _ key: UInt64, _ gate: PortGate, in state: inout State
+    _ request: DMARequest, _ gate: PortGate, in state: inout State
   ) -> PageLookup {
-    guard let found = state.contexts.find(key) else { return .unknownContext }
+    guard let found = state.contexts.find(request.spaceKey) else { return .unknownContext }
     let context = found.pointee
     guard context.allowsATS else { return .miss(context) }
     gate.use(space: context.gateSpace)

@@ -12,7 +12,18 @@ extension SMMUv3Unit {
     static func failure(_ event: SMMUv3Event) -> Self { .failure(event, .init()) }
   }
 
+  /// The context is in the cache afterwards, unless an invalidation came in between.
   func findContext(_ request: DMARequest, _ generation: UInt64) -> ContextLookup {
+    let lookup = readContext(request, generation)
+    if case .success(let context) = lookup {
+      state.withLock { state in
+        if state.generation == generation { state.contexts.insert(request.spaceKey, context) }
+      }
+    }
+    return lookup
+  }
+
+  private func readContext(_ request: DMARequest, _ generation: UInt64) -> ContextLookup {
     let entry: StreamTableEntry
     switch findStream(request.requester, generation) {
     case .success(let found): entry = found

@@ -62,14 +62,8 @@ extension SMMUv3Unit {
       case .failure(let event, let behaviour):
         return .fault(request.fault(event, at: progress.iova, behaviour))
       case .unknownContext:
-        switch findContext(request, generation) {
-        case .failure(let event, let behaviour):
+        if case .failure(let event, let behaviour) = findContext(request, generation) {
           return .fault(request.fault(event, at: progress.iova, behaviour))
-        case .success(let context):
-          state.withLock { state in
-            // After an invalidation the structures are read again.
-            if state.generation == generation { state.contexts.insert(request.spaceKey, context) }
-          }
         }
       case .miss(let context):
         switch fill(progress.iova, request.access, context, generation) {
@@ -131,11 +125,7 @@ extension SMMUv3Unit {
       guard progress.iova >> UInt64(capabilities.outputAddressBits) == 0 else {
         return .failure(.stage1(.addressSize), .init())
       }
-      progress.append(
-        Translation(
-          physical: PhysicalAddress(progress.iova & ~0xfff), shift: 12,
-          permissions: [.read, .write]),
-        to: segments)
+      progress.append(.itself(progress.iova), to: segments)
     }
     return .complete
   }

@@ -140,10 +140,7 @@ extension VTdUnit {
       }
       if isPassThrough {
         // One page at a time; the end was just checked.
-        let page = Translation(
-          physical: PhysicalAddress(progress.pages.iova & ~0xfff), shift: 12,
-          permissions: [.read, .write])
-        progress.pages.append(page, to: segments)
+        progress.pages.append(.itself(progress.pages.iova), to: segments)
         continue
       }
       // A hit that does not allow the access is no answer: the table may allow it by now, or a
