@@ -309,12 +309,12 @@ import Testing
   }
 
   @Test func domainIDsAreLowestFirst() throws {
-    let ids = VTdDomainIDs(count: 4)
-    #expect(try ids.take().rawValue == 2)
-    #expect(try ids.take().rawValue == 3)
+    let ids = LowestFreeIDs(2..<4, exhausted: .noSpace)
+    #expect(try ids.take() == 2)
+    #expect(try ids.take() == 3)
     #expect(throws: Errno.noSpace) { try ids.take() }
-    ids.give(DomainID(rawValue: 2))
-    #expect(try ids.take().rawValue == 2)
+    ids.give(2)
+    #expect(try ids.take() == 2)
   }
 
   @Test func snoopingIsForcedInNewEntries() throws {

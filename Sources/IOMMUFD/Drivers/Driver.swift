@@ -9,6 +9,7 @@
 // from within. Attach, detach, unmap and invalidate return only when no translation can still use
 // what they took away. Operations that take ``UserData`` read the client's memory.
 
+internal import CUAPI
 package import IOMMU
 package import SystemPackage
 
@@ -161,6 +162,17 @@ package struct HardwareInfo: Sendable {
   package init<Value: BitwiseCopyable>(type: UInt32, _ value: Value) {
     self.type = type
     bytes = withUnsafeBytes(of: value) { Array($0) }
+  }
+
+  /// For a client that asks for one type, of a unit that has another one or the same.
+  /// - Parameter asked: 0 leaves the choice to the unit.
+  init<Value: BitwiseCopyable>(
+    asked: UInt32, type: UInt32, _ value: Value
+  ) throws(Errno) {
+    guard asked == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || asked == type else {
+      throw .notSupported
+    }
+    self.init(type: type, value)
   }
 }
 

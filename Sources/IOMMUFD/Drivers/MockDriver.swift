@@ -70,10 +70,8 @@ package final class MockDriver: IOMMUDriver {
   package func hardwareInfo(
     of device: RequesterID, type: UInt32
   ) throws(Errno) -> HardwareInfo? {
-    let ours = UInt32(IOMMU_HW_INFO_TYPE_SELFTEST)
-    guard type == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || type == ours else { throw .notSupported }
-    return HardwareInfo(
-      type: ours,
+    try HardwareInfo(
+      asked: type, type: UInt32(IOMMU_HW_INFO_TYPE_SELFTEST),
       iommu_test_hw_info(flags: 0, test_reg: UInt32(IOMMU_HW_INFO_SELFTEST_REGVAL)))
   }
 

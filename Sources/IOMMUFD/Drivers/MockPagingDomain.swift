@@ -67,16 +67,12 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
       table.map(iova, to: physical, length: length, permissions: permissions, snoops: false)
     }
     table.free(result.retired)
-    if let error = result.error {
-      if result.mapped > 0 { unmap(iova, length: result.mapped) }
-      throw error
-    }
+    try undo(result.mapped, at: iova, after: result.error)
   }
 
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
-    guard length > 0, let range = Self.range(iova, length) else { return 0 }
-    let length = range.upperBound - range.lowerBound + 1
+    let length = iova.rawValue.clipped(length, through: Self.allAddresses.upperBound)
     let result = state.withLock { _ in table.unmap(iova, length: length) }
     table.free(result.retired)
     return result.length
@@ -85,12 +81,6 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
   package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
     guard Self.allAddresses.contains(iova.rawValue) else { return nil }
     return state.withLock { _ in table.physicalAddress(of: iova) }
-  }
-
-  private static func range(_ iova: IOVA, _ length: UInt64) -> ClosedRange<UInt64>? {
-    guard allAddresses.contains(iova.rawValue) else { return nil }
-    let rest = allAddresses.upperBound - iova.rawValue
-    return iova.rawValue...iova.rawValue + min(length - 1, rest)
   }
 
   // MARK: Dirty tracking

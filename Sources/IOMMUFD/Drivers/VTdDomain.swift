@@ -85,7 +85,7 @@ final class VTdDomainLinks: Sendable {
         state.units[index].users += 1
         return state.units[index].id
       }
-      let id = try driver.domainIDs.take()
+      let id = DomainID(rawValue: try driver.domainIDs.take())
       state.units.append(Unit(driver: driver, id: id, users: 1))
       return id
     }
@@ -97,7 +97,7 @@ final class VTdDomainLinks: Sendable {
       guard let index = state.units.firstIndex(where: { $0.driver === driver }) else { return }
       state.units[index].users -= 1
       if state.units[index].users == 0 {
-        driver.domainIDs.give(state.units.remove(at: index).id)
+        driver.domainIDs.give(state.units.remove(at: index).id.rawValue)
       }
     }
   }

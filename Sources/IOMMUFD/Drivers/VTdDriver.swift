@@ -29,8 +29,9 @@ package final class VTdDriver: IOMMUDriver {
   /// Guests can have units of their own, as with no kernel.
   private let hasVirtualUnits: Bool
 
-  /// Where domain ids of this unit come from.
-  let domainIDs: VTdDomainIDs
+  /// Domain ids. 0 is for absent entries under caching mode, 1 for first-stage and pass-through
+  /// translation. intel: domain_attach_iommu()
+  let domainIDs: LowestFreeIDs
 
   /// Takes `unit` into use: DMA of every requester is blocked from now on.
   package init(
@@ -39,7 +40,8 @@ package final class VTdDriver: IOMMUDriver {
     self.unit = unit
     self.memory = memory
     hasVirtualUnits = extensions.enabled.contains(.vtdInvalidationErrors)
-    domainIDs = VTdDomainIDs(count: 1 << min(unit.capabilities.domainBits, 16))
+    let domains = 1 << min(max(unit.capabilities.domainBits, 4), 16)
+    domainIDs = LowestFreeIDs(2..<domains, exhausted: .noSpace)
     rootTable = try memory.allocateTable()
     unit.setRootTable(rootTable)
     unit.invalidateContextCache(.global)
@@ -91,11 +93,9 @@ package final class VTdDriver: IOMMUDriver {
   package func hardwareInfo(
     of device: RequesterID, type: UInt32
   ) throws(Errno) -> HardwareInfo? {
-    let ours = IOMMU_HW_INFO_TYPE_INTEL_VTD.rawValue
-    guard type == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || type == ours else { throw .notSupported }
     let erratum = IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17.rawValue
-    return HardwareInfo(
-      type: ours,
+    return try HardwareInfo(
+      asked: type, type: IOMMU_HW_INFO_TYPE_INTEL_VTD.rawValue,
       iommu_hw_info_vtd(
         flags: unit.hasReadOnlyErratum ? erratum : 0, __reserved: 0,
         cap_reg: unit.capabilities.capability, ecap_reg: unit.capabilities.extendedCapability))
@@ -265,27 +265,4 @@ package final class VTdDriver: IOMMUDriver {
     state.contextTables[requester.rawValue >> 7] = table
     return table
   }
-}
-
-/// The domain ids of one unit: lowest free first. intel: domain_attach_iommu()
-final class VTdDomainIDs: Sendable {
-  /// 0 is for absent entries under caching mode, 1 for first-stage and pass-through translation.
-  private static let first = 2
-  private let used: Mutex<[Bool]>
-
-  init(count: Int) { used = Mutex(Array(repeating: false, count: count)) }
-
-  func take() throws(Errno) -> DomainID {
-    let id = used.withLock { used -> Int? in
-      guard let id = used.indices.dropFirst(Self.first).first(where: { !used[$0] }) else {
-        return nil
-      }
-      used[id] = true
-      return id
-    }
-    guard let id else { throw .noSpace }
-    return DomainID(rawValue: UInt16(id))
-  }
-
-  func give(_ id: DomainID) { used.withLock { $0[Int(id.rawValue)] = false } }
 }

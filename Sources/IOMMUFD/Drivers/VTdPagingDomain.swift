@@ -167,12 +167,8 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
   package func map(
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
   ) throws(Errno) {
-    let (last, overflow) = iova.rawValue.addingReportingOverflow(length &- 1)
-    guard length > 0, (iova.rawValue | physical.rawValue | length) & 0xfff == 0,
-      permissions.rawValue != 0, !needsWritable || permissions.contains(.write)
-    else { throw .invalidArgument }
-    guard !overflow, last <= aperture.upperBound else { throw .outOfRange }
-
+    guard !needsWritable || permissions.contains(.write) else { throw .invalidArgument }
+    let last = try requireMappable(iova, to: physical, length: length, permissions)
     let result = state.withLock { state in
       table.map(
         iova, to: physical, length: length, permissions: permissions,
@@ -180,8 +176,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
     }
     if let error = result.error {
       free(result.retired) { flush(.everything) }
-      if result.mapped > 0 { unmap(iova, length: result.mapped) }
-      throw error
+      try undo(result.mapped, at: iova, after: error)
     }
     let range = VTdFlushRange(iova.rawValue, through: last)
     flushNew(range)
@@ -190,9 +185,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
 
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
-    guard length > 0, iova.rawValue <= aperture.upperBound else { return 0 }
-    let rest = aperture.upperBound - iova.rawValue
-    let length = length - 1 < rest ? length : rest + 1
+    let length = iova.rawValue.clipped(length, through: aperture.upperBound)
     let result = state.withLock { _ in table.unmap(iova, length: length) }
     if result.length > 0 || !result.retired.isEmpty {
       let last = iova.rawValue + max(result.length, 1) - 1

@@ -140,12 +140,10 @@ package final class AMDViDriver: IOMMUDriver {
   package func hardwareInfo(
     of device: RequesterID, type: UInt32
   ) throws(Errno) -> HardwareInfo? {
-    let ours = IOMMU_HW_INFO_TYPE_AMD.rawValue
-    guard type == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || type == ours else { throw .notSupported }
     var info = iommu_hw_info_amd()
     info.efr = unit.capabilities.features
     info.efr2 = unit.capabilities.features2
-    return HardwareInfo(type: ours, info)
+    return try HardwareInfo(asked: type, type: IOMMU_HW_INFO_TYPE_AMD.rawValue, info)
   }
 
   // MARK: Domains

@@ -110,11 +110,7 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
   package func map(
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
   ) throws(Errno) {
-    let (last, overflow) = iova.rawValue.addingReportingOverflow(length &- 1)
-    guard length > 0, (iova.rawValue | physical.rawValue | length) & 0xfff == 0,
-      permissions.rawValue != 0
-    else { throw .invalidArgument }
-    guard !overflow, last <= aperture.upperBound else { throw .outOfRange }
+    let last = try requireMappable(iova, to: physical, length: length, permissions)
     try grow(toSpan: last)
     let result = state.withLock {
       $0.table.map(
@@ -125,10 +121,7 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
       flush(iova.rawValue, last, directories: true)
       state.withLock { $0.table.free(result.retired) }
     }
-    if let error = result.error {
-      if result.mapped > 0 { unmap(iova, length: result.mapped) }
-      throw error
-    }
+    try undo(result.mapped, at: iova, after: result.error)
   }
 
   /// generic_pt: increase_top(); amd: amd_iommu_change_top()
@@ -147,14 +140,10 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
 
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
-    guard length > 0 else { return 0 }
-    let unmapped = state.withLock { state -> IOMMU.Unmapped? in
-      let end = min(state.table.lastAddress, aperture.upperBound)
-      guard iova.rawValue <= end else { return nil }
-      let rest = end - iova.rawValue
-      return state.table.unmap(iova, length: length - 1 < rest ? length : rest &+ 1)
+    let result = state.withLock { state in
+      let last = min(state.table.lastAddress, aperture.upperBound)
+      return state.table.unmap(iova, length: iova.rawValue.clipped(length, through: last))
     }
-    guard let result = unmapped else { return 0 }
     if result.length > 0 || !result.retired.isEmpty {
       // amd: amd_iommu_iotlb_sync()
       flush(

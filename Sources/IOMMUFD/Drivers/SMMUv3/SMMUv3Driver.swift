@@ -7,7 +7,6 @@
 // the guest's table in its place, so that PASIDs are the guest's affair.
 
 internal import CUAPI
-internal import HeapModule
 package import IOMMU
 internal import Synchronization
 package import SystemPackage
@@ -118,14 +117,13 @@ package final class SMMUv3Driver: IOMMUDriver {
     if type == Tegra241VirtualIOMMU.hardwareInfoType, unit.virtualQueues.isPresent {
       return Tegra241VirtualIOMMU.hardwareInfo(of: unit.virtualQueues)
     }
-    let ours = IOMMU_HW_INFO_TYPE_ARM_SMMUV3.rawValue
-    guard type == IOMMU_HW_INFO_TYPE_DEFAULT.rawValue || type == ours else { throw .notSupported }
     let idr = unit.capabilities.identification
     var info = iommu_hw_info_arm_smmuv3()
     info.idr = (idr[0], idr[1], idr[2], idr[3], idr[4], idr[5])
     info.iidr = unit.capabilities.implementation
     info.aidr = unit.capabilities.architecture
-    return HardwareInfo(type: ours, info)
+    return try HardwareInfo(
+      asked: type, type: IOMMU_HW_INFO_TYPE_ARM_SMMUV3.rawValue, info)
   }
 
   // MARK: Domains
@@ -289,36 +287,4 @@ extension SMMUv3Unit {
       assertionFailure("an illegal command: \(error)")
     }
   }
-}
-
-/// Numbers of one kind, the lowest free one first.
-final class LowestFreeIDs: Sendable {
-  private struct State {
-    var returned = Heap<Int>()
-    var next: Int
-  }
-
-  private let end: Int
-  private let exhausted: Errno
-  private let state: Mutex<State>
-
-  /// - Parameter exhausted: the error when all are taken.
-  init(_ range: Range<Int>, exhausted: Errno) {
-    end = range.upperBound
-    self.exhausted = exhausted
-    state = Mutex(State(next: range.lowerBound))
-  }
-
-  func take() throws(Errno) -> UInt16 {
-    let id = state.withLock { state -> Int? in
-      if let id = state.returned.popMin() { return id }
-      guard state.next < end else { return nil }
-      defer { state.next += 1 }
-      return state.next
-    }
-    guard let id else { throw exhausted }
-    return UInt16(truncatingIfNeeded: id)
-  }
-
-  func give(_ id: UInt16) { state.withLock { $0.returned.insert(Int(id)) } }
 }

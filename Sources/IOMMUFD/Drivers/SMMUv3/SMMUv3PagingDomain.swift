@@ -142,11 +142,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   package func map(
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
   ) throws(Errno) {
-    let (last, overflow) = iova.rawValue.addingReportingOverflow(length &- 1)
-    guard length > 0, (iova.rawValue | physical.rawValue | length) & 0xfff == 0,
-      permissions.rawValue != 0
-    else { throw .invalidArgument }
-    guard !overflow, last <= aperture.upperBound else { throw .outOfRange }
+    _ = try requireMappable(iova, to: physical, length: length, permissions)
     let result = state.withLock { _ in
       table.map(
         iova, to: physical, length: length, permissions: permissions, snoops: forcesWriteBack)
@@ -156,17 +152,12 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
       invalidate(iova, length: length)
       table.free(result.retired)
     }
-    if let error = result.error {
-      if result.mapped > 0 { unmap(iova, length: result.mapped) }
-      throw error
-    }
+    try undo(result.mapped, at: iova, after: result.error)
   }
 
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
-    guard length > 0, iova.rawValue <= aperture.upperBound else { return 0 }
-    let rest = aperture.upperBound - iova.rawValue
-    let length = length - 1 < rest ? length : rest + 1
+    let length = iova.rawValue.clipped(length, through: aperture.upperBound)
     let result = state.withLock { _ in table.unmap(iova, length: length) }
     if result.length > 0 || !result.retired.isEmpty {
       invalidate(iova, length: max(result.length, 1))
