@@ -3,6 +3,7 @@ import Glibc
 import Host
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU

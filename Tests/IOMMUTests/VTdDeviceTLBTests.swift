@@ -1,5 +1,5 @@
-import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -122,15 +122,15 @@ import Testing
   }
 
   @Test func groupsAreBounded() throws {
-    let asked = RequestCollector()
+    let asked = Collector<PageRequest>()
     guest.machine.driver.setPageRequestSink { asked.add($0) }
     for group in 0..<32 as Range<UInt32> {
       #expect(
         port.requestPages(IOVA(1 << 40), count: 1, writes: true, ats) == .awaited(group: group))
     }
     #expect(port.requestPages(IOVA(1 << 40), count: 1, writes: true, ats) == .unavailable)
-    let answers = AnswerCollector()
-    port.setPageResponseReceiver { answers.add($0, $1) }
+    let answers = Collector<UInt32>()
+    port.setPageResponseReceiver { group, _ in answers.add(group) }
     let requests = asked.take()
     #expect(requests.count == 32)
     #expect(requests.allSatisfy { $0.access == .write && $0.isLast && $0.address == 1 << 40 })
@@ -162,7 +162,7 @@ import Testing
   }
 
   @Test func senselessRequestsAreNotPassedOn() throws {
-    let asked = RequestCollector()
+    let asked = Collector<PageRequest>()
     guest.machine.driver.setPageRequestSink { asked.add($0) }
     var attributes = ats
     attributes.pasid = PASID(rawValue: 5)
@@ -176,27 +176,5 @@ import Testing
       port.requestPages(IOVA(1 << 47), count: 1, writes: false, attributes)
         == .answered(.invalid))
     #expect(asked.take().isEmpty)
-  }
-}
-
-private final class RequestCollector: Sendable {
-  private let requests = Mutex<[PageRequest]>([])
-  func add(_ request: PageRequest) { requests.withLock { $0.append(request) } }
-  func take() -> [PageRequest] {
-    requests.withLock { requests in
-      defer { requests = [] }
-      return requests
-    }
-  }
-}
-
-private final class AnswerCollector: Sendable {
-  private let groups = Mutex<[UInt32]>([])
-  func add(_ group: UInt32, _ response: PageResponse) { groups.withLock { $0.append(group) } }
-  func take() -> [UInt32] {
-    groups.withLock { groups in
-      defer { groups = [] }
-      return groups
-    }
   }
 }

@@ -1,8 +1,8 @@
 import CLinux
 import Foundation
 import Host
-import Synchronization
 import SystemPackage
+import TestSupport
 
 @testable import IOMMU
 @testable import IOMMUFD
@@ -12,7 +12,7 @@ struct VTdMachine {
   let memory: PhysicalMemory
   let unit: VTdUnit
   let driver: VTdDriver
-  let faults = FaultCollector()
+  let faults = Collector<FaultRecord>()
 
   init(_ configuration: VTdUnit.Configuration = .init()) throws {
     memory = try PhysicalMemory(.test)
@@ -34,17 +34,6 @@ struct VTdMachine {
 extension RequesterID {
   static func test(_ device: UInt8) -> RequesterID {
     RequesterID(bus: 1, device: device, function: 0)
-  }
-}
-
-final class FaultCollector: Sendable {
-  private let records = Mutex<[FaultRecord]>([])
-  func add(_ record: FaultRecord) { records.withLock { $0.append(record) } }
-  func take() -> [FaultRecord] {
-    records.withLock { records in
-      defer { records = [] }
-      return records
-    }
   }
 }
 

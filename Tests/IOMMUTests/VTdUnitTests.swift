@@ -3,6 +3,7 @@ import Glibc
 import Host
 import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -183,7 +184,7 @@ import Testing
     store(changed, pasids.rawValue)
     let unit = VTdUnit(VTdUnit.Configuration(), memory: memory)
     unit.setRootTable(root)
-    let faults = FaultCollector()
+    let faults = Collector<FaultRecord>()
     unit.setFaultSink { faults.add($0) }
     let port = DMAPort(requester: requester, vtd: unit)
     #expect(port.load(0x9000).0.reason == .readDenied)

@@ -1,5 +1,5 @@
-import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -135,24 +135,13 @@ struct AMDViATSTests {
     }
   }
 
-  private final class Requests: Sendable {
-    private let list = Mutex<[PageRequest]>([])
-    func add(_ request: PageRequest) { list.withLock { $0.append(request) } }
-    func take() -> [PageRequest] {
-      list.withLock { list in
-        defer { list = [] }
-        return list
-      }
-    }
-  }
-
   @Test("page requests: PPR of the entry, the record of those without, answers by tag")
   func pageRequests() throws {
     let rig = try AMDViRig()
     let (gcr3, _) = rig.makeGuest(1, in: rig.guest)
     var entry = translating(rig.guided(gcr3))
     rig.set(entry)
-    let asked = Requests()
+    let asked = Collector<PageRequest>()
     #expect(
       rig.port.requestPages(IOVA(0x5000), count: 8, writes: true, one) == .answered(.failure),
       "nobody listens")
@@ -168,9 +157,9 @@ struct AMDViATSTests {
     #expect(
       rig.port.requestPages(IOVA(0x5ff8), count: 16, writes: true, one) == .awaited(group: 2))
     #expect(asked.take().map(\.address) == [0x5000, 0x6000])
-    let answers = Mutex<[UInt32]>([])
+    let answers = Collector<UInt32>()
     rig.port.setPageResponseReceiver { group, response in
-      answers.withLock { $0.append(group << 8 | UInt32(response.code)) }
+      answers.add(group << 8 | UInt32(response.code))
     }
     for (group, response) in [
       (1, .invalid), (3, .success), (2, .failure),
@@ -179,7 +168,7 @@ struct AMDViATSTests {
         .completePageRequest(
           of: AMDViRig.device, pasid: PASID(rawValue: 1), group: group, response))
     }
-    #expect(answers.withLock { $0 } == [0x101, 0x20f])
+    #expect(answers.take() == [0x101, 0x20f])
     #expect(PageResponse(code: 2) == .failure)
   }
 
@@ -188,11 +177,11 @@ struct AMDViATSTests {
   @Test("which tables switch which of the function's services")
   func services() throws {
     let machine = try AMDViMachine(hasATS: true)
-    let states = Mutex<[[Bool]]>([])
+    let states = Collector<[Bool]>()
     machine.driver.setControl(of: AMDViMachine.device) { ats, pageRequests in
-      states.withLock { $0.append([ats, pageRequests]) }
+      states.add([ats, pageRequests])
     }
-    func last() -> [Bool] { states.withLock { $0.last ?? [] } }
+    func last() -> [Bool] { states.take().last ?? [] }
     #expect(machine.driver.capabilities(of: AMDViMachine.device).contains(.ats))
     try machine.attach(machine.parent)
     #expect(last() == [true, false])
@@ -268,7 +257,7 @@ struct AMDViATSTests {
   @Test("a guest's page requests by PASID go on; those without one, and beyond, are failures")
   func routes() throws {
     let machine = try AMDViMachine(pasidBits: 8, hasATS: true)
-    let asked = Requests()
+    let asked = Collector<PageRequest>()
     machine.driver.setPageRequestSink { asked.add($0) }
     try machine.attach(
       try machine.nested(gcr3: machine.guest.take()) {
@@ -287,10 +276,10 @@ struct AMDViATSTests {
     #expect(asked.take().isEmpty)
     #expect(ask(255) == .awaited(group: 3))
     let request = try #require(asked.take().first)
-    let answers = Mutex<[UInt32]>([])
-    machine.port.setPageResponseReceiver { group, _ in answers.withLock { $0.append(group) } }
+    let answers = Collector<UInt32>()
+    machine.port.setPageResponseReceiver { group, _ in answers.add(group) }
     machine.driver.respond(to: request.groupID, .success)
-    #expect(answers.withLock { $0 } == [3])
+    #expect(answers.take() == [3])
     // Where the guest's entry does not allow it the driver answers for the unit, and it is recorded.
     try machine.attach(try machine.nested(gcr3: machine.guest.take()) { $0.allowsDeviceTLB = true })
     #expect(ask(1) == .answered(.failure))

@@ -17,7 +17,7 @@ struct AMDViMachine {
   let virtual: any VirtualIOMMU
   let guest: AMDViTables
   let port: DMAPort
-  let faults = FaultCollector()
+  let faults = Collector<FaultRecord>()
 
   init(
     _ configuration: AMDViUnit.Configuration = .init(), pasidBits: Int = 16, hasATS: Bool = false,

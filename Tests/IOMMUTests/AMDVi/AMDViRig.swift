@@ -20,7 +20,7 @@ struct AMDViRig {
   let physical: AMDViTables
   let guest: AMDViTables
   let port: DMAPort
-  let faults = FaultCollector()
+  let faults = Collector<FaultRecord>()
 
   init(_ configuration: AMDViUnit.Configuration = .init()) throws {
     memory = try PhysicalMemory(.test)

@@ -9,19 +9,10 @@ import Testing
 
   init() throws { machine = try WalkMachine(unit: 16, worlds: 24) }
 
-  /// Frames that hold tables of a level; the same for all granules.
-  private func frames(_ frame: UInt64) -> Range<UInt64> {
-    switch frame {
-    case 0..<4: 16..<32
-    case 4..<16: (frame / 4 - 1) * 4..<frame / 4 * 4
-    default: 16..<32
-    }
-  }
-
   private func entry(
     _ world: inout WalkWorld, _ frame: UInt64, isWide: Bool
   ) -> UInt64 {
-    var entry = world.target(frames(frame))
+    var entry = world.target(WalkWorld.framesBelow(frame))
     entry |= world.random.next() & 0x3fc
     if isWide { entry &= ~0xf300 }
     if !world.rarely(24) { entry |= 1 }
@@ -114,6 +105,21 @@ import Testing
     return address
   }
 
+  /// - Parameter nesting: how the reference's output is translated further.
+  private func translate(
+    _ world: inout WalkWorld, _ reference: ReferenceVMSAv8, _ root: UInt64,
+    under nesting: ReferenceNesting? = nil, ours: (UInt64, Permissions) -> String
+  ) -> String? {
+    world.translate {
+      input(&$0, reference)
+    } ours: {
+      ours($0, $1)
+    } reference: {
+      let page = try reference.translate($0, root: root, access: $1)
+      return try nesting?.combine(page, $1) ?? page
+    }.map { "\($0), \(reference)" }
+  }
+
   @Test(arguments: [12, 14, 16], [false, true])
   func stage1(granule: Int, isWide: Bool) {
     machine.explore(
@@ -127,19 +133,10 @@ import Testing
       chooseStage1(&reference, &world)
       let root = world.frame()
       guard let table = table1(reference, root) else { return "no table of \(reference)" }
-      for _ in 0..<WalkMachine.translationsPerWorld {
-        let address = input(&world, reference)
-        let access = ReferenceAccess.random(&world.random)
+      return translate(&world, reference, root) { address, access in
         var tables = GuestTables(memory)
-        let ours = VMSAv8.walk(
-          stage1: table, address, access: access.permissions, memory: &tables
-        ).text(address)
-        let difference = world.compare(address, access, ours: ours) {
-          try reference.translate(address, root: root, access: access)
-        }
-        if let difference { return "\(difference), \(reference)" }
+        return VMSAv8.walk(stage1: table, address, access: access, memory: &tables).text(address)
       }
-      return nil
     }
   }
 
@@ -156,19 +153,10 @@ import Testing
       chooseStage2(&reference, &world)
       let root = world.frame()
       guard let table = table2(reference, root) else { return "no table of \(reference)" }
-      for _ in 0..<WalkMachine.translationsPerWorld {
-        let address = input(&world, reference)
-        let access = ReferenceAccess.random(&world.random)
+      return translate(&world, reference, root) { address, access in
         var tables = memory.window
-        let ours = VMSAv8.walk(
-          stage2: table, address, access: access.permissions, memory: &tables
-        ).text(address)
-        let difference = world.compare(address, access, ours: ours) {
-          try reference.translate(address, root: root, access: access)
-        }
-        if let difference { return "\(difference), \(reference)" }
+        return VMSAv8.walk(stage2: table, address, access: access, memory: &tables).text(address)
       }
-      return nil
     }
   }
 
@@ -196,20 +184,13 @@ import Testing
       guard let table = table1(reference, root), let hostTable = table2(host, hostRoot) else {
         return "no table"
       }
-      for _ in 0..<WalkMachine.translationsPerWorld {
-        let address = input(&world, reference)
-        let access = ReferenceAccess.random(&world.random)
-        let ours = VMSAv8.walk(
-          nested: table, in: hostTable, address, access: access.permissions,
-          guest: GuestTables(memory), tables: memory.window
+      let difference = translate(&world, reference, root, under: nesting) { address, access in
+        VMSAv8.walk(
+          nested: table, in: hostTable, address, access: access, guest: GuestTables(memory),
+          tables: memory.window
         ).text(address)
-        let difference = world.compare(address, access, ours: ours) {
-          try nesting.combine(
-            reference.translate(address, root: root, access: access), access)
-        }
-        if let difference { return "\(difference), \(reference) in \(host)" }
       }
-      return nil
+      return difference.map { "\($0) in \(host)" }
     }
   }
 }

@@ -1,5 +1,5 @@
-import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -23,12 +23,8 @@ struct SMMUv3ATSTests {
     machine = try SMMUv3Machine(configuration, hasATS: true)
     guest = machine.guest
     machine.knowDevice()
-    root = guest.take()
-    page = guest.take()
-    descriptors = guest.take()
-    guest.map(root, Self.here, to: page)
-    guest.store(guest.context(root, asid: 1), at: descriptors)
-    guest.store(guest.context(root, asid: 5), at: descriptors + 5 * 64)
+    (root, page, descriptors) = guest.makeSpace(at: Self.here)
+    guest.store(.test(root, asid: 5), at: descriptors + 5 * 64)
     guest[page] = 0x1111
   }
 
@@ -164,15 +160,13 @@ struct SMMUv3ATSTests {
 
   @Test("attached tables switch the function's ATS")
   func control() throws {
-    let states = Mutex<[Bool]>([])
-    machine.driver.setATSControl(of: SMMUv3Machine.stream) { isOn in
-      states.withLock { $0.append(isOn) }
-    }
+    let states = Collector<Bool>()
+    machine.driver.setATSControl(of: SMMUv3Machine.stream) { states.add($0) }
     #expect(machine.driver.capabilities(of: SMMUv3Machine.stream).contains(.ats))
     try machine.attach(machine.parent)
     try machine.attach(try machine.stage1(descriptors))
     try machine.attach(try machine.stage1(descriptors, plain: Self.enabled))
     machine.driver.block(SMMUv3Machine.stream, pasid: nil)
-    #expect(states.withLock { $0 } == [true, false, true, false])
+    #expect(states.take() == [true, false, true, false])
   }
 }

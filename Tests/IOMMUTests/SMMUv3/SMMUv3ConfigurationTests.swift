@@ -116,16 +116,7 @@ struct SMMUv3ConfigurationTests {
       _ unit: SMMUv3Unit, _ change: (inout ContextDescriptor) -> Void,
       entry: StreamTableEntry? = nil
     ) -> Bool {
-      var descriptor = ContextDescriptor()
-      descriptor.inputBits = 48
-      descriptor.granuleShift = 12
-      descriptor.isUpperDisabled = true
-      descriptor.isValid = true
-      descriptor.outputSizeField = 2
-      descriptor.usesAArch64Tables = true
-      descriptor.abortsFaults = true
-      descriptor.asid = 300
-      descriptor.table = PhysicalAddress(0x9000)
+      var descriptor = ContextDescriptor.test(0x9000, asid: 300)
       change(&descriptor)
       return unit.isIllegal(descriptor, in: entry ?? nested)
     }

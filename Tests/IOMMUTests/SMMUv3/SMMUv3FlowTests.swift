@@ -18,11 +18,7 @@ struct SMMUv3FlowTests {
     guest = machine.guest
     machine.knowDevice()
     machine.host.openQueue()
-    root = guest.take()
-    page = guest.take()
-    descriptors = guest.take()
-    guest.map(root, Self.here, to: page)
-    guest.store(guest.context(root, asid: 1), at: descriptors)
+    (root, page, descriptors) = guest.makeSpace(at: Self.here)
     guest[page] = 0x1111
     try machine.attach(try machine.stage1(descriptors))
   }
@@ -81,7 +77,7 @@ struct SMMUv3FlowTests {
 
   @Test("hardware keeps access flag and dirty state where the descriptor says so")
   func flags() {
-    var descriptor = guest.context(root, asid: 1)
+    var descriptor = ContextDescriptor.test(root, asid: 1)
     descriptor.updatesAccessFlag = true
     descriptor.updatesDirtyState = true
     guest.store(descriptor, at: descriptors)
@@ -98,7 +94,7 @@ struct SMMUv3FlowTests {
 
   @Test("the upper table, and addresses whose top byte is ignored")
   func halves() {
-    var descriptor = guest.context(root, asid: 1)
+    var descriptor = ContextDescriptor.test(root, asid: 1)
     let upper = guest.take()
     descriptor.isUpperDisabled = false
     descriptor.words[21, 16] = 25
@@ -125,7 +121,7 @@ struct SMMUv3FlowTests {
 
   @Test("granules of 16 and 64 KiB", arguments: [(14, 2, 2, 36), (16, 1, 1, 42)])
   func granules(_ shift: Int, _ field: UInt64, _ startLevel: Int, _ bits: Int) throws {
-    var descriptor = guest.context(0, asid: 1)
+    var descriptor = ContextDescriptor.test(0, asid: 1)
     descriptor.granuleShift = shift
     descriptor.inputBits = bits
     var table = guest.take(16)
@@ -151,7 +147,7 @@ struct SMMUv3FlowTests {
 
   @Test("substreams: beyond the table, none, and none with one")
   func substreams() throws {
-    guest.store(guest.context(root, asid: 2), at: descriptors + 3 * 64)
+    guest.store(.test(root, asid: 2), at: descriptors + 3 * 64)
     #expect(load(pasid: pasid(3)) == 0x1111)
     #expect(event(Self.here, pasid: pasid(64)) == SMMUv3Event(.badSubstreamID))
     #expect(event(Self.here, pasid: pasid(0)) == SMMUv3Event(.streamDisabled))
@@ -198,7 +194,7 @@ struct SMMUv3FlowTests {
     #expect(load() == 0x7777)
     #expect(store() == .stage2(.permission, .input, place))
     // A table in memory that cannot be written: access flags cannot be kept.
-    var descriptor = guest.context(root, asid: 1)
+    var descriptor = ContextDescriptor.test(root, asid: 1)
     descriptor.updatesAccessFlag = true
     guest.store(descriptor, at: descriptors)
     machine.send([.invalidateContext(0x4321, substream: 0, isLeaf: true)])

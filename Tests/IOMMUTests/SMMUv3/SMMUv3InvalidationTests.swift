@@ -26,7 +26,7 @@ struct SMMUv3InvalidationTests {
     let descriptors = guest.take()
     let pages = [guest.take(), guest.take()]
     for (value, page) in pages.enumerated() { guest[page] = UInt64(value) }
-    guest.store(guest.context(root, asid: 1), at: descriptors)
+    guest.store(.test(root, asid: 1), at: descriptors)
     try machine.attach(try machine.stage1(descriptors))
     func load() -> UInt64 { machine.port.load(0x5000).1 }
     let good = SMMUv3Command.tlbi(.tlbiAll)
@@ -81,7 +81,7 @@ struct SMMUv3InvalidationTests {
     }
     func store(_ pasid: Int, _ space: Int) {
       guest.store(
-        guest.context(roots[space], asid: UInt16(100 + space)),
+        ContextDescriptor.test(roots[space], asid: UInt16(100 + space)),
         at: descriptors + UInt64(pasid + 1) * 64)
       model.context[pasid] = space
     }

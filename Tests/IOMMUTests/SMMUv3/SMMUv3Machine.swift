@@ -197,8 +197,18 @@ final class SMMUv3Guest {
     for index in 0..<8 { self[address + UInt64(index) * 8] = descriptor.words[index] }
   }
 
+  /// A table with one page, and a descriptor of it.
+  func makeSpace(at address: UInt64) -> (root: UInt64, page: UInt64, descriptors: UInt64) {
+    let (root, page, descriptors) = (take(), take(), take())
+    map(root, address, to: page)
+    store(.test(root, asid: 1), at: descriptors)
+    return (root, page, descriptors)
+  }
+}
+
+extension ContextDescriptor {
   /// 48 bits, 4 KiB; the upper half disabled; faults abort and are recorded.
-  func context(_ root: UInt64, asid: UInt16) -> ContextDescriptor {
+  static func test(_ root: UInt64, asid: UInt16) -> ContextDescriptor {
     var descriptor = ContextDescriptor()
     descriptor.inputBits = 48
     descriptor.granuleShift = 12

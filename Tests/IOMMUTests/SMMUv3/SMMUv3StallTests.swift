@@ -1,5 +1,5 @@
-import Synchronization
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -8,18 +8,7 @@ import Testing
 @Suite("SMMUv3: transactions that stall")
 struct SMMUv3StallTests {
   private static let here: UInt64 = 0x7654_3210_0000
-  private let answers = Answers()
-
-  private final class Answers: Sendable {
-    private let state = Mutex<[PageResponse]>([])
-    func add(_ answer: PageResponse) { state.withLock { $0.append(answer) } }
-    func take() -> [PageResponse] {
-      state.withLock { state in
-        defer { state = [] }
-        return state
-      }
-    }
-  }
+  private let answers = Collector<PageResponse>()
 
   /// A guest whose faults stall as far as its descriptor goes.
   private func stalling(
@@ -29,7 +18,7 @@ struct SMMUv3StallTests {
     let guest = machine.guest
     machine.knowDevice()
     let (root, page, descriptors) = (guest.take(), guest.take(), guest.take())
-    var descriptor = guest.context(root, asid: 1)
+    var descriptor = ContextDescriptor.test(root, asid: 1)
     descriptor.stallsFaults = true
     change(&descriptor)
     guest.store(descriptor, at: descriptors)

@@ -234,9 +234,7 @@ struct SMMUv3VirtualQueueTests {
     let made = try machine.driver.makePagingDomain(.nestParent, for: SMMUv3Machine.stream)
     let otherParent = try #require(made as? SMMUv3PagingDomain)
     let other = try VirtualQueueRig(machine, parent: otherParent)
-    let (root, page, descriptors) = (guest.take(), guest.take(), guest.take())
-    guest.map(root, 0x5000, to: page)
-    guest.store(guest.context(root, asid: 1), at: descriptors)
+    let descriptors = guest.makeSpace(at: 0x5000).descriptors
     machine.knowDevice()
     try machine.attach(try machine.stage1(descriptors))
     let command = SMMUv3Command.tlbi(.tlbiASID, asid: 1, vmid: machine.parent.tag)
@@ -305,9 +303,7 @@ struct SMMUv3VirtualQueueTests {
   @Test("after a queue has gone none of its commands is executed")
   func queuesGoWhileTheyWork() throws {
     let machine = rig.machine
-    let (root, page, descriptors) = (guest.take(), guest.take(), guest.take())
-    guest.map(root, 0x5000, to: page)
-    guest.store(guest.context(root, asid: 1), at: descriptors)
+    let descriptors = guest.makeSpace(at: 0x5000).descriptors
     machine.knowDevice()
     try machine.attach(try machine.stage1(descriptors))
     for index in 0..<256 as Range<UInt64> {

@@ -29,18 +29,12 @@ struct AMDViStalenessWorld: StalenessWorld {
     table = AMDViUnit.DeviceTable(
       base: try memory.allocateTable(sizeShift: 17), count: 1 << 12)
     unit.enable(table)
-    var geometry = DeviceTLBGeometry()
-    geometry.sets = configuration.iotlb.sets4K
-    ports = (0..<StalenessModel.devices).map { [unit] in
-      DMAPort(requester: .test(UInt8($0)), amdvi: unit, deviceTLB: geometry)
+    ports = Self.makePorts(configuration.iotlb) { [unit] in
+      DMAPort(requester: $0, amdvi: unit, deviceTLB: $1)
     }
-    model = StalenessModel(
-      tagsPASIDs: true, frameAddress: base + StalenessMemory.offset(ofFrame: 0),
-      entries: (0..<StalenessModel.devices).map { device in
-        (0..<StalenessModel.pasids).map {
-          .init(domain: nil, root: isNested && $0 == 0 ? nil : $0 + device)
-        }
-      })
+    model = StalenessModel(tagsPASIDs: true, base: base) {
+      .init(domain: nil, root: isNested && $1 == 0 ? nil : $1 + $0)
+    }
     self.memory.storeAll(model.tables)
     try self.memory.mapAll(in: host)
     for device in 0..<StalenessModel.devices {
@@ -71,7 +65,7 @@ struct AMDViStalenessWorld: StalenessWorld {
       entry.hostTable = host.root
     }
     entry.domain = Self.domain(model.domainOfDevice[device])
-    let offset = UInt64(RequesterID.test(UInt8(device)).rawValue) * DeviceTableEntry.size
+    let offset = UInt64(Self.requester(device).rawValue) * DeviceTableEntry.size
     memory.memory.storeLine(entry.words, at: PhysicalAddress(table.base.rawValue + offset))
   }
 
@@ -82,10 +76,9 @@ struct AMDViStalenessWorld: StalenessWorld {
   }
 
   mutating func changeConfiguration(_ random: inout SeededGenerator) {
-    let device = Int.random(in: 0..<StalenessModel.devices, using: &random)
-    let pasid = Int.random(in: 0..<StalenessModel.pasids, using: &random)
+    let (device, pasid) = StalenessModel.randomPlace(&random)
     if isSecond(pasid) || Int.random(in: 0..<3, using: &random) == 0 {
-      model.domainOfDevice[device] = Int.random(in: 0..<StalenessModel.domains, using: &random)
+      model.domainOfDevice[device] = StalenessModel.randomDomain(&random)
       store(device)
     } else {
       model.entries[device][pasid] =
@@ -100,11 +93,10 @@ struct AMDViStalenessWorld: StalenessWorld {
   }
 
   mutating func invalidate(_ random: inout SeededGenerator) {
-    let device = Int.random(in: 0..<StalenessModel.devices, using: &random)
-    let pasid = Int.random(in: 0..<StalenessModel.pasids, using: &random)
-    let domain = Int.random(in: 0..<StalenessModel.domains, using: &random)
+    let (device, pasid) = StalenessModel.randomPlace(&random)
+    let domain = StalenessModel.randomDomain(&random)
     let directories = Bool.random(using: &random)
-    let requester = RequesterID.test(UInt8(device))
+    let requester = Self.requester(device)
     switch Int.random(in: 0..<16, using: &random) {
     case 0:
       run(.invalidateAll)

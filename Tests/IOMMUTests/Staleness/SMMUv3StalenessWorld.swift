@@ -35,25 +35,20 @@ struct SMMUv3StalenessWorld: StalenessWorld {
     var properties = SMMUv3Driver.DeviceProperties()
     properties.pasidBits = 16
     properties.hasATS = true
-    try machine.driver.probe(Self.stream(0), properties)
-    var geometry = DeviceTLBGeometry()
-    geometry.sets = configuration.iotlb.sets4K
-    ports = (0..<StalenessModel.devices).map { [machine] in
-      DMAPort(requester: Self.stream($0), smmuv3: machine.unit, deviceTLB: geometry)
+    try machine.driver.probe(Self.requester(0), properties)
+    ports = Self.makePorts(configuration.iotlb) { [machine] in
+      DMAPort(requester: $0, smmuv3: machine.unit, deviceTLB: $1)
     }
-    model = StalenessModel(
-      tagsPASIDs: false, keepsDenials: true,
-      frameAddress: base + StalenessMemory.offset(ofFrame: 0),
-      entries: (0..<StalenessModel.devices).map { device in
-        (0..<StalenessModel.pasids).map { .init(domain: device, root: $0 + device) }
-      })
+    model = StalenessModel(tagsPASIDs: false, keepsDenials: true, base: base) {
+      .init(domain: $0, root: $1 + $0)
+    }
     memory.storeAll(model.tables)
     for frame in 0..<StalenessTables.smallFrames { storeHost(frame) }
     for device in 0..<StalenessModel.devices {
       for pasid in 0..<StalenessModel.pasids { store(device, pasid) }
-      machine.host.set(Self.stream(device), Self.name(device))
+      machine.host.set(Self.requester(device), Self.name(device))
       let entry = try machine.stage1(descriptors[device], plain: 2 | 1 << 28)
-      try machine.driver.attach(entry, to: Self.stream(device), pasid: nil)
+      try machine.driver.attach(entry, to: Self.requester(device), pasid: nil)
     }
     model.close()
   }
@@ -61,11 +56,10 @@ struct SMMUv3StalenessWorld: StalenessWorld {
   /// What is attached belongs to the driver, and the driver to what is attached.
   func end() {
     for device in 0..<StalenessModel.devices {
-      machine.driver.block(Self.stream(device), pasid: nil)
+      machine.driver.block(Self.requester(device), pasid: nil)
     }
   }
 
-  private static func stream(_ device: Int) -> RequesterID { .test(UInt8(device)) }
   private static func name(_ device: Int) -> UInt64 { 0x100 + UInt64(device) }
   private static func asid(_ domain: Int) -> UInt16 { UInt16(domain) + 40 }
 
@@ -90,7 +84,7 @@ struct SMMUv3StalenessWorld: StalenessWorld {
 
   private func store(_ device: Int, _ pasid: Int) {
     guard let entry = model.entries[device][pasid], let root = entry.root else { return }
-    let descriptor = machine.guest.context(
+    let descriptor = ContextDescriptor.test(
       memory.roots[root], asid: Self.asid(entry.domain ?? 0))
     for index in 0..<8 {
       memory[descriptors[device] + UInt64(pasid) * 64 + UInt64(index) * 8] =
@@ -99,18 +93,16 @@ struct SMMUv3StalenessWorld: StalenessWorld {
   }
 
   mutating func changeConfiguration(_ random: inout SeededGenerator) {
-    let device = Int.random(in: 0..<StalenessModel.devices, using: &random)
-    let pasid = Int.random(in: 0..<StalenessModel.pasids, using: &random)
+    let (device, pasid) = StalenessModel.randomPlace(&random)
     model.entries[device][pasid] = .init(
-      domain: Int.random(in: 0..<StalenessModel.domains, using: &random),
+      domain: StalenessModel.randomDomain(&random),
       root: Int.random(in: 0..<StalenessTables.roots, using: &random))
     store(device, pasid)
   }
 
   mutating func invalidate(_ random: inout SeededGenerator) {
-    let device = Int.random(in: 0..<StalenessModel.devices, using: &random)
-    let pasid = Int.random(in: 0..<StalenessModel.pasids, using: &random)
-    let domain = Int.random(in: 0..<StalenessModel.domains, using: &random)
+    let (device, pasid) = StalenessModel.randomPlace(&random)
+    let domain = StalenessModel.randomDomain(&random)
     let stream = UInt32(Self.name(device))
     let (start, shift, range) = randomRange(&random, isSecond: false)
     let page = start...start + 0xfff

@@ -13,6 +13,18 @@ struct StalenessModel {
   static let pasids = 3
   static let domains = 2
 
+  /// A device and a PASID of it.
+  static func randomPlace(
+    _ random: inout SeededGenerator
+  ) -> (device: Int, pasid: Int) {
+    let device = Int.random(in: 0..<devices, using: &random)
+    return (device, Int.random(in: 0..<pasids, using: &random))
+  }
+
+  static func randomDomain(_ random: inout SeededGenerator) -> Int {
+    Int.random(in: 0..<domains, using: &random)
+  }
+
   /// What configuration tables say of a device and PASID.
   struct Entry: Equatable {
     /// Nil: the device's.
@@ -64,13 +76,19 @@ struct StalenessModel {
     var device: [[[Seen?]]]
   }
 
+  /// - Parameters:
+  ///   - base: what entries call the first byte of the world's memory.
+  ///   - entry: of a device and PASID.
   init(
-    tagsPASIDs: Bool, keepsDenials: Bool = false, frameAddress: UInt64, entries: [[Entry?]]
+    tagsPASIDs: Bool, keepsDenials: Bool = false, base: UInt64,
+    entry: (_ device: Int, _ pasid: Int) -> Entry
   ) {
     self.tagsPASIDs = tagsPASIDs
     self.keepsDenials = keepsDenials
-    self.frameAddress = frameAddress
-    self.entries = entries
+    frameAddress = base + StalenessMemory.offset(ofFrame: 0)
+    entries = (0..<Self.devices).map { device in
+      (0..<Self.pasids).map { entry(device, $0) }
+    }
     let tags = (tagsPASIDs ? Self.domains * Self.pasids : Self.domains) + Self.domains
     let pages = StalenessTables.pages
     spaces = Array(repeating: Array(repeating: [], count: Self.pasids), count: Self.devices)

@@ -31,6 +31,17 @@ private struct Unexpected: Error, CustomStringConvertible {
 extension StalenessWorld {
   func end() {}
 
+  /// A port for every device, whose device TLB is as large as the unit's own cache of small pages.
+  static func makePorts(
+    _ iotlb: IotlbGeometry, _ make: (RequesterID, DeviceTLBGeometry) -> DMAPort
+  ) -> [DMAPort] {
+    var geometry = DeviceTLBGeometry()
+    geometry.sets = iotlb.sets4K
+    return (0..<StalenessModel.devices).map { make(requester($0), geometry) }
+  }
+
+  static func requester(_ device: Int) -> RequesterID { .test(UInt8(device)) }
+
   static func pasid(_ index: Int) -> PASID? {
     index == 0 ? nil : PASID(rawValue: UInt32(index))
   }
@@ -104,9 +115,9 @@ extension StalenessWorld {
   ) -> String? {
     let isWrite = Int.random(in: 0..<4, using: &random) == 0
     let canUseATS = usesATS && (answersWithAskedRights || !(isWrite && isExact))
+    let (device, pasid) = StalenessModel.randomPlace(&random)
     let request = StalenessModel.Request(
-      device: Int.random(in: 0..<StalenessModel.devices, using: &random),
-      pasid: Int.random(in: 0..<StalenessModel.pasids, using: &random),
+      device: device, pasid: pasid,
       page: Int.random(in: 0..<StalenessTables.pages, using: &random),
       isWrite: isWrite, usesATS: canUseATS && Int.random(in: 0..<4, using: &random) > 0)
     let frame: Int?

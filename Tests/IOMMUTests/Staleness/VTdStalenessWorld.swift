@@ -13,7 +13,6 @@ struct VTdStalenessWorld: StalenessWorld {
   private let isNested: Bool
   private let host: PagingTable
   private let pasidTables: [PhysicalAddress]
-  private let hostBase: UInt64
 
   init(_ configuration: VTdUnit.Configuration, isNested: Bool) throws {
     let memory = try PhysicalMemory(.test)
@@ -21,7 +20,6 @@ struct VTdStalenessWorld: StalenessWorld {
     self.isNested = isNested
     let start = try memory.allocateTable(sizeShift: 23)
     let base = isNested ? 0x4000_0000 : start.rawValue
-    hostBase = base
     self.memory = StalenessMemory(memory, start, base: base, .x86)
     host = try PagingTable(vtdSecondStageLevels: 4, pageSizes: 1 << 21, memory: memory)
     let (root, contexts) = (try memory.allocateTable(), try memory.allocateTable())
@@ -35,24 +33,18 @@ struct VTdStalenessWorld: StalenessWorld {
       context.allowsPASID = true
       context.allowsDeviceTLB = true
       context.isPresent = true
-      let offset = ScalableContextEntry.offset(of: .test(UInt8(device)))
+      let offset = ScalableContextEntry.offset(of: Self.requester(device))
       memory.storeLine(context.words, at: PhysicalAddress(contexts.rawValue + offset))
       tables.append(table)
     }
     pasidTables = tables
     unit.setRootTable(root)
-    var geometry = DeviceTLBGeometry()
-    geometry.sets = configuration.iotlb.sets4K
-    ports = (0..<StalenessModel.devices).map { [unit] in
-      DMAPort(requester: .test(UInt8($0)), vtd: unit, deviceTLB: geometry)
+    ports = Self.makePorts(configuration.iotlb) { [unit] in
+      DMAPort(requester: $0, vtd: unit, deviceTLB: $1)
     }
-    model = StalenessModel(
-      tagsPASIDs: true, frameAddress: base + StalenessMemory.offset(ofFrame: 0),
-      entries: (0..<StalenessModel.devices).map { device in
-        (0..<StalenessModel.pasids).map {
-          .init(domain: device, root: isNested && $0 == 2 ? nil : $0 + device)
-        }
-      })
+    model = StalenessModel(tagsPASIDs: true, base: base) {
+      .init(domain: $0, root: isNested && $1 == 2 ? nil : $1 + $0)
+    }
     self.memory.storeAll(model.tables)
     try self.memory.mapAll(in: host)
     for device in 0..<StalenessModel.devices {
@@ -87,9 +79,8 @@ struct VTdStalenessWorld: StalenessWorld {
   private static func domain(_ index: Int) -> DomainID { DomainID(rawValue: UInt16(index + 5)) }
 
   mutating func changeConfiguration(_ random: inout SeededGenerator) {
-    let device = Int.random(in: 0..<StalenessModel.devices, using: &random)
-    let pasid = Int.random(in: 0..<StalenessModel.pasids, using: &random)
-    let domain = Int.random(in: 0..<StalenessModel.domains, using: &random)
+    let (device, pasid) = StalenessModel.randomPlace(&random)
+    let domain = StalenessModel.randomDomain(&random)
     let root = Int.random(in: 0..<StalenessTables.roots, using: &random)
     model.entries[device][pasid] =
       Int.random(in: 0..<5, using: &random) == 0
@@ -98,9 +89,8 @@ struct VTdStalenessWorld: StalenessWorld {
   }
 
   mutating func invalidate(_ random: inout SeededGenerator) {
-    let device = Int.random(in: 0..<StalenessModel.devices, using: &random)
-    let pasid = Int.random(in: 0..<StalenessModel.pasids, using: &random)
-    let domain = Int.random(in: 0..<StalenessModel.domains, using: &random)
+    let (device, pasid) = StalenessModel.randomPlace(&random)
+    let domain = StalenessModel.randomDomain(&random)
     let (id, number) = (Self.domain(domain), PASID(rawValue: UInt32(pasid)))
     let keeps = Bool.random(using: &random)
     switch Int.random(in: 0..<16, using: &random) {
@@ -131,48 +121,16 @@ struct VTdStalenessWorld: StalenessWorld {
       unit.invalidatePASIDCache(.pasid(id, number))
       model.forgetSpaces { $1 == pasid && $2.domain == domain }
     case 12:
-      unit.invalidateContextCache(keeps ? .global : .device(.test(UInt8(device))))
+      unit.invalidateContextCache(keeps ? .global : .device(Self.requester(device)))
       model.forgetSpaces { other, _, _ in keeps || other == device }
     default:
       let (start, shift, range) = randomRange(&random, isSecond: isSecond(pasid))
       let everything = Int.random(in: 0..<4, using: &random) == 0
       unit.invalidateDeviceTLB(
-        of: .test(UInt8(device)), everything ? .all : .pages(IOVA(start), shift: shift),
+        of: Self.requester(device), everything ? .all : .pages(IOVA(start), shift: shift),
         pasid: Self.pasid(pasid))
       model.forgetDevice(
         device, pasid: pasid == 0 ? nil : pasid, everything ? nil : range, isSecond: isSecond)
     }
-  }
-}
-
-extension StalenessMemory {
-  /// Maps everything in a second-stage table, small frames one by one.
-  func mapAll(in host: PagingTable) throws {
-    let large = StalenessMemory.offset(ofFrame: StalenessTables.smallFrames)
-    for (offset, length) in [(0, 2 << 20), (large, StalenessMemory.size - large)] {
-      try map(offset, to: offset, length, in: host)
-    }
-    for frame in 0..<StalenessTables.smallFrames {
-      let offset = StalenessMemory.offset(ofFrame: frame)
-      try map(offset, to: offset, 4096, in: host)
-    }
-  }
-
-  /// Leads the address of a small frame to where the model says.
-  func map(_ frame: Int, _ tables: StalenessTables, in host: PagingTable) {
-    let offset = Self.offset(ofFrame: frame)
-    _ = host.unmap(IOVA(base + offset), length: 4096)
-    #expect(throws: Never.self) {
-      try map(offset, to: Self.offset(ofFrame: tables.host[frame]), 4096, in: host)
-    }
-  }
-
-  private func map(
-    _ offset: UInt64, to place: UInt64, _ length: UInt64, in host: PagingTable
-  ) throws {
-    let result = host.map(
-      IOVA(base + offset), to: PhysicalAddress(start.rawValue + place), length: length,
-      permissions: [.read, .write], snoops: false)
-    try #require(result.error == nil)
   }
 }

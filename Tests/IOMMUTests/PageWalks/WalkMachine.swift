@@ -1,0 +1,93 @@
+// The walker against the reference, in random worlds. A failure names its seed; worlds are made from
+// nothing else. An everyday run has a few dozen for each format; IOMMUFD_SIM_WALK_WORLDS says
+// otherwise (`scripts/test walks`: millions of translations).
+
+import Foundation
+import Testing
+
+@testable import IOMMU
+
+/// A machine in which worlds are made.
+struct WalkMachine {
+  static let translationsPerWorld = 250
+
+  let memory: PhysicalMemory
+  private let pool: PhysicalAddress
+  private let unit: UInt64
+  private let worlds: UInt64
+
+  /// - Parameters:
+  ///   - unit: log2 of the largest table.
+  ///   - worlds: how many there are in an everyday run.
+  init(unit: UInt64, worlds: UInt64) throws {
+    self.unit = unit
+    let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_WALK_WORLDS"]
+    self.worlds = asked.flatMap(UInt64.init) ?? worlds
+    memory = try PhysicalMemory(.test)
+    pool = try memory.allocateTable(
+      sizeShift: Int(unit) + WalkWorld.frameCount.trailingZeroBitCount)
+  }
+
+  /// Worlds from 1 on; the first that disagrees ends the test, for the others say the same.
+  /// - Parameter outcomes: words that some verdict of an everyday run must contain, or the worlds
+  ///   are not what they are meant to be. That one translation in 20 succeeds goes without saying.
+  func explore(
+    _ name: String, outcomes: [String], _ body: (inout WalkWorld) -> String?
+  ) {
+    var (pages, total) = (0, 0)
+    var seen: Set<String> = []
+    for seed in 1...worlds {
+      var world = WalkWorld(seed: seed, memory: memory, pool: pool, unit: unit)
+      if let difference = body(&world) ?? world.difference() {
+        Issue.record("\(name), seed \(seed): \(difference)")
+        return
+      }
+      (pages, total) = (pages + world.pages, total + Self.translationsPerWorld)
+      seen.formUnion(outcomes.filter { word in world.verdicts.contains { $0.contains(word) } })
+    }
+    #expect(pages > total / 20, "\(name): \(pages) pages in \(total) translations")
+    #expect(seen == Set(outcomes), "\(name)")
+  }
+}
+
+extension WalkWorld {
+  /// Makes translations with both, until they disagree.
+  /// - Parameters:
+  ///   - isPlain: the tables know only reading and writing, so nothing else is asked for.
+  ///   - input: an address.
+  /// - Returns: how they disagree; nil: they agree.
+  mutating func translate(
+    isPlain: Bool = false, input: (inout WalkWorld) -> UInt64,
+    ours: (UInt64, Permissions) -> String,
+    reference: (UInt64, ReferenceAccess) throws -> ReferencePage
+  ) -> String? {
+    for _ in 0..<WalkMachine.translationsPerWorld {
+      let address = input(&self)
+      var access = ReferenceAccess.random(&random)
+      if isPlain { (access.isExecute, access.isPrivileged) = (false, false) }
+      let expected = verdict {
+        let page = try reference(address, access)
+        return isPlain ? page.plain : page
+      }
+      note(expected)
+      let found = ours(address, access.permissions)
+      guard found == expected else {
+        return "\(access) of \(String(address, radix: 16)): \(found), not \(expected)"
+      }
+    }
+    return nil
+  }
+
+  /// The frames that entries of a frame lead to in a world of two stages: frames 0 to 15 are the second
+  /// stage's, four for each level; the others are the first stage's, and what the second leads to.
+  static func framesBelow(_ frame: UInt64) -> Range<UInt64> {
+    (4..<16).contains(frame) ? (frame / 4 - 1) * 4..<frame / 4 * 4 : 16..<32
+  }
+}
+
+extension ReferencePage {
+  fileprivate var plain: ReferencePage {
+    ReferencePage(
+      physical: physical, sizeShift: sizeShift, rights: rights.intersection("rw"))
+  }
+}
