@@ -4,9 +4,11 @@
 # Packages of a newer Debian suite, fetched beside the system's own apt: nothing is installed and no
 # privileges are needed. To be sourced by a script that has set -euo pipefail.
 #
-#   backports_open DIRECTORY     sets apt up in DIRECTORY and reads the suite's lists
-#   backports_candidate NAME     prints the version of NAME that the suite has, or nothing
-#   backports_download NAME      puts NAME's .deb into DIRECTORY and prints its path
+#   backports_open DIRECTORY [SUITE]   sets apt up in DIRECTORY and reads the suite's lists, and SUITE's
+#   backports_candidate NAME           prints the version of NAME that the suite has, or nothing
+#   backports_depends NAME PATTERN     prints the packages that NAME depends on and that match
+#   backports_download NAME            puts NAME's .deb into DIRECTORY and prints its path
+#   backports_closure NAME...          the same for them and all that they need, of both suites
 
 readonly backports_suite=trixie-backports
 cache=$(realpath -m "${IOMMUFD_SIM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/iommufd-sim}")
@@ -38,7 +40,7 @@ backports_open() {
   cat > "$backports_apt/sources/$backports_suite.sources" <<TEXT
 Types: deb
 URIs: $archive
-Suites: $backports_suite
+Suites: $backports_suite ${2-}
 Components: main
 Signed-By: $keyring
 TEXT
@@ -55,7 +57,19 @@ backports_candidate() {
     awk -F ' *[|] *' -v suite="$backports_suite/" '!found && index($3, suite) { found = 1; print $2 }'
 }
 
+backports_depends() {
+  apt-cache "${backports_options[@]}" depends "$1/$backports_suite" |
+    awk -v pattern="$2" '$1 == "Depends:" && $2 ~ pattern { print $2 }'
+}
+
 backports_download() {
   (cd "$backports_apt" && apt-get "${backports_options[@]}" download "$1/$backports_suite" >&2)
   echo "$backports_apt/$1"_*.deb
+}
+
+backports_closure() {
+  : > "$backports_apt/status" # of a system on which nothing is installed
+  apt-get "${backports_options[@]}" -o Dir::State::status="$backports_apt/status" \
+    install --yes --download-only --no-install-recommends -t "$backports_suite" "$@" >&2
+  printf '%s\n' "$backports_apt"/cache/archives/*.deb
 }
