@@ -47,8 +47,8 @@ final class CUSEClient: Client {
     return found
   }
 
-  /// Of one of our own nodes, something else that is neither memory nor an event: what a device keeps must not keep a device
-  /// open, or an iommufd that maps itself would stay when its last client is gone.
+  /// Of one of our own nodes, something else that is neither memory nor an event: what a device keeps
+  /// must not keep a device open, or an iommufd that maps itself would stay when its last client is gone.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
     let copy = try task.duplicateDescriptor(number) { [services] in services.close($0) }
     guard services.nodes.contain(copy.rawValue), !copy.isPathOnly else { return copy }

@@ -1,8 +1,8 @@
 // Which pages were written: the dirty flags of leaves.
 //
 // Hardware sets a flag in the entry it walked; a page of several entries was written when any of
-// them says so. A flag is cleared by an exchange, so that what hardware changes meanwhile is not lost; the caller
-// invalidates afterwards, for cached copies may say that the flag is set already.
+// them says so. A flag is cleared by an exchange, so that what hardware changes meanwhile is not lost;
+// the caller invalidates afterwards, for cached copies may say that the flag is set already.
 
 extension RadixMapper {
   /// Calls `report` with the first address and the size of every page in the range that was written

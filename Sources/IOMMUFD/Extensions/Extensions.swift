@@ -1,6 +1,6 @@
 // What no kernel has: designs from the API's history, for tools that were written against them, and what
-// makes up for something that a transport lacks. Each is off unless the machine's description names it; then, and only then, it adds commands or forms of
-// them (uapi/iommufd_sim.h, docs/extensions.md).
+// makes up for something that a transport lacks. Each is off unless the machine's description names it;
+// then, and only then, it adds commands or forms of them (uapi/iommufd_sim.h, docs/extensions.md).
 
 internal import CUAPI
 internal import UAPI

@@ -5,8 +5,8 @@
 // are not *reserved*: by a device (its MSI window), or by a domain (what its tables cannot reach).
 // *Allowed* ranges restrict nothing but the automatic choice of an IOVA, and promise that nobody will
 // reserve there. A *domain* is one hardware page table; every domain maps every area, or nothing has
-// changed. Without a domain nothing is pinned: an area is then only the memory of what was asked for. An *access* pins what it
-// uses, and only while it does.
+// changed. Without a domain nothing is pinned: an area is then only the memory of what was asked for. An
+// *access* pins what it uses, and only while it does.
 //
 // `last` is inclusive throughout, for the last IOVA of all is a valid one.
 //

@@ -6,7 +6,8 @@ import Testing
 @testable import IOMMU
 @testable import IOMMUFD
 
-/// An AMD-Vi unit with its driver, a nesting parent with 8 MiB of the machine's memory in it, and a guest there.
+/// An AMD-Vi unit with its driver, a nesting parent with 8 MiB of the machine's memory in it, and a guest
+/// there.
 struct AMDViMachine {
   static let device = RequesterID.test(1)
 

@@ -28,7 +28,8 @@ import Testing
     return entry
   }
 
-  /// Half of the worlds have host tables without odd levels and sizes, or few nested walks would come to an end.
+  /// Half of the worlds have host tables without odd levels and sizes, or few nested walks would come to
+  /// an end.
   private func fill(_ world: inout WalkWorld) {
     let isCalm = world.rarely(2)
     world.fill { world, frame in

@@ -1,5 +1,5 @@
-// Stage 2 of VMSAv8-64: a right to read, one to write, and who may execute (DDI 0487 D8.4.2 Stage 2 permissions,
-// with FEAT_XNX).
+// Stage 2 of VMSAv8-64: a right to read, one to write, and who may execute (DDI 0487 D8.4.2 Stage 2
+// permissions, with FEAT_XNX).
 
 enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {
   /// XN[1:0], [54:53].
