@@ -33,7 +33,7 @@ static uint64_t address_of(unsigned place)
     return 0x10000000 + (uint64_t)place * 0x100000 + place % 3 * PAGE;
 }
 
-// MARK: The machine
+/* The machine */
 
 static void load_modules(void)
 {
@@ -107,7 +107,7 @@ static void open_device(void)
         give_up("no configuration space: %s", strerror(errno));
 }
 
-// MARK: DMA
+/* DMA */
 
 static bool map(unsigned place, const void *memory, uint64_t size, uint32_t flags)
 {
