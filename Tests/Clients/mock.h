@@ -81,19 +81,17 @@ static inline struct iommu_test_cmd test_command(uint32_t op, uint32_t id)
     return cmd;
 }
 
-static inline long mock_domain(uint32_t pt, struct mock_device *device)
-{
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN, pt);
-    long result = run(&MOCK_DOMAIN, &cmd);
+/** Runs an operation on an object, with the part of the struct that is its own. */
+#define run_test(command, operation, object, ...)                                                  \
+    run(command, &(struct iommu_test_cmd){.size = sizeof(struct iommu_test_cmd),                   \
+                                          .op = operation,                                         \
+                                          .id = object,                                            \
+                                          __VA_ARGS__})
 
-    *device = (struct mock_device){cmd.mock_domain.out_stdev_id, cmd.mock_domain.out_hwpt_id,
-                                   cmd.mock_domain.out_idev_id};
-    return result;
-}
-
-static inline long mock_domain_flags(uint32_t pt, uint32_t flags, struct mock_device *device)
+static inline long mock_domain_by(uint32_t op, uint32_t pt, uint32_t flags,
+                                  struct mock_device *device)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS, pt);
+    struct iommu_test_cmd cmd = test_command(op, pt);
     long result;
 
     cmd.mock_domain_flags.dev_flags = flags;
@@ -103,41 +101,38 @@ static inline long mock_domain_flags(uint32_t pt, uint32_t flags, struct mock_de
     return result;
 }
 
+static inline long mock_domain(uint32_t pt, struct mock_device *device)
+{
+    return mock_domain_by(IOMMU_TEST_OP_MOCK_DOMAIN, pt, 0, device);
+}
+
+static inline long mock_domain_flags(uint32_t pt, uint32_t flags, struct mock_device *device)
+{
+    return mock_domain_by(IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS, pt, flags, device);
+}
+
 static inline long mock_replace(uint32_t stdev, uint32_t pt)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, stdev);
-
-    cmd.mock_domain_replace.pt_id = pt;
-    return run(&MOCK_REPLACE, &cmd);
+    return run_test(&MOCK_REPLACE, IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, stdev,
+                    .mock_domain_replace = {.pt_id = pt});
 }
 
 static inline long add_reserved(uint32_t ioas, uint64_t start, uint64_t length)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ADD_RESERVED, ioas);
-
-    cmd.add_reserved.start = start;
-    cmd.add_reserved.length = length;
-    return run(&ADD_RESERVED, &cmd);
+    return run_test(&ADD_RESERVED, IOMMU_TEST_OP_ADD_RESERVED, ioas,
+                    .add_reserved = {.start = start, .length = length});
 }
 
 static inline long check_map(uint32_t hwpt, uint64_t iova, uint64_t length, const void *memory)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_MAP, hwpt);
-
-    cmd.check_map.iova = iova;
-    cmd.check_map.length = length;
-    cmd.check_map.uptr = (uintptr_t)memory;
-    return run(&CHECK_MAP, &cmd);
+    return run_test(&CHECK_MAP, IOMMU_TEST_OP_MD_CHECK_MAP, hwpt,
+                    .check_map = {.iova = iova, .length = length, .uptr = (uintptr_t)memory});
 }
 
 static inline long check_refs(const void *memory, uint64_t length, uint32_t refs)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_REFS, 0);
-
-    cmd.check_refs.length = length;
-    cmd.check_refs.uptr = (uintptr_t)memory;
-    cmd.check_refs.refs = refs;
-    return run(&CHECK_REFS, &cmd);
+    return run_test(&CHECK_REFS, IOMMU_TEST_OP_MD_CHECK_REFS, 0,
+                    .check_refs = {.length = length, .uptr = (uintptr_t)memory, .refs = refs});
 }
 
 /** Gives the descriptor, named `name`, or -1. */
@@ -166,39 +161,28 @@ static inline uint32_t access_pages(int access, uint64_t iova, uint64_t length, 
 
 static inline long destroy_access_pages(int access, uint32_t id)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DESTROY_ACCESS_PAGES, (uint32_t)access);
-
-    cmd.destroy_access_pages.access_pages_id = id;
-    return run(&DESTROY_ACCESS_PAGES, &cmd);
+    return run_test(&DESTROY_ACCESS_PAGES, IOMMU_TEST_OP_DESTROY_ACCESS_PAGES, (uint32_t)access,
+                    .destroy_access_pages = {.access_pages_id = id});
 }
 
 static inline long access_rw(int access, uint64_t iova, uint64_t length, void *memory,
                              uint32_t flags)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ACCESS_RW, (uint32_t)access);
-
-    cmd.access_rw.iova = iova;
-    cmd.access_rw.length = length;
-    cmd.access_rw.uptr = (uintptr_t)memory;
-    cmd.access_rw.flags = flags;
-    return run(&ACCESS_RW, &cmd);
+    return run_test(&ACCESS_RW, IOMMU_TEST_OP_ACCESS_RW, (uint32_t)access,
+                    .access_rw = {.iova = iova, .length = length, .uptr = (uintptr_t)memory,
+                                  .flags = flags});
 }
 
 static inline long access_replace(int access, uint32_t ioas)
 {
-    struct iommu_test_cmd cmd =
-        test_command(IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, (uint32_t)access);
-
-    cmd.access_replace_ioas.ioas_id = ioas;
-    return run(&ACCESS_REPLACE, &cmd);
+    return run_test(&ACCESS_REPLACE, IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, (uint32_t)access,
+                    .access_replace_ioas = {.ioas_id = ioas});
 }
 
 static inline long memory_limit(uint32_t limit)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT, 0);
-
-    cmd.memory_limit.limit = limit;
-    return run(&MEMORY_LIMIT, &cmd);
+    return run_test(&MEMORY_LIMIT, IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT, 0,
+                    .memory_limit = {.limit = limit});
 }
 
 /** A nested one on a paging one or on a vIOMMU; its four entries begin as 7. */
@@ -213,86 +197,59 @@ static inline uint32_t nested_alloc(uint32_t device, uint32_t pt, uint32_t flags
 static inline long make_dirty(uint32_t hwpt, uint64_t iova, uint64_t length, uint64_t page_size,
                               const void *bitmap)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DIRTY, hwpt);
-
-    cmd.dirty.iova = iova;
-    cmd.dirty.length = length;
-    cmd.dirty.page_size = page_size;
-    cmd.dirty.uptr = (uintptr_t)bitmap;
-    return run(&DIRTY, &cmd);
+    return run_test(&DIRTY, IOMMU_TEST_OP_DIRTY, hwpt,
+                    .dirty = {.iova = iova, .length = length, .page_size = page_size,
+                              .uptr = (uintptr_t)bitmap});
 }
 
 static inline long check_iotlb(uint32_t hwpt, uint32_t entry, uint32_t value)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_MD_CHECK_IOTLB, hwpt);
-
-    cmd.check_iotlb.id = entry;
-    cmd.check_iotlb.iotlb = value;
-    return run(&CHECK_IOTLB, &cmd);
+    return run_test(&CHECK_IOTLB, IOMMU_TEST_OP_MD_CHECK_IOTLB, hwpt,
+                    .check_iotlb = {.id = entry, .iotlb = value});
 }
 
 static inline long check_cache(uint32_t idev, uint32_t entry, uint32_t value)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DEV_CHECK_CACHE, idev);
-
-    cmd.check_dev_cache.id = entry;
-    cmd.check_dev_cache.cache = value;
-    return run(&CHECK_CACHE, &cmd);
+    return run_test(&CHECK_CACHE, IOMMU_TEST_OP_DEV_CHECK_CACHE, idev,
+                    .check_dev_cache = {.id = entry, .cache = value});
 }
 
 static inline long trigger_iopf(uint32_t idev, uint32_t pasid, uint64_t address)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_TRIGGER_IOPF, 0);
-
-    cmd.trigger_iopf.dev_id = idev;
-    cmd.trigger_iopf.pasid = pasid;
-    cmd.trigger_iopf.grpid = 2;
-    cmd.trigger_iopf.perm = IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE;
-    cmd.trigger_iopf.addr = address;
-    return run(&TRIGGER_IOPF, &cmd);
+    return run_test(&TRIGGER_IOPF, IOMMU_TEST_OP_TRIGGER_IOPF, 0,
+                    .trigger_iopf = {.dev_id = idev, .pasid = pasid, .grpid = 2,
+                                     .perm = IOMMU_PGFAULT_PERM_READ | IOMMU_PGFAULT_PERM_WRITE,
+                                     .addr = address});
 }
 
 static inline long trigger_vevent(uint32_t idev)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_TRIGGER_VEVENT, 0);
-
-    cmd.trigger_vevent.dev_id = idev;
-    return run(&TRIGGER_VEVENT, &cmd);
+    return run_test(&TRIGGER_VEVENT, IOMMU_TEST_OP_TRIGGER_VEVENT, 0,
+                    .trigger_vevent = {.dev_id = idev});
 }
 
 static inline long pasid_attach(uint32_t stdev, uint32_t pasid, uint32_t pt)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_ATTACH, stdev);
-
-    cmd.pasid_attach.pasid = pasid;
-    cmd.pasid_attach.pt_id = pt;
-    return run(&PASID_ATTACH, &cmd);
+    return run_test(&PASID_ATTACH, IOMMU_TEST_OP_PASID_ATTACH, stdev,
+                    .pasid_attach = {.pasid = pasid, .pt_id = pt});
 }
 
 static inline long pasid_replace(uint32_t stdev, uint32_t pasid, uint32_t pt)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_REPLACE, stdev);
-
-    cmd.pasid_replace.pasid = pasid;
-    cmd.pasid_replace.pt_id = pt;
-    return run(&PASID_REPLACE, &cmd);
+    return run_test(&PASID_REPLACE, IOMMU_TEST_OP_PASID_REPLACE, stdev,
+                    .pasid_replace = {.pasid = pasid, .pt_id = pt});
 }
 
 static inline long pasid_detach(uint32_t stdev, uint32_t pasid)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_DETACH, stdev);
-
-    cmd.pasid_detach.pasid = pasid;
-    return run(&PASID_DETACH, &cmd);
+    return run_test(&PASID_DETACH, IOMMU_TEST_OP_PASID_DETACH, stdev,
+                    .pasid_detach = {.pasid = pasid});
 }
 
 static inline long pasid_check(uint32_t stdev, uint32_t pasid, uint32_t hwpt)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_PASID_CHECK_HWPT, stdev);
-
-    cmd.pasid_check.pasid = pasid;
-    cmd.pasid_check.hwpt_id = hwpt;
-    return run(&PASID_CHECK, &cmd);
+    return run_test(&PASID_CHECK, IOMMU_TEST_OP_PASID_CHECK_HWPT, stdev,
+                    .pasid_check = {.pasid = pasid, .hwpt_id = hwpt});
 }
 
 #endif /* MOCK_H */

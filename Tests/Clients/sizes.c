@@ -28,26 +28,29 @@ static int attempt(const struct command *command, const void *at)
     return ioctl(iommufd, command->request, at) < 0 ? errno : 0;
 }
 
-/** All sizes from `first` to `last`, one line for each run of equal answers. */
-static void sweep(const struct command *command, uint32_t first, uint32_t last)
+/** Has `answer_to` try everything from `first` to `last`: one line for each run of equal answers. */
+static void sweep(const struct command *command, uint32_t first, uint32_t last, const char *before,
+                  const char *after, int (*answer_to)(const struct command *, uint32_t))
 {
     uint32_t begun = first;
-    int previous = -1;
+    int previous = answer_to(command, first);
 
-    for (uint32_t size = first; size <= last + 1; size++) {
-        int answer = -2;
+    for (uint32_t at = first + 1; at <= last + 1; at++) {
+        int answer = at <= last ? answer_to(command, at) : -1; /* which ends the last run */
 
-        if (size <= last) {
-            place(memory, size);
-            answer = attempt(command, memory);
-        }
-        if (answer != previous && previous != -1) {
-            printf("%s size %u..%u -> %s\n", command->name, begun, size - 1,
-                   previous ? errno_name(previous) : "0");
-            begun = size;
-        }
+        if (answer == previous)
+            continue;
+        printf("%s %s%u..%u%s -> %s\n", command->name, before, begun, at - 1, after,
+               previous ? errno_name(previous) : "0");
+        begun = at;
         previous = answer;
     }
+}
+
+static int answer_to_size(const struct command *command, uint32_t size)
+{
+    place(memory, size);
+    return attempt(command, memory);
 }
 
 static void line(const struct command *command, const char *what, const void *at)
@@ -93,38 +96,28 @@ static void tails(const struct command *command)
 }
 
 /** The struct's first `readable` bytes end a mapping. */
+static int answer_to_cut(const struct command *command, uint32_t readable)
+{
+    unsigned char *at = memory + READABLE - readable;
+    uint32_t size = command->size;
+
+    memset(memory, 0, READABLE);
+    memcpy(at, &size, readable < 4 ? readable : 4);
+    if (readable >= 8)
+        memcpy(at + 4, &(uint32_t){0x80000000}, 4);
+    return attempt(command, at);
+}
+
 static void at_the_edge(const struct command *command)
 {
-    uint32_t begun = 1;
-    int previous = -1;
+    uint32_t size = command->size + 8;
 
-    for (uint32_t readable = 1; readable <= command->size + 1; readable++) {
-        int answer = -2;
-
-        if (readable <= command->size) {
-            unsigned char *at = memory + READABLE - readable;
-            uint32_t size = command->size;
-
-            memset(memory, 0, READABLE);
-            memcpy(at, &size, readable < 4 ? readable : 4);
-            if (readable >= 8)
-                memcpy(at + 4, &(uint32_t){0x80000000}, 4);
-            answer = attempt(command, at);
-        }
-        if (answer != previous && previous != -1) {
-            printf("%s with %u..%u bytes readable -> %s\n", command->name, begun, readable - 1,
-                   previous ? errno_name(previous) : "0");
-            begun = readable;
-        }
-        previous = answer;
-    }
+    sweep(command, 1, command->size, "with ", " bytes readable", answer_to_cut);
     /* Too short as well as cut off: which of the two is seen? */
     memset(memory, 0, READABLE);
     memcpy(memory + READABLE - 4, &(uint32_t){4}, 4);
     line(command, "size 4, the only bytes readable", memory + READABLE - 4);
     /* A tail that is not zero and a struct that cannot be read. */
-    uint32_t size = command->size + 8;
-
     memset(memory, 0, READABLE);
     memcpy(memory + READABLE - size, &size, 4);
     memory[READABLE - 1] = 1;
@@ -171,7 +164,7 @@ static void lengths_and_places(const struct command *command)
 {
     part = command->part;
     section("%s: minimum %u, size %u", command->name, command->minimum, command->size);
-    sweep(command, 0, command->size);
+    sweep(command, 0, command->size, "size ", "", answer_to_size);
     tails(command);
     at_the_edge(command);
     nowhere(command);

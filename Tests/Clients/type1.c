@@ -1,27 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The VFIO type1 container commands on /dev/iommu: with and without a compatibility IOAS. Their
- * structs begin with argsz, which says how much the caller has room for.
+ * The VFIO type1 container commands on /dev/iommu: with and without a compatibility IOAS.
  */
 #include "ioas.h"
+#include "type1.h"
 
-#include <linux/vfio.h>
-
-#define TYPE(type, member, kind) FIELD(struct vfio_iommu_type1_##type, member, kind)
-
-static const struct command GET_INFO = {
-    "VFIO_IOMMU_GET_INFO", VFIO_IOMMU_GET_INFO, sizeof(struct vfio_iommu_type1_info), 16, NULL,
-    {TYPE(info, flags, HEX), TYPE(info, iova_pgsizes, HEX), TYPE(info, cap_offset, DEC)}};
-
-static const struct command MAP_DMA = {
-    "VFIO_IOMMU_MAP_DMA", VFIO_IOMMU_MAP_DMA, sizeof(struct vfio_iommu_type1_dma_map), 32, NULL,
-    {TYPE(dma_map, flags, HEX), TYPE(dma_map, vaddr, POINTER), TYPE(dma_map, iova, HEX),
-     TYPE(dma_map, size, HEX)}};
-
-static const struct command UNMAP_DMA = {
-    "VFIO_IOMMU_UNMAP_DMA", VFIO_IOMMU_UNMAP_DMA, sizeof(struct vfio_iommu_type1_dma_unmap), 24,
-    NULL,
-    {TYPE(dma_unmap, flags, HEX), TYPE(dma_unmap, iova, HEX), TYPE(dma_unmap, size, HEX)}};
+static const struct command GET_INFO = TYPE1_GET_INFO_AS("VFIO_IOMMU_GET_INFO");
+static const struct command MAP_DMA = TYPE1_MAP_AS("VFIO_IOMMU_MAP_DMA");
+static const struct command UNMAP_DMA = TYPE1_UNMAP_AS("VFIO_IOMMU_UNMAP_DMA");
 
 static long map_dma(uint32_t flags, uint64_t vaddr, uint64_t iova, uint64_t size)
 {

@@ -8,8 +8,7 @@
 #define DIFFERENTIAL_STATE_H
 
 #include "../near_miss.h"
-
-#include <linux/vfio.h>
+#include "../type1.h"
 
 /** FAULTY ones and TRACKED ones are HWPTs too, of any kind and of the plain one. */
 enum kind { IOAS, IDEV, STDEV, HWPT, PARENT, NESTED, FAULTY, TRACKED, FAULT, VIOMMU, VDEVICE,
@@ -51,18 +50,9 @@ static unsigned char remembered[(BUFFER_PAGES + SHARED_PAGES) * PAGE];
 
 /* ---- the commands that no header has ------------------------------------------------------ */
 
-#define TYPE1(type, member, kind) FIELD(struct vfio_iommu_type1_##type, member, kind)
-
-static const struct command TYPE1_GET_INFO = {
-    "TYPE1_GET_INFO", VFIO_IOMMU_GET_INFO, sizeof(struct vfio_iommu_type1_info), 16, NULL,
-    {TYPE1(info, flags, HEX), TYPE1(info, iova_pgsizes, HEX), TYPE1(info, cap_offset, DEC)}};
-static const struct command TYPE1_MAP = {
-    "TYPE1_MAP", VFIO_IOMMU_MAP_DMA, sizeof(struct vfio_iommu_type1_dma_map), 32, NULL,
-    {TYPE1(dma_map, flags, HEX), TYPE1(dma_map, vaddr, POINTER), TYPE1(dma_map, iova, HEX),
-     TYPE1(dma_map, size, HEX)}};
-static const struct command TYPE1_UNMAP = {
-    "TYPE1_UNMAP", VFIO_IOMMU_UNMAP_DMA, sizeof(struct vfio_iommu_type1_dma_unmap), 24, NULL,
-    {TYPE1(dma_unmap, flags, HEX), TYPE1(dma_unmap, iova, HEX), TYPE1(dma_unmap, size, HEX)}};
+static const struct command TYPE1_GET_INFO = TYPE1_GET_INFO_AS("TYPE1_GET_INFO");
+static const struct command TYPE1_MAP = TYPE1_MAP_AS("TYPE1_MAP");
+static const struct command TYPE1_UNMAP = TYPE1_UNMAP_AS("TYPE1_UNMAP");
 
 TEST_COMMAND(DMABUF_GET, TEST(dmabuf_get.length, "length", HEX),
              TEST(dmabuf_get.open_flags, "open_flags", HEX));

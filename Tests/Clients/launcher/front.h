@@ -68,4 +68,17 @@ static bool in_child(bool (*body)(int), int argument)
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
+/* Runs `body` in so many threads at once; each gives how much of it went wrong. */
+static void in_threads(int count, void *(*body)(void *), void *argument)
+{
+    pthread_t threads[count];
+    for (int i = 0; i < count; i++)
+        CHECK(pthread_create(&threads[i], NULL, body, argument) == 0);
+    for (int i = 0; i < count; i++) {
+        void *bad = NULL;
+        pthread_join(threads[i], &bad);
+        CHECK(bad == NULL);
+    }
+}
+
 #endif /* LAUNCHER_FRONT_H */

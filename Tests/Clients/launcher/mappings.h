@@ -135,15 +135,8 @@ static void test_mappings(void)
     CHECK(ioctl(fd, TEST_POKE, (long)fd) != 1); /* a device gets no copy of a device */
     CHECK(live(fd) == before);
 
-    pthread_t threads[4];
     CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);
-    for (int i = 0; i < 4; i++)
-        CHECK(pthread_create(&threads[i], NULL, map_often, &fd) == 0);
-    for (int i = 0; i < 4; i++) {
-        void *bad = NULL;
-        pthread_join(threads[i], &bad);
-        CHECK(bad == NULL);
-    }
+    in_threads(4, map_often, &fd);
     CHECK(live(fd) == before && ioctl(fd, TEST_IS_MAPPED) == 0);
     close(fd);
 }

@@ -21,15 +21,8 @@ static void *count_often(void *argument)
 
 static void test_threads(void)
 {
-    pthread_t threads[8];
     int fd = device(), before = live(fd), count = ioctl(fd, TEST_COUNT, 0);
-    for (int i = 0; i < 8; i++)
-        CHECK(pthread_create(&threads[i], NULL, count_often, &fd) == 0);
-    for (int i = 0; i < 8; i++) {
-        void *bad = NULL;
-        pthread_join(threads[i], &bad);
-        CHECK(bad == NULL);
-    }
+    in_threads(8, count_often, &fd);
     CHECK(ioctl(fd, TEST_COUNT, 0) == count + 8 * 300 + 1);
     CHECK(live(fd) == before);
     close(fd);
