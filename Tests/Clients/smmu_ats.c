@@ -11,21 +11,6 @@ enum { EATS = 1 << 28, OTHER = 5 };
 
 static uint64_t roots[2], pages[5];
 
-/** 2^`size` pages; PLAIN: of all PASIDs. */
-static struct smmu_command forget(uint32_t stream, int pasid, uint64_t address, unsigned size)
-{
-    uint64_t with = pasid == PLAIN ? 0 : 1 << 11 | (uint64_t)pasid << 12;
-
-    return (struct smmu_command){{ATC_INV | with | (uint64_t)stream << 32, address | size}};
-}
-
-static void try_command(struct smmu_command command, const char *what)
-{
-    uint32_t count = 1;
-
-    check(send(&command, &count) && errno == EIO && !count, "%s: EIO", what);
-}
-
 /** Both spaces have page `number` there, and the unit knows. */
 static void turn(unsigned number)
 {
@@ -52,17 +37,17 @@ static void staleness(void)
     turn(1);
     check_seen(PLAIN, HERE, 0x41, "the unit has forgotten it, the device has not");
     check_seen(OTHER, HERE, 0x41, "nor by PASID");
-    command(forget(VIRTUAL_STREAM, OTHER, HERE + PAGE, 0));
-    command(forget(VIRTUAL_STREAM, OTHER + 1, HERE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, OTHER, HERE + PAGE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, OTHER + 1, HERE, 0));
     check_seen(OTHER, HERE, 0x41, "another page, another PASID");
-    command(forget(VIRTUAL_STREAM, OTHER, HERE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, OTHER, HERE, 0));
     check_seen(OTHER, HERE, 0x42, "that page of that PASID: the new one");
     check_seen(PLAIN, HERE, 0x41, "without PASID the old one");
     turn(2);
-    command(forget(VIRTUAL_STREAM, PLAIN, HERE + PAGE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE + PAGE, 0));
     check_seen(PLAIN, HERE, 0x41, "another page without PASID: the old one");
     check_seen(OTHER, HERE, 0x43, "but everything by PASID is forgotten");
-    command(forget(VIRTUAL_STREAM, PLAIN, HERE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
     check_seen(PLAIN, HERE, 0x43, "that page without PASID");
 }
 
@@ -71,22 +56,23 @@ static void order_and_sizes(void)
     section("order and sizes");
     for (unsigned i = 0; i != 2; i++)
         map_page(roots[i], HERE, pages[3], LEAF);
-    command(forget(VIRTUAL_STREAM, PLAIN, HERE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
     check_seen(PLAIN, HERE, 0x43, "the device first: it asks, and the unit has the old one");
     command(tlbi(NH_ASID, 1, 0));
     check_seen(PLAIN, HERE, 0x43, "then the unit: the device has the old one");
-    command(forget(VIRTUAL_STREAM, PLAIN, HERE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
     check_seen(PLAIN, HERE, 0x44, "the device last");
     turn(4);
-    command(forget(VIRTUAL_STREAM, PLAIN, HERE ^ 2 * PAGE, 1));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE ^ 2 * PAGE, 1));
     check_seen(PLAIN, HERE, 0x44, "two pages beside it");
-    command(forget(VIRTUAL_STREAM, PLAIN, HERE & ~(4 * PAGE - 1), 2));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE & ~(4 * PAGE - 1), 2));
     check_seen(PLAIN, HERE, 0x45, "four pages around it");
     turn(0);
-    command(forget(VIRTUAL_STREAM, PLAIN, 0, 52));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, 0, 52));
     check_seen(PLAIN, HERE, 0x41, "everything");
-    try_command(forget(VIRTUAL_STREAM, PLAIN, 0, 53), "more than everything");
-    try_command(forget(VIRTUAL_STREAM + 1, PLAIN, HERE, 0), "a stream that the guest does not have");
+    check_refused(atc_invalidate(VIRTUAL_STREAM, PLAIN, 0, 53), "more than everything");
+    check_refused(atc_invalidate(VIRTUAL_STREAM + 1, PLAIN, HERE, 0),
+                  "a stream that the guest does not have");
 }
 
 static void denials(void)
@@ -95,7 +81,7 @@ static void denials(void)
     *entry_of(roots[0], HERE, 3) = 0;
     command(tlbi(NH_ALL, 0, 0));
     check_seen(PLAIN, HERE, 0x41, "unmapped: the device has it");
-    command(forget(VIRTUAL_STREAM, PLAIN, HERE, 0));
+    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
     check_seen(PLAIN, HERE, -DENIED, "forgotten: an answer, not a fault");
     map_page(roots[0], HERE, pages[1], LEAF | PTE_READ_ONLY);
     check_seen(PLAIN, HERE, 0x42, "mapped: nobody keeps that nothing was there");

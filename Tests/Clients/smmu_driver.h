@@ -97,6 +97,13 @@ static inline void command(struct smmu_command command)
     }
 }
 
+static inline void check_refused(struct smmu_command command, const char *what)
+{
+    uint32_t count = 1;
+
+    check(send(&command, &count) && errno == EIO && !count, "%s: EIO", what);
+}
+
 static inline uint32_t nested(struct iommu_hwpt_arm_smmuv3 entry)
 {
     struct iommu_hwpt_alloc cmd =

@@ -182,13 +182,24 @@ static inline struct smmu_command tlbi_range(int operation, uint16_t asid, uint6
     return command;
 }
 
+/** No PASID. */
+enum { PLAIN = -1 };
+
+/** 2^`size` pages at `address`, with 52 all; PLAIN: of all PASIDs. */
+static inline struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address,
+                                                 unsigned size)
+{
+    struct smmu_command command = {{ATC_INV | (uint64_t)stream << 32, address | size}};
+
+    if (pasid != PLAIN)
+        command.words[0] |= 1 << 11 | (uint64_t)pasid << 12;
+    return command;
+}
+
 /* ---- events (7.3) ------------------------------------------------------------------------- */
 
 enum { C_BAD_STE = 4, F_STREAM_DISABLED = 6, C_BAD_SUBSTREAMID = 8, C_BAD_CD = 0x0a,
        F_TRANSLATION = 0x10, F_ADDR_SIZE = 0x11, F_ACCESS = 0x12, F_PERMISSION = 0x13 };
-
-/** No PASID. */
-enum { PLAIN = -1 };
 
 struct event {
     struct iommufd_vevent_header header;

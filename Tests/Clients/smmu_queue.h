@@ -176,15 +176,4 @@ static inline bool execute(struct queue *queue, struct smmu_command command)
     return is_done(queue);
 }
 
-/** CMD_ATC_INV of 2^`pages` pages at `address`, from 52 on of all. */
-static inline struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address,
-                                                 unsigned pages)
-{
-    struct smmu_command command = {{ATC_INV | (uint64_t)stream << 32, address | pages}};
-
-    if (pasid != PLAIN)
-        command.words[0] |= 1 << 11 | (uint64_t)pasid << 12;
-    return command;
-}
-
 #endif /* SMMU_QUEUE_H */

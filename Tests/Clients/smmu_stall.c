@@ -4,9 +4,8 @@
  * for a device that firmware says can stall. Every expectation is checked here; the first that fails
  * ends the client with status 1.
  */
-#include "smmu_guest.h"
+#include "smmu_driver.h"
 
-static uint32_t device_id, ioas;
 static int queue = -1;
 
 static void check_waits(const char *what)
@@ -30,14 +29,6 @@ static void answer(uint32_t cookie, uint32_t code)
     struct iommu_hwpt_page_response response = {.cookie = cookie, .code = code};
 
     check(write(queue, &response, sizeof(response)) == sizeof(response), "answered %u", code);
-}
-
-static long attach_to(uint32_t table)
-{
-    struct vfio_device_attach_iommufd_pt cmd = {
-        .argsz = offsetof(struct vfio_device_attach_iommufd_pt, pasid), .pt_id = table};
-
-    return ioctl(device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &cmd);
 }
 
 static void kernel_tables(uint32_t faults)
@@ -72,14 +63,14 @@ static void kernel_tables(uint32_t faults)
     check(read(queue, &fault, sizeof(fault)) == 0, "and nobody else is");
 }
 
-static uint32_t nested(uint32_t viommu, struct iommu_hwpt_arm_smmuv3 entry, uint32_t faults)
+/** A guest's table, whose faults are told. */
+static uint32_t stalling_table(struct iommu_hwpt_arm_smmuv3 entry, uint32_t faults)
 {
     static struct iommu_hwpt_arm_smmuv3 data;
 
     data = entry;
     name_region("entry", &data, sizeof(data));
-    return hwpt_alloc_with(device_id, viommu, FAULTS, IOMMU_HWPT_DATA_ARM_SMMUV3, &data,
-                           sizeof(data), faults);
+    return hwpt_alloc_with(device_id, viommu, FAULTS, STREAM_ENTRY, &data, sizeof(data), faults);
 }
 
 static void guest_tables(uint32_t faults)
@@ -88,17 +79,16 @@ static void guest_tables(uint32_t faults)
     struct iommu_hwpt_arm_smmuv3 entry;
     struct descriptor stalling;
     struct iommu_hwpt_pgfault fault;
-    uint64_t root, page, descriptors;
-    uint32_t guest = ioas_alloc(), parent, viommu;
-    int events = -1;
+    uint64_t root, page;
+    uint32_t guest = ioas_alloc();
     char event[64];
 
     section("a guest's tables");
     make_guest_memory(guest, false);
     parent = hwpt_alloc(device_id, guest, NEST);
-    viommu = viommu_alloc(device_id, parent, IOMMU_VIOMMU_TYPE_ARM_SMMUV3, NULL, 0);
+    viommu = viommu_alloc(device_id, parent, SMMUV3, NULL, 0);
     vdevice_alloc(viommu, device_id, VIRTUAL_STREAM);
-    veventq_alloc("events", viommu, IOMMU_VEVENTQ_TYPE_ARM_SMMUV3, 4, &events);
+    veventq_alloc("events", viommu, EVENTS, 4, &event_queue);
     root = take_pages(1);
     page = take_pages(1);
     descriptors = take_pages(1);
@@ -106,15 +96,15 @@ static void guest_tables(uint32_t faults)
     stalling.words[0] |= 1ULL << 44; /* S */
     memcpy(at(descriptors), &stalling, sizeof(stalling));
     entry = stream_entry(STE_STAGE1, descriptors, 0, 0, 0);
-    check(!attach_to(nested(viommu, entry, faults)), "a guest whose descriptor may not stall");
+    check(!attach_to(stalling_table(entry, faults)), "a guest whose descriptor may not stall");
     check(copy_by(COPY_IN, PLAIN, HERE, 64) == FAULTED, "is illegal");
-    check(read(events, event, sizeof(event)) == 40 && event[8] == C_BAD_CD, "C_BAD_CD");
+    check(read(event_queue, event, sizeof(event)) == 40 && event[8] == C_BAD_CD, "C_BAD_CD");
     entry.ste[1] &= ~(1ULL << 27); /* S1STALLD */
-    check(!attach_to(nested(viommu, entry, faults)), "now it may");
+    check(!attach_to(stalling_table(entry, faults)), "now it may");
     copy_by(COPY_IN, PLAIN, HERE, 64);
     check_waits("for the guest");
     fault = check_fault(HERE, IOMMU_PGFAULT_PERM_READ, "an address of the guest's");
-    check(read(events, event, sizeof(event)) == 0, "which is no event");
+    check(read(event_queue, event, sizeof(event)) == 0, "which is no event");
     map_page(root, HERE, page, LEAF);
     answer(fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS);
     check(read_register(REGISTER_STATUS) == DONE, "done");

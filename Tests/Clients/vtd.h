@@ -130,7 +130,7 @@ static inline struct guest make_guest(int iommufd, const struct test_device *dev
 
 /* ---- faults ------------------------------------------------------------------------------- */
 
-/** A request without PASID of a device that does not translate itself. */
+/** The one fault since the last: of an untranslated request. */
 static inline void check_fault(const struct test_device *device, uint32_t reason, uint64_t iova,
                                uint32_t attributes, bool writing, const char *what)
 {

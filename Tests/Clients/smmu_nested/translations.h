@@ -108,10 +108,7 @@ static void invalidation(void)
 
 static void try_command(uint64_t first, uint64_t second, const char *what)
 {
-    struct smmu_command bad_command = {{first, second}};
-    uint32_t count = 1;
-
-    check(send(&bad_command, &count) && errno == EIO && count == 0, "%s: EIO", what);
+    check_refused((struct smmu_command){{first, second}}, what);
 }
 
 static void bad_commands(void)
