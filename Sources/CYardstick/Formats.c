@@ -1,11 +1,8 @@
 // Walks of AMD host tables and of Arm's VMSAv8-64 with 4 KiB pages; the twins of Formats/AMDv1.swift and
 // Formats/VMSAv8*.swift under PageTables/RadixWalker.swift.
-#include "CYardstick.h"
+#include "Walks.h"
 
 #include <stdatomic.h>
-
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-#define ADDRESS_MASK 0x000ffffffffff000ULL
 
 struct leaf {
   uint64_t physical;
@@ -68,11 +65,7 @@ ALWAYS_INLINE _Bool walk_amd(const struct yardstick_memory *memory, const struct
 
 uint64_t yardstick_amd_walks(const struct yardstick_memory *memory, const struct yardstick_table *table,
                              const uint64_t *addresses, size_t count) {
-  uint64_t sum = 0;
-  struct leaf leaf;
-  for (size_t i = 0; i < count; i++)
-    if (walk_amd(memory, table, addresses[i], READ, &leaf)) sum += leaf.physical;
-  return sum;
+  RETURN_SUM_OF_WALKS(addresses, count, walk_amd(memory, table, address, READ, &leaf));
 }
 
 // ---- Arm ------------------------------------------------------------------------------------
@@ -165,14 +158,9 @@ ALWAYS_INLINE _Bool walk_arm(const struct yardstick_memory *memory, const struct
 
 uint64_t yardstick_arm_walks(const struct yardstick_memory *memory, const struct yardstick_table *table,
                              int stage, const uint64_t *addresses, size_t count) {
-  uint64_t sum = 0;
-  struct leaf leaf;
   if (stage == 1) {
-    for (size_t i = 0; i < count; i++)
-      if (walk_arm(memory, table, 1, addresses[i], READ, &leaf)) sum += leaf.physical;
+    RETURN_SUM_OF_WALKS(addresses, count, walk_arm(memory, table, 1, address, READ, &leaf));
   } else {
-    for (size_t i = 0; i < count; i++)
-      if (walk_arm(memory, table, 0, addresses[i], READ, &leaf)) sum += leaf.physical;
+    RETURN_SUM_OF_WALKS(addresses, count, walk_arm(memory, table, 0, address, READ, &leaf));
   }
-  return sum;
 }

@@ -1,15 +1,12 @@
 // IOTLB, walk and DMA; the twin of Caches/Iotlb.swift, PageTables/RadixWalker.swift, Units/.
-#include "CYardstick.h"
+#include "Walks.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
 enum { WAYS = 8, READ = 1, WRITE = 2, PAGE_SIZE_BIT = 0x80 };
-#define ADDRESS_MASK 0x000ffffffffff000ULL
 
 struct entry {
   uint64_t page, tag, frame, stamp;
@@ -99,11 +96,7 @@ ALWAYS_INLINE _Bool walk(const struct yardstick_memory *memory, const struct yar
 
 uint64_t yardstick_walks(const struct yardstick_memory *memory, const struct yardstick_table *table,
                          const uint64_t *addresses, size_t count) {
-  uint64_t sum = 0;
-  struct leaf leaf;
-  for (size_t i = 0; i < count; i++)
-    if (walk(memory, table, addresses[i], READ, &leaf)) sum += leaf.physical;
-  return sum;
+  RETURN_SUM_OF_WALKS(addresses, count, walk(memory, table, address, READ, &leaf));
 }
 
 enum { PRESENT = 1, USER = 4, ACCESSED = 0x20 };

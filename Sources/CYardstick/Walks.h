@@ -1,0 +1,17 @@
+// What the walks of all formats share.
+#pragma once
+
+#include "CYardstick.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define ADDRESS_MASK 0x000ffffffffff000ULL
+
+/// Ends a function with the sum of the pages that `walk`, which gives `leaf`, finds for each `address`.
+#define RETURN_SUM_OF_WALKS(addresses, count, walk)                                                  \
+  uint64_t sum = 0;                                                                                  \
+  struct leaf leaf;                                                                                  \
+  for (size_t i = 0; i < (count); i++) {                                                             \
+    uint64_t address = (addresses)[i];                                                               \
+    if (walk) sum += leaf.physical;                                                                  \
+  }                                                                                                  \
+  return sum
