@@ -32,6 +32,15 @@ extension Session {
     try issue(name, number, &argument, data: &data, at: pointer)
     return Report(name, fields: outputs(argument, data))
   }
+
+  /// Issues an ioctl whose argument is a plain number, and reports its result, if it has one, as `result`.
+  func call(
+    _ name: String, _ number: IoctlNumber, value: UInt, on descriptor: Int32? = nil,
+    result: String? = nil
+  ) throws(Failure) -> Report {
+    let answer = try issue(name, number, value, on: descriptor)
+    return Report(name, fields: result.map { [.decimal($0, answer)] } ?? [])
+  }
 }
 
 // MARK: Issuing

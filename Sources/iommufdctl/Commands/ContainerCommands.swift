@@ -44,9 +44,7 @@ struct VFIOGetAPIVersion: Command {
   @OptionGroup var options: CommonOptions
 
   func perform(in session: Session) throws(Failure) -> Report {
-    let name = "VFIO_GET_API_VERSION"
-    let version = try session.issue(name, .vfioGetAPIVersion, 0)
-    return Report(name, fields: [.decimal("version", version)])
+    try session.call("VFIO_GET_API_VERSION", .vfioGetAPIVersion, value: 0, result: "version")
   }
 }
 
@@ -61,9 +59,9 @@ struct VFIOCheckExtension: Command {
   @Argument(help: "1 type1, 3 type1v2, 4 cache coherence, 7 no nesting, …") var extensionID: Word
 
   func perform(in session: Session) throws(Failure) -> Report {
-    let name = "VFIO_CHECK_EXTENSION"
-    let answer = try session.issue(name, .vfioCheckExtension, UInt(extensionID.value))
-    return Report(name, fields: [.decimal("supported", answer)])
+    try session.call(
+      "VFIO_CHECK_EXTENSION", .vfioCheckExtension, value: UInt(extensionID.value),
+      result: "supported")
   }
 }
 
@@ -78,9 +76,7 @@ struct VFIOSetIOMMU: Command {
   @Argument(help: "1 type1, 3 type1v2.") var type: Word
 
   func perform(in session: Session) throws(Failure) -> Report {
-    let name = "VFIO_SET_IOMMU"
-    try session.issue(name, .vfioSetIOMMU, UInt(type.value))
-    return Report(name)
+    try session.call("VFIO_SET_IOMMU", .vfioSetIOMMU, value: UInt(type.value))
   }
 }
 

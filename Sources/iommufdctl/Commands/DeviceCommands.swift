@@ -258,9 +258,7 @@ struct DeviceReset: Command {
   @OptionGroup var target: DeviceOption
 
   func perform(in session: Session) throws(Failure) -> Report {
-    let name = "VFIO_DEVICE_RESET"
-    try session.issue(name, .vfioDeviceReset, 0, on: target.device)
-    return Report(name)
+    try session.call("VFIO_DEVICE_RESET", .vfioDeviceReset, value: 0, on: target.device)
   }
 }
 
