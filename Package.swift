@@ -68,7 +68,7 @@ let package = Package(
     // An in-process front end: the test is the client.
     .target(
       name: "TestSupport",
-      dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "Host", system],
+      dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
     // A launcher with devices that show how calls are delivered; for scripts/test-launcher.

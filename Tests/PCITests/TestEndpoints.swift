@@ -32,27 +32,6 @@ final class OnePage: DMAPath {
   }
 }
 
-/// Registers whose only purpose is interrupts: 0 raises the message written, 4 sets the pin, 8 stores.
-struct Bell: Endpoint {
-  static var description: FunctionDescription {
-    var description = ATSTestDevice.description
-    description.capabilities.append(.init(.powerManagement(noSoftReset: false), at: 0x60))
-    return description
-  }
-
-  private var stored: UInt64 = 0
-
-  mutating func reset() { self = Bell() }
-  func read(_ access: RegisterAccess) -> UInt64 { access.offset == 8 ? stored : 0 }
-  mutating func write(_ access: RegisterAccess, _ value: UInt64, through bus: inout Bus) {
-    switch access.offset {
-    case 0: bus.raise(Int(value))
-    case 4: bus.setPin(value != 0)
-    default: stored = value
-    }
-  }
-}
-
 /// What a function has told its receiver.
 final class Received: Sendable {
   private let list = Mutex<[Function.Interrupt]>([])

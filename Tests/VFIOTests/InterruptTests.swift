@@ -12,21 +12,6 @@ import UAPI
 
 @testable import VFIO
 
-/// Registers whose only purpose is interrupts: 0 raises the message written, 4 sets the pin.
-struct Bell: Endpoint {
-  static var description: FunctionDescription { ATSTestDevice.description }
-  private var stored: UInt64 = 0
-  mutating func reset() { self = Bell() }
-  func read(_ access: RegisterAccess) -> UInt64 { access.offset == 8 ? stored : 0 }
-  mutating func write(_ access: RegisterAccess, _ value: UInt64, through bus: inout Bus) {
-    switch access.offset {
-    case 0: bus.raise(Int(value))
-    case 4: bus.setPin(value != 0)
-    default: stored = value
-    }
-  }
-}
-
 /// A bell, opened and bound, that is its own bus master.
 struct BellRig {
   let client = InProcessClient()
