@@ -27,6 +27,8 @@ enum { IO_PAGE_FAULT = 2, INVALID_DEVICE_REQUEST = 8 };
 /** Flags of events, from bit 48 of the first word on. */
 enum { EV_GN = 1 << 0, EV_NX = 1 << 1, EV_US = 1 << 2, EV_PR = 1 << 4, EV_RW = 1 << 5,
        EV_PE = 1 << 6, EV_RZ = 1 << 7 };
+/** No flag of the record's: the device has no table, and so no domain. */
+enum { DETACHED = 1 << 16 };
 
 /** The device table entry of a guest: V, TV and GV, with a GCR3 table. */
 static inline struct iommu_hwpt_amd_guest guest_dte(uint64_t gcr3, uint16_t domain, uint64_t more)
@@ -107,13 +109,13 @@ static inline void forget(const struct guest *guest)
 /* ---- events ------------------------------------------------------------------------------- */
 
 /** The one event since the last: its code, flags and address, and whose it is. GN: the PASID of the request;
- *  without: a domain id, which only the host knows, but which is not 0. */
+ *  without: a domain id, which only the host knows, but which is not 0 unless the device is detached. */
 static inline void check_event(const struct test_device *device, unsigned code, unsigned flags,
                                uint64_t address, uint64_t iova, uint32_t attributes,
                                const char *what)
 {
     struct iommufd_sim_fault fault = {0};
-    uint64_t low = (uint64_t)code << 60 | (uint64_t)flags << 48;
+    uint64_t low = (uint64_t)code << 60 | (uint64_t)(flags & 0xfff) << 48;
     uint64_t domain, pasid = attributes & WITH_PASID ? attributes & 0xfffff : 0;
 
     if (!take_fault(device, &fault)) {
@@ -126,8 +128,8 @@ static inline void check_event(const struct test_device *device, unsigned code, 
     domain = fault.raw[0] & 0xffff00000000UL;
     if (flags & EV_GN)
         low |= (pasid & 0xffff) << 32 | (pasid >> 16) << 16;
-    else if (code == IO_PAGE_FAULT && domain)
-        low |= domain;
+    else if (code == IO_PAGE_FAULT && !(flags & DETACHED))
+        low |= domain ? domain : 1UL << 32;
     if (fault.raw[0] != low)
         check_number(fault.raw[0], low, "%s: the record", what);
     if (fault.raw[1] != address || fault.iova != iova || fault.raw[2] || fault.raw[3] ||

@@ -107,7 +107,7 @@ static void allocation(void)
                 "a table that is not for PASIDs, for one");
     detach(&device, NO_PASID);
     store(&device, data_page(0), 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, EV_RW, data_page(0), data_page(0), NO_PASID,
+    check_event(&device, IO_PAGE_FAULT, EV_RW | DETACHED, data_page(0), data_page(0), NO_PASID,
                 "without a table everything is a fault");
     destroy_object(fd, hwpt);
     destroy_object(fd, other);

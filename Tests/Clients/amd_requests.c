@@ -60,7 +60,8 @@ static void own_table(uint32_t flags, uint32_t fault, const char *title)
     check_number(is_waiting(), 0, "nobody is asked");
     check_errno(detach(&device, NO_PASID), 0, "detached");
     fetch(&device, IOVA, 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, 0, IOVA, IOVA, NO_PASID, "without ATS it is an event");
+    check_event(&device, IO_PAGE_FAULT, DETACHED, IOVA, IOVA, NO_PASID,
+                "without ATS it is an event");
     destroy_object(guest.iommufd, hwpt);
 }
 
