@@ -59,14 +59,14 @@ extension AMDViUnit {
     _ request: DMARequest, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
-    var progress = RequestProgress(request)
+    var progress = RequestProgress(request, into: segments)
     while true {
       let (lookup, generation) = state.withLock { state in
-        (lookUp(request, &progress, segments, gate: gate, in: &state), state.generation)
+        (lookUp(request, &progress, gate: gate, in: &state), state.generation)
       }
       switch lookup {
       case .complete:
-        return .mapped(segments: progress.segments)
+        return progress.mapped
       case .failure(let event, let space):
         return .fault(fault(request, event, at: progress.iova, space.suppression))
       case .unknownSpace:
@@ -78,7 +78,7 @@ extension AMDViUnit {
           return .fault(fault(request, event, at: progress.iova, suppression))
         case .untranslated:
           gate.use(DomainID(rawValue: 0))
-          return pass(&progress, segments)
+          return pass(&progress)
         case .disabled:
           return .unclaimed
         }
@@ -87,8 +87,8 @@ extension AMDViUnit {
         case .failure(let event):
           return .fault(fault(request, event, at: progress.iova, space.suppression))
         case .success(let page):
-          progress.append(page, to: segments)
-          if progress.left == 0 { return .mapped(segments: progress.segments) }
+          progress.append(page)
+          if progress.left == 0 { return progress.mapped }
         }
       }
     }
@@ -96,8 +96,8 @@ extension AMDViUnit {
 
   @inline(__always)
   private func lookUp(
-    _ request: DMARequest, _ progress: inout RequestProgress,
-    _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
+    _ request: DMARequest, _ progress: inout RequestProgress, gate: PortGate,
+    in state: inout State
   ) -> Lookup {
     guard let found = state.spaces.find(request.spaceKey) else { return .unknownSpace }
     let space = found.pointee
@@ -109,7 +109,7 @@ extension AMDViUnit {
     guard space.allowed.isSuperset(of: request.access) else {
       return .failure(.denied(space.subject, at: progress.iova), space)
     }
-    if space.path == .passThrough { return pass(space, &progress, segments) }
+    if space.path == .passThrough { return pass(space, &progress) }
     while progress.left > 0 {
       // A hit that does not allow the access is no answer: the table may allow it by now, or a
       // write has to set the dirty flag.
@@ -119,34 +119,29 @@ extension AMDViUnit {
         let step = space.hasGuest ? state.pagingStructures.find(space.tag, progress.iova) : nil
         return .miss(space, step)
       }
-      progress.append(page, to: segments)
+      progress.append(page)
     }
     return .complete
   }
 
   /// Mode 0 without guest tables: addresses are physical.
-  private func pass(
-    _ space: AMDViAddressSpace, _ progress: inout RequestProgress,
-    _ segments: UnsafeMutableBufferPointer<DMASegment>
-  ) -> Lookup {
+  private func pass(_ space: AMDViAddressSpace, _ progress: inout RequestProgress) -> Lookup {
     while progress.left > 0 {
       guard progress.iova <= space.host.lastAddress else {
         return .failure(.absent(space.subject, at: progress.iova), space)
       }
-      progress.append(.itself(progress.iova), to: segments)
+      progress.append(.itself(progress.iova))
     }
     return .complete
   }
 
   /// V clear: nothing is asked.
-  private func pass(
-    _ progress: inout RequestProgress, _ segments: UnsafeMutableBufferPointer<DMASegment>
-  ) -> TranslationOutcome {
+  private func pass(_ progress: inout RequestProgress) -> TranslationOutcome {
     while progress.left > 0 {
       guard progress.iova >> UInt64(memory.addressBits) == 0 else { return .unclaimed }
-      progress.append(.itself(progress.iova), to: segments)
+      progress.append(.itself(progress.iova))
     }
-    return .mapped(segments: progress.segments)
+    return progress.mapped
   }
 
   /// Walks the page at `iova`, and caches what was found unless an invalidation came in between.

@@ -51,14 +51,14 @@ extension SMMUv3Unit {
     _ request: DMARequest, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
-    var progress = RequestProgress(request)
+    var progress = RequestProgress(request, into: segments)
     while true {
       let (lookup, generation) = state.withLock { state in
-        (lookUp(request, &progress, segments, gate: gate, in: &state), state.generation)
+        (lookUp(request, &progress, gate: gate, in: &state), state.generation)
       }
       switch lookup {
       case .complete:
-        return .mapped(segments: progress.segments)
+        return progress.mapped
       case .failure(let event, let behaviour):
         return .fault(request.fault(event, at: progress.iova, behaviour))
       case .unknownContext:
@@ -71,8 +71,8 @@ extension SMMUv3Unit {
           let behaviour = event.isStage2 ? context.stage2Faults : context.stage1Faults
           return .fault(request.fault(event, at: progress.iova, behaviour))
         case .success(let page):
-          progress.append(page, to: segments)
-          if progress.left == 0 { return .mapped(segments: progress.segments) }
+          progress.append(page)
+          if progress.left == 0 { return progress.mapped }
         }
       }
     }
@@ -80,12 +80,12 @@ extension SMMUv3Unit {
 
   @inline(__always)
   private func lookUp(
-    _ request: DMARequest, _ progress: inout RequestProgress,
-    _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
+    _ request: DMARequest, _ progress: inout RequestProgress, gate: PortGate,
+    in state: inout State
   ) -> Lookup {
     guard let found = state.contexts.find(request.spaceKey) else { return .unknownContext }
     let context = found.pointee
-    guard context.hasTables else { return pass(context, &progress, segments, gate: gate) }
+    guard context.hasTables else { return pass(context, &progress, gate: gate) }
     gate.use(space: context.gateSpace)
     while progress.left > 0 {
       let address = context.effective(progress.iova)
@@ -93,7 +93,7 @@ extension SMMUv3Unit {
       guard page.permissions.isSuperset(of: request.access) else {
         return refusal(address, context, in: &state)
       }
-      progress.append(page, to: segments)
+      progress.append(page)
     }
     return .complete
   }
@@ -112,8 +112,7 @@ extension SMMUv3Unit {
 
   /// Streams without tables.
   private func pass(
-    _ context: StreamContext, _ progress: inout RequestProgress,
-    _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate
+    _ context: StreamContext, _ progress: inout RequestProgress, gate: PortGate
   ) -> Lookup {
     guard context.path == .bypass else {
       return .failure(SMMUv3Event(.aborted), .init(records: false))
@@ -125,7 +124,7 @@ extension SMMUv3Unit {
       guard progress.iova >> UInt64(capabilities.outputAddressBits) == 0 else {
         return .failure(.stage1(.addressSize), .init())
       }
-      progress.append(.itself(progress.iova), to: segments)
+      progress.append(.itself(progress.iova))
     }
     return .complete
   }

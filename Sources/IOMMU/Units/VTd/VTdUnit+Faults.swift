@@ -1,5 +1,4 @@
-// Non-recoverable faults, and the registers that record them: VT-d §7.2 (reporting), §11.4.9 (fault status
-// register).
+// Non-recoverable faults: VT-d §7.2 (reporting), §11.4.7.1 (fault status register).
 
 extension VTdUnit {
   /// Sets who is told of faults; replaces the one before.

@@ -20,17 +20,15 @@ extension VTdUnit {
     /// Where in the first stage the walk can begin; nil: at the top.
     var step: PagingStructureCache.Step?
 
-    init(_ request: DMARequest) { pages = RequestProgress(request) }
-
-    mutating func restart(_ request: DMARequest) { self = Progress(request) }
+    init(_ pages: RequestProgress) { self.pages = pages }
   }
 
   private enum Lookup {
     case complete
-    /// The page at `Progress.iova` is to be walked.
+    /// The page where the request stands is to be walked.
     case miss
     case unknownSpace
-    /// The space does not translate the page at `Progress.iova`, or not for such requests.
+    /// The space does not translate that page, or not for such requests.
     case refused(VTdFaultReason)
   }
 
@@ -77,18 +75,18 @@ extension VTdUnit {
   }
 
   @inline(never)
-  private func translatePages(
+  func translatePages(
     _ request: DMARequest, gate: PortGate,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
-    var progress = Progress(request)
+    var progress = Progress(RequestProgress(request, into: segments))
     while true {
       let lookup = state.withLock { state in
-        lookUp(request, &progress, segments, gate: gate, in: &state)
+        lookUp(request, &progress, gate: gate, in: &state)
       }
       switch lookup {
       case .complete:
-        return .mapped(segments: progress.pages.segments)
+        return progress.pages.mapped
       case .unknownSpace:
         if let fault = fillSpace(request, progress) { return .fault(fault) }
       case .refused(let reason):
@@ -102,8 +100,8 @@ extension VTdUnit {
           return .fault(
             request.fault(reason, at: progress.pages.iova, suppressed: space.suppressesFaults))
         case .success(let page):
-          progress.pages.append(page, to: segments)
-          if progress.pages.left == 0 { return .mapped(segments: progress.pages.segments) }
+          progress.pages.append(page)
+          if progress.pages.left == 0 { return progress.pages.mapped }
         }
       }
     }
@@ -111,8 +109,7 @@ extension VTdUnit {
 
   @inline(__always)
   private func lookUp(
-    _ request: DMARequest, _ progress: inout Progress,
-    _ segments: UnsafeMutableBufferPointer<DMASegment>, gate: PortGate, in state: inout State
+    _ request: DMARequest, _ progress: inout Progress, gate: PortGate, in state: inout State
   ) -> Lookup {
     guard let found = state.spaces.find(request.spaceKey) else {
       progress.generation = state.generation
@@ -126,7 +123,7 @@ extension VTdUnit {
     let access = found.pointee.access(request.access)
     if progress.pages.segments > 0, progress.tag != tag {
       // Another table was attached meanwhile: the request goes through it as a whole.
-      progress.restart(request)
+      progress.pages.restart(request)
     }
     progress.tag = tag
     if let reason = found.pointee.refusal(request) {
@@ -140,7 +137,7 @@ extension VTdUnit {
       }
       if isPassThrough {
         // One page at a time; the end was just checked.
-        progress.pages.append(.itself(progress.pages.iova), to: segments)
+        progress.pages.append(.itself(progress.pages.iova))
         continue
       }
       // A hit that does not allow the access is no answer: the table may allow it by now, or a
@@ -155,7 +152,7 @@ extension VTdUnit {
         }
         return .miss
       }
-      progress.pages.append(hit, to: segments)
+      progress.pages.append(hit)
     }
     return .complete
   }
@@ -203,42 +200,6 @@ extension VTdUnit {
       }
     }
     return result
-  }
-
-  // MARK: ATS
-
-  /// A translation request for the page at the request's address (VT-d §4.1.1).
-  func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
-    if request.pasid == nil, Self.interruptRange.contains(request.iova.rawValue) {
-      return .denied
-    }
-    return PageOutcome(request) { segment in
-      translatePages(request, gate: gate, segments: segment)
-    } isDenial: { record in
-      if case .vtd(let reason) = record.reason { reason.isRecoverable } else { false }
-    }
-  }
-
-  /// VT-d §4.2.3 Handling of Translated Requests: only the function is looked at, for its translation
-  /// was.
-  func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
-    var request = request
-    request.addressType = .translated
-    let generation = state.withLock { $0.generation }
-    switch findContext(request.requester, generation) {
-    case .failure(let reason):
-      return request.fault(reason, at: iova, suppressed: false)
-    case .success(let context):
-      let reason: VTdFaultReason
-      if !context.isPresent {
-        reason = .contextEntryAbsent
-      } else if !context.allowsDeviceTLB {
-        reason = .deviceTLBDisabled
-      } else {
-        return nil
-      }
-      return request.fault(reason, at: iova, suppressed: context.disablesFaults)
-    }
   }
 
   /// Reads the configuration tables for a request and caches what they say.

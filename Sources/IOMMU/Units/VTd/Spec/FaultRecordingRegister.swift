@@ -1,4 +1,4 @@
-/// VT-d §11.4.14 Fault Recording Register: one recorded fault, 128 bits.
+/// VT-d §11.4.7.6 Fault Recording Registers: one recorded fault, 128 bits.
 package struct VTdFaultRecordingRegister: Hashable, Sendable {
   /// FI, [63:12]: the page of the address.
   package let lower: UInt64
