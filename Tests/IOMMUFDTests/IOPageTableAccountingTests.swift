@@ -19,7 +19,7 @@ private struct Purse {
   let mapping: TestMapping
 
   init(user: UInt32 = 65534) throws {
-    memory = try PhysicalMemory()
+    memory = try PhysicalMemory(.test)
     child = try ChildProcess.unprivileged(user: user, lockablePages: 4)
     client = InProcessClient(identity: child.task)
     self.user = try child.task.realUserID()

@@ -17,7 +17,7 @@ private struct PinnedTable {
   let client = InProcessClient()
 
   init() throws {
-    memory = try PhysicalMemory()
+    memory = try PhysicalMemory(.test)
     table = IOPageTable(memory: memory, host: PinningHost())
     domain = try RecordingDriver().newDomain()
     try table.addDomain(domain)
@@ -258,7 +258,7 @@ private struct PinnedTable {
   }
 
   @Test func otherFilesAreFoundOutLate() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let table = IOPageTable(memory: memory, host: PinningHost())
     var ends: [Int32] = [0, 0]
     #expect(pipe(&ends) == 0)
@@ -301,7 +301,7 @@ private struct PinnedTable {
   }
 
   @Test func pagesArePinnedOnlyForDomains() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let table = IOPageTable(memory: memory, host: PinningHost())
     let mapping = try TestMapping(4)
     _ = try table.map(
@@ -321,7 +321,7 @@ private struct PinnedTable {
   }
 
   @Test func aPageThatCannotBePinnedLeavesTheDomainOut() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let table = IOPageTable(memory: memory, host: PinningHost())
     let mapping = try TestMapping(4)
     for page in 0..<4 as Range<UInt64> {
@@ -363,7 +363,7 @@ private struct PinnedTable {
 
   /// As a mock of 2 KiB pages has it: IOVAs and lengths need not be whole pages.
   @Test func domainsOfSmallerPages() throws {
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let table = IOPageTable(memory: memory, host: PinningHost())
     let domain = try RecordingDriver(pageSizes: 0x800 | 0x1000).newDomain()
     try table.addDomain(domain)

@@ -109,7 +109,7 @@ extension IOPageTable {
 
   @Test(arguments: Array(1...24) as [UInt64]) func agreesWithAList(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let table = IOPageTable(memory: memory, host: PinningHost())
     var model = ModelTable()
     let file = OwnedDescriptor(

@@ -10,7 +10,7 @@ import UAPI
 
 extension PhysicalMemory {
   /// A large reservation, shared by tests that do not count what is in it.
-  private static let shared = Result { () throws(Errno) in try PhysicalMemory() }
+  private static let shared = Result { () throws(Errno) in try PhysicalMemory(.test) }
   static var testMemory: PhysicalMemory { get throws { try shared.get() } }
 }
 

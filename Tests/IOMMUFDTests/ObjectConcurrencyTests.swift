@@ -99,7 +99,7 @@ import UAPI
   /// BIND of a descriptor that another thread closes: bound, or EBADF, and never half of both.
   @Test func closeDuringBind() throws {
     let driver = RecordingDriver()
-    let memory = try PhysicalMemory()
+    let memory = try PhysicalMemory(.test)
     let device = PhysicalDevice(
       name: "device", requesterID: RequesterID(bus: 0, device: 0, function: 0), driver: driver,
       group: IOMMUGroup(id: 0))

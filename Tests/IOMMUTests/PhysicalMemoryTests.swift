@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Host
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -15,15 +16,6 @@ func makeMemfd(pages: Int) throws -> OwnedDescriptor {
     #expect(pwrite(memfd.rawValue, &word, 8, off_t(page * Frame.size)) == 8)
   }
   return memfd
-}
-
-extension PhysicalMemory.Limits {
-  /// Small enough for all tests to run at once.
-  static var test: PhysicalMemory.Limits {
-    var limits = PhysicalMemory.Limits()
-    limits.addressBits = 38
-    return limits
-  }
 }
 
 extension PhysicalMemory {

@@ -4,6 +4,7 @@ import CLinux
 import Glibc
 import Host
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMU

@@ -15,7 +15,7 @@ package final class ControlFile: Sendable {
     hasSelftest: Bool = false
   ) throws {
     self.client = client
-    self.memory = try memory ?? PhysicalMemory()
+    self.memory = try memory ?? PhysicalMemory(.test)
     let selftest = hasSelftest ? Selftest(memory: self.memory) : nil
     number = try client.open(IOMMUFDDevice(memory: self.memory, selftest: selftest))
   }

@@ -19,6 +19,7 @@ struct AMDViMachine {
   let guest: AMDViTables
   let port: DMAPort
   let faults = Collector<FaultRecord>()
+  private let detaching: Detaching
 
   init(
     _ configuration: AMDViUnit.Configuration = .init(), pasidBits: Int = 16, hasATS: Bool = false,
@@ -42,6 +43,7 @@ struct AMDViMachine {
     try parent.map(
       IOVA(AMDViRig.base), to: start, length: AMDViTables.size, permissions: [.read, .write])
     port = DMAPort(requester: Self.device, amdvi: unit)
+    detaching = Detaching(driver)
     let faults = faults
     driver.setFaultSink { faults.add($0) }
   }

@@ -3,6 +3,7 @@
 // otherwise (`scripts/test walks`: millions of translations).
 
 import Foundation
+import TestSupport
 import Testing
 
 @testable import IOMMU

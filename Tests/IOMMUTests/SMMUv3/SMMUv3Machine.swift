@@ -20,6 +20,7 @@ struct SMMUv3Machine {
   let host = VirtualHost()
   let guest: SMMUv3Guest
   let port: DMAPort
+  private let detaching: Detaching
 
   init(
     _ configuration: SMMUv3Unit.Configuration = .init(), pasidBits: Int = 16,
@@ -28,6 +29,7 @@ struct SMMUv3Machine {
     memory = try PhysicalMemory(.test)
     unit = SMMUv3Unit(configuration, memory: memory)
     driver = try SMMUv3Driver(unit: unit, memory: memory)
+    detaching = Detaching(driver)
     var properties = SMMUv3Driver.DeviceProperties()
     properties.pasidBits = pasidBits
     properties.hasATS = hasATS

@@ -79,10 +79,10 @@ struct SMMUv3StallTests {
 
   @Test("faults of translation stall; others, other devices' and other descriptors' terminate")
   func limits() throws {
-    #expect(try stalling(canStall: false).0.port.load(Self.here).0.event?.kind == .translation)
-    #expect(
-      try stalling { $0.stallsFaults = false }.0.port.load(Self.here).0.event
-        == .stage1(.translation))
+    let (device, _, _) = try stalling(canStall: false)
+    #expect(device.port.load(Self.here).0.event?.kind == .translation)
+    let (descriptor, _, _) = try stalling { $0.stallsFaults = false }
+    #expect(descriptor.port.load(Self.here).0.event == .stage1(.translation))
     // A descriptor that is not legal is not a fault of translation.
     let (machine, _, _) = try stalling { $0.isValid = false }
     #expect(tag(machine.port.load(Self.here).0) == nil)

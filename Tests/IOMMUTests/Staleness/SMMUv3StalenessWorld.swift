@@ -53,13 +53,6 @@ struct SMMUv3StalenessWorld: StalenessWorld {
     model.close()
   }
 
-  /// What is attached belongs to the driver, and the driver to what is attached.
-  func end() {
-    for device in 0..<StalenessModel.devices {
-      machine.driver.block(Self.requester(device), pasid: nil)
-    }
-  }
-
   private static func name(_ device: Int) -> UInt64 { 0x100 + UInt64(device) }
   private static func asid(_ domain: Int) -> UInt16 { UInt16(domain) + 40 }
 

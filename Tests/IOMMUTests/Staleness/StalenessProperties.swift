@@ -40,7 +40,6 @@ import Testing
           var world = try make(size, seed)
           let problem = world.live(
             Self.steps, &random, usesATS: usesATS, isExact: size == .large)
-          world.end()
           if let problem {
             Issue.record(
               "\(name), \(size) caches, \(usesATS ? "with" : "without") ATS, seed \(seed): \(problem)"

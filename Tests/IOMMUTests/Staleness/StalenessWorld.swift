@@ -19,8 +19,6 @@ protocol StalenessWorld {
   var hasHost: Bool { get }
   /// Invalidates something, in the unit and in the model.
   mutating func invalidate(_ random: inout SeededGenerator)
-  /// Lets go of what keeps the world alive.
-  func end()
 }
 
 /// How a request ended that can never end so.
@@ -29,8 +27,6 @@ private struct Unexpected: Error, CustomStringConvertible {
 }
 
 extension StalenessWorld {
-  func end() {}
-
   /// A port for every device, whose device TLB is as large as the unit's own cache of small pages.
   static func makePorts(
     _ iotlb: IotlbGeometry, _ make: (RequesterID, DeviceTLBGeometry) -> DMAPort

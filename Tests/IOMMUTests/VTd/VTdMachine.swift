@@ -13,11 +13,13 @@ struct VTdMachine {
   let unit: VTdUnit
   let driver: VTdDriver
   let faults = Collector<FaultRecord>()
+  private let detaching: Detaching
 
   init(_ configuration: VTdUnit.Configuration = .init()) throws {
     memory = try PhysicalMemory(.test)
     unit = VTdUnit(configuration, memory: memory)
     driver = try VTdDriver(unit: unit, memory: memory)
+    detaching = Detaching(driver)
     let faults = faults
     driver.setFaultSink { faults.add($0) }
   }
