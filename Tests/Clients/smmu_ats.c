@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device behind an SMMUv3 that translates for itself (ATS): what it keeps until the guest's CMD_ATC_INV, with
- * and without PASID, in which order, and what the kernel's own tables do about it. Every expectation is
- * checked here; the first that fails ends the client with status 1.
+ * A device behind an SMMUv3 that translates for itself (ATS): what it keeps until the guest's
+ * CMD_ATC_INV, with and without PASID, in which order, and what the kernel's own tables do about it.
+ * Every expectation is checked here; the first that fails ends the client with status 1.
  */
 #include "smmu_driver.h"
 
@@ -99,10 +99,10 @@ static void kernel_tables(void)
     table = hwpt_alloc(device_id, ioas, 0);
     check(table && !attach_to(table), "attached");
     map(ioas, (uintptr_t)at(pages[0]), PAGE, FIXED | R | W, HERE);
-    check(copy_by(COPY_IN, PLAIN, HERE, 64) == DONE, "a page is read");
+    check(copy_by(COPY_IN, PLAIN, HERE, 64) == COMPLETED, "a page is read");
     unmap(ioas, HERE, PAGE);
     check(copy_by(COPY_IN, PLAIN, HERE, 64) == DENIED, "unmapped: the device has forgotten it");
-    check(copy_by(COPY_IN, PLAIN, pages[1], 64) == DONE, "another is read");
+    check(copy_by(COPY_IN, PLAIN, pages[1], 64) == COMPLETED, "another is read");
 }
 
 int main(void)

@@ -8,6 +8,7 @@
 #define SMMU_GUEST_H
 
 #include "device_commands.h"
+#include "test_registers.h"
 #include "vfio_client.h"
 
 enum {
@@ -229,19 +230,7 @@ static inline struct event bad(int kind, int pasid)
 
 /* ---- the device --------------------------------------------------------------------------- */
 
-enum {
-    REGISTER_ADDRESS = 0x0,
-    REGISTER_COMMAND = 0x8,    /* RUN, direction */
-    REGISTER_ATTRIBUTES = 0x10, /* PASID, and bit 31: with it */
-    REGISTER_STATUS = 0x14,
-    REGISTER_COUNT = 0x18,
-    COPY_IN = 3, /* memory to device */
-    COPY_OUT = 1,
-    /* REGISTER_STATUS; 0 while it runs. */
-    DONE = 1,
-    FAULTED = 2,
-    DENIED = 4,
-};
+enum { COPY_IN = RUN | FROM_MEMORY, COPY_OUT = RUN };
 
 static inline void write_register(unsigned at, uint64_t value, size_t width)
 {
@@ -287,11 +276,11 @@ static inline uint32_t bind_device(unsigned skip, struct iommu_hw_info *info,
 /** Has the device copy; gives how that ended. */
 static inline uint32_t copy_by(uint32_t command, int pasid, uint64_t address, uint32_t count)
 {
-    write_register(REGISTER_ADDRESS, address, 8);
-    write_register(REGISTER_ATTRIBUTES, pasid == PLAIN ? 0 : 1U << 31 | (uint32_t)pasid, 4);
-    write_register(REGISTER_COUNT, count, 4);
-    write_register(REGISTER_COMMAND, command, 4);
-    return read_register(REGISTER_STATUS);
+    write_register(TEST_DEVICE_ADDRESS, address, 8);
+    write_register(TEST_DEVICE_ATTRIBUTES, pasid == PLAIN ? 0 : 1U << 31 | (uint32_t)pasid, 4);
+    write_register(TEST_DEVICE_COUNT, count, 4);
+    write_register(TEST_DEVICE_COMMAND, command, 4);
+    return read_register(TEST_DEVICE_STATUS);
 }
 
 /** Mapped in every address space, to the page `mirror`. */
@@ -303,9 +292,9 @@ static inline int seen(int pasid, uint64_t address)
 {
     uint32_t status = copy_by(COPY_IN, pasid, address, 64);
 
-    if (status == DONE)
+    if (status == COMPLETED)
         status = copy_by(COPY_OUT, pasid, MIRROR, 64);
-    return status == DONE ? *(unsigned char *)at(mirror) : -(int)status;
+    return status == COMPLETED ? *(unsigned char *)at(mirror) : -(int)status;
 }
 
 #endif /* SMMU_GUEST_H */

@@ -87,9 +87,9 @@ static void attaching(void)
     table = nested(stream_entry(STE_STAGE1, descriptors, 6, 0, 2));
     check(attach_to(table) == ENOENT, "stage 1 without a virtual device: ENOENT");
     attach_entry(stream_entry(STE_BYPASS, 0, 0, 0, 0));
-    write_register(REGISTER_ADDRESS, 0, 8);
-    check(copy_by(COPY_IN, PLAIN, page, 64) == DONE &&
-              copy_by(COPY_OUT, PLAIN, mirror, 64) == DONE && *(char *)at(mirror) == 0x21,
+    write_register(TEST_DEVICE_ADDRESS, 0, 8);
+    check(copy_by(COPY_IN, PLAIN, page, 64) == COMPLETED &&
+              copy_by(COPY_OUT, PLAIN, mirror, 64) == COMPLETED && *(char *)at(mirror) == 0x21,
           "bypass: addresses are the guest's physical ones");
     check(copy_by(COPY_IN, PLAIN, GUEST_BASE - PAGE, 64) == FAULTED, "and nothing beyond");
     attach_entry(stream_entry(STE_ABORT, 0, 0, 0, 0));
@@ -146,19 +146,21 @@ static void kernel_tables(void)
     attach_pasid(stage1, 7, EINVAL, "a PASID beside a guest's");
     check(attach_to(stage1) == 0, "without PASID");
     attach_pasid(stage1, 7, 0, "and with");
-    check(copy_by(COPY_IN, PLAIN, pages[0], 64) == DONE, "reads without");
-    check(copy_by(COPY_OUT, 7, mirror, 64) == DONE && *(char *)at(mirror) == 0x41, "writes with");
+    check(copy_by(COPY_IN, PLAIN, pages[0], 64) == COMPLETED, "reads without");
+    check(copy_by(COPY_OUT, 7, mirror, 64) == COMPLETED && *(char *)at(mirror) == 0x41,
+          "writes with");
     check(copy_by(COPY_IN, 8, pages[0], 64) == FAULTED, "another PASID is nobody's");
     attach_pasid(stage1, 1 << 16, EINVAL, "more bits than the device has");
     other = nested(stream_entry(STE_STAGE1, descriptors, 6, 0, 2));
     check(attach_to(other) == EINVAL, "a guest's table beside a PASID: EINVAL");
     ioctl(device, VFIO_DEVICE_DETACH_IOMMUFD_PT, &plain);
     check(copy_by(COPY_IN, PLAIN, pages[0], 64) == FAULTED, "detached without PASID");
-    check(copy_by(COPY_IN, 7, pages[0], 64) == DONE, "still with");
+    check(copy_by(COPY_IN, 7, pages[0], 64) == COMPLETED, "still with");
     check(attach_to(parent) == EINVAL, "stage 2 beside a PASID: EINVAL");
     detach_all(7);
     check(copy_by(COPY_IN, 7, pages[0], 64) == FAULTED, "detached with PASID");
-    check(attach_to(parent) == 0 && copy_by(COPY_IN, PLAIN, pages[0], 64) == DONE, "stage 2 alone");
+    check(attach_to(parent) == 0 && copy_by(COPY_IN, PLAIN, pages[0], 64) == COMPLETED,
+          "stage 2 alone");
     check(attach_to(other) == 0, "and a guest's again");
     check_seen(2, HERE, 0x42, "which is as it was");
 }

@@ -10,7 +10,8 @@ static int queue = -1;
 
 static void check_waits(const char *what)
 {
-    check(read_register(REGISTER_COMMAND) & 1 && !read_register(REGISTER_STATUS), "waits: %s", what);
+    check(read_register(TEST_DEVICE_COMMAND) & RUN &&
+              read_register(TEST_DEVICE_STATUS) == RUNNING, "waits: %s", what);
 }
 
 static struct iommu_hwpt_pgfault check_fault(uint64_t address, uint32_t permissions, const char *what)
@@ -46,7 +47,7 @@ static void kernel_tables(uint32_t faults)
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R | W, HERE);
     buffer[0x10] = 0x55;
     answer(fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS);
-    check(read_register(REGISTER_STATUS) == DONE && !buffer[0x10], "done, after all");
+    check(read_register(TEST_DEVICE_STATUS) == COMPLETED && !buffer[0x10], "done, after all");
     copy_by(COPY_IN, PLAIN, HERE + PAGE, 64);
     fault = check_fault(HERE + PAGE, IOMMU_PGFAULT_PERM_READ, "a read from nowhere");
     answer(fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS);
@@ -54,12 +55,12 @@ static void kernel_tables(uint32_t faults)
     second = check_fault(HERE + PAGE, IOMMU_PGFAULT_PERM_READ, "the same once more");
     check(second.grpid != fault.grpid, "under another tag");
     answer(second.cookie, IOMMUFD_PAGE_RESP_INVALID);
-    check(read_register(REGISTER_STATUS) == DENIED, "the device gives up");
+    check(read_register(TEST_DEVICE_STATUS) == DENIED, "the device gives up");
     copy_by(COPY_IN, PLAIN, HERE + PAGE, 64);
     check_waits("a last one");
     table = hwpt_alloc(device_id, ioas, NEST);
     check(!attach_to(table), "another table is attached");
-    check(read_register(REGISTER_STATUS) == DENIED, "what waited is told no");
+    check(read_register(TEST_DEVICE_STATUS) == DENIED, "what waited is told no");
     check(read(queue, &fault, sizeof(fault)) == 0, "and nobody else is");
 }
 
@@ -107,11 +108,11 @@ static void guest_tables(uint32_t faults)
     check(read(event_queue, event, sizeof(event)) == 0, "which is no event");
     map_page(root, HERE, page, LEAF);
     answer(fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS);
-    check(read_register(REGISTER_STATUS) == DONE, "done");
+    check(read_register(TEST_DEVICE_STATUS) == COMPLETED, "done");
     copy_by(COPY_IN, PLAIN, HERE + PAGE, 64);
     check_waits("a fault of the guest's");
     close(queue);
-    check(read_register(REGISTER_STATUS) == 0, "closing the descriptor answers nothing");
+    check(read_register(TEST_DEVICE_STATUS) == RUNNING, "closing the descriptor answers nothing");
 }
 
 int main(void)

@@ -20,22 +20,9 @@
 
 #include "arguments.h"
 #include "iommufd_sim.h"
+#include "test_registers.h"
 
 #define PAGE 4096UL
-
-/** Registers of the test device; those from 0x10 on are the simulator's own. */
-enum {
-    TEST_DEVICE_ADDRESS = 0x0,
-    TEST_DEVICE_COMMAND = 0x8,
-    TEST_DEVICE_ATTRIBUTES = 0x10,
-    TEST_DEVICE_STATUS = 0x14,
-    TEST_DEVICE_COUNT = 0x18,
-};
-
-enum { RUN = 1 << 0, FROM_MEMORY = 1 << 1 };
-
-/** TEST_DEVICE_STATUS */
-enum { RUNNING = 0, COMPLETED = 1, FAULTED = 2, ABORTED = 3, DENIED = 4, NOT_ISSUED = 5 };
 
 /** TEST_DEVICE_ATTRIBUTES beside a PASID: as an argument, NO_PASID is "none of all". */
 #define NO_PASID 0u

@@ -19,7 +19,8 @@ static void faults(void)
     map_page(root, HERE, page, LEAF);
     check_seen(PLAIN, HERE, 0x31, "the device reads through both stages");
     memset(at(mirror), 0x32, 64);
-    check(copy_by(COPY_OUT, PLAIN, HERE, 64) == DONE && *(char *)at(page) == 0x31, "and writes");
+    check(copy_by(COPY_OUT, PLAIN, HERE, 64) == COMPLETED && *(char *)at(page) == 0x31,
+          "and writes");
     check_no_event("so far");
     check_seen(PLAIN, THERE, -FAULTED, "no entry");
     check_event(fault(F_TRANSLATION, PLAIN, THERE, true), "F_TRANSLATION, read");
@@ -82,8 +83,8 @@ static void substreams(void)
     check_event(bad(F_STREAM_DISABLED, PLAIN), "F_STREAM_DISABLED");
     attach_entry(stream_entry(STE_STAGE1, descriptors, 6, 0, 1));
     check_seen(1, HERE, 0x41, "S1DSS 1: with a PASID");
-    check(copy_by(COPY_IN, PLAIN, pages[1], 64) == DONE &&
-              copy_by(COPY_OUT, PLAIN, mirror, 64) == DONE && *(char *)at(mirror) == 0x42,
+    check(copy_by(COPY_IN, PLAIN, pages[1], 64) == COMPLETED &&
+              copy_by(COPY_OUT, PLAIN, mirror, 64) == COMPLETED && *(char *)at(mirror) == 0x42,
           "without, stage 2 alone");
     section("two levels of descriptors");
     *((uint64_t *)at(upper) + 3) = lower | 1;
