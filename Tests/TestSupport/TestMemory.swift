@@ -46,6 +46,10 @@ package final class TestMemory: Sendable {
     }
   }
 
+  package func fill(_ byte: UInt8) {
+    bytes.initializeMemory(as: UInt8.self, repeating: byte)
+  }
+
   package func store<T: BitwiseCopyable>(_ value: T, at offset: Int = 0) {
     base.storeBytes(of: value, toByteOffset: offset, as: T.self)
   }

@@ -11,13 +11,6 @@ import Testing
 struct DMAFlowTests {
   private let iova: UInt64 = 0x10_0000
 
-  private func run(_ device: DeviceClient, _ iova: UInt64, _ command: UInt32) throws {
-    try device.write(0, 0, UInt32(truncatingIfNeeded: iova))
-    try device.write(0, 4, UInt32(truncatingIfNeeded: iova >> 32))
-    try device.write(0, 8, command)
-    #expect(try device.read(0, 8, as: UInt32.self) & 1 == 0)
-  }
-
   @Test("allocate, bind, attach, map, copy both ways, unmap, fault")
   func flow() throws {
     let rig = try Rig()
@@ -31,18 +24,18 @@ struct DMAFlowTests {
     #expect(rig.map(target, on: ioas, at: iova + 0x1000) == nil)
     try device.setConfig(4, UInt16(6))
 
-    try run(device, iova, 3)
-    try run(device, iova + 0x1000, 1)
+    try device.copy(.toDevice, iova)
+    try device.copy(.toMemory, iova + 0x1000)
     #expect(target.bytes.elementsEqual(source.bytes))
 
     #expect(rig.unmap(4096, on: ioas, at: iova + 0x1000) == nil)
-    target.bytes.copyBytes(from: repeatElement(UInt8(0xee), count: 4096))
-    try run(device, iova + 0x1000, 1)
+    target.fill(0xee)
+    try device.copy(.toMemory, iova + 0x1000)
     #expect(target.bytes.allSatisfy { $0 == 0xee })
 
     #expect(device.detach() == nil)
-    source.bytes.copyBytes(from: repeatElement(UInt8(0x11), count: 4096))
-    try run(device, iova, 1)
+    source.fill(0x11)
+    try device.copy(.toMemory, iova)
     #expect(source.bytes.allSatisfy { $0 == 0x11 })
   }
 
@@ -50,15 +43,11 @@ struct DMAFlowTests {
   func busMaster() throws {
     let rig = try Rig()
     let device = try rig.bound()
-    let ioas = rig.makeIOAS()
-    let memory = TestMemory()
-    memory.bytes.copyBytes(from: repeatElement(UInt8(0xaa), count: 4096))
-    #expect(device.attach(ioas) == nil)
-    #expect(rig.map(memory, on: ioas, at: iova) == nil)
-    try run(device, iova, 1)
+    let memory = rig.page(0xaa, at: iova, of: device)
+    try device.copy(.toMemory, iova)
     #expect(memory.bytes.allSatisfy { $0 == 0xaa })
     try device.setConfig(4, UInt16(6))
-    try run(device, iova, 1)
+    try device.copy(.toMemory, iova)
     #expect(memory.bytes.allSatisfy { $0 == 0 })
   }
 
@@ -80,14 +69,10 @@ struct DMAFlowTests {
   func iommufdFirst() throws {
     let rig = try Rig()
     let device = try rig.bound()
-    let ioas = rig.makeIOAS()
-    let memory = TestMemory()
-    #expect(rig.map(memory, on: ioas, at: iova) == nil)
-    #expect(device.attach(ioas) == nil)
-    memory.bytes.copyBytes(from: repeatElement(UInt8(0xaa), count: 4096))
+    let memory = rig.page(0xaa, at: iova, of: device)
     rig.client.close(rig.iommufd)
     try device.setConfig(4, UInt16(6))
-    try run(device, iova, 1)
+    try device.copy(.toMemory, iova)
     #expect(memory.bytes.allSatisfy { $0 == 0 })
     device.close()
     #expect(rig.driver.domain(of: rig.machine.devices[0].function.requester) == nil)

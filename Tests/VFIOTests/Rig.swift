@@ -12,6 +12,7 @@ import PCI
 import Synchronization
 import SystemPackage
 import TestSupport
+import Testing
 import UAPI
 
 @testable import VFIO
@@ -129,6 +130,16 @@ final class Rig: Sendable {
     return call(.ioasUnmap, &command)
   }
 
+  /// A page that is `byte` everywhere, at `iova` of an address space that `device` is attached to.
+  func page(_ byte: UInt8, at iova: UInt64, of device: DeviceClient) -> TestMemory {
+    let memory = TestMemory()
+    let ioas = makeIOAS()
+    memory.fill(byte)
+    #expect(map(memory, on: ioas, at: iova) == nil)
+    #expect(device.attach(ioas) == nil)
+    return memory
+  }
+
   private func call<T: BitwiseCopyable>(_ request: IoctlNumber, _ argument: inout T) -> Errno? {
     DeviceClient(client, iommufd).call(request, &argument)
   }
@@ -149,6 +160,16 @@ struct DeviceClient: Sendable {
   }
 
   func close() { client.close(number) }
+
+  enum Direction: UInt32 { case toMemory = 1, toDevice = 3 }
+
+  /// Has the test device copy a page, and waits for the end, which is there when the write returns.
+  func copy(_ direction: Direction, _ iova: UInt64) throws {
+    try write(0, 0, UInt32(truncatingIfNeeded: iova))
+    try write(0, 4, UInt32(truncatingIfNeeded: iova >> 32))
+    try write(0, 8, direction.rawValue)
+    #expect(try read(0, 8, as: UInt32.self) & 1 == 0)
+  }
 
   func ioctl(_ request: IoctlNumber, _ argument: UInt64 = 0) -> Errno? {
     guard let file = client.file(number) else { return .badFileDescriptor }

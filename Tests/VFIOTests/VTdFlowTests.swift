@@ -17,17 +17,6 @@ struct VTdFlowTests {
 
   init() throws { rig = try Rig(own: .builtIn) }
 
-  /// Starts a copy and waits for its end, which is there when the write returns.
-  private func run(_ device: DeviceClient, _ iova: UInt64, _ command: UInt32) throws {
-    try device.write(0, 0, UInt32(truncatingIfNeeded: iova))
-    try device.write(0, 4, UInt32(truncatingIfNeeded: iova >> 32))
-    try device.write(0, 8, command)
-    #expect(try device.read(0, 8, as: UInt32.self) & 1 == 0)
-  }
-
-  private static let toDevice: UInt32 = 3
-  private static let toMemory: UInt32 = 1
-
   /// SIM_FAULT_LOG_ALLOC of every device.
   private func openLog() throws -> DeviceClient {
     var command = iommufd_sim_fault_log_alloc()
@@ -59,14 +48,14 @@ struct VTdFlowTests {
     #expect(rig.map(target, on: ioas, at: iova + 0x1000) == nil)
     try device.setConfig(4, UInt16(6))
 
-    try run(device, iova, Self.toDevice)
-    try run(device, iova + 0x1000, Self.toMemory)
+    try device.copy(.toDevice, iova)
+    try device.copy(.toMemory, iova + 0x1000)
     #expect(target.bytes.elementsEqual(source.bytes))
     #expect(try faults(log).isEmpty)
 
     #expect(rig.unmap(4096, on: ioas, at: iova + 0x1000) == nil)
-    target.bytes.copyBytes(from: repeatElement(UInt8(0xee), count: 4096))
-    try run(device, iova + 0x1000, Self.toMemory)
+    target.fill(0xee)
+    try device.copy(.toMemory, iova + 0x1000)
     #expect(target.bytes.allSatisfy { $0 == 0xee })
 
     let fault = try #require(try faults(log).first)
@@ -81,13 +70,9 @@ struct VTdFlowTests {
   func partial() throws {
     let log = try openLog()
     let device = try rig.bound()
-    let ioas = rig.makeIOAS()
-    let memory = TestMemory()
-    memory.bytes.copyBytes(from: repeatElement(UInt8(0x55), count: 4096))
-    #expect(device.attach(ioas) == nil)
-    #expect(rig.map(memory, on: ioas, at: iova) == nil)
+    let memory = rig.page(0x55, at: iova, of: device)
     try device.setConfig(4, UInt16(6))
-    try run(device, iova + 0x800, Self.toMemory)
+    try device.copy(.toMemory, iova + 0x800)
     #expect(memory.bytes.allSatisfy { $0 == 0x55 })
     #expect(try faults(log).map(\.iova) == [iova + 0x1000])
   }
@@ -97,10 +82,10 @@ struct VTdFlowTests {
     let log = try openLog()
     let device = try rig.bound()
     #expect(device.attach(rig.makeIOAS()) == nil)
-    try run(device, iova, Self.toMemory)
+    try device.copy(.toMemory, iova)
     #expect(try faults(log).isEmpty)
     try device.setConfig(4, UInt16(6))
-    try run(device, iova, Self.toMemory)
+    try device.copy(.toMemory, iova)
     #expect(try faults(log).count == 1)
   }
 
@@ -109,15 +94,11 @@ struct VTdFlowTests {
     let log = try openLog()
     let device = try rig.bound()
     try device.setConfig(4, UInt16(6))
-    try run(device, iova, Self.toMemory)
+    try device.copy(.toMemory, iova)
     #expect(try faults(log).count == 1)
-    let ioas = rig.makeIOAS()
-    let memory = TestMemory()
-    memory.bytes.copyBytes(from: repeatElement(UInt8(0x55), count: 4096))
-    #expect(rig.map(memory, on: ioas, at: iova) == nil)
-    #expect(device.attach(ioas) == nil)
+    let memory = rig.page(0x55, at: iova, of: device)
     #expect(device.detach() == nil)
-    try run(device, iova, Self.toMemory)
+    try device.copy(.toMemory, iova)
     #expect(try faults(log).count == 1)
     #expect(memory.bytes.allSatisfy { $0 == 0x55 })
   }
@@ -125,16 +106,10 @@ struct VTdFlowTests {
   @Test("two devices, two spaces: the same address is different memory")
   func isolation() throws {
     let devices = [try rig.bound(0), try rig.bound(1)]
-    let memories = [TestMemory(), TestMemory()]
-    for (index, device) in devices.enumerated() {
-      let ioas = rig.makeIOAS()
-      memories[index].bytes.copyBytes(from: repeatElement(UInt8(index + 1), count: 4096))
-      #expect(rig.map(memories[index], on: ioas, at: iova) == nil)
-      #expect(device.attach(ioas) == nil)
-      try device.setConfig(4, UInt16(6))
-    }
-    try run(devices[0], iova, Self.toDevice)
-    try run(devices[1], iova, Self.toMemory)
+    let memories = [1, 2].map { rig.page($0, at: iova, of: devices[Int($0) - 1]) }
+    for device in devices { try device.setConfig(4, UInt16(6)) }
+    try devices[0].copy(.toDevice, iova)
+    try devices[1].copy(.toMemory, iova)
     #expect(memories[0].bytes.allSatisfy { $0 == 1 })
     #expect(memories[1].bytes.allSatisfy { $0 == 0 })
   }
@@ -142,15 +117,11 @@ struct VTdFlowTests {
   @Test("functions of one group share the first one's table")
   func group() throws {
     let devices = [try rig.bound(2), try rig.bound(3)]
-    let ioas = rig.makeIOAS()
-    let memory = TestMemory()
-    memory.bytes.copyBytes(from: repeatElement(UInt8(0x42), count: 4096))
-    #expect(rig.map(memory, on: ioas, at: iova) == nil)
-    #expect(devices[0].attach(ioas) == nil)
+    let memory = rig.page(0x42, at: iova, of: devices[0])
     try devices[1].setConfig(4, UInt16(6))
-    try run(devices[1], iova, Self.toDevice)
-    memory.bytes.copyBytes(from: repeatElement(UInt8(0), count: 4096))
-    try run(devices[1], iova, Self.toMemory)
+    try devices[1].copy(.toDevice, iova)
+    memory.fill(0)
+    try devices[1].copy(.toMemory, iova)
     #expect(memory.bytes.allSatisfy { $0 == 0x42 })
   }
 }
