@@ -13,7 +13,11 @@ package final class EventDescriptor: Sendable {
   package init(_ descriptor: OwnedDescriptor) throws(Errno) {
     guard Self.isEventDescriptor(descriptor) else { throw .invalidArgument }
     self.descriptor = descriptor
+    _ = Self.own.withLock { $0.insert(descriptor.rawValue) }
   }
+
+  // Before the number can be another file's.
+  deinit { _ = Self.own.withLock { $0.remove(descriptor.rawValue) } }
 
   package var rawValue: Int32 { descriptor.rawValue }
 
@@ -31,10 +35,41 @@ package final class EventDescriptor: Sendable {
   }
 
   private static func isEventDescriptor(_ descriptor: OwnedDescriptor) -> Bool {
-    let name = "anon_inode:[eventfd]"
-    var target = [UInt8](repeating: 0, count: name.utf8.count + 1)
-    let count = readlink("/proc/self/fd/\(descriptor.rawValue)", &target, target.count)
-    return count == name.utf8.count && target.prefix(count).elementsEqual(name.utf8)
+    ProcFile.link("/proc/self/fd/\(descriptor.rawValue)", is: kind)
+  }
+
+  private static let kind = "anon_inode:[eventfd]"
+}
+
+// MARK: Who else has it
+
+extension EventDescriptor {
+  /// Numbers in this process that are this class's.
+  private static let own = Mutex<Set<Int32>>([])
+
+  /// Whether anybody but this class has a descriptor of it, as far as /proc shows; true where it does
+  /// not tell. Takes milliseconds.
+  ///
+  /// The kernel would hear of the last one's end. Here there is always one: our own.
+  package var isOpenElsewhere: Bool {
+    guard let number = Self.number(of: "/proc/self/fdinfo/\(rawValue)") else { return true }
+    let own = Self.own.withLock { $0 }
+    return ProcDirectory.contains("/proc") { process in
+      guard let id = Int32(process) else { return false }
+      return ProcDirectory.contains("/proc/\(id)/fd") { name in
+        guard let descriptor = Int32(name), id != getpid() || !own.contains(descriptor) else {
+          return false
+        }
+        return ProcFile.link("/proc/\(id)/fd/\(name)", is: Self.kind)
+          && Self.number(of: "/proc/\(id)/fdinfo/\(name)") == number
+      }
+    }
+  }
+
+  /// What tells an eventfd from all others.
+  private static func number(of information: String) -> Substring? {
+    guard let text = try? ProcFile.read(information) else { return nil }
+    return ProcFile.field("eventfd-id", of: text)
   }
 }
 

@@ -69,7 +69,7 @@ package final class EventWatcher: Sendable {
 /// One eventfd that is being watched (struct virqfd).
 package final class Watch: Sendable {
   fileprivate let key: UInt64
-  fileprivate let event: EventDescriptor
+  package let event: EventDescriptor
   private let watcher: EventWatcher
   private let handler: Mutex<(@Sendable () -> Void)?>
 

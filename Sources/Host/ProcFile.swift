@@ -35,6 +35,13 @@ package enum ProcFile {
     return String(decoding: bytes, as: UTF8.self)
   }
 
+  /// Whether the symbolic link at `path` says `target`.
+  package static func link(_ path: String, is target: String) -> Bool {
+    var text = [UInt8](repeating: 0, count: target.utf8.count + 1)
+    let count = readlink(path, &text, text.count)
+    return count == target.utf8.count && text.prefix(count).elementsEqual(target.utf8)
+  }
+
   /// The first word after `name:` in a status-like file, or nil. By bytes: text of the kernel's has no
   /// letters that are made of several characters, and every call that names a thread looks here.
   package static func field(_ name: String, of text: String) -> Substring? {

@@ -142,7 +142,8 @@ final class Supervisor: Sendable {
   }
 
   private func ioctl(_ call: TrappedCall) throws(Errno) -> Answer {
-    try withEntry(for: call) { (entry, client) throws(Errno) in
+    if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
+    return try withEntry(for: call) { (entry, client) throws(Errno) in
       // fs: compat_sys_ioctl()
       if call.architecture == .i386, !entry.file.hasCompatIoctl {
         throw .inappropriateIOCTLForDevice

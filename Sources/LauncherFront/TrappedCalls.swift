@@ -152,7 +152,8 @@ struct Trap {
     Trap(operation: .fstat, x8664: 5, i386: 197, aarch64: 80),
     Trap(operation: .fstatat, x8664: 262, i386: 300, aarch64: 79),
     // VFIO's type with every direction and size, and every type with a number in iommufd's range:
-    // the kernel compares them only after it has read the argument. KVM_RUN is not delayed.
+    // the kernel compares them only after it has read the argument. KVM_RUN is not delayed. What KVM
+    // is told of VFIO files is one request of its own.
     Trap(
       operation: .ioctl, x8664: 16, i386: 54, aarch64: 29,
       cases: [
@@ -160,6 +161,7 @@ struct Trap {
         [
           .masked(1, mask: 0xffff_0080, equals: 0x80), .unlike(1, mask: 0xff00, value: 0xae00),
         ],
+        [.masked(1, mask: .max, equals: KVMDevice.setAttribute)],
       ]),
     Trap(operation: .lseek, x8664: 8, i386: 19, aarch64: 62, cases: queue),
     Trap(operation: .lstat, x8664: 6, i386: 196, aarch64: nil),

@@ -24,6 +24,9 @@ package protocol OpenFile: AnyObject, Sendable {
   /// a front end answers all their ioctls with ENOTTY, without calling ``ioctl(_:argument:client:)``.
   var hasCompatIoctl: Bool { get }
 
+  /// Whether KVM takes it for the file of a VFIO device (vfio_file_is_valid()).
+  var isVFIODevice: Bool { get }
+
   /// Whether read(2) and write(2) are there at all (file_operations.read, .write). Where not, they are
   /// EINVAL, whatever their arguments.
   var hasRead: Bool { get }
@@ -66,6 +69,7 @@ package protocol OpenFile: AnyObject, Sendable {
 /// Defaults are what the kernel answers for a file_operations member that is absent.
 extension OpenFile {
   package var hasCompatIoctl: Bool { false }
+  package var isVFIODevice: Bool { false }
   package var hasRead: Bool { false }
   package var hasWrite: Bool { false }
   package func ioctl(

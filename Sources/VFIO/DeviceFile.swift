@@ -26,6 +26,8 @@ package final class DeviceFile: OpenFile {
   /// vfio_device_fops has compat_ptr_ioctl: its structures are the same for 32-bit callers.
   package var hasCompatIoctl: Bool { true }
 
+  package var isVFIODevice: Bool { true }
+
   /// The session, if it is this file that has been bound.
   var session: VFIODevice.Session? {
     guard let session = device.session, session.owner == ObjectIdentifier(self) else { return nil }

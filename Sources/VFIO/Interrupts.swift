@@ -193,7 +193,9 @@ extension Interrupts {
     case .flag(false): break
     case .descriptor(let number) where number >= 0:
       let event = try EventDescriptor(client.duplicateDescriptor(number))
-      guard state.unmaskWatch == nil else { throw .resourceBusy }
+      // The kernel ends a watch when the last descriptor of its eventfd is closed (EPOLLHUP).
+      if let watch = state.unmaskWatch, watch.event.isOpenElsewhere { throw .resourceBusy }
+      ended = state.unmaskWatch
       state.unmaskWatch = try EventWatcher.shared.watch(event) { [weak self] in
         self?.state.withLock { self?.unmaskPin(&$0) }
       }

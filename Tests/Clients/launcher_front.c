@@ -11,6 +11,7 @@
 #include "launcher/identity.h"
 #include "launcher/paths.h"
 #include "launcher/data.h"
+#include "launcher/kvm.h"
 #include "launcher/mappings.h"
 #include "launcher/queues.h"
 #include "launcher/threads.h"
@@ -72,7 +73,7 @@ static const struct {
 } tests[] = {
     {"identity", test_identity}, {"release", test_release}, {"paths", test_paths},
     {"status", test_status},     {"memory", test_memory},   {"offsets", test_offsets},
-    {"mappings", test_mappings},
+    {"mappings", test_mappings}, {"kvm", test_kvm},
     {"queue", test_queue},       {"epoll", test_epoll},     {"queue_limits", test_queue_limits},
     {"threads", test_threads},   {"signals", test_signals},
 };
@@ -97,8 +98,12 @@ int main(int argc, char **argv)
         if (!wanted)
             continue;
         failed = false;
+        skipped = NULL;
         tests[i].run();
-        printf("%s %s\n", failed ? "FAILED" : "ok", tests[i].name);
+        if (skipped)
+            printf("skipped %s: %s\n", tests[i].name, skipped);
+        else
+            printf("%s %s\n", failed ? "FAILED" : "ok", tests[i].name);
         status |= failed;
     }
     return status;

@@ -77,6 +77,16 @@ static void pin(void)
     set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
     set_irqs(0, NONE | MASK, 0, 0, 0, 0);
     set_irqs(0, NONE | UNMASK, 0, 0, 0, 0);
+    printf("an eventfd that nobody has open any more does not unmask\n");
+    int unmasking = name_fd("unmasking", eventfd(0, EFD_CLOEXEC)), copy = dup(unmasking);
+
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, -1);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, unmasking);
+    close(unmasking);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
+    close(copy);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
     printf("the others while INTx is enabled\n");
     set_irqs(0, EVENT | TRIGGER, 1, 0, 1, 1, events[1]);
     set_irqs(0, EVENT | TRIGGER, 2, 0, 1, 1, events[1]);

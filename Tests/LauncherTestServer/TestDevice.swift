@@ -52,6 +52,7 @@ struct TestDevice: CharacterDevice {
 
 final class TestFile: OpenFile {
   let hasCompatIoctl = true
+  var isVFIODevice: Bool { !hasRegions }
   private let number: Int32
   let hasRegions: Bool
   private let region: Mutex<TestRegion>

@@ -37,6 +37,8 @@
 
 static const char *self;
 static bool failed;
+/* Why the test that runs cannot be made here. */
+static const char *skipped;
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
