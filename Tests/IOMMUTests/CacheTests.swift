@@ -24,6 +24,21 @@ import Testing
     #expect(iotlb.count == 1)
   }
 
+  @Test func anEntryThatChangedUnderAWalkIsRememberedAsItWasLast() {
+    var steps = WalkSteps()
+    for (place, entry): (UInt64, UInt64?) in [
+      (0x1008, 0x5007), (0x1008, 0x6005), (0x6010, 0x8007), (0x8000, nil), (0x8000, 0x9007),
+    ] {
+      steps.note(PhysicalAddress(place), entry)
+    }
+    var found: [PagingStructureCache.Step] = []
+    let root = TableRoot(address: PhysicalAddress(0x1000), topLevel: 2, updatesFlags: true)
+    steps.forEachTable(of: VTdFirstStage.self, from: root) { found.append($0) }
+    #expect(found.map(\.table.rawValue) == [0x6000, 0x8000])
+    #expect(found.map(\.level) == [1, 0])
+    #expect(found.map { $0.grant & 7 } == [5, 5])
+  }
+
   @Test func pageSizes() {
     var iotlb = Iotlb(IotlbGeometry())
     iotlb.insert(one, 0x40_0123, page(0x8000_0000, shift: 21))

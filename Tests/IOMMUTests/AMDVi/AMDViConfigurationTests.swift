@@ -1,3 +1,4 @@
+import Synchronization
 import TestSupport
 import Testing
 
@@ -18,6 +19,19 @@ struct AMDViConfigurationTests {
       isReserved = reserved
       self.change = change
     }
+  }
+
+  @Test("what was read of the configuration while an invalidation came in between is not kept")
+  func races() throws {
+    let rig = try AMDViRig()
+    rig.set(rig.hosted)
+    let request = DMARequest(
+      requester: AMDViRig.device, .init(), iova: IOVA(AMDViRig.base), count: 8, writes: false)
+    func cached() -> [Int] { rig.unit.state.withLock { [$0.entries.count, $0.spaces.count] } }
+    _ = rig.unit.findSpace(request, .max)
+    #expect(cached() == [0, 0])
+    _ = rig.unit.findSpace(request, rig.unit.state.withLock { $0.generation })
+    #expect(cached() == [1, 1])
   }
 
   @Test(

@@ -1,3 +1,4 @@
+import Synchronization
 import SystemPackage
 import Testing
 
@@ -37,6 +38,18 @@ struct SMMUv3FlowTests {
 
   private func store(_ address: UInt64 = here, pasid: PASID? = nil) -> SMMUv3Event? {
     machine.port.store(0x2222, to: address, pasid: pasid).event
+  }
+
+  @Test("what was read of the configuration while an invalidation came in between is not kept")
+  func configurationRaces() {
+    let request = DMARequest(
+      requester: SMMUv3Machine.stream, .init(), iova: IOVA(Self.here), count: 8, writes: false)
+    let unit = machine.unit
+    func cached() -> [Int] { unit.state.withLock { [$0.streams.count, $0.contexts.count] } }
+    _ = unit.findContext(request, .max)
+    #expect(cached() == [0, 0])
+    _ = unit.findContext(request, unit.state.withLock { $0.generation })
+    #expect(cached() == [1, 1])
   }
 
   @Test("both stages, and what either refuses")

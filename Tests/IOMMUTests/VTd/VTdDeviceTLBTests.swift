@@ -79,6 +79,8 @@ import Testing
     guest.map(0x1000, to: 0x1000, in: root, flags: 5)
     #expect(port.load(0x1000, ats) == (.completed, 2))
     #expect(port.store(1, to: 0x1008, ats) == .denied(IOVA(0x1008)))
+    guest.map(0x2000, to: 0x2000, in: root, flags: 3)
+    #expect(port.load(0x2000, ats).0 == .denied(IOVA(0x2000)), "for privilege only")
     #expect(port.load(0x20_0ff8, ats).0 == .denied(IOVA(0x20_0ff8)))
     #expect(port.load(0xfee0_0000, ats).0 == .denied(IOVA(0xfee0_0000)))
     #expect(port.load(1 << 47, ats).0 == .denied(IOVA(1 << 47)))

@@ -230,43 +230,6 @@ import Testing
   }
 }
 
-@Suite struct PortGateTests {
-  private let one = DomainID(rawValue: 1)
-  private let two = DomainID(rawValue: 2)
-
-  @Test func onlyTheDomainInUseIsWaitedFor() {
-    let gate = PortGate()
-    let isHeld = Atomic<Bool>(false)
-    let mayEnd = Atomic<Bool>(false)
-    let hasPassed = Atomic<Bool>(false)
-    let domain = one
-    let request = Thread {
-      gate.lock.withLock { _ in
-        gate.begin()
-        gate.use(domain)
-        isHeld.store(true, ordering: .releasing)
-        while !mayEnd.load(ordering: .acquiring) { usleep(100) }
-        gate.end()
-      }
-    }
-    request.start()
-    while !isHeld.load(ordering: .acquiring) { usleep(100) }
-    // The request is stalled; another domain's invalidation does not notice.
-    gate.pass(space: UInt32(two.rawValue))
-    let invalidation = Thread {
-      gate.pass(space: UInt32(domain.rawValue))
-      hasPassed.store(true, ordering: .releasing)
-    }
-    invalidation.start()
-    usleep(20_000)
-    let passedEarly = hasPassed.load(ordering: .acquiring)
-    #expect(!passedEarly)
-    mayEnd.store(true, ordering: .releasing)
-    while !hasPassed.load(ordering: .acquiring) { usleep(100) }
-    gate.pass(space: nil)
-  }
-}
-
 @Suite struct VTdDriverTests {
   @Test func domainsFollowTheCapabilities() throws {
     func domain(_ change: (inout VTdCapabilities) -> Void) throws -> VTdPagingDomain {
