@@ -21,7 +21,9 @@ final class DescriptorCloser: Sendable {
       defer { queue.isRunning = true }
       return !queue.isRunning
     }
-    if mustStart { startThread(named: "closer") { self.drain() } }
+    guard mustStart, !startThread(named: "closer", { self.drain() }) else { return }
+    // The next one tries again, for all.
+    queue.withLock { $0.isRunning = false }
   }
 
   /// The thread ends when nothing is left, so that an idle server has none.

@@ -70,10 +70,11 @@ package final class AddressSpaceKeeper: Sendable {
       defer { state.isWatching = true }
       return !state.isWatching
     }
-    if mustStart {
-      startThread(named: "keeper", stackSize: Self.stackSize) { self.watch() }
-    } else {
+    if !mustStart {
       eventfd_write(changed.rawValue, 1)
+    } else if !startThread(named: "keeper", stackSize: Self.stackSize, { self.watch() }) {
+      // The next one tries again.
+      state.withLock { $0.isWatching = false }
     }
   }
 

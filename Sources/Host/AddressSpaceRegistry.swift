@@ -52,9 +52,9 @@ package final class AddressSpaceRegistry: Sendable {
     if processID != task.id, let space = known(processID, as: task) { return space }
 
     let space = try AddressSpace(of: task)
-    let pidfd = CLinux_pidfd_open(processID, false)
-    if pidfd >= 0, let stamp = ExecStamp(of: task) {
-      let process = OwnedDescriptor(owning: pidfd)
+    if let process = try? OwnedDescriptor(checking: CLinux_pidfd_open(processID, false)),
+      let stamp = ExecStamp(of: task)
+    {
       insert(Entry(space: space, process: process, stamp: stamp), space, for: processID)
       keeper?.keep(space, of: process, stamp: stamp)
     }

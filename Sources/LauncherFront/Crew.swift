@@ -148,5 +148,3 @@ final class Crew: Sendable {
     }
   }
 }
-
-/// sem_overview(7)

@@ -197,6 +197,43 @@ private let own = HostTask(id: getpid())
     }
     #expect(registry.count <= 64)
   }
+
+  /// Each look at such a process makes a new object, of which nothing stays.
+  @Test func aProcessThatHasUnmappedItsStamp() throws {
+    let registry = AddressSpaceRegistry()
+    // The pointers to its arguments, below the bytes, keep the page apart from what the program needs.
+    let child = try ChildProcess(
+      """
+      exec python3 -c '
+      import ctypes, time
+      libc = ctypes.CDLL(None)
+      libc.getauxval.restype = ctypes.c_ulong
+      page = libc.getauxval(25) & ~4095
+      libc.munmap(ctypes.c_void_p(page), ctypes.c_size_t(4096))
+      time.sleep(600)' $(seq 2000)
+      """, waits: false)
+    let isPython = { (try? ProcFile.read("/proc/\(child.id)/comm")) == "python3\n" }
+    for _ in 0..<5_000 where !isPython() || ExecStamp(of: child.task) != nil { usleep(1_000) }
+    try #require(isPython() && ExecStamp(of: child.task) == nil)
+    let pidfds = {
+      OpenDescriptors.ofThisProcess().filter { $0.contains("[pidfd]") }.count
+    }
+    for _ in 0..<200 { _ = try registry.addressSpace(of: child.task) }
+    #expect(pidfds() < 100)
+    #expect(registry.count == 0)
+  }
+}
+
+private enum OpenDescriptors {
+  /// What they lead to.
+  static func ofThisProcess() -> [String] {
+    (0..<4096).compactMap { number in
+      var target = [CChar](repeating: 0, count: 256)
+      let count = readlink("/proc/self/fd/\(number)", &target, target.count)
+      guard count >= 0 else { return nil }
+      return String(decoding: target[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+  }
 }
 
 private enum ThreadList {
