@@ -7,33 +7,19 @@ internal import SystemPackage
 internal import UAPI
 
 struct IoctlTrace {
-  /// The client's memory by itself: looking on must not count as the call's own access.
-  private struct Memory: UserMemory {
-    let task: HostTask
-
-    func copyIn(
-      from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
-    ) throws(Errno) {
-      try task.read(at: address, into: buffer)
-    }
-
-    func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
-      try task.write(bytes, at: address)
-    }
-  }
-
   private let call: String
   private let argument: UInt64
   private let request: IoctlDescription?
   private let before: IoctlDescription.Snapshot?
-  private let memory: Memory
+  /// The client's memory by itself: looking on must not count as the call's own access.
+  private let memory: CallerMemory
   private let log: Logger
 
   /// - Returns: nil when nobody wants to know.
   init?(_ number: UInt32, argument: UInt64, by task: HostTask, on node: String, log: Logger) {
     guard log.logLevel <= .trace else { return nil }
     (self.argument, self.log) = (argument, log)
-    memory = Memory(task: task)
+    memory = CallerMemory(task: task)
     request = .of(number, on: node)
     before = request?.snapshot(at: argument, in: memory)
     let name = request?.name ?? "0x" + String(number, radix: 16)

@@ -14,6 +14,7 @@ final class ServedFile: Sendable {
   private let saidDenied = Atomic(false)
   /// How calls on this file recognise descriptors that they have named before.
   let namedFiles = NamedFiles()
+  let cutTransfers = CutTransfers()
   private let ownMark = Mutex<FileMark?>(nil)
 
   init(_ file: any OpenFile, owner: Int32, handover: PendingFile? = nil) {

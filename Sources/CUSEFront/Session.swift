@@ -15,7 +15,7 @@ final class Session: Sendable {
   /// The node's path.
   let node: String
   let services: Services
-  private let device: any CharacterDevice
+  let device: any CharacterDevice
   private let ended: @Sendable (Session) -> Void
 
   private struct State {
@@ -203,10 +203,9 @@ extension Session {
       return
     }
     services.gate.run(for: owner) { [self] in
-      let memory = CallMemory(of: task, argument: 0, fetched: nil)
       do throws(Errno) {
         let file = try device.open(
-          by: CUSEClient(task, memory: memory, services: services))
+          by: CUSEClient(task, memory: CallerMemory(task: task), services: services))
         opened(ServedFile(file, owner: owner), request)
       } catch {
         request.fail(error)
@@ -242,76 +241,6 @@ extension Session {
     }
     services.gate.run(for: file.owner) { [self] in exchange.run(on: file, of: self) }
   }
-
-  fileprivate func read(_ request: Request, _ count: Int, at piece: UInt64, from file: ServedFile) {
-    let task = HostTask(id: request.taskID)
-    services.gate.run(for: file.owner) { [self] in
-      do throws(Errno) {
-        let offset = try position(of: task, plus: piece)
-        let memory = BufferMemory(count: count)
-        let done = try read(file.file, into: memory, at: offset, for: task)
-        request.reply(UnsafeRawBufferPointer(rebasing: memory.bytes[..<min(max(done, 0), count)]))
-      } catch {
-        request.fail(error)
-      }
-    }
-  }
-
-  /// Has `file` fill `memory`, which is as much of the caller's buffer as the kernel could reach. A
-  /// queue, whose records are whole, is told the buffer's true length when that is not to its liking.
-  private func read(
-    _ file: any OpenFile, into memory: BufferMemory, at offset: UInt64, for task: HostTask
-  ) throws(Errno) -> Int {
-    do {
-      return try file.read(into: UserBuffer(memory), at: offset)
-    } catch {
-      guard device is QueueDevice, let call = try? BlockedCall(of: task),
-        let count = call.readLength, count > memory.count
-      else { throw error }
-      return try file.read(
-        into: UserBuffer(memory: memory, address: 0, count: count), at: offset)
-    }
-  }
-
-  fileprivate func write(
-    _ request: Request, _ data: UnsafeRawBufferPointer, at piece: UInt64, to file: ServedFile
-  ) {
-    let task = HostTask(id: request.taskID)
-    let memory = Unchecked(BufferMemory(copying: data))
-    services.gate.run(for: file.owner) { [self] in
-      do throws(Errno) {
-        let offset = try position(of: task, plus: piece)
-        request.reply(written: try file.file.write(from: UserBuffer(memory.value), at: offset))
-      } catch {
-        request.fail(error)
-      }
-    }
-  }
-
-  /// The true offset of a message that says `piece`. Queues have no offset, so theirs is not looked for.
-  private func position(of task: HostTask, plus piece: UInt64) throws(Errno) -> UInt64 {
-    if device is QueueDevice { return 0 }
-    let position: SystemCallPosition
-    do {
-      position = SystemCallPosition(of: try BlockedCall(of: task))
-    } catch {
-      guard error != .invalidArgument else { throw error }
-      services.log.warning(
-        "\(node): no offset for thread \(task.id): /proc/\(task.id)/syscall: \(error)")
-      throw .notPermitted
-    }
-    switch position {
-    case .explicit(let offset): return offset &+ piece
-    case .implicit: return piece
-    case .unknown: throw .invalidArgument
-    }
-  }
-}
-
-/// A value that one closure uses after another has made it.
-private struct Unchecked<Value>: @unchecked Sendable {
-  let value: Value
-  init(_ value: Value) { self.value = value }
 }
 
 // MARK: - libfuse's callbacks
@@ -336,7 +265,7 @@ private func cuseRead(
   guard let raw, let info else { return }
   let request = Request(raw)
   guard let file = request.session.file(info.pointee.fh) else { return request.fail(.ioError) }
-  request.session.read(request, count, at: UInt64(bitPattern: Int64(offset)), from: file)
+  request.session.read(request, count, after: Int(offset), from: file)
 }
 
 private func cuseWrite(
@@ -347,8 +276,7 @@ private func cuseWrite(
   let request = Request(raw)
   guard let file = request.session.file(info.pointee.fh) else { return request.fail(.ioError) }
   request.session.write(
-    request, UnsafeRawBufferPointer(start: data, count: count),
-    at: UInt64(bitPattern: Int64(offset)), to: file)
+    request, UnsafeRawBufferPointer(start: data, count: count), after: Int(offset), to: file)
 }
 
 private func cuseIoctl(

@@ -16,15 +16,11 @@ package enum ProcFile {
   /// The whole of `path`.
   /// - Throws: the errno of open(2) or read(2); a task that ends meanwhile gives `.noSuchProcess`.
   package static func read(_ path: String) throws(Errno) -> String {
-    let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      throw errno == ENOENT ? .noSuchProcess : Errno(rawValue: errno)
-    }
-    defer { Glibc.close(descriptor) }
+    let file = try open(path, O_RDONLY)
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 16384)
     while true {
-      let count = Glibc.read(descriptor, &chunk, chunk.count)
+      let count = Glibc.read(file.rawValue, &chunk, chunk.count)
       if count < 0 {
         if errno == EINTR { continue }
         throw Errno(rawValue: errno)
@@ -40,6 +36,20 @@ package enum ProcFile {
     var text = [UInt8](repeating: 0, count: target.utf8.count + 1)
     let count = readlink(path, &text, text.count)
     return count == target.utf8.count && text.prefix(count).elementsEqual(target.utf8)
+  }
+
+  /// What one read(2) gives of `path`, which has one short line.
+  /// - Throws: as ``read(_:)``.
+  package static func readLine(_ path: String) throws(Errno) -> [UInt8] {
+    let file = try open(path, O_RDONLY)
+    var failure: Errno?
+    let line = [UInt8](unsafeUninitializedCapacity: 256) { buffer, initialized in
+      let count = Glibc.read(file.rawValue, buffer.baseAddress, buffer.count)
+      if count < 0 { failure = Errno(rawValue: errno) }
+      initialized = max(count, 0)
+    }
+    if let failure { throw failure }
+    return line
   }
 
   /// The first word after `name:` in a status-like file, or nil. By bytes: text of the kernel's has no

@@ -1,5 +1,4 @@
-// read, write and mmap. The kernel gives vectors to a file without read_iter one piece at a time
-// (fs: do_loop_readv_writev()), and so do we.
+// read, write and mmap.
 
 internal import Glibc
 internal import Host
@@ -8,16 +7,8 @@ internal import SystemPackage
 internal import UAPI
 
 extension Supervisor {
-  private struct Piece {
-    let address: UInt64
-    let count: Int
-  }
-
   /// RWF_HIPRI, the only flag that a file without read_iter takes.
   private static let highPriority: UInt32 = 1
-
-  /// MAX_RW_COUNT: longer transfers are cut.
-  private static let mostBytes = 0x7fff_f000
 
   /// pread and its relatives, by the offset known to be meant for a device region.
   func transferAtOffset(_ call: TrappedCall) throws(Errno) -> Answer {
@@ -81,86 +72,18 @@ extension Supervisor {
     guard call.operation.isWrite ? entry.file.hasWrite : entry.file.hasRead else {
       throw .invalidArgument
     }
-    let pieces = try pieces(of: call, client)
-    if pieces.isEmpty { return .value(0) }
+    let memory = try Transfer(of: call, in: client)
+    if memory.pieces.isEmpty { return .value(0) }
     if call.operation.hasFlags, call.word(5) & ~Self.highPriority != 0 { throw .notSupported }
-    var done = 0
-    for piece in pieces {
-      let buffer = UserBuffer(memory: client, address: piece.address, count: piece.count)
-      let count: Int
-      do {
-        let offset = start &+ UInt64(done)
-        count = try injecting(into: call) { () throws(Errno) in
-          call.operation.isWrite
-            ? try entry.file.write(from: buffer, at: offset)
-            : try entry.file.read(into: buffer, at: offset)
-        }
-      } catch {
-        if done > 0 { break }
-        throw error
+    let done = try memory.run(in: client) { (buffer, done) throws(Errno) in
+      let offset = start &+ UInt64(done)
+      return try injecting(into: call) { () throws(Errno) in
+        call.operation.isWrite
+          ? try entry.file.write(from: buffer, at: offset)
+          : try entry.file.read(into: buffer, at: offset)
       }
-      done += count
-      if count < piece.count { break }
     }
     return .value(Int64(done))
-  }
-
-  /// What the file is asked for, a piece at a time. A vector without bytes asks for nothing; in another one
-  /// an empty piece counts only when it is the first.
-  /// - Throws: `.badAddress` also for what is beyond the process's memory, before the file is asked.
-  private func pieces(of call: TrappedCall, _ client: LauncherClient) throws(Errno) -> [Piece] {
-    guard call.operation.isVectored else {
-      let count = call[2]
-      guard isUserRange(call[1], count) else { throw .badAddress }
-      return [Piece(address: call[1], count: Int(min(count, UInt64(Self.mostBytes))))]
-    }
-    let count = call[2]
-    if count > UInt64(UIO_MAXIOV) { throw .invalidArgument }
-    var left = Self.mostBytes
-    var pieces: [Piece] = []
-    for index in 0..<count {
-      let piece = try vectorElement(index, of: call, client)
-      pieces.append(Piece(address: piece.address, count: min(piece.count, left)))
-      left -= min(piece.count, left)
-    }
-    guard pieces.allSatisfy({ isUserRange($0.address, UInt64($0.count)) }) else {
-      throw .badAddress
-    }
-    guard pieces.contains(where: { $0.count > 0 }) else { return [] }
-    return pieces.prefix(1) + pieces.dropFirst().filter { $0.count > 0 }
-  }
-
-  /// access_ok(): looked at before the file is asked, so it counts also where nothing is copied.
-  private func isUserRange(_ address: UInt64, _ count: UInt64) -> Bool {
-    let (end, overflow) = address.addingReportingOverflow(count)
-    return !overflow && end <= Self.endOfUserSpace
-  }
-
-  /// TASK_SIZE_MAX; on x86-64 with five levels of page tables, as the reference kernel ran.
-  #if arch(arm64)
-    private static let endOfUserSpace: UInt64 = 1 << 48
-  #else
-    private static let endOfUserSpace: UInt64 = (1 << 56) - 4096
-  #endif
-
-  private func vectorElement(
-    _ index: UInt64, of call: TrappedCall, _ client: LauncherClient
-  ) throws(Errno) -> Piece {
-    let word = UInt64(call.architecture.wordSize)
-    let (address, overflow) = call[1].addingReportingOverflow(index * 2 * word)
-    if overflow { throw .badAddress }
-    if word == 4 {
-      let (base, count) = (
-        try client.load(UInt32.self, at: address), try client.load(UInt32.self, at: address &+ 4)
-      )
-      if count > UInt32(Int32.max) { throw .invalidArgument }
-      return Piece(address: UInt64(base), count: Int(count))
-    }
-    let (base, count) = (
-      try client.load(UInt64.self, at: address), try client.load(UInt64.self, at: address &+ 8)
-    )
-    if count > UInt64(Int.max) { throw .invalidArgument }
-    return Piece(address: base, count: Int(count))
   }
 
   /// A mapping of a device. Where the device has a region, the kernel maps the carrier.
@@ -183,6 +106,17 @@ extension Supervisor {
       return try SharedPages(of: own, at: region.offset, length: region.length)
     }
     return .native
+  }
+}
+
+extension Transfer {
+  fileprivate init(of call: TrappedCall, in memory: LauncherClient) throws(Errno) {
+    if call.operation.isVectored {
+      try self.init(
+        vector: call[1], count: call[2], wordSize: call.architecture.wordSize, in: memory)
+    } else {
+      try self.init(address: call[1], count: call[2])
+    }
   }
 }
 

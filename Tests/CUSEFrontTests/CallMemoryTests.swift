@@ -68,7 +68,7 @@ struct CallMemoryTests {
   @Test func aBufferHasItsOwnAddresses() throws {
     let memory = BufferMemory(count: 4)
     try memory.store(UInt16(0x0201), at: 2)
-    #expect(Array(memory.bytes) == [0, 0, 1, 2])
+    #expect(try memory.withBytes { Array($0) } == [0, 0, 1, 2])
     #expect(throws: Errno.badAddress) { try memory.store(UInt16(0), at: 3) }
     #expect(throws: Errno.badAddress) { try memory.load(UInt8.self, at: 4) }
     #expect(throws: Errno.badAddress) { try memory.load(UInt8.self, at: UInt64.max) }

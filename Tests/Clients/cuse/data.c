@@ -74,6 +74,37 @@ static void expected(unsigned char *data, size_t length, __u64 offset)
         data[i] = cuse_test_byte(offset + i);
 }
 
+/* What FUSE does not pass on as the caller has asked for it: of memory that ends only what there is, of
+ * long transfers at most 32 pages, and of vectors not where a piece ends. */
+static void cut(int fd)
+{
+    enum { PAGES = 48, LENGTH = PAGES << 12 };
+    unsigned char *memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *end = memory + LENGTH - 4096;
+    struct iovec pieces[PAGES - 1], ends[] = {{memory, 8}, {end - 4, 8}, {memory, 8}};
+
+    munmap(end, 4096);
+    for (size_t i = 0; i < PAGES - 1; i++)
+        pieces[i] = (struct iovec){memory + (i << 12), 16};
+    CHECK_ERRNO(pread(fd, end - 100, 200, 77), EFAULT);
+    CHECK(matches(end - 100, 100, 77));
+    CHECK_ERRNO(pread(fd, memory + 16, LENGTH - 16, 7), EFAULT);
+    CHECK(matches(memory + 16, LENGTH - 4096 - 16, 7));
+    expected(memory, LENGTH - 4096, 9);
+    CHECK_ERRNO(pwrite(fd, end - 100, 200, LENGTH - 4096 - 100 + 9), EFAULT);
+    CHECK_ERRNO(pwrite(fd, memory, LENGTH, 9), EFAULT);
+    CHECK(pwrite(fd, memory, LENGTH - 4096, 9) == LENGTH - 4096);
+    CHECK(preadv(fd, ends, 3, 5) == 8 && matches(memory, 8, 5) && matches(end - 4, 4, 13));
+    CHECK_ERRNO(preadv(fd, ends + 1, 2, 5), EFAULT);
+    CHECK(preadv(fd, pieces, PAGES - 1, 3) == 16 * (PAGES - 1));
+    for (size_t i = 0; i < PAGES - 1; i++)
+        CHECK(matches(memory + (i << 12), 16, 3 + 16 * i));
+    CHECK(pwritev(fd, pieces, PAGES - 1, 3) == 16 * (PAGES - 1));
+    CHECK_ERRNO(pwritev(fd, pieces, PAGES - 1, 4), EIO);
+    CHECK_ERRNO(preadv2(fd, pieces, 1, 0, RWF_DSYNC), EOPNOTSUPP);
+    munmap(memory, LENGTH - 4096);
+}
+
 static void offsets(const char *path)
 {
     static const __u64 places[] = {0, 4, 4095, 1ull << 20, 7ull << 40 | 0x10, 1ull << 50};
@@ -103,6 +134,7 @@ static void offsets(const char *path)
         expected(data + 16, length, at);
         CHECK(pwrite(fd, data + 16, length, at) == (ssize_t)length);
     }
+    cut(fd);
     /* CUSE nodes have no file position: read(2) is at 0 */
     CHECK(read(fd, data, 32) == 32 && matches(data, 32, 0));
     CHECK(preadv2(fd, &(struct iovec){data, 32}, 1, -1, 0) == 32 && matches(data, 32, 0));
