@@ -9,9 +9,6 @@
  * both alike, and mostly neither. What is judged is the ratio.
  */
 #define _GNU_SOURCE
-#include <err.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -19,20 +16,17 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "linux/iommufd.h"
+#include "calls.h"
 
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
 #define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
@@ -58,45 +52,18 @@ static const struct {
 	[OPEN_CLOSE] = {"launcher: open and close", 20, 3.0},
 };
 
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1e9 + time.tv_nsec;
-}
-
-static int open_device(void)
-{
-	int fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
-
-	if (fd < 0) err(1, "/dev/iommu");
-	return fd;
-}
-
 static void call(int kind, int fd)
 {
-	if (kind == OPEN_CLOSE) {
-		close(open_device());
-	} else if (kind == IOCTL_IN) {
-		struct iommu_destroy destroy = {.size = sizeof destroy, .id = 0x7fffffff};
-
-		if (ioctl(fd, IOMMU_DESTROY, &destroy) != -1 || errno != ENOENT) err(1, "DESTROY");
-	} else {
-		struct iommu_option option = {.size = sizeof option,
-					      .option_id = IOMMU_OPTION_RLIMIT_MODE,
-					      .op = IOMMU_OPTION_OP_GET,
-					      .val64 = 7};
-
-		if (ioctl(fd, IOMMU_OPTION, &option) || option.val64) err(1, "OPTION");
-	}
+	if (kind == OPEN_CLOSE) close(open_node("/dev/iommu"));
+	else if (kind == IOCTL_IN) destroy_nothing(fd);
+	else get_option(fd);
 }
 
 /* Answers each byte, the kind of a round, with the nanoseconds of a call. */
 static void serve_rounds(int channel)
 {
 	char kind;
-	int fd = open_device();
+	int fd = open_node("/dev/iommu");
 
 	while (read(channel, &kind, 1) == 1) {
 		double start = now();
@@ -270,21 +237,15 @@ int main(int count, char **arguments)
 	use_one_processor();
 	int floor = start(arguments[0], NULL), ours = start(arguments[0], arguments[1 + check]);
 
-	printf("                                      C ns    ours ns   ratio   limit\n");
+	print_header();
 	for (int kind = 0; kind < KINDS; kind++) {
-		double best[2] = {1e12, 1e12};
+		double best[2] = {0};
 
 		for (int round = 0; round < ROUNDS; round++) {
-			double one = ask(floor, kind), other = ask(ours, kind);
-
-			if (one < best[0]) best[0] = one;
-			if (other < best[1]) best[1] = other;
+			keep_best(&best[0], ask(floor, kind));
+			keep_best(&best[1], ask(ours, kind));
 		}
-		double ratio = best[1] / best[0];
-
-		printf("%-34s%8.0f%11.0f%8.2f%8.2f%s\n", rows[kind].name, best[0], best[1], ratio,
-		       rows[kind].limit, ratio > rows[kind].limit ? "  over" : "");
-		over |= ratio > rows[kind].limit;
+		over |= report(rows[kind].name, best, rows[kind].limit);
 	}
 	close(floor);
 	close(ours);
