@@ -2,9 +2,9 @@
 /* Which open is which: descriptors made by open, dup, fork, exec and SCM_RIGHTS, what the server finds
  * behind a descriptor number, and that the last close, wherever it is, releases once and at once. */
 #define _GNU_SOURCE
-#include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "../passed_fd.h"
 #include "client.h"
 
 static void alive(int fd, unsigned expected, const char *when)
@@ -21,34 +21,6 @@ static int wait_for(pid_t child)
 
     waitpid(child, &status, 0);
     return status;
-}
-
-static void send_fd(int socket, int fd)
-{
-    char byte = 0, control[CMSG_SPACE(sizeof(int))] = {0};
-    struct iovec iov = {&byte, 1};
-    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                             .msg_controllen = sizeof(control)};
-    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof(int));
-    sendmsg(socket, &message, 0);
-}
-
-static int receive_fd(int socket)
-{
-    char byte, control[CMSG_SPACE(sizeof(int))];
-    struct iovec iov = {&byte, 1};
-    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control,
-                             .msg_controllen = sizeof(control)};
-    int fd = -1;
-
-    if (recvmsg(socket, &message, 0) == 1 && CMSG_FIRSTHDR(&message))
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
-    return fd;
 }
 
 /* A number is asked about again and again, so that the server knows its file, and becomes another file's. */
@@ -164,7 +136,7 @@ int main(int argc, char **argv)
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
     int sent = open_node();
     long sent_id = ask(sent, CUSE_TEST_OPEN_ID, 0);
-    send_fd(pair[0], sent);
+    CHECK(send_fd(pair[0], sent));
     close(sent);
     alive(b, 2, "while a descriptor is in flight");
     int received = receive_fd(pair[1]);

@@ -5,6 +5,8 @@
 
 #include "front.h"
 
+#include "../passed_fd.h"
+
 static bool same_in_child(int fd)
 {
     int id = identify(fd), own = device();
@@ -18,40 +20,6 @@ static bool same_after_exec(int fd)
     snprintf(id, sizeof id, "%d", identify(fd));
     execl(self, self, "check-id", number, id, NULL);
     return false;
-}
-
-static void send_fd(int socket, int fd)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    struct iovec vector = {"x", 1};
-    struct msghdr message = {.msg_iov = &vector,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof control};
-    control.header = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
-    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-    CHECK(sendmsg(socket, &message, 0) == 1);
-}
-
-static int receive_fd(int socket)
-{
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {0};
-    char byte;
-    struct iovec vector = {&byte, 1};
-    struct msghdr message = {.msg_iov = &vector,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof control};
-    int fd = -1;
-    if (recvmsg(socket, &message, 0) == 1 && message.msg_controllen)
-        memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-    return fd;
 }
 
 static void test_identity(void)
@@ -72,7 +40,7 @@ static void test_identity(void)
     int pair[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
     int before = live(b);
-    send_fd(pair[0], copy);
+    CHECK(send_fd(pair[0], copy));
     close(copy);
     CHECK(live(b) == before); /* in flight */
     int received = receive_fd(pair[1]);
