@@ -75,7 +75,7 @@ package struct SMMUv3Command: Sendable, BitwiseCopyable, Equatable {
   var address: UInt64 { words.address(127, 76) }
   /// IPA, [119:76]
   var intermediateAddress: UInt64 { words.address(119, 76) }
-  /// §4.4.1.1: NUM, [16:12], SCALE, [25:20], TG, [75:74], TTL, [73:72].
+  /// §4.4.1.1: NUM, [16:12], SCALE, [24:20] without 52-bit addresses, TG, [75:74], TTL, [73:72].
   var rangeCount: UInt64 { words[16, 12] }
   var rangeScale: UInt64 { words[24, 20] }
   var granuleField: UInt64 { words[75, 74] }

@@ -67,8 +67,8 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
     get { Configuration(rawValue: words[3, 1]) ?? .abort }
     set { words[3, 1] = newValue.rawValue }
   }
-  package var hasStage1: Bool { words[3, 3] == 1 && words[1, 1] == 1 }
-  package var hasStage2: Bool { words[3, 3] == 1 && words[2, 2] == 1 }
+  package var hasStage1: Bool { words[bit: 3] && words[bit: 1] }
+  package var hasStage2: Bool { words[bit: 3] && words[bit: 2] }
 
   // MARK: Stage 1
 
