@@ -28,9 +28,9 @@ struct BlockedCall: Equatable {
 
   private static let attempts = 2_000
 
-  /// Parses "number six-arguments stack-pointer program-counter", all but the first with 0x before them; nil for
-  /// a thread that runs ("running") or sleeps outside of a call (-1). By bytes, because each register access of
-  /// a client comes here.
+  /// Parses "number six-arguments stack-pointer program-counter", all but the first with 0x before
+  /// them; nil for a thread that runs ("running") or sleeps outside of a call (-1). By bytes, because
+  /// each register access of a client comes here.
   init?(parsing text: some Sequence<UInt8>) {
     var words: [UInt64] = []
     words.reserveCapacity(9)

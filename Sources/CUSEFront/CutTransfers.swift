@@ -1,10 +1,10 @@
 // Reads and writes of which FUSE does not send all at once.
 //
 // FUSE pins the caller's memory first, and passes on what it has got: at most 32 pages, and nothing
-// beyond the first that is not there. When a message is answered in full it sends the next. A file of the
-// kernel is asked for all at once, and answers EFAULT when it comes to memory that is not there, maybe
-// after it has done something. So the first message of such a call has the device do the whole call on the
-// caller's own memory; the messages that follow are answered from what that has done.
+// beyond the first that is not there. When a message is answered in full it sends the next. A file of
+// the kernel is asked for all at once, and answers EFAULT when it comes to memory that is not there,
+// maybe after it has done something. So the first message of such a call has the device do the whole
+// call on the caller's own memory; the messages that follow are answered from what that has done.
 
 internal import Synchronization
 internal import SystemPackage
@@ -18,12 +18,12 @@ final class CutTransfers: Sendable {
     let done: Int
   }
 
-  /// By thread. What a killed thread leaves is replaced by the first cut call of the next one with its
-  /// number.
+  /// By thread. What a killed thread leaves is replaced by the first cut call of the next one with
+  /// its number.
   private let calls = Mutex<[Int32: Call]>([:])
   private static let limit = 256
 
-  /// The answer to a message about `count` bytes after the first `start` of the call that `thread` is in.
+  /// The answer to a message about `count` bytes after the first `start` of `thread`'s call.
   /// - Parameter run: has the device do the call as a whole.
   func answer(
     to thread: Int32, _ count: Int, after start: Int,

@@ -1,5 +1,5 @@
-// `serve --log-level trace`: a line for each ioctl, with its struct as the client gave it and what the call
-// changed, in the words of `run --trace`.
+// `serve --log-level trace`: a line for each ioctl, with its struct as the client gave it and what
+// the call changed, in the words of `run --trace`.
 
 internal import Host
 internal import Logging

@@ -90,8 +90,8 @@ private final class OwnTableThreads: Sendable {
     }
   }
 
-  /// Once this has returned, the visitor is its caller's alone: what it holds is closed in the table that it
-  /// is of, and not here.
+  /// Once this has returned, the visitor is its caller's alone: what it holds is closed in the table
+  /// that it is of, and not here.
   @inline(never)
   private func runNext(on thread: OwnTableThread, hasOwnTable: Bool) -> VisitEnd {
     let visitor = thread.nextVisitor()

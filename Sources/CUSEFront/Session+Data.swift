@@ -63,8 +63,8 @@ extension Session {
   ) throws(Errno) -> (count: Int, cut: Transfer?) {
     let call: TransferCall
     if device is QueueDevice {
-      // It has no offset, and a look at the call would cost more than the read. But a queue takes whole
-      // records only: what it refuses may be a part of what would be to its liking.
+      // It has no offset, and a look at the call would cost half as much as the read. But a queue
+      // takes whole records only: what it refuses may be a part of what would be to its liking.
       do {
         return (try move(UserBuffer(memory), 0), nil)
       } catch {

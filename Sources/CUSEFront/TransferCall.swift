@@ -1,7 +1,7 @@
-// CUSE hands a read or write on with offset 0: the node has no file position and pread(2)'s offset is
-// dropped. It hands on as many bytes as FUSE could reach, which may be fewer than were asked for, and not
-// how a vector divides them. The kernel still shows all of it: the caller is blocked in the call, and
-// /proc/<tid>/syscall lists the call's number and its six raw arguments.
+// CUSE hands a read or write on with offset 0: the node has no file position and pread(2)'s offset
+// is dropped. It hands on as many bytes as FUSE could reach, which may be fewer than were asked for,
+// and not how a vector divides them. The kernel still shows all of it: the caller is blocked in the
+// call, and /proc/<tid>/syscall lists the call's number and its six raw arguments.
 
 internal import SystemPackage
 internal import UAPI
@@ -18,7 +18,7 @@ struct TransferCall: Equatable {
   /// RWF_… of preadv2 and pwritev2.
   private let flags: UInt64
 
-  /// Nil for a call that reads or writes a file at a position that cannot be known (io_uring, splice).
+  /// Nil for a call whose position in the file cannot be known (io_uring, splice).
   init?(_ call: BlockedCall) {
     guard let form = Self.forms[call.number] else { return nil }
     let arguments = call.arguments.map { form.wordSize == 4 ? $0 & 0xffff_ffff : $0 }
@@ -50,8 +50,8 @@ struct TransferCall: Equatable {
   private enum Position {
     /// The file's position: no argument.
     case file
-    /// The fourth argument, as in pread64 and (whose fifth is its unused upper half) preadv; of 32-bit
-    /// callers the fourth and the fifth.
+    /// The fourth argument, as in pread64 and (whose fifth is its unused upper half) preadv; of
+    /// 32-bit callers the fourth and the fifth.
     case argument
     /// As `argument`; -1 means the file's (preadv2).
     case argumentOrFile

@@ -1,6 +1,6 @@
-// The memory of a read(2), a write(2) or one of their relatives, as the kernel takes it apart for a file that has
-// read and write operations but none for vectors: the file is called once for each piece, until one call
-// does less than it was asked for (fs: vfs_readv(), do_loop_readv_writev()).
+// The memory of a read(2), a write(2) or one of their relatives, as the kernel takes it apart for a
+// file that has read and write operations but none for vectors: the file is called once for each
+// piece, until one call does less than it was asked for (fs: vfs_readv(), do_loop_readv_writev()).
 
 package import SystemPackage
 
@@ -10,8 +10,8 @@ package struct Transfer: Sendable, Equatable {
     package let count: Int
   }
 
-  /// None for a vector without bytes, which asks for nothing. In another one an empty piece counts only
-  /// when it is the first.
+  /// None for a vector without bytes, which asks for nothing. In another one an empty piece counts
+  /// only when it is the first.
   package let pieces: [Piece]
 
   /// MAX_RW_COUNT: longer transfers are cut.
@@ -19,7 +19,7 @@ package struct Transfer: Sendable, Equatable {
   /// UIO_MAXIOV
   private static let mostPieces: UInt64 = 1024
 
-  /// - Throws: `.badAddress` also for what is beyond the process's memory, before the file is asked.
+  /// - Throws: `.badAddress` for what is beyond any process's memory, before the file is asked.
   package init(address: UInt64, count: UInt64) throws(Errno) {
     guard Self.isUserRange(address, count) else { throw .badAddress }
     pieces = [Piece(address: address, count: Int(min(count, UInt64(Self.mostBytes))))]

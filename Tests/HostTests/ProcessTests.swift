@@ -201,7 +201,7 @@ private let own = HostTask(id: getpid())
   /// Each look at such a process makes a new object, of which nothing stays.
   @Test func aProcessThatHasUnmappedItsStamp() throws {
     let registry = AddressSpaceRegistry()
-    // The pointers to its arguments, below the bytes, keep the page apart from what the program needs.
+    // The pointers to its arguments, below the bytes, keep the page apart from the stack in use.
     let child = try ChildProcess(
       """
       exec python3 -c '

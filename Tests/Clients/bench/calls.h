@@ -57,7 +57,7 @@ static inline void print_header(void)
 	printf("                                      C ns    ours ns   ratio   limit\n");
 }
 
-/* Prints a row of nanoseconds: the floor's in C and ours. Answers whether their ratio is too high. */
+/* Prints a row of nanoseconds, the floor's in C and ours, and tells whether their ratio is too high. */
 static inline int report(const char *name, const double best[2], double limit)
 {
 	double ratio = best[1] / best[0];

@@ -4,10 +4,10 @@
  *
  *   cuse_floor NAME     serves /dev/NAME until it is killed
  *
- * It does so by the protocol that iommufd-sim uses, which is the shortest there is: one message per call.
- * The argument struct is read and written in the caller's memory with process_vm_readv and _writev, for FUSE's
- * own way to it (unrestricted ioctl with retry) takes two messages more; a read's offset, which CUSE drops,
- * comes from /proc/<tid>/syscall. One thread, libfuse's loop, no state.
+ * It does so by the protocol that iommufd-sim uses, which is the shortest there is: one message per
+ * call. The argument struct is read and written in the caller's memory with process_vm_readv and
+ * _writev, for FUSE's own way to it (unrestricted ioctl with retry) takes two messages more; a read's
+ * offset, which CUSE drops, comes from /proc/<tid>/syscall. One thread, libfuse's loop, no state.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 31

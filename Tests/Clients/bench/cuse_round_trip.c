@@ -2,7 +2,7 @@
 /*
  * What a call costs over CUSE, against the least that any server has to do (cuse_floor.c).
  *
- *   cuse_round_trip [--check] FLOOR IOMMUFD VFIO    the nodes; prints nanoseconds per call and the ratio
+ *   cuse_round_trip [--check] FLOOR IOMMUFD VFIO     of these nodes, prints nanoseconds per call
  *
  * Both nodes take turns in short rounds and keep their best one. What is judged is the ratio.
  */
