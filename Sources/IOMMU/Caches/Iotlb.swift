@@ -60,6 +60,18 @@ struct Iotlb: ~Copyable {
     return nil
   }
 
+  /// The same, if it allows `access`. One that does not is no answer: the table may allow it by now, or a
+  /// write has to set the dirty flag (VT-d §6.2.4).
+  @inline(__always)
+  mutating func lookup(
+    _ tag: IotlbTag, _ address: UInt64, for access: Permissions
+  ) -> Translation? {
+    guard let hit = lookup(tag, address), hit.permissions.isSuperset(of: access) else {
+      return nil
+    }
+    return hit
+  }
+
   /// - Parameter attributes: twelve bits that the unit keeps with the entry.
   mutating func insert(
     _ tag: IotlbTag, _ address: UInt64, _ translation: Translation, attributes: UInt16 = 0

@@ -80,11 +80,7 @@ final class DeviceTLB: Sendable {
     _ iova: UInt64, pasid: PASID?, access: Permissions
   ) -> (page: Translation?, generation: UInt64) {
     state.withLock { state in
-      let page = state.translations.lookup(Self.tag(pasid), iova)
-      guard let page, page.permissions.isSuperset(of: access) else {
-        return (nil, state.generation)
-      }
-      return (page, state.generation)
+      (state.translations.lookup(Self.tag(pasid), iova, for: access), state.generation)
     }
   }
 

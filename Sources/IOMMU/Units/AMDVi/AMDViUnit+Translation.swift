@@ -48,10 +48,8 @@ extension AMDViUnit {
       return nil
     }
     gate.use(space.pointee.domain)
-    guard let page = state.iotlb.lookup(space.pointee.tag, request.iova.rawValue),
-      page.permissions.isSuperset(of: request.access)
-    else { return nil }
-    return page.place(of: request.iova.rawValue)
+    let iova = request.iova.rawValue
+    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.place(of: iova)
   }
 
   @inline(never)
@@ -111,11 +109,7 @@ extension AMDViUnit {
     }
     if space.path == .passThrough { return pass(space, &progress) }
     while progress.left > 0 {
-      // A hit that does not allow the access is no answer: the table may allow it by now, or a
-      // write has to set the dirty flag.
-      guard let page = state.iotlb.lookup(space.tag, progress.iova),
-        page.permissions.isSuperset(of: request.access)
-      else {
+      guard let page = state.iotlb.lookup(space.tag, progress.iova, for: request.access) else {
         let step = space.hasGuest ? state.pagingStructures.find(space.tag, progress.iova) : nil
         return .miss(space, step)
       }

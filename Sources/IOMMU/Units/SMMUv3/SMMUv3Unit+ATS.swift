@@ -46,10 +46,8 @@ extension SMMUv3Unit {
     guard context.allowsATS else { return .miss(context) }
     gate.use(space: context.gateSpace)
     let address = context.effective(request.iova.rawValue)
-    guard let page = state.iotlb.lookup(context.tag, address),
-      page.permissions.isSuperset(of: request.access)
-    else { return .miss(context) }
-    return .page(page)
+    let page = state.iotlb.lookup(context.tag, address, for: request.access)
+    return page.map { .page($0) } ?? .miss(context)
   }
 
   /// Whether a translated transaction may pass; nil: it may (SMMU_CR0.ATSCHK is set).

@@ -40,10 +40,7 @@ extension SMMUv3Unit {
     }
     gate.use(space: context.pointee.gateSpace)
     let address = context.pointee.effective(request.iova.rawValue)
-    guard let page = state.iotlb.lookup(context.pointee.tag, address),
-      page.permissions.isSuperset(of: request.access)
-    else { return nil }
-    return page.place(of: address)
+    return state.iotlb.lookup(context.pointee.tag, address, for: request.access)?.place(of: address)
   }
 
   @inline(never)

@@ -68,10 +68,8 @@ extension VTdUnit {
     else { return nil }
     let domain = space.pointee.domain
     gate.use(domain)
-    guard let page = state.iotlb.lookup(space.pointee.tag, request.iova.rawValue),
-      page.permissions.isSuperset(of: request.access)
-    else { return nil }
-    return page.place(of: request.iova.rawValue)
+    let iova = request.iova.rawValue
+    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.place(of: iova)
   }
 
   @inline(never)
@@ -140,11 +138,7 @@ extension VTdUnit {
         progress.pages.append(.itself(progress.pages.iova))
         continue
       }
-      // A hit that does not allow the access is no answer: the table may allow it by now, or a
-      // write has to set the dirty flag (VT-d §6.2.4).
-      guard let hit = state.iotlb.lookup(tag, progress.pages.iova),
-        hit.permissions.isSuperset(of: access)
-      else {
+      guard let hit = state.iotlb.lookup(tag, progress.pages.iova, for: access) else {
         progress.space = found.pointee
         progress.generation = state.generation
         if found.pointee.hasFirstStage {
