@@ -59,7 +59,7 @@ extension SMMUv3Unit {
     let context: StreamContext
     if let cached {
       context = cached
-    } else if case .success(let found) = findContext(request, generation) {
+    } else if case .success(let found) = readContext(request, generation) {
       context = found
     } else {
       return request.silentFault

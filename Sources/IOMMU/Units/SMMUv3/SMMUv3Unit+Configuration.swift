@@ -23,7 +23,8 @@ extension SMMUv3Unit {
     return lookup
   }
 
-  private func readContext(_ request: DMARequest, _ generation: UInt64) -> ContextLookup {
+  /// The same for a transaction that needs no translation: the context is not kept.
+  func readContext(_ request: DMARequest, _ generation: UInt64) -> ContextLookup {
     let entry: StreamTableEntry
     switch findStream(request.requester, generation) {
     case .success(let found): entry = found
