@@ -26,7 +26,7 @@ import Testing
 
   private static var seeds: ClosedRange<UInt64> {
     let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_CACHE_WORLDS"]
-    return 1...max(1, asked.flatMap(UInt64.init) ?? 3)
+    return 1...max(1, asked.flatMap(UInt64.init) ?? 6)
   }
 
   /// Worlds until one shows something that cannot be; the others say the same.
