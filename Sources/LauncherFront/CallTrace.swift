@@ -46,7 +46,7 @@ package final class CallTrace: Sendable {
 
   private func arguments(of entry: Entry) -> String {
     let call = entry.call
-    let file = "\(call.descriptor(0))<\(entry.subject ?? "queue")>"
+    let file = "\(call.descriptor(0))" + (entry.subject.map { "<\($0)>" } ?? "")
     switch call.operation {
     case .ioctl:
       let request = entry.request?.name ?? Self.hex(UInt64(call.word(1)))

@@ -91,12 +91,12 @@ final class Supervisor: Sendable {
     return answer
   }
 
-  /// The path that a call is about, for the trace.
+  /// The path that a call is about, for the trace; nil: of nothing of ours.
   private func subject(of call: TrappedCall) -> String? {
     if let request = OpenRequest(call, memory: client(of: call)) { return request.path }
     guard let entry = try? files.begin(call.descriptor(0), of: call.task) else { return nil }
     defer { files.end(entry) }
-    return entry.node?.paths[0]
+    return entry.node?.paths[0] ?? "queue"
   }
 
   private func answer(_ call: TrappedCall) -> Answer {

@@ -195,10 +195,11 @@ extension Interrupts {
       let event = try EventDescriptor(client.duplicateDescriptor(number))
       // The kernel ends a watch when the last descriptor of its eventfd is closed (EPOLLHUP).
       if let watch = state.unmaskWatch, watch.event.isOpenElsewhere { throw .resourceBusy }
-      ended = state.unmaskWatch
-      state.unmaskWatch = try EventWatcher.shared.watch(event) { [weak self] in
+      let watch = try EventWatcher.shared.watch(event) { [weak self] in
         self?.state.withLock { self?.unmaskPin(&$0) }
       }
+      ended = state.unmaskWatch
+      state.unmaskWatch = watch
     case .descriptor:
       ended = state.unmaskWatch
       state.unmaskWatch = nil

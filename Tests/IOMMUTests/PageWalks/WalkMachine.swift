@@ -86,6 +86,19 @@ extension WalkWorld {
   }
 }
 
+extension WalkMachine {
+  /// What the walker makes of an address in tables that know one stage and only reading and writing.
+  func walkHost<Format: WalkableFormat>(
+    _: Format.Type, _ table: TableRoot, _ rules: EntryRules, _ address: UInt64,
+    _ access: Permissions
+  ) -> String {
+    var window = memory.window
+    return RadixWalker<Format>.walk(
+      address, table, access: access, rules: rules, memory: &window
+    ).text(address)
+  }
+}
+
 extension ReferencePage {
   fileprivate var plain: ReferencePage {
     ReferencePage(

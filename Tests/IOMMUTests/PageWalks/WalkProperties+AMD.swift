@@ -61,10 +61,7 @@ import Testing
         guard mode == 6 || address >> UInt64(12 + 9 * mode) == 0 else {
           return WalkFault.beyond.text
         }
-        var window = memory.window
-        return RadixWalker<AMDv1>.walk(
-          address, table, access: access, rules: hostRules, memory: &window
-        ).text(address)
+        return machine.walkHost(AMDv1.self, table, hostRules, address, access)
       } reference: {
         try reference.translate($0, root: root, access: $1)
       }

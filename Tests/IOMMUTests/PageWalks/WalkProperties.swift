@@ -68,11 +68,8 @@ import Testing
       let width = UInt64(12 + 9 * reference.levels)
       return world.translate(isPlain: true) {
         $0.input(levels: reference.levels, canonical: false) & (1 << width - 1)
-      } ours: { address, access in
-        var window = memory.window
-        return RadixWalker<VTdSecondStage>.walk(
-          address, table, access: access, rules: hostRules, memory: &window
-        ).text(address)
+      } ours: {
+        machine.walkHost(VTdSecondStage.self, table, hostRules, $0, $1)
       } reference: {
         try reference.translate($0, root: root, access: $1)
       }
