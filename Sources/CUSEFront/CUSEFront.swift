@@ -13,7 +13,7 @@
 //   "which open is fd N?"          a private ioctl on a copy of the descriptor (Identification), and
 //                                  from the second time on a look at its mark (FileMark)
 //   new descriptors in a client    one openat injected with ptrace, of a second node whose opens
-//                                  are matched to files that are waiting (HeldThread, Handover)
+//                                  are matched to files that are waiting (Tracee, ExpectedOpens)
 //
 // Threads. A session always has a thread reading its connection, because a call may wait for
 // another message: identification sends one, and closing a copied descriptor may. Calls that may

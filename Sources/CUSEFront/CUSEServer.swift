@@ -58,7 +58,7 @@ package final class CUSEServer: Sendable {
   ///   - nodeEnded: called when the kernel has ended a node while it was served.
   init(
     _ nodes: [Node], queueName: String, numbers: (major: UInt32, minor: UInt32),
-    holder: Holder, log: Logger,
+    holder: Tracer, log: Logger,
     processEnds: (@Sendable (AddressSpace) -> Void)?,
     nodeEnded: @escaping @Sendable (_ path: String) -> Void
   ) {
@@ -136,7 +136,7 @@ package final class CUSEServer: Sendable {
 
   /// Whether an open of `path` arrives at one of this server's sessions.
   private func leadsHere(_ path: String) -> Bool {
-    let visit: Void? = try? OwnTable.run { [services] () throws(Errno) in
+    let visit: Void? = try? UnsharedTable.run { [services] () throws(Errno) in
       _ = try services.open(path, expecting: PendingFile(Probe()))
     }
     return visit != nil

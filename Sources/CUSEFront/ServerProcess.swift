@@ -43,9 +43,9 @@ package struct ServerProcess: Sendable {
     pthread_sigmask(SIG_BLOCK, &awaited, nil)
     signal(SIGPIPE, SIG_IGN)
     limitDescriptors()
-    let holder: Holder
+    let holder: Tracer
     do throws(Errno) {
-      holder = try Holder()
+      holder = try Tracer()
     } catch {
       log.error("no second process can be started: \(error)")
       return 1

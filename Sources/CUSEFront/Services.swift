@@ -9,9 +9,9 @@ internal import SystemPackage
 final class Services: Sendable {
   let gate = CallGate(limit: 64, ownerLimit: 16)
   let identification = Identification()
-  let handover = Handover()
+  let handover = ExpectedOpens()
   let closer = DescriptorCloser()
-  let holder: Holder
+  let holder: Tracer
   let nodes = NodeNumbers()
   let addressSpaces: AddressSpaceRegistry
   /// The queue node's path.
@@ -19,7 +19,7 @@ final class Services: Sendable {
   let log: Logger
 
   init(
-    queuePath: String, holder: Holder, log: Logger,
+    queuePath: String, holder: Tracer, log: Logger,
     processEnds: (@Sendable (AddressSpace) -> Void)?
   ) {
     self.holder = holder
@@ -30,7 +30,7 @@ final class Services: Sendable {
   }
 
   /// Makes a descriptor for `file` in the stopped `thread`.
-  func makeDescriptor(of file: PendingFile, in thread: HeldThread) throws(Errno) -> Int32 {
+  func makeDescriptor(of file: PendingFile, in thread: Tracee) throws(Errno) -> Int32 {
     handover.expect(file, openedBy: thread.task.id)
     do throws(Errno) {
       defer { handover.forget(thread.task.id) }
@@ -48,7 +48,7 @@ final class Services: Sendable {
     }
   }
 
-  /// Opens one of this server's nodes. Waits for a message to this server: only in an ``OwnTable``.
+  /// Opens one of this server's nodes. Waits for a message to this server: only in an ``UnsharedTable``.
   /// - Throws: `.noSuchAddressOrDevice` when `path` is something else.
   func open(_ path: String, expecting file: PendingFile) throws(Errno) -> OwnedDescriptor {
     let thread = CLinux_gettid()

@@ -18,7 +18,7 @@ package final class Context: @unchecked Sendable {
   let selftest: Selftest?
   let extensions: ActiveExtensions
 
-  let faultLogs = FaultLogs()
+  let faultLogs = FaultLogFiles()
   let mappableRegions = MappableRegions()
 
   /// The file, and the devices bound to it.
@@ -104,7 +104,7 @@ package final class Context: @unchecked Sendable {
 }
 
 extension Context: DMABufferImporter {
-  func invalidate(_ pages: MappedPages) {
+  func invalidate(_ pages: IOPTPages) {
     lock.withLock {
       if pages.isRevoked { return }
       for ioas in objects.all(IOAS.self) { ioas.pageTable.empty(of: pages) }

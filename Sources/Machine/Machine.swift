@@ -131,8 +131,8 @@ extension MachineDescription.Device {
     var shape = type(of: endpoint).description
     shape.isMultiFunction = isMultiFunction
     shape.extendedCapabilities = extendedCapabilities
-    for index in shape.baseAddresses.indices {
-      shape.baseAddresses[index].address = try ranges.place(shape.baseAddresses[index].size)
+    for index in shape.bars.indices {
+      shape.bars[index].address = try ranges.place(shape.bars[index].size)
     }
     let function = Function(
       endpoint, description: shape, at: address.requester, port: unit.path(address.requester))

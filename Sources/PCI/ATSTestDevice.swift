@@ -26,9 +26,9 @@ package struct ATSTestDevice: Endpoint {
     description.subsystemVendorID = 0x1af4
     description.subsystemID = 0x1100
     description.interruptPin = 1
-    description.baseAddresses = [
-      BaseAddress(index: 0, size: 4096, is64Bit: true),
-      BaseAddress(index: 2, size: 4096, is64Bit: false),
+    description.bars = [
+      BAR(index: 0, size: 4096, is64Bit: true),
+      BAR(index: 2, size: 4096, is64Bit: false),
     ]
     description.capabilities = [
       .init(.express(functionLevelReset: true, rootComplexIntegrated: false), at: 0x80),
@@ -87,7 +87,7 @@ package struct ATSTestDevice: Endpoint {
   package mutating func reset() { self = ATSTestDevice() }
 
   package func read(_ access: RegisterAccess) -> UInt64 {
-    guard access.baseAddress == 0 else { return 0 }
+    guard access.bar == 0 else { return 0 }
     switch access.offset {
     case Register.address: return access.width == 8 ? address : address & 0xffff_ffff
     case Register.addressHigh: return address >> 32
@@ -99,9 +99,11 @@ package struct ATSTestDevice: Endpoint {
     }
   }
 
-  package mutating func write(_ access: RegisterAccess, _ value: UInt64, through bus: inout Bus) {
+  package mutating func write(
+    _ access: RegisterAccess, _ value: UInt64, through bus: inout UpstreamPort
+  ) {
     // While a copy waits, nothing can be changed.
-    guard access.baseAddress == 0, awaited == nil else { return }
+    guard access.bar == 0, awaited == nil else { return }
     switch access.offset {
     case Register.address where access.width == 8: address = value
     case Register.address: address = address & ~0xffff_ffff | value & 0xffff_ffff
@@ -118,7 +120,7 @@ package struct ATSTestDevice: Endpoint {
   }
 
   package mutating func take(
-    _ response: PageResponse, to group: UInt32, through bus: inout Bus
+    _ response: PageResponse, to group: UInt32, through bus: inout UpstreamPort
   ) {
     guard awaited == group else { return }
     awaited = nil
@@ -134,7 +136,7 @@ package struct ATSTestDevice: Endpoint {
       isPrivileged: attributes & 1 << 30 != 0, executes: attributes & 1 << 29 != 0)
   }
 
-  private mutating func copy(through bus: Bus) {
+  private mutating func copy(through bus: UpstreamPort) {
     status = .none
     while true {
       switch transfer(through: bus) {
@@ -161,7 +163,7 @@ package struct ATSTestDevice: Endpoint {
     }
   }
 
-  private mutating func transfer(through bus: Bus) -> DMAOutcome? {
+  private mutating func transfer(through bus: UpstreamPort) -> DMAOutcome? {
     let iova = IOVA(address)
     guard command.contains(.fromMemory) else {
       return buffer.withUnsafeBytes { buffer in

@@ -17,26 +17,26 @@ package protocol Endpoint: Sendable {
 
   mutating func read(_ access: RegisterAccess) -> UInt64
 
-  mutating func write(_ access: RegisterAccess, _ value: UInt64, through bus: inout Bus)
+  mutating func write(_ access: RegisterAccess, _ value: UInt64, through bus: inout UpstreamPort)
 
   /// The page requests of `group` have been answered. The default: the model makes none.
-  mutating func take(_ response: PageResponse, to group: UInt32, through bus: inout Bus)
+  mutating func take(_ response: PageResponse, to group: UInt32, through bus: inout UpstreamPort)
 }
 
 extension Endpoint {
   package mutating func take(
-    _ response: PageResponse, to group: UInt32, through bus: inout Bus
+    _ response: PageResponse, to group: UInt32, through bus: inout UpstreamPort
   ) {}
 }
 
 /// One access to a range that a base address register decodes: 1, 2, 4 or 8 bytes inside it.
 package struct RegisterAccess: Sendable {
-  package let baseAddress: Int
+  package let bar: Int
   package let offset: UInt64
   package let width: Int
 
-  package init(baseAddress: Int, offset: UInt64, width: Int) {
-    self.baseAddress = baseAddress
+  package init(bar: Int, offset: UInt64, width: Int) {
+    self.bar = bar
     self.offset = offset
     self.width = width
   }

@@ -10,7 +10,7 @@ extension Function {
     change { state, _ in
       var command = state.command
       command.remove(.busMaster)
-      if !description.baseAddresses.isEmpty { command.insert(.memorySpace) }
+      if !description.bars.isEmpty { command.insert(.memorySpace) }
       state.config.write(Header.command, command.rawValue)
     }
   }

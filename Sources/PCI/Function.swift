@@ -100,7 +100,7 @@ package final class Function: Sendable {
     }
   }
 
-  private func finish(_ bus: Bus, _ state: inout State, _ interrupts: inout [Interrupt]) {
+  private func finish(_ bus: UpstreamPort, _ state: inout State, _ interrupts: inout [Interrupt]) {
     if let pin = bus.pin { state.pinAsserted = pin }
     updateInterruptStatus(&state)
     for vector in bus.raised { deliver(vector, state, to: &interrupts) }

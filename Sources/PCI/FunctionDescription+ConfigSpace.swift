@@ -5,7 +5,7 @@ extension FunctionDescription {
   package func configSpace() -> ConfigSpace {
     var space = ConfigSpace(size: isExpress ? ConfigSize.extended : ConfigSize.conventional)
     defineHeader(in: &space)
-    for base in baseAddresses { base.define(in: &space) }
+    for base in bars { base.define(in: &space) }
     defineCapabilityList(in: &space)
     if isExpress { defineExtendedList(in: &space) }
     return space
@@ -49,7 +49,7 @@ extension FunctionDescription {
   }
 }
 
-extension BaseAddress {
+extension BAR {
   /// Sizing works by itself: address bits below the size cannot be written (§7.5.1.2.1).
   fileprivate func define(in space: inout ConfigSpace) {
     let register = Header.baseAddress0 + index * 4

@@ -13,7 +13,7 @@ package struct FunctionDescription: Sendable {
   package var isMultiFunction = false
   /// 1 for INTA to 4 for INTD; 0 without INTx.
   package var interruptPin: UInt8 = 0
-  package var baseAddresses: [BaseAddress] = []
+  package var bars: [BAR] = []
   package var capabilities: [Placed<Capability>] = []
   /// In the order of the list; the first is at 0x100. Without PCI Express they do not exist.
   package var extendedCapabilities: [Placed<ExtendedCapability>] = []
@@ -37,7 +37,7 @@ package struct FunctionDescription: Sendable {
 }
 
 /// A memory range that the function asks for in a base address register.
-package struct BaseAddress: Sendable {
+package struct BAR: Sendable {
   /// 0 to 5; a 64-bit one takes the next as well.
   package var index: Int
   /// Bytes, a power of two.
@@ -104,8 +104,8 @@ extension FunctionDescription {
     return extendedCapabilities.first { $0.kind.id == id }?.offset
   }
 
-  package func baseAddress(_ index: Int) -> BaseAddress? {
-    baseAddresses.first { $0.index == index }
+  package func bar(_ index: Int) -> BAR? {
+    bars.first { $0.index == index }
   }
 
   /// Vectors of the MSI capability; 0 without.
@@ -120,7 +120,7 @@ extension FunctionDescription {
   package var msixTable: MSIXTable? {
     for placed in capabilities {
       if case .msix(let vectors, let index, let table, _) = placed.kind {
-        return MSIXTable(vectors: vectors, baseAddress: index, offset: UInt64(table))
+        return MSIXTable(vectors: vectors, bar: index, offset: UInt64(table))
       }
     }
     return nil
@@ -135,7 +135,7 @@ extension FunctionDescription {
 
 package struct MSIXTable: Sendable {
   package let vectors: Int
-  package let baseAddress: Int
+  package let bar: Int
   package let offset: UInt64
   package var size: UInt64 { UInt64(vectors * MSIX.entrySize) }
 }

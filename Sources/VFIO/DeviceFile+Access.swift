@@ -19,9 +19,9 @@ extension DeviceFile {
     case Region.config:
       session.opened.wake()
       return try session.opened.readConfig(into: destination, at: position)
-    case Region.baseAddresses:
+    case Region.bars:
       session.opened.wake()
-      return try session.opened.readRange(
+      return try session.opened.readBAR(
         Int(RegionOffset.index(of: offset)), into: destination, at: position)
     default:
       // No expansion ROM, no VGA ranges, no regions of the device's own.
@@ -37,9 +37,9 @@ extension DeviceFile {
     case Region.config:
       session.opened.wake()
       return try session.opened.writeConfig(from: source, at: position)
-    case Region.baseAddresses:
+    case Region.bars:
       session.opened.wake()
-      return try session.opened.writeRange(
+      return try session.opened.writeBAR(
         Int(RegionOffset.index(of: offset)), from: source, at: position)
     default:
       throw .invalidArgument
@@ -110,10 +110,10 @@ extension OpenedDevice {
 
   // MARK: Base address ranges, vfio_pci_bar_rw()
 
-  func readRange(
+  func readBAR(
     _ index: Int, into destination: UserBuffer, at start: UInt64
   ) throws(Errno) -> Int {
-    let range = try RangeAccess(function.description, index, start, destination.count)
+    let range = try RegionAccess(function.description, index, start, destination.count)
     var output = OutgoingBytes(destination)
     var position = range.start
     while position < range.end {
@@ -131,8 +131,8 @@ extension OpenedDevice {
     return range.count
   }
 
-  func writeRange(_ index: Int, from source: UserBuffer, at start: UInt64) throws(Errno) -> Int {
-    let range = try RangeAccess(function.description, index, start, source.count)
+  func writeBAR(_ index: Int, from source: UserBuffer, at start: UInt64) throws(Errno) -> Int {
+    let range = try RegionAccess(function.description, index, start, source.count)
     var input = IncomingBytes(source)
     var position = range.start
     while position < range.end {
@@ -156,7 +156,7 @@ extension OpenedDevice {
 }
 
 /// An access to the range of a base address, and how it is chopped (vfio_pci_core_do_io_rw()).
-struct RangeAccess {
+struct RegionAccess {
   let index: Int
   let start: UInt64
   let end: UInt64
@@ -171,13 +171,13 @@ struct RangeAccess {
   init(_ description: FunctionDescription, _ index: Int, _ start: UInt64, _ count: Int)
     throws(Errno)
   {
-    guard let size = description.baseAddress(index)?.size, start < size else {
+    guard let size = description.bar(index)?.size, start < size else {
       throw .invalidArgument
     }
     self.index = index
     self.start = start
     end = start + min(UInt64(count), size - start)
-    if let table = description.msixTable, table.baseAddress == index {
+    if let table = description.msixTable, table.bar == index {
       excluded = table.offset..<table.offset + table.size
     } else {
       excluded = 0..<0
@@ -198,6 +198,6 @@ struct RangeAccess {
   }
 
   func access(_ position: UInt64, _ width: Int) -> RegisterAccess {
-    RegisterAccess(baseAddress: index, offset: position, width: width)
+    RegisterAccess(bar: index, offset: position, width: width)
   }
 }

@@ -8,7 +8,7 @@ internal import UAPI
 
 /// Indices of regions; `RegionOffset` says where they lie in the file.
 enum Region {
-  static let baseAddresses: ClosedRange<UInt64> = 0...5
+  static let bars: ClosedRange<UInt64> = 0...5
   static let expansionROM: UInt64 = 6
   static let config: UInt64 = 7
   static let vga: UInt64 = 8
@@ -47,8 +47,8 @@ extension DeviceFile {
     case Region.config:
       info.size = UInt64(device.function.configSize)
       info.flags = readWrite
-    case Region.baseAddresses:
-      info.size = device.function.description.baseAddress(Int(index))?.size ?? 0
+    case Region.bars:
+      info.size = device.function.description.bar(Int(index))?.size ?? 0
       info.flags = info.size == 0 ? 0 : readWrite
     case Region.expansionROM:
       info.size = 0

@@ -41,15 +41,15 @@ struct IOEvent: Hashable, Sendable {
     _ offset: UInt64, width: Int, value: UInt64, of description: FunctionDescription
   ) throws(Errno) {
     let region = RegionOffset.index(of: offset)
-    guard Region.baseAddresses.contains(region) else { throw .invalidArgument }
+    guard Region.bars.contains(region) else { throw .invalidArgument }
     index = Int(region)
     position = RegionOffset.position(in: offset)
     self.width = width
     self.value = value
     let end = position + UInt64(width)
-    guard end <= description.baseAddress(index)?.size ?? 0 else { throw .invalidArgument }
+    guard end <= description.bar(index)?.size ?? 0 else { throw .invalidArgument }
     // Not a way around the MSI-X table's protection.
-    if let table = description.msixTable, table.baseAddress == index,
+    if let table = description.msixTable, table.bar == index,
       end > table.offset, position < table.offset + table.size
     {
       throw .invalidArgument
@@ -100,7 +100,7 @@ extension OpenedDevice {
     try ioEvents.add(event, number, client: client) { [weak self] in
       guard let self, config.withLock({ $0.isMemoryEnabled }) else { return }
       let access = RegisterAccess(
-        baseAddress: event.index, offset: event.position, width: event.width)
+        bar: event.index, offset: event.position, width: event.width)
       function.write(access, event.value)
     }
   }

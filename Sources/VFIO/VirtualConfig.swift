@@ -147,7 +147,7 @@ struct VirtualConfig: Sendable {
     var index = 0
     while index < 6 {
       let register = Header.baseAddress0 + index * 4
-      guard let base = function.description.baseAddress(index) else {
+      guard let base = function.description.bar(index) else {
         setShadow(register, 0)
         index += 1
         continue

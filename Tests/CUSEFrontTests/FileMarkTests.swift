@@ -18,9 +18,9 @@ struct FileMarkTests {
   /// By a copy that is gone afterwards, as a client's descriptor is marked.
   private func mark(_ descriptor: Int32) throws -> FileMark {
     let set = try #require(FileMark.emptySet())
-    return try OwnTable.run { () throws(Errno) -> FileMark in
-      let copy = try OwnTable.copy(of: descriptor)
-      let own = try OwnTable.copy(of: set.rawValue)
+    return try UnsharedTable.run { () throws(Errno) -> FileMark in
+      let copy = try UnsharedTable.copy(of: descriptor)
+      let own = try UnsharedTable.copy(of: set.rawValue)
       guard let mark = FileMark(copy.rawValue, in: set, copy: own) else { throw .notSupported }
       return mark
     }
@@ -67,23 +67,23 @@ struct OwnTableTests {
   @Test func aThreadHasNoneOfThisProcessesDescriptors() throws {
     let descriptor = open("/dev/null", O_RDONLY | O_CLOEXEC)
     defer { close(descriptor) }
-    let isOpen = try OwnTable.run { () throws(Errno) in fcntl(descriptor, F_GETFD) >= 0 }
+    let isOpen = try UnsharedTable.run { () throws(Errno) in fcntl(descriptor, F_GETFD) >= 0 }
     #expect(!isOpen)
   }
 
   /// The same thread serves one after the other; results and errors go to who asked.
   @Test func threadsAreKept() async throws {
     for value in 0..<100 {
-      let result = try OwnTable.run { () throws(Errno) in (value, pthread_self()) }
+      let result = try UnsharedTable.run { () throws(Errno) in (value, pthread_self()) }
       #expect(result.0 == value)
     }
     #expect(throws: Errno.badFileDescriptor) {
-      try OwnTable.run { () throws(Errno) in throw .badFileDescriptor }
+      try UnsharedTable.run { () throws(Errno) in throw .badFileDescriptor }
     }
     await withTaskGroup(of: Bool.self) { group in
       for value in 0..<32 {
         group.addTask {
-          (try? OwnTable.run { () throws(Errno) in
+          (try? UnsharedTable.run { () throws(Errno) in
             usleep(1000)
             return value
           }) == value
@@ -91,6 +91,6 @@ struct OwnTableTests {
       }
       for await isRight in group { #expect(isRight) }
     }
-    #expect((1...2).contains(OwnTable.idleThreads))
+    #expect((1...2).contains(UnsharedTable.idleThreads))
   }
 }

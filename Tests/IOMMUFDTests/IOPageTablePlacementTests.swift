@@ -83,9 +83,9 @@ extension IOPageTable {
   }
 
   /// Adds an area of which only the IOVA matters.
-  func insertArea(_ range: ClosedRange<UInt64>, of pages: MappedPages) {
+  func insertArea(_ range: ClosedRange<UInt64>, of pages: IOPTPages) {
     let area = Area(iova: range, of: pages, at: 0, permissions: .read)
-    areas.insert(Span(first: range.lowerBound, last: range.upperBound, value: area))
+    areas.insert(Interval(first: range.lowerBound, last: range.upperBound, value: area))
   }
 }
 
@@ -93,7 +93,7 @@ extension IOPageTable {
   @Test(arguments: Array(1...40) as [UInt64]) func agreesWithTheLinearRule(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let table = IOPageTable(memory: try .testMemory, host: PinningHost())
-    let pages = try MappedPages.unpinnable()
+    let pages = try IOPTPages.unpinnable()
     var model = LinearPlacement()
     /// Numbers near the bottom and near the top, in small or whole pages.
     func number() -> UInt64 {
@@ -159,7 +159,7 @@ extension IOPageTable {
   /// unoptimised build takes a small part of it, and a linear search takes many times as long.
   @Test func adjacentAreasCostNothing() throws {
     let table = IOPageTable(memory: try .testMemory, host: PinningHost())
-    let pages = try MappedPages.unpinnable()
+    let pages = try IOPTPages.unpinnable()
     for index in 1...100_000 as ClosedRange<UInt64> {
       table.insertArea(index * 0x1000...index * 0x1000 + 0xfff, of: pages)
     }
@@ -172,7 +172,7 @@ extension IOPageTable {
     let start = processorTime()
     for _ in 0..<100 {
       #expect(table.place(0x2000, 0x2000) == .success(0x186a2000))
-      table.areas.insert(Span(first: 0x1000, last: 0x1fff, value: area))
+      table.areas.insert(Interval(first: 0x1000, last: 0x1fff, value: area))
       table.areas.remove(containing: 0x1000)
     }
     #expect((processorTime() - start) / 100 < 0.005)

@@ -114,11 +114,11 @@ extension IOPageTable {
     var model = ModelTable()
     let file = OwnedDescriptor(
       owning: try MemoryFile.create(name: "pages", length: Self.fileLength))
-    let payer = try PinPayer(InProcessClient(), mode: .user, needsAddressSpace: false)
-    var pages: [MappedPages] = []
+    let payer = try PinAccount(InProcessClient(), mode: .user, needsAddressSpace: false)
+    var pages: [IOPTPages] = []
     for index in 0..<6 {
       pages.append(
-        MappedPages(
+        IOPTPages(
           .file(file, base: UInt64(index) * 4096), pageCount: 512 + UInt64(index),
           isWritable: index % 3 != 0, payer: payer, memory: memory, host: table.host))
     }

@@ -14,12 +14,12 @@ extension PhysicalMemory {
   static var testMemory: PhysicalMemory { get throws { try shared.get() } }
 }
 
-extension MappedPages {
+extension IOPTPages {
   /// Pages of no use but to be mapped.
-  static func unpinnable() throws -> MappedPages {
-    let payer = try PinPayer(InProcessClient(), mode: .user, needsAddressSpace: false)
+  static func unpinnable() throws -> IOPTPages {
+    let payer = try PinAccount(InProcessClient(), mode: .user, needsAddressSpace: false)
     let file = OwnedDescriptor(owning: open("/dev/null", O_RDWR))
-    return MappedPages(
+    return IOPTPages(
       .file(file, base: 0), pageCount: 1 << 40, isWritable: true, payer: payer,
       memory: try .testMemory, host: PinningHost())
   }

@@ -182,12 +182,12 @@ extension QueueFile<RecordLog> {
     defer { file.close() }
     let context = try file.context
     let number = try open(file).get()
-    for index in 0..<FaultLogs.depth + 5 {
+    for index in 0..<FaultLogFiles.depth + 5 {
       context.faultLogs.record(fault(iova: UInt64(index)), of: ObjectID(1))
     }
     let first = try records(file, number)
-    #expect(first.count == FaultLogs.depth)
-    #expect(first.last?.iova == UInt64(FaultLogs.depth - 1))
+    #expect(first.count == FaultLogFiles.depth)
+    #expect(first.last?.iova == UInt64(FaultLogFiles.depth - 1))
     #expect(first.allSatisfy { $0.flags & IOMMUFD_SIM_FAULT_OVERFLOW.rawValue == 0 })
     context.faultLogs.record(fault(iova: 7), of: ObjectID(1))
     context.faultLogs.record(fault(iova: 8), of: ObjectID(1))
@@ -212,7 +212,7 @@ extension QueueFile<RecordLog> {
     let memory = TestMemory()
     memory.store(iommufd_sim_fault_log_alloc(size: 16, flags: 0, dev_id: 0, out_fd: 77))
     memory.protect(.read)
-    for _ in 0...FaultLogs.capacity {
+    for _ in 0...FaultLogFiles.capacity {
       #expect(file.call(.simFaultLogAlloc, memory.address) == .failure(.badAddress))
     }
     file.client.limitFiles(to: 1)
@@ -224,7 +224,7 @@ extension QueueFile<RecordLog> {
   @Test func capacity() throws {
     let file = try ControlFile()
     defer { file.close() }
-    let numbers = try (0..<FaultLogs.capacity).map { _ in try open(file).get() }
+    let numbers = try (0..<FaultLogFiles.capacity).map { _ in try open(file).get() }
     #expect(open(file) == .failure(.noMemory))
     file.client.close(numbers[0])
     #expect(throws: Never.self) { try open(file).get() }

@@ -86,7 +86,7 @@ private let paths = DevicePaths([
   }
 
   @Test func reopenedCarrier() throws {
-    let carrier = try Carrier.make(for: "/dev/vfio/devices/vfio7", hasRegions: false)
+    let carrier = try StandInFile.make(for: "/dev/vfio/devices/vfio7", hasRegions: false)
     #expect(minor("/proc/self/fd/\(carrier.rawValue)") == 7)
     #expect(minor("/dev/fd/\(carrier.rawValue)") == 7)
   }

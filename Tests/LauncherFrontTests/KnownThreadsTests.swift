@@ -77,7 +77,7 @@ private final class Caller: Sendable {
     threads.learn(try caller.call(1)) { true }
     let thread = try #require(threads.thread(of: try caller.call(2)))
     let file = try FileDescriptor.open("/dev/null", .readOnly)
-    let byPath = try CarrierIdentity(of: file.rawValue, in: HostTask(id: caller.id))
+    let byPath = try StandInIdentity(of: file.rawValue, in: HostTask(id: caller.id))
     #expect(try thread.identity(of: file.rawValue) == byPath)
     try file.close()
     #expect(throws: Errno.badFileDescriptor) { try thread.identity(of: 9999) }

@@ -127,7 +127,7 @@ private func events(_ descriptor: Int32) -> Int32 {
         nil, Int(region.length), PROT_READ | PROT_WRITE, MAP_SHARED, carrier.rawValue,
         off_t(region.offset)))
     memset(stale, 7, Int(region.length))
-    try Carrier.fill(carrier, with: region)
+    try StandInFile.fill(carrier, with: region)
     let bytes = UnsafeRawBufferPointer(start: stale, count: Int(region.length))
     #expect(bytes.prefix(3).elementsEqual([1, 2, 3]))
     #expect(bytes.dropFirst(3).allSatisfy { $0 == 0 })
@@ -141,11 +141,11 @@ private func events(_ descriptor: Int32) -> Int32 {
     var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
     let number = try #require(carrier).rawValue
     let entry = try #require(try files.begin(number, of: task))
-    let own = try Carrier.reopen(try #require(carrier))
+    let own = try StandInFile.reopen(try #require(carrier))
     let pages = try SharedPages(of: own, at: 4096, length: 4096)
     try files.share(entry, through: own)
     // A second region.
-    let another = try Carrier.reopen(try #require(carrier))
+    let another = try StandInFile.reopen(try #require(carrier))
     let others = try SharedPages(of: another, at: 8192, length: 4096)
     try files.share(entry, through: another)
     files.end(entry)
@@ -155,14 +155,14 @@ private func events(_ descriptor: Int32) -> Int32 {
     #expect(pages.load(0) == 0x1234)
     pages.store(0x5678, at: 4)
     #expect(mapping.load(fromByteOffset: 4, as: UInt32.self) == 0x5678)
-    #expect(try CarrierIdentity(of: own).isMapped(4096..<8192, besides: pages))
+    #expect(try StandInIdentity(of: own).isMapped(4096..<8192, besides: pages))
     if isMapped { carrier = nil } else { munmap(mapping, 4096) }
     files.settle()
     #expect(file.released == 0 && files.counts.open == 1)
     if isMapped { munmap(mapping, 4096) } else { carrier = nil }
     files.settle()
     #expect(file.released == 1 && files.counts.open == 0)
-    #expect(try !CarrierIdentity(of: own).isMapped(4096..<8192, besides: pages))
+    #expect(try !StandInIdentity(of: own).isMapped(4096..<8192, besides: pages))
     #expect(others.load(0) == 0)
   }
 
@@ -170,10 +170,10 @@ private func events(_ descriptor: Int32) -> Int32 {
   @Test func devicesGetNoCopyOfACarrier() throws {
     let file = File()
     var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
-    let identity = try CarrierIdentity(of: try #require(carrier))
+    let identity = try StandInIdentity(of: try #require(carrier))
     #expect(files.isCarrier(identity))
     let standIn = try files.makeStandIn()
-    #expect(try !files.isCarrier(CarrierIdentity(of: standIn)))
+    #expect(try !files.isCarrier(StandInIdentity(of: standIn)))
     #expect(try !FileStatus(of: standIn).isMemory)
     carrier = nil
     files.settle()

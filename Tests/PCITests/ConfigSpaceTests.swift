@@ -55,8 +55,8 @@ struct ConfigSpaceTests {
 struct FunctionDescriptionTests {
   private static func description() -> FunctionDescription {
     var description = ATSTestDevice.description
-    description.baseAddresses[0].address = 0x12_e000_0000
-    description.baseAddresses[1].address = 0xe000_1000
+    description.bars[0].address = 0x12_e000_0000
+    description.bars[1].address = 0xe000_1000
     description.extendedCapabilities = [
       .init(.ats(queueDepth: 0), at: 0x100), .init(.pageRequest(capacity: 2048), at: 0x110),
       .init(.pasid(width: 16), at: 0x120),
@@ -149,10 +149,10 @@ struct FunctionDescriptionTests {
     let table = try #require(description.msixTable)
     let space = description.configSpace()
     let register: UInt32 = space.read(0xd0 + MSIX.table)
-    #expect(Int(register & 7) == table.baseAddress)
+    #expect(Int(register & 7) == table.bar)
     #expect(UInt64(register & ~7) == table.offset)
     #expect(space.read(0xd0 + MSIX.control, as: UInt16.self) == UInt16(table.vectors - 1))
-    let base = try #require(description.baseAddress(table.baseAddress))
+    let base = try #require(description.bar(table.bar))
     #expect(table.offset + table.size <= base.size)
   }
 }

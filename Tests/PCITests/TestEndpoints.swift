@@ -52,10 +52,10 @@ extension Function {
   }
 
   func write(_ offset: UInt64, _ value: UInt64, width: Int = 4) {
-    write(RegisterAccess(baseAddress: 0, offset: offset, width: width), value)
+    write(RegisterAccess(bar: 0, offset: offset, width: width), value)
   }
   func read(_ offset: UInt64, width: Int = 4) -> UInt64 {
-    read(RegisterAccess(baseAddress: 0, offset: offset, width: width))
+    read(RegisterAccess(bar: 0, offset: offset, width: width))
   }
   var command: Command {
     get { Command(rawValue: readConfig(Header.command)) }

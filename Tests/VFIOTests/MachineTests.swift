@@ -39,7 +39,7 @@ struct MachineTests {
     let rig = try Rig()
     var ranges: [Range<UInt64>] = []
     for device in rig.machine.devices {
-      for base in device.function.description.baseAddresses {
+      for base in device.function.description.bars {
         #expect(base.address % base.size == 0)
         ranges.append(base.address..<base.address + base.size)
       }

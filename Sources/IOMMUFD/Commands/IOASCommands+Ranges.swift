@@ -48,7 +48,7 @@ struct AllowedRanges {
   static let capacity = 16384
   private static let chunk = 256
 
-  private let ranges = SpanTree<Void>()
+  private let ranges = IntervalMap<Void>()
   private var count = 0
 
   /// Disjoint, in ascending order.
@@ -84,7 +84,7 @@ struct AllowedRanges {
     else { throw .invalidArgument }
     guard count < Self.capacity else { throw .noMemory }
     count += 1
-    ranges.insert(Span(first: range.start, last: range.last, value: ()))
+    ranges.insert(Interval(first: range.start, last: range.last, value: ()))
   }
 }
 

@@ -41,7 +41,7 @@ package final class FaultRouter: Sendable {
 
 /// Where the faults of a bound device go, and under which name.
 struct FaultListener: Sendable {
-  let logs: FaultLogs
+  let logs: FaultLogFiles
   let id: ObjectID
 
   func report(_ record: FaultRecord) {

@@ -6,7 +6,7 @@ internal import IOMMU
 final class Area {
   let firstIOVA: UInt64
   let lastIOVA: UInt64
-  let pages: MappedPages
+  let pages: IOPTPages
   /// The byte of the pages that the first IOVA means.
   let startByte: UInt64
   let permissions: Permissions
@@ -18,7 +18,7 @@ final class Area {
   var refusesPins = false
 
   init(
-    iova: ClosedRange<UInt64>, of pages: MappedPages, at startByte: UInt64,
+    iova: ClosedRange<UInt64>, of pages: IOPTPages, at startByte: UInt64,
     permissions: Permissions
   ) {
     firstIOVA = iova.lowerBound
@@ -46,7 +46,7 @@ final class Area {
 /// A piece of client pages that is on its way from one page table to another, or from a client into
 /// its first (iommufd: struct iopt_pages_list).
 package struct PageSlice {
-  let pages: MappedPages
+  let pages: IOPTPages
   let startByte: UInt64
   let length: UInt64
 }

@@ -15,12 +15,12 @@ extension IOPageTable {
   ) throws(Errno) {
     guard let ledger = tables.first?.host.lockedMemory else { return }
     let all = try distinctPages(of: tables)
-    var booked: [(payer: PinPayer, pages: UInt64)] = []
-    var successors: [PinPayer] = []
+    var booked: [(payer: PinAccount, pages: UInt64)] = []
+    var successors: [PinAccount] = []
     do throws(Errno) {
       for pages in all { successors.append(try pages.payer.succeeded(by: client)) }
       // The old payer is relieved afterwards: who pays for both for a moment needs room for both.
-      for kind in [PinPayer.Kind.user, .addressSpace] {
+      for kind in [PinAccount.Kind.user, .addressSpace] {
         let changed = zip(all, successors).filter { pages, successor in
           successor.kind == kind && pages.payer.differs(from: successor)
         }
@@ -41,9 +41,9 @@ extension IOPageTable {
   }
 
   /// Each once, however many areas have it.
-  private static func distinctPages(of tables: [IOPageTable]) throws(Errno) -> [MappedPages] {
+  private static func distinctPages(of tables: [IOPageTable]) throws(Errno) -> [IOPTPages] {
     var seen: Set<ObjectIdentifier> = []
-    var all: [MappedPages] = []
+    var all: [IOPTPages] = []
     for table in tables {
       try table.forEachArea { area throws(Errno) in
         guard case .file = area.pages.source else { throw .invalidArgument }

@@ -20,7 +20,7 @@ extension IOPageTable {
   ) throws(Errno) -> UInt64 {
     guard !userAddress.addingReportingOverflow(length).overflow else { throw .overflow }
     try Self.require(length)
-    let payer = try PinPayer(client, mode: accounting, needsAddressSpace: true)
+    let payer = try PinAccount(client, mode: accounting, needsAddressSpace: true)
     guard let space = payer.addressSpace else { throw .badAddress }
     let pages = makePages(
       .user(space, base: userAddress & ~4095), offset: userAddress & 4095, length: length,
@@ -45,7 +45,7 @@ extension IOPageTable {
     // fget() does not see descriptors that are only a path.
     guard !duplicate.isPathOnly else { throw .badFileDescriptor }
     try Self.require(length)
-    let payer = try PinPayer(client, mode: accounting, needsAddressSpace: false)
+    let payer = try PinAccount(client, mode: accounting, needsAddressSpace: false)
     let pages = makePages(
       .file(host.files.share(duplicate), base: start & ~4095), offset: start & 4095, length: length,
       permissions,
@@ -120,10 +120,10 @@ extension IOPageTable {
 
   private func makePages(
     _ source: PageSource, offset: UInt64, length: UInt64, _ permissions: Permissions,
-    payer: PinPayer
-  ) -> MappedPages {
+    payer: PinAccount
+  ) -> IOPTPages {
     // Wraps only for lengths that no area can have; they are found out when the area is made.
-    MappedPages(
+    IOPTPages(
       source, pageCount: (length &+ offset &+ 4095) >> 12,
       isWritable: permissions.contains(.write), payer: payer, memory: memory, host: host)
   }
@@ -148,7 +148,7 @@ extension IOPageTable {
     let new = try makeAreas(slices, at: place, permissions)
     try fill(new, caller: caller)
     for area in new {
-      areas.insert(Span(first: area.firstIOVA, last: area.lastIOVA, value: area))
+      areas.insert(Interval(first: area.firstIOVA, last: area.lastIOVA, value: area))
     }
     return place
   }

@@ -92,7 +92,7 @@ extension IOPageTable {
       let half = Area(
         iova: part, of: area.pages, at: area.startByte(of: part.lowerBound),
         permissions: area.permissions)
-      areas.insert(Span(first: part.lowerBound, last: part.upperBound, value: half))
+      areas.insert(Interval(first: part.lowerBound, last: part.upperBound, value: half))
     }
   }
 }

@@ -22,7 +22,7 @@ package final class IOPageTable: @unchecked Sendable {
   let memory: PhysicalMemory
   let host: PinningHost
 
-  let areas = SpanTree<Area>()
+  let areas = IntervalMap<Area>()
   var reservations = Reservations()
   var allowed: [ClosedRange<UInt64>] = []
   var domains: [any PagingDomain] = []

@@ -47,7 +47,7 @@ package final class AMDViUnit: Sendable {
   let guestRules: EntryRules
   let nestedRules: EntryRules
   let state: Mutex<State>
-  let events: FaultLog<AMDViEventEntry>
+  let events: FaultRecordBuffer<AMDViEventEntry>
   let pageRequestSink = Mutex<PageRequestSink?>(nil)
   let ports = UnitPorts()
 
@@ -81,7 +81,7 @@ package final class AMDViUnit: Sendable {
         iotlb: Iotlb(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
     // A ring of which one entry stays free.
-    events = FaultLog(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15) - 1)
+    events = FaultRecordBuffer(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15) - 1)
   }
 
   /// Sets the device table and IommuEn.

@@ -45,7 +45,7 @@ package final class SMMUv3Unit: Sendable {
   let memory: PhysicalMemory
   let window: FrameWindow
   let state: Mutex<State>
-  let events: FaultLog<SMMUv3EventRecord>
+  let events: FaultRecordBuffer<SMMUv3EventRecord>
   let ports = UnitPorts()
 
   /// What is under the unit's lock. Nothing that holds it takes another lock.
@@ -73,7 +73,7 @@ package final class SMMUv3Unit: Sendable {
         streams: ConfigurationCache(sets: configuration.streamCacheSets),
         contexts: ConfigurationCache(sets: configuration.contextCacheSets),
         iotlb: Iotlb(configuration.iotlb)))
-    events = FaultLog(capacity: 1 << capabilities.eventQueueBits)
+    events = FaultRecordBuffer(capacity: 1 << capabilities.eventQueueBits)
   }
 
   /// Sets the stream table and enables translation.

@@ -46,7 +46,7 @@ package final class VTdUnit: Sendable {
   let firstStageRules: EntryRules
   let guestRules: EntryRules
   let state: Mutex<State>
-  let faults: FaultLog<VTdFaultRecordingRegister>
+  let faults: FaultRecordBuffer<VTdFaultRecordingRegister>
   let pageRequestSink = Mutex<PageRequestSink?>(nil)
   let plannedFailures = Mutex<[PlannedInvalidationFailure]>([])
   let ports = UnitPorts()
@@ -83,7 +83,7 @@ package final class VTdUnit: Sendable {
         spaces: ConfigurationCache(sets: configuration.pasidCacheSets),
         iotlb: Iotlb(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
-    faults = FaultLog(capacity: max(1, capabilities.faultRegisters))
+    faults = FaultRecordBuffer(capacity: max(1, capabilities.faultRegisters))
   }
 
   /// Sets RTADDR_REG to a scalable-mode root table, and takes it into use.

@@ -1,0 +1,129 @@
+// Every failed DMA of a context's devices, copied into each log that asked for it (uapi/iommufd_sim.h).
+//
+// Faults come from the data plane, which must not take the control lock; so who listens to whom is
+// kept here, under a leaf lock of its own. A log keeps the oldest records: what comes while it is full is
+// lost, and the next record that is stored says so.
+
+internal import CUAPI
+internal import IOMMU
+internal import Synchronization
+internal import SystemPackage
+internal import UAPI
+
+final class FaultLogFiles: Sendable {
+  /// Logs of one context.
+  static let capacity = 256
+  /// Records of one log.
+  static let depth = 1024
+
+  private struct Log {
+    let queue: EventQueue<RecordLog>
+    /// nil: of every device.
+    let device: ObjectID?
+    var hasLost = false
+  }
+
+  private struct State {
+    var logs: [UInt64: Log] = [:]
+    var nextKey: UInt64 = 0
+  }
+
+  private let state = Mutex(State())
+
+  /// Opens a log, which ends with the file's release.
+  /// - Throws: `.noMemory` when the context has too many.
+  func open(for device: ObjectID?) throws(Errno) -> QueueFile<RecordLog> {
+    let file = state.withLock { state -> QueueFile<RecordLog>? in
+      guard state.logs.count < Self.capacity else { return nil }
+      let key = state.nextKey
+      state.nextKey += 1
+      let queue = EventQueue(RecordLog(capacity: Self.depth))
+      state.logs[key] = Log(queue: queue, device: device)
+      return QueueFile(
+        queue, .init(recordSize: MemoryLayout<iommufd_sim_fault>.size),
+        onRelease: { [weak self] in self?.close(key) })
+    }
+    guard let file else { throw .noMemory }
+    return file
+  }
+
+  private func close(_ key: UInt64) {
+    _ = state.withLock { $0.logs.removeValue(forKey: key) }
+  }
+
+  /// Called by the thread of the DMA.
+  func record(_ record: FaultRecord, of device: ObjectID) {
+    if state.withLock({ $0.logs.isEmpty }) { return }
+    let fault = iommufd_sim_fault(record, of: device)
+    let listeners = state.withLock { state in
+      var listeners: [EventQueue<RecordLog>] = []
+      for (key, log) in state.logs where log.device == nil || log.device == device {
+        var fault = fault
+        if log.hasLost { fault.flags |= IOMMUFD_SIM_FAULT_OVERFLOW.rawValue }
+        let record = withUnsafeBytes(of: fault) { Array($0) }
+        let isStored = log.queue.withContents { $0.append(record) }
+        state.logs[key]?.hasLost = !isStored
+        if isStored { listeners.append(log.queue) }
+      }
+      return listeners
+    }
+    for queue in listeners { queue.wake() }
+  }
+}
+
+/// SIM_FAULT_LOG_ALLOC.
+enum FaultLogCommand {
+  static func allocate(_ command: inout UserCommand<iommufd_sim_fault_log_alloc>) throws(Errno) {
+    let arguments = command.arguments
+    guard arguments.flags == 0 else { throw .notSupported }
+    let context = command.context
+    var device: ObjectID?
+    if arguments.dev_id != 0 {
+      let id = ObjectID(arguments.dev_id)
+      try context.lock.withLock { () throws(Errno) in
+        _ = try context.objects.lookUp(id, as: BoundDevice.self)
+      }
+      device = id
+    }
+    let file = try context.faultLogs.open(for: device)
+    do throws(Errno) {
+      var answer = command
+      try command.client.install(file) { (number: Int32) throws(Errno) in
+        answer.arguments.out_fd = UInt32(bitPattern: number)
+        try answer.respond()
+      }
+    } catch {
+      file.release()
+      throw error
+    }
+  }
+}
+
+extension iommufd_sim_fault {
+  init(_ record: FaultRecord, of device: ObjectID) {
+    self.init()
+    type = IOMMUFD_SIM_FAULT_TYPE_DMA.rawValue
+    reason = UInt32(record.reason.code)
+    flags |= record.writes ? IOMMUFD_SIM_FAULT_WRITE.rawValue : IOMMUFD_SIM_FAULT_READ.rawValue
+    dev_id = device.rawValue
+    requester = UInt32(record.requester.rawValue)
+    if let pasid = record.pasid {
+      flags |= IOMMUFD_SIM_FAULT_PASID_VALID.rawValue
+      if record.executes { flags |= IOMMUFD_SIM_FAULT_EXEC.rawValue }
+      if record.isPrivileged { flags |= IOMMUFD_SIM_FAULT_PRIV.rawValue }
+      self.pasid = pasid.rawValue
+    }
+    iova = record.iova.rawValue
+    switch record.reason {
+    case .vtd:
+      let register = VTdFaultRecordingRegister(record)
+      raw = (register.lower, register.upper, 0, 0)
+    case .smmuv3(let event):
+      let words = SMMUv3EventRecord(record, event).words
+      raw = (words[0], words[1], words[2], words[3])
+    case .amdvi(let event):
+      let words = AMDViEventEntry(record, event).words
+      raw = (words[0], words[1], 0, 0)
+    }
+  }
+}

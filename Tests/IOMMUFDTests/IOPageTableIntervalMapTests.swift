@@ -1,0 +1,102 @@
+import Testing
+
+@testable import IOMMUFD
+
+/// A repeatable source of choices.
+struct SeededGenerator: RandomNumberGenerator {
+  private var state: UInt64
+  init(seed: UInt64) { state = seed &* 0x9e37_79b9_7f4a_7c15 | 1 }
+
+  mutating func next() -> UInt64 {
+    state ^= state << 13
+    state ^= state >> 7
+    state ^= state << 17
+    return state &* 0x2545_f491_4f6c_dd1d
+  }
+}
+
+extension IntervalMap {
+  /// Every span, in order.
+  var spans: [Interval<Value>] {
+    var all: [Interval<Value>] = []
+    forEach { all.append($0) }
+    return all
+  }
+
+  /// Whether every node knows its bounds, is not too full, and no inner node is empty.
+  var isSound: Bool { isEmpty || Self.isSound(root) }
+
+  private static func isSound(_ node: Node) -> Bool {
+    guard node.count > 0, node.count <= capacity else { return false }
+    if node.isLeaf {
+      return node.first == node.spans[0].first && node.last == node.spans[node.count - 1].last
+    }
+    return node.first == node.children[0].first
+      && node.last == node.children[node.count - 1].last
+      && node.children.allSatisfy(isSound)
+  }
+}
+
+@Suite struct SpanTreeTests {
+  @Test func emptyTreeFindsNothing() {
+    let tree = IntervalMap<Int>()
+    #expect(tree.firstSpan(overlapping: 0, through: .max) == nil)
+    #expect(tree.remove(containing: 5) == nil)
+    #expect(tree.first == nil)
+  }
+
+  @Test func theLastNumberCanBeUsed() throws {
+    let tree = IntervalMap<Int>()
+    tree.insert(Interval(first: .max - 4095, last: .max, value: 1))
+    #expect(tree.span(containing: .max)?.value == 1)
+    let span = try #require(tree.first)
+    #expect(tree.span(after: span, through: .max) == nil)
+    let request = HoleRequest(count: 4096, alignment: 4096, offset: 0)
+    #expect(tree.firstPlace(for: request, from: .max - 4095, through: .max) == nil)
+    #expect(tree.firstPlace(for: request, from: 0, through: .max) == 0)
+  }
+
+  /// Random insertions and removals against a sorted array.
+  @Test(arguments: [1, 2, 3] as [UInt64]) func behavesAsASortedArray(seed: UInt64) {
+    var random = SeededGenerator(seed: seed)
+    let tree = IntervalMap<UInt64>()
+    var model: [UInt64: (last: UInt64, value: UInt64)] = [:]
+    for step in 0..<20_000 {
+      // Grows for a while, then shrinks to nothing, twice.
+      let isGrowing = step % 10_000 < 5_000
+      let first = UInt64.random(in: 0..<4096, using: &random) * 16
+      let number = first + UInt64.random(in: 0..<16, using: &random)
+      if UInt64.random(in: 0..<100, using: &random) < (isGrowing ? 85 : 25) {
+        guard model[first] == nil else { continue }
+        let last = first + UInt64.random(in: 0..<16, using: &random)
+        tree.insert(Interval(first: first, last: last, value: number))
+        model[first] = (last, number)
+      } else {
+        let removed = tree.remove(containing: number)
+        let expected = model[first].flatMap { $0.last >= number ? $0 : nil }
+        #expect(removed?.value == expected?.value)
+        if expected != nil { model[first] = nil }
+      }
+      if step % 500 == 0 {
+        #expect(tree.isSound)
+        #expect(tree.spans.map(\.first) == model.keys.sorted())
+      }
+    }
+    #expect(tree.count == model.count)
+    for first in model.keys { tree.remove(containing: first) }
+    #expect(tree.isEmpty && tree.spans.isEmpty)
+  }
+
+  /// Removing in ascending order leaves nodes with one child, which must go with their last entry.
+  @Test func removalInOrderLeavesNoEmptyNode() {
+    let tree = IntervalMap<Int>()
+    for index in 0..<5_000 {
+      tree.insert(Interval(first: UInt64(index) * 2, last: UInt64(index) * 2, value: index))
+    }
+    for index in 0..<4_999 {
+      tree.remove(containing: UInt64(index) * 2)
+      if index % 97 == 0 || index > 4_950 { #expect(tree.isSound) }
+    }
+    #expect(tree.spans.map(\.value) == [4_999])
+  }
+}
