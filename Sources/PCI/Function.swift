@@ -84,7 +84,7 @@ package final class Function: Sendable {
   package func write(_ access: RegisterAccess, _ value: UInt64) {
     change { state, interrupts in
       guard decodes(access, state) else { return }
-      var bus = Bus(port: port, rights: state.busRights(description))
+      var bus = UpstreamPort(port: port, rights: state.busRights(description))
       state.model.write(access, value, through: &bus)
       finish(bus, &state, &interrupts)
     }
@@ -94,7 +94,7 @@ package final class Function: Sendable {
   /// locks that a request of the model might need.
   private func take(_ response: PageResponse, to group: UInt32) {
     change { state, interrupts in
-      var bus = Bus(port: port, rights: state.busRights(description))
+      var bus = UpstreamPort(port: port, rights: state.busRights(description))
       state.model.take(response, to: group, through: &bus)
       finish(bus, &state, &interrupts)
     }
@@ -178,8 +178,8 @@ extension Function.State {
   var command: Command { Command(rawValue: config.read(Header.command)) }
   var isBusMaster: Bool { command.contains(.busMaster) && powerState == .d0 }
 
-  func busRights(_ description: FunctionDescription) -> Bus.Rights {
-    var rights = Bus.Rights(isMaster: isBusMaster)
+  func busRights(_ description: FunctionDescription) -> UpstreamPort.Rights {
+    var rights = UpstreamPort.Rights(isMaster: isBusMaster)
     if let offset = description.extendedOffset(of: ExtendedCapabilityID.ats) {
       rights.usesATS = config.read(offset + ATS.control) & ATS.enable != 0
     }

@@ -15,7 +15,7 @@ package struct Bell: Endpoint {
   package mutating func reset() { self = Bell() }
   package func read(_ access: RegisterAccess) -> UInt64 { access.offset == 8 ? stored : 0 }
   package mutating func write(
-    _ access: RegisterAccess, _ value: UInt64, through bus: inout Bus
+    _ access: RegisterAccess, _ value: UInt64, through bus: inout UpstreamPort
   ) {
     switch access.offset {
     case 0: bus.raise(Int(value))
