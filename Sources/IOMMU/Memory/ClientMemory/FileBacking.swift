@@ -15,7 +15,7 @@ struct FileBacking {
   /// - Throws: `.invalidArgument` for files that are not shared memory, as memfd_pin_folios() does.
   static func inspect(
     _ descriptor: OwnedDescriptor
-  ) throws(Errno) -> (backing: FileBacking, owner: ChunkDirectory.Owner) {
+  ) throws(Errno) -> (backing: FileBacking, owner: ChunkOwner) {
     var (type, blockSize): (Int64, Int64) = (0, 0)
     let result = CLinux_fstatfs(descriptor.rawValue, &type, &blockSize)
     guard result == 0 else { throw Errno(rawValue: -result) }
