@@ -1,4 +1,4 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 // The targets in the order of DESIGN's arrows: a target may depend only on what stands above it.
 import PackageDescription
 
@@ -71,7 +71,7 @@ let package = Package(
       dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
-    // A launcher with devices that show how calls are delivered; for scripts/test-launcher.
+    // A launcher with devices that show how calls are delivered; for scripts/dev/test/launcher.
     .executableTarget(
       name: "launcher-test-server",
       dependencies: ["LauncherFront", "UAPI", "Host", system, log],
