@@ -33,7 +33,7 @@ let package = Package(
     .target(name: "Host", dependencies: ["CLinux", system]),
 
     // Two leaves, the wire and the hardware, joined by the object model.
-    .target(name: "UAPI", dependencies: ["CUAPI", "Host", system]),
+    .target(name: "UAPI", dependencies: ["CUAPI", "CLinux", "Host", system]),
     .target(name: "IOMMU", dependencies: ["CLinux", "Host", system]),
     .target(
       name: "IOMMUFD",

@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 
 #include "CLinuxEvents.h"
-#include "CLinuxFaults.h"
+#include "CLinuxFailNth.h"
 #include "CLinuxMemory.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"

@@ -34,7 +34,7 @@ extension PhysicalMemory {
         let first = Int(address >> UInt64(Frame.shift)) & (Frame.framesPerChunk - 1)
         let count = min(left, Frame.framesPerChunk - first)
         let key = ChunkDirectory.Key(owner: owner, index: address >> UInt64(Frame.chunkShift))
-        guard !FaultInjection.fires(),
+        guard !shouldFailAllocation(),
           let place = state.place(for: key, backing: backing, limits: limits)
         else {
           break

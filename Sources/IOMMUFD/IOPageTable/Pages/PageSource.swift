@@ -4,6 +4,7 @@
 internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 /// What pins of all contexts of this server share.
 package final class PinningHost: Sendable {
