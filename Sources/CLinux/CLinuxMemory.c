@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -94,11 +93,6 @@ int CLinux_pidfd_real_user(int pidfd, uint32_t *user) {
   if (!(info.mask & 2)) return -ESRCH;
   *user = info.ruid;
   return 0;
-}
-
-uint32_t CLinux_file_system_type(int descriptor) {
-  struct statfs status;
-  return fstatfs(descriptor, &status) < 0 ? 0 : (uint32_t)status.f_type;
 }
 
 int CLinux_allocate(int descriptor, uint64_t offset, uint64_t length) {

@@ -37,8 +37,6 @@ bool CLinux_is_in_initial_user_namespace(pid_t task);
 int CLinux_memlock_limit(pid_t task, uint64_t *limit);
 /// PIDFD_GET_INFO: the real user id. -ENOTTY or -EINVAL: the host is older than Linux 6.13.
 int CLinux_pidfd_real_user(int pidfd, uint32_t *user);
-/// fstatfs(2): the file system's magic number; 0 when it cannot be told.
-uint32_t CLinux_file_system_type(int descriptor);
 /// fallocate(2) with FALLOC_FL_KEEP_SIZE: 0 or -errno.
 int CLinux_allocate(int descriptor, uint64_t offset, uint64_t length);
 

@@ -89,8 +89,9 @@ extension PhysicalMemory {
     case .process(let space, let address):
       return (address, .process(ObjectIdentifier(space)), .process(space))
     case .file(let descriptor, let offset):
-      let (backing, owner) = try FileBacking.inspect(descriptor)
-      return (offset, owner, .file(backing))
+      let file = try SharedMemoryFile(descriptor)
+      let identity = file.identity
+      return (offset, .file(device: identity.device, inode: identity.inode), .file(file))
     }
   }
 
