@@ -71,7 +71,7 @@ package struct Launcher {
   /// called once, from the main thread of a process with no other thread of ours and no other child.
   package func run(_ command: [String]) throws -> LauncherResult {
     let mask = ProcessTree.blockSignals()
-    _ = CLinux_become_subreaper()
+    _ = CLinux_set_child_subreaper()
     raiseDescriptorLimit()
     let virtualFiles = try VirtualFiles(options)
     defer { virtualFiles?.debugDirectory?.remove() }

@@ -1,5 +1,5 @@
-// The calling thread's fail_nth counter (Linux: task_struct.fail_nth). It is here because Swift has no
-// thread-local variables.
+// The calling thread's fail_nth counter (Linux: task_struct.fail_nth). It is here because Swift has
+// no thread-local variables.
 #pragma once
 
 #include <stdint.h>

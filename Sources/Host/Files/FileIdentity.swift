@@ -1,5 +1,5 @@
-/// A file, whatever its names and descriptors: the device it is on and its inode number there.
-/// Meaningful only while something keeps the inode from being freed.
+/// The device number and inode number of a file. They identify the file while something keeps the
+/// inode from being freed; afterwards another file may get the same numbers.
 package struct FileIdentity: Hashable, Sendable {
   package let device: UInt64
   package let inode: UInt64
@@ -9,13 +9,17 @@ package struct FileIdentity: Hashable, Sendable {
     self.inode = inode
   }
 
-  /// The device as /proc writes it, major and minor apart; stat(2) packs them into one number.
+  /// - Parameters:
+  ///   - major: the device number as /proc/<pid>/maps shows it. st_dev of stat(2) packs major and
+  ///     minor number into one.
+  ///   - minor: see `major`.
   init(major: UInt32, minor: UInt32, inode: UInt64) {
     let (major, minor) = (UInt64(major), UInt64(minor))
     device = minor & 0xff | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
     self.inode = inode
   }
 
-  /// Not on one of the devices without storage that memory and network file systems make up.
+  /// Whether the device has storage. Memory and network file systems have anonymous devices, whose
+  /// major number is 0.
   package var isOnBlockDevice: Bool { device >> 8 & 0xfff != 0 || device >> 44 != 0 }
 }

@@ -1,11 +1,11 @@
 internal import Glibc
 package import SystemPackage
 
-/// What fstat(2) and fstatfs(2) say of an open file, as far as pinning its pages asks.
+/// The results of fstat(2) and fstatfs(2) for an open file that pinning its pages depends on.
 package struct FileStatus: Sendable {
   package let identity: FileIdentity
   package let size: UInt64
-  /// Some pages are not allocated yet.
+  /// Whether some pages are not allocated yet.
   package let hasHoles: Bool
   private let isRegular: Bool
   private let descriptor: OwnedDescriptor
@@ -25,6 +25,7 @@ package struct FileStatus: Sendable {
     isRegular && (try? MemoryFileSystem.pageSize(of: descriptor)) != nil
   }
 
-  /// The bytes of the pages that can be accessed.
+  /// The size of the file, rounded up to whole pages of 4 KiB: the bytes of a mapping that can be
+  /// accessed.
   package var wholeSize: UInt64 { (size + 4095) & ~4095 }
 }

@@ -18,7 +18,7 @@ internal import SystemPackage
 final class KnownThread: Sendable {
   private struct Memory {
     weak var space: AddressSpace?
-    var stamp: ExecStamp?
+    var stamp: ExecIdentity?
     /// The last call asked for the address space: so may the next.
     var wasNeeded = false
   }
@@ -50,7 +50,7 @@ final class KnownThread: Sendable {
 
   /// The address space that the thread was in, and what is still there if it has not left it; nil when
   /// the thread's last call had no use for it.
-  func expectedSpace() -> (space: AddressSpace, stamp: ExecStamp)? {
+  func expectedSpace() -> (space: AddressSpace, stamp: ExecIdentity)? {
     memory.withLock { memory in
       defer { memory.wasNeeded = false }
       guard memory.wasNeeded, let space = memory.space, let stamp = memory.stamp else { return nil }
@@ -60,7 +60,7 @@ final class KnownThread: Sendable {
 
   /// The call at hand needs the address space, which is `space`.
   /// - Parameter stamp: what is to be looked at in the next; asked for where it is not known yet.
-  func note(_ space: AddressSpace, stamp: () -> ExecStamp?) {
+  func note(_ space: AddressSpace, stamp: () -> ExecIdentity?) {
     memory.withLock { memory in
       memory.wasNeeded = true
       if memory.space === space { return }

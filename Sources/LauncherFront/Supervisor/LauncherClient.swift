@@ -76,7 +76,7 @@ final class LauncherClient: Client {
       try checkPresence()
     }
     guard let space else { throw .noSuchProcess }
-    thread?.note(space) { spaces.stamp(of: space) }
+    thread?.note(space) { spaces.execIdentity(of: space) }
     return space
   }
 

@@ -103,7 +103,7 @@ extension Supervisor {
       guard region.isShared else { return nil }
       let own = try StandInFile.reopen(carrier)
       try files.share(entry, through: own)
-      return try SharedPages(of: own, at: region.offset, length: region.length)
+      return try SharedRegisters(of: own, at: region.offset, length: region.length)
     }
     return .native
   }
