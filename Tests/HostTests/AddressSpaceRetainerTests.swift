@@ -25,7 +25,7 @@ struct AddressSpaceRetainerTests {
     }
   }
 
-  @Test func memoryCanBeReadOnceAfterItsProcessHasEnded() throws {
+  @Test func onExitCanReadTheMemoryOfAnEndedProcess() throws {
     let reader = ExitReader()
     let retainer = try #require(AddressSpaceRetainer { reader.read($0) })
     let registry = AddressSpaceRegistry(retainer: retainer)
@@ -36,7 +36,8 @@ struct AddressSpaceRetainerTests {
       let space = try registry.addressSpace(of: child!.task)
       #expect(retainer.count == 1)
       var first: UInt8 = 0
-      #expect(withUnsafeMutableBytes(of: &first) { space.read(at: identity.address, into: $0) } == 1)
+      let count = withUnsafeMutableBytes(of: &first) { space.read(at: identity.address, into: $0) }
+      #expect(count == 1)
       child = nil
       for _ in 0..<5_000 where retainer.count > 0 || !space.isGone { usleep(1_000) }
       #expect(retainer.count == 0 && space.isGone)
@@ -44,7 +45,7 @@ struct AddressSpaceRetainerTests {
     }
   }
 
-  @Test func memoryCanBeReadOnceAfterExec() throws {
+  @Test func onExitCanReadTheMemoryFromBeforeExec() throws {
     let reader = ExitReader()
     let retainer = try #require(AddressSpaceRetainer { reader.read($0) })
     let registry = AddressSpaceRegistry(retainer: retainer)

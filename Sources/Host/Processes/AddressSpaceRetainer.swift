@@ -149,7 +149,9 @@ package final class AddressSpaceRetainer: Sendable {
   /// entries.
   /// - Returns: the indices of the processes that have ended.
   private func waitForExit(of entries: [Entry]) -> Set<Int> {
-    var requests = entries.map { pollfd(fd: $0.process.rawValue, events: Int16(POLLIN), revents: 0) }
+    var requests = entries.map {
+      pollfd(fd: $0.process.rawValue, events: Int16(POLLIN), revents: 0)
+    }
     requests.append(pollfd(fd: changed.rawValue, events: Int16(POLLIN), revents: 0))
     guard poll(&requests, nfds_t(requests.count), entries.isEmpty ? -1 : 1_000) > 0 else {
       return []

@@ -94,7 +94,9 @@ extension PhysicalMemory {
     }
   }
 
-  private func remap(_ place: Int, of chunk: ChunkDirectory.Chunk, as file: SharedMemoryFile) -> Bool {
+  private func remap(
+    _ place: Int, of chunk: ChunkDirectory.Chunk, as file: SharedMemoryFile
+  ) -> Bool {
     let first = place * Frame.framesPerChunk
     for run in mappedRuns(in: first..<first + Frame.framesPerChunk) {
       let offset = chunk.fileOffset + UInt64(run.lowerBound - first) << UInt64(Frame.shift)
