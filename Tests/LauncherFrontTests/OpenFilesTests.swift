@@ -1,5 +1,6 @@
 // Carriers, last close and readiness, with this process as the program.
 
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -172,7 +173,7 @@ private func events(_ descriptor: Int32) -> Int32 {
     var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
     let identity = try StandInIdentity(of: try #require(carrier))
     #expect(files.isCarrier(identity))
-    let standIn = try files.makeStandIn()
+    let standIn = try SubstituteFile.open()
     #expect(try !files.isCarrier(StandInIdentity(of: standIn)))
     #expect(try !FileStatus(of: standIn).isMemory)
     carrier = nil
