@@ -33,7 +33,7 @@ let package = Package(
     .target(name: "Host", dependencies: ["CLinux", system]),
 
     // Two leaves, the wire and the hardware, joined by the object model.
-    .target(name: "UAPI", dependencies: ["CUAPI", "Host", system]),
+    .target(name: "UAPI", dependencies: ["CUAPI", "CLinux", "Host", system]),
     .target(name: "IOMMU", dependencies: ["CLinux", "Host", system]),
     .target(
       name: "IOMMUFD",
@@ -44,10 +44,13 @@ let package = Package(
       dependencies: ["UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log, yams]),
 
-    // A kernel event becomes a call on a CharacterDevice.
+    // A kernel event becomes a call on a CharacterDevice. FrontEnd is what both front ends do.
+    .target(name: "FrontEnd", dependencies: ["UAPI", "CLinux", "Host", system]),
     .target(
-      name: "CUSEFront", dependencies: ["UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
-    .target(name: "LauncherFront", dependencies: ["UAPI", "CLinux", "Host", system, log]),
+      name: "CUSEFront",
+      dependencies: ["FrontEnd", "UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
+    .target(
+      name: "LauncherFront", dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", system, log]),
 
     .executableTarget(
       name: "iommufd-sim",
@@ -78,11 +81,13 @@ let package = Package(
       path: "Tests/LauncherTestServer"),
     .testTarget(
       name: "LauncherFrontTests",
-      dependencies: ["LauncherFront", "CLinux", "UAPI", "Host", "TestSupport", system]),
+      dependencies: ["LauncherFront", "FrontEnd", "CLinux", "UAPI", "Host", "TestSupport", system]),
     .executableTarget(
       name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
       path: "Tests/CUSETestServer"),
-    .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
+    .testTarget(
+      name: "CUSEFrontTests", dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", system]),
+    .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
     .testTarget(

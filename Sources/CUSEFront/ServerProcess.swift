@@ -6,6 +6,7 @@
 // Ready means that every node can be opened. It is told to systemd (NOTIFY_SOCKET), written to the
 // log, and passed to `whenReady`.
 
+internal import FrontEnd
 internal import Glibc
 package import Host
 package import Logging
@@ -42,7 +43,8 @@ package struct ServerProcess: Sendable {
     // Blocked before the first thread starts, which inherits that: only sigwait() sees them.
     pthread_sigmask(SIG_BLOCK, &awaited, nil)
     signal(SIGPIPE, SIG_IGN)
-    limitDescriptors()
+    // Files and eventfds of clients take a descriptor each. A table of 65536 takes half a MiB.
+    DescriptorLimit.useHardLimit(atMost: 65_536)
     let holder: Tracer
     do throws(Errno) {
       holder = try Tracer()
@@ -81,15 +83,6 @@ package struct ServerProcess: Sendable {
 
   /// Numbers kept for the connections, above all others.
   static let nodeLimit: Int32 = 256
-
-  /// As many descriptors as the host allows, up to what a table of half a MiB holds: clients' files
-  /// and eventfds take one each.
-  private func limitDescriptors() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = min(limit.rlim_max, 65_536)
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-  }
 
   private func writePidFile() {
     guard let pidFile else { return }

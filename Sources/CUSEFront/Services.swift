@@ -24,7 +24,7 @@ final class Services: Sendable {
   ) {
     self.holder = holder
     addressSpaces = AddressSpaceRegistry(
-      keeper: processEnds.flatMap { AddressSpaceKeeper(atEnd: $0) })
+      retainer: processEnds.flatMap { AddressSpaceRetainer(onExit: $0) })
     self.queuePath = queuePath
     self.log = log
   }

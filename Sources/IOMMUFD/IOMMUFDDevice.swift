@@ -69,7 +69,7 @@ package final class IOMMUFDFile: OpenFile {
 
   private func register(
     at offset: UInt64, count: Int
-  ) throws(Errno) -> (pages: SharedPages, place: Int) {
+  ) throws(Errno) -> (pages: SharedRegisters, place: Int) {
     guard count == 4, offset >= UInt64(IOMMUFD_SIM_REGISTERS) else { throw .invalidArgument }
     return try context.mappableRegions.register(at: offset - UInt64(IOMMUFD_SIM_REGISTERS))
   }

@@ -22,7 +22,8 @@ package final class Machine: Sendable {
     makeUnit: (MachineDescription.Unit, PhysicalMemory) throws -> MachineUnit
   ) throws {
     try description.validate()
-    let memory = try PhysicalMemory(limits)
+    let memory = try PhysicalMemory(
+      limits, shouldFailAllocation: { FaultInjection.shouldFail() })
     var units: [String: MachineUnit] = [:]
     for unit in description.units { units[unit.name] = try makeUnit(unit, memory) }
     self.description = description

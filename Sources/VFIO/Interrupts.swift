@@ -36,7 +36,7 @@ final class Interrupts: Sendable {
     var pinIsMasked = false
     /// The client's interrupt disable bit.
     var pinIsDisabled = false
-    var unmaskWatch: Watch?
+    var unmaskWatch: EventWatch?
     var error: EventDescriptor?
     var request: EventDescriptor?
   }
@@ -125,7 +125,7 @@ final class Interrupts: Sendable {
   /// - Returns: what the call returns when it does not fail.
   func set(_ request: Request, client: any Client) throws(Errno) -> Int32 {
     // A watch is cancelled outside the lock: its handler takes the lock.
-    var ended: Watch?
+    var ended: EventWatch?
     defer { ended?.cancel() }
     return try state.withLock { state throws(Errno) in
       try apply(request, &state, client, ended: &ended)
@@ -133,7 +133,7 @@ final class Interrupts: Sendable {
   }
 
   private func apply(
-    _ request: Request, _ state: inout State, _ client: any Client, ended: inout Watch?
+    _ request: Request, _ state: inout State, _ client: any Client, ended: inout EventWatch?
   ) throws(Errno) -> Int32 {
     switch (request.index, request.action) {
     case (0, .mask): try maskPin(request, &state)
@@ -183,7 +183,7 @@ extension Interrupts {
 
   /// vfio_pci_set_intx_unmask()
   private func unmaskPin(
-    _ request: Request, _ state: inout State, _ client: any Client, ended: inout Watch?
+    _ request: Request, _ state: inout State, _ client: any Client, ended: inout EventWatch?
   ) throws(Errno) {
     guard state.kind == .pin, request.start == 0, request.count == 1 else {
       throw .invalidArgument
@@ -208,7 +208,7 @@ extension Interrupts {
 
   /// vfio_pci_set_intx_trigger()
   private func triggerPin(
-    _ request: Request, _ state: inout State, _ client: any Client, ended: inout Watch?
+    _ request: Request, _ state: inout State, _ client: any Client, ended: inout EventWatch?
   ) throws(Errno) {
     if state.kind == .pin, request.count == 0, request.form == .none {
       ended = state.unmaskWatch

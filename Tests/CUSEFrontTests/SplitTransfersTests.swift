@@ -1,3 +1,4 @@
+import FrontEnd
 import Glibc
 import Host
 import SystemPackage

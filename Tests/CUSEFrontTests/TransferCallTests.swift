@@ -1,3 +1,4 @@
+import FrontEnd
 import Glibc
 import Host
 import SystemPackage
@@ -21,13 +22,13 @@ struct TransferCallTests {
         ("180 0x3 0x7ffd0 0x4 0x10 0x700 0x0 0x7ffc0 0x7f00\n", 0x700_0000_0010),
       ] as [(String, UInt64?)])
     func offset(text: String, offset: UInt64?) throws {
-      let call = try #require(BlockedCall(parsing: text.utf8).flatMap { TransferCall($0) })
+      let call = try #require(BlockedCall(parsing: text.utf8)?.transfer)
       #expect(call.offset == offset)
     }
 
     @Test func callsOfUnknownPosition() throws {
       let ring = "426 0x3 0x1 0x1 0x10 0x0 0x0 0x7ffc0 0x7f00\n"
-      #expect(TransferCall(try #require(BlockedCall(parsing: ring.utf8))) == nil)
+      #expect(try #require(BlockedCall(parsing: ring.utf8)).transfer == nil)
     }
 
     @Test func memory() throws {
@@ -39,7 +40,7 @@ struct TransferCallTests {
       let vector = String(UInt(bitPattern: page), radix: 16)
       let caller = CallerMemory(task: HostTask(id: getpid()))
       func transfer(_ text: String) throws -> Transfer {
-        let call = BlockedCall(parsing: text.utf8).flatMap { TransferCall($0) }
+        let call = BlockedCall(parsing: text.utf8)?.transfer
         return try #require(call).transfer(in: caller)
       }
       let one = try transfer("17 0x3 0x7ffd0 0x4 0x10 0x0 0x0 0x7ffc0 0x7f00\n")
@@ -58,7 +59,7 @@ struct TransferCallTests {
 
     @Test func aWholeMessageIsOneBufferOfThatLength() throws {
       func isWhole(_ text: String) throws -> Bool {
-        try #require(BlockedCall(parsing: text.utf8).flatMap { TransferCall($0) }).isWhole(4)
+        try #require(BlockedCall(parsing: text.utf8)?.transfer).isOneBuffer(of: 4)
       }
       #expect(try isWhole("17 0x3 0x7ffd0 0x4 0x10 0x0 0x0 0x7ffc0 0x7f00\n"))
       #expect(try !isWhole("17 0x3 0x7ffd0 0x5 0x10 0x0 0x0 0x7ffc0 0x7f00\n"))

@@ -1,5 +1,4 @@
-internal import CLinux
-internal import Glibc
+internal import FrontEnd
 internal import Host
 internal import SystemPackage
 internal import UAPI
@@ -52,7 +51,7 @@ final class CUSEClient: Client {
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
     let copy = try task.duplicateDescriptor(number) { [services] in services.close($0) }
     guard services.nodes.contain(copy.rawValue), !copy.isPathOnly else { return copy }
-    return try OwnedDescriptor(checking: epoll_create1(Int32(EPOLL_CLOEXEC)))
+    return try SubstituteFile.open()
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {

@@ -16,6 +16,7 @@
 // Limits: memory that a struct points to is out of reach (EFAULT, and a line in the log), so such a
 // client can allocate, query and destroy, but not map; and a struct may have 64 KiB.
 
+internal import FrontEnd
 internal import Host
 internal import Logging
 internal import SystemPackage
@@ -142,8 +143,7 @@ struct IoctlExchange: Sendable {
       task, memory: memory, services: session.services, named: served.namedFiles,
       injection: isCompat
         ? nil : InjectionPoint(task, answering: request, holder: session.services.holder))
-    let trace = IoctlTrace(
-      number, argument: argument, by: task, on: session.node, log: session.services.log)
+    let trace = beginTrace(on: session)
     let result: Int32
     do throws(Errno) {
       result = try served.file.ioctl(number, argument: argument, client: client)
@@ -155,7 +155,7 @@ struct IoctlExchange: Sendable {
       }
       result = -error.rawValue
     }
-    trace?.record(result)
+    if let trace { record(result, trace, on: session) }
     if memory.wasDenied, served.shouldReportDenial() {
       session.services.log.warning(
         """
@@ -168,5 +168,22 @@ struct IoctlExchange: Sendable {
     } else {
       request.reply(ioctl: result, output: memory.fetched ?? [])
     }
+  }
+  // MARK: `serve --log-level trace`
+
+  /// Returns `nil` when the log shows no traces.
+  private func beginTrace(on session: Session) -> IoctlTrace? {
+    guard session.services.log.logLevel <= .trace else { return nil }
+    // Memory of its own: what the trace reads must not count as the first access of the call.
+    return IoctlTrace(
+      number, argument: argument, on: session.node, in: CallerMemory(task: task))
+  }
+
+  /// Logs the ioctl and its result, in the words of `run --trace`, before the client runs on.
+  private func record(_ result: Int32, _ trace: IoctlTrace, on session: Session) {
+    let answer = result < 0 ? "-1 \(Errno(rawValue: -result).symbol)" : "\(result)"
+    let changes = trace.changes()
+    session.services.log.trace(
+      "[\(task.id)] ioctl(\(session.node), \(trace.arguments)) = \(answer)\(changes)")
   }
 }

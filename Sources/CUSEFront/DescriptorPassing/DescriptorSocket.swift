@@ -1,4 +1,4 @@
-internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import SystemPackage
@@ -40,9 +40,7 @@ struct DescriptorSocket {
       while true {
         let peer = try OwnedDescriptor(checking: Self.accept(listener))
         guard Self.processConnected(to: peer) == process else { continue }
-        let sent = CLinux_send_descriptor(peer.rawValue, descriptor.rawValue)
-        guard sent >= 0 else { throw Errno(rawValue: -sent) }
-        return
+        return try UnixSocket.send(descriptor, over: peer)
       }
     }
   }

@@ -5,6 +5,7 @@
 // entry marks a file without keeping it open, and nobody else can make a mark or move one.
 
 internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -23,16 +24,14 @@ final class FileMark: Sendable {
   /// - Returns: nil when there are `limit` already.
   static func emptySet() -> OwnedDescriptor? {
     guard count.load(ordering: .relaxed) < limit else { return nil }
-    let set = epoll_create1(Int32(EPOLL_CLOEXEC))
-    return set >= 0 ? OwnedDescriptor(owning: set) : nil
+    return try? EpollSet().descriptor
   }
 
   /// Marks the file of `descriptor`. The kernel looks for its readiness, which for a node of this server
   /// waits for it: only in an ``UnsharedTable``.
   /// - Parameter set: an ``emptySet()``, and in this thread's table a copy of it.
   init?(_ descriptor: Int32, in set: OwnedDescriptor, copy: OwnedDescriptor) {
-    var nothing = epoll_event()
-    guard epoll_ctl(copy.rawValue, EPOLL_CTL_ADD, descriptor, &nothing) == 0 else { return nil }
+    guard (try? EpollSet(copy).add(descriptor, events: 0, tag: 0)) != nil else { return nil }
     self.set = set
     number = descriptor
     Self.count.add(1, ordering: .relaxed)

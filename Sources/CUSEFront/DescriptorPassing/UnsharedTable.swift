@@ -80,7 +80,7 @@ private final class UnsharedTableThreads: Sendable {
   }
 
   private func run(_ thread: UnsharedTableThread) {
-    let hasOwnTable = CLinux_leave_descriptors(3) == 0
+    let hasOwnTable = CLinux_close_range_unshare(3) == 0
     var isKept = true
     while isKept {
       let end = runNext(on: thread, hasOwnTable: hasOwnTable)

@@ -1,3 +1,4 @@
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import SystemPackage
@@ -59,4 +60,45 @@ struct BlockedCall: Equatable {
     arguments = Array(words[1...6])
     programCounter = words[8]
   }
+}
+
+extension BlockedCall {
+  /// The call as a read or write. `nil` for other calls, whose position in the file cannot be known
+  /// (io_uring, splice).
+  var transfer: TransferCall? {
+    guard let form = Self.transferForms[number] else { return nil }
+    return TransferCall(form) { arguments[$0] }
+  }
+
+  #if arch(x86_64)
+    // asm/unistd_64.h, then asm/unistd_32.h. /proc does not show which of the two the caller used, but
+    // the numbers do not collide: the 64-bit call with the number of one of these 32-bit calls is no
+    // call that can be blocked in a read or write of one of our nodes, and the reverse.
+    private static let transferForms: [Int: TransferCall.Form] = [
+      0: .init(position: .file), 1: .init(position: .file),
+      17: .init(position: .argument), 18: .init(position: .argument),
+      19: .init(position: .file, isVector: true), 20: .init(position: .file, isVector: true),
+      295: .init(position: .argument, isVector: true),
+      296: .init(position: .argument, isVector: true),
+      327: .init(position: .argumentOrFile, isVector: true),
+      328: .init(position: .argumentOrFile, isVector: true),
+      3: .init(position: .file, wordSize: 4), 4: .init(position: .file, wordSize: 4),
+      145: .init(position: .file, isVector: true, wordSize: 4),
+      146: .init(position: .file, isVector: true, wordSize: 4),
+      180: .init(position: .argument, wordSize: 4), 181: .init(position: .argument, wordSize: 4),
+      333: .init(position: .argument, isVector: true, wordSize: 4),
+      334: .init(position: .argument, isVector: true, wordSize: 4),
+    ]
+  #else
+    // asm-generic/unistd.h
+    private static let transferForms: [Int: TransferCall.Form] = [
+      63: .init(position: .file), 64: .init(position: .file),
+      65: .init(position: .file, isVector: true), 66: .init(position: .file, isVector: true),
+      67: .init(position: .argument), 68: .init(position: .argument),
+      69: .init(position: .argument, isVector: true),
+      70: .init(position: .argument, isVector: true),
+      286: .init(position: .argumentOrFile, isVector: true),
+      287: .init(position: .argumentOrFile, isVector: true),
+    ]
+  #endif
 }

@@ -1,5 +1,6 @@
 // The messages of read(2), write(2) and their relatives.
 
+internal import FrontEnd
 internal import Host
 internal import Logging
 internal import SystemPackage
@@ -68,14 +69,15 @@ extension Session {
       do {
         return (try move(UserBuffer(memory), 0), nil)
       } catch {
-        guard let refused = try? callOf(message.task), !refused.isWhole(message.count) else {
+        guard let refused = try? callOf(message.task), !refused.isOneBuffer(of: message.count)
+        else {
           throw error
         }
         call = refused
       }
     } else {
       call = try callOf(message.task)
-      if call.isWhole(message.count) {
+      if call.isOneBuffer(of: message.count) {
         return (try move(UserBuffer(memory), call.offset ?? 0), nil)
       }
     }
@@ -102,7 +104,7 @@ extension Session {
         "\(node): no offset for thread \(task.id): /proc/\(task.id)/syscall: \(error)")
       throw .notPermitted
     }
-    guard let call = TransferCall(blocked) else { throw .invalidArgument }
+    guard let call = blocked.transfer else { throw .invalidArgument }
     return call
   }
 }

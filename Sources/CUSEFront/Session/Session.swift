@@ -4,6 +4,7 @@
 // waited for a message has got one, and threads beyond a few leave when they find others idle.
 
 internal import CFuse3
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Logging
@@ -76,9 +77,7 @@ final class Session: Sendable {
   private static func openChannel() throws(Errno) -> Int32 {
     let low = Glibc.open("/dev/cuse", O_RDWR | O_CLOEXEC)
     guard low >= 0 else { throw Errno(rawValue: errno) }
-    var limit = rlimit()
-    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-    let top = Int32(clamping: limit.rlim_cur) - ServerProcess.nodeLimit
+    let top = Int32(clamping: DescriptorLimit.soft) - ServerProcess.nodeLimit
     let high = fcntl(low, F_DUPFD_CLOEXEC, max(low, top))
     guard high >= 0 else { return low }
     Glibc.close(low)
@@ -234,9 +233,10 @@ extension Session {
       exchange.request.fail(.notPermitted)
       return
     }
-    // fs: compat_sys_ioctl()
-    if exchange.isCompat, !file.file.hasCompatIoctl {
-      exchange.request.fail(.inappropriateIOCTLForDevice)
+    do throws(Errno) {
+      try file.file.checkIoctl(isCompat: exchange.isCompat)
+    } catch {
+      exchange.request.fail(error)
       return
     }
     services.gate.run(for: file.owner) { [self] in exchange.run(on: file, of: self) }

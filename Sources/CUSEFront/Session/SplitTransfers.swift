@@ -6,6 +6,7 @@
 // maybe after it has done something. So the first message of such a call has the device do the whole
 // call on the caller's own memory; the messages that follow are answered from what that has done.
 
+internal import FrontEnd
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI

@@ -10,6 +10,7 @@
 // them is kept for the next. Both sides of an order are here.
 
 internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -22,7 +23,7 @@ final class Tracer: Sendable {
 
   /// Starts the process. To be called while this one has one thread.
   init() throws(Errno) {
-    let (mine, other) = try Self.socketPair()
+    let (mine, other) = try UnixSocket.pair()
     let child = CLinux_fork_helper(other.rawValue, holdThreads)
     guard child >= 0 else { throw Errno(rawValue: -child) }
     control = mine
@@ -31,24 +32,17 @@ final class Tracer: Sendable {
   /// A channel for one thread, given back when the last reference to it goes.
   func channel() throws(Errno) -> Channel {
     if let used = idle.withLock({ $0.take() }) { return Channel(used, of: self) }
-    let (mine, other) = try Self.socketPair()
-    let sent = CLinux_send_descriptor(control.rawValue, other.rawValue)
-    guard sent >= 0 else { throw .notSupported }  // the holder was killed
+    let (mine, other) = try UnixSocket.pair()
+    do throws(Errno) {
+      try UnixSocket.send(other, over: control)
+    } catch {
+      throw .notSupported  // the holder was killed
+    }
     return Channel(mine, of: self)
   }
 
   fileprivate func putBack(_ socket: OwnedDescriptor) {
     idle.withLock { $0 = socket }
-  }
-
-  private static func socketPair() throws(Errno) -> (OwnedDescriptor, OwnedDescriptor) {
-    var pair: (Int32, Int32) = (-1, -1)
-    let kind = Int32(SOCK_SEQPACKET.rawValue | SOCK_CLOEXEC.rawValue)
-    let status = withUnsafeMutableBytes(of: &pair) { bytes in
-      socketpair(AF_UNIX, kind, 0, bytes.assumingMemoryBound(to: Int32.self).baseAddress)
-    }
-    guard status == 0 else { throw Errno(rawValue: errno) }
-    return (OwnedDescriptor(owning: pair.0), OwnedDescriptor(owning: pair.1))
   }
 }
 

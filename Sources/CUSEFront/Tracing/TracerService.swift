@@ -1,6 +1,7 @@
 // The other side of `Tracer`: what runs in the process that holds threads.
 
 internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -11,9 +12,11 @@ func holdThreads(_ control: Int32) {
   CLinux_set_thread_name("iommufd-holder")
   let service = TracerService()
   while true {
-    let descriptor = CLinux_receive_descriptor(control)
-    guard descriptor >= 0 else { break }  // the server is gone
-    service.serve(OwnedDescriptor(owning: descriptor))
+    do throws(Errno) {
+      service.serve(try UnixSocket.receiveDescriptor(from: control))
+    } catch {
+      break  // the server is gone
+    }
   }
   service.awaitEnd()
 }

@@ -7,7 +7,6 @@
 //   - the driver accepts the domain (EINVAL: incompatible).
 // A call that fails changes nothing.
 
-internal import Host
 package import IOMMU
 package import SystemPackage
 package import UAPI

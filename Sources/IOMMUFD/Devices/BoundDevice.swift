@@ -3,7 +3,6 @@
 // The object belongs to VFIO: it is one of its users until `unbind()`, so DESTROY of its id is EBUSY.
 // Every attachment is one more. A bound device holds its context.
 
-internal import Host
 internal import IOMMU
 package import SystemPackage
 internal import UAPI

@@ -1,7 +1,8 @@
 import SystemPackage
 import Testing
+import UAPI
 
-@testable import UAPI
+@testable import FrontEnd
 
 @Suite("The memory of a read or write")
 struct TransferTests {

@@ -1,23 +1,25 @@
-// Pages of a memory file that this process and a client have both mapped: registers that the client
-// reaches by plain loads and stores.
+// Registers in pages of a memory file that this process and a client both map. The client accesses
+// the registers by plain loads and stores.
 //
-// Nobody is told of a store, so who serves the registers looks at them. A register has 32 bits, little-
-// endian, and is loaded and stored whole; what a client stored before one is seen with it. Whatever
-// the client does to the file, the pages stay.
+// A store causes no event, so the owner of the registers polls them. A register has 32 bits, is
+// little-endian, and is loaded and stored as a whole with acquire and release order: a load that
+// returns a value which the client stored also sees the client's stores before it. When the client
+// truncates the file, this process reads zeros: `CLinux_sigbus_guard` replaces the lost pages.
 
 internal import CLinux
 internal import Glibc
 internal import Synchronization
 package import SystemPackage
 
-package final class SharedPages: @unchecked Sendable {
+package final class SharedRegisters: @unchecked Sendable {
   private let base: UnsafeMutableRawPointer
+  /// Bytes.
   private let count: Int
-  /// Nobody asks which pages were lost.
+  /// One byte per page for `CLinux_sigbus_guard`. The bytes are not evaluated.
   private let marks: UnsafeMutablePointer<UInt8>
 
   /// Maps `length` bytes, whole pages, of `file` from `offset` on.
-  /// - Throws: `.noMemory`, and what mmap(2) says.
+  /// - Throws: `.noMemory`, or the errno of mmap(2).
   package init(of file: OwnedDescriptor, at offset: UInt64, length: UInt64) throws(Errno) {
     guard let count = Int(exactly: length), let position = off_t(exactly: offset),
       let base = mmap(
@@ -41,20 +43,21 @@ package final class SharedPages: @unchecked Sendable {
     marks.deallocate()
   }
 
-  /// Whether `address` is where this process has mapped them.
-  func begin(at address: UInt64) -> Bool { UInt64(UInt(bitPattern: base)) == address }
+  /// Whether this process has mapped the registers at `address`.
+  func isMapped(at address: UInt64) -> Bool { UInt64(UInt(bitPattern: base)) == address }
 
-  /// - Parameter offset: of a register, a multiple of 4 within the pages.
+  /// - Parameter offset: of the register, in bytes: a multiple of 4 within the pages.
   package func load(_ offset: Int) -> UInt32 {
     UInt32(littleEndian: register(offset).pointee.load(ordering: .acquiring))
   }
 
+  /// - Parameter offset: as in ``load(_:)``.
   package func store(_ value: UInt32, at offset: Int) {
     register(offset).pointee.store(value.littleEndian, ordering: .releasing)
   }
 
-  /// SAFETY: the offset is checked; the pages are mapped as long as this lives, and an atomic integer
-  /// has the layout of the integer.
+  /// SAFETY: the offset is checked; the pages stay mapped until `deinit`; an atomic integer has the
+  /// layout of the integer.
   private func register(_ offset: Int) -> UnsafeMutablePointer<Atomic<UInt32>> {
     precondition(offset >= 0 && offset % 4 == 0 && offset < count)
     return (base + offset).assumingMemoryBound(to: Atomic<UInt32>.self)

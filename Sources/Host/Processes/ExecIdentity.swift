@@ -1,13 +1,16 @@
 internal import Glibc
 internal import SystemPackage
 
-/// The bytes AT_RANDOM points to: new at every exec, inherited by fork.
-package struct ExecStamp: Sendable {
+/// The 16 random bytes that the kernel stores on the stack at exec, where the auxiliary vector's
+/// AT_RANDOM points. They differ for each exec, and fork copies them. So the same bytes at the same
+/// address show that a process still has the address space of that exec, or one forked from it.
+package struct ExecIdentity: Sendable {
   typealias Bytes = SIMD16<UInt8>
-  /// Where they are.
+  /// The address of the bytes in the process.
   let address: UInt64
   let bytes: Bytes
 
+  /// - Returns: `nil` when the auxiliary vector or the bytes cannot be read.
   init?(of task: HostTask) {
     guard let address = Self.auxiliaryValue(AT_RANDOM, of: task),
       let bytes = Self.bytes(at: address, in: task)
@@ -16,7 +19,8 @@ package struct ExecStamp: Sendable {
     self.bytes = bytes
   }
 
-  func isStill(in task: HostTask) -> Bool {
+  /// Whether the process of `task` still has the bytes.
+  func matches(_ task: HostTask) -> Bool {
     Self.bytes(at: address, in: task) == bytes
   }
 
@@ -30,7 +34,8 @@ package struct ExecStamp: Sendable {
     }
   }
 
-  /// A value of /proc/<pid>/auxv, pairs of machine words that end with type 0.
+  /// The value of an entry of /proc/<pid>/auxv, which is an array of (type, value) pairs of machine
+  /// words that ends with type 0.
   private static func auxiliaryValue(_ type: Int32, of task: HostTask) -> UInt64? {
     guard let file = try? ProcFile.open("/proc/\(task.id)/auxv", O_RDONLY) else { return nil }
     var words = [UInt64](repeating: 0, count: 128)
