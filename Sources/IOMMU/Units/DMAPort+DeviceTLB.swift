@@ -42,7 +42,7 @@ extension DMAPort {
       case .page(let page):
         let end = min(iova | UInt64(Frame.size - 1), last.rawValue)
         segments.append(
-          DMASegment(physical: page.place(of: iova), count: Int(end - iova) + 1))
+          DMASegment(physical: page.address(of: iova), count: Int(end - iova) + 1))
         guard end < last.rawValue else {
           return unit.refuseTranslated(request, at: request.iova.rawValue).map { .fault($0) }
         }

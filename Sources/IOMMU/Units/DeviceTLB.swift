@@ -37,7 +37,7 @@ final class DeviceTLB: Sendable {
 
   /// SAFETY: owns the memory that its cache points to, and is only reached with the lock held.
   private struct State: ~Copyable, @unchecked Sendable {
-    var translations: Iotlb
+    var translations: IOTLB
     /// How many invalidations there were.
     var generation: UInt64 = 0
     var groups: [UInt32: Group] = [:]
@@ -62,16 +62,16 @@ final class DeviceTLB: Sendable {
     self.requester = requester
     isOff = geometry.sets <= 0
     groupLimit = min(geometry.pageRequestGroups, 512)
-    var iotlb = IotlbGeometry()
+    var iotlb = IOTLBGeometry()
     (iotlb.sets4K, iotlb.sets2M, iotlb.sets1G) = (geometry.sets, 1, 1)
-    state = Mutex(State(translations: Iotlb(iotlb)))
+    state = Mutex(State(translations: IOTLB(iotlb)))
   }
 
   // MARK: Translations
 
   /// Untagged translations have the tag of a PASID that does not exist.
-  private static func tag(_ pasid: PASID?) -> IotlbTag {
-    IotlbTag(domain: DomainID(rawValue: 0), pasid: pasid ?? PASID(rawValue: 1 << 20))
+  private static func tag(_ pasid: PASID?) -> IOTLBTag {
+    IOTLBTag(domain: DomainID(rawValue: 0), pasid: pasid ?? PASID(rawValue: 1 << 20))
   }
 
   /// The translation of the page that holds `iova`, if there is one that allows `access`, and what to
@@ -88,7 +88,7 @@ final class DeviceTLB: Sendable {
   func insert(_ page: Translation, for iova: UInt64, pasid: PASID?, generation: UInt64) {
     guard !isOff else { return }
     let piece = Translation(
-      physical: PhysicalAddress(page.place(of: iova).rawValue & ~0xfff), shift: Frame.shift,
+      physical: PhysicalAddress(page.address(of: iova).rawValue & ~0xfff), shift: Frame.shift,
       permissions: page.permissions)
     state.withLock { state in
       guard state.generation == generation else { return }

@@ -16,7 +16,7 @@ internal import Synchronization
 package final class SMMUv3Unit: Sendable {
   package struct Configuration: Hashable, Sendable {
     package var capabilities = SMMUv3Capabilities()
-    package var iotlb = IotlbGeometry()
+    package var iotlb = IOTLBGeometry()
     /// Sets of 4 entries.
     package var streamCacheSets = 16
     package var contextCacheSets = 16
@@ -55,7 +55,7 @@ package final class SMMUv3Unit: Sendable {
     var streamTable: StreamTable?
     var streams: ConfigurationCache<StreamTableEntry>
     var contexts: ConfigurationCache<StreamContext>
-    var iotlb: Iotlb
+    var iotlb: IOTLB
     /// How many invalidations there were.
     var generation: UInt64 = 0
   }
@@ -72,7 +72,7 @@ package final class SMMUv3Unit: Sendable {
       State(
         streams: ConfigurationCache(sets: configuration.streamCacheSets),
         contexts: ConfigurationCache(sets: configuration.contextCacheSets),
-        iotlb: Iotlb(configuration.iotlb)))
+        iotlb: IOTLB(configuration.iotlb)))
     events = FaultRecordBuffer(capacity: 1 << capabilities.eventQueueBits)
   }
 

@@ -44,9 +44,9 @@ struct StreamContext: BitwiseCopyable {
 
   /// §3.17: how translations are tagged. Those of stage 2 alone have no ASID.
   @inline(__always)
-  var tag: IotlbTag {
+  var tag: IOTLBTag {
     path == .stage2
-      ? IotlbTag(vmid: vmid) : IotlbTag(vmid: vmid, asid: asid)
+      ? IOTLBTag(vmid: vmid) : IOTLBTag(vmid: vmid, asid: asid)
   }
 
   /// What an invalidation waits for: a kernel's address spaces are told by ASID, guests by VMID.
@@ -65,7 +65,7 @@ struct StreamContext: BitwiseCopyable {
   }
 }
 
-extension IotlbTag {
+extension IOTLBTag {
   private static let stage1: UInt64 = 1 << 32
 
   /// A translation of stage 1, or of both stages.

@@ -84,7 +84,7 @@ enum TranslationScope: Equatable {
     case .stage1(let vmid):
       return tag.vmid == vmid && tag.isStage1
     case .space(let vmid, let asid):
-      return tag == IotlbTag(vmid: vmid, asid: asid) && !CachedLeaf(entry.attributes).isGlobal
+      return tag == IOTLBTag(vmid: vmid, asid: asid) && !CachedLeaf(entry.attributes).isGlobal
     case .addresses(let range, let vmid, let asid):
       guard tag.vmid == vmid, tag.isStage1,
         tag.asid == asid || CachedLeaf(entry.attributes).isGlobal

@@ -8,7 +8,7 @@
 // or replaced. That a client which forgets an invalidation sees the old translation is the point.
 
 /// Size of an IOTLB: sets (a power of two) of 8 entries for each page size.
-package struct IotlbGeometry: Hashable, Sendable {
+package struct IOTLBGeometry: Hashable, Sendable {
   package var sets4K = 128
   package var sets2M = 32
   package var sets1G = 8
@@ -17,7 +17,7 @@ package struct IotlbGeometry: Hashable, Sendable {
 }
 
 /// What tells the translations of one address space from all others.
-struct IotlbTag: Equatable {
+struct IOTLBTag: Equatable {
   let rawValue: UInt64
 
   @inline(__always)
@@ -40,20 +40,20 @@ struct IotlbTag: Equatable {
   static func hasPASID(_ rawValue: UInt64) -> Bool { rawValue & 1 << 16 != 0 }
 }
 
-struct Iotlb: ~Copyable {
-  private var small: IotlbArray
-  private var medium: IotlbArray
-  private var large: IotlbArray
+struct IOTLB: ~Copyable {
+  private var small: IOTLBArray
+  private var medium: IOTLBArray
+  private var large: IOTLBArray
 
-  init(_ geometry: IotlbGeometry) {
-    small = IotlbArray(sets: geometry.sets4K, pageShift: 12)
-    medium = IotlbArray(sets: geometry.sets2M, pageShift: 21)
-    large = IotlbArray(sets: geometry.sets1G, pageShift: 30)
+  init(_ geometry: IOTLBGeometry) {
+    small = IOTLBArray(sets: geometry.sets4K, pageShift: 12)
+    medium = IOTLBArray(sets: geometry.sets2M, pageShift: 21)
+    large = IOTLBArray(sets: geometry.sets1G, pageShift: 30)
   }
 
   /// The cached translation of the page that holds `address`.
   @inline(__always)
-  mutating func lookup(_ tag: IotlbTag, _ address: UInt64) -> Translation? {
+  mutating func lookup(_ tag: IOTLBTag, _ address: UInt64) -> Translation? {
     if let hit = small.lookup(tag, address) { return hit }
     if !medium.isEmpty, let hit = medium.lookup(tag, address) { return hit }
     if !large.isEmpty, let hit = large.lookup(tag, address) { return hit }
@@ -64,7 +64,7 @@ struct Iotlb: ~Copyable {
   /// write has to set the dirty flag (VT-d §6.2.4).
   @inline(__always)
   mutating func lookup(
-    _ tag: IotlbTag, _ address: UInt64, for access: Permissions
+    _ tag: IOTLBTag, _ address: UInt64, for access: Permissions
   ) -> Translation? {
     guard let hit = lookup(tag, address), hit.permissions.isSuperset(of: access) else {
       return nil
@@ -74,7 +74,7 @@ struct Iotlb: ~Copyable {
 
   /// - Parameter attributes: twelve bits that the unit keeps with the entry.
   mutating func insert(
-    _ tag: IotlbTag, _ address: UInt64, _ translation: Translation, attributes: UInt16 = 0
+    _ tag: IOTLBTag, _ address: UInt64, _ translation: Translation, attributes: UInt16 = 0
   ) {
     if translation.shift >= 30 {
       large.insert(tag, address, translation, attributes)
@@ -99,7 +99,7 @@ struct Iotlb: ~Copyable {
   }
 
   /// The entry that ``lookup(_:_:)`` finds, as an invalidation sees it.
-  func entry(_ tag: IotlbTag, _ address: UInt64) -> CachedTranslation? {
+  func entry(_ tag: IOTLBTag, _ address: UInt64) -> CachedTranslation? {
     small.entry(tag, address) ?? medium.entry(tag, address) ?? large.entry(tag, address)
   }
 
@@ -109,7 +109,7 @@ struct Iotlb: ~Copyable {
 
 /// What an invalidation can know of an entry.
 struct CachedTranslation {
-  let tag: IotlbTag
+  let tag: IOTLBTag
   /// An address of the piece that is cached.
   let address: UInt64
   let permissions: Permissions
@@ -117,7 +117,7 @@ struct CachedTranslation {
 }
 
 /// Translations of pages of one size.
-private struct IotlbArray: ~Copyable {
+private struct IOTLBArray: ~Copyable {
   private struct Entry {
     /// The page's address with `valid`; 0 when the entry is unused.
     var page: UInt64 = 0
@@ -158,7 +158,7 @@ private struct IotlbArray: ~Copyable {
   var isEmpty: Bool { count == 0 }
 
   @inline(__always)
-  private func firstWay(_ tag: IotlbTag, _ address: UInt64) -> Int {
+  private func firstWay(_ tag: IOTLBTag, _ address: UInt64) -> Int {
     // Domains that map the same addresses should not compete for the same sets.
     let set = (address &>> pageShift) ^ (tag.rawValue &* 0x9E37_79B9)
     return Int(truncatingIfNeeded: set & setMask) &* Self.ways
@@ -170,7 +170,7 @@ private struct IotlbArray: ~Copyable {
   }
 
   @inline(__always)
-  mutating func lookup(_ tag: IotlbTag, _ address: UInt64) -> Translation? {
+  mutating func lookup(_ tag: IOTLBTag, _ address: UInt64) -> Translation? {
     let wanted = page(address)
     let first = firstWay(tag, address)
     var way = 0
@@ -192,7 +192,7 @@ private struct IotlbArray: ~Copyable {
   }
 
   mutating func insert(
-    _ tag: IotlbTag, _ address: UInt64, _ translation: Translation, _ attributes: UInt16
+    _ tag: IOTLBTag, _ address: UInt64, _ translation: Translation, _ attributes: UInt16
   ) {
     // The piece of a larger page that `address` is in.
     let size = UInt64(1) << UInt64(translation.shift)
@@ -212,7 +212,7 @@ private struct IotlbArray: ~Copyable {
     }
     clock &+= 1
     if victim.pointee.page == 0 { count += 1 } else { uncountPASID(victim) }
-    if IotlbTag.hasPASID(tag.rawValue) { pasidCount += 1 }
+    if IOTLBTag.hasPASID(tag.rawValue) { pasidCount += 1 }
     victim.pointee = Entry(
       page: wanted, tag: tag.rawValue,
       frame: frame | UInt64(translation.permissions.rawValue)
@@ -220,7 +220,7 @@ private struct IotlbArray: ~Copyable {
       stamp: clock)
   }
 
-  func entry(_ tag: IotlbTag, _ address: UInt64) -> CachedTranslation? {
+  func entry(_ tag: IOTLBTag, _ address: UInt64) -> CachedTranslation? {
     let wanted = page(address)
     let first = firstWay(tag, address)
     for way in 0..<Self.ways {
@@ -239,7 +239,7 @@ private struct IotlbArray: ~Copyable {
 
   private func describe(_ entry: Entry) -> CachedTranslation {
     CachedTranslation(
-      tag: IotlbTag(rawValue: entry.tag), address: entry.page & ~Self.valid,
+      tag: IOTLBTag(rawValue: entry.tag), address: entry.page & ~Self.valid,
       permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: entry.frame & 0x3f)),
       attributes: UInt16(entry.frame >> Self.attributesShift))
   }
@@ -249,9 +249,9 @@ private struct IotlbArray: ~Copyable {
     switch scope {
     // One page of this size at most: no need to look at the other sets.
     case .pages(let domain, let iova, let shift) where shift <= Int(pageShift) && pasidCount == 0:
-      return drop(IotlbTag(domain: domain), iova.rawValue)
+      return drop(IOTLBTag(domain: domain), iova.rawValue)
     case .pasidPages(let domain, let pasid, let iova, let shift) where shift <= Int(pageShift):
-      return drop(IotlbTag(domain: domain, pasid: pasid), iova.rawValue)
+      return drop(IOTLBTag(domain: domain, pasid: pasid), iova.rawValue)
     default:
       break
     }
@@ -269,11 +269,11 @@ private struct IotlbArray: ~Copyable {
       return UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue
     case .pages(let domain, let iova, let shift):
       guard UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue else { return false }
-      return IotlbTag.hasPASID(entry.tag) || intersects(entry, iova.rawValue, shift)
+      return IOTLBTag.hasPASID(entry.tag) || intersects(entry, iova.rawValue, shift)
     case .pasid(let domain, let pasid):
-      return entry.tag == IotlbTag(domain: domain, pasid: pasid).rawValue
+      return entry.tag == IOTLBTag(domain: domain, pasid: pasid).rawValue
     case .pasidPages(let domain, let pasid, let iova, let shift):
-      return entry.tag == IotlbTag(domain: domain, pasid: pasid).rawValue
+      return entry.tag == IOTLBTag(domain: domain, pasid: pasid).rawValue
         && intersects(entry, iova.rawValue, shift)
     }
   }
@@ -284,7 +284,7 @@ private struct IotlbArray: ~Copyable {
     return larger >= 64 || (entry.page ^ iova) >> larger == 0
   }
 
-  private mutating func drop(_ tag: IotlbTag, _ address: UInt64) {
+  private mutating func drop(_ tag: IOTLBTag, _ address: UInt64) {
     let wanted = page(address)
     let first = firstWay(tag, address)
     for way in 0..<Self.ways {
@@ -300,6 +300,6 @@ private struct IotlbArray: ~Copyable {
   }
 
   private mutating func uncountPASID(_ entry: UnsafeMutablePointer<Entry>) {
-    if IotlbTag.hasPASID(entry.pointee.tag) { pasidCount -= 1 }
+    if IOTLBTag.hasPASID(entry.pointee.tag) { pasidCount -= 1 }
   }
 }
