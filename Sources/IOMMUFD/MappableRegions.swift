@@ -64,7 +64,7 @@ final class MappableRegions: Sendable {
 
   /// One register of a shared region, as mmap(2) would reach it.
   /// - Throws: `.invalidArgument` where there is none.
-  func register(at position: UInt64) throws(Errno) -> (pages: SharedRegisters, place: Int) {
+  func register(at position: UInt64) throws(Errno) -> (pages: SharedRegisters, offset: Int) {
     let region = state.withLock { state in
       state.regions.first { ($0.offset..<$0.end).contains(position) }
     }

@@ -31,7 +31,7 @@ package final class Machine: Sendable {
     self.units = units
     iommufd = IOMMUFDDevice(
       memory: memory, selftest: description.hasSelftest ? Selftest(memory: memory) : nil,
-      extensions: ActiveExtensions(description.extensions))
+      extensions: ExtensionSet(description.extensions))
     devices = try Self.makeDevices(description, units)
     for (name, unit) in units {
       let behind = zip(description.devices, devices).filter { $0.0.unit == name }

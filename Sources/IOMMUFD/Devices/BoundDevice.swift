@@ -14,8 +14,6 @@ package final class BoundDevice: Object, @unchecked Sendable {
   let enforcesCacheCoherency: Bool
   /// What a guest knows it as, if one does.
   weak var virtualDevice: VDevice?
-  /// Tables that VFIO_IOMMU_BIND has bound to PASIDs of the device.
-  var guestTables: [PASID: NestedHWPT] = [:]
   /// The context lives at least as long as the binding.
   private let holdsContext: Bool
 
@@ -88,7 +86,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
   override func destroy() {
     context.lock.assertHeld()
     device.setListener(nil)
-    if context.extensions.reportsInvalidationErrors { forgetPlannedFailures() }
+    for hooks in context.hooks { hooks.deviceIsUnbound(self) }
     device.group.releaseClaim()
     group.boundDevices -= 1
     if group.boundDevices == 0 { context.groups[ObjectIdentifier(device.group)] = nil }

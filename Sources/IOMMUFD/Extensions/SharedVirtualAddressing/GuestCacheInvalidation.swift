@@ -1,7 +1,6 @@
-// What a guest says has changed in tables that are bound to its PASIDs (struct
-// iommu_cache_invalidate_info): which caches forget what. The unit names translations by the domain of
-// the table and the PASID, so every granularity becomes the same invalidation of one bound table after
-// the other.
+// An invalidation that a guest issued for tables that are bound to its PASIDs (struct
+// iommu_cache_invalidate_info). The unit tags translations with the domain ID of the table and the
+// PASID. So an invalidation of every granularity becomes one invalidation per bound table.
 
 internal import CUAPI
 internal import IOMMU
@@ -17,11 +16,11 @@ struct GuestCacheInvalidation {
     static let all: Caches = [.iotlb, .deviceTLB, .pasid]
   }
 
-  /// Up to and with `padding`.
+  /// Bytes through `padding`; the arguments of the granularity follow.
   static let headerSize = 16
 
   let caches: Caches
-  /// Nil: every PASID with a table of the container.
+  /// `nil` for every PASID that has a bound table.
   let pasid: PASID?
   let range: VTdFlushRange
   let isLeaf: Bool
@@ -40,7 +39,7 @@ struct GuestCacheInvalidation {
     case IOMMU_INV_GRANU_PASID.rawValue:
       let known = UInt32(IOMMU_INV_PASID_FLAGS_PASID | IOMMU_INV_PASID_FLAGS_ARCHID)
       let arguments = info.granu.pasid_info
-      // VT-d has no other name for an address space than the PASID.
+      // VT-d names an address space by its PASID only: an ARCHID alone is EINVAL.
       guard Self.reaches(info, arguments), arguments.flags & ~known == 0,
         arguments.flags & UInt32(IOMMU_INV_PASID_FLAGS_PASID) != 0
       else { throw .invalidArgument }
@@ -75,28 +74,13 @@ struct GuestCacheInvalidation {
     return PASID(rawValue: pasid)
   }
 
-  /// At least a page; what does not fit into 64 bits is everything. intel: to_vtd_size()
+  /// At least one page. A length or an end that does not fit into 64 bits means everything.
+  /// intel: to_vtd_size()
   private static func range(_ arguments: iommu_inv_addr_info) -> VTdFlushRange {
     let (length, isTooLong) = arguments.granule_size.multipliedReportingOverflow(
       by: arguments.nb_granules)
     let (last, wraps) = arguments.addr.addingReportingOverflow(max(length, 4096) - 1)
     return isTooLong || wraps ? .everything : VTdFlushRange(arguments.addr, through: last)
-  }
-}
-
-extension Context {
-  /// - Throws: `.invalidArgument` when no table is bound to the PASID that is named.
-  func invalidate(_ invalidation: GuestCacheInvalidation) throws(Errno) {
-    lock.assertHeld()
-    var tables: [ObjectID: VTdNestedDomain] = [:]
-    for device in objects.all(BoundDevice.self) {
-      for (pasid, hwpt) in device.guestTables
-      where invalidation.pasid == nil || invalidation.pasid == pasid {
-        tables[hwpt.id] = hwpt.domain as? VTdNestedDomain
-      }
-    }
-    guard invalidation.pasid == nil || !tables.isEmpty else { throw .invalidArgument }
-    for table in tables.values { table.invalidate(invalidation) }
   }
 }
 
@@ -108,7 +92,7 @@ extension VTdNestedDomain {
       for tag in units { tag.driver.unit.invalidatePASIDCache(.pasid(tag.id, tag.pasid)) }
     }
     if !invalidation.caches.isDisjoint(with: [.iotlb, .deviceTLB]) {
-      // A guest may believe that the first includes the second.
+      // An IOTLB invalidation flushes device TLBs too: a guest may rely on one including the other.
       let concerned =
         invalidation.caches.contains(.iotlb) ? tags : tags.filter { $0.cache != .iotlb }
       concerned.flush(invalidation.range, usesFirstStage: true, isLeaf: invalidation.isLeaf)

@@ -1,15 +1,17 @@
-// VFIO_IOMMU_PASID_REQUEST: all its forms. Their lengths tell them apart.
-
 internal import CUAPI
 internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// VFIO_IOMMU_PASID_REQUEST in all forms that versions of the proposal had. The command and `argsz` tell
+/// the forms apart.
 struct PASIDRequest {
   let context: Context
   let client: any Client
-  let space: PASIDSpace
+  let addressing: SharedVirtualAddressing
+
+  private var space: PASIDSpace { addressing.space }
 
   /// vfio: vfio_iommu_type1_pasid_request()
   func execute(at argument: UInt64) throws(Errno) -> Int32 {
@@ -30,13 +32,14 @@ struct PASIDRequest {
     let owner = try client.addressSpace()
     switch (isAllocation, hasRange) {
     case (true, true):
-      return Int32(try space.allocate(first, through: last, for: owner, by: context.identity))
+      let pasid = try space.allocate(first, through: last, for: owner, by: context.identity)
+      return Int32(pasid.rawValue)
     case (true, false):
       try allocate(first, through: last, for: owner, answerAt: argument)
     case (false, true):
       try free(first, through: last, of: owner)
     case (false, false):
-      try free(request.free_pasid, of: owner)
+      try free(PASID(rawValue: request.free_pasid), of: owner)
     }
     return 0
   }
@@ -44,30 +47,30 @@ struct PASIDRequest {
   private static func end<Member>(
     of member: KeyPath<vfio_iommu_type1_pasid_request, Member>
   ) -> Int {
-    // All forms begin behind the flags.
+    // Every form begins behind argsz and flags.
     8 + MemoryLayout<Member>.size
   }
 
-  /// A PASID that the caller is not told of does not stay.
+  /// Frees the PASID again when its number cannot be stored for the caller.
   private func allocate(
     _ first: UInt32, through last: UInt32, for owner: AddressSpace, answerAt argument: UInt64
   ) throws(Errno) {
     let pasid = try space.allocate(first, through: last, for: owner, by: context.identity)
     do throws(Errno) {
-      let (place, overflow) = argument.addingReportingOverflow(16)
+      let (address, overflow) = argument.addingReportingOverflow(16)
       guard !overflow else { throw .badAddress }
-      try client.store(pasid, at: place)
+      try client.store(pasid.rawValue, at: address)
     } catch {
       try? space.free(pasid, of: owner)
       throw error
     }
   }
 
-  /// What is bound to it here goes first, as the driver was to be told.
+  /// Unbinds the tables of this context before the PASID is freed, as the driver did that was notified.
   /// intel: intel_svm_free_async_fn()
-  private func free(_ pasid: UInt32, of owner: AddressSpace) throws(Errno) {
+  private func free(_ pasid: PASID, of owner: AddressSpace) throws(Errno) {
     try space.requireOwner(owner, of: pasid)
-    _ = context.lock.withLock { context.endGuestTables(of: PASID(rawValue: pasid)) }
+    _ = context.lock.withLock { addressing.unbind(pasid, in: context) }
     try space.free(pasid, of: owner)
   }
 

@@ -1,12 +1,15 @@
-// IOMMUFD_SIM_VTD_INVALIDATE_FAIL: a test tells the unit in front of a device what is to fail.
-
 internal import CUAPI
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// IOMMUFD_SIM_VTD_INVALIDATE_FAIL: plans which invalidation of a device's VT-d unit will fail, and with
+/// which error. It is for tests: no emulated device fails to complete an invalidation by itself.
 enum InvalidationFailureCommand {
-  static func execute(
+  static let row = Operation(
+    .simVTdInvalidateFail, minimumThrough: \iommufd_sim_vtd_invalidate_fail.nth, execute)
+
+  private static func execute(
     _ command: inout UserCommand<iommufd_sim_vtd_invalidate_fail>
   ) throws(Errno) {
     let arguments = command.arguments
@@ -25,38 +28,13 @@ enum InvalidationFailureCommand {
       }
       let isOfDeviceTLB = arguments.operation == IOMMUFD_SIM_VTD_OPERATION_DEVICE_TLB.rawValue
       guard let error = VTdInvalidationError(bit: arguments.error), arguments.nth > 0,
-        // What is not of a device TLB is not completed by a device.
+        // ICE and ITE are errors of a device's completion, which only device-TLB invalidations have.
         isOfDeviceTLB
           || arguments.operation == IOMMUFD_SIM_VTD_OPERATION_QUEUE.rawValue && error == .queue
       else { throw Errno.invalidArgument }
       let isPlanned = unit.planFailure(
         error, of: requester, after: arguments.nth, deviceTLBOnly: isOfDeviceTLB)
       guard isPlanned else { throw Errno.noSpace }
-    }
-  }
-}
-
-extension BoundDevice {
-  fileprivate var vtdUnit: VTdUnit? { (device.driver as? VTdDriver)?.unit }
-
-  func forgetPlannedFailures() { vtdUnit?.forgetPlannedFailures(of: device.requesterID) }
-}
-
-extension VTdInvalidationError {
-  init?(bit: UInt32) {
-    switch bit {
-    case IOMMUFD_SIM_VTD_S1_INVALIDATE_ICE.rawValue: self = .completion
-    case IOMMUFD_SIM_VTD_S1_INVALIDATE_ITE.rawValue: self = .timeout
-    case IOMMUFD_SIM_VTD_S1_INVALIDATE_IQE.rawValue: self = .queue
-    default: return nil
-    }
-  }
-
-  var bit: UInt32 {
-    switch self {
-    case .completion: IOMMUFD_SIM_VTD_S1_INVALIDATE_ICE.rawValue
-    case .timeout: IOMMUFD_SIM_VTD_S1_INVALIDATE_ITE.rawValue
-    case .queue: IOMMUFD_SIM_VTD_S1_INVALIDATE_IQE.rawValue
     }
   }
 }
