@@ -136,7 +136,7 @@ extension MachineDescription.Device {
       shape.bars[index].address = try ranges.place(shape.bars[index].size)
     }
     let function = Function(
-      endpoint, description: shape, at: address.requester, port: unit.path(address.requester))
+      endpoint, description: shape, at: address.requester, path: unit.path(address.requester))
     unit.enable(function)
     return function
   }

@@ -1,73 +1,75 @@
-// What the host's PCI core does to a function on behalf of its driver. Named for the kernel's
-// functions, because the driver that calls them (VFIO) is described in the same words.
+// What the host's PCI core does to a function for the function's driver. Each function here stands
+// for the kernel function that its comment names.
 
 internal import IOMMU
 
 extension Function {
-  /// pci_enable_device(): the ranges the function has are decoded. pci_clear_master() before, so
-  /// that nothing left over from an earlier owner can start a DMA.
+  /// Makes the function decode its BARs, with bus mastering off: pci_clear_master(), then
+  /// pci_enable_device(). Bus mastering is off so that settings of the previous owner start no DMA.
   package func enable() {
-    change { state, _ in
+    withState { state, _ in
       var command = state.command
       command.remove(.busMaster)
       if !description.bars.isEmpty { command.insert(.memorySpace) }
-      state.config.write(Header.command, command.rawValue)
+      state.config.write(Type0Header.command, command.rawValue)
     }
   }
 
-  /// pci_clear_master()
+  /// Clears Bus Master Enable: pci_clear_master().
   package func clearMaster() {
-    change { state, _ in
-      state.config.write(Header.command, state.command.subtracting(.busMaster).rawValue)
+    withState { state, _ in
+      state.config.write(Type0Header.command, state.command.subtracting(.busMaster).rawValue)
     }
   }
 
-  /// pci_try_reset_function(), pci_reset_bus(): the function is reset, and software puts its
-  /// configuration back as it was; the model has forgotten everything.
+  /// Resets the function and the model, then restores configuration space:
+  /// pci_try_reset_function(), pci_reset_bus().
   package func resetKeepingConfiguration() {
-    change { state, _ in
+    withState { state, _ in
       let saved = state.config
       reset(&state)
       state.config.restoreWritableBits(from: saved)
     }
   }
 
-  /// pci_store_saved_state()
-  package func saveConfiguration() -> ConfigSpace { change { state, _ in state.config } }
+  /// Returns a copy of configuration space for ``restoreConfiguration(_:)``:
+  /// pci_store_saved_state().
+  package func saveConfiguration() -> ConfigSpace { withState { state, _ in state.config } }
 
-  /// pci_restore_state() from an earlier ``saveConfiguration()``.
+  /// Restores configuration space from a copy made by ``saveConfiguration()``: pci_restore_state().
   package func restoreConfiguration(_ saved: ConfigSpace) {
-    change { state, _ in state.config.restoreWritableBits(from: saved) }
+    withState { state, _ in state.config.restoreWritableBits(from: saved) }
   }
 
-  /// pci_intx(): lets the pin through, or not.
-  package func setPinEnabled(_ enabled: Bool) {
-    change { state, _ in Self.setPinEnabled(enabled, &state) }
+  /// Clears or sets Interrupt Disable: pci_intx().
+  package func setINTxEnabled(_ enabled: Bool) {
+    withState { state, _ in Self.setINTxEnabled(enabled, &state) }
   }
 
-  /// pci_check_and_mask_intx(): masks the pin if it is asserted.
-  /// - Returns: whether it was.
-  package func maskPinIfAsserted() -> Bool {
-    change { state, _ in
-      if state.pinAsserted { Self.setPinEnabled(false, &state) }
-      return state.pinAsserted
+  /// Masks INTx if INTx is asserted: pci_check_and_mask_intx().
+  /// - Returns: Whether INTx was asserted.
+  package func maskINTxIfAsserted() -> Bool {
+    withState { state, _ in
+      if state.intxIsAsserted { Self.setINTxEnabled(false, &state) }
+      return state.intxIsAsserted
     }
   }
 
-  /// pci_check_and_unmask_intx(): lets the pin through unless it is asserted.
-  /// - Returns: whether it is let through.
-  package func unmaskPinUnlessAsserted() -> Bool {
-    change { state, _ in
-      if !state.pinAsserted { Self.setPinEnabled(true, &state) }
-      return !state.pinAsserted
+  /// Unmasks INTx unless INTx is asserted: pci_check_and_unmask_intx().
+  /// - Returns: Whether INTx is unmasked now.
+  package func unmaskINTxUnlessAsserted() -> Bool {
+    withState { state, _ in
+      if !state.intxIsAsserted { Self.setINTxEnabled(true, &state) }
+      return !state.intxIsAsserted
     }
   }
 
-  /// pci_alloc_irq_vectors(PCI_IRQ_MSI): enables the capability for at least `vectors` messages.
+  /// Enables MSI with the smallest power of two of at least `vectors` vectors:
+  /// pci_alloc_irq_vectors(PCI_IRQ_MSI).
   package func enableMSI(vectors: Int) {
     guard let offset = description.offset(of: CapabilityID.msi) else { return }
-    change { state, _ in
-      Self.setPinEnabled(false, &state)
+    withState { state, _ in
+      Self.setINTxEnabled(false, &state)
       let shift = vectors <= 1 ? 0 : Int.bitWidth - (vectors - 1).leadingZeroBitCount
       var control: UInt16 = state.config.read(offset + MSI.control)
       control &= ~MSI.multipleEnableMask
@@ -76,18 +78,18 @@ extension Function {
     }
   }
 
-  /// pci_alloc_irq_vectors(PCI_IRQ_MSIX)
+  /// Enables MSI-X: pci_alloc_irq_vectors(PCI_IRQ_MSIX).
   package func enableMSIX() {
     guard let offset = description.offset(of: CapabilityID.msix) else { return }
-    change { state, _ in
-      Self.setPinEnabled(false, &state)
+    withState { state, _ in
+      Self.setINTxEnabled(false, &state)
       state.config.write(offset + MSIX.control, MSIX.enable)
     }
   }
 
-  /// pci_free_irq_vectors(): no messages, and the pin is let through again.
+  /// Disables MSI and MSI-X and enables INTx: pci_free_irq_vectors().
   package func disableMessages() {
-    change { state, _ in
+    withState { state, _ in
       if let offset = description.offset(of: CapabilityID.msi) {
         let control: UInt16 = state.config.read(offset + MSI.control)
         state.config.write(offset + MSI.control, control & ~MSI.enable)
@@ -95,16 +97,16 @@ extension Function {
       if let offset = description.offset(of: CapabilityID.msix) {
         state.config.write(offset + MSIX.control, UInt16(0))
       }
-      Self.setPinEnabled(true, &state)
+      Self.setINTxEnabled(true, &state)
     }
   }
 
   // MARK: Translation services
 
-  /// pci_enable_pasid(), with whatever permissions requests can ask for.
+  /// Enables PASIDs with every permission that the function supports: pci_enable_pasid().
   package func enablePASID() {
     guard let offset = description.extendedOffset(of: ExtendedCapabilityID.pasid) else { return }
-    change { state, _ in
+    withState { state, _ in
       let features: UInt16 = state.config.read(offset + PASIDCapability.capabilities)
       let permissions = features & (PASIDCapability.execute | PASIDCapability.privileged)
       state.config.write(
@@ -112,24 +114,25 @@ extension Function {
     }
   }
 
-  /// pci_enable_ats(), for pages of 4 KiB.
+  /// Enables ATS with a smallest translation unit of 4 KiB: pci_enable_ats().
   package func enableATS() {
     guard let offset = description.extendedOffset(of: ExtendedCapabilityID.ats) else { return }
-    change { state, _ in state.config.write(offset + ATS.control, ATS.enable) }
+    withState { state, _ in state.config.write(offset + ATS.control, ATS.enable) }
   }
 
-  /// pci_disable_ats(). The function forgets its translations.
+  /// Disables ATS: pci_disable_ats().
   package func disableATS() {
     guard let offset = description.extendedOffset(of: ExtendedCapabilityID.ats) else { return }
-    change { state, _ in state.config.write(offset + ATS.control, 0 as UInt16) }
+    withState { state, _ in state.config.write(offset + ATS.control, 0 as UInt16) }
   }
 
-  /// pci_enable_pri()
+  /// Enables the page request interface: pci_enable_pri().
+  /// - Parameter allocation: The largest number of outstanding page requests.
   package func enablePageRequests(allocation: UInt32) {
     guard let offset = description.extendedOffset(of: ExtendedCapabilityID.pageRequest) else {
       return
     }
-    change { state, _ in
+    withState { state, _ in
       state.config.write(offset + PageRequestInterface.allocation, allocation)
       state.config.write(offset + PageRequestInterface.control, PageRequestInterface.enable)
       let status: UInt16 = state.config.read(offset + PageRequestInterface.status)
@@ -138,19 +141,20 @@ extension Function {
     }
   }
 
-  /// pci_disable_pri()
+  /// Disables the page request interface: pci_disable_pri().
   package func disablePageRequests() {
     guard let offset = description.extendedOffset(of: ExtendedCapabilityID.pageRequest) else {
       return
     }
-    change { state, _ in state.config.write(offset + PageRequestInterface.control, 0 as UInt16) }
+    withState { state, _ in state.config.write(offset + PageRequestInterface.control, 0 as UInt16) }
   }
 
-  /// pci_set_power_state(). Leaving D3hot resets a function without No_Soft_Reset (PCIe §7.5.2.2);
-  /// the host then restores its configuration (vfio_pci_set_power_state()).
+  /// Changes the power state: pci_set_power_state(). A function without No_Soft_Reset is reset when
+  /// it leaves D3hot (PCIe §7.5.2.2), and the host then restores configuration space
+  /// (vfio_pci_set_power_state()).
   package func setPowerState(_ new: PowerState) {
     guard let offset = description.offset(of: CapabilityID.powerManagement) else { return }
-    change { state, _ in
+    withState { state, _ in
       let control: UInt16 = state.config.read(offset + PowerManagement.control)
       if state.powerState == .d3hot, new == .d0, control & PowerManagement.noSoftReset == 0 {
         let saved = state.config
@@ -164,11 +168,11 @@ extension Function {
     }
   }
 
-  package var powerState: PowerState { change { state, _ in state.powerState } }
+  package var powerState: PowerState { withState { state, _ in state.powerState } }
 
-  private static func setPinEnabled(_ enabled: Bool, _ state: inout State) {
+  private static func setINTxEnabled(_ enabled: Bool, _ state: inout State) {
     var command = state.command
     if enabled { command.remove(.interruptDisable) } else { command.insert(.interruptDisable) }
-    state.config.write(Header.command, command.rawValue)
+    state.config.write(Type0Header.command, command.rawValue)
   }
 }

@@ -1,4 +1,4 @@
-// VFIO_DEVICE_SET_IRQS: the header is checked completely before anything happens
+// VFIO_DEVICE_SET_IRQS. The fixed members of the struct are validated before any interrupt changes
 // (vfio_pci_ioctl_set_irqs(), vfio_set_irqs_validate_and_prepare()).
 
 internal import CUAPI
@@ -6,42 +6,43 @@ internal import SystemPackage
 internal import UAPI
 
 extension DeviceFile {
-  func setIRQs(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) -> Int32 {
-    let headerSize = MemoryLayout<IRQSetHeader>.size
-    let header: IRQSetHeader = try call.load(count: headerSize)
+  func setIRQs(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
+    let prefixSize = MemoryLayout<IRQSetPrefix>.size
+    let prefix: IRQSetPrefix = try call.load(count: prefixSize)
     let elementSize = try Self.validate(
-      header, headerSize: headerSize, interrupts: opened.interruptCount(header.index))
+      prefix, prefixSize: prefixSize, interrupts: opened.interruptCount(prefix.index))
 
-    let count = Int(header.count)
+    let count = Int(prefix.count)
     let size = count * elementSize
     let data: [UInt8] =
-      size == 0 ? [] : try call.client.loadArray(size, at: call.argument &+ UInt64(headerSize))
-    guard let action = Self.action(header.flags) else { throw .inappropriateIOCTLForDevice }
+      size == 0 ? [] : try call.client.loadArray(size, at: call.argument &+ UInt64(prefixSize))
+    guard let action = Self.action(prefix.flags) else { throw .inappropriateIOCTLForDevice }
     let request = Interrupts.Request(
-      index: header.index, action: action, start: Int(header.start),
+      index: prefix.index, action: action, start: Int(prefix.start),
       data: Self.elements(count, elementSize, data), form: Self.form(elementSize))
-    return try opened.interrupts.set(request, client: call.client)
+    try opened.interrupts.set(request, client: call.client)
   }
 
-  /// - Parameter interrupts: how many the index has; 0 for an index that does not exist.
-  /// - Returns: the size of one element of data.
+  /// - Parameter interrupts: The number of interrupts of the index, 0 for an index that does not
+  ///   exist.
+  /// - Returns: Bytes of one element of the data.
   private static func validate(
-    _ header: IRQSetHeader, headerSize: Int, interrupts: UInt32
+    _ prefix: IRQSetPrefix, prefixSize: Int, interrupts: UInt32
   ) throws(Errno) -> Int {
     let known = UInt32(dataBits | actionBits)
-    guard header.argsz >= headerSize, header.index < InterruptIndex.count,
-      header.count < UInt32.max - header.start, header.flags & ~known == 0,
-      header.start < interrupts, header.start + header.count <= interrupts
+    guard prefix.argsz >= prefixSize, prefix.index < InterruptIndex.count,
+      prefix.count < UInt32.max - prefix.start, prefix.flags & ~known == 0,
+      prefix.start < interrupts, prefix.start + prefix.count <= interrupts
     else { throw .invalidArgument }
 
     let elementSize: Int
-    switch Int32(header.flags) & dataBits {
+    switch Int32(prefix.flags) & dataBits {
     case VFIO_IRQ_SET_DATA_NONE: elementSize = 0
     case VFIO_IRQ_SET_DATA_BOOL: elementSize = 1
     case VFIO_IRQ_SET_DATA_EVENTFD: elementSize = 4
     default: throw .invalidArgument
     }
-    guard Int(header.argsz) - headerSize >= Int(header.count) * elementSize else {
+    guard Int(prefix.argsz) - prefixSize >= Int(prefix.count) * elementSize else {
       throw .invalidArgument
     }
     return elementSize
@@ -52,7 +53,8 @@ extension DeviceFile {
   private static let actionBits =
     VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_ACTION_TRIGGER
 
-  /// Exactly one action, or the index has no function for it.
+  /// Returns `nil` unless `flags` has exactly one action. The kernel finds no function for such
+  /// flags and answers ENOTTY.
   private static func action(_ flags: UInt32) -> Interrupts.Request.Action? {
     switch Int32(flags) & actionBits {
     case VFIO_IRQ_SET_ACTION_MASK: .mask

@@ -1,20 +1,22 @@
-// The register layout of the public "pcie-ats-testdev" (1234:11e9), made to test IOMMUs: a 4096-byte
-// buffer, an address, and a command that copies between the two.
+// The register layout of the public "pcie-ats-testdev" (1234:11e9), made to test IOMMUs: a
+// 4096-byte buffer, an address, and a command that copies between the two.
 //
-//   0x0  address   64 bits; software writes it whole or as two halves
+//   0x0  address   64 bits; software writes all 64 bits at once or each half on its own
 //   0x8  command   bit 0 RUN, bit 1 direction: 1 memory -> buffer, 0 buffer -> memory
 //
-// RUN reads 0 when the copy is over, and no interrupt is raised. A copy that meets a page which is
-// not there asks for it when page requests are enabled: RUN stays 1, and the copy is done when the
-// page request is answered. Other offsets read as ones. An access narrower than 32 bits is to the
-// register whose first byte it names; there is none at other offsets.
+// RUN reads 0 when the copy has ended; the device raises no interrupt. When page requests are
+// enabled and a copy meets a page that is not present, the device requests the page: RUN stays 1,
+// and the copy ends when the page request is answered. Other offsets read as ones. An access
+// narrower than 32 bits reaches the register whose first byte it addresses, and no register at any
+// other offset.
 //
-// The public device copies the whole buffer, with no PASID, and only the data tell whether it worked; it
-// has no message interrupts and no function level reset. Ours has these because clients (libvfn, the
-// kernel's VFIO selftests) want a vector to trigger and a way to reset, and
+// The public device always copies the whole buffer without a PASID, and only the copied data show
+// whether the copy worked. It has neither MSI nor a function level reset. Our device has MSI, MSI-X
+// and a function level reset because clients (libvfn, the kernel's VFIO selftests) trigger a vector
+// and reset the device. Our device also has these registers:
 //
 //   0x10  attributes  bits 19:0 PASID, bit 29 execute, bit 30 privileged, bit 31 with PASID
-//   0x14  status      of the last copy, read-only: see `Status`
+//   0x14  status      of the last copy, read-only: see `CopyStatus`
 //   0x18  count       bytes that a copy moves, 1 to 4096; 4096 after a reset
 
 package import IOMMU
@@ -33,7 +35,7 @@ package struct ATSTestDevice: Endpoint {
     description.capabilities = [
       .init(.express(functionLevelReset: true, rootComplexIntegrated: false), at: 0x80),
       .init(.msi(vectors: 8, is64Bit: true, perVectorMasking: false), at: 0xc0),
-      .init(.msix(vectors: 8, index: 2, table: 0, pendingBits: 0x800), at: 0xd0),
+      .init(.msix(vectors: 8, bar: 2, table: 0, pendingBits: 0x800), at: 0xd0),
     ]
     return description
   }
@@ -47,40 +49,42 @@ package struct ATSTestDevice: Endpoint {
     static let count: UInt64 = 0x18
   }
 
-  private struct Control: OptionSet {
+  /// The bits of the command register.
+  private struct CopyCommand: OptionSet {
     let rawValue: UInt32
-    static let run = Control(rawValue: 1 << 0)
-    static let fromMemory = Control(rawValue: 1 << 1)
+    static let run = CopyCommand(rawValue: 1 << 0)
+    static let fromMemory = CopyCommand(rawValue: 1 << 1)
   }
 
   /// How the last copy ended.
-  package enum Status: UInt32, Sendable {
-    /// There was none, or it has not ended.
+  package enum CopyStatus: UInt32, Sendable {
+    /// No copy has been started, or the copy has not ended.
     case none = 0
     case completed = 1
-    /// The IOMMU blocked it.
+    /// The IOMMU blocked the request and recorded a fault.
     case faulted = 2
-    /// There is no memory.
+    /// There was no memory at a translated address.
     case aborted = 3
-    /// The IOMMU's answer to a translation request, or to a page request, was no.
+    /// The IOMMU denied the translation request, or the page request was answered with a failure.
     case denied = 4
-    /// The function may not issue such requests: bus mastering or PASIDs are not enabled.
+    /// The function issued no request: Bus Master Enable or PASID Enable is clear.
     case notIssued = 5
   }
 
   private static let bufferSize = 4096
-  /// How often a copy is tried again after pages were said to be there.
-  private static let patience = 64
+  /// How often one copy requests pages before it ends as `.denied`.
+  private static let maximumPageRequests = 64
 
   private var address: UInt64 = 0
-  private var command: Control = []
+  private var command: CopyCommand = []
   private var attributes: UInt32 = 0
-  private var status = Status.none
+  private var status = CopyStatus.none
   private var count = bufferSize
   private var buffer = [UInt8](repeating: 0, count: bufferSize)
-  /// The group of page requests that the copy waits for.
-  private var awaited: UInt32?
-  private var attempts = 0
+  /// The page request group, or the stalled request, whose response the copy waits for.
+  private var awaitedGroup: UInt32?
+  /// Page requests of the current copy.
+  private var pageRequests = 0
 
   package init() {}
 
@@ -100,31 +104,31 @@ package struct ATSTestDevice: Endpoint {
   }
 
   package mutating func write(
-    _ access: RegisterAccess, _ value: UInt64, through bus: inout UpstreamPort
+    _ access: RegisterAccess, _ value: UInt64, through port: inout UpstreamPort
   ) {
-    // While a copy waits, nothing can be changed.
-    guard access.bar == 0, awaited == nil else { return }
+    // The device ignores writes while a copy waits for a response.
+    guard access.bar == 0, awaitedGroup == nil else { return }
     switch access.offset {
     case Register.address where access.width == 8: address = value
     case Register.address: address = address & ~0xffff_ffff | value & 0xffff_ffff
     case Register.addressHigh: address = address & 0xffff_ffff | value << 32
     case Register.command:
-      command = Control(rawValue: UInt32(truncatingIfNeeded: value))
+      command = CopyCommand(rawValue: UInt32(truncatingIfNeeded: value))
       guard command.contains(.run) else { return }
-      attempts = 0
-      copy(through: bus)
+      pageRequests = 0
+      copy(through: port)
     case Register.attributes: attributes = UInt32(truncatingIfNeeded: value)
     case Register.count: count = min(max(Int(value & 0xffff_ffff), 1), Self.bufferSize)
     default: break
     }
   }
 
-  package mutating func take(
-    _ response: PageResponse, to group: UInt32, through bus: inout UpstreamPort
+  package mutating func handle(
+    _ response: PageResponse, to group: UInt32, through port: inout UpstreamPort
   ) {
-    guard awaited == group else { return }
-    awaited = nil
-    if response == .success { copy(through: bus) } else { end(.denied) }
+    guard awaitedGroup == group else { return }
+    awaitedGroup = nil
+    if response == .success { copy(through: port) } else { end(.denied) }
   }
 
   // MARK: Copying
@@ -136,49 +140,49 @@ package struct ATSTestDevice: Endpoint {
       isPrivileged: attributes & 1 << 30 != 0, executes: attributes & 1 << 29 != 0)
   }
 
-  private mutating func copy(through bus: UpstreamPort) {
+  private mutating func copy(through port: UpstreamPort) {
     status = .none
     while true {
-      switch transfer(through: bus) {
+      switch transfer(through: port) {
       case nil: return end(.notIssued)
       case .completed: return end(.completed)
       case .fault: return end(.faulted)
       case .aborted: return end(.aborted)
       case .stalled(let group):
-        awaited = group
+        awaitedGroup = group
         return
       case .denied:
-        attempts += 1
-        guard attempts <= Self.patience else { return end(.denied) }
-        switch bus.requestPages(
+        pageRequests += 1
+        guard pageRequests <= Self.maximumPageRequests else { return end(.denied) }
+        switch port.requestPages(
           IOVA(address), count: count, writes: !command.contains(.fromMemory), requestAttributes)
         {
         case .answered(.success): continue
         case .answered, .unavailable: return end(.denied)
         case .awaited(let group):
-          awaited = group
+          awaitedGroup = group
           return
         }
       }
     }
   }
 
-  private mutating func transfer(through bus: UpstreamPort) -> DMAOutcome? {
+  private mutating func transfer(through port: UpstreamPort) -> DMAOutcome? {
     let iova = IOVA(address)
     guard command.contains(.fromMemory) else {
       return buffer.withUnsafeBytes { buffer in
-        bus.write(
+        port.write(
           UnsafeRawBufferPointer(rebasing: buffer[..<count]), to: iova, requestAttributes)
       }
     }
-    // A copy that faults half-way must move no byte, so it goes through a second buffer.
+    // A copy that faults half-way moves no byte, so the bytes go through a second buffer.
     var incoming = [UInt8](repeating: 0, count: count)
-    let outcome = incoming.withUnsafeMutableBytes { bus.read(iova, requestAttributes, into: $0) }
+    let outcome = incoming.withUnsafeMutableBytes { port.read(iova, requestAttributes, into: $0) }
     if outcome == .completed { buffer.replaceSubrange(..<count, with: incoming) }
     return outcome
   }
 
-  private mutating func end(_ status: Status) {
+  private mutating func end(_ status: CopyStatus) {
     self.status = status
     command.remove(.run)
   }

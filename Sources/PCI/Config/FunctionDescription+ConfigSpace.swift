@@ -1,35 +1,39 @@
-// From description to registers. Which bits can be written is what the specification requires of an
-// endpoint, plus what software expects of any (SERR#, the cache line size, the interrupt line).
+// The configuration space of a described function. The specification requires of an endpoint which
+// bits are writable. SERR# Enable, Cache Line Size and Interrupt Line are writable too, because
+// software expects these bits of every function to be writable.
 
 extension FunctionDescription {
+  /// Returns configuration space as it is after power-on.
   package func configSpace() -> ConfigSpace {
     var space = ConfigSpace(size: isExpress ? ConfigSize.extended : ConfigSize.conventional)
     defineHeader(in: &space)
-    for base in bars { base.define(in: &space) }
+    for bar in bars { bar.define(in: &space) }
     defineCapabilityList(in: &space)
     if isExpress { defineExtendedList(in: &space) }
     return space
   }
 
   private func defineHeader(in space: inout ConfigSpace) {
-    let command: Command = [.ioSpace, .memorySpace, .busMaster, .systemError, .interruptDisable]
-    let status: Status = capabilities.isEmpty ? [] : .capabilitiesList
-    space.define(Header.vendorID, vendorID)
-    space.define(Header.deviceID, deviceID)
-    space.define(Header.command, UInt16(0), writable: command.rawValue)
-    space.define(Header.status, status.rawValue, clearedByOne: Status.errors.rawValue)
-    space.define(Header.revisionID, classCode << 8 | UInt32(revision))
-    space.define(Header.cacheLineSize, UInt8(0), writable: 0xff)
-    space.define(Header.headerType, UInt8(isMultiFunction ? 0x80 : 0))
-    space.define(Header.subsystemVendorID, subsystemVendorID)
-    space.define(Header.subsystemID, subsystemID)
-    space.define(Header.interruptLine, UInt8(0), writable: 0xff)
-    space.define(Header.interruptPin, interruptPin)
+    let command: CommandRegister = [
+      .ioSpace, .memorySpace, .busMaster, .systemError, .interruptDisable,
+    ]
+    let status: StatusRegister = capabilities.isEmpty ? [] : .capabilitiesList
+    space.define(Type0Header.vendorID, vendorID)
+    space.define(Type0Header.deviceID, deviceID)
+    space.define(Type0Header.command, UInt16(0), writable: command.rawValue)
+    space.define(Type0Header.status, status.rawValue, clearedByOne: StatusRegister.errors.rawValue)
+    space.define(Type0Header.revisionID, classCode << 8 | UInt32(revision))
+    space.define(Type0Header.cacheLineSize, UInt8(0), writable: 0xff)
+    space.define(Type0Header.headerType, UInt8(isMultiFunction ? 0x80 : 0))
+    space.define(Type0Header.subsystemVendorID, subsystemVendorID)
+    space.define(Type0Header.subsystemID, subsystemID)
+    space.define(Type0Header.interruptLine, UInt8(0), writable: 0xff)
+    space.define(Type0Header.interruptPin, interruptPin)
   }
 
   private func defineCapabilityList(in space: inout ConfigSpace) {
-    // The pointer's two lowest bits are reserved (§7.5.1.1.11).
-    space.define(Header.capabilitiesPointer, UInt8((capabilities.first?.offset ?? 0) & 0xfc))
+    // The two lowest bits of the pointer are reserved (§7.5.1.1.11).
+    space.define(Type0Header.capabilitiesPointer, UInt8((capabilities.first?.offset ?? 0) & 0xfc))
     for (index, placed) in capabilities.enumerated() {
       let next = index + 1 < capabilities.count ? capabilities[index + 1].offset : 0
       space.define(placed.offset, placed.kind.id)
@@ -50,9 +54,10 @@ extension FunctionDescription {
 }
 
 extension BAR {
-  /// Sizing works by itself: address bits below the size cannot be written (§7.5.1.2.1).
+  /// Defines the register. Address bits below the size are read-only, so software that writes ones
+  /// reads the size (§7.5.1.2.1).
   fileprivate func define(in space: inout ConfigSpace) {
-    let register = Header.baseAddress0 + index * 4
+    let register = Type0Header.bar0 + index * 4
     let mask = ~(size - 1)
     space.define(
       register, UInt32(truncatingIfNeeded: address & mask) | typeBits,
@@ -79,12 +84,12 @@ extension Capability {
     case .msi(let vectors, let is64Bit, let perVectorMasking):
       defineMSI(at: offset, in: &space, vectors, is64Bit, perVectorMasking)
 
-    case .msix(let vectors, let index, let table, let pendingBits):
+    case .msix(let vectors, let bar, let table, let pendingBits):
       space.define(
         offset + MSIX.control, UInt16(truncatingIfNeeded: vectors - 1) & MSIX.tableSizeMask,
         writable: MSIX.enable | MSIX.functionMask)
-      space.define(offset + MSIX.table, table & ~7 | UInt32(index))
-      space.define(offset + MSIX.pendingBits, pendingBits & ~7 | UInt32(index))
+      space.define(offset + MSIX.table, table & ~7 | UInt32(bar))
+      space.define(offset + MSIX.pendingBits, pendingBits & ~7 | UInt32(bar))
     }
   }
 
@@ -94,11 +99,12 @@ extension Capability {
   ) {
     let endpointType: UInt16 = rootComplexIntegrated ? 0x9 : 0x0
     space.define(offset + Express.flags, 2 | endpointType << 4)
-    // Role-based error reporting is required of every function since version 1.1.
+    // Bit 15: role-based error reporting, required of every function since version 1.1.
     let reset: UInt32 = functionLevelReset ? Express.functionLevelReset : 0
     space.define(offset + Express.deviceCapabilities, 1 << 15 | reset)
-    // Error reporting, relaxed ordering, payload, tags, no snoop, read request; relaxed ordering and
-    // no snoop are on after reset, and the read request limit is 512 bytes.
+    // Writable: error reporting, relaxed ordering, payload size, tags, no snoop, read request size.
+    // After a reset relaxed ordering and no snoop are enabled and read requests are limited to 512
+    // bytes.
     space.define(offset + Express.deviceControl, UInt16(0x2810), writable: 0x7bff & ~0x0600)
     space.define(offset + Express.deviceStatus, UInt16(0), clearedByOne: 0x000f)
     if !rootComplexIntegrated {
@@ -106,7 +112,7 @@ extension Capability {
       space.define(offset + 0x10, UInt16(0), writable: 0x01eb)
       space.define(offset + 0x12, UInt16(0x0011))
     }
-    space.define(offset + 0x24, UInt32(1 << 5 | 1 << 4))  // end-end prefixes, as PASID needs them
+    space.define(offset + 0x24, UInt32(1 << 5 | 1 << 4))  // end-end TLP prefixes, which PASIDs need
     space.define(offset + Express.deviceControl2, UInt16(0), writable: 0x0400)
   }
 
@@ -143,7 +149,8 @@ extension ExtendedCapability {
   fileprivate func define(at offset: Int, in space: inout ConfigSpace) {
     switch self {
     case .ats(let queueDepth):
-      // A depth of 32 is written 0; bit 5: the untranslated address is page aligned (§10.5.1.2).
+      // The field's value 0 means a depth of 32. Bit 5: the untranslated address is page aligned
+      // (§10.5.1.2).
       space.define(offset + 4, UInt16(queueDepth & 0x1f) | 1 << 5)
       space.define(offset + 6, UInt16(0), writable: 0x801f)
     case .pageRequest(let capacity):

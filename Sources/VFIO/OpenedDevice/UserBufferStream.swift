@@ -1,12 +1,13 @@
-// The caller's buffer of a long access. The kernel copies register by register; here a copy is a
-// system call, so bytes move by the page. What the client can observe is the same: where a page
-// cannot be read, register by register decides how far a write gets.
+// Sequential access to the buffer of a read(2) or write(2). The kernel copies one register at a
+// time. Here each copy is a system call, so these types copy up to 4096 bytes at a time. The client
+// observes the same result: when a piece cannot be read, the reader falls back to single registers,
+// so a write reaches the same register as in the kernel.
 
 internal import SystemPackage
 internal import UAPI
 
-/// Bytes on their way to the caller.
-struct OutgoingBytes {
+/// Collects the bytes of a read(2) and stores them in the caller's buffer.
+struct UserBufferWriter {
   private let destination: UserBuffer
   private var pending: [UInt8] = []
   private var stored = 0
@@ -21,6 +22,7 @@ struct OutgoingBytes {
     if pending.count >= Self.pieceSize { try flush() }
   }
 
+  /// Stores the bytes that have been appended since the last flush.
   mutating func flush() throws(Errno) {
     try destination.memory.storeArray(pending, at: destination.address &+ UInt64(stored))
     stored += pending.count
@@ -28,8 +30,8 @@ struct OutgoingBytes {
   }
 }
 
-/// Bytes coming from the caller.
-struct IncomingBytes {
+/// Loads the bytes of a write(2) from the caller's buffer.
+struct UserBufferReader {
   private let source: UserBuffer
   private var piece: [UInt8] = []
   private var pieceStart = 0
@@ -38,7 +40,7 @@ struct IncomingBytes {
 
   init(_ source: UserBuffer) { self.source = source }
 
-  /// `count` bytes at `position` as a little-endian number.
+  /// Returns the `count` bytes at `position` as a little-endian number.
   mutating func load(_ count: Int, at position: Int) throws(Errno) -> UInt64 {
     if position + count > pieceStart + piece.count { try refill(at: position, atLeast: count) }
     var value: UInt64 = 0

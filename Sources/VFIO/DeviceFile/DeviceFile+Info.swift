@@ -1,4 +1,4 @@
-// What the device has: VFIO_DEVICE_GET_INFO, GET_REGION_INFO and GET_IRQ_INFO.
+// VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO and VFIO_DEVICE_GET_IRQ_INFO.
 
 internal import CUAPI
 internal import PCI
@@ -6,8 +6,8 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// Indices of regions; `RegionOffset` says where they lie in the file.
-enum Region {
+/// Region indices (VFIO_PCI_…_REGION_INDEX). ``RegionOffset`` has the file offsets of regions.
+enum RegionIndex {
   static let bars: ClosedRange<UInt64> = 0...5
   static let expansionROM: UInt64 = 6
   static let config: UInt64 = 7
@@ -15,28 +15,31 @@ enum Region {
   static let count: UInt64 = 9
 }
 
-/// Interrupt indices, VFIO_PCI_…_IRQ_INDEX.
+/// Interrupt indices (VFIO_PCI_…_IRQ_INDEX).
 enum InterruptIndex {
-  static let pin: UInt32 = 0
+  static let intx: UInt32 = 0
+  static let msi: UInt32 = 1
   static let msix: UInt32 = 2
+  static let error: UInt32 = 3
+  static let request: UInt32 = 4
   static let count: UInt32 = 5
 }
 
 extension DeviceFile {
-  /// vfio_pci_ioctl_get_info(). No capability: the device completes no AtomicOps.
+  /// vfio_pci_ioctl_get_info(). There is no capability, because the device completes no AtomicOps.
   func getInfo(_ call: DeviceCall) throws(Errno) {
     let minimum = DeviceCall.end(of: \vfio_device_info.num_irqs)
     var info: vfio_device_info = try call.load(count: minimum)
     guard info.argsz >= minimum else { throw .invalidArgument }
     info.flags = UInt32(VFIO_DEVICE_FLAGS_PCI)
     if device.canReset { info.flags |= UInt32(VFIO_DEVICE_FLAGS_RESET) }
-    info.num_regions = UInt32(Region.count)
+    info.num_regions = UInt32(RegionIndex.count)
     info.num_irqs = InterruptIndex.count
     try call.store(info, count: min(Int(info.argsz), MemoryLayout.size(ofValue: info)))
   }
 
-  /// vfio_get_region_info(), vfio_pci_ioctl_get_region_info(). A region that is not there has size 0
-  /// and is no error, except VGA's.
+  /// vfio_get_region_info(), vfio_pci_ioctl_get_region_info(). A region that the device does not
+  /// have is reported with size 0. The VGA region is EINVAL instead.
   func getRegionInfo(_ call: DeviceCall) throws(Errno) {
     let size = MemoryLayout<vfio_region_info>.size
     var info: vfio_region_info = try call.load(count: size)
@@ -44,13 +47,13 @@ extension DeviceFile {
     let index = UInt64(info.index)
     let readWrite = UInt32(VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE)
     switch index {
-    case Region.config:
+    case RegionIndex.config:
       info.size = UInt64(device.function.configSize)
       info.flags = readWrite
-    case Region.bars:
+    case RegionIndex.bars:
       info.size = device.function.description.bar(Int(index))?.size ?? 0
       info.flags = info.size == 0 ? 0 : readWrite
-    case Region.expansionROM:
+    case RegionIndex.expansionROM:
       info.size = 0
       info.flags = 0
     default: throw .invalidArgument
@@ -66,7 +69,7 @@ extension DeviceFile {
     guard info.argsz >= size, info.index < InterruptIndex.count else { throw .invalidArgument }
     info.flags = UInt32(VFIO_IRQ_INFO_EVENTFD)
     info.count = opened.interruptCount(info.index)
-    if info.index == InterruptIndex.pin {
+    if info.index == InterruptIndex.intx {
       info.flags |= UInt32(VFIO_IRQ_INFO_MASKABLE | VFIO_IRQ_INFO_AUTOMASKED)
     } else if info.index != InterruptIndex.msix || device.function.description.msixTable == nil {
       // MSI-X vectors can be added while others are in use (pci_msix_can_alloc_dyn()).
@@ -77,7 +80,8 @@ extension DeviceFile {
 }
 
 extension OpenedDevice {
+  /// Returns the number of interrupts of an index. 0 for an index that does not exist.
   func interruptCount(_ index: UInt32) -> UInt32 {
-    interrupts.count(index, pin: config.withLock { $0.interruptPin })
+    interrupts.count(index, interruptPin: config.withLock { $0.interruptPin })
   }
 }

@@ -1,6 +1,5 @@
-// What a PCI function looks like before anybody has touched it: identity, base addresses, interrupt
-// pin and capabilities. A description is a value; `configSpace()` turns it into registers.
-
+/// A PCI function as it is after power-on: identity, BARs, INTx and capabilities. ``configSpace()``
+/// makes registers of it.
 package struct FunctionDescription: Sendable {
   package var vendorID: UInt16
   package var deviceID: UInt16
@@ -9,13 +8,14 @@ package struct FunctionDescription: Sendable {
   package var revision: UInt8
   package var subsystemVendorID: UInt16 = 0
   package var subsystemID: UInt16 = 0
-  /// One function of several of its device (header type bit 7).
+  /// Whether the device has several functions (Header Type bit 7).
   package var isMultiFunction = false
-  /// 1 for INTA to 4 for INTD; 0 without INTx.
+  /// The Interrupt Pin register: 1 for INTA to 4 for INTD, 0 without INTx.
   package var interruptPin: UInt8 = 0
   package var bars: [BAR] = []
   package var capabilities: [Placed<Capability>] = []
-  /// In the order of the list; the first is at 0x100. Without PCI Express they do not exist.
+  /// The extended capabilities in list order. The first one is at 0x100. A function without a PCI
+  /// Express capability has none.
   package var extendedCapabilities: [Placed<ExtendedCapability>] = []
 
   package init(vendorID: UInt16, deviceID: UInt16, classCode: UInt32, revision: UInt8) {
@@ -25,7 +25,7 @@ package struct FunctionDescription: Sendable {
     self.revision = revision
   }
 
-  /// A capability and where it stands.
+  /// A capability and its offset in configuration space.
   package struct Placed<Kind: Sendable>: Sendable {
     package var offset: Int
     package var kind: Kind
@@ -36,15 +36,15 @@ package struct FunctionDescription: Sendable {
   }
 }
 
-/// A memory range that the function asks for in a base address register.
+/// A memory range that the function requests in a base address register.
 package struct BAR: Sendable {
-  /// 0 to 5; a 64-bit one takes the next as well.
+  /// The register's index, 0 to 5. A 64-bit BAR occupies the next register too.
   package var index: Int
   /// Bytes, a power of two.
   package var size: UInt64
   package var is64Bit: Bool
   package var isPrefetchable: Bool
-  /// Where the host has placed it; set by the machine.
+  /// The physical address that the host has assigned. The machine sets it.
   package var address: UInt64 = 0
 
   package init(index: Int, size: UInt64, is64Bit: Bool, isPrefetchable: Bool = false) {
@@ -58,15 +58,22 @@ package struct BAR: Sendable {
   package var typeBits: UInt32 { (is64Bit ? 0x4 : 0) | (isPrefetchable ? 0x8 : 0) }
 }
 
+/// A capability in the first 256 bytes of configuration space.
 package enum Capability: Sendable {
-  /// - Parameter noSoftReset: leaving D3hot keeps the function's state.
+  /// - Parameter noSoftReset: Whether the function keeps its state when it leaves D3hot.
   case powerManagement(noSoftReset: Bool)
-  /// An endpoint, version 2. `rootComplexIntegrated` when there is no link above it.
+  /// A version 2 capability of an endpoint.
+  /// - Parameter rootComplexIntegrated: Whether the endpoint is integrated in the root complex and
+  ///   so has no link.
   case express(functionLevelReset: Bool, rootComplexIntegrated: Bool)
-  /// - Parameter vectors: 1, 2, 4, 8, 16 or 32.
+  /// - Parameter vectors: The number of vectors: 1, 2, 4, 8, 16 or 32.
   case msi(vectors: Int, is64Bit: Bool, perVectorMasking: Bool)
-  /// `table` and `pendingBits` are offsets in the base address `index`.
-  case msix(vectors: Int, index: Int, table: UInt32, pendingBits: UInt32)
+  /// - Parameters:
+  ///   - vectors: The number of vectors, 1 to 2048.
+  ///   - bar: The index of the BAR that holds the vector table and the pending bits.
+  ///   - table: The vector table's offset in the BAR.
+  ///   - pendingBits: The pending bits' offset in the BAR.
+  case msix(vectors: Int, bar: Int, table: UInt32, pendingBits: UInt32)
 
   package var id: UInt8 {
     switch self {
@@ -78,37 +85,41 @@ package enum Capability: Sendable {
   }
 }
 
+/// A capability in extended configuration space.
 package enum ExtendedCapability: Sendable {
-  /// - Parameter queueDepth: invalidations the function can hold, 1 to 32.
+  /// - Parameter queueDepth: Invalidate Queue Depth: invalidations that the function can hold. 0
+  ///   means 32.
   case ats(queueDepth: UInt8)
-  /// - Parameter capacity: page requests that may be outstanding.
+  /// - Parameter capacity: The largest number of outstanding page requests.
   case pageRequest(capacity: UInt32)
   /// - Parameters:
-  ///   - width: bits of a PASID, 1 to 20.
-  ///   - permissions: that requests can ask for, as ``PASIDCapability`` has them.
+  ///   - width: Bits of a PASID, 1 to 20.
+  ///   - permissions: ``PASIDCapability/execute`` and ``PASIDCapability/privileged``, as far as
+  ///     requests with a PASID can have them.
   case pasid(width: UInt8, permissions: UInt16 = 0)
 }
 
 extension FunctionDescription {
-  /// Whether there is a PCI Express capability, and so extended configuration space.
+  /// Whether the function has a PCI Express capability, and so extended configuration space.
   package var isExpress: Bool { offset(of: CapabilityID.express) != nil }
 
-  /// Where the capability `id` stands.
+  /// Returns the offset of the capability `id`.
   package func offset(of id: UInt8) -> Int? {
     capabilities.first { $0.kind.id == id }?.offset
   }
 
-  /// Where the extended capability `id` stands.
+  /// Returns the offset of the extended capability `id`.
   package func extendedOffset(of id: UInt16) -> Int? {
     guard isExpress else { return nil }
     return extendedCapabilities.first { $0.kind.id == id }?.offset
   }
 
+  /// Returns the BAR whose register has the index `index`.
   package func bar(_ index: Int) -> BAR? {
     bars.first { $0.index == index }
   }
 
-  /// Vectors of the MSI capability; 0 without.
+  /// The number of MSI vectors. 0 without an MSI capability.
   package var msiVectors: Int {
     for placed in capabilities {
       if case .msi(let vectors, _, _) = placed.kind { return vectors }
@@ -116,11 +127,11 @@ extension FunctionDescription {
     return 0
   }
 
-  /// The MSI-X table, if there is one.
+  /// The MSI-X vector table. `nil` without an MSI-X capability.
   package var msixTable: MSIXTable? {
     for placed in capabilities {
-      if case .msix(let vectors, let index, let table, _) = placed.kind {
-        return MSIXTable(vectors: vectors, bar: index, offset: UInt64(table))
+      if case .msix(let vectors, let bar, let table, _) = placed.kind {
+        return MSIXTable(vectors: vectors, bar: bar, offset: UInt64(table))
       }
     }
     return nil
@@ -133,9 +144,13 @@ extension FunctionDescription {
   }
 }
 
+/// The place of the MSI-X vector table.
 package struct MSIXTable: Sendable {
   package let vectors: Int
+  /// The index of the BAR that holds the table.
   package let bar: Int
+  /// Bytes from the start of the BAR.
   package let offset: UInt64
+  /// Bytes of the table.
   package var size: UInt64 { UInt64(vectors * MSIX.entrySize) }
 }

@@ -1,5 +1,5 @@
-// VFIO_DEVICE_FEATURE: what a vfio-pci device can do beside the old calls. Ours does not migrate, has
-// no SR-IOV and is not s390's, so low power is what remains; the rest is ENOTTY.
+// VFIO_DEVICE_FEATURE. The device does not migrate, has no SR-IOV and is not an s390 device, so
+// only the low power features exist. Other features are ENOTTY.
 
 internal import CUAPI
 internal import Host
@@ -10,27 +10,27 @@ internal import UAPI
 extension DeviceFile {
   /// vfio_ioctl_device_feature()
   func feature(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let headerSize = MemoryLayout<FeatureHeader>.size
-    let header: FeatureHeader = try call.load(count: headerSize)
-    guard header.argsz >= headerSize else { throw .invalidArgument }
-    let flags = FeatureFlags(rawValue: header.flags)
-    let number = header.flags & UInt32(VFIO_DEVICE_FEATURE_MASK)
+    let prefixSize = MemoryLayout<FeaturePrefix>.size
+    let prefix: FeaturePrefix = try call.load(count: prefixSize)
+    guard prefix.argsz >= prefixSize else { throw .invalidArgument }
+    let flags = FeatureFlags(rawValue: prefix.flags)
+    let number = prefix.flags & UInt32(VFIO_DEVICE_FEATURE_MASK)
     guard flags.subtracting([.get, .set, .probe]).rawValue == number,
       flags.contains(.probe) || !flags.isSuperset(of: [.get, .set])
     else { throw .invalidArgument }
 
     let feature = FeatureRequest(
-      call: call, flags: flags, data: call.argument &+ UInt64(headerSize),
-      dataSize: Int(header.argsz) - headerSize)
+      call: call, flags: flags, data: call.argument &+ UInt64(prefixSize),
+      dataSize: Int(prefix.argsz) - prefixSize)
     switch Int32(number) {
     case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
-      if try feature.isRequested(.set) { try engage(opened, wakeUp: nil) }
+      if try feature.isRequested(.set) { try enterLowPower(opened, wakeUp: nil) }
     case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
       try enterLowPowerWithWakeUp(feature, opened)
     case VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
-      if try feature.isRequested(.set) { opened.power.withLock { $0 = .init() } }
+      if try feature.isRequested(.set) { opened.lowPower.withLock { $0 = .init() } }
     case VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2:
-      // Refused for want of a migration flag, before anybody asks whether the device migrates.
+      // The kernel requires a migration flag before it checks whether the device can migrate.
       throw .invalidArgument
     default: throw .inappropriateIOCTLForDevice
     }
@@ -45,15 +45,15 @@ extension DeviceFile {
     let client = feature.call.client
     let entry: Entry = try client.load(at: feature.data)
     guard entry.wakeup_eventfd >= 0 else { throw .invalidArgument }
-    try engage(
+    try enterLowPower(
       opened, wakeUp: try EventDescriptor(client.duplicateDescriptor(entry.wakeup_eventfd)))
   }
 
-  /// vfio_pci_runtime_pm_entry(): once at a time.
-  private func engage(_ opened: OpenedDevice, wakeUp: EventDescriptor?) throws(Errno) {
-    let isFirst = opened.power.withLock { power in
-      guard !power.isEngaged else { return false }
-      power.isEngaged = true
+  /// vfio_pci_runtime_pm_entry(). EINVAL while low power is already allowed.
+  private func enterLowPower(_ opened: OpenedDevice, wakeUp: EventDescriptor?) throws(Errno) {
+    let isFirst = opened.lowPower.withLock { power in
+      guard !power.isAllowed else { return false }
+      power.isAllowed = true
       power.wakeUp = wakeUp
       return true
     }
@@ -69,19 +69,24 @@ struct FeatureFlags: OptionSet {
   static let probe = FeatureFlags(rawValue: 1 << 18)
 }
 
-/// One VFIO_DEVICE_FEATURE whose header is sound.
+/// One VFIO_DEVICE_FEATURE whose prefix has been validated.
 private struct FeatureRequest {
   let call: DeviceCall
   let flags: FeatureFlags
+  /// The address of the data behind the prefix.
   let data: UInt64
   let dataSize: Int
 
-  /// Whether to do it, or only to say that it can be done (vfio_check_feature()).
+  /// Returns whether the client requests the feature's operation. With PROBE the client only asks
+  /// whether the operation is supported (vfio_check_feature()).
+  /// - Parameters:
+  ///   - supported: The operations that the feature has: get, set or both.
+  ///   - size: Bytes of data that the operation needs.
   func isRequested(_ supported: FeatureFlags, size: Int = 0) throws(Errno) -> Bool {
-    let wanted = flags.intersection([.get, .set])
-    guard supported.isSuperset(of: wanted) else { throw .invalidArgument }
+    let requested = flags.intersection([.get, .set])
+    guard supported.isSuperset(of: requested) else { throw .invalidArgument }
     if flags.contains(.probe) { return false }
-    guard !wanted.isEmpty, dataSize >= size else { throw .invalidArgument }
+    guard !requested.isEmpty, dataSize >= size else { throw .invalidArgument }
     return true
   }
 }

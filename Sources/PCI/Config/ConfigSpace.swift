@@ -1,17 +1,19 @@
-// Configuration space: 256 bytes of a conventional function, 4096 of a PCI Express one, and for every bit
-// what a write does to it. A bit is read-only, writable, or cleared by writing 1 (RW1C); nothing
-// else is needed, because what a write *causes* is the function's business (Function.swift).
+// Configuration space of one function: 256 bytes of a conventional function, 4096 of a PCI Express
+// one, and what a write does to each bit. A bit is read-only, writable, or cleared by writing 1
+// (RW1C). Every other consequence of a write, such as a reset, is implemented in Function.swift.
 //
-// An access is 1, 2 or 4 bytes, naturally aligned, little-endian, as on the bus. What lies outside
-// the space reads as ones and ignores writes, which is what a requester sees of a register that
-// nobody answers for.
+// An access is 1, 2 or 4 bytes, naturally aligned and little-endian, as on the bus. A byte outside
+// the space reads as ones and ignores writes, as a register does that no function claims. The owner
+// is `Function`, which guards the space with its lock.
 
 package struct ConfigSpace: Sendable {
   private var bytes: [UInt8]
+  /// Bits that a write changes.
   private var writable: [UInt8]
+  /// Bits that a write of 1 clears.
   private var clearedByOne: [UInt8]
 
-  /// - Parameter size: 256 or 4096.
+  /// - Parameter size: Bytes of the space, 256 or 4096. Every byte is 0 and read-only.
   package init(size: Int) {
     bytes = Array(repeating: 0, count: size)
     writable = bytes
@@ -20,8 +22,8 @@ package struct ConfigSpace: Sendable {
 
   package var size: Int { bytes.count }
 
-  /// Lays a register out: its value after reset and what can be written. `offset` is the model
-  /// author's, not a client's, and lies inside the space.
+  /// Defines a register: its value after reset and which of its bits a write changes.
+  /// - Parameter offset: The register's offset. The register lies inside the space.
   package mutating func define<Register: FixedWidthInteger>(
     _ offset: Int, _ value: Register, writable mask: Register = 0, clearedByOne ones: Register = 0
   ) {
@@ -44,18 +46,20 @@ package struct ConfigSpace: Sendable {
     return value
   }
 
+  /// Writes a register as software does: read-only bits keep their value, RW1C bits are cleared by
+  /// 1.
   package mutating func write<Register: FixedWidthInteger & UnsignedInteger>(
     _ offset: Int, _ value: Register
   ) {
     for index in 0..<(Register.bitWidth / 8) where contains(offset + index) {
-      let at = offset + index
+      let position = offset + index
       let new = UInt8(truncatingIfNeeded: value >> (index * 8))
-      bytes[at] = (bytes[at] & ~writable[at]) | (new & writable[at])
-      bytes[at] &= ~(new & clearedByOne[at])
+      bytes[position] = (bytes[position] & ~writable[position]) | (new & writable[position])
+      bytes[position] &= ~(new & clearedByOne[position])
     }
   }
 
-  /// Changes a register from the device's side, where read-only means nothing.
+  /// Sets a register as the function's hardware does: every bit takes its new value.
   package mutating func set<Register: FixedWidthInteger & UnsignedInteger>(
     _ offset: Int, _ value: Register
   ) {
@@ -64,10 +68,11 @@ package struct ConfigSpace: Sendable {
     }
   }
 
-  /// Puts every writable bit back to what it is in `saved`: what software does after a reset.
+  /// Gives every writable bit its value in `saved`, as software does after a reset.
   package mutating func restoreWritableBits(from saved: ConfigSpace) {
-    for at in bytes.indices where saved.contains(at) {
-      bytes[at] = (bytes[at] & ~writable[at]) | (saved.bytes[at] & writable[at])
+    for position in bytes.indices where saved.contains(position) {
+      bytes[position] =
+        (bytes[position] & ~writable[position]) | (saved.bytes[position] & writable[position])
     }
   }
 

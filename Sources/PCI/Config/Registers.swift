@@ -1,9 +1,9 @@
-// Offsets and bits of the registers that more than one file speaks of, by the specification's names:
-// PCI Express Base 6.0, §7.5 (header, power management, PCI Express), §7.7 (MSI, MSI-X), §10.5 (ATS,
-// PRI) and §7.8.9 (PASID).
+// Offsets and bits of configuration registers that more than one file uses, with the
+// specification's names: PCI Express Base 6.0 §7.5 (header, power management, PCI Express), §7.7
+// (MSI, MSI-X), §7.8.9 (PASID) and §10.5 (ATS, page request interface).
 
-/// Offsets in the type 0 header.
-package enum Header {
+/// Offsets in the type 0 configuration space header (§7.5.1.2).
+package enum Type0Header {
   package static let vendorID = 0x00
   package static let deviceID = 0x02
   package static let command = 0x04
@@ -13,7 +13,7 @@ package enum Header {
   package static let latencyTimer = 0x0d
   package static let headerType = 0x0e
   package static let builtInSelfTest = 0x0f
-  package static let baseAddress0 = 0x10
+  package static let bar0 = 0x10
   package static let subsystemVendorID = 0x2c
   package static let subsystemID = 0x2e
   package static let expansionROM = 0x30
@@ -30,26 +30,28 @@ package enum ConfigSize {
   package static let extended = 4096
 }
 
-package struct Command: OptionSet, Sendable {
+/// Bits of the Command register (§7.5.1.1.3).
+package struct CommandRegister: OptionSet, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
-  package static let ioSpace = Command(rawValue: 1 << 0)
-  package static let memorySpace = Command(rawValue: 1 << 1)
-  package static let busMaster = Command(rawValue: 1 << 2)
-  package static let systemError = Command(rawValue: 1 << 8)
-  package static let interruptDisable = Command(rawValue: 1 << 10)
+  package static let ioSpace = CommandRegister(rawValue: 1 << 0)
+  package static let memorySpace = CommandRegister(rawValue: 1 << 1)
+  package static let busMaster = CommandRegister(rawValue: 1 << 2)
+  package static let systemError = CommandRegister(rawValue: 1 << 8)
+  package static let interruptDisable = CommandRegister(rawValue: 1 << 10)
 }
 
-package struct Status: OptionSet, Sendable {
+/// Bits of the Status register (§7.5.1.1.4).
+package struct StatusRegister: OptionSet, Sendable {
   package let rawValue: UInt16
   package init(rawValue: UInt16) { self.rawValue = rawValue }
-  package static let interrupt = Status(rawValue: 1 << 3)
-  package static let capabilitiesList = Status(rawValue: 1 << 4)
-  /// Parity, abort and system error bits, all RW1C.
-  package static let errors = Status(rawValue: 0xf900)
+  package static let interrupt = StatusRegister(rawValue: 1 << 3)
+  package static let capabilitiesList = StatusRegister(rawValue: 1 << 4)
+  /// The parity, abort and system error bits. All are RW1C.
+  package static let errors = StatusRegister(rawValue: 0xf900)
 }
 
-/// Capability ids.
+/// Capability IDs.
 package enum CapabilityID {
   package static let powerManagement: UInt8 = 0x01
   package static let msi: UInt8 = 0x05
@@ -58,7 +60,7 @@ package enum CapabilityID {
   package static let msix: UInt8 = 0x11
 }
 
-/// Extended capability ids.
+/// Extended capability IDs.
 package enum ExtendedCapabilityID {
   package static let ats: UInt16 = 0x000f
   package static let pageRequest: UInt16 = 0x0013
@@ -78,12 +80,12 @@ package enum PageRequestInterface {
   package static let allocation = 12
   package static let enable: UInt16 = 1 << 0
   package static let stopped: UInt16 = 1 << 8
-  /// Responses to requests with PASID carry it.
+  /// PRG Response PASID Required: the response to a request with a PASID carries the PASID.
   package static let responseHasPASID: UInt16 = 1 << 15
 }
 
-/// Offsets and bits in the PASID capability (§7.8.8). What the function can do and what it may do are at
-/// the same bits of two registers.
+/// Offsets and bits in the PASID capability (§7.8.9). The capability register and the control
+/// register have the execute and privileged bits at the same positions.
 package enum PASIDCapability {
   package static let capabilities = 4
   package static let control = 6
@@ -111,7 +113,7 @@ package enum Express {
   package static let deviceControl = 0x08
   package static let deviceStatus = 0x0a
   package static let deviceControl2 = 0x28
-  /// Of version 2, endpoint.
+  /// Bytes of a version 2 capability of an endpoint with a link.
   package static let size = 0x3c
   package static let functionLevelReset: UInt32 = 1 << 28
   package static let initiateFunctionLevelReset: UInt16 = 1 << 15
