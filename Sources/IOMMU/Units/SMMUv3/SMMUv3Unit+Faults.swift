@@ -12,4 +12,15 @@ extension SMMUv3Unit {
     guard case .smmuv3(let event) = record.reason else { return }
     events.append(SMMUv3EventRecord(record, event), of: record)
   }
+
+  /// CMD_RESUME, and CMD_STALL_TERM when there is no tag.
+  func answerStalls(of stream: UInt32, tag: UInt16?, _ response: PageResponse) {
+    ports.forEach(where: { UInt32($0.rawValue) == stream }) { _, deviceTLB in
+      if let tag {
+        deviceTLB.answer(group: UInt32(tag), response)
+      } else {
+        deviceTLB.answerAll(response)
+      }
+    }
+  }
 }

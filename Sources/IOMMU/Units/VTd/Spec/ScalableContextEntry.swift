@@ -1,36 +1,6 @@
 // The tables between a request and its page table. Each type is one entry, as the 64-bit words it has
 // in memory; both the unit (reading) and its driver (writing) use them.
 
-private let addressMask: UInt64 = ~0xfff
-
-/// VT-d §9.2 Scalable-Mode Root Entry: one per bus, two context tables of 128 functions each.
-package struct ScalableRootEntry: Equatable, Sendable {
-  package static let size: UInt64 = 16
-  package var lower: UInt64
-  package var upper: UInt64
-
-  package init(lower: UInt64 = 0, upper: UInt64 = 0) {
-    (self.lower, self.upper) = (lower, upper)
-  }
-
-  /// The word for a function: LP and LCTP for devices 0 to 15, UP and UCTP for the others.
-  package static func word(of requester: RequesterID) -> UInt64 {
-    UInt64(requester.rawValue >> 8) * size + UInt64(requester.rawValue >> 7 & 1) * 8
-  }
-
-  package static func makeWord(contextTable: PhysicalAddress) -> UInt64 {
-    contextTable.rawValue & addressMask | 1
-  }
-
-  package static func isPresent(_ word: UInt64) -> Bool { word & 1 != 0 }
-  package static func contextTable(_ word: UInt64) -> PhysicalAddress {
-    PhysicalAddress(word & addressMask)
-  }
-  static func reserved(addressBits: Int) -> UInt64 {
-    0xffe | ~(1 << UInt64(addressBits) - 1)
-  }
-}
-
 /// VT-d §9.4 Scalable-Mode Context Entry: one per function.
 package struct ScalableContextEntry: Equatable, Sendable, BitwiseCopyable {
   package static let size: UInt64 = 32
@@ -95,24 +65,5 @@ package struct ScalableContextEntry: Equatable, Sendable, BitwiseCopyable {
     if !capabilities.pageRequests { reserved |= 1 << 4 }
     return words[0] & reserved != 0 || words[1] & ~0x1f_ffff != 0 || words[2] != 0
       || words[3] != 0
-  }
-}
-
-/// VT-d §9.5 Scalable-Mode PASID Directory Entry: 64 PASIDs.
-package enum PASIDDirectoryEntry {
-  package static func offset(of pasid: PASID) -> UInt64 { UInt64(pasid.rawValue >> 6) * 8 }
-
-  package static func make(table: PhysicalAddress) -> UInt64 {
-    table.rawValue & addressMask | 1
-  }
-  package static func isPresent(_ entry: UInt64) -> Bool { entry & 1 != 0 }
-  /// FPD, [1]
-  package static func disablesFaults(_ entry: UInt64) -> Bool { entry & 2 != 0 }
-  /// SMPTBLPTR, [63:12]
-  package static func table(_ entry: UInt64) -> PhysicalAddress {
-    PhysicalAddress(entry & addressMask)
-  }
-  static func reserved(addressBits: Int) -> UInt64 {
-    0xffc | ~(1 << UInt64(addressBits) - 1)
   }
 }
