@@ -1,5 +1,6 @@
 // Devices that do what the CUSE front end has to carry: argument structs, pointers, descriptors in
-// both directions, file offsets, queues. The commands are those of Tests/Clients/cuse/commands.h.
+// both directions, file offsets, queues. The commands are those of
+// Tests/Clients/fronts/cuse/lib/commands.h.
 
 internal import Glibc
 internal import Host

@@ -6,7 +6,7 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// Requests, of VFIO's type; Tests/Clients/launcher.h has the same.
+/// Requests, of VFIO's type; Tests/Clients/fronts/launcher/test_requests.h has the same.
 enum TestRequest {
   /// The number of this open file, from 1.
   static let identify: UInt32 = 0x3bf0

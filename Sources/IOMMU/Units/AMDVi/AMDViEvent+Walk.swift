@@ -5,7 +5,7 @@ extension AMDViEvent {
   ) -> AMDViEvent {
     switch fault {
     case .inaccessible, .unwritable: .pageTableError(subject, at: place)
-    case .absent, .beyond, .unused: .absent(subject, at: address)
+    case .absent, .outputTooWide, .unused: .absent(subject, at: address)
     case .denied: .denied(subject, at: address)
     case .reserved, .tooWide: .reserved(subject, at: address)
     }

@@ -29,7 +29,7 @@ extension WalkFault {
   fileprivate var kind: SMMUv3Event.Kind {
     switch self {
     case .inaccessible, .unwritable: .walkAborted
-    case .absent, .beyond, .reserved: .translation
+    case .absent, .outputTooWide, .reserved: .translation
     case .tooWide: .addressSize
     case .unused: .access
     case .denied: .permission
