@@ -5,9 +5,9 @@ extension AMDViEvent {
   ) -> AMDViEvent {
     switch fault {
     case .inaccessible, .unwritable: .pageTableError(subject, at: place)
-    case .absent, .outputTooWide, .unused: .absent(subject, at: address)
+    case .absent, .inputTooWide, .accessFlagClear: .absent(subject, at: address)
     case .denied: .denied(subject, at: address)
-    case .reserved, .tooWide: .reserved(subject, at: address)
+    case .reserved, .outputTooWide: .reserved(subject, at: address)
     }
   }
 }

@@ -29,9 +29,9 @@ extension WalkFault {
   fileprivate var kind: SMMUv3Event.Kind {
     switch self {
     case .inaccessible, .unwritable: .walkAborted
-    case .absent, .outputTooWide, .reserved: .translation
-    case .tooWide: .addressSize
-    case .unused: .access
+    case .absent, .inputTooWide, .reserved: .translation
+    case .outputTooWide: .addressSize
+    case .accessFlagClear: .access
     case .denied: .permission
     }
   }
