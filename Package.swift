@@ -1,5 +1,7 @@
 // swift-tools-version: 6.2
-// The targets in the order of DESIGN's arrows: a target may depend only on what stands above it.
+// A target depends only on targets above it (docs/ARCHITECTURE.md, "Modules and their imports").
+//
+// The versions are exact, and no library depends on another one, so this file fixes what Package.resolved would.
 import PackageDescription
 
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -17,11 +19,11 @@ let package = Package(
     .executable(name: "iommufdctl", targets: ["iommufdctl"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
-    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
+    .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
   ],
   targets: [
     // C: the wire's headers, and what Swift cannot spell. No logic.
