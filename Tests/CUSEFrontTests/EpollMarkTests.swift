@@ -23,7 +23,9 @@ struct EpollMarkTests {
     return try UnsharedTable.run { () throws(Errno) -> EpollMark in
       let copy = try UnsharedTable.copy(of: descriptor)
       let own = try UnsharedTable.copy(of: set.descriptor.rawValue)
-      guard let mark = EpollMark(copy.rawValue, in: set, copy: EpollSet(own)) else { throw .notSupported }
+      guard let mark = EpollMark(copy.rawValue, in: set, copy: EpollSet(own)) else {
+        throw .notSupported
+      }
       return mark
     }
   }
