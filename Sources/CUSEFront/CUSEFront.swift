@@ -1,6 +1,6 @@
-// The CUSE front end: character devices in user space. Each node is one connection to /dev/cuse. The
-// kernel turns a system call on the node into a message on the connection. This module turns the
-// message into a call on a `CharacterDevice` or an `OpenFile`.
+// The CUSE front end: character devices in user space. Each node is one connection to /dev/cuse.
+// The kernel turns a system call on the node into a message on the connection. This module turns
+// the message into a call on a `CharacterDevice` or an `OpenFile`.
 //
 //   CUSEServer            one per process: makes the nodes, counts open files and calls
 //     └ CUSESession       one per node: the connection, the threads that read it, its open files
@@ -19,6 +19,6 @@
 //                                  opens are matched to waiting files (Tracee, ExpectedOpens)
 //
 // Threads. A session always has a thread that reads its connection, because a call may wait for
-// another message: a descriptor lookup sends one, and the close of a copied descriptor may send one.
-// Calls that may wait therefore pass the `CallLimiter`, which admits fewer calls than a session has
-// threads.
+// another message: a descriptor lookup sends one, and the close of a copied descriptor may send
+// one. Calls that may wait therefore pass the `CallLimiter`, which admits fewer calls than a
+// session has threads.

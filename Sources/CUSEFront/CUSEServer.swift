@@ -6,8 +6,9 @@ package import UAPI
 
 /// Devices that are served as nodes under /dev.
 ///
-/// A server cannot be stopped: the kernel removes the nodes when the process ends. A call must not be
-/// cut short while it has a client's thread stopped; ``quiesce(waitingFor:)`` waits for running calls.
+/// A server cannot be stopped: the kernel removes the nodes when the process ends. A call must not
+/// be cut short while it has a client's thread stopped; ``quiesce(waitingFor:)`` waits for running
+/// calls.
 package final class CUSEServer: Sendable {
   /// One device and the properties of its node.
   package struct Node: Sendable {
@@ -49,12 +50,12 @@ package final class CUSEServer: Sendable {
   private let sessions: [CUSESession]
 
   /// - Parameters:
-  ///   - queueName: the path below /dev of the queue node, on which descriptors that devices make are
-  ///     opened.
-  ///   - numbers: the major and minor number of the first node; the minors of the others follow. With
-  ///     0 and 0 the kernel chooses numbers.
-  ///   - processEnds: called with an address space that a device was given, when its process has left
-  ///     it and before the kernel frees its memory.
+  ///   - queueName: the path below /dev of the queue node, on which descriptors that devices make
+  ///     are opened.
+  ///   - numbers: the major and minor number of the first node; the minors of the others follow.
+  ///     With 0 and 0 the kernel chooses numbers.
+  ///   - processEnds: called with an address space that a device was given, when its process has
+  ///     left it and before the kernel frees its memory.
   ///   - nodeEnded: called when the kernel has ended the connection of a node.
   init(
     _ nodes: [Node], queueName: String, numbers: (major: UInt32, minor: UInt32),
@@ -62,8 +63,8 @@ package final class CUSEServer: Sendable {
     processEnds: (@Sendable (AddressSpace) -> Void)?,
     nodeEnded: @escaping @Sendable (_ path: String) -> Void
   ) {
-    // Everybody may open the queue node, because a client need not be in a group to be given a queue.
-    // Opens that the server does not expect are refused.
+    // Everybody may open the queue node, because a client need not be in a group to be given a
+    // queue. Opens that the server does not expect are refused.
     self.nodes =
       [Node(QueueDevice(name: queueName), name: queueName, mode: 0o666, group: 0)] + nodes
     self.numbers = numbers
@@ -80,7 +81,8 @@ package final class CUSEServer: Sendable {
   /// Makes every node, and returns when all of them can be opened.
   package func start() throws(StartError) {
     for (index, session) in sessions.enumerated() {
-      // The queue node is made first, so that no client is served without it, and has the last minor.
+      // The queue node is made first, so that no client is served without it, and has the last
+      // minor.
       let minor = index == 0 ? nodes.count - 1 : index - 1
       let number = numbers.major == 0 ? (0, 0) : (numbers.major, numbers.minor + UInt32(minor))
       try publish(nodes[index], session, number: number)
@@ -103,8 +105,9 @@ package final class CUSEServer: Sendable {
 
   /// Makes the node of `session`, and sets its mode and group.
   ///
-  /// When a name or number is taken, the kernel ends the connection and reports no reason. The server
-  /// therefore checks the node: it must not exist before, must appear, and must lead to this session.
+  /// When a name or number is taken, the kernel ends the connection and reports no reason. The
+  /// server therefore checks the node: it must not exist before, must appear, and must lead to this
+  /// session.
   private func publish(
     _ node: Node, _ session: CUSESession, number: (major: UInt32, minor: UInt32)
   ) throws(StartError) {

@@ -10,8 +10,8 @@ internal import SystemPackage
 ///     SIGTERM, SIGINT, SIGHUP   end the process: running calls finish, the nodes go, status 0
 ///     SIGUSR1                   writes one line of counts to the log
 ///
-/// The process is ready when every node can be opened. It then notifies systemd (NOTIFY_SOCKET), writes
-/// a line to the log and calls `whenReady`.
+/// The process is ready when every node can be opened. It then notifies systemd (NOTIFY_SOCKET),
+/// writes a line to the log and calls `whenReady`.
 package struct ServerProcess: Sendable {
   package var nodes: [CUSEServer.Node]
   /// See ``CUSEServer``.
@@ -36,14 +36,15 @@ package struct ServerProcess: Sendable {
     self.log = log
   }
 
-  /// Serves until a signal ends the process. The calling thread must be the only one of the process.
+  /// Serves until a signal ends the process. The calling thread must be the only one of the
+  /// process.
   /// - Returns: the exit status. The process must then exit, because its end removes the nodes.
   package func run(whenReady: () -> Void = {}) -> Int32 {
     var awaited = sigset_t()
     sigemptyset(&awaited)
     for number in [SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&awaited, number) }
-    // Blocked before the first thread starts. Threads inherit the mask, so only sigwait() gets these
-    // signals.
+    // Blocked before the first thread starts. Threads inherit the mask, so only sigwait() gets
+    // these signals.
     pthread_sigmask(SIG_BLOCK, &awaited, nil)
     signal(SIGPIPE, SIG_IGN)
     // Files and eventfds of clients take a descriptor each. A table of 65536 takes half a MiB.

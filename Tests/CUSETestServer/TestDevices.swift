@@ -1,5 +1,5 @@
-// Devices for the clients in Tests/Clients/cuse. They use everything that the CUSE front end implements:
-// argument structs, pointers, descriptors in both directions, file offsets, queues.
+// Devices for the clients in Tests/Clients/cuse. They use everything that the CUSE front end
+// implements: argument structs, pointers, descriptors in both directions, file offsets, queues.
 
 internal import Glibc
 internal import Host
@@ -160,7 +160,8 @@ final class QueueFile: OpenFile {
 
   init(_ counts: OpenCounts) {
     self.counts = counts
-    // Subtracted in deinit and not in release(), which is not called for a queue that was not installed.
+    // Subtracted in deinit and not in release(), which is not called for a queue that was not
+    // installed.
     counts.queues.add(1, ordering: .relaxed)
   }
 
@@ -206,8 +207,8 @@ final class QueueFile: OpenFile {
   func release() {}
 }
 
-/// A device whose bytes depend on their offsets: a read shows, and a write checks, that the right offset
-/// arrives.
+/// A device whose bytes depend on their offsets: a read shows, and a write checks, that the right
+/// offset arrives.
 struct MemoryDevice: CharacterDevice {
   let name: String
   func open(by client: any Client) throws(Errno) -> any OpenFile { MemoryFile() }

@@ -9,8 +9,8 @@ final class BufferMemory: UserMemory {
 
   init(count: Int) {
     storage = .allocate(byteCount: count, alignment: 16)
-    // A device may store fewer bytes than it says it has. The client must not see an answer to another
-    // client in the others.
+    // A device may store fewer bytes than it says it has. The client must not see an answer to
+    // another client in the others.
     storage.initializeMemory(as: UInt8.self, repeating: 0)
   }
 

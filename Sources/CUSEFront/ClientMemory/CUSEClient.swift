@@ -10,14 +10,14 @@ final class CUSEClient: Client {
   private let resources: SharedResources
   /// The files behind descriptors that calls on the same file have named. `nil` for an open.
   private let descriptorCache: DescriptorCache?
-  /// Where system calls can be injected into the calling thread. `nil` where they cannot: in an open,
-  /// a read or a write, and for 32-bit callers.
+  /// Where system calls can be injected into the calling thread. `nil` where they cannot: in an
+  /// open, a read or a write, and for 32-bit callers.
   private let injection: InjectionPoint?
-  /// The calling thread, once it is stopped at the end of its ioctl. The ioctl is answered by then, so
-  /// the result of the device's call must be set with `Tracee.resume(returning:)`.
+  /// The calling thread, once it is stopped at the end of its ioctl. The ioctl is answered by then,
+  /// so the result of the device's call must be set with `Tracee.resume(returning:)`.
   private(set) var tracee: Tracee?
-  /// Stored for the time of this call. The thread cannot execute another program meanwhile, because a
-  /// thread that waits for FUSE does not end.
+  /// Stored for the time of this call. The thread cannot execute another program meanwhile, because
+  /// a thread that waits for FUSE does not end.
   private var space: AddressSpace?
 
   init(

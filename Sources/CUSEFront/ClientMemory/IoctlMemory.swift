@@ -2,8 +2,8 @@ internal import Host
 internal import SystemPackage
 internal import UAPI
 
-/// The caller's memory during one ioctl, with the argument struct in a copy where the kernel has fetched
-/// it (see ``IoctlExchange``).
+/// The caller's memory during one ioctl, with the argument struct in a copy where the kernel has
+/// fetched it (see ``IoctlExchange``).
 final class IoctlMemory: UserMemory {
   private let task: HostTask
   private let argument: UInt64

@@ -4,10 +4,10 @@ internal import Synchronization
 
 /// Closes copies of clients' descriptors that a device has kept.
 ///
-/// Such a close can be the last close of a file on one of this server's nodes. It then waits until this
-/// server has handled the release. A thread that is inside a release must not wait for another release:
-/// files that hold each other in a chain would occupy one thread per link. So one thread that holds no
-/// file closes these copies, through an ``UnsharedTable``.
+/// Such a close can be the last close of a file on one of this server's nodes. It then waits until
+/// this server has handled the release. A thread that is inside a release must not wait for another
+/// release: files that hold each other in a chain would occupy one thread per link. So one thread
+/// that holds no file closes these copies, through an ``UnsharedTable``.
 final class DescriptorCloser: Sendable {
   private struct Queue {
     var descriptors: [Int32] = []
@@ -21,7 +21,8 @@ final class DescriptorCloser: Sendable {
     self.nodes = nodes
   }
 
-  /// Closes `descriptor`: at once, or on the closer's thread when it is a file on a node of this server.
+  /// Closes `descriptor`: at once, or on the closer's thread when it is a file on a node of this
+  /// server.
   func close(_ descriptor: Int32) {
     guard nodes.isFileOfNode(descriptor) else {
       Glibc.close(descriptor)

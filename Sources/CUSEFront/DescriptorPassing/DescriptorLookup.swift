@@ -6,13 +6,13 @@ internal import SystemPackage
 
 /// Finds the open file of this server behind a descriptor of a client.
 ///
-/// The server copies the descriptor and sends a private ioctl to the copy. The ioctl arrives at this server
-/// as a message that carries the handle of the open file. The sender of the message is a thread of this
-/// server; the kernel writes the sender's id, so nobody can forge it. Only a thread that is registered as
-/// asking gets an answer.
+/// The server copies the descriptor and sends a private ioctl to the copy. The ioctl arrives at
+/// this server as a message that carries the handle of the open file. The sender of the message is
+/// a thread of this server; the kernel writes the sender's id, so nobody can forge it. Only a
+/// thread that is registered as asking gets an answer.
 ///
-/// This takes another round trip, on another thread. A file that is looked up a second time is therefore
-/// marked (``EpollMark``), and later lookups of the file send no message.
+/// This takes another round trip, on another thread. A file that is looked up a second time is
+/// therefore marked (``EpollMark``), and later lookups of the file send no message.
 final class DescriptorLookup: Sendable {
   /// `_IO('S', 0x49)`, a request number that no device of ours has.
   static let request: UInt32 = 0x5349
@@ -25,7 +25,8 @@ final class DescriptorLookup: Sendable {
     self.nodes = nodes
   }
 
-  /// Returns the open file of this server behind the task's descriptor `number`. `nil` for other files.
+  /// Returns the open file of this server behind the task's descriptor `number`. `nil` for other
+  /// files.
   ///
   /// To be called only for calls that the ``CallLimiter`` has admitted, because it may wait for a
   /// message to this server.
@@ -51,8 +52,8 @@ final class DescriptorLookup: Sendable {
     return file
   }
 
-  /// Sends the private ioctl to `copy`, a descriptor of one of this server's nodes. To be called in an
-  /// ``UnsharedTable``, because it waits for a message to this server.
+  /// Sends the private ioctl to `copy`, a descriptor of one of this server's nodes. To be called in
+  /// an ``UnsharedTable``, because it waits for a message to this server.
   private func ask(_ copy: OwnedDescriptor) -> ServedFile? {
     let thread = CLinux_gettid()
     asking.withLock { $0[thread] = .some(nil) }

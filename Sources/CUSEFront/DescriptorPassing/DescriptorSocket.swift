@@ -30,8 +30,8 @@ struct DescriptorSocket {
     name = withUnsafeBytes(of: address) { Array($0.prefix(Int(length))) }
   }
 
-  /// Sends the descriptor that `open` returns to `process`, which has connected. Skips connections of
-  /// other processes, which may have found the name.
+  /// Sends the descriptor that `open` returns to `process`, which has connected. Skips connections
+  /// of other processes, which may have found the name.
   /// - Parameter open: runs in an ``UnsharedTable``.
   func send(
     to process: Int32, _ open: @escaping @Sendable () throws(Errno) -> OwnedDescriptor

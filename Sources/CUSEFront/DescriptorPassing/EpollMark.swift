@@ -7,9 +7,9 @@ internal import SystemPackage
 
 /// A mark on one open file, by which one system call recognises the file behind any descriptor.
 ///
-/// The mark is an epoll set with one entry. An epoll set does not keep its files open: an entry goes
-/// with the last close of its file. kcmp(2) compares a descriptor of another process with the file of an
-/// entry. Nobody else can make a mark or move one to another file.
+/// The mark is an epoll set with one entry. An epoll set does not keep its files open: an entry
+/// goes with the last close of its file. kcmp(2) compares a descriptor of another process with the
+/// file of an entry. Nobody else can make a mark or move one to another file.
 final class EpollMark: Sendable {
   private let set: EpollSet
   /// The number of the descriptor when it was added, which is a part of the entry's key.
@@ -19,8 +19,8 @@ final class EpollMark: Sendable {
   private static let limit = 256
   private static let count = Atomic(0)
 
-  /// Makes an empty set. It must be made in the descriptor table that ``matches(_:of:)`` is called in, and
-  /// filled in an ``UnsharedTable``.
+  /// Makes an empty set. It must be made in the descriptor table that ``matches(_:of:)`` is called
+  /// in, and filled in an ``UnsharedTable``.
   /// - Returns: `nil` when there are `limit` marks already.
   static func emptySet() -> EpollSet? {
     guard count.load(ordering: .relaxed) < limit else { return nil }

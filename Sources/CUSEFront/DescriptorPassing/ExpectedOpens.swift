@@ -1,9 +1,9 @@
 // How a client gets a descriptor of a file that a device has made.
 //
-// A thread that the server has registered opens the queue node: the client's own thread, in an injected
-// openat(2), or a thread of the server that sends the descriptor to the client. The message of that open
-// carries the thread's id. The kernel writes the id, so no other thread can get the file. Every other
-// open of the queue node is refused with ENXIO.
+// A thread that the server has registered opens the queue node: the client's own thread, in an
+// injected openat(2), or a thread of the server that sends the descriptor to the client. The
+// message of that open carries the thread's id. The kernel writes the id, so no other thread can
+// get the file. Every other open of the queue node is refused with ENXIO.
 
 internal import CLinux
 internal import Glibc
@@ -12,8 +12,8 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// The opens of this server's nodes that the server expects from a thread, and the file that each of
-/// them gets.
+/// The opens of this server's nodes that the server expects from a thread, and the file that each
+/// of them gets.
 final class ExpectedOpens: Sendable {
   private let queuePath: String
   /// By thread.
@@ -36,15 +36,15 @@ final class ExpectedOpens: Sendable {
       guard [.noSuchFileOrDirectory, .permissionDenied, .noSuchAddressOrDevice].contains(error)
       else { throw error }
     }
-    // The client sees another file under the path (chroot, another mount namespace), or may not open
-    // the node. The server opens the node itself and sends the descriptor.
+    // The client sees another file under the path (chroot, another mount namespace), or may not
+    // open the node. The server opens the node itself and sends the descriptor.
     return try thread.receiveDescriptor { [self] () throws(Errno) in
       try open(queuePath, expecting: file)
     }
   }
 
-  /// Opens a node of this server, so that the open gets `file`. To be called in an ``UnsharedTable``,
-  /// because it waits for a message to this server.
+  /// Opens a node of this server, so that the open gets `file`. To be called in an
+  /// ``UnsharedTable``, because it waits for a message to this server.
   /// - Throws: `.noSuchAddressOrDevice` when `path` is not a node of this server.
   func open(_ path: String, expecting file: PendingFile) throws(Errno) -> OwnedDescriptor {
     let thread = CLinux_gettid()
@@ -70,8 +70,8 @@ final class ExpectedOpens: Sendable {
     files.withLock { $0.removeValue(forKey: thread) } == nil
   }
 
-  /// Returns and unregisters the file for an open by `thread`. `nil` when no open is expected from the
-  /// thread.
+  /// Returns and unregisters the file for an open by `thread`. `nil` when no open is expected from
+  /// the thread.
   func claimFile(openedBy thread: Int32) -> PendingFile? {
     files.withLock { $0.removeValue(forKey: thread) }
   }
@@ -80,8 +80,9 @@ final class ExpectedOpens: Sendable {
 /// A file between the moment when a device offers it and the moment when the client knows its
 /// descriptor.
 ///
-/// The file is not released before the device's call has ended in ``install()`` or ``withdraw()``: other
-/// threads of the client can see the new descriptor, and close it, before its number is stored.
+/// The file is not released before the device's call has ended in ``install()`` or ``withdraw()``:
+/// other threads of the client can see the new descriptor, and close it, before its number is
+/// stored.
 final class PendingFile: Sendable {
   private enum State { case offered, closedEarly, installed, withdrawn }
 

@@ -6,20 +6,22 @@ internal import SystemPackage
 
 /// Runs system calls on threads that have a file descriptor table of their own.
 ///
-/// Some system calls wait for this server itself: an open of one of its nodes, an ioctl on a copy of a
-/// client's descriptor of one, the last close of such a copy. If the server is killed in that moment, the
-/// waiting thread cannot end, and the process cannot end either: it still holds the connection whose end
-/// would wake the thread, and only the kernel's `abort` file ends this. A thread that has left the shared
-/// table holds no connection. The shared table, and with it the connections, then goes whatever the
-/// thread waits for. Every such call is therefore made here.
+/// Some system calls wait for this server itself: an open of one of its nodes, an ioctl on a copy
+/// of a client's descriptor of one, the last close of such a copy. If the server is killed in that
+/// moment, the waiting thread cannot end, and the process cannot end either: it still holds the
+/// connection whose end would wake the thread, and only the kernel's `abort` file ends this. A
+/// thread that has left the shared table holds no connection. The shared table, and with it the
+/// connections, then goes whatever the thread waits for. Every such call is therefore made here.
 ///
-/// The threads are kept for the next call, because to start a thread takes longer than all that it does.
+/// The threads are kept for the next call, because to start a thread takes longer than all that it
+/// does.
 enum UnsharedTable {
   private static let threads = UnsharedTableThreads()
 
   /// Runs `body` on a thread that shares no descriptor above standard error with this process, and
   /// waits until it has ended. What `body` opens must be closed in it.
-  /// - Throws: `.resourceTemporarilyUnavailable` when there is no such thread, and what `body` throws.
+  /// - Throws: `.resourceTemporarilyUnavailable` when there is no such thread, and what `body`
+  ///   throws.
   static func run<Result: Sendable>(
     _ body: @escaping @Sendable () throws(Errno) -> Result
   ) throws(Errno) -> Result {
@@ -34,8 +36,9 @@ enum UnsharedTable {
     try HostTask(id: getpid()).duplicateDescriptor(descriptor)
   }
 
-  /// Closes a descriptor of the shared table, so that only a thread with an unshared table waits for the
-  /// last close: that thread holds a second reference while the first is closed in the shared table.
+  /// Closes a descriptor of the shared table, so that only a thread with an unshared table waits
+  /// for the last close: that thread holds a second reference while the first is closed in the
+  /// shared table.
   static func close(_ descriptor: Int32) {
     let isClosed = ThreadSemaphore()
     let job = ResultJob { (hasCopy) throws(Errno) in
@@ -92,8 +95,8 @@ private final class UnsharedTableThreads: Sendable {
   }
 
   /// Runs one job, when the thread has an unshared table. When this function has returned, only the
-  /// caller of the job holds a reference to the job: descriptors that the job owns are of the caller's
-  /// table, and must be closed there and not here.
+  /// caller of the job holds a reference to the job: descriptors that the job owns are of the
+  /// caller's table, and must be closed there and not here.
   @inline(never)
   private func runNextJob(of thread: UnsharedTableThread, isUnshared: Bool) -> JobEvents {
     let job = thread.nextJob()
@@ -153,8 +156,8 @@ private final class ResultJob<Result: Sendable>: Job, @unchecked Sendable {
   typealias Body = @Sendable (_ checkpoint: ThreadSemaphore) throws(Errno) -> Result
 
   private let body: Body
-  /// Written by the thread before it signals the end. `nil` when the thread could not leave the shared
-  /// table.
+  /// Written by the thread before it signals the end. `nil` when the thread could not leave the
+  /// shared table.
   private var outcome: Swift.Result<Result, Errno>?
 
   /// - Parameter body: signals the semaphore at the point that ``awaitCheckpoint()`` waits for.

@@ -30,9 +30,9 @@ struct BlockedCall: Equatable {
 
   private static let attempts = 2_000
 
-  /// Parses "number six-arguments stack-pointer program-counter", where all but the number begin with
-  /// 0x. Returns `nil` for a thread that runs ("running") or sleeps outside of a call (-1). Parses
-  /// bytes and not characters, because each register access of a client calls this.
+  /// Parses "number six-arguments stack-pointer program-counter", where all but the number begin
+  /// with 0x. Returns `nil` for a thread that runs ("running") or sleeps outside of a call (-1).
+  /// Parses bytes and not characters, because each register access of a client calls this.
   init?(parsing text: some Sequence<UInt8>) {
     var words: [UInt64] = []
     words.reserveCapacity(9)
@@ -72,9 +72,9 @@ extension BlockedCall {
   }
 
   #if arch(x86_64)
-    // asm/unistd_64.h, then asm/unistd_32.h. /proc does not show which of the two the caller used, but
-    // the numbers do not collide: the 64-bit call with the number of one of these 32-bit calls is no
-    // call that can be blocked in a read or write of one of our nodes, and the reverse.
+    // asm/unistd_64.h, then asm/unistd_32.h. /proc does not show which of the two the caller used,
+    // but the numbers do not collide: the 64-bit call with the number of one of these 32-bit calls
+    // is no call that can be blocked in a read or write of one of our nodes, and the reverse.
     private static let transferForms: [Int: TransferCall.Form] = [
       0: .init(position: .file), 1: .init(position: .file),
       17: .init(position: .argument), 18: .init(position: .argument),

@@ -5,8 +5,8 @@ internal import SystemPackage
 
 /// One connection to /dev/cuse (libfuse: struct fuse_session), for which the kernel makes one node.
 ///
-/// libfuse parses the messages. The threads that read them belong to `CUSESession`, not to libfuse. A
-/// connection is never destroyed: threads read it until the process ends.
+/// libfuse parses the messages. The threads that read them belong to `CUSESession`, not to libfuse.
+/// A connection is never destroyed: threads read it until the process ends.
 struct CUSEConnection: @unchecked Sendable {
   private let raw: OpaquePointer
 
@@ -53,9 +53,9 @@ struct CUSEConnection: @unchecked Sendable {
 
   /// Opens /dev/cuse with a higher number than any descriptor that comes later.
   ///
-  /// A process that ends closes its descriptors from the highest number down. The close of a copy of a
-  /// client's descriptor waits for an answer of this server. The wait ends at once when the connection
-  /// is closed already, and never while the process still holds the connection.
+  /// A process that ends closes its descriptors from the highest number down. The close of a copy
+  /// of a client's descriptor waits for an answer of this server. The wait ends at once when the
+  /// connection is closed already, and never while the process still holds the connection.
   private static func openChannel() throws(Errno) -> Int32 {
     let low = Glibc.open("/dev/cuse", O_RDWR | O_CLOEXEC)
     guard low >= 0 else { throw Errno(rawValue: errno) }

@@ -37,8 +37,8 @@ struct CUSERequest: @unchecked Sendable {
 
   /// Answers an open(2).
   /// - Parameter handle: the number by which later messages name the open file.
-  /// - Returns: whether the caller still waited for the answer. When it did not, the kernel sends no
-  ///   release for `handle`.
+  /// - Returns: whether the caller still waited for the answer. When it did not, the kernel sends
+  ///   no release for `handle`.
   func reply(opened handle: UInt64) -> Bool {
     var info = fuse_file_info()
     info.fh = handle
@@ -60,8 +60,8 @@ struct CUSERequest: @unchecked Sendable {
     fuse_reply_poll(raw, events)
   }
 
-  /// Answers an ioctl(2) with its result, a value or -errno. The kernel stores `output` in the range
-  /// that the last ``retry(reading:writing:)`` named for writing, whatever the result is.
+  /// Answers an ioctl(2) with its result, a value or -errno. The kernel stores `output` in the
+  /// range that the last ``retry(reading:writing:)`` named for writing, whatever the result is.
   func reply(ioctl result: Int32, output: [UInt8] = []) {
     output.withUnsafeBytes { bytes in
       _ = fuse_reply_ioctl(raw, result, bytes.isEmpty ? nil : bytes.baseAddress, bytes.count)

@@ -9,8 +9,8 @@ internal import UAPI
 
 /// One node: its connection, the threads that read the connection, and its open files.
 ///
-/// A thread is added whenever the last thread that waited for a message receives one. A thread ends when
-/// it has processed its message and finds enough others waiting.
+/// A thread is added whenever the last thread that waited for a message receives one. A thread ends
+/// when it has processed its message and finds enough others waiting.
 final class CUSESession: Sendable {
   /// The path of the node.
   let node: String
@@ -29,8 +29,8 @@ final class CUSESession: Sendable {
   }
   private let state = Mutex(State())
 
-  /// More threads than the `CallLimiter` admits calls, so that messages that never wait always find a
-  /// thread.
+  /// More threads than the `CallLimiter` admits calls, so that messages that never wait always find
+  /// a thread.
   private static let threadLimit = 64 + 64
   private static let idleLimit = 4
 

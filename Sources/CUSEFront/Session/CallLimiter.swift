@@ -2,19 +2,20 @@ internal import DequeModule
 internal import Glibc
 internal import Synchronization
 
-/// Limits how many device calls run at the same time, in the whole server and for one client process.
+/// Limits how many device calls run at the same time, in the whole server and for one client
+/// process.
 ///
-/// At most `limit` calls run at once in all sessions. A session has more threads than that, so messages
-/// that never wait (descriptor lookup, release, poll) always find a thread, and a call that waits for
-/// such a message cannot deadlock.
+/// At most `limit` calls run at once in all sessions. A session has more threads than that, so
+/// messages that never wait (descriptor lookup, release, poll) always find a thread, and a call
+/// that waits for such a message cannot deadlock.
 ///
 /// At most `ownerLimit` calls run at once for one client process, so that a hostile client cannot
-/// occupy every thread. Its other calls wait in a queue, as they would for a lock in the kernel. The
-/// queues of different processes are served in turn.
+/// occupy every thread. Its other calls wait in a queue, as they would for a lock in the kernel.
+/// The queues of different processes are served in turn.
 ///
-/// A call that waits occupies no thread: it is kept as a closure, and the thread whose call ends runs
-/// the next one. There are never more waiting calls than client threads, because each client thread
-/// waits in one call.
+/// A call that waits occupies no thread: it is kept as a closure, and the thread whose call ends
+/// runs the next one. There are never more waiting calls than client threads, because each client
+/// thread waits in one call.
 final class CallLimiter: Sendable {
   typealias Call = @Sendable () -> Void
 
@@ -22,8 +23,8 @@ final class CallLimiter: Sendable {
   private struct Owner {
     var running = 0
     var waiting = Deque<Call>()
-    /// Whether the owner is in `State.ready`: it has a waiting call that may run as soon as a thread
-    /// is free.
+    /// Whether the owner is in `State.ready`: it has a waiting call that may run as soon as a
+    /// thread is free.
     var isReady = false
   }
 

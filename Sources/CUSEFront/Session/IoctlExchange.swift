@@ -8,21 +8,22 @@ internal import UAPI
 ///
 /// An ioctl usually takes one round trip: the device reads and writes the caller's memory in place.
 ///
-/// When the server has no ptrace rights over the caller (a server that is not root, a container without
-/// CAP_SYS_PTRACE), FUSE's retry protocol remains: the kernel copies ranges that the server names, and
-/// sends the ioctl again. A device must not run twice, so the server must know the ranges before the
-/// device has had an effect. For argument structs this is possible, because the first act of the
-/// kernel's drivers, and of ours, is to read the first u32 of the struct, which is the struct's size:
+/// When the server has no ptrace rights over the caller (a server that is not root, a container
+/// without CAP_SYS_PTRACE), FUSE's retry protocol remains: the kernel copies ranges that the server
+/// names, and sends the ioctl again. A device must not run twice, so the server must know the
+/// ranges before the device has had an effect. For argument structs this is possible, because the
+/// first act of the kernel's drivers, and of ours, is to read the first u32 of the struct, which is
+/// the struct's size:
 ///
-///     round 1   nothing is fetched: the first access of the device, at the argument, is denied; the
-///               device fails before it has had an effect; the server asks for 4 bytes at the argument
-///     round 2   4 bytes are fetched, the size: the server asks for the struct, and for room to write
-///               it back
-///     round 3   the device runs on the fetched copy
+///     round 1   Nothing is fetched. The first access of the device, at the argument, is denied.
+///               The device fails before it has had an effect. The server asks for 4 bytes there.
+///     round 2   4 bytes are fetched, the size. The server asks for the struct, and for room to
+///               write it back.
+///     round 3   The device runs on the fetched copy.
 ///
-/// Memory that a struct points to cannot be fetched so (EFAULT, and a line in the log), and a struct may
-/// have at most 64 KiB. Such a client can therefore allocate, query and destroy objects, but not map
-/// memory.
+/// Memory that a struct points to cannot be fetched so (EFAULT, and a line in the log), and a
+/// struct may have at most 64 KiB. Such a client can therefore allocate, query and destroy objects,
+/// but not map memory.
 struct IoctlExchange: Sendable {
   let request: CUSERequest
   let task: HostTask
@@ -77,7 +78,8 @@ struct IoctlExchange: Sendable {
   /// Returns `nil` when the log does not show traces.
   private func beginTrace(on session: CUSESession) -> IoctlTrace? {
     guard session.resources.log.logLevel <= .trace else { return nil }
-    // Not the client's `IoctlMemory`: a read by the trace must not count as the call's first access.
+    // Not the client's `IoctlMemory`: a read by the trace must not count as the call's first
+    // access.
     return IoctlTrace(
       number, argument: argument, on: session.node, in: CallerMemory(task: task))
   }

@@ -3,9 +3,9 @@ internal import Synchronization
 
 /// The poll handle of one open file.
 ///
-/// For poll(2) on a node, the kernel asks the server once for the readiness, passes a poll handle, and
-/// sleeps until the server notifies that handle. A handle can be notified once; the kernel passes a new
-/// one with its next question. Only the newest handle is kept.
+/// For poll(2) on a node, the kernel asks the server once for the readiness, passes a poll handle,
+/// and sleeps until the server notifies that handle. A handle can be notified once; the kernel
+/// passes a new one with its next question. Only the newest handle is kept.
 final class PollNotifier: Sendable {
   private struct Handle: @unchecked Sendable {
     var raw: OpaquePointer?
@@ -13,8 +13,8 @@ final class PollNotifier: Sendable {
 
   private let newest = Mutex(Handle())
 
-  /// Stores `handle` for the next ``notify()``. To be called before the readiness is computed, so that
-  /// a change in between is not lost.
+  /// Stores `handle` for the next ``notify()``. To be called before the readiness is computed, so
+  /// that a change in between is not lost.
   func store(_ handle: OpaquePointer?) {
     guard let handle else { return }
     destroy(exchange(handle))

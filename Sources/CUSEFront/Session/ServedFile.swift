@@ -21,8 +21,8 @@ final class ServedFile: Sendable {
     self.pending = pending
   }
 
-  /// Starts to notify poll(2) of changes. Called when the file is opened: a change between two calls
-  /// of poll must wake the second.
+  /// Starts to notify poll(2) of changes. Called when the file is opened: a change between two
+  /// calls of poll must wake the second.
   func observeReadiness() {
     file.setReadinessObserver { [poll] in poll.notify() }
   }
@@ -41,8 +41,8 @@ final class ServedFile: Sendable {
     set { storedMark.withLock { $0 = newValue } }
   }
 
-  /// False when the device has withdrawn the file while another thread of the client kept a descriptor
-  /// of it.
+  /// False when the device has withdrawn the file while another thread of the client kept a
+  /// descriptor of it.
   var isUsable: Bool { pending?.isWithdrawn != true }
 
   /// True for the first call only, so that a denied access is logged once per open file.

@@ -6,12 +6,12 @@ internal import UAPI
 /// The read and write calls on one open file that FUSE splits into several messages.
 ///
 /// FUSE pins the caller's memory before it sends a message, and sends what it could pin: at most 32
-/// pages, and nothing beyond the first missing page. It sends the next message when the last one was
-/// answered in full. The kernel instead calls a file's operation once for the whole call; the
+/// pages, and nothing beyond the first missing page. It sends the next message when the last one
+/// was answered in full. The kernel instead calls a file's operation once for the whole call; the
 /// operation answers EFAULT when it reaches missing memory, possibly after it has had an effect.
 ///
-/// So the first message of such a call makes the device do the whole call, on the caller's own memory.
-/// The messages that follow are answered from the result.
+/// So the first message of such a call makes the device do the whole call, on the caller's own
+/// memory. The messages that follow are answered from the result.
 final class SplitTransfers: Sendable {
   /// A call that the device has done, and for which more messages are expected.
   private struct SplitCall {
@@ -25,8 +25,8 @@ final class SplitTransfers: Sendable {
   private let calls = Mutex<[Int32: SplitCall]>([:])
   private static let limit = 256
 
-  /// Returns the answer to a message about `count` bytes after the first `start` bytes of `thread`'s
-  /// call.
+  /// Returns the answer to a message about `count` bytes after the first `start` bytes of
+  /// `thread`'s call.
   /// - Parameter run: makes the device do the whole call. Called for the first message only.
   /// - Throws: what `run` throws; `.ioError` for a message of a call that is not known.
   func answer(

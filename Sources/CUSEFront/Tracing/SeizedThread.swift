@@ -7,9 +7,9 @@
   /// A client's thread that this thread has seized with ptrace(2), and that stops at the end of its
   /// ioctl. System calls can then be injected into the thread.
   ///
-  /// All signals of the thread are blocked meanwhile, so that they stay pending with their siginfo. A
-  /// thread that is killed is always reaped: an unreaped one would be a zombie that even its parent
-  /// cannot remove.
+  /// All signals of the thread are blocked meanwhile, so that they stay pending with their siginfo.
+  /// A thread that is killed is always reaped: an unreaped one would be a zombie that even its
+  /// parent cannot remove.
   final class SeizedThread {
     private let task: HostTask
     private var isGone = false
@@ -19,9 +19,10 @@
     private var saved = user_regs_struct()
     private var savedMask: UInt64 = 0
 
-    /// Seizes the thread, which sleeps in an ioctl. It stops when the ioctl returns, and not before.
-    /// - Throws: `.resourceBusy` for a thread with a debugger, `.notSupported` for a thread that may
-    ///   not be traced, or whose machine code is not known here.
+    /// Seizes the thread, which sleeps in an ioctl. It stops when the ioctl returns, and not
+    /// before.
+    /// - Throws: `.resourceBusy` for a thread with a debugger, `.notSupported` for a thread that
+    ///   may not be traced, or whose machine code is not known here.
     init(seizing task: HostTask) throws(Errno) {
       self.task = task
       returnAddress = try Self.returnAddress(of: task)
@@ -46,10 +47,11 @@
 
     /// Makes a socket of the thread and connects it to the listening socket `name`.
     ///
-    /// A descriptor that comes over a socket (SCM_RIGHTS) needs no path, only that both sides share a
-    /// network namespace. It costs four injected calls instead of one. Its number is one above the
-    /// lowest free one, which the socket has.
-    /// - Throws: `.notSupported` when the thread is in another network namespace, `.tooManyOpenFiles`.
+    /// A descriptor that comes over a socket (SCM_RIGHTS) needs no path, only that both sides share
+    /// a network namespace. It costs four injected calls instead of one. Its number is one above
+    /// the lowest free one, which the socket has.
+    /// - Throws: `.notSupported` when the thread is in another network namespace,
+    ///   `.tooManyOpenFiles`.
     func connect(to name: [UInt8]) throws(Errno) -> Int32 {
       let stream = UInt64(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
       let socket = try inject(SYS.socket, UInt64(AF_UNIX), stream)
@@ -78,8 +80,8 @@
       }
     }
 
-    /// Restores the registers and the signal mask, makes the ioctl return `result`, a value or -errno,
-    /// and detaches from the thread.
+    /// Restores the registers and the signal mask, makes the ioctl return `result`, a value or
+    /// -errno, and detaches from the thread.
     func resume(returning result: Int32) {
       do throws(Errno) {
         try awaitStop()
@@ -121,9 +123,9 @@
       throw .interrupted
     }
 
-    /// Writes `bytes` to the thread's stack, below the part that compiled code may use, and restores
-    /// what was there when `body` has returned. The bytes must be few, because the stacks of coroutines
-    /// are small.
+    /// Writes `bytes` to the thread's stack, below the part that compiled code may use, and
+    /// restores what was there when `body` has returned. The bytes must be few, because the stacks
+    /// of coroutines are small.
     private func withScratch<Value>(
       _ bytes: [UInt8], _ body: (_ address: UInt64) throws(Errno) -> Value
     ) throws(Errno) -> Value {
@@ -142,8 +144,8 @@
       return result
     }
 
-    /// Returns the address of `count` bytes of scratch. The 128 bytes below the stack pointer belong
-    /// to the code.
+    /// Returns the address of `count` bytes of scratch. The 128 bytes below the stack pointer
+    /// belong to the code.
     private func scratchAddress(_ count: Int) -> UInt64 {
       (saved.rsp &- 128 &- UInt64(count)) & ~15
     }
@@ -170,8 +172,8 @@
 
     // MARK: ptrace
 
-    /// Waits until the thread stops, which it does once its ioctl is answered, and saves its registers
-    /// and signal mask.
+    /// Waits until the thread stops, which it does once its ioctl is answered, and saves its
+    /// registers and signal mask.
     ///
     /// If the server was killed just before the thread was seized, the ioctl has ended without its
     /// answer, and the thread may stop anywhere. It is then detached from unchanged.
@@ -210,8 +212,8 @@
     private static func seize(_ task: HostTask) throws(Errno) {
       let seize = Int32(PTRACE_SEIZE.rawValue)
       let marked = UInt64(PTRACE_O_TRACESYSGOOD.rawValue)
-      // The client's own seccomp filter must not see calls that the client did not make. This option
-      // needs CAP_SYS_ADMIN.
+      // The client's own seccomp filter must not see calls that the client did not make. This
+      // option needs CAP_SYS_ADMIN.
       let suspended = marked | 1 << 21  // PTRACE_O_SUSPEND_SECCOMP
       if CLinux_ptrace(seize, task.id, 0, suspended) == 0 { return }
       if CLinux_ptrace(seize, task.id, 0, marked) == 0 { return }
@@ -248,8 +250,8 @@
         guard let status = waitForStop() else { throw .noSuchProcess }
         let (event, stop) = (status >> 16, status >> 8 & 0xff)
         if event == 0 && stop == SIGTRAP | 0x80 { return }
-        // Only SIGSTOP arrives here, because the other signals are blocked. It is delivered, and the
-        // stop that it causes is an event.
+        // Only SIGSTOP arrives here, because the other signals are blocked. It is delivered, and
+        // the stop that it causes is an event.
         signal = event == 0 ? UInt64(stop) : 0
       }
     }
@@ -268,8 +270,8 @@
       }
     }
 
-    /// Waits until the thread has ended, and so reaps it. Called when ptrace(2) fails: the thread is
-    /// being killed.
+    /// Waits until the thread has ended, and so reaps it. Called when ptrace(2) fails: the thread
+    /// is being killed.
     private func awaitEnd() {
       while !isGone { _ = waitForStop() }
     }

@@ -33,8 +33,8 @@
     }
 
     /// Returns the descriptor in a received control message: length, level, type, number.
-    /// - Throws: `.tooManyOpenFiles` when there is none: the kernel leaves it out when the client has
-    ///   no free descriptor number.
+    /// - Throws: `.tooManyOpenFiles` when there is none: the kernel leaves it out when the client
+    ///   has no free descriptor number.
     static func descriptor(in control: [UInt8]) throws(Errno) -> Int32 {
       let (length, number) = control.withUnsafeBytes {
         ($0.loadUnaligned(as: UInt64.self), $0.loadUnaligned(fromByteOffset: 16, as: Int32.self))

@@ -1,7 +1,7 @@
 // How the server makes system calls in a client's thread, at the end of the thread's ioctl.
 //
-// An unmodified client gets a new descriptor only when the client itself opens it. The server thread
-// that runs the device's call orders the steps:
+// An unmodified client gets a new descriptor only when the client itself opens it. The server
+// thread that runs the device's call orders the steps:
 //
 //   1  the device has done all that can fail, and asks for a descriptor
 //   2  the thread is seized and interrupted; it sleeps in FUSE's wait and cannot stop yet
@@ -27,8 +27,8 @@ struct InjectionPoint {
     self.tracer = tracer
   }
 
-  /// Seizes the thread and answers the ioctl, so that the thread stops. When this throws, the ioctl has
-  /// not been answered.
+  /// Seizes the thread and answers the ioctl, so that the thread stops. When this throws, the ioctl
+  /// has not been answered.
   ///
   /// A thread that dies meanwhile causes no error here, but every later use of it fails.
   /// - Throws: as `SeizedThread.init(seizing:)`.
@@ -65,7 +65,8 @@ final class Tracee {
   /// Makes a copy in the thread, close-on-exec, of the descriptor that `open` returns.
   /// - Parameter open: runs in an ``UnsharedTable``.
   /// - Returns: the number of the copy.
-  /// - Throws: `.notSupported` when the thread is in another network namespace, `.tooManyOpenFiles`.
+  /// - Throws: `.notSupported` when the thread is in another network namespace,
+  ///   `.tooManyOpenFiles`.
   func receiveDescriptor(
     from open: @escaping @Sendable () throws(Errno) -> OwnedDescriptor
   ) throws(Errno) -> Int32 {

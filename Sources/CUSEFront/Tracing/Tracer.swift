@@ -7,14 +7,14 @@ internal import SystemPackage
 /// The process that traces clients' threads with ptrace(2), a child of the server.
 ///
 /// A thread in which system calls are injected has foreign register values, and all its signals are
-/// blocked. When its tracer ends, the kernel detaches from the thread in that state. The tracer must
-/// therefore not end in between, while the server may be killed at any moment. So the tracer is a
-/// process that does nothing else. The end of its connections tells it that the server has ended. It
-/// then makes each stopped thread return from its ioctl with ECONNABORTED, as if the thread had never
-/// been stopped.
+/// blocked. When its tracer ends, the kernel detaches from the thread in that state. The tracer
+/// must therefore not end in between, while the server may be killed at any moment. So the tracer
+/// is a process that does nothing else. The end of its connections tells it that the server has
+/// ended. It then makes each stopped thread return from its ioctl with ECONNABORTED, as if the
+/// thread had never been stopped.
 ///
-/// There is one connection (a socket pair), and one thread in the tracer process, for each client thread
-/// that is stopped at a time. One connection is kept for the next client thread.
+/// There is one connection (a socket pair), and one thread in the tracer process, for each client
+/// thread that is stopped at a time. One connection is kept for the next client thread.
 ///
 /// This class is the server's side. The other side is `runTracer(_:)`.
 final class Tracer: Sendable {
@@ -31,7 +31,8 @@ final class Tracer: Sendable {
     control = mine
   }
 
-  /// Returns a connection for one client thread. It may be reused when the last reference to it goes.
+  /// Returns a connection for one client thread. It may be reused when the last reference to it
+  /// goes.
   func connect() throws(Errno) -> Connection {
     if let used = idle.withLock({ $0.take() }) { return Connection(used, of: self) }
     let (mine, other) = try UnixSocket.pair()

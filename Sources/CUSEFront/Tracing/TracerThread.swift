@@ -1,8 +1,8 @@
 internal import Host
 internal import SystemPackage
 
-/// Serves one connection of the tracer process, on one thread: ptrace(2) accepts requests only from the
-/// thread that has seized the tracee.
+/// Serves one connection of the tracer process, on one thread: ptrace(2) accepts requests only from
+/// the thread that has seized the tracee.
 final class TracerThread {
   private let socket: OwnedDescriptor
 
