@@ -1,6 +1,7 @@
 internal import Glibc
 
-/// RLIMIT_NOFILE of this process. Files and eventfds of clients take a descriptor of the server each.
+/// RLIMIT_NOFILE of this process. Files and eventfds of clients take a descriptor of the server
+/// each.
 package enum DescriptorLimit {
   private static let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
 

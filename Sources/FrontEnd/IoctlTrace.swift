@@ -1,7 +1,7 @@
 package import UAPI
 
-/// One ioctl(2) as a line of a trace shows it: the struct as the caller passed it, and the fields that
-/// the call changed.
+/// One ioctl(2) as a line of a trace shows it: the struct as the caller passed it, and the fields
+/// that the call changed.
 ///
 /// The trace reads the struct itself, once before and once after the call.
 package struct IoctlTrace {

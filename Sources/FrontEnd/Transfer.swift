@@ -1,10 +1,10 @@
 package import SystemPackage
 package import UAPI
 
-/// The memory of one read(2), write(2) or one of their relatives, divided as the kernel divides it for
-/// a file that has read and write operations but no read_iter and write_iter: the kernel calls the
-/// file's operation once for each piece, until one call moves fewer bytes than its piece has (fs:
-/// vfs_readv(), do_loop_readv_writev()).
+/// The memory of one read(2), write(2) or one of their relatives, divided as the kernel divides it
+/// for a file that has read and write operations but no read_iter and write_iter: the kernel calls
+/// the file's operation once for each piece, until one call moves fewer bytes than its piece has
+/// (fs: vfs_readv(), do_loop_readv_writev()).
 package struct Transfer: Sendable, Equatable {
   /// One contiguous address range.
   package struct Piece: Sendable, Equatable {
@@ -12,9 +12,9 @@ package struct Transfer: Sendable, Equatable {
     package let count: Int
   }
 
-  /// The pieces for which the file's operation is called. Empty for a vector without bytes, for which
-  /// the kernel does not call the operation. Other vectors keep an empty piece only when it is the
-  /// first.
+  /// The pieces for which the file's operation is called. Empty for a vector without bytes, for
+  /// which the kernel does not call the operation. Other vectors keep an empty piece only when it
+  /// is the first.
   package let pieces: [Piece]
 
   /// MAX_RW_COUNT. The kernel shortens longer transfers to this length.
@@ -23,8 +23,8 @@ package struct Transfer: Sendable, Equatable {
   private static let mostPieces: UInt64 = 1024
 
   /// The memory of a call with one buffer.
-  /// - Throws: `.badAddress` when the range reaches beyond user space. The kernel checks this before
-  ///   it calls the file's operation.
+  /// - Throws: `.badAddress` when the range reaches beyond user space. The kernel checks this
+  ///   before it calls the file's operation.
   package init(address: UInt64, count: UInt64) throws(Errno) {
     guard Self.isUserRange(address, count) else { throw .badAddress }
     pieces = [Piece(address: address, count: Int(min(count, UInt64(Self.mostBytes))))]

@@ -3,16 +3,16 @@ package import UAPI
 
 /// The arguments of one read(2), write(2) or one of their relatives.
 ///
-/// Neither front end receives all of them ready to use. A seccomp notification has the six raw argument
-/// registers. A FUSE message has neither the offset of pread(2) nor the pieces of a vector, and the CUSE
-/// front end reads the registers from /proc.
+/// Neither front end receives all of them ready to use. A seccomp notification has the six raw
+/// argument registers. A FUSE message has neither the offset of pread(2) nor the pieces of a
+/// vector, and the CUSE front end reads the registers from /proc.
 package struct TransferCall: Sendable, Equatable {
   /// Where the kernel takes the file offset from.
   package enum Position: Sendable {
     /// The position of the open file (read, readv).
     case file
-    /// The fourth argument (pread64, preadv, whose fifth is its unused upper half); for 32-bit callers
-    /// the fourth and the fifth.
+    /// The fourth argument (pread64, preadv, whose fifth is its unused upper half); for 32-bit
+    /// callers the fourth and the fifth.
     case argument
     /// As `argument`, but -1 stands for the position of the open file (preadv2).
     case argumentOrFile
@@ -65,9 +65,9 @@ package struct TransferCall: Sendable, Equatable {
   package func isOneBuffer(of bytes: Int) -> Bool { !isVector && count == UInt64(bytes) }
 
   /// Returns the memory of the call.
-  /// - Throws: the errors of the kernel for a file without read_iter and write_iter, in the kernel's
-  ///   order: those of ``Transfer``'s initialisers, then `.notSupported` for a flag that such a file
-  ///   does not take (fs: vfs_readv(), do_loop_readv_writev()).
+  /// - Throws: the errors of the kernel for a file without read_iter and write_iter, in the
+  ///   kernel's order: those of ``Transfer``'s initialisers, then `.notSupported` for a flag that
+  ///   such a file does not take (fs: vfs_readv(), do_loop_readv_writev()).
   package func transfer(in memory: some UserMemory) throws(Errno) -> Transfer {
     let transfer =
       isVector

@@ -6,7 +6,7 @@ import UAPI
 
 @Suite("The memory of a read or write")
 struct TransferTests {
-  /// A vector's words, from address 0 on.
+  /// Memory that holds the words of a vector, from address 0 on.
   private struct Words: UserMemory {
     let bytes: [UInt8]
 
@@ -33,7 +33,7 @@ struct TransferTests {
       vector: 0, count: UInt64(words.count / 2), wordSize: 8, in: Words(words))
   }
 
-  @Test func onePieceIsCutAtTheKernelsMost() throws {
+  @Test func oneBufferIsShortenedToTheKernelsMaximum() throws {
     #expect(try Transfer(address: 5, count: 7).pieces == [.init(address: 5, count: 7)])
     #expect(try Transfer(address: 5, count: 0).pieces == [.init(address: 5, count: 0)])
     #expect(try Transfer(address: 0, count: 1 << 40).count == 0x7fff_f000)
@@ -41,13 +41,13 @@ struct TransferTests {
     #expect(throws: Errno.badAddress) { try Transfer(address: 1 << 63, count: 0) }
   }
 
-  @Test func emptyPiecesCountOnlyAtTheBeginning() throws {
+  @Test func emptyPiecesAreKeptOnlyAtTheBeginning() throws {
     #expect(try vector([1, 0, 2, 0]).pieces == [])
     #expect(try vector([1, 0, 2, 5, 3, 0]).pieces.map(\.count) == [0, 5])
     #expect(try vector([1, 4, 2, 0, 3, 6]).pieces.map(\.address) == [1, 3])
   }
 
-  @Test func vectorsOf32BitCallers() throws {
+  @Test func vectorsOf32BitCallersHave32BitWords() throws {
     let words: [UInt32] = [0x1000, 3, 0xffff_f000, 4]
     let transfer = try Transfer(vector: 0, count: 2, wordSize: 4, in: Words(words))
     #expect(transfer.pieces.map(\.address) == [0x1000, 0xffff_f000])
@@ -57,7 +57,7 @@ struct TransferTests {
     }
   }
 
-  @Test func vectorsThatAreNone() {
+  @Test func invalidVectorsAreRefused() {
     #expect(throws: Errno.invalidArgument) {
       try Transfer(vector: 0, count: 1025, wordSize: 8, in: Words([UInt64]()))
     }
@@ -71,7 +71,7 @@ struct TransferTests {
     #expect(throws: Errno.badAddress) { try vector([UInt64.max, 1]) }
   }
 
-  @Test func runsPieceByPieceUntilOneIsShort() throws {
+  @Test func piecesRunUntilOneIsShort() throws {
     let transfer = try vector([0x10, 4, 0x20, 4, 0x30, 4])
     func run(_ results: [Result<Int, Errno>]) throws -> (done: Int, starts: [Int]) {
       var starts: [Int] = []

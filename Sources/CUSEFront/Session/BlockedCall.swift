@@ -3,18 +3,19 @@ internal import Glibc
 internal import Host
 internal import SystemPackage
 
-/// The system call in which a thread sleeps, as /proc/<tid>/syscall shows it.
+/// The system call in which a thread is blocked, as /proc/<tid>/syscall shows it.
 struct BlockedCall: Equatable {
   let number: Int
-  /// Six raw argument registers.
+  /// The six raw argument registers.
   let arguments: [UInt64]
-  /// Where the thread will go on.
+  /// The address at which the thread continues.
   let programCounter: UInt64
 
+  /// Reads the call of `task`, which has sent a message to this server.
   /// - Throws: `.notPermitted` or `.permissionDenied` without ptrace rights, `.noSuchProcess`,
-  ///   `.invalidArgument` when the thread does not sleep in a call.
+  ///   `.invalidArgument` when the thread is not blocked in a call.
   init(of task: HostTask) throws(Errno) {
-    // A thread that has sent its request but not yet gone to sleep shows as running.
+    // /proc shows "running" for a thread that has sent its message and does not sleep yet.
     for attempt in 0..<Self.attempts {
       let text = try ProcFile.readLine("/proc/\(task.id)/syscall")
       if text.first != UInt8(ascii: "r") {
@@ -29,9 +30,9 @@ struct BlockedCall: Equatable {
 
   private static let attempts = 2_000
 
-  /// Parses "number six-arguments stack-pointer program-counter", all but the first with 0x before
-  /// them; nil for a thread that runs ("running") or sleeps outside of a call (-1). By bytes, because
-  /// each register access of a client comes here.
+  /// Parses "number six-arguments stack-pointer program-counter", where all but the number begin
+  /// with 0x. Returns `nil` for a thread that runs ("running") or sleeps outside of a call (-1).
+  /// Parses bytes and not characters, because each register access of a client calls this.
   init?(parsing text: some Sequence<UInt8>) {
     var words: [UInt64] = []
     words.reserveCapacity(9)
@@ -71,9 +72,9 @@ extension BlockedCall {
   }
 
   #if arch(x86_64)
-    // asm/unistd_64.h, then asm/unistd_32.h. /proc does not show which of the two the caller used, but
-    // the numbers do not collide: the 64-bit call with the number of one of these 32-bit calls is no
-    // call that can be blocked in a read or write of one of our nodes, and the reverse.
+    // asm/unistd_64.h, then asm/unistd_32.h. /proc does not show which of the two the caller used,
+    // but the numbers do not collide: the 64-bit call with the number of one of these 32-bit calls
+    // is no call that can be blocked in a read or write of one of our nodes, and the reverse.
     private static let transferForms: [Int: TransferCall.Form] = [
       0: .init(position: .file), 1: .init(position: .file),
       17: .init(position: .argument), 18: .init(position: .argument),

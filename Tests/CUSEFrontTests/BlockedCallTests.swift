@@ -8,7 +8,7 @@ import UAPI
 @testable import CUSEFront
 
 @Suite("What /proc/<tid>/syscall shows of a read or write")
-struct TransferCallTests {
+struct BlockedCallTests {
   #if arch(x86_64)
     @Test(
       arguments: [
@@ -21,18 +21,18 @@ struct TransferCallTests {
         ("1 0x3 0x7ffd0 0x4 0x99 0x0 0x0 0x7ffc0 0x7f00\n", nil),
         ("180 0x3 0x7ffd0 0x4 0x10 0x700 0x0 0x7ffc0 0x7f00\n", 0x700_0000_0010),
       ] as [(String, UInt64?)])
-    func offset(text: String, offset: UInt64?) throws {
+    func theOffsetIsRead(text: String, offset: UInt64?) throws {
       let call = try #require(BlockedCall(parsing: text.utf8)?.transfer)
       #expect(call.offset == offset)
     }
 
-    @Test func callsOfUnknownPosition() throws {
+    @Test func ioUringIsNoTransfer() throws {
       let ring = "426 0x3 0x1 0x1 0x10 0x0 0x0 0x7ffc0 0x7f00\n"
       #expect(try #require(BlockedCall(parsing: ring.utf8)).transfer == nil)
     }
 
-    @Test func memory() throws {
-      // Where 32-bit registers reach.
+    @Test func theMemoryIsRead() throws {
+      // MAP_32BIT: 32-bit registers must reach the page.
       let page = mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | 0x40, -1, 0)
       defer { munmap(page, 4096) }
       let pieces: [UInt64] = [0x1000, 3, 0x2000, 0, 0x3000, 5]
@@ -48,7 +48,7 @@ struct TransferCallTests {
       let three = try transfer("295 0x3 0x\(vector) 0x3 0x10 0x0 0x0 0x7ffc0 0x7f00\n")
       #expect(three.pieces.map(\.address) == [0x1000, 0x3000])
       #expect(three.pieces.map(\.count) == [3, 5])
-      // Words of 32 bits: the same bytes are 0x1000 0, 3 0.
+      // Read as words of 32 bits, the same bytes are 0x1000 0, 3 0.
       let narrow = try transfer("145 0x3 0x\(vector) 0x2 0x0 0x0 0x0 0x7ffc0 0x7f00\n")
       #expect(narrow.pieces.isEmpty)
       #expect(throws: Errno.notSupported) {
@@ -57,7 +57,7 @@ struct TransferCallTests {
       #expect(try transfer("327 0x3 0x\(vector) 0x3 0x10 0x0 0x1 0x7ffc0 0x7f00\n").count == 8)
     }
 
-    @Test func aWholeMessageIsOneBufferOfThatLength() throws {
+    @Test func aVectorOrAnotherLengthIsNotOneBuffer() throws {
       func isWhole(_ text: String) throws -> Bool {
         try #require(BlockedCall(parsing: text.utf8)?.transfer).isOneBuffer(of: 4)
       }
@@ -72,11 +72,11 @@ struct TransferCallTests {
       "running\n", "-1 0x7ffc0 0x7f00\n", "", "17 0x3 zero 0 0 0 0 0 0\n",
       "1a 0x3 0 0 0 0 0 0 0\n", "17 0x3 0x0 0x0 0x0 0x0 0x0 0x0\n",
     ])
-  func nothingToSee(text: String) {
+  func otherTextIsRefused(text: String) {
     #expect(BlockedCall(parsing: text.utf8) == nil)
   }
 
-  @Test func showsWhereTheThreadGoesOn() {
+  @Test func registersAreParsed() {
     let text = "16 0x3 0x3b90 0x7ffd0 0x0 0xffffffffffffffff 0x0 0x7ffc0 0x7f0012\n"
     let call = BlockedCall(parsing: text.utf8)
     #expect(call?.number == 16)

@@ -6,17 +6,17 @@ import UAPI
 
 @testable import CUSEFront
 
-@Suite("The memory of a call")
-struct CallMemoryTests {
-  /// This process is the client: its own memory may be read.
+@Suite("The memory of an ioctl")
+struct IoctlMemoryTests {
+  /// This process is the client, because it may read its own memory.
   private let task = HostTask(id: getpid())
 
-  @Test func directAccessReachesTheCaller() throws {
+  @Test func withoutAFetchedStructTheCallersMemoryIsAccessed() throws {
     let memory = UnsafeMutablePointer<UInt64>.allocate(capacity: 2)
     defer { memory.deallocate() }
     (memory[0], memory[1]) = (5, 6)
     let address = UInt64(UInt(bitPattern: memory))
-    let call = CallMemory(of: task, argument: address, fetched: nil)
+    let call = IoctlMemory(of: task, argument: address, fetched: nil)
     #expect(try call.load(UInt64.self, at: address + 8) == 6)
     try call.store(UInt64(9), at: address)
     #expect(memory[0] == 9)
@@ -25,8 +25,8 @@ struct CallMemoryTests {
     #expect(!call.wasDenied)
   }
 
-  @Test func aFetchedStructIsReadAndWrittenInPlace() throws {
-    let call = CallMemory(of: task, argument: 0x1000, fetched: [8, 0, 0, 0, 1, 2, 3, 4])
+  @Test func aFetchedStructIsReadAndWrittenInItsCopy() throws {
+    let call = IoctlMemory(of: task, argument: 0x1000, fetched: [8, 0, 0, 0, 1, 2, 3, 4])
     #expect(try call.load(UInt32.self, at: 0x1000) == 8)
     #expect(try call.load(UInt8.self, at: 0x1007) == 4)
     try call.store(UInt16(0xaabb), at: 0x1004)
@@ -37,8 +37,8 @@ struct CallMemoryTests {
     arguments: [
       (0x1000, 16), (0x1004, 8), (0xfff, 4), (0x1008, 1), (UInt64.max, 4), (UInt64.max - 3, 8),
     ] as [(UInt64, Int)])
-  func whatWasNotFetchedFaults(address: UInt64, count: Int) {
-    let call = CallMemory(of: task, argument: 0x1000, fetched: [UInt8](repeating: 0, count: 8))
+  func anAccessBeyondTheFetchedStructIsEFAULT(address: UInt64, count: Int) {
+    let call = IoctlMemory(of: task, argument: 0x1000, fetched: [UInt8](repeating: 0, count: 8))
     withUnsafeTemporaryAllocation(byteCount: count, alignment: 1) { buffer in
       buffer.initializeMemory(as: UInt8.self, repeating: 0)
       #expect(throws: Errno.badAddress) { try call.copyIn(from: address, into: buffer) }
@@ -49,7 +49,7 @@ struct CallMemoryTests {
     #expect(call.fetched == [UInt8](repeating: 0, count: 8))
   }
 
-  @Test func roundsFollowWhatTheKernelSent() {
+  @Test func theRoundFollowsFromTheFetchedBytes() {
     let bytes: [UInt8] = [24, 0, 0, 0, 1, 2]
     bytes.withUnsafeBytes { bytes in
       let size = UnsafeRawBufferPointer(rebasing: bytes[..<4])
@@ -61,11 +61,11 @@ struct CallMemoryTests {
   }
 
   @Test(arguments: [(0, 4), (3, 4), (4, 4), (24, 24), (65536, 65536), (UInt32.max, 65536)])
-  func structuresHaveABound(size: UInt32, length: Int) {
+  func between4BytesAnd64KiBOfAStructAreFetched(size: UInt32, length: Int) {
     #expect(FetchRound.structureLength(size) == length)
   }
 
-  @Test func aBufferHasItsOwnAddresses() throws {
+  @Test func theAddressesOfABufferBeginAtZero() throws {
     let memory = BufferMemory(count: 4)
     try memory.store(UInt16(0x0201), at: 2)
     #expect(try memory.withBytes { Array($0) } == [0, 0, 1, 2])
