@@ -4,10 +4,9 @@
 // (Supervisor) from the same devices that the CUSE front end serves, or has the kernel execute
 // them.
 //
-//   program ──openat("/dev/iommu")──▶ supervisor: device.open() ──▶ stand-in memfd ──▶ fd of
-//   program program ──ioctl(fd, …)──────────▶ supervisor: inode of the stand-in ──▶
-//   OpenFile.ioctl() program ──close(fd)─────────────▶ kernel ──inotify──▶ supervisor:
-//   OpenFile.release()
+//   program ──openat("/dev/iommu")──▶ supervisor: device.open() ──▶ stand-in file ──▶ program's fd
+//   program ──ioctl(fd, …)──────────▶ supervisor: stand-in's inode ──▶ OpenFile.ioctl()
+//   program ──close(fd)─────────────▶ kernel ──inotify──▶ supervisor: OpenFile.release()
 //
 // fork and exec keep the filter, so child processes are served too. The filter cannot be removed:
 // when the supervisor is killed, trapped calls fail with ENOSYS.

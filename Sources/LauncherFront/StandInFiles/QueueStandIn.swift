@@ -1,8 +1,8 @@
 // The stand-in of a queue: a SEQPACKET socket pair, of which the program holds one end and the
 // server the other.
 //
-//   readable an empty message waits in the program's end, so that poll, select and epoll report it
-//   writable a socket is writable by itself; for a queue that never is, the send buffer of the
+//   readable      an empty message waits in the program's end; poll, select and epoll report it
+//   writable      a socket is writable by itself; for a queue that never is, the send buffer of the
 //                 program's end is filled
 //   last close    the kernel reports a hang-up on the server's end
 //   read, write   trapped by descriptor number (`firstQueueDescriptor`) and answered from the queue
