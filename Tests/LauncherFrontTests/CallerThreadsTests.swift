@@ -1,4 +1,4 @@
-// Threads known by their pidfds, with threads of this process as callers.
+// The cache of caller threads, with threads of this process as callers.
 
 internal import CLinux
 internal import Foundation
@@ -10,7 +10,7 @@ internal import Testing
 
 @testable import LauncherFront
 
-/// A thread that lives until it is told to end.
+/// A thread that runs until `end()`.
 private final class Caller: Sendable {
   private let number = Atomic<Int32>(0)
   private let mayEnd = Atomic(false)
@@ -30,11 +30,11 @@ private final class Caller: Sendable {
     while access("/proc/self/task/\(id)", F_OK) == 0 { usleep(100) }
   }
 
-  /// A call of it, the `id`-th of all.
+  /// A call of the thread with the given ID.
   func call(_ id: UInt64) throws -> TrappedCall {
     let architecture = Architecture.x8664
     let number = try #require(
-      Trap.table.first { $0.operation == .ioctl }?.number(on: architecture))
+      Trap.table.first { $0.systemCall == .ioctl }?.number(on: architecture))
     let data = seccomp_data(
       nr: Int32(number), arch: architecture.auditValue, instruction_pointer: 0,
       args: (0, 0, 0, 0, 0, 0))
@@ -43,38 +43,38 @@ private final class Caller: Sendable {
   }
 }
 
-@Suite struct KnownThreadsTests {
-  private let threads: KnownThreads
+@Suite struct CallerThreadsTests {
+  private let threads: CallerThreads
   private let caller = Caller()
 
-  init() throws { threads = try KnownThreads() }
+  init() throws { threads = try CallerThreads() }
 
-  @Test func knownFromTheNextCallOn() throws {
+  @Test func aThreadIsFoundForCallsAfterTheOneThatAddedIt() throws {
     defer { caller.end() }
     #expect(threads.thread(of: try caller.call(7)) == nil)
-    threads.learn(try caller.call(7)) { true }
+    threads.add(try caller.call(7)) { true }
     #expect(threads.thread(of: try caller.call(7)) == nil)
-    // A call that was made before, by whoever had the id then.
+    // An earlier call, which another thread with the same ID may have made.
     #expect(threads.thread(of: try caller.call(6)) == nil)
     #expect(threads.thread(of: try caller.call(8))?.task.id == caller.id)
   }
 
-  @Test func numbersOfCallsWrap() throws {
+  @Test func callIDsMayWrapAround() throws {
     defer { caller.end() }
-    threads.learn(try caller.call(.max)) { true }
+    threads.add(try caller.call(.max)) { true }
     #expect(threads.thread(of: try caller.call(0)) != nil)
     #expect(threads.thread(of: try caller.call(.max - 1)) == nil)
   }
 
-  @Test func whoWaitsNoMoreIsNotLearned() throws {
+  @Test func aThreadThatDoesNotWaitAnyMoreIsNotAdded() throws {
     defer { caller.end() }
-    threads.learn(try caller.call(1)) { false }
+    threads.add(try caller.call(1)) { false }
     #expect(threads.thread(of: try caller.call(2)) == nil)
   }
 
-  @Test func descriptorsAreTheSameAsByPath() throws {
+  @Test func identitiesThroughThePidfdAreThoseOfThePath() throws {
     defer { caller.end() }
-    threads.learn(try caller.call(1)) { true }
+    threads.add(try caller.call(1)) { true }
     let thread = try #require(threads.thread(of: try caller.call(2)))
     let file = try FileDescriptor.open("/dev/null", .readOnly)
     let byPath = try StandInIdentity(of: file.rawValue, in: HostTask(id: caller.id))
@@ -83,14 +83,14 @@ private final class Caller: Sendable {
     #expect(throws: Errno.badFileDescriptor) { try thread.identity(of: 9999) }
   }
 
-  @Test func whoHasEndedAnswersNothingAndIsForgotten() throws {
-    threads.learn(try caller.call(1)) { true }
+  @Test func aThreadThatHasEndedHasNoDescriptorsAndIsRemoved() throws {
+    threads.add(try caller.call(1)) { true }
     let thread = try #require(threads.thread(of: try caller.call(2)))
     let next = try caller.call(3)
     caller.end()
     #expect(throws: Errno.noSuchProcess) { try thread.identity(of: 0) }
     let threads = threads
-    startThread(named: "test") { threads.watchForever() }
+    startThread(named: "test") { threads.removeEndedForever() }
     for _ in 0..<10_000 where threads.thread(of: next) != nil { usleep(1000) }
     #expect(threads.thread(of: next) == nil)
   }

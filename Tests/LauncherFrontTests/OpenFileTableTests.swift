@@ -1,4 +1,4 @@
-// Carriers, last close and readiness, with this process as the program.
+// Stand-in files, last close and readiness, with this process as the program.
 
 internal import FrontEnd
 internal import Glibc
@@ -61,95 +61,96 @@ private func events(_ descriptor: Int32) -> Int32 {
   return poll(&event, 1, 0) < 0 ? -1 : Int32(event.revents)
 }
 
-@Suite struct OpenFilesTests {
-  private let files: OpenFiles
+@Suite struct OpenFileTableTests {
+  private let files: OpenFileTable
   private let task = HostTask(id: getpid())
 
-  init() throws { files = try OpenFiles() }
+  init() throws { files = try OpenFileTable() }
 
-  @Test func lastCloseReleasesOnce() throws {
+  @Test func theLastCloseReleasesAFileOnce() throws {
     let file = File()
-    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
-    let copy = dup(try #require(carrier).rawValue)
-    carrier = nil
-    files.settle()
+    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    let copy = dup(try #require(standIn).rawValue)
+    standIn = nil
+    files.processPendingEvents()
     #expect(file.released == 0)
     #expect(files.counts.open == 1)
     close(copy)
-    files.settle()
-    files.settle()
+    files.processPendingEvents()
+    files.processPendingEvents()
     #expect(file.released == 1)
     #expect(files.counts.open == 0)
   }
 
   @Test func aReleaseWaitsForTheCallsOnTheFile() throws {
     let file = File()
-    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
-    let number = try #require(carrier).rawValue
-    let entry = try #require(try files.begin(number, of: task))
-    carrier = nil
-    files.settle()
+    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    let number = try #require(standIn).rawValue
+    let entry = try #require(try files.beginCall(on: number, of: task))
+    standIn = nil
+    files.processPendingEvents()
     #expect(file.released == 0)
-    files.end(entry)
+    files.endCall(on: entry)
     #expect(file.released == 1)
   }
 
-  @Test func strangersAreTold() throws {
+  @Test func filesOfTheHostAreNotInTheTable() throws {
     let null = try FileDescriptor.open("/dev/null", .readWrite)
-    #expect(try files.begin(null.rawValue, of: task) == nil)
+    #expect(try files.beginCall(on: null.rawValue, of: task) == nil)
     try null.close()
-    #expect(throws: Errno.badFileDescriptor) { try files.begin(9999, of: task) }
-    #expect(throws: Errno.badFileDescriptor) { try files.begin(-1, of: task) }
+    #expect(throws: Errno.badFileDescriptor) { try files.beginCall(on: 9999, of: task) }
+    #expect(throws: Errno.badFileDescriptor) { try files.beginCall(on: -1, of: task) }
   }
 
-  @Test func theCarrierHoldsNothing() throws {
-    let carrier = try files.adopt(File(), of: node)
-    #expect(pwrite(carrier.rawValue, "x", 1, 0) == -1)
-    #expect(ftruncate(carrier.rawValue, 4096) == -1)
+  @Test func aStandInWithoutRegionsCannotBeWritten() throws {
+    let standIn = try files.add(File(), of: node)
+    #expect(pwrite(standIn.rawValue, "x", 1, 0) == -1)
+    #expect(ftruncate(standIn.rawValue, 4096) == -1)
     var byte: UInt8 = 0
-    #expect(pread(carrier.rawValue, &byte, 1, 0) == 0)
+    #expect(pread(standIn.rawValue, &byte, 1, 0) == 0)
   }
 
   @Test(arguments: [false, true])
-  func aCarrierIsNeitherReadNorWritten(hasRegions: Bool) throws {
-    let carrier = try files.adopt(File(hasRegions: hasRegions), of: node)
+  func readAndWriteOfAStandInFail(hasRegions: Bool) throws {
+    let standIn = try files.add(File(hasRegions: hasRegions), of: node)
     var byte: UInt8 = 0
-    #expect(read(carrier.rawValue, &byte, 1) == -1 && errno == EINVAL)
-    #expect(write(carrier.rawValue, &byte, 1) == -1 && errno == EINVAL)
-    #expect(ftruncate(carrier.rawValue, 4096) == -1 && errno == EPERM)
+    #expect(read(standIn.rawValue, &byte, 1) == -1 && errno == EINVAL)
+    #expect(write(standIn.rawValue, &byte, 1) == -1 && errno == EINVAL)
+    #expect(ftruncate(standIn.rawValue, 4096) == -1 && errno == EPERM)
   }
 
-  /// What programs stored there before does not show.
-  @Test func aCarrierHoldsRegions() throws {
-    let carrier = try files.adopt(File(hasRegions: true), of: node)
+  /// Bytes that programs stored in the region before are removed.
+  @Test func fillingAStandInStoresTheContentsOfARegion() throws {
+    let standIn = try files.add(File(hasRegions: true), of: node)
     let region = Region()
     let stale = try #require(
       mmap(
-        nil, Int(region.length), PROT_READ | PROT_WRITE, MAP_SHARED, carrier.rawValue,
+        nil, Int(region.length), PROT_READ | PROT_WRITE, MAP_SHARED, standIn.rawValue,
         off_t(region.offset)))
     memset(stale, 7, Int(region.length))
-    try StandInFile.fill(carrier, with: region)
+    try StandInFile.fill(standIn, with: region)
     let bytes = UnsafeRawBufferPointer(start: stale, count: Int(region.length))
     #expect(bytes.prefix(3).elementsEqual([1, 2, 3]))
     #expect(bytes.dropFirst(3).allSatisfy { $0 == 0 })
     munmap(stale, Int(region.length))
   }
 
-  /// The server's own mapping hides the deletion of the carrier, but not its last close.
+  /// The server's own mapping prevents the deletion of the stand-in file, but not the end of its
+  /// lock.
   @Test(arguments: [false, true])
-  func theLastCloseOfASharedCarrier(isMapped: Bool) throws {
+  func theLastCloseOfASharedStandInReleasesTheFile(isMapped: Bool) throws {
     let file = File(hasRegions: true)
-    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
-    let number = try #require(carrier).rawValue
-    let entry = try #require(try files.begin(number, of: task))
-    let own = try StandInFile.reopen(try #require(carrier))
+    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    let number = try #require(standIn).rawValue
+    let entry = try #require(try files.beginCall(on: number, of: task))
+    let own = try StandInFile.reopen(try #require(standIn))
     let pages = try SharedRegisters(of: own, at: 4096, length: 4096)
-    try files.share(entry, through: own)
+    try files.watchLock(of: entry, through: own)
     // A second region.
-    let another = try StandInFile.reopen(try #require(carrier))
+    let another = try StandInFile.reopen(try #require(standIn))
     let others = try SharedRegisters(of: another, at: 8192, length: 4096)
-    try files.share(entry, through: another)
-    files.end(entry)
+    try files.watchLock(of: entry, through: another)
+    files.endCall(on: entry)
     let mapping = try #require(
       mmap(nil, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, number, 4096))
     mapping.storeBytes(of: 0x1234, as: UInt32.self)
@@ -157,81 +158,81 @@ private func events(_ descriptor: Int32) -> Int32 {
     pages.store(0x5678, at: 4)
     #expect(mapping.load(fromByteOffset: 4, as: UInt32.self) == 0x5678)
     #expect(try StandInIdentity(of: own).isMapped(4096..<8192, besides: pages))
-    if isMapped { carrier = nil } else { munmap(mapping, 4096) }
-    files.settle()
+    if isMapped { standIn = nil } else { munmap(mapping, 4096) }
+    files.processPendingEvents()
     #expect(file.released == 0 && files.counts.open == 1)
-    if isMapped { munmap(mapping, 4096) } else { carrier = nil }
-    files.settle()
+    if isMapped { munmap(mapping, 4096) } else { standIn = nil }
+    files.processPendingEvents()
     #expect(file.released == 1 && files.counts.open == 0)
     #expect(try !StandInIdentity(of: own).isMapped(4096..<8192, besides: pages))
     #expect(others.load(0) == 0)
   }
 
-  /// A copy that a device keeps would keep the carrier.
-  @Test func devicesGetNoCopyOfACarrier() throws {
+  /// A copy that a device keeps would keep the stand-in file open.
+  @Test func aSubstituteIsNoStandInAndNoMemory() throws {
     let file = File()
-    var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
-    let identity = try StandInIdentity(of: try #require(carrier))
-    #expect(files.isCarrier(identity))
-    let standIn = try SubstituteFile.open()
-    #expect(try !files.isCarrier(StandInIdentity(of: standIn)))
-    #expect(try !FileStatus(of: standIn).isMemory)
-    carrier = nil
-    files.settle()
-    #expect(file.released == 1 && !files.isCarrier(identity))
+    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    let identity = try StandInIdentity(of: try #require(standIn))
+    #expect(files.isStandIn(identity))
+    let substitute = try SubstituteFile.open()
+    #expect(try !files.isStandIn(StandInIdentity(of: substitute)))
+    #expect(try !FileStatus(of: substitute).isMemory)
+    standIn = nil
+    files.processPendingEvents()
+    #expect(file.released == 1 && !files.isStandIn(identity))
   }
 
-  @Test func pollShowsWhatTheQueueHolds() throws {
+  @Test func pollReportsWhetherAQueueHasRecords() throws {
     let file = File()
-    let (entry, theirs) = try files.adopt(queue: file)
+    let (entry, theirs) = try files.add(queue: file)
     let queue = try #require(entry.queue)
     #expect(events(theirs.rawValue) == 0)
     file.become(.readable)
     files.deliverWakeups()
     #expect(events(theirs.rawValue) == POLLIN)
-    // Read in part: there is still something.
-    queue.settle(file, descriptor: theirs.rawValue, of: task)
+    // The program has read some of the records.
+    queue.updateReadiness(file, afterReadOf: theirs.rawValue, of: task)
     #expect(events(theirs.rawValue) == POLLIN)
     file.become([])
-    queue.settle(file, descriptor: theirs.rawValue, of: task)
+    queue.updateReadiness(file, afterReadOf: theirs.rawValue, of: task)
     #expect(events(theirs.rawValue) == 0)
   }
 
-  @Test func aQueueMayBeReadableAndWritableFromTheStart() throws {
-    let (_, theirs) = try files.adopt(queue: File([.readable, .writable]))
+  @Test func aNewQueueMayBeReadableAndWritable() throws {
+    let (_, theirs) = try files.add(queue: File([.readable, .writable]))
     #expect(events(theirs.rawValue) == POLLIN | POLLOUT)
   }
 
-  @Test func aQueueThatNobodyGotIsNotReleased() throws {
+  @Test func aWithdrawnQueueIsNotReleased() throws {
     let file = File()
     do {
-      let (entry, _) = try files.adopt(queue: file)
-      files.disown(entry)
+      let (entry, _) = try files.add(queue: file)
+      files.withdraw(entry)
     }
-    files.settle()
+    files.processPendingEvents()
     #expect(file.released == 0)
     #expect(files.counts.opened == 0)
   }
 
   @Test func theLastCloseOfAQueueReleasesIt() throws {
     let file = File()
-    do { _ = try files.adopt(queue: file) }
-    files.settle()
+    do { _ = try files.add(queue: file) }
+    files.processPendingEvents()
     #expect(file.released == 1)
-    // A late wake-up of a device that has not heard yet.
+    // A wake-up after the release has no effect.
     file.become(.readable)
     files.deliverWakeups()
   }
 
-  @Test func nativeAccessOfAQueueNeverWaits() throws {
-    let (_, theirs) = try files.adopt(queue: File())
+  @Test func readAndWriteOfAQueuesSocketDoNotWait() throws {
+    let (_, theirs) = try files.add(queue: File())
     var byte: UInt8 = 0
     #expect(read(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)
     #expect(write(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)
   }
 
-  @Test func numbersOfQueues() throws {
-    // Another process: in this one, other tests open descriptors too.
+  @Test func aQueueGetsTheLowestNumberThatIsNeitherOpenNorReserved() throws {
+    // In this process other tests open descriptors at the same time.
     let open = firstQueueDescriptor + 1
     let program = try ChildProcess("exec bash -c 'exec \(open)>/dev/null; exec sleep 600'")
     let numbers = QueueNumbers()
@@ -239,7 +240,7 @@ private func events(_ descriptor: Int32) -> Int32 {
     #expect(first == firstQueueDescriptor)
     #expect(try numbers.reserve(in: program.task, of: program.id) == open + 1)
     #expect(try numbers.reserve(in: program.task, of: program.id) == open + 2)
-    numbers.unreserve(first, of: program.id)
+    numbers.cancel(first, of: program.id)
     #expect(try numbers.reserve(in: program.task, of: program.id) == first)
   }
 }

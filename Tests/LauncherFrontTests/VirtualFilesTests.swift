@@ -1,4 +1,4 @@
-// What programs read from and write to the files of fault injection.
+// Virtual files: fail-nth, /proc/<pid>/status and debugfs.
 
 internal import Glibc
 internal import Host
@@ -8,7 +8,7 @@ internal import UAPI
 
 @testable import LauncherFront
 
-/// A buffer that is a program's memory, from address 0 on.
+/// A program's memory, which begins at address 0.
 private final class Buffer: UserMemory, @unchecked Sendable {
   var bytes: [UInt8]
 
@@ -27,17 +27,17 @@ private final class Buffer: UserMemory, @unchecked Sendable {
   }
 }
 
-@Suite struct FaultCountdownTests {
-  private let countdowns = FaultCountdowns()
-  private let us = HostTask(id: getpid())
+@Suite struct FailNthTests {
+  private let counters = FailNthCounters()
+  private let own = HostTask(id: getpid())
 
   private func write(_ text: String) -> Result<Int, Errno> {
-    let file = FailNthFile(of: us, in: countdowns)
+    let file = FailNthFile(of: own, in: counters)
     return Result { () throws(Errno) in try file.write(from: Buffer(text).all, at: 0) }
   }
 
   private func read(at offset: UInt64 = 0) throws -> String {
-    let (file, buffer) = (FailNthFile(of: us, in: countdowns), Buffer("................"))
+    let (file, buffer) = (FailNthFile(of: own, in: counters), Buffer("................"))
     let count = try file.read(into: buffer.all, at: offset)
     return String(decoding: buffer.bytes.prefix(count), as: UTF8.self)
   }
@@ -46,9 +46,9 @@ private final class Buffer: UserMemory, @unchecked Sendable {
     ("7", 7), ("12\n", 12), ("+3", 3), ("0x1F", 31), ("010", 8), ("4294967295", UInt32.max),
     ("5\0x", 5),
   ])
-  func numbers(_ text: String, _ value: UInt32) throws {
+  func numbersAreParsedAsByKstrtouint(_ text: String, _ value: UInt32) throws {
     #expect(write(text) == .success(text.utf8.count))
-    #expect(countdowns.left(of: us) == value)
+    #expect(counters.value(of: own) == value)
     #expect(try read() == "\(value)\n")
   }
 
@@ -57,25 +57,25 @@ private final class Buffer: UserMemory, @unchecked Sendable {
     ("-1", .invalidArgument), ("08", .invalidArgument), ("0x", .invalidArgument),
     ("1 ", .invalidArgument), ("1\n\n", .invalidArgument), ("4294967296", .outOfRange),
   ])
-  func noNumbers(_ text: String, _ error: Errno) throws {
+  func badNumbersAreRejected(_ text: String, _ error: Errno) throws {
     #expect(write("9") == .success(1))
     #expect(write(text) == .failure(error))
     #expect(try read() == "9\n")
   }
 
-  @Test func readsInPieces() throws {
+  @Test func aReadContinuesAtItsOffset() throws {
     _ = write("42")
     #expect(try read(at: 1) == "2\n")
     #expect(try read(at: 3) == "")
     #expect(try read(at: .max) == "")
   }
 
-  @Test func countsAcrossCallsAndFailsOnce() throws {
+  @Test func theNthInjectionPointFailsOnceAcrossCalls() throws {
     _ = write("3")
     var results: [Errno?] = []
     for _ in 0..<3 {
       do throws(Errno) {
-        try countdowns.inject(into: us) { () throws(Errno) in
+        try counters.withFaultInjection(for: own) { () throws(Errno) in
           try FaultInjection.step(.invalidArgument)
           try FaultInjection.step(.ioError)
         }
@@ -88,30 +88,29 @@ private final class Buffer: UserMemory, @unchecked Sendable {
     #expect(try read() == "0\n")
   }
 
-  /// What a call does to its own number stays.
-  @Test func disarming() throws {
+  @Test func aCallMayDisarmItsOwnCounter() throws {
     _ = write("3")
-    try countdowns.inject(into: us) { () throws(Errno) in try countdowns.set(0, of: us) }
-    #expect(countdowns.left(of: us) == 0)
+    try counters.withFaultInjection(for: own) { () throws(Errno) in try counters.set(0, of: own) }
+    #expect(counters.value(of: own) == 0)
   }
 
-  @Test func aTaskThatEnded() {
-    let nobody = HostTask(id: Int32.max)
-    #expect(throws: Errno.noSuchProcess) { try countdowns.set(1, of: nobody) }
-    #expect(countdowns.left(of: nobody) == 0)
+  @Test func aThreadThatHasEndedHasNoCounter() {
+    let ended = HostTask(id: Int32.max)
+    #expect(throws: Errno.noSuchProcess) { try counters.set(1, of: ended) }
+    #expect(counters.value(of: ended) == 0)
   }
 }
 
 @Suite struct VirtualFilesTests {
-  private let us = HostTask(id: getpid())
+  private let own = HostTask(id: getpid())
 
-  @Test func filesOfTasks() throws {
+  @Test func pathsUnderProcLeadToFilesOfThreads() throws {
     let id = getpid()
     for path in [
       "/proc/self/fail-nth", "/proc/thread-self/fail-nth", "/proc/\(id)/fail-nth",
       "/proc/self/task/\(id)/fail-nth", "//proc/./\(id)/task/\(id)//fail-nth",
     ] {
-      let file = try #require(TaskFile(path, seenBy: us))
+      let file = try #require(ThreadFile(path, openedBy: own))
       #expect(file.process == id)
       #expect(file.task == id)
     }
@@ -119,19 +118,19 @@ private final class Buffer: UserMemory, @unchecked Sendable {
       "/proc/self/task/1/fail-nth", "/proc/self/maps", "/proc/fail-nth",
       "/proc/self/task/fail-nth", "/proc/x/fail-nth", "/tmp/proc/self/fail-nth",
     ] {
-      #expect(TaskFile(path, seenBy: us) == nil)
+      #expect(ThreadFile(path, openedBy: own) == nil)
     }
   }
 
-  @Test func statusText() {
+  @Test func pagesAreAddedToTheFieldsOfAStatusText() {
     let text = "Name:\tx\nVmLck:\t       4 kB\nVmPin:\t       0 kB\nVmHWM:\t     100 kB\n"
     #expect(
       VirtualFiles.adding(["VmLck": 4, "VmPin": 123_456_789], to: text)
         == "Name:\tx\nVmLck:\t       8 kB\nVmPin:\t123456789 kB\nVmHWM:\t     100 kB\n")
   }
 
-  @Test func debugDirectory() throws {
-    let directory = try DebugDirectory()
+  @Test func theDebugfsDirectoryExistsUntilItIsRemoved() throws {
+    let directory = try DebugfsDirectory()
     let root = try #require(try directory.open("/sys/kernel/debug/", flags: O_RDONLY | O_DIRECTORY))
     #expect(openat(root.rawValue, "failslab/ignore-gfp-wait", O_WRONLY) >= 0)
     #expect(try directory.open("/sys/kernel/debug/failslab/verbose", flags: O_RDWR) != nil)
