@@ -16,7 +16,6 @@
 // table memory, `entryLock` entries of more than one word. `clients` is the innermost: it may be
 // taken by a thread that holds `tables` or an `EntryUpdateLock`. No other two are held together.
 
-internal import CLinux
 internal import Glibc
 package import Host
 internal import Synchronization
@@ -56,10 +55,17 @@ package final class PhysicalMemory: Sendable {
   private let clients: Mutex<ClientFrames>
   private let tables: Mutex<TableArena>
   private let entryLock = Mutex<Void>(())
+  /// Fault injection: called before each allocation of a table and of the frames of a chunk.
+  private let shouldFailAllocation: @Sendable () -> Bool
 
+  /// - Parameter shouldFailAllocation: makes an allocation fail with ENOMEM where it returns true.
   /// - Throws: `.noMemory` when the host does not grant even 64 GiB of address space.
-  package init(_ limits: Limits = Limits()) throws(Errno) {
+  package init(
+    _ limits: Limits = Limits(),
+    shouldFailAllocation: @escaping @Sendable () -> Bool = { false }
+  ) throws(Errno) {
     self.limits = limits
+    self.shouldFailAllocation = shouldFailAllocation
     reservation = try Reservation(addressBits: min(limits.addressBits, 46))
     addressBits = reservation.addressBits
     window = reservation.window
@@ -92,7 +98,8 @@ package final class PhysicalMemory: Sendable {
       start & UInt64(Frame.size - 1) == 0
     else { throw pages > limits.pinnedFrames ? .noMemory : .invalidArgument }
     let runs = clients.withLock {
-      $0.pin(pages: pages, at: start, of: owner, backing: backing)
+      $0.pin(
+        pages: pages, at: start, of: owner, backing: backing, shouldFail: shouldFailAllocation)
     }
     guard let runs else { throw .noMemory }
     return runs
@@ -105,8 +112,8 @@ package final class PhysicalMemory: Sendable {
     case .process(let space, let address):
       return (address, .process(ObjectIdentifier(space)), .process(space))
     case .file(let descriptor, let offset):
-      let (backing, owner) = try FileBacking.inspect(descriptor)
-      return (offset, owner, .file(backing))
+      let file = try SharedMemoryFile(descriptor)
+      return (offset, .file(file.identity), .file(file))
     }
   }
 
@@ -159,7 +166,7 @@ package final class PhysicalMemory: Sendable {
   /// - Throws: `.noMemory` at the machine's limit.
   package func allocateTable(sizeShift: Int = Frame.shift) throws(Errno) -> PhysicalAddress {
     guard (Frame.shift...Chunk.shift).contains(sizeShift) else { throw .invalidArgument }
-    try FaultInjection.step()
+    if shouldFailAllocation() { throw .noMemory }
     let order = sizeShift - Frame.shift
     let frame = tables.withLock { arena -> Int? in
       guard arena.allows(order: order) else { return nil }

@@ -5,7 +5,6 @@
 //   GuestTableMemory    tables of a client, whose memory can become unavailable
 //   NestedTableMemory   tables whose addresses a second stage translates first (PageTables/)
 
-internal import Host
 internal import Synchronization
 
 /// The result of updating an entry.

@@ -14,8 +14,8 @@ internal import Synchronization
 enum ChunkOwner: Hashable {
   /// The `AddressSpace` object is unique to an mm, and a chunk keeps the object alive.
   case process(ObjectIdentifier)
-  /// The host cannot reuse the pair while a chunk holds a descriptor of the file.
-  case file(device: UInt64, inode: UInt64)
+  /// The host cannot reuse the identity while a chunk holds a descriptor of the file.
+  case file(FileIdentity)
 }
 
 /// One GiB of a process or a file.
@@ -34,7 +34,7 @@ struct ChunkSource: Hashable {
 /// How the server reaches the memory of a chunk.
 enum ChunkBacking {
   case process(AddressSpace)
-  case file(FileBacking)
+  case file(SharedMemoryFile)
 }
 
 /// A chunk that stands for client memory.

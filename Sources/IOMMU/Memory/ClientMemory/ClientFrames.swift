@@ -12,7 +12,6 @@
 // `PhysicalMemory` owns this state and guards it with a lock. Accesses do not take that lock: they
 // read only the kind of a frame.
 
-internal import Host
 
 struct ClientFrames {
   private let limits: PhysicalMemory.Limits
@@ -43,10 +42,12 @@ struct ClientFrames {
   // MARK: Pinning
 
   /// Pins `pages` pages at `start`, a file offset or an address in a process.
+  /// - Parameter shouldFail: makes the pin fail where it returns true. Called once for each chunk.
   /// - Returns: the frames in the order of the pages, with adjacent ones joined. `nil`, with
   ///   nothing pinned, at a limit of the machine or the host.
   mutating func pin(
-    pages: Int, at start: UInt64, of owner: ChunkOwner, backing: ChunkBacking
+    pages: Int, at start: UInt64, of owner: ChunkOwner, backing: ChunkBacking,
+    shouldFail: () -> Bool
   ) -> [FrameRun]? {
     guard pinnedFrames + pages <= limits.pinnedFrames else { return nil }
     var runs: [FrameRun] = []
@@ -55,7 +56,7 @@ struct ClientFrames {
       let first = Int(address >> UInt64(Frame.shift)) & (Chunk.frames - 1)
       let count = min(left, Chunk.frames - first)
       let source = ChunkSource(owner: owner, index: address >> UInt64(Chunk.shift))
-      guard !FaultInjection.fires(), let number = chunks.chunk(for: source, backing: backing) else {
+      guard !shouldFail(), let number = chunks.chunk(for: source, backing: backing) else {
         break
       }
       let frame = number * Chunk.frames + first

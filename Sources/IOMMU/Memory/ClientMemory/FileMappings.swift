@@ -10,6 +10,7 @@
 // `mappedReadOnly` and `truncated` frames are.
 
 internal import Glibc
+internal import Host
 
 struct FileMappings {
   /// Host mappings that exist now.
@@ -32,7 +33,7 @@ struct FileMappings {
   /// - Parameter file: the file of `chunk`, through the descriptor of this pin.
   /// - Returns: false, with nothing mapped, when the host refuses to map a huge page.
   mutating func map(
-    _ frames: Range<Int>, of chunk: inout ClientChunk, as file: FileBacking
+    _ frames: Range<Int>, of chunk: inout ClientChunk, as file: SharedMemoryFile
   ) -> Bool {
     guard case .file(var current) = chunk.backing else { return false }
     if file.isWritable && !current.isWritable {
@@ -62,7 +63,7 @@ struct FileMappings {
 
   /// Unmaps `frames`, which have no pins. A huge page stays mapped while another part of it is
   /// pinned.
-  mutating func unmap(_ frames: Range<Int>, of file: FileBacking) {
+  mutating func unmap(_ frames: Range<Int>, of file: SharedMemoryFile) {
     let whole = frames.rounded(to: file.granule)
     if pins.areAll(0, whole) { return unmapRun(whole, of: file) }
     var granule = whole.lowerBound
@@ -93,7 +94,7 @@ struct FileMappings {
     }
   }
 
-  private mutating func unmapRun(_ run: Range<Int>, of file: FileBacking) {
+  private mutating func unmapRun(_ run: Range<Int>, of file: SharedMemoryFile) {
     for run in mappedRuns(in: run) {
       window.setKind(.none, frames: run)
       let cost = mappingCost(of: run, granule: file.granule)
@@ -101,7 +102,7 @@ struct FileMappings {
     }
   }
 
-  private func remapWritable(_ chunk: ClientChunk, _ file: FileBacking) -> Bool {
+  private func remapWritable(_ chunk: ClientChunk, _ file: SharedMemoryFile) -> Bool {
     for run in mappedRuns(in: chunk.frames) {
       guard map(run, of: chunk, file) else { return false }
       window.setKind(.mapped, frames: run)
@@ -109,7 +110,7 @@ struct FileMappings {
     return true
   }
 
-  private func map(_ run: Range<Int>, of chunk: ClientChunk, _ file: FileBacking) -> Bool {
+  private func map(_ run: Range<Int>, of chunk: ClientChunk, _ file: SharedMemoryFile) -> Bool {
     file.map(
       at: window.pointer(PhysicalAddress(frame: run.lowerBound)),
       offset: chunk.sourceOffset(ofFrame: run.lowerBound), count: run.count << Frame.shift)
@@ -147,7 +148,10 @@ struct FileMappings {
   }
 }
 
-extension FileBacking {
+extension SharedMemoryFile {
+  /// Frames that can only be mapped together: 1, or the frames of one huge page.
+  fileprivate var granule: Int { pageSize >> Frame.shift }
+
   fileprivate var kind: FrameKind { isWritable ? .mapped : .mappedReadOnly }
 }
 

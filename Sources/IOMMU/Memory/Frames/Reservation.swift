@@ -7,7 +7,6 @@
 
 internal import CLinux
 internal import Glibc
-internal import Host
 internal import SystemPackage
 
 final class Reservation: Sendable {

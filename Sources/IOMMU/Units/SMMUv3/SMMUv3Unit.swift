@@ -84,17 +84,6 @@ package final class SMMUv3Unit: Sendable {
     }
   }
 
-  /// CMD_RESUME, and CMD_STALL_TERM when there is no tag.
-  func answerStalls(of stream: UInt32, tag: UInt16?, _ response: PageResponse) {
-    ports.forEach(where: { UInt32($0.rawValue) == stream }) { _, deviceTLB in
-      if let tag {
-        deviceTLB.answer(group: UInt32(tag), response)
-      } else {
-        deviceTLB.answerAll(response)
-      }
-    }
-  }
-
   /// Translations in the TLB now.
   package var cachedTranslations: Int { state.withLock { $0.iotlb.count } }
 }

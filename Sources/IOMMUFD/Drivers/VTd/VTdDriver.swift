@@ -26,8 +26,13 @@ package final class VTdDriver: IOMMUDriver {
     var devices: [RequesterID: VTdDevice] = [:]
   }
 
-  /// Guests can have units of their own, as with no kernel.
-  private let hasVirtualUnits: Bool
+  /// A type of vIOMMU on VT-d units. The kernel's driver has none; an extension may add one.
+  package struct VirtualIOMMUType: Sendable {
+    let type: UInt32
+    let make: @Sendable (any PagingDomain, VTdCapabilities) throws(Errno) -> any VirtualIOMMU
+  }
+
+  private let virtualIOMMU: VirtualIOMMUType?
 
   /// Domain ids. 0 is for absent entries under caching mode, 1 for first-stage and pass-through
   /// translation. intel: domain_attach_iommu()
@@ -35,11 +40,11 @@ package final class VTdDriver: IOMMUDriver {
 
   /// Takes `unit` into use: DMA of every requester is blocked from now on.
   package init(
-    unit: VTdUnit, memory: PhysicalMemory, extensions: Extensions = .init()
+    unit: VTdUnit, memory: PhysicalMemory, virtualIOMMU: VirtualIOMMUType? = nil
   ) throws(Errno) {
     self.unit = unit
     self.memory = memory
-    hasVirtualUnits = extensions.enabled.contains(.vtdInvalidationErrors)
+    self.virtualIOMMU = virtualIOMMU
     let domains = 1 << min(max(unit.capabilities.domainBits, 4), 16)
     domainIDs = LowestFreeIDs(2..<domains, exhausted: .noSpace)
     rootTable = try memory.allocateTable()
@@ -120,15 +125,15 @@ package final class VTdDriver: IOMMUDriver {
   // MARK: Virtual units
 
   package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
-    hasVirtualUnits && type == VTdVirtualIOMMU.type
+    virtualIOMMU?.type == type
   }
 
   package func makeVirtualIOMMU(
     type: UInt32, on parent: any PagingDomain, for device: RequesterID,
     host: any VirtualIOMMUHost, data: UserData?
   ) throws(Errno) -> any VirtualIOMMU {
-    guard data == nil else { throw .notSupported }
-    return try VTdVirtualIOMMU(on: parent, unit.capabilities)
+    guard data == nil, let virtualIOMMU, virtualIOMMU.type == type else { throw .notSupported }
+    return try virtualIOMMU.make(parent, unit.capabilities)
   }
 
   // MARK: Attaching
