@@ -21,7 +21,7 @@ enum InvalidationFailureCommand {
         guard arguments.operation == 0, arguments.error == 0, arguments.nth == 0 else {
           throw Errno.invalidArgument
         }
-        return unit.forgetPlannedFailures(of: requester)
+        return unit.removePlannedFailures(of: requester)
       }
       let isOfDeviceTLB = arguments.operation == IOMMUFD_SIM_VTD_OPERATION_DEVICE_TLB.rawValue
       guard let error = VTdInvalidationError(bit: arguments.error), arguments.nth > 0,
@@ -39,7 +39,7 @@ enum InvalidationFailureCommand {
 extension BoundDevice {
   fileprivate var vtdUnit: VTdUnit? { (device.driver as? VTdDriver)?.unit }
 
-  func forgetPlannedFailures() { vtdUnit?.forgetPlannedFailures(of: device.requesterID) }
+  func forgetPlannedFailures() { vtdUnit?.removePlannedFailures(of: device.requesterID) }
 }
 
 extension VTdInvalidationError {

@@ -1,16 +1,16 @@
-// The page walks: host tables (§2.2.3), guest tables (§2.2.6.4), and both, made without any lock; and what
-// of a walk's end becomes an event (§2.5.3, §2.5.5).
+// The page walks: host tables (§2.2.3), guest tables (§2.2.6.4), and guest tables nested on a host
+// table. A walk holds no lock, and ends with a page or with an event (§2.5.3, §2.5.5).
 
-/// What a walk of guest tables found, as the IOTLB keeps it.
-struct AMDViGuestPage {
+/// The result of a walk of guest tables, as the IOTLB caches it.
+struct AMDViWalkResult {
   let page: Translation
-  let cached: AMDViCachedPage
+  let leaf: AMDViLeafAttributes
 
-  /// - Parameter first: the page that guest tables alone have.
+  /// - Parameter first: the page in the guest tables alone.
   @inline(__always)
   init(_ page: Translation, first: Translation) {
     self.page = page
-    cached = AMDViCachedPage(shift: first.shift)
+    leaf = AMDViLeafAttributes(shift: first.shift)
   }
 }
 
@@ -38,26 +38,26 @@ extension AMDViUnit {
     }
   }
 
-  /// Guest tables, on top of the host's where there are some.
+  /// Walks guest tables, nested on the host table if there is one.
   /// - Parameters:
-  ///   - root: where the walk begins.
-  ///   - steps: becomes what it went through.
+  ///   - root: the table where the walk begins.
+  ///   - steps: receives the entries that the walk used.
   func walkGuest(
-    _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace, from root: TableRoot,
+    _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace, from root: TableRoot,
     _ steps: inout WalkSteps
-  ) -> Result<AMDViGuestPage, AMDViEvent> {
+  ) -> Result<AMDViWalkResult, AMDViEvent> {
     guard let input = space.guestInput(iova) else {
-      return .failure(.absent(space.subject, at: iova))
+      return .failure(.absent(space.eventSpace, at: iova.rawValue))
     }
-    return space.path == .nested
+    return space.translationType == .nested
       ? walkNested(input, iova, access, space, root, &steps)
       : walkAlone(input, iova, access, space, root, &steps)
   }
 
   private func walkAlone(
-    _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
+    _ input: UInt64, _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace,
     _ root: TableRoot, _ steps: inout WalkSteps
-  ) -> Result<AMDViGuestPage, AMDViEvent> {
+  ) -> Result<AMDViWalkResult, AMDViEvent> {
     var trace = WalkTrace()
     let outcome = GuestTables(memory).watched(by: &trace) { tables in
       tables.watched(by: &steps) { tables in
@@ -67,16 +67,16 @@ extension AMDViUnit {
     }
     switch outcome {
     case .leaf(let page):
-      return .success(AMDViGuestPage(page, first: page))
+      return .success(AMDViWalkResult(page, first: page))
     case .fault(let fault):
-      return .failure(.walk(fault, space.subject, at: iova, trace.place))
+      return .failure(.walk(fault, space.eventSpace, at: iova.rawValue, trace.place))
     }
   }
 
   private func walkNested(
-    _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
+    _ input: UInt64, _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace,
     _ root: TableRoot, _ steps: inout WalkSteps
-  ) -> Result<AMDViGuestPage, AMDViEvent> {
+  ) -> Result<AMDViWalkResult, AMDViEvent> {
     var (guestTrace, hostTrace) = (WalkTrace(), WalkTrace())
     let outcome = withUnsafePointer(to: hostRules) { rules in
       GuestTables(memory).watched(by: &guestTrace) { guest in
@@ -92,16 +92,17 @@ extension AMDViUnit {
     }
     switch outcome {
     case .leaf(let page, let first):
-      return .success(AMDViGuestPage(page, first: first))
+      return .success(AMDViWalkResult(page, first: first))
     case .fault(.first(let fault)):
-      return .failure(.walk(fault, space.subject, at: iova, guestTrace.place))
+      return .failure(.walk(fault, space.eventSpace, at: iova.rawValue, guestTrace.place))
     case .fault(.second(let fault, let address, _)):
-      // GN is clear: it is the host's table that has nothing at the guest's address.
+      // GN is clear: the host table has no translation of the guest physical address.
       return .failure(hostEvent(fault, space.domain, at: address, hostTrace))
     }
   }
 
-  /// §2.5.3: RZ is clear where levels, or a page's size, are none.
+  /// Returns the event of a failed host walk. §2.5.3: RZ is clear when a level or a page size is
+  /// invalid.
   @inline(never)
   private func hostEvent(
     _ fault: WalkFault, _ domain: DomainID, at address: UInt64, _ trace: WalkTrace
@@ -116,12 +117,12 @@ extension AMDViUnit {
 }
 
 extension AMDViAddressSpace {
-  /// The part of an address that guest tables translate; nil when it is not canonical. Addresses of
-  /// requests without PASID have zeros there instead of a sign.
-  /// amd: amd_iommu_domain_alloc_paging_v2()
+  /// Returns the part of an address that guest tables translate, or `nil` when the upper bits are
+  /// not valid. The upper bits are a sign extension, or zero for requests without PASID. amd:
+  /// amd_iommu_domain_alloc_paging_v2()
   @inline(__always)
-  fileprivate func guestInput(_ iova: UInt64) -> UInt64? {
-    guard isFlat else { return AMDGuest.input(iova, topLevel: guest.topLevel) }
-    return iova >> UInt64(AMDGuest.tableShift(guest.topLevel)) == 0 ? iova : nil
+  fileprivate func guestInput(_ iova: IOVA) -> UInt64? {
+    guard isZeroExtended else { return AMDGuest.input(iova.rawValue, topLevel: guest.topLevel) }
+    return iova.rawValue >> UInt64(AMDGuest.tableShift(guest.topLevel)) == 0 ? iova.rawValue : nil
   }
 }

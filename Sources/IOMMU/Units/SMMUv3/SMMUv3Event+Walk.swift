@@ -1,17 +1,22 @@
+// The event of each way in which a walk can fail (§7.3).
+
 extension SMMUv3Event {
-  /// - Parameter place: of the descriptor that the walk ended with.
+  /// Returns the event of a failed stage 1 walk.
+  /// - Parameter place: the address of the last descriptor that the walk read.
   static func stage1(_ fault: WalkFault, at place: PhysicalAddress) -> SMMUv3Event {
     var event = SMMUv3Event.stage1(fault.kind)
     if event.kind == .walkAborted {
-      event.operation = .tableWalk
+      event.faultClass = .tableWalk
       event.fetchAddress = place.rawValue
     }
     return event
   }
 
+  /// Returns the event of a failed stage 2 walk.
   /// - Parameters:
-  ///   - place: of the descriptor of stage 2 that the walk ended with.
-  ///   - address: what stage 2 was to translate, and for what.
+  ///   - place: the address of the last stage 2 descriptor that the walk read.
+  ///   - address: the intermediate address that stage 2 was to translate.
+  ///   - use: the purpose of the intermediate address.
   static func stage2(
     _ fault: WalkFault, at place: PhysicalAddress, of address: UInt64, _ use: IntermediateUse
   ) -> SMMUv3Event {
