@@ -3,12 +3,12 @@
 extension AMDViEvent {
   /// - Parameters:
   ///   - address: the address that the walk was to translate.
-  ///   - place: the address of the last entry that the walk read.
+  ///   - entryAddress: the address of the last entry that the walk read.
   static func walk(
-    _ fault: WalkFault, _ space: AddressSpace, at address: UInt64, _ place: PhysicalAddress
+    _ fault: WalkFault, _ space: AddressSpace, at address: UInt64, _ entryAddress: PhysicalAddress
   ) -> AMDViEvent {
     switch fault {
-    case .inaccessible, .unwritable: .pageTableError(space, at: place)
+    case .inaccessible, .unwritable: .pageTableError(space, at: entryAddress)
     case .absent, .beyond, .unused: .absent(space, at: address)
     case .denied: .denied(space, at: address)
     case .reserved, .tooWide: .reserved(space, at: address)

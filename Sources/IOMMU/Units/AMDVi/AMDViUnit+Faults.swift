@@ -30,10 +30,8 @@ extension AMDViUnit {
     _ request: DMARequest, _ event: AMDViEvent, at address: IOVA, _ suppression: FaultSuppression
   ) -> FaultRecord {
     FaultRecord(
-      requester: request.requester, pasid: request.pasid, iova: address,
-      access: request.access, reason: .amdvi(event),
-      isSuppressed: event.kind == .pageFault && suppresses(suppression, of: request.requester),
-      addressType: request.addressType)
+      request, .amdvi(event), at: address,
+      isSuppressed: event.kind == .pageFault && suppresses(suppression, of: request.requester))
   }
 
   /// Returns whether the next IO_PAGE_FAULT of the device is suppressed. If it is not, and SE is

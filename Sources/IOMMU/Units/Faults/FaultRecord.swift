@@ -19,6 +19,20 @@ package struct FaultRecord: Hashable, Sendable {
   }
 }
 
+extension FaultRecord {
+  /// Makes the record of a blocked memory request or translation request.
+  /// - Parameter address: the first address without a translation.
+  init(_ request: DMARequest, _ reason: FaultReason, at address: IOVA, isSuppressed: Bool) {
+    requester = request.requester
+    pasid = request.pasid
+    iova = address
+    access = request.access
+    self.reason = reason
+    self.isSuppressed = isSuppressed
+    addressType = request.addressType
+  }
+}
+
 /// The reason of a fault, in the terms of the unit's architecture.
 package enum FaultReason: Hashable, Sendable {
   case vtd(VTdFaultReason)

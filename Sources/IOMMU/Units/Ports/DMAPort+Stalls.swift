@@ -1,7 +1,7 @@
 // Stalled transactions: instead of failing, a transaction that faults waits for an answer of
-// software (the stall model of SMMUv3, IHI 0070 §3.12.2). In this model the port holds the
-// transaction, not the unit: the function is told that the request is stalled, and issues it again
-// when the answer comes.
+// software (the stall model of SMMUv3, IHI 0070 §3.12.2). In this model the unit does not hold the
+// transaction. The outcome of the request is `stalled`, and the function issues the request again
+// when the port delivers the answer.
 
 extension DMAPort {
   /// The consequence of a fault for the transaction.

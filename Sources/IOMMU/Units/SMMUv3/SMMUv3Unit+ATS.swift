@@ -84,9 +84,7 @@ extension SMMUv3Unit {
 
 extension DMARequest {
   fileprivate func fault(_ event: SMMUv3Event, isSuppressed: Bool = false) -> FaultRecord {
-    FaultRecord(
-      requester: requester, pasid: pasid, iova: iova, access: access, reason: .smmuv3(event),
-      isSuppressed: isSuppressed, addressType: addressType)
+    FaultRecord(self, .smmuv3(event), at: iova, isSuppressed: isSuppressed)
   }
 
   /// The fault of a request that ends without an event.

@@ -184,8 +184,6 @@ extension DMARequest {
       event.kind == .aborted || event.kind.isConfigurable && !configuration.records
     var event = event
     event.stalls = event.kind.isConfigurable && configuration.stalls
-    return FaultRecord(
-      requester: requester, pasid: pasid, iova: address, access: access,
-      reason: .smmuv3(event), isSuppressed: isSuppressed)
+    return FaultRecord(self, .smmuv3(event), at: address, isSuppressed: isSuppressed)
   }
 }

@@ -266,8 +266,6 @@ extension DMARequest {
   func fault(
     _ reason: VTdFaultReason, at address: IOVA, isSuppressed: Bool
   ) -> FaultRecord {
-    FaultRecord(
-      requester: requester, pasid: pasid, iova: address, access: access,
-      reason: .vtd(reason), isSuppressed: isSuppressed, addressType: addressType)
+    FaultRecord(self, .vtd(reason), at: address, isSuppressed: isSuppressed)
   }
 }

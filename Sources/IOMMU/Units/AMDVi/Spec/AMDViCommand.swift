@@ -1,13 +1,21 @@
 /// §2.4 Commands: one entry of the command buffer, 128 bits.
 package struct AMDViCommand: Sendable {
   package enum Opcode: UInt64, Sendable {
+    /// COMPLETION_WAIT
     case completionWait = 1
+    /// INVALIDATE_DEVTAB_ENTRY
     case invalidateDeviceTableEntry = 2
+    /// INVALIDATE_IOMMU_PAGES
     case invalidatePages = 3
+    /// INVALIDATE_IOTLB_PAGES
     case invalidateDeviceTLB = 4
+    /// INVALIDATE_INTERRUPT_TABLE
     case invalidateInterruptTable = 5
+    /// PREFETCH_IOMMU_PAGES
     case prefetchPages = 6
+    /// COMPLETE_PPR_REQUEST
     case completePageRequest = 7
+    /// INVALIDATE_IOMMU_ALL
     case invalidateAll = 8
   }
 

@@ -54,7 +54,7 @@ package struct AMDViEvent: Hashable, Error {
   package var isReserved = false
   /// Type: that of a hardware error, or an ``InvalidRequest``.
   package var type: UInt8 = 0
-  /// The group index of a page request, with a bit 9 that marks the last request of the group.
+  /// The group index of a page request. Bit 9 marks the last request of the group.
   package var tag: UInt16 = 0
 
   private init(_ kind: Kind, at address: UInt64) {
@@ -102,15 +102,15 @@ package struct AMDViEvent: Hashable, Error {
   /// Type of a hardware error: nothing responded at the address.
   private static let masterAbort: UInt8 = 1
 
-  static func deviceTableError(at place: PhysicalAddress) -> Self {
-    var event = Self(.deviceTableError, at: place.rawValue & ~0xf)
+  static func deviceTableError(at address: PhysicalAddress) -> Self {
+    var event = Self(.deviceTableError, at: address.rawValue & ~0xf)
     event.type = masterAbort
     return event
   }
 
-  /// - Parameter place: the address of the entry that cannot be read or updated.
-  static func pageTableError(_ space: AddressSpace, at place: PhysicalAddress) -> Self {
-    var event = Self(.pageTableError, at: place.rawValue & ~0xf)
+  /// - Parameter address: the address of the entry that cannot be read or updated.
+  static func pageTableError(_ space: AddressSpace, at address: PhysicalAddress) -> Self {
+    var event = Self(.pageTableError, at: address.rawValue & ~0xf)
     event.addressSpace = space
     event.type = masterAbort
     return event

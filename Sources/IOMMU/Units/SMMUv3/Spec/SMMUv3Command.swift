@@ -11,23 +11,41 @@ package struct SMMUv3Command: Sendable, BitwiseCopyable, Equatable {
 
   /// The opcodes of a unit without EL2 and Secure state (§4.1.1).
   package enum Opcode: UInt64, Sendable {
+    /// CMD_PREFETCH_CONFIG
     case prefetchConfiguration = 0x01
+    /// CMD_PREFETCH_ADDR
     case prefetchAddress = 0x02
+    /// CMD_CFGI_STE
     case invalidateStream = 0x03
+    /// CMD_CFGI_STE_RANGE, and CMD_CFGI_ALL with Range 31
     case invalidateStreamRange = 0x04
+    /// CMD_CFGI_CD
     case invalidateContext = 0x05
+    /// CMD_CFGI_CD_ALL
     case invalidateAllContexts = 0x06
+    /// CMD_TLBI_NH_ALL
     case tlbiAll = 0x10
+    /// CMD_TLBI_NH_ASID
     case tlbiASID = 0x11
+    /// CMD_TLBI_NH_VA
     case tlbiAddress = 0x12
+    /// CMD_TLBI_NH_VAA
     case tlbiAddressAllASIDs = 0x13
+    /// CMD_TLBI_S12_VMALL
     case tlbiStage12 = 0x28
+    /// CMD_TLBI_S2_IPA
     case tlbiStage2Address = 0x2a
+    /// CMD_TLBI_NSNH_ALL
     case tlbiEverything = 0x30
+    /// CMD_ATC_INV
     case invalidateATC = 0x40
+    /// CMD_PRI_RESP
     case respondToPageRequest = 0x41
+    /// CMD_RESUME
     case resume = 0x44
+    /// CMD_STALL_TERM
     case terminateStalls = 0x45
+    /// CMD_SYNC
     case sync = 0x46
   }
 

@@ -4,19 +4,33 @@ package struct SMMUv3Event: Hashable, Error {
   package enum Kind: UInt8, Sendable {
     /// STE.Config is abort: the transaction is aborted and no event is recorded.
     case aborted = 0x00
+    /// C_BAD_STREAMID
     case badStreamID = 0x02
+    /// F_STE_FETCH
     case streamFetchFailed = 0x03
+    /// C_BAD_STE
     case badStreamEntry = 0x04
+    /// F_BAD_ATS_TREQ
     case badTranslationRequest = 0x05
+    /// F_STREAM_DISABLED
     case streamDisabled = 0x06
+    /// F_TRANSL_FORBIDDEN
     case translatedForbidden = 0x07
+    /// C_BAD_SUBSTREAMID
     case badSubstreamID = 0x08
+    /// F_CD_FETCH
     case contextFetchFailed = 0x09
+    /// C_BAD_CD
     case badContext = 0x0a
+    /// F_WALK_EABT
     case walkAborted = 0x0b
+    /// F_TRANSLATION
     case translation = 0x10
+    /// F_ADDR_SIZE
     case addressSize = 0x11
+    /// F_ACCESS
     case access = 0x12
+    /// F_PERMISSION
     case permission = 0x13
 
     /// Whether CD.{A,R,S} and STE.{S2R,S2S} apply: the four fault events of §3.12.
@@ -127,6 +141,7 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
     for index in 0..<4 { hasher.combine(words[index]) }
   }
 
+  /// Event number, [7:0]
   package var kind: UInt8 { UInt8(words[7, 0]) }
   /// StreamID, [63:32]
   package var stream: StreamID {
@@ -139,10 +154,16 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
   }
   /// InputAddr, [191:128]
   package var address: IOVA { IOVA(words[191, 128]) }
+  /// Stall, [95]
   package var isStalled: Bool { words[bit: 95] }
+  /// STAG, [79:64]
   package var stallTag: UInt16 { UInt16(words[79, 64]) }
+  /// S2, [103]
   package var isStage2: Bool { words[bit: 103] }
+  /// PnU, [97]
   package var isPrivileged: Bool { words[bit: 97] }
+  /// InD, [98]
   package var isInstruction: Bool { words[bit: 98] }
+  /// RnW, [99]
   package var isRead: Bool { words[bit: 99] }
 }

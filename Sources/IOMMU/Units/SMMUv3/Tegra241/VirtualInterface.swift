@@ -2,6 +2,9 @@
 // the guest maps, and the confinement of their commands to the guest. The interface sets the VMID,
 // and replaces StreamIDs for which it has a match. A command that a guest must not submit, or that
 // has another StreamID, stops its queue.
+//
+// The vIOMMU of the guest owns the interface. The lock of the interface is held while commands
+// execute, so a queue that `removeQueue(_:)` has removed executes no further command.
 
 package import Host
 internal import Synchronization

@@ -1,6 +1,6 @@
-// The entries of the configuration tables (scalable root, scalable context, PASID directory, PASID
-// table) each have a file. An entry is a value of 64-bit words as in memory. The unit reads the
-// entries, and its driver writes them.
+// Each entry type of the configuration tables (scalable root, scalable context, PASID directory and
+// PASID table) has a file. A value holds the 64-bit words of the entry as in memory. The unit reads
+// the entries, and the unit's driver writes them.
 
 /// VT-d §9.4 Scalable-Mode Context Entry: one entry per function.
 package struct ScalableContextEntry: Equatable, Sendable, BitwiseCopyable {

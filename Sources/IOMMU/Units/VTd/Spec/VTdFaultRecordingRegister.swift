@@ -15,7 +15,7 @@ package struct VTdFaultRecordingRegister: Hashable, Sendable {
       if record.executes { upper |= 1 << 30 }
     }
     upper |= UInt64(record.reason.code) << 32
-    // T1, T2: 0, 0 is a write, 1, 0 a read.
+    // T1 and T2 are clear for a write. T1 is set and T2 is clear for a read.
     if !record.writes { upper |= 1 << 62 }
     upper |= UInt64(record.addressType.rawValue) << 60
     self.upper = upper | 1 << 63
