@@ -21,7 +21,7 @@ struct AMDViAddressSpace: BitwiseCopyable {
   /// Whether the guest tables translate zero-extended addresses, as for requests without PASID,
   /// instead of sign-extended ones.
   let isZeroExtended: Bool
-  let host: SecondStage
+  let host: SecondStageTable
   let guest: TableRoot
   /// I
   let allowsDeviceTLB: Bool
@@ -31,11 +31,11 @@ struct AMDViAddressSpace: BitwiseCopyable {
   let suppressesRepeatedFaults: Bool
 
   /// The tag of the address space's translations in the IOTLB.
-  let tag: IotlbTag
+  let tag: IOTLBTag
 
   /// - Parameter guest: `nil` without guest tables.
   init(
-    _ entry: DeviceTableEntry, of requester: RequesterID, host: SecondStage,
+    _ entry: DeviceTableEntry, of requester: RequesterID, host: SecondStageTable,
     guest: (root: TableRoot, pasid: PASID, isZeroExtended: Bool)?
   ) {
     let hasHost = entry.hostLevels > 0
@@ -51,17 +51,17 @@ struct AMDViAddressSpace: BitwiseCopyable {
     if entry.allowsReading {
       allowed.formUnion([.read, .execute, .privilegedRead, .privilegedExecute])
     }
-    if entry.allowsWriting { allowed.formUnion(.writes) }
+    if entry.allowsWriting { allowed.formUnion(.anyWrite) }
     self.allowed = allowed
     if let guest {
       translationType = hasHost ? .nested : .guest
       self.guest = guest.root
-      let tag = IotlbTag(domain: entry.domain, pasid: guest.pasid)
+      let tag = IOTLBTag(domain: entry.domain, pasid: guest.pasid)
       self.tag = guest.isZeroExtended ? tag.zeroExtended : tag
     } else {
       translationType = hasHost ? .host : .passThrough
       self.guest = host.root
-      tag = IotlbTag(domain: entry.domain)
+      tag = IOTLBTag(domain: entry.domain)
     }
   }
 
@@ -73,16 +73,16 @@ struct AMDViAddressSpace: BitwiseCopyable {
   var eventSpace: AMDViEvent.AddressSpace { pasid.map { .pasid($0) } ?? .domain(domain) }
 }
 
-extension IotlbTag {
+extension IOTLBTag {
   private static let zeroExtendedBit: UInt64 = 1 << 17
 
   /// The tag for zero-extended addresses of the same PASID. An upper-half address of a
   /// zero-extended space is not canonical in a sign-extended one, so their translations must not be
   /// shared.
-  fileprivate var zeroExtended: IotlbTag { IotlbTag(rawValue: rawValue | Self.zeroExtendedBit) }
+  fileprivate var zeroExtended: IOTLBTag { IOTLBTag(rawValue: rawValue | Self.zeroExtendedBit) }
 
   /// The tag of the PASID for sign-extended addresses, by which invalidations select both kinds.
-  var withoutExtension: IotlbTag { IotlbTag(rawValue: rawValue & ~Self.zeroExtendedBit) }
+  var withoutExtension: IOTLBTag { IOTLBTag(rawValue: rawValue & ~Self.zeroExtendedBit) }
 }
 
 /// The attributes of the leaf entry from which an IOTLB entry was made, in the attribute bits of an

@@ -9,9 +9,9 @@ extension AMDViEvent {
   ) -> AMDViEvent {
     switch fault {
     case .inaccessible, .unwritable: .pageTableError(space, at: entryAddress)
-    case .absent, .beyond, .unused: .absent(space, at: address)
+    case .absent, .inputTooWide, .accessFlagClear: .absent(space, at: address)
     case .denied: .denied(space, at: address)
-    case .reserved, .tooWide: .reserved(space, at: address)
+    case .reserved, .outputTooWide: .reserved(space, at: address)
     }
   }
 }

@@ -89,7 +89,7 @@ extension AMDViUnit {
       return .failure(.illegalEntry(at: address.rawValue, isReserved: false))
     }
     let entryAddress = PhysicalAddress(table.base.rawValue + key * DeviceTableEntry.size)
-    guard let words = memory.loadLine(entryAddress, as: InlineArray<4, UInt64>.self) else {
+    guard let words = memory.loadEntry(entryAddress, as: InlineArray<4, UInt64>.self) else {
       return .failure(.deviceTableError(at: entryAddress))
     }
     let entry = DeviceTableEntry(words: words)
@@ -115,14 +115,14 @@ extension AMDViUnit {
   }
 
   /// Returns the host table. Without one the host stage is the identity on physical addresses.
-  private func hostStage(of entry: DeviceTableEntry) -> SecondStage {
+  private func hostStage(of entry: DeviceTableEntry) -> SecondStageTable {
     let levels = entry.hostLevels
     let width = levels == 0 ? memory.addressBits : 12 + 9 * levels
-    return SecondStage(
+    return SecondStageTable(
       root: TableRoot(
         address: entry.hostTable, topLevel: max(0, levels - 1),
         updatesFlags: entry.hostFlags != 0,
-        options: entry.hostFlags == 1 ? .keepsClean : []),
+        options: entry.hostFlags == 1 ? .accessedFlagOnly : []),
       lastAddress: width >= 64 ? .max : 1 << UInt64(width) - 1)
   }
 
@@ -131,7 +131,7 @@ extension AMDViUnit {
   /// Walks the guest CR3 tables for `pasid`.
   /// - Parameter address: the address of the request, for an event.
   private func guestTable(
-    of entry: DeviceTableEntry, _ pasid: PASID, _ host: SecondStage, at address: UInt64
+    of entry: DeviceTableEntry, _ pasid: PASID, _ host: SecondStageTable, at address: UInt64
   ) -> Result<TableRoot, AMDViEvent> {
     let space = AMDViEvent.AddressSpace.pasid(pasid)
     var level = entry.guestCR3Levels
@@ -173,7 +173,7 @@ extension AMDViUnit {
     _ address: UInt64, _ space: AMDViEvent.AddressSpace
   ) -> Result<UInt64, AMDViEvent> {
     let address = PhysicalAddress(address)
-    guard let word = GuestTables(memory).load(address) else {
+    guard let word = GuestTableMemory(memory).load(address) else {
       return .failure(.pageTableError(space, at: address))
     }
     return .success(word)
@@ -181,10 +181,11 @@ extension AMDViUnit {
 
   /// Reads a word at a guest physical address.
   private func loadNested(
-    _ address: UInt64, _ host: SecondStage, _ domain: DomainID, _ space: AMDViEvent.AddressSpace
+    _ address: UInt64, _ host: SecondStageTable, _ domain: DomainID,
+    _ space: AMDViEvent.AddressSpace
   ) -> Result<UInt64, AMDViEvent> {
     walkHost(address, .read, host, domain).flatMap { page in
-      load(page.place(of: address).rawValue, space)
+      load(page.address(of: address).rawValue, space)
     }
   }
 }

@@ -25,8 +25,8 @@ extension AMDViUnit {
   func invalidatePages(_ command: AMDViCommand) {
     let (domain, range) = (command.domain, command.range)
     let pasid = command.isForGuest ? command.pasid : nil
-    let guestTag = pasid.map { IotlbTag(domain: domain, pasid: $0) }
-    let hostTag = IotlbTag(domain: domain)
+    let guestTag = pasid.map { IOTLBTag(domain: domain, pasid: $0) }
+    let hostTag = IOTLBTag(domain: domain)
     state.withLock { state in
       state.generation &+= 1
       state.iotlb.removeAll { entry in

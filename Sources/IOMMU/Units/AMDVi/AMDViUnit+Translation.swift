@@ -14,9 +14,9 @@ extension AMDViUnit {
     case complete
     /// The address space is not cached.
     case addressSpaceMiss
-    /// The IOTLB does not have the page at the request's current address. The walk begins at the
-    /// step, which is from the cache of guest table entries, or at the top if the step is `nil`.
-    case pageMiss(AMDViAddressSpace, PagingStructureCache.Step?)
+    /// The IOTLB does not have the page at the request's current address. The walk begins at a
+    /// guest table from the paging-structure cache, or at the top if that is `nil`.
+    case pageMiss(AMDViAddressSpace, PagingStructureCache.CachedTable?)
     case fault(AMDViEvent, AMDViAddressSpace)
   }
 
@@ -41,7 +41,7 @@ extension AMDViUnit {
     }
     inFlight.use(InFlightKey(space.pointee.domain))
     let iova = request.iova.rawValue
-    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.place(of: iova)
+    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.address(of: iova)
   }
 
   // MARK: All requests
@@ -91,8 +91,8 @@ extension AMDViUnit {
         case .disabled:
           return .unclaimed
         }
-      case .pageMiss(let space, let step):
-        switch fillPage(progress.iova, request.access, space, from: step, generation) {
+      case .pageMiss(let space, let cachedTable):
+        switch fillPage(progress.iova, request.access, space, from: cachedTable, generation) {
         case .failure(let event):
           return .fault(fault(request, event, at: progress.iova, space.faultSuppression))
         case .success(let page):
@@ -128,8 +128,8 @@ extension AMDViUnit {
     while progress.remaining > 0 {
       let iova = progress.iova.rawValue
       guard let page = state.iotlb.lookup(space.tag, iova, for: request.access) else {
-        let step = space.hasGuest ? state.pagingStructures.find(space.tag, iova) : nil
-        return .pageMiss(space, step)
+        let cachedTable = space.hasGuest ? state.pagingStructures.find(space.tag, iova) : nil
+        return .pageMiss(space, cachedTable)
       }
       progress.append(page)
     }
@@ -164,9 +164,9 @@ extension AMDViUnit {
   @inline(__always)
   private func fillPage(
     _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace,
-    from step: PagingStructureCache.Step?, _ generation: UInt64
+    from cachedTable: PagingStructureCache.CachedTable?, _ generation: UInt64
   ) -> Result<Translation, AMDViEvent> {
-    if space.hasGuest { return fillGuest(iova, access, space, from: step, generation) }
+    if space.hasGuest { return fillGuest(iova, access, space, from: cachedTable, generation) }
     switch walkHost(iova.rawValue, access, space.host, space.domain) {
     case .failure(let event):
       return .failure(event)
@@ -185,25 +185,25 @@ extension AMDViUnit {
   @inline(never)
   private func fillGuest(
     _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace,
-    from step: PagingStructureCache.Step?, _ generation: UInt64
+    from cachedTable: PagingStructureCache.CachedTable?, _ generation: UInt64
   ) -> Result<Translation, AMDViEvent> {
     var root = space.guest
-    if let step { root.begin(at: step) }
-    var steps = WalkSteps()
-    switch walkGuest(iova, access, space, from: root, &steps) {
+    if let cachedTable { root.begin(at: cachedTable) }
+    var walkedEntries = WalkedEntries()
+    switch walkGuest(iova, access, space, from: root, &walkedEntries) {
     case .failure(let event):
       // Software that extends permissions need not invalidate, so an event must not result from
       // cached guest table entries: the walk is repeated from the top.
-      guard step != nil else { return .failure(event) }
+      guard cachedTable != nil else { return .failure(event) }
       return fillGuest(iova, access, space, from: nil, generation)
     case .success(let result):
       let page = space.limit(result.page)
       state.withLock { state in
         guard state.generation == generation else { return }
         state.iotlb.insert(space.tag, iova.rawValue, page, attributes: result.leaf.attributes)
-        steps.forEachTable(of: AMDGuest.self, from: root) { step in
+        walkedEntries.forEachTable(of: AMDGuest.self, from: root) { table in
           state.pagingStructures.insert(
-            space.tag, iova.rawValue, shift: AMDGuest.tableShift(step.level), step)
+            space.tag, iova.rawValue, shift: AMDGuest.tableShift(table.level), table)
         }
       }
       return .success(page)

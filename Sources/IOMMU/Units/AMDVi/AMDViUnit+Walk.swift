@@ -17,50 +17,51 @@ struct AMDViWalkResult {
 extension AMDViUnit {
   @inline(__always)
   func walkHost(
-    _ address: UInt64, _ access: Permissions, _ host: SecondStage, _ domain: DomainID
+    _ address: UInt64, _ access: Permissions, _ host: SecondStageTable, _ domain: DomainID
   ) -> Result<Translation, AMDViEvent> {
     guard address <= host.lastAddress else {
       return .failure(.absent(.domain(domain), at: address))
     }
-    var trace = WalkTrace()
-    let outcome = window.watched(by: &trace) { tables in
+    var lastEntry = LastEntryRead()
+    let outcome = window.observed(by: &lastEntry) { tables in
       RadixWalker<AMDv1>.walk(
-        address, host.root, access: AMDv1.demand(of: access), rules: hostRules, memory: &tables)
+        address, host.root, access: AMDv1.secondStageAccess(for: access), rules: hostRules,
+        memory: &tables)
     }
     switch outcome {
     case .leaf(let page):
       return .success(
         Translation(
           physical: page.physical, shift: page.shift,
-          permissions: AMDv1.rights(of: page.permissions)))
+          permissions: AMDv1.firstStageRights(of: page.permissions)))
     case .fault(let fault):
-      return .failure(hostEvent(fault, domain, at: address, trace))
+      return .failure(hostEvent(fault, domain, at: address, lastEntry))
     }
   }
 
   /// Walks guest tables, nested on the host table if there is one.
   /// - Parameters:
   ///   - root: the table where the walk begins.
-  ///   - steps: receives the entries that the walk used.
+  ///   - walkedEntries: receives the entries that the walk used.
   func walkGuest(
     _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace, from root: TableRoot,
-    _ steps: inout WalkSteps
+    _ walkedEntries: inout WalkedEntries
   ) -> Result<AMDViWalkResult, AMDViEvent> {
     guard let input = space.guestInput(iova) else {
       return .failure(.absent(space.eventSpace, at: iova.rawValue))
     }
     return space.translationType == .nested
-      ? walkNested(input, iova, access, space, root, &steps)
-      : walkAlone(input, iova, access, space, root, &steps)
+      ? walkNested(input, iova, access, space, root, &walkedEntries)
+      : walkAlone(input, iova, access, space, root, &walkedEntries)
   }
 
   private func walkAlone(
     _ input: UInt64, _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace,
-    _ root: TableRoot, _ steps: inout WalkSteps
+    _ root: TableRoot, _ walkedEntries: inout WalkedEntries
   ) -> Result<AMDViWalkResult, AMDViEvent> {
-    var trace = WalkTrace()
-    let outcome = GuestTables(memory).watched(by: &trace) { tables in
-      tables.watched(by: &steps) { tables in
+    var lastEntry = LastEntryRead()
+    let outcome = GuestTableMemory(memory).observed(by: &lastEntry) { tables in
+      tables.observed(by: &walkedEntries) { tables in
         RadixWalker<AMDGuest>.walk(
           input, root, access: access, rules: guestRules, memory: &tables)
       }
@@ -69,20 +70,20 @@ extension AMDViUnit {
     case .leaf(let page):
       return .success(AMDViWalkResult(page, first: page))
     case .fault(let fault):
-      return .failure(.walk(fault, space.eventSpace, at: iova.rawValue, trace.place))
+      return .failure(.walk(fault, space.eventSpace, at: iova.rawValue, lastEntry.address))
     }
   }
 
   private func walkNested(
     _ input: UInt64, _ iova: IOVA, _ access: Permissions, _ space: AMDViAddressSpace,
-    _ root: TableRoot, _ steps: inout WalkSteps
+    _ root: TableRoot, _ walkedEntries: inout WalkedEntries
   ) -> Result<AMDViWalkResult, AMDViEvent> {
-    var (guestTrace, hostTrace) = (WalkTrace(), WalkTrace())
+    var (lastGuestEntry, lastHostEntry) = (LastEntryRead(), LastEntryRead())
     let outcome = withUnsafePointer(to: hostRules) { rules in
-      GuestTables(memory).watched(by: &guestTrace) { guest in
-        guest.watched(by: &steps) { guest in
-          window.watched(by: &hostTrace) { host in
-            var tables = NestedTables<AMDv1, _, _>(
+      GuestTableMemory(memory).observed(by: &lastGuestEntry) { guest in
+        guest.observed(by: &walkedEntries) { guest in
+          window.observed(by: &lastHostEntry) { host in
+            var tables = NestedTableMemory<AMDv1, _, _>(
               space.host, rules: rules, guest: guest, tables: host)
             return NestedWalker<AMDGuest, AMDv1>.walk(
               input, root, access: access, rules: nestedRules, tables: &tables)
@@ -94,10 +95,10 @@ extension AMDViUnit {
     case .leaf(let page, let first):
       return .success(AMDViWalkResult(page, first: first))
     case .fault(.first(let fault)):
-      return .failure(.walk(fault, space.eventSpace, at: iova.rawValue, guestTrace.place))
+      return .failure(.walk(fault, space.eventSpace, at: iova.rawValue, lastGuestEntry.address))
     case .fault(.second(let fault, let address, _)):
       // GN is clear: the host table has no translation of the guest physical address.
-      return .failure(hostEvent(fault, space.domain, at: address, hostTrace))
+      return .failure(hostEvent(fault, space.domain, at: address, lastHostEntry))
     }
   }
 
@@ -105,14 +106,14 @@ extension AMDViUnit {
   /// invalid.
   @inline(never)
   private func hostEvent(
-    _ fault: WalkFault, _ domain: DomainID, at address: UInt64, _ trace: WalkTrace
+    _ fault: WalkFault, _ domain: DomainID, at address: UInt64, _ lastEntry: LastEntryRead
   ) -> AMDViEvent {
     if case .reserved(let level) = fault,
-      !AMDv1.hasReservedBits(trace.entry, level: level, rules: hostRules)
+      !AMDv1.hasReservedBits(lastEntry.entry, level: level, rules: hostRules)
     {
       return .illegalLevel(.domain(domain), at: address)
     }
-    return .walk(fault, .domain(domain), at: address, trace.place)
+    return .walk(fault, .domain(domain), at: address, lastEntry.address)
   }
 }
 

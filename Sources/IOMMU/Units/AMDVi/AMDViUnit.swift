@@ -19,7 +19,7 @@ package final class AMDViUnit: Sendable {
   /// The capabilities of a unit and the sizes of its caches.
   package struct Configuration: Hashable, Sendable {
     package var capabilities = AMDViCapabilities()
-    package var iotlb = IotlbGeometry()
+    package var iotlb = IOTLBGeometry()
     /// The number of sets of the DTE cache, each of 4 entries.
     package var deviceCacheSets = 16
     /// The number of sets of the cache of address spaces, each of 4 entries.
@@ -64,7 +64,7 @@ package final class AMDViUnit: Sendable {
     var deviceTable: DeviceTable?
     var deviceTableEntries: ConfigurationCache<DeviceTableEntry>
     var addressSpaces: ConfigurationCache<AMDViAddressSpace>
-    var iotlb: Iotlb
+    var iotlb: IOTLB
     /// Guest table entries, tagged by domain ID and PASID.
     var pagingStructures: PagingStructureCache
     /// Devices whose first IO_PAGE_FAULT is recorded while SE is set.
@@ -84,7 +84,7 @@ package final class AMDViUnit: Sendable {
       State(
         deviceTableEntries: ConfigurationCache(sets: configuration.deviceCacheSets),
         addressSpaces: ConfigurationCache(sets: configuration.spaceCacheSets),
-        iotlb: Iotlb(configuration.iotlb),
+        iotlb: IOTLB(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
     // One entry of the ring always stays free.
     events = FaultRecordBuffer(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15) - 1)

@@ -44,7 +44,7 @@ extension DMAPort {
         let end = min(iova.rawValue | UInt64(Frame.size - 1), last.rawValue)
         segments.append(
           DMASegment(
-            physical: page.place(of: iova.rawValue), count: Int(end - iova.rawValue) + 1))
+            physical: page.address(of: iova.rawValue), count: Int(end - iova.rawValue) + 1))
         guard end < last.rawValue else {
           return unit.checkTranslated(request, at: request.iova).map { .fault($0) }
         }

@@ -40,7 +40,7 @@ final class DeviceTLB: Sendable {
   /// SAFETY: the state owns the memory that its cache points to, and is only reached with the lock
   /// held.
   private struct State: ~Copyable, @unchecked Sendable {
-    var translations: Iotlb
+    var translations: IOTLB
     /// The number of invalidations so far.
     var generation: UInt64 = 0
     var groups: [UInt32: Group] = [:]
@@ -66,16 +66,16 @@ final class DeviceTLB: Sendable {
     self.requester = requester
     isDisabled = geometry.sets <= 0
     groupLimit = min(geometry.pageRequestGroups, 512)
-    var iotlb = IotlbGeometry()
+    var iotlb = IOTLBGeometry()
     (iotlb.sets4K, iotlb.sets2M, iotlb.sets1G) = (geometry.sets, 1, 1)
-    state = Mutex(State(translations: Iotlb(iotlb)))
+    state = Mutex(State(translations: IOTLB(iotlb)))
   }
 
   // MARK: Translations
 
   /// Translations without PASID are tagged with a PASID that does not exist.
-  private static func tag(_ pasid: PASID?) -> IotlbTag {
-    IotlbTag(domain: DomainID(rawValue: 0), pasid: pasid ?? PASID(rawValue: 1 << 20))
+  private static func tag(_ pasid: PASID?) -> IOTLBTag {
+    IOTLBTag(domain: DomainID(rawValue: 0), pasid: pasid ?? PASID(rawValue: 1 << 20))
   }
 
   /// Returns the translation of the page that contains `iova` if one is cached that allows
@@ -93,7 +93,7 @@ final class DeviceTLB: Sendable {
   func insert(_ page: Translation, for iova: IOVA, pasid: PASID?, generation: UInt64) {
     guard !isDisabled else { return }
     let piece = Translation(
-      physical: PhysicalAddress(page.place(of: iova.rawValue).rawValue & ~0xfff),
+      physical: PhysicalAddress(page.address(of: iova.rawValue).rawValue & ~0xfff),
       shift: Frame.shift, permissions: page.permissions)
     state.withLock { state in
       guard state.generation == generation else { return }

@@ -57,9 +57,9 @@ struct SMMUv3AddressSpace: BitwiseCopyable {
   /// The tag of the address space's translations in the TLB (§3.17). Translations of stage 2 alone
   /// have no ASID.
   @inline(__always)
-  var tag: IotlbTag {
+  var tag: IOTLBTag {
     translationType == .stage2
-      ? IotlbTag(vmid: vmid) : IotlbTag(vmid: vmid, asid: asid)
+      ? IOTLBTag(vmid: vmid) : IOTLBTag(vmid: vmid, asid: asid)
   }
 
   /// The key by which an invalidation waits for requests to the address space.
@@ -89,7 +89,7 @@ extension InFlightKey {
   }
 }
 
-extension IotlbTag {
+extension IOTLBTag {
   private static let stage1: UInt64 = 1 << 32
 
   /// The tag of a translation of stage 1, or of both stages.

@@ -18,7 +18,8 @@ extension SMMUv3Event {
   ///   - address: the intermediate address that stage 2 was to translate.
   ///   - use: the purpose of the intermediate address.
   static func stage2(
-    _ fault: WalkFault, at descriptor: PhysicalAddress, of address: UInt64, _ use: IntermediateUse
+    _ fault: WalkFault, at descriptor: PhysicalAddress, of address: UInt64,
+    _ use: IntermediateAddressUse
   ) -> SMMUv3Event {
     var event = SMMUv3Event.stage2(fault.kind, use == .data ? .input : .tableWalk, address)
     if event.kind == .walkAborted {
@@ -34,9 +35,9 @@ extension WalkFault {
   fileprivate var kind: SMMUv3Event.Kind {
     switch self {
     case .inaccessible, .unwritable: .walkAborted
-    case .absent, .beyond, .reserved: .translation
-    case .tooWide: .addressSize
-    case .unused: .access
+    case .absent, .inputTooWide, .reserved: .translation
+    case .outputTooWide: .addressSize
+    case .accessFlagClear: .access
     case .denied: .permission
     }
   }

@@ -91,7 +91,7 @@ enum SMMUv3InvalidationScope: Equatable {
     case .stage1(let vmid):
       return tag.vmid == vmid && tag.isStage1
     case .space(let vmid, let asid):
-      return tag == IotlbTag(vmid: vmid, asid: asid)
+      return tag == IOTLBTag(vmid: vmid, asid: asid)
         && !SMMUv3LeafAttributes(entry.attributes).isGlobal
     case .addresses(let range, let vmid, let asid):
       guard tag.vmid == vmid, tag.isStage1,

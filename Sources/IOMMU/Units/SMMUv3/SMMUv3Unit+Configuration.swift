@@ -63,7 +63,7 @@ extension SMMUv3Unit {
     case .success(let found): address = found
     case .failure(let event): return .failure(event)
     }
-    guard let words = memory.loadLine(address, as: InlineArray<8, UInt64>.self) else {
+    guard let words = memory.loadEntry(address, as: InlineArray<8, UInt64>.self) else {
       return .failure(.fetch(.streamFetchFailed, address))
     }
     let entry = StreamTableEntry(words: words)
@@ -184,7 +184,7 @@ extension SMMUv3Unit {
       case .failure(let event): return .failure(event)
       }
     }
-    if let words = memory.loadLine(physical, as: type) { return .success(words) }
+    if let words = memory.loadEntry(physical, as: type) { return .success(words) }
     // Guest memory may belong to another process. It is then read word by word.
     var words = InlineArray<Count, UInt64>(repeating: 0)
     for index in words.indices {

@@ -39,7 +39,7 @@ extension SMMUv3Unit {
     }
     inFlight.use(space.pointee.inFlightKey)
     let address = space.pointee.effectiveAddress(request.iova).rawValue
-    return state.iotlb.lookup(space.pointee.tag, address, for: request.access)?.place(of: address)
+    return state.iotlb.lookup(space.pointee.tag, address, for: request.access)?.address(of: address)
   }
 
   // MARK: All transactions

@@ -35,15 +35,15 @@ extension SMMUv3Unit {
     guard let (table, input) = space.regime.table(for: address.rawValue) else {
       return .failure(.stage1(.translation))
     }
-    var trace = WalkTrace()
-    let outcome = window.watched(by: &trace) { tables in
+    var lastEntry = LastEntryRead()
+    let outcome = window.observed(by: &lastEntry) { tables in
       VMSAv8.walk(stage1: table, input, access: access, memory: &tables)
     }
     switch outcome {
     case .leaf(let page):
-      return .success(SMMUv3WalkResult(page, SMMUv3LeafAttributes(page, table, trace.entry)))
+      return .success(SMMUv3WalkResult(page, SMMUv3LeafAttributes(page, table, lastEntry.entry)))
     case .fault(let fault):
-      return .failure(.stage1(fault, at: trace.place))
+      return .failure(.stage1(fault, at: lastEntry.address))
     }
   }
 
@@ -54,20 +54,20 @@ extension SMMUv3Unit {
     guard let (table, input) = space.regime.table(for: address.rawValue),
       let stage2 = space.stage2
     else { return .failure(.stage1(.translation)) }
-    var (trace1, trace2) = (WalkTrace(), WalkTrace())
-    let outcome = GuestTables(memory).watched(by: &trace1) { guest in
-      window.watched(by: &trace2) { tables in
+    var (lastEntry1, lastEntry2) = (LastEntryRead(), LastEntryRead())
+    let outcome = GuestTableMemory(memory).observed(by: &lastEntry1) { guest in
+      window.observed(by: &lastEntry2) { tables in
         VMSAv8.walk(
           nested: table, in: stage2, input, access: access, guest: guest, tables: tables)
       }
     }
     switch outcome {
     case .leaf(let page, let first):
-      return .success(SMMUv3WalkResult(page, SMMUv3LeafAttributes(first, table, trace1.entry)))
+      return .success(SMMUv3WalkResult(page, SMMUv3LeafAttributes(first, table, lastEntry1.entry)))
     case .fault(.first(let fault)):
-      return .failure(.stage1(fault, at: trace1.place))
+      return .failure(.stage1(fault, at: lastEntry1.address))
     case .fault(.second(let fault, let address, let use)):
-      return .failure(.stage2(fault, at: trace2.place, of: address, use))
+      return .failure(.stage2(fault, at: lastEntry2.address, of: address, use))
     }
   }
 
@@ -89,7 +89,7 @@ extension SMMUv3Unit {
   func translateIntermediate(
     _ address: UInt64, by table: VMSAv8Table
   ) -> Result<PhysicalAddress, SMMUv3Event> {
-    walkStage2(address, .read, by: table).map { $0.place(of: address) }.mapError { event in
+    walkStage2(address, .read, by: table).map { $0.address(of: address) }.mapError { event in
       var event = event
       event.faultClass = .contextFetch
       return event
@@ -100,13 +100,14 @@ extension SMMUv3Unit {
   private func walkStage2(
     _ address: UInt64, _ access: Permissions, by table: VMSAv8Table
   ) -> Result<Translation, SMMUv3Event> {
-    var trace = WalkTrace()
-    let outcome = window.watched(by: &trace) { tables in
+    var lastEntry = LastEntryRead()
+    let outcome = window.observed(by: &lastEntry) { tables in
       VMSAv8.walk(stage2: table, address, access: access, memory: &tables)
     }
     switch outcome {
     case .leaf(let page): return .success(page)
-    case .fault(let fault): return .failure(.stage2(fault, at: trace.place, of: address, .data))
+    case .fault(let fault):
+      return .failure(.stage2(fault, at: lastEntry.address, of: address, .data))
     }
   }
 }

@@ -18,7 +18,7 @@ package final class SMMUv3Unit: Sendable {
   /// The capabilities of a unit and the sizes of its caches.
   package struct Configuration: Hashable, Sendable {
     package var capabilities = SMMUv3Capabilities()
-    package var iotlb = IotlbGeometry()
+    package var iotlb = IOTLBGeometry()
     /// The number of sets of the STE cache, each of 4 entries.
     package var streamCacheSets = 16
     /// The number of sets of the cache of address spaces, each of 4 entries.
@@ -59,7 +59,7 @@ package final class SMMUv3Unit: Sendable {
     var streamTable: StreamTable?
     var streamTableEntries: ConfigurationCache<StreamTableEntry>
     var addressSpaces: ConfigurationCache<SMMUv3AddressSpace>
-    var iotlb: Iotlb
+    var iotlb: IOTLB
     /// The number of invalidations so far.
     var generation: UInt64 = 0
   }
@@ -76,7 +76,7 @@ package final class SMMUv3Unit: Sendable {
       State(
         streamTableEntries: ConfigurationCache(sets: configuration.streamCacheSets),
         addressSpaces: ConfigurationCache(sets: configuration.contextCacheSets),
-        iotlb: Iotlb(configuration.iotlb)))
+        iotlb: IOTLB(configuration.iotlb)))
     events = FaultRecordBuffer(capacity: 1 << capabilities.eventQueueBits)
   }
 

@@ -8,7 +8,7 @@ struct VTdAddressSpace: BitwiseCopyable {
   let pasid: PASID
   let requester: RequesterID
   /// The tag of the address space's translations in the IOTLB.
-  let tag: IotlbTag
+  let tag: IOTLBTag
   /// The highest address that can be translated. For a first stage it is the highest of all,
   /// because the walk itself checks that the address is canonical.
   let lastIOVA: IOVA
@@ -40,7 +40,7 @@ struct VTdAddressSpace: BitwiseCopyable {
     self.requester = requester
     tag =
       hasFirstStage
-      ? IotlbTag(domain: entry.domain, pasid: pasid) : IotlbTag(domain: entry.domain)
+      ? IOTLBTag(domain: entry.domain, pasid: pasid) : IOTLBTag(domain: entry.domain)
     self.lastIOVA = lastIOVA
     self.suppressesFaults = suppressesFaults
     self.allowsDeviceTLB = allowsDeviceTLB
@@ -69,8 +69,8 @@ struct VTdAddressSpace: BitwiseCopyable {
   var secondStageTop: Int { Int(secondTop) }
 
   @inline(__always)
-  var secondStage: SecondStage {
-    SecondStage(
+  var secondStage: SecondStageTable {
+    SecondStageTable(
       root: TableRoot(
         address: secondTable, topLevel: secondStageTop, updatesFlags: updatesSecondStageFlags),
       lastAddress: secondLast)

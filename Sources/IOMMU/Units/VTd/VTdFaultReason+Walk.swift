@@ -9,12 +9,12 @@ extension VTdFaultReason {
       self = level == topLevel ? .secondStagePointerInvalid : .secondStageInaccessible
     case .unwritable:
       self = .secondStageInaccessible
-    case .reserved, .tooWide, .unused:
+    case .reserved, .outputTooWide, .accessFlagClear:
       self = .secondStageReserved
     case .absent, .denied:
       // A second-stage entry has no present bit: absent means neither readable nor writable.
-      self = access.isDisjoint(with: .writes) ? .readDenied : .writeDenied
-    case .beyond:
+      self = access.isDisjoint(with: .anyWrite) ? .readDenied : .writeDenied
+    case .inputTooWide:
       self = .beyondSecondStage
     }
   }
@@ -25,10 +25,10 @@ extension VTdFaultReason {
     case .inaccessible(let level):
       self = level == topLevel ? .firstStagePointerInvalid : .firstStageInaccessible
     case .unwritable: self = .firstStageFlagsFailed
-    case .reserved, .tooWide, .unused: self = .firstStageReserved
+    case .reserved, .outputTooWide, .accessFlagClear: self = .firstStageReserved
     case .absent: self = .firstStageAbsent
     case .denied(_, let allowed): self.init(denied: access, allowed: allowed)
-    case .beyond: self = .notCanonical
+    case .inputTooWide: self = .notCanonical
     }
   }
 
@@ -38,7 +38,7 @@ extension VTdFaultReason {
     let unprivileged: Permissions = [.read, .write, .execute]
     if !access.isDisjoint(with: unprivileged) && allowed.isDisjoint(with: unprivileged) {
       self = .privilegeDenied
-    } else if !access.intersection(.writes).isSubset(of: allowed) {
+    } else if !access.intersection(.anyWrite).isSubset(of: allowed) {
       self = .writeDenied
     } else if !access.intersection([.execute, .privilegedExecute]).isSubset(of: allowed) {
       self = .executeDenied
@@ -57,7 +57,7 @@ extension VTdFaultReason {
       self.init(firstStage: fault, topLevel: firstTop, access: access)
     case .second(let fault, address: _, use: .data):
       self.init(secondStage: fault, topLevel: secondTop, access: access)
-    case .second(.beyond, address: _, use: _):
+    case .second(.inputTooWide, address: _, use: _):
       self = .firstStageEntryBeyond
     case .second(.absent, address: _, let use), .second(.denied, address: _, let use):
       switch use {

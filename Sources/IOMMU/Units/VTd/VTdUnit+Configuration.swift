@@ -42,7 +42,7 @@ extension VTdUnit {
     let entryAddress =
       PASIDDirectoryEntry.table(directoryEntry).rawValue + PASIDTableEntry.offset(of: pasid)
     guard
-      let words = memory.loadLine(PhysicalAddress(entryAddress), as: InlineArray<8, UInt64>.self)
+      let words = memory.loadEntry(PhysicalAddress(entryAddress), as: InlineArray<8, UInt64>.self)
     else {
       return .fault(.pasidEntryInaccessible, isSuppressed: isSuppressed)
     }
@@ -75,7 +75,7 @@ extension VTdUnit {
       ScalableRootEntry.contextTable(rootEntry).rawValue
       + ScalableContextEntry.offset(of: requester)
     guard
-      let words = memory.loadLine(PhysicalAddress(entryAddress), as: InlineArray<4, UInt64>.self)
+      let words = memory.loadEntry(PhysicalAddress(entryAddress), as: InlineArray<4, UInt64>.self)
     else {
       return .failure(.contextEntryInaccessible)
     }

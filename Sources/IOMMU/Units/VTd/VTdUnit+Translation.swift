@@ -16,13 +16,13 @@ extension VTdUnit {
   private struct Progress {
     var pages: TranslationProgress
     /// The tag of the translations that the segments come from.
-    var tag = IotlbTag(domain: DomainID(rawValue: 0))
+    var tag = IOTLBTag(domain: DomainID(rawValue: 0))
     /// The generation of the caches at a miss.
     var generation: UInt64 = 0
     var space: VTdAddressSpace?
     /// The first-stage table where the walk begins, from the paging-structure cache. With `nil` the
     /// walk begins at the top.
-    var step: PagingStructureCache.Step?
+    var cachedTable: PagingStructureCache.CachedTable?
 
     init(_ pages: TranslationProgress) { self.pages = pages }
   }
@@ -58,7 +58,7 @@ extension VTdUnit {
     let domain = space.pointee.domain
     inFlight.use(InFlightKey(domain))
     let iova = request.iova.rawValue
-    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.place(of: iova)
+    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.address(of: iova)
   }
 
   // MARK: All requests
@@ -157,7 +157,7 @@ extension VTdUnit {
         progress.space = space.pointee
         progress.generation = state.generation
         if space.pointee.hasFirstStage {
-          progress.step = state.pagingStructures.find(tag, progress.pages.iova.rawValue)
+          progress.cachedTable = state.pagingStructures.find(tag, progress.pages.iova.rawValue)
         }
         return .pageMiss
       }
@@ -206,14 +206,15 @@ extension VTdUnit {
     _ progress: Progress, _ request: DMARequest, _ space: VTdAddressSpace
   ) -> Result<Translation, VTdFaultReason> {
     var root = space.firstStage
-    if let step = progress.step { root.begin(at: step) }
-    var steps = WalkSteps()
-    let result = walkFirstStage(progress.pages.iova, request.access, space, from: root, &steps)
+    if let cachedTable = progress.cachedTable { root.begin(at: cachedTable) }
+    var walkedEntries = WalkedEntries()
+    let result = walkFirstStage(
+      progress.pages.iova, request.access, space, from: root, &walkedEntries)
     // Software that extends permissions need not invalidate (VT-d §6.5.3.3), so a fault must not
     // result from cached paging structures: the walk is repeated from the top.
-    if case .failure = result, progress.step != nil {
+    if case .failure = result, progress.cachedTable != nil {
       var progress = progress
-      progress.step = nil
+      progress.cachedTable = nil
       return fillFirstStage(progress, request, space)
     }
     if case .success(let page) = result {
@@ -221,9 +222,9 @@ extension VTdUnit {
         guard state.generation == progress.generation else { return }
         let iova = progress.pages.iova.rawValue
         state.iotlb.insert(space.tag, iova, page)
-        steps.forEachTable(of: VTdFirstStage.self, from: root) { step in
+        walkedEntries.forEachTable(of: VTdFirstStage.self, from: root) { table in
           state.pagingStructures.insert(
-            space.tag, iova, shift: VTdFirstStage.tableShift(step.level), step)
+            space.tag, iova, shift: VTdFirstStage.tableShift(table.level), table)
         }
       }
     }
@@ -237,7 +238,7 @@ extension VTdAddressSpace {
   @inline(__always)
   fileprivate func tableAccess(_ access: Permissions) -> Permissions {
     if hasFirstStage { return access }
-    return access.isDisjoint(with: .writes) ? .read : .write
+    return access.isDisjoint(with: .anyWrite) ? .read : .write
   }
 
   /// Returns the fault of a request that the configuration entries do not allow.

@@ -26,18 +26,18 @@ extension VTdUnit {
   /// Walks the first stage, nested on the second stage if the address space has one.
   /// - Parameters:
   ///   - root: the table where the walk begins.
-  ///   - steps: receives the entries that the walk used.
+  ///   - walkedEntries: receives the entries that the walk used.
   func walkFirstStage(
     _ iova: IOVA, _ access: Permissions, _ space: VTdAddressSpace, from root: TableRoot,
-    _ steps: inout WalkSteps
+    _ walkedEntries: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
     guard let input = VTdFirstStage.input(iova.rawValue, topLevel: space.firstStageTop) else {
       return .failure(.notCanonical)
     }
     let result =
       space.translationType == .nested
-      ? walkNested(input, access, space, root, &steps)
-      : walkAlone(input, access, space, root, &steps)
+      ? walkNested(input, access, space, root, &walkedEntries)
+      : walkAlone(input, access, space, root, &walkedEntries)
     guard case .success(let page) = result else { return result }
     // The cached translation must not allow what the PASID table entry forbids.
     var allowed = page.permissions.subtracting([.execute, .privilegedExecute])
@@ -48,9 +48,9 @@ extension VTdUnit {
 
   private func walkAlone(
     _ input: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout WalkSteps
+    _ walkedEntries: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
-    let outcome = GuestTables(memory).watched(by: &steps) { tables in
+    let outcome = GuestTableMemory(memory).observed(by: &walkedEntries) { tables in
       RadixWalker<VTdFirstStage>.walk(
         input, root, access: access, rules: firstStageRules, memory: &tables)
     }
@@ -64,11 +64,11 @@ extension VTdUnit {
 
   private func walkNested(
     _ input: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout WalkSteps
+    _ walkedEntries: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
     let outcome = withUnsafePointer(to: rules) { rules in
-      GuestTables(memory).watched(by: &steps) { guest in
-        var tables = NestedTables<VTdSecondStage, _, _>(
+      GuestTableMemory(memory).observed(by: &walkedEntries) { guest in
+        var tables = NestedTableMemory<VTdSecondStage, _, _>(
           space.secondStage, rules: rules, guest: guest, tables: window)
         return NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
           input, root, access: access, rules: guestRules, tables: &tables)

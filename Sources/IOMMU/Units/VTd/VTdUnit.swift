@@ -17,7 +17,7 @@ package final class VTdUnit: Sendable {
   /// The capabilities of a unit and the sizes of its caches.
   package struct Configuration: Hashable, Sendable {
     package var capabilities = VTdCapabilities()
-    package var iotlb = IotlbGeometry()
+    package var iotlb = IOTLBGeometry()
     /// The number of sets of the context cache, each of 4 entries.
     package var contextCacheSets = 16
     /// The number of sets of the PASID cache, each of 4 entries.
@@ -63,7 +63,7 @@ package final class VTdUnit: Sendable {
     var contextEntries: ConfigurationCache<ScalableContextEntry>
     /// The PASID cache.
     var addressSpaces: ConfigurationCache<VTdAddressSpace>
-    var iotlb: Iotlb
+    var iotlb: IOTLB
     var pagingStructures: PagingStructureCache
     /// The number of invalidations so far.
     var generation: UInt64 = 0
@@ -86,7 +86,7 @@ package final class VTdUnit: Sendable {
       State(
         contextEntries: ConfigurationCache(sets: configuration.contextCacheSets),
         addressSpaces: ConfigurationCache(sets: configuration.pasidCacheSets),
-        iotlb: Iotlb(configuration.iotlb),
+        iotlb: IOTLB(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
     faults = FaultRecordBuffer(capacity: max(1, capabilities.faultRegisters))
   }

@@ -142,7 +142,7 @@ package struct AMDViEventEntry: Hashable, Sendable {
     setAddressSpace(record, event)
     // TR
     words[bit: 56] = record.addressType == .translationRequest
-    let writes = !record.access.isDisjoint(with: .writes)
+    let writes = !record.access.isDisjoint(with: .anyWrite)
     switch event.kind {
     case .illegalDeviceTableEntry:
       words[bit: 53] = writes

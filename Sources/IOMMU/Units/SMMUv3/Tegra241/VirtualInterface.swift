@@ -23,7 +23,7 @@ package final class VirtualInterface: Sendable {
     var streams: [StreamMatch?]
     var queues: [VirtualCommandQueue?]
     /// Page 0; `nil` until software can map it.
-    var pages: SharedPages?
+    var pages: SharedRegisters?
     /// Whether a thread polls the registers.
     var isPolled = false
 
@@ -105,7 +105,7 @@ package final class VirtualInterface: Sendable {
 
   /// Makes `pages` the register page, which software can map, and starts polling it.
   /// - Returns: `false` when the host cannot start a thread.
-  package func share(_ pages: SharedPages) -> Bool {
+  package func share(_ pages: SharedRegisters) -> Bool {
     setPages(pages)
     return state.withLock { state in
       guard startPolling(&state) else {
@@ -116,7 +116,7 @@ package final class VirtualInterface: Sendable {
     }
   }
 
-  func setPages(_ pages: SharedPages) {
+  func setPages(_ pages: SharedRegisters) {
     state.withLock { state in
       state.pages = pages
       for index in state.queues.indices {
@@ -137,12 +137,12 @@ package final class VirtualInterface: Sendable {
   }
 
   /// Polls the registers of all queues once.
-  func poll() -> PollingThread.Finding {
+  func poll() -> PollingThread.Outcome {
     var errors: [ErrorMap] = []
-    let finding = state.withLock { state -> PollingThread.Finding in
+    let outcome = state.withLock { state -> PollingThread.Outcome in
       guard state.isInUse, let pages = state.pages else {
         state.isPolled = false
-        return .end
+        return .finished
       }
       var hasChanged = false
       for index in state.queues.indices {
@@ -154,10 +154,10 @@ package final class VirtualInterface: Sendable {
         if result.hasChanged { hasChanged = true }
         if result.hasFailed { errors.append(state.errorMap) }
       }
-      return hasChanged ? .change : .nothing
+      return hasChanged ? .changed : .unchanged
     }
     for map in errors { onError(map) }
-    return finding
+    return outcome
   }
 
   // MARK: Commands
