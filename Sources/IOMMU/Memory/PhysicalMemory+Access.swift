@@ -3,7 +3,7 @@
 // An access is split where the kind of the frames changes. Memory that is mapped in this process is
 // copied, and the kinds of its frames are tested again afterwards, because the client may have
 // truncated the file during the copy. Every other run of frames takes a system call. It is made
-// without any lock, because another process can stall an access to its memory for any time.
+// without any lock, because another process can stall an access to its memory indefinitely.
 
 internal import Glibc
 internal import Host
@@ -181,8 +181,9 @@ extension PhysicalMemory {
   /// Stores `new` at `physical`, a multiple of 8, if the word there still is `old`. For frames that
   /// are reached by system calls.
   ///
-  /// Updates of one owner's memory exclude each other, so that concurrent walks never lose each
-  /// other's flags. The owner itself cannot be excluded, so only the bytes that differ are stored.
+  /// Updates of entries in one chunk exclude each other, so that concurrent walks never lose each
+  /// other's flags. The owner of the memory cannot be excluded, so only the bytes that differ are
+  /// stored.
   func updateRemote(
     _ physical: PhysicalAddress, from old: UInt64, to new: UInt64
   ) -> EntryUpdate {

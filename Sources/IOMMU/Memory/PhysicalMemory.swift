@@ -10,7 +10,7 @@
 //
 // Only client memory can become unavailable, and an access to it that fails has the result `.gone`:
 // its file was truncated (SIGBUS, see CLinux), its page is unmapped, or its process has ended. No
-// access ends the server.
+// such access terminates the server.
 //
 // Locks: `clients` guards which frames stand for which client pages, `tables` the allocator of
 // table memory, `entryLock` entries of more than one word. `clients` is the innermost: it may be

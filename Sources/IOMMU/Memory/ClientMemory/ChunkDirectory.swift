@@ -67,7 +67,7 @@ final class EntryUpdateLock: Sendable {
 }
 
 struct ChunkDirectory {
-  /// The address range below 4 GiB is the platform's own and holds no memory: it contains the
+  /// The addresses below 4 GiB belong to the platform and hold no memory: they contain the
   /// interrupt address range 0xFEEx_xxxx.
   private static let firstChunk = 4
   /// The number of free chunks above and below a new owner's first chunk, for that owner's next

@@ -20,7 +20,7 @@ struct FileMappings {
   private let window: FrameWindow
   private let pins: SparseArray<UInt32>
 
-  /// - Parameter limit: of `count`.
+  /// - Parameter limit: the highest number of host mappings.
   init(in reservation: Reservation, limit: Int) {
     self.reservation = reservation
     self.limit = limit

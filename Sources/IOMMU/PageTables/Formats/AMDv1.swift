@@ -111,8 +111,8 @@ extension AMDv1Format {
     Int(truncatingIfNeeded: nextLevel(entry)) &- 1
   }
 
-  /// Refuses a table that is not of a lower level, and an input address with ones in the bits of a
-  /// skipped level.
+  /// Returns whether the table is not of a lower level, the input address has ones in the bits of a
+  /// skipped level, or a reserved bit is set.
   @inline(__always)
   static func isMalformed(
     table entry: UInt64, for address: UInt64, level: Int, root _: TableRoot,
@@ -130,7 +130,7 @@ extension AMDv1Format {
     return skipped | reserved != 0
   }
 
-  /// Refuses a page of a size that its level does not have.
+  /// Returns whether the page has a size that its level does not have, or a reserved bit is set.
   @inline(__always)
   static func isMalformed(
     leaf entry: UInt64, for _: UInt64, level: Int, root _: TableRoot,

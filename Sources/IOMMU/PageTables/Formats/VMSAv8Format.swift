@@ -103,8 +103,8 @@ extension VMSAv8Format {
       highestBlock: isWide ? Granule.highestWideBlock : Granule.highestBlock)
   }
 
-  /// Returns the class of a descriptor. A block at a level that has no blocks, and the reserved type
-  /// at level 0, are invalid.
+  /// Returns the class of a descriptor. A block at a level that has no blocks, and the reserved
+  /// type at level 0, are invalid.
   @inline(__always)
   private static func classify(_ entry: UInt64, level: Int, highestBlock: Int) -> EntryClass {
     if entry & VMSAv8Bits.valid == 0 { return .empty }

@@ -84,8 +84,8 @@ enum VMSAv8Stage1<Granule: VMSAv8Granule>: VMSAv8Format {
     leaf & VMSAv8Bits.dirtyModifier != 0 ? leaf & ~dirty : leaf
   }
 
-  /// Makes a leaf as io-pgtable-arm: arm_lpae_prot_to_pte(). A writable page has DBM, which has no effect without
-  /// HD.
+  /// Makes a leaf as io-pgtable-arm: arm_lpae_prot_to_pte(). A writable page has DBM, which has no
+  /// effect without HD.
   static func makeLeaf(
     at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions,
     snoops _: Bool
