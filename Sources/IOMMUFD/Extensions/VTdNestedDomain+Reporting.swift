@@ -22,7 +22,7 @@ extension VTdNestedDomain {
       let invalidation = try VTdGuestInvalidation(
         iommu_hwpt_vtd_s1_invalidate(
           addr: entry.addr, npages: entry.npages, flags: entry.flags, __reserved: entry.__reserved))
-      let failure = invalidation.submitOnce(to: links)
+      let failure = invalidation.submitOnce(to: usage)
       try entries.store(
         Answer(error: failure?.error.bit ?? 0, device: failure.map { name($0.requester) } ?? 0),
         at: index, offset: MemoryLayout<Entry>.offset(of: \.error) ?? 0)
