@@ -80,7 +80,8 @@ struct GuestCacheInvalidation {
     let (length, isTooLong) = arguments.granule_size.multipliedReportingOverflow(
       by: arguments.nb_granules)
     let (last, wraps) = arguments.addr.addingReportingOverflow(max(length, 4096) - 1)
-    return isTooLong || wraps ? .everything : VTdFlushRange(IOVA(arguments.addr), through: IOVA(last))
+    return isTooLong || wraps
+      ? .everything : VTdFlushRange(IOVA(arguments.addr), through: IOVA(last))
   }
 }
 
