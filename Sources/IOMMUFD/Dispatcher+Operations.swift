@@ -55,8 +55,8 @@ extension Dispatcher {
       .viommuAlloc, minimumThrough: \iommu_viommu_alloc.out_viommu_id, VIOMMUCommands.allocate),
   ]
 
-  /// What the simulator adds, uapi/iommufd_sim.h.
-  static let extensions: [Operation] = [
+  /// The commands that the simulator has beside the kernel's, uapi/iommufd_sim.h.
+  static let simulatorCommands: [Operation] = [
     Operation(
       .simFaultLogAlloc, minimumThrough: \iommufd_sim_fault_log_alloc.out_fd,
       FaultLogCommand.allocate)

@@ -14,25 +14,26 @@ internal import UAPI
 struct Dispatcher: Sendable {
   /// By the low byte of the number, from `firstNumber` on. A gap is a number without a command.
   private let rows: [Operation?]
-  /// Ours, outside the kernel's table: known by their whole number, otherwise as foreign as any.
-  private let extensions: [Operation]
+  /// Commands of uapi/iommufd_sim.h. They match by the whole number; any other number with the same low
+  /// byte is a container ioctl.
+  private let simulatorCommands: [Operation]
 
   private static let firstNumber = Int(IoctlNumber.destroy.number)
 
-  init(_ operations: [Operation], extensions: [Operation] = Self.extensions) {
+  init(_ operations: [Operation], simulatorCommands: [Operation] = Self.simulatorCommands) {
     let last = operations.map { Int($0.number.number) }.max() ?? Self.firstNumber
     var rows = [Operation?](repeating: nil, count: last - Self.firstNumber + 1)
     for operation in operations {
       rows[Int(operation.number.number) - Self.firstNumber] = operation
     }
     self.rows = rows
-    self.extensions = extensions
+    self.simulatorCommands = simulatorCommands
   }
 
   func call(
     _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32 {
-    if let operation = extensions.first(where: { $0.number == request }) {
+    if let operation = simulatorCommands.first(where: { $0.number == request }) {
       return try execute(operation, argument: argument, client: client, on: context)
     }
     let index = Int(request.number) - Self.firstNumber

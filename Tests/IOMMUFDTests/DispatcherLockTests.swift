@@ -50,7 +50,7 @@ private final class NosyClient: Client, @unchecked Sendable {
 
 @Suite struct LockTests {
   private static let requests =
-    (Dispatcher.operations + Dispatcher.extensions).map(\.number) + [
+    (Dispatcher.operations + Dispatcher.simulatorCommands).map(\.number) + [
       .vfioIOMMUGetInfo, .vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA,
     ]
 

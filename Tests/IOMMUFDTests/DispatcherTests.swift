@@ -14,7 +14,7 @@ extension Operation: CustomTestStringConvertible {
 }
 
 @Suite struct DispatcherTests {
-  static let operations = Dispatcher.operations + Dispatcher.extensions
+  static let operations = Dispatcher.operations + Dispatcher.simulatorCommands
 
   /// Calls `operation` with a struct of `size` bytes, zero but for its size, that ends with its memory.
   private func result(

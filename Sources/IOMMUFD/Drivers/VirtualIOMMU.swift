@@ -78,7 +78,7 @@ package struct HardwareQueueRequest: Sendable {
 }
 
 /// Receives the server's own mapping of a register region before the first client maps the region.
-package typealias RegionSharing = @Sendable (SharedPages) throws(Errno) -> Void
+package typealias RegionSharing = @Sendable (SharedRegisters) throws(Errno) -> Void
 
 /// iommufd's services for a driver's vIOMMU. Any thread may call them. They take no lock of the
 /// control plane.

@@ -17,7 +17,7 @@ extension AMDViDriver.Configuration {
 extension AMDViUnit.Configuration {
   fileprivate static var fields: [Field<AMDViUnit.Configuration>] {
     AMDViCapabilities.fields.map { $0.within(\.capabilities) }
-      + IotlbGeometry.fields.map { $0.within(\.iotlb) } + [
+      + IOTLBGeometry.fields.map { $0.within(\.iotlb) } + [
         .number(
           "device-cache-sets", \.deviceCacheSets, 1...65536,
           "sets of the device table cache, 4 entries each"),

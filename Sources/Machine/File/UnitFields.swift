@@ -104,9 +104,9 @@ extension MachineDescription.Unit.Kind {
   }
 }
 
-extension IotlbGeometry {
+extension IOTLBGeometry {
   /// The number of sets is rounded down to a power of two.
-  static var fields: [Field<IotlbGeometry>] {
+  static var fields: [Field<IOTLBGeometry>] {
     [
       .number("iotlb-sets-4k", \.sets4K, 1...65536, "sets of the IOTLB for 4 KiB pages"),
       .number(

@@ -40,7 +40,7 @@ struct IOEvent: Hashable, Sendable {
 
 /// The ioeventfds of an opened device, by the register write that each causes.
 final class IOEventTable: Sendable {
-  private let watches = Mutex<[IOEvent: Watch]>([:])
+  private let watches = Mutex<[IOEvent: EventWatch]>([:])
 
   /// VFIO_PCI_IOEVENTFD_MAX
   private static let limit = 1000

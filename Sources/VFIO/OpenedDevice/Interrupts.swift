@@ -39,7 +39,7 @@ final class Interrupts: Sendable {
     /// The client's Interrupt Disable bit.
     var intxIsDisabled = false
     /// The watch of the eventfd that unmasks INTx.
-    var unmaskWatch: Watch?
+    var unmaskWatch: EventWatch?
     /// The eventfd of ERR.
     var errorTrigger: EventDescriptor?
     /// The eventfd of REQ.
@@ -134,7 +134,7 @@ final class Interrupts: Sendable {
   /// vfio_pci_set_irqs_ioctl()
   func set(_ request: Request, client: any Client) throws(Errno) {
     // The watch is cancelled without the lock, because the watch's handler takes the lock.
-    var ended: Watch?
+    var ended: EventWatch?
     defer { ended?.cancel() }
     try state.withLock { state throws(Errno) in
       try apply(request, &state, client, ended: &ended)
@@ -142,7 +142,7 @@ final class Interrupts: Sendable {
   }
 
   private func apply(
-    _ request: Request, _ state: inout State, _ client: any Client, ended: inout Watch?
+    _ request: Request, _ state: inout State, _ client: any Client, ended: inout EventWatch?
   ) throws(Errno) {
     switch (request.index, request.action) {
     case (InterruptIndex.intx, .mask): try maskINTx(request, &state)
@@ -191,7 +191,7 @@ extension Interrupts {
 
   /// vfio_pci_set_intx_unmask()
   private func unmaskINTx(
-    _ request: Request, _ state: inout State, _ client: any Client, ended: inout Watch?
+    _ request: Request, _ state: inout State, _ client: any Client, ended: inout EventWatch?
   ) throws(Errno) {
     guard state.kind == .intx, request.start == 0, request.count == 1 else {
       throw .invalidArgument
@@ -217,7 +217,7 @@ extension Interrupts {
 
   /// vfio_pci_set_intx_trigger()
   private func triggerINTx(
-    _ request: Request, _ state: inout State, _ client: any Client, ended: inout Watch?
+    _ request: Request, _ state: inout State, _ client: any Client, ended: inout EventWatch?
   ) throws(Errno) {
     if state.kind == .intx, request.count == 0, request.form == .none {
       ended = state.unmaskWatch

@@ -68,7 +68,7 @@ package final class AMDViDriver: IOMMUDriver {
       throw error
     }
     for index in 0..<table.count {
-      memory.storeLine(AMDViDevice.clearEntry.words, at: table.entryAddress(index))
+      memory.storeEntry(AMDViDevice.clearEntry.words, at: table.entryAddress(index))
     }
     unit.enable(table)
     submit(

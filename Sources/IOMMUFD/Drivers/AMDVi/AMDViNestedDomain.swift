@@ -6,9 +6,9 @@
 // unmapped.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 final class AMDViNestedDomain: NestedDomain {
   private let viommu: AMDViVirtualIOMMU

@@ -2,9 +2,9 @@
 // a test can read and invalidate.
 
 internal import CUAPI
-internal import Host
 internal import Synchronization
 package import SystemPackage
+internal import UAPI
 
 package final class MockNestedDomain: NestedDomain {
   /// The vIOMMU through which the domain has been made, if any.

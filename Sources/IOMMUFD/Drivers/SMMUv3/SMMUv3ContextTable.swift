@@ -51,7 +51,7 @@ struct SMMUv3ContextTable {
   /// (arm-smmu-v3: arm_smmu_write_cd_entry()).
   mutating func store(_ descriptor: ContextDescriptor?, for pasid: PASID) {
     guard let address = address(of: pasid) else { return }
-    memory.storeLine((descriptor ?? ContextDescriptor()).words, at: address)
+    memory.storeEntry((descriptor ?? ContextDescriptor()).words, at: address)
     guard pasid.rawValue != 0 else { return }
     if descriptor == nil { used.remove(pasid) } else { used.insert(pasid) }
   }

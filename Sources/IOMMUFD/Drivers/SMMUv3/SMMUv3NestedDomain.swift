@@ -3,9 +3,9 @@
 // domain has no invalidation.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 final class SMMUv3NestedDomain: NestedDomain {
   let viommu: SMMUv3VirtualIOMMU

@@ -57,7 +57,7 @@ final class SMMUv3StreamTable: Sendable {
   /// Makes every stream table entry of a table abort transactions.
   private func fill(_ table: PhysicalAddress, entries: Int) {
     for index in 0..<UInt64(entries) {
-      memory.storeLine(
+      memory.storeEntry(
         StreamTableEntry.aborting.words, at: table.advanced(by: index * StreamTableEntry.size))
     }
   }

@@ -28,8 +28,14 @@ package final class VTdDriver: IOMMUDriver {
     var devices: [RequesterID: VTdDevice] = [:]
   }
 
-  /// Guests can have units of their own, as with no kernel.
-  private let hasVirtualUnits: Bool
+  /// A type of vIOMMU on VT-d units. The kernel's driver has none. An extension can add one.
+  package struct VirtualIOMMUType: Sendable {
+    /// IOMMU_VIOMMU_TYPE_*
+    let type: UInt32
+    let make: @Sendable (any PagingDomain, VTdCapabilities) throws(Errno) -> any VirtualIOMMU
+  }
+
+  private let virtualIOMMU: VirtualIOMMUType?
 
   /// Domain IDs. The kernel reserves 0 for not-present entries in caching mode and 1 for
   /// first-stage and pass-through translations (intel: domain_attach_iommu()).
@@ -37,11 +43,11 @@ package final class VTdDriver: IOMMUDriver {
 
   /// Enables translation in `unit`. The DMA of every requester is blocked.
   package init(
-    unit: VTdUnit, memory: PhysicalMemory, extensions: Extensions = .init()
+    unit: VTdUnit, memory: PhysicalMemory, virtualIOMMU: VirtualIOMMUType? = nil
   ) throws(Errno) {
     self.unit = unit
     self.memory = memory
-    hasVirtualUnits = extensions.enabled.contains(.vtdInvalidationErrors)
+    self.virtualIOMMU = virtualIOMMU
     let domains = 1 << min(max(unit.capabilities.domainBits, 4), 16)
     domainIDs = IDAllocator(2..<domains, exhausted: .noSpace)
     rootTable = try memory.allocateTable()
@@ -119,15 +125,15 @@ package final class VTdDriver: IOMMUDriver {
   // MARK: vIOMMUs
 
   package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
-    hasVirtualUnits && type == VTdVirtualIOMMU.type
+    virtualIOMMU?.type == type
   }
 
   package func makeVirtualIOMMU(
     type: UInt32, on parent: any PagingDomain, for device: RequesterID,
     host: any VirtualIOMMUHost, data: UserData?
   ) throws(Errno) -> any VirtualIOMMU {
-    guard data == nil else { throw .notSupported }
-    return try VTdVirtualIOMMU(on: parent, unit.capabilities)
+    guard data == nil, let virtualIOMMU, virtualIOMMU.type == type else { throw .notSupported }
+    return try virtualIOMMU.make(parent, unit.capabilities)
   }
 
   // MARK: Attaching
@@ -151,7 +157,7 @@ package final class VTdDriver: IOMMUDriver {
     domain.usage.add(use, id: id, isNesting: false)
     domain.parent?.usage.add(use, id: id, isNesting: true)
     let old = device.exchange(entryPASID, .init(domain: domain, id: id))
-    memory.storeLine(domain.makeEntry(id: id).words, at: entry)
+    memory.storeEntry(domain.makeEntry(id: id).words, at: entry)
     if let old {
       flush(old, of: use)
       remove(use, of: old)
@@ -189,7 +195,7 @@ package final class VTdDriver: IOMMUDriver {
       let old = device.exchange(entryPASID, nil),
       let entry = device.entryAddress(of: entryPASID)
     else { return }
-    memory.storeLine(PASIDTableEntry().words, at: entry)
+    memory.storeEntry(PASIDTableEntry().words, at: entry)
     let use = VTdDomainUse(driver: self, device: device, pasid: entryPASID)
     flush(old, of: use)
     remove(use, of: old)
@@ -225,11 +231,11 @@ package final class VTdDriver: IOMMUDriver {
   /// intel_pasid_setup_page_snoop_control()).
   func changeEntry(of use: VTdDomainUse, _ change: (inout PASIDTableEntry) -> Void) {
     guard let address = use.device.entryAddress(of: use.pasid),
-      let words = memory.loadLine(address, as: InlineArray<8, UInt64>.self)
+      let words = memory.loadEntry(address, as: InlineArray<8, UInt64>.self)
     else { return }
     var entry = PASIDTableEntry(words: words)
     change(&entry)
-    memory.storeLine(entry.words, at: address)
+    memory.storeEntry(entry.words, at: address)
     flush(entry.domain, of: use, usesFirstStage: entry.type == .firstStage)
   }
 
@@ -243,7 +249,7 @@ package final class VTdDriver: IOMMUDriver {
       let table = try contextTable(of: requester, in: &state)
       let device = try VTdDevice(
         requester, properties.limited(to: unit.capabilities), memory: memory)
-      memory.storeLine(
+      memory.storeEntry(
         device.contextEntry.words,
         at: table.advanced(by: ScalableContextEntry.offset(of: requester)))
       if unit.capabilities.cachingMode { unit.invalidateContextCache(.device(requester)) }
