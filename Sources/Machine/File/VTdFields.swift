@@ -43,7 +43,7 @@ extension VTdCapabilities {
       .flag("caching-mode", \.cachingMode, "not-present entries can be cached (CM)"),
       .flag("snoop-control", \.snoopControl, "page tables can force coherent DMA (SC)"),
       .flag("pass-through", \.passThrough, "DMA without translation (PT)"),
-      .number("pasid-bits", \.pasidBits, 0...20, "log2 of the PASIDs; 0: none (PASID, PSS)"),
+      .number("pasid-bits", \.pasidBits, 0...20, "log2 of the PASIDs; 0: no PASIDs (PASID, PSS)"),
       .flag(
         "second-stage-dirty", \.secondStageFlags,
         "accessed and dirty bits in second-stage tables (SSADS)"),

@@ -193,6 +193,8 @@ package final class AMDViDriver: IOMMUDriver {
     }
   }
 
+  // MARK: Attaching
+
   package func attach(
     _ new: DomainAttachment, to requester: RequesterID, pasid: PASID?,
     replacing _: DomainAttachment?

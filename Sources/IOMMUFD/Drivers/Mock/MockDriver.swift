@@ -60,6 +60,8 @@ package final class MockDriver: IOMMUDriver {
     devices.withLock { $0[device]?.flags ?? [] }
   }
 
+  // MARK: What a device and its unit can do
+
   package func reservedRegions(of device: RequesterID) -> [ReservedRegion] { [] }
   package func enforcesCacheCoherency(for device: RequesterID) -> Bool { false }
 

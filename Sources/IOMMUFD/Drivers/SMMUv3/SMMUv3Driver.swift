@@ -145,6 +145,8 @@ package final class SMMUv3Driver: IOMMUDriver {
       tracksDirty: flags.contains(.dirtyTracking), driver: self)
   }
 
+  // MARK: Attaching
+
   package func attach(
     _ new: DomainAttachment, to requester: RequesterID, pasid: PASID?,
     replacing _: DomainAttachment?

@@ -122,20 +122,6 @@ package final class VTdDriver: IOMMUDriver {
     try VTdNestedDomain(on: parent, flags: flags, data: data, unit.capabilities)
   }
 
-  // MARK: vIOMMUs
-
-  package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
-    virtualIOMMU?.type == type
-  }
-
-  package func makeVirtualIOMMU(
-    type: UInt32, on parent: any PagingDomain, for device: RequesterID,
-    host: any VirtualIOMMUHost, data: UserData?
-  ) throws(Errno) -> any VirtualIOMMU {
-    guard data == nil, let virtualIOMMU, virtualIOMMU.type == type else { throw .notSupported }
-    return try virtualIOMMU.make(parent, unit.capabilities)
-  }
-
   // MARK: Attaching
 
   /// intel: intel_iommu_attach_device(), intel_iommu_set_dev_pasid(), intel_nested_attach_dev(),
@@ -205,6 +191,20 @@ package final class VTdDriver: IOMMUDriver {
     old.domain.usage.remove(use, id: old.id, isNesting: false)
     old.domain.parent?.usage.remove(use, id: old.id, isNesting: true)
     old.domain.usage.releaseID(in: self)
+  }
+
+  // MARK: vIOMMUs
+
+  package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
+    virtualIOMMU?.type == type
+  }
+
+  package func makeVirtualIOMMU(
+    type: UInt32, on parent: any PagingDomain, for device: RequesterID,
+    host: any VirtualIOMMUHost, data: UserData?
+  ) throws(Errno) -> any VirtualIOMMU {
+    guard data == nil, let virtualIOMMU, virtualIOMMU.type == type else { throw .notSupported }
+    return try virtualIOMMU.make(parent, unit.capabilities)
   }
 
   // MARK: Invalidation
