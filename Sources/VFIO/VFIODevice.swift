@@ -55,7 +55,7 @@ package final class VFIODevice: Sendable {
 }
 
 package final class DeviceSet: Sendable {
-  let lock = ControlLock()
+  let lock = AssertableLock()
   /// Below a port that can reset its bus. Devices of the root complex are each a set of their own.
   package let isBus: Bool
   private let members = Mutex<[VFIODevice]>([])
