@@ -1,12 +1,12 @@
 internal import Glibc
 internal import Synchronization
 
-/// A mutex that the state it guards lies outside of, and whose holder can be asserted. Functions that
-/// need the lock call ``assertHeld(_:)``, which is lockdep_assert_held(): a debug build checks, a release
-/// build does nothing.
+/// A mutex that the state it guards lies outside of, and whose holder can be asserted. Functions
+/// that need the lock call ``assertHeld(_:)``, which is lockdep_assert_held(): a debug build
+/// checks, a release build does nothing.
 ///
-/// `Mutex` is the choice for state that one type owns and that fits into a struct. This lock is for an
-/// object graph: every object of a ``Context`` is guarded by the context's lock.
+/// `Mutex` is the choice for state that one type owns and that fits into a struct. This lock is for
+/// an object graph: every object of a ``Context`` is guarded by the context's lock.
 package final class AssertableLock: Sendable {
   private let mutex = Mutex<Void>(())
   #if DEBUG

@@ -1,15 +1,17 @@
-// One open /dev/iommu (iommufd: struct iommufd_ctx): a table of objects and the lock that guards them.
+// One open /dev/iommu (iommufd: struct iommufd_ctx): a table of objects and the lock that guards
+// them.
 //
 // `lock` guards the object table, every object in it and what an object owns: the IOPageTable of an
 // IOAS, the IOPTPages of an area, the DeviceGroup of a bound device. The classes are therefore
-// `@unchecked Sendable`, and their functions call `lock.assertHeld()`. A command holds the lock while it
-// works on objects. It copies to and from the client's memory without the lock, except where the kernel's
-// order of effects requires it. Order of locks: the lock of a VFIO device set, `lock`, then the leaf locks
-// of what contexts share (IOMMU groups, drivers, units, physical memory, pin counters).
+// `@unchecked Sendable`, and their functions call `lock.assertHeld()`. A command holds the lock
+// while it works on objects. It copies to and from the client's memory without the lock, except
+// where the kernel's order of effects requires it. Order of locks: the lock of a VFIO device set,
+// `lock`, then the leaf locks of what contexts share (IOMMU groups, drivers, units, physical
+// memory, pin counters).
 //
-// Threads that do DMA never take `lock`. What they need of a context has a leaf lock of its own: fault
-// logs (`FaultLogFiles`), attachments that handle page requests (`AttachmentHandle`), the host side of a
-// vIOMMU (`VIOMMUHost`).
+// Threads that do DMA never take `lock`. What they need of a context has a leaf lock of its own:
+// fault logs (`FaultLogFiles`), attachments that handle page requests (`AttachmentHandle`), the
+// host side of a vIOMMU (`VIOMMUHost`).
 //
 // A context is reference-counted. The open file has one reference; a bound device, an object with a
 // descriptor of its own and an access have one each, like a kernel object that holds the file. The
@@ -70,7 +72,8 @@ package final class Context: @unchecked Sendable {
   }
 
   /// Adds a reference.
-  /// - Throws: `.badFileDescriptor` when the last reference is gone, because the file is being closed.
+  /// - Throws: `.badFileDescriptor` when the last reference is gone, because the file is being
+  ///   closed.
   package func retain() throws(Errno) {
     let isAlive = references.withLock { count in
       guard count > 0 else { return false }
@@ -120,7 +123,8 @@ package final class Context: @unchecked Sendable {
 
   // MARK: Groups, with the lock held
 
-  /// Returns the context's view of `group`, which has one bound device more. iommufd: iommufd_get_group()
+  /// Returns the context's view of `group`, which has one bound device more.
+  /// iommufd: iommufd_get_group()
   func addBoundDevice(to group: IOMMUGroup) -> DeviceGroup {
     lock.assertHeld()
     let key = ObjectIdentifier(group)

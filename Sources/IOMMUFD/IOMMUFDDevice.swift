@@ -12,7 +12,8 @@ package final class IOMMUFDDevice: CharacterDevice {
   private let selftest: Selftest?
   private let extensions: ExtensionSet
 
-  /// - Parameter selftest: `nil` leaves IOMMU_TEST_CMD out, as a kernel without CONFIG_IOMMUFD_TEST.
+  /// - Parameter selftest: `nil` leaves IOMMU_TEST_CMD out, as a kernel without
+  ///   CONFIG_IOMMUFD_TEST.
   package init(
     name: String = "iommu", memory: PhysicalMemory, selftest: Selftest? = nil,
     extensions: ExtensionSet = .none
@@ -33,7 +34,8 @@ package final class IOMMUFDDevice: CharacterDevice {
   }
 }
 
-/// One open /dev/iommu as a front end serves it. Its state is the ``Context``, which can outlive it.
+/// One open /dev/iommu as a front end serves it. Its state is the ``Context``, which can outlive
+/// it.
 package final class IOMMUFDFile: OpenFile {
   package let context: Context
   private let dispatcher: Dispatcher

@@ -1,9 +1,9 @@
-// The regions that clients can map through one open /dev/iommu, each at an offset of its own (iommufd:
-// struct iommufd_mmap, ictx->mt_mmap).
+// The regions that clients can map through one open /dev/iommu, each at an offset of its own
+// (iommufd: struct iommufd_mmap, ictx->mt_mmap).
 //
-// A region holds a copy of its first contents, or registers. Registers are shared: when a client maps
-// the region first, the front end maps it into the server too, and `share` hands that mapping to the
-// driver. The lock is a leaf, because drivers add and remove regions from any thread.
+// A region holds a copy of its first contents, or registers. Registers are shared: when a client
+// maps the region first, the front end maps it into the server too, and `share` hands that mapping
+// to the driver. The lock is a leaf, because drivers add and remove regions from any thread.
 
 internal import Host
 internal import Synchronization
@@ -71,7 +71,8 @@ final class MappableRegions: Sendable {
 
   /// Returns the mapping of a shared region and the offset in it of the register that mmap(2) would
   /// reach at `position`.
-  /// - Throws: `.invalidArgument` when `position` is not aligned to 4 bytes or not in a shared region.
+  /// - Throws: `.invalidArgument` when `position` is not aligned to 4 bytes or not in a shared
+  ///   region.
   func register(at position: UInt64) throws(Errno) -> (pages: SharedPages, offset: Int) {
     let region = state.withLock { state in
       state.regions.first { ($0.offset..<$0.end).contains(position) }
@@ -90,8 +91,8 @@ final class MappableRegions: Sendable {
     if isNew { PinningHost.shared.files.refuse(file) }
   }
 
-  /// Ends the effect of the regions on pinning. Called when the open file is released, and with it the
-  /// file that the regions were mapped from.
+  /// Ends the effect of the regions on pinning. Called when the open file is released, and with it
+  /// the file that the regions were mapped from.
   func permitPinning() {
     let file = state.withLock { state in
       defer { state.file = nil }
@@ -147,8 +148,8 @@ extension MappableRegions {
       }
     }
 
-    /// Returns the server's own mapping of a shared region. Without a client that has mapped the region,
-    /// the mapping is of a memfd that no client can reach.
+    /// Returns the server's own mapping of a shared region. Without a client that has mapped the
+    /// region, the mapping is of a memfd that no client can reach.
     /// - Throws: `.invalidArgument` for a region that is not shared or is closed.
     func serverPages() throws(Errno) -> SharedPages {
       try state.withLock { state throws(Errno) in

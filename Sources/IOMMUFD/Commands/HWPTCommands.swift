@@ -166,7 +166,8 @@ enum HWPTCommands {
     let entries = UserDataArray(
       type: arguments.data_type, address: arguments.data_uptr,
       entryLength: Int(arguments.entry_len), count: Int(arguments.entry_num), memory: client)
-    // The target gets a user instead of the lock, because the driver reads entries from the client's memory.
+    // The target gets a user instead of the lock, because the driver reads entries from the
+    // client's memory.
     let target = try context.lock.withLock { () throws(Errno) in
       let target = try context.objects.lookUp(ObjectID(arguments.hwpt_id))
       guard target is NestedHWPT || target is VIOMMU else { throw Errno.invalidArgument }

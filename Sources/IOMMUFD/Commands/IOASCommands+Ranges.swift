@@ -5,8 +5,8 @@ internal import SystemPackage
 internal import UAPI
 
 extension IOASCommands {
-  /// Stores as many ranges as the array has elements, then the struct, and then fails with EMSGSIZE when
-  /// the array is too short. iommufd: iommufd_ioas_iova_ranges()
+  /// Stores as many ranges as the array has elements, then the struct, and then fails with EMSGSIZE
+  /// when the array is too short. iommufd: iommufd_ioas_iova_ranges()
   static func iovaRanges(_ command: inout UserCommand<iommu_ioas_iova_ranges>) throws(Errno) {
     guard command.arguments.__reserved == 0 else { throw .notSupported }
     let context = command.context
@@ -43,8 +43,8 @@ extension IOASCommands {
   }
 }
 
-/// The ranges of IOMMU_IOAS_ALLOW_IOVAS. The first element that is invalid or cannot be read decides the
-/// errno.
+/// The ranges of IOMMU_IOAS_ALLOW_IOVAS. The first element that is invalid or cannot be read
+/// decides the errno.
 struct AllowedRanges {
   /// The kernel is limited by its memory only.
   static let capacity = 16384

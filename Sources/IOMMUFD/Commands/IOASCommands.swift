@@ -1,6 +1,6 @@
-// The commands that allocate and use IOASes (iommufd: ioas.c). A command checks its argument, looks the
-// objects up, changes them, and copies the answer out last, without the lock. When the answer cannot be
-// stored, the result is EFAULT and the change stays.
+// The commands that allocate and use IOASes (iommufd: ioas.c). A command checks its argument, looks
+// the objects up, changes them, and copies the answer out last, without the lock. When the answer
+// cannot be stored, the result is EFAULT and the change stays.
 
 internal import CUAPI
 internal import IOMMU
@@ -148,7 +148,7 @@ struct MapFlags: OptionSet {
     return permissions.isEmpty ? nil : permissions
   }
 
-  /// Returns the first IOVA of the mapping; `nil` without IOMMU_IOAS_MAP_FIXED_IOVA, when the page table
-  /// chooses it.
+  /// Returns the first IOVA of the mapping; `nil` without IOMMU_IOAS_MAP_FIXED_IOVA, when the page
+  /// table chooses it.
   func fixedIOVA(_ iova: UInt64) -> IOVA? { contains(.fixedIOVA) ? IOVA(iova) : nil }
 }

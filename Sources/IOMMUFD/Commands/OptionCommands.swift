@@ -1,5 +1,6 @@
-// IOMMU_OPTION: settings of a context and of an IOAS. Both GET and SET write the value back, and nothing
-// else of the struct. So a SET whose struct is read-only fails with EFAULT and has taken effect.
+// IOMMU_OPTION: settings of a context and of an IOAS. Both GET and SET write the value back, and
+// nothing else of the struct. So a SET whose struct is read-only fails with EFAULT and has taken
+// effect.
 
 internal import CUAPI
 internal import Host
@@ -43,8 +44,8 @@ enum OptionCommands {
     }
   }
 
-  /// Changes the accounting mode only while the context has no objects: their pages are uncharged from the
-  /// counter that they were charged to. iommufd: iommufd_option_rlimit_mode()
+  /// Changes the accounting mode only while the context has no objects: their pages are uncharged
+  /// from the counter that they were charged to. iommufd: iommufd_option_rlimit_mode()
   private static func rlimitMode(
     _ direction: Direction, of context: Context, client: any Client
   ) throws(Errno) -> UInt64 {

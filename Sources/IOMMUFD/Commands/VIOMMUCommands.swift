@@ -15,7 +15,8 @@ enum VIOMMUCommands {
       throw .notSupported
     }
     let (context, client) = (command.context, command.client)
-    // The parent gets a user instead of the lock, because the driver reads and writes the client's memory.
+    // The parent gets a user instead of the lock, because the driver reads and writes the client's
+    // memory.
     let (id, device, parent) = try context.lock.withLock { () throws(Errno) in
       let device = try context.objects.lookUp(ObjectID(arguments.dev_id), as: BoundDevice.self)
       guard

@@ -1,9 +1,9 @@
 // VFIO_IOMMU_GET_INFO: page sizes, and a chain of capabilities behind the struct.
 //
-// The kernel stores what fits while it computes the length of the whole. A capability is stored when it
-// fits whole; the IOVA ranges are stored element by element. The link from the previous capability is set
-// when the next one begins within the buffer. `cap_offset`, where the chain begins, is set only when the
-// whole chain fits. `argsz` always returns the length of the whole.
+// The kernel stores what fits while it computes the length of the whole. A capability is stored
+// when it fits whole; the IOVA ranges are stored element by element. The link from the previous
+// capability is set when the next one begins within the buffer. `cap_offset`, where the chain
+// begins, is set only when the whole chain fits. `argsz` always returns the length of the whole.
 
 internal import CUAPI
 internal import SystemPackage

@@ -1,7 +1,7 @@
-// The ioctls of a VFIO container on an open /dev/iommu, for clients that were written before iommufd
-// (iommufd: vfio_compat.c). Each struct begins with its size, argsz, and is read through the last member
-// of its first version; what follows is ignored. An unknown flag is EINVAL, unlike in an iommufd command,
-// where it is EOPNOTSUPP.
+// The ioctls of a VFIO container on an open /dev/iommu, for clients that were written before
+// iommufd (iommufd: vfio_compat.c). Each struct begins with its size, argsz, and is read through
+// the last member of its first version; what follows is ignored. An unknown flag is EINVAL, unlike
+// in an iommufd command, where it is EOPNOTSUPP.
 
 internal import CUAPI
 internal import IOMMU
@@ -54,8 +54,8 @@ struct ContainerCommands {
     return nil
   }
 
-  /// VFIO_TYPE1_IOMMU can unmap a part of a mapping, so it disables large pages. VFIO_TYPE1v2_IOMMU cannot.
-  /// iommufd: iommufd_vfio_set_iommu()
+  /// VFIO_TYPE1_IOMMU can unmap a part of a mapping, so it disables large pages. VFIO_TYPE1v2_IOMMU
+  /// cannot. iommufd: iommufd_vfio_set_iommu()
   private func setIOMMU(_ type: UInt64) throws(Errno) {
     let isType1 = type == UInt64(VFIO_TYPE1_IOMMU) || type == UInt64(VFIO_TYPE1v2_IOMMU)
     guard let flags = isType1 ? [] : automaticFlags(ofExtensionType: type) else {
@@ -85,8 +85,8 @@ struct ContainerCommands {
     }
   }
 
-  /// Writes the number of unmapped bytes back, also when the unmap failed half-way, but not when the
-  /// arguments were invalid. iommufd: iommufd_vfio_unmap_dma()
+  /// Writes the number of unmapped bytes back, also when the unmap failed half-way, but not when
+  /// the arguments were invalid. iommufd: iommufd_vfio_unmap_dma()
   private func unmapDMA(at argument: UInt64) throws(Errno) {
     let minimum = MemoryLayout<vfio_iommu_type1_dma_unmap>.size
     var unmap = vfio_iommu_type1_dma_unmap()

@@ -1,5 +1,5 @@
-// IOMMU_VFIO_IOAS: gets, sets or clears the IOAS that the VFIO container commands use (iommufd:
-// vfio_compat.c). The destruction of the IOAS clears it too.
+// IOMMU_VFIO_IOAS: gets, sets or clears the IOAS that the VFIO container commands use
+// (iommufd: vfio_compat.c). The destruction of the IOAS clears it too.
 
 internal import CUAPI
 internal import SystemPackage

@@ -1,8 +1,9 @@
-// What page requests need of the attachment they come through (iommufd: struct iommufd_attach_handle).
+// What page requests need of the attachment they come through
+// (iommufd: struct iommufd_attach_handle).
 //
 // Page requests are reported by threads that do DMA, which must not take the context's lock. So the
-// IOMMU group has the handles of its attachments, under its own leaf lock. A handle is immutable except
-// for its end.
+// IOMMU group has the handles of its attachments, under its own leaf lock. A handle is immutable
+// except for its end.
 
 internal import IOMMU
 internal import Synchronization
@@ -42,8 +43,8 @@ struct AttachmentHandles: Sendable {
   }
 
   /// Returns the handle that handles page requests with `pasid`. iommu: find_fault_handler()
-  /// - Parameter hasUserPASIDTable: a PASID without attachment may be in the PASID table of the nested
-  ///   domain that is attached without PASID.
+  /// - Parameter hasUserPASIDTable: a PASID without attachment may be in the PASID table of the
+  ///   nested domain that is attached without PASID.
   func handler(for pasid: PASID?, hasUserPASIDTable: Bool) -> AttachmentHandle? {
     if let handle = handles[pasid] { return handle.faultQueue == nil ? nil : handle }
     guard hasUserPASIDTable, let plain = handles[nil], plain.isNested, plain.faultQueue != nil

@@ -1,9 +1,10 @@
 // Attach, replace and detach of a bound device.
 //
-// The target is a HWPT or an IOAS. For an IOAS the device is attached to an automatic HWPT: the first one
-// of the IOAS that it is compatible with, or a new one. The checks are the kernel's, in its order:
-//   - a device has at most one attachment per PASID (EBUSY), and its group must be attached to the same
-//     HWPT (EINVAL);
+// The target is a HWPT or an IOAS. For an IOAS the device is attached to an automatic HWPT: the
+// first one of the IOAS that it is compatible with, or a new one. The checks are the kernel's, in
+// its order:
+//   - a device has at most one attachment per PASID (EBUSY), and its group must be attached to the
+//     same HWPT (EINVAL);
 //   - without PASID, the reserved regions of the device must not overlap mappings or allowed ranges
 //     (EADDRINUSE);
 //   - the driver must accept the domain (EINVAL when it is incompatible).
@@ -176,9 +177,9 @@ extension BoundDevice {
     return attachment.hwpt
   }
 
-  /// Moves the whole group to `hwpt`. When the driver refuses and the IOAS stays the same, the kernel
-  /// removes the reserved regions of the group; here they stay, as the kernel's documentation promises.
-  /// iommufd: iommufd_device_do_replace()
+  /// Moves the whole group to `hwpt`. When the driver refuses and the IOAS stays the same, the
+  /// kernel removes the reserved regions of the group; here they stay, as the kernel's
+  /// documentation promises. iommufd: iommufd_device_do_replace()
   /// - Returns: the old HWPT, with one user for the caller to put; `nil` when it is the same.
   private func replaceDirectly(
     with hwpt: HWPT, pasid: PASID?
@@ -216,7 +217,8 @@ extension BoundDevice {
 }
 
 extension IOAS {
-  /// Reserves the regions of all devices, or of none. iommufd: iommufd_group_do_replace_reserved_iova()
+  /// Reserves the regions of all devices, or of none.
+  /// iommufd: iommufd_group_do_replace_reserved_iova()
   fileprivate func enforceReservedRegions(of devices: [BoundDevice]) throws(Errno) {
     for device in devices {
       do throws(Errno) {

@@ -1,8 +1,8 @@
 // A device that is bound to a context (iommufd: struct iommufd_device).
 //
 // VFIO, or the selftest's mock device, owns the object and is a user of it until `unbind()`; so
-// IOMMU_DESTROY of its ID fails with EBUSY. Every attachment is a user too. A device bound by VFIO has a
-// reference to its context. Guarded by the context's lock.
+// IOMMU_DESTROY of its ID fails with EBUSY. Every attachment is a user too. A device bound by VFIO
+// has a reference to its context. Guarded by the context's lock.
 
 internal import Host
 internal import IOMMU
@@ -93,8 +93,8 @@ package final class BoundDevice: Object, @unchecked Sendable {
 extension Context {
   /// Binds `device` to this context. The owner of the result calls ``BoundDevice/unbind()``.
   /// - Parameter holdsContext: the context lives until then, even when its file is closed.
-  /// - Throws: `.notPermitted` when another context owns the device's group, `.invalidArgument` when a
-  ///   member of the group cannot be blocked, `.noMemory`.
+  /// - Throws: `.notPermitted` when another context owns the device's group, `.invalidArgument`
+  ///   when a member of the group cannot be blocked, `.noMemory`.
   package func bind(
     _ device: PhysicalDevice, holdsContext: Bool = true
   ) throws(Errno) -> BoundDevice {

@@ -3,8 +3,8 @@ internal import SystemPackage
 internal import UAPI
 
 /// An IOMMU group in one context (iommufd: struct iommufd_group): the attachments of its devices. A
-/// group is attached as a whole when its first device is; every further device must attach to the same
-/// HWPT. Exists while the group has bound devices. Guarded by the context's lock.
+/// group is attached as a whole when its first device is; every further device must attach to the
+/// same HWPT. Exists while the group has bound devices. Guarded by the context's lock.
 final class DeviceGroup {
   /// One attachment of the group (iommufd: struct iommufd_attach). Has at least one device.
   struct Attachment {

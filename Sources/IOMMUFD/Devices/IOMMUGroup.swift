@@ -3,18 +3,19 @@ internal import IOMMU
 internal import Synchronization
 internal import SystemPackage
 
-/// Devices that the hardware cannot isolate from each other (struct iommu_group). A group has one owner,
-/// and all its devices are attached to the same domains. All contexts share it; its lock is a leaf.
+/// Devices that the hardware cannot isolate from each other (struct iommu_group). A group has one
+/// owner, and all its devices are attached to the same domains. All contexts share it; its lock is
+/// a leaf.
 package final class IOMMUGroup: Sendable {
   struct Member: Sendable {
     let requesterID: RequesterID
     let driver: any IOMMUDriver
     let pasidWidth: Int
-    /// Whether the device has PASID support, and so cannot use a PASID beyond its width. A device without
-    /// such support is left out when a PASID of the group is attached.
+    /// Whether the device has PASID support, and so cannot use a PASID beyond its width. A device
+    /// without such support is left out when a PASID of the group is attached.
     let refusesOtherPASIDs: Bool
-    /// Whether firmware requires that the device can access some memory at all times, so that its DMA
-    /// cannot be blocked.
+    /// Whether firmware requires that the device can access some memory at all times, so that its
+    /// DMA cannot be blocked.
     let needsDirectMapping: Bool
 
     fileprivate func takesPart(in pasid: PASID?) -> Bool { pasid == nil || refusesOtherPASIDs }
@@ -45,8 +46,8 @@ package final class IOMMUGroup: Sendable {
   // MARK: Ownership
 
   /// Claims the DMA of the group for `owner`, once per bound device. iommu_device_claim_dma_owner()
-  /// - Throws: `.notPermitted` when another context owns it; `.invalidArgument` when a member cannot be
-  ///   blocked (__iommu_device_set_domain()).
+  /// - Throws: `.notPermitted` when another context owns it; `.invalidArgument` when a member
+  ///   cannot be blocked (__iommu_device_set_domain()).
   func claim(for owner: Context) throws(Errno) {
     let claimant = ObjectIdentifier(owner)
     try state.withLock { state throws(Errno) in
@@ -72,7 +73,8 @@ package final class IOMMUGroup: Sendable {
   /// Attaches every member to a domain. After a failure the members that were attached are back at
   /// `previous`. iommu_attach_group_handle(), iommu_replace_group_handle(); for a PASID
   /// iommu_attach_device_pasid(), iommu_replace_device_pasid()
-  /// - Throws: what the driver throws; `.invalidArgument` for a PASID that is too wide for a member.
+  /// - Throws: what the driver throws; `.invalidArgument` for a PASID that is too wide for a
+  ///   member.
   func attach(
     _ new: DomainAttachment, pasid: PASID?, previous: DomainAttachment?
   ) throws(Errno) {

@@ -4,8 +4,8 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// A device of the machine as the kernel's driver core and IOMMU core know it (struct device, struct
-/// dev_iommu), bound to a context or not. Its locks are leaves.
+/// A device of the machine as the kernel's driver core and IOMMU core know it (struct device,
+/// struct dev_iommu), bound to a context or not. Its locks are leaves.
 package final class PhysicalDevice: Sendable {
   package let name: String
   package let requesterID: RequesterID
@@ -16,7 +16,7 @@ package final class PhysicalDevice: Sendable {
   package let pasidWidth: Int
   /// The reserved regions that firmware describes; the driver adds those of the unit.
   private let firmwareRegions: [ReservedRegion]
-  /// Where fault records of the device go while it is bound.
+  /// The destination of the device's fault records. `nil` while the device is not bound.
   private let faultLog = Mutex<DeviceFaultLog?>(nil)
   /// Page requests that wait for the last request of their group (dev_iommu: fault_param->partial).
   private let partialRequests = Mutex<[PageRequest]>([])
@@ -51,13 +51,14 @@ package final class PhysicalDevice: Sendable {
     faultLog.withLock { $0 = log }
   }
 
-  /// Records a fault of the device in the fault logs of its context. Called by a thread that does DMA.
+  /// Records a fault of the device in the fault logs of its context. Called by a thread that does
+  /// DMA.
   func report(_ record: FaultRecord) {
     faultLog.withLock { $0 }?.record(record)
   }
 
-  /// Delivers a page request group to its fault queue when `request` is the last of the group. Called by
-  /// a thread that does DMA. iommu: iommu_report_device_fault()
+  /// Delivers a page request group to its fault queue when `request` is the last of the group.
+  /// Called by a thread that does DMA. iommu: iommu_report_device_fault()
   func report(_ request: PageRequest) {
     let handler = group.handler(for: request.pasid, driver: driver)
     let requests = partialRequests.withLock { partial -> [PageRequest]? in

@@ -1,8 +1,8 @@
 internal import IOMMU
 
-/// One mapping of an ``IOPageTable`` (iommufd: struct iopt_area): a range of IOVAs that maps a slice of
-/// client pages. Range and slice are in bytes; where the alignment of the page table allows it, both may
-/// begin and end inside a page. Guarded by the context's lock.
+/// One mapping of an ``IOPageTable`` (iommufd: struct iopt_area): a range of IOVAs that maps a
+/// slice of client pages. Range and slice are in bytes; where the alignment of the page table
+/// allows it, both may begin and end inside a page. Guarded by the context's lock.
 final class Area {
   let range: ClosedRange<IOVA>
   let pages: IOPTPages
@@ -58,8 +58,8 @@ final class Area {
   func refusePins() { refusesPins = true }
 }
 
-/// A slice of client pages that is about to be mapped, or copied from or to (iommufd: struct
-/// iopt_pages_list).
+/// A slice of client pages that is about to be mapped, or copied from or to
+/// (iommufd: struct iopt_pages_list).
 package struct PageSlice {
   let pages: IOPTPages
   let startByte: UInt64

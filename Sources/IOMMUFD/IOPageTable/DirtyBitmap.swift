@@ -1,11 +1,12 @@
-// A dirty bitmap in a client's memory (iommufd: iova_bitmap.c). One bit is for `pageSize` bytes of IOVAs.
+// A dirty bitmap in a client's memory (iommufd: iova_bitmap.c). One bit is for `pageSize` bytes of
+// IOVAs.
 //
-// The kernel pins a window of the bitmap, of at most 512 pages, and moves the window to the bits that it
-// sets next. A client can see where the window ends: the bits of a page-table entry that reaches beyond the
-// range are also set behind the end of the bitmap, up to the end of the last page of the window. So the
-// window is computed here as there, although nothing is pinned. A page of the bitmap is copied in when its
-// first bit is set, and what changed of it is copied out before the next page. Bits of a page that cannot
-// be copied are dropped.
+// The kernel pins a window of the bitmap, of at most 512 pages, and moves the window to the bits
+// that it sets next. A client can see where the window ends: the bits of a page-table entry that
+// reaches beyond the range are also set behind the end of the bitmap, up to the end of the last
+// page of the window. So the window is computed here as there, although nothing is pinned. A page
+// of the bitmap is copied in when its first bit is set, and what changed of it is copied out before
+// the next page. Bits of a page that cannot be copied are dropped.
 
 internal import IOMMU
 internal import SystemPackage
@@ -88,8 +89,9 @@ struct DirtyBitmap {
     return iova >= start && iova &+ length &- 1 <= start &+ size &- 1
   }
 
-  /// Returns the present window when the range is in it, otherwise a new one that begins with the bit of
-  /// `iova`; `nil` when the bitmap has no such bit. iova_bitmap_advance_to(), iova_bitmap_get()
+  /// Returns the present window when the range is in it, otherwise a new one that begins with the
+  /// bit of `iova`; `nil` when the bitmap has no such bit. iova_bitmap_advance_to(),
+  /// iova_bitmap_get()
   private func window(for iova: UInt64, _ length: UInt64) -> Window? {
     if let window, contains(window, iova, length) { return window }
     let base = ((iova &- first) >> shift) / 8

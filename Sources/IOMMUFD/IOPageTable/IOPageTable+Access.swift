@@ -1,18 +1,19 @@
 // Pins and copies of accesses.
 //
-// A pin counts on every area that it touches. An area with pins cannot be unmapped: the unmap first calls
-// `unmap(_:)` of every access, which must unpin before it returns, and from then on refuses new pins of
-// the area. A pin of an internal access is a lock: the unmap fails with EBUSY, and no access is called.
+// A pin counts on every area that it touches. An area with pins cannot be unmapped: the unmap first
+// calls `unmap(_:)` of every access, which must unpin before it returns, and from then on refuses
+// new pins of the area. A pin of an internal access is a lock: the unmap fails with EBUSY, and no
+// access is called.
 //
-// The call to an access happens with the context's lock held, in the middle of an unmap. The access may
-// unpin; it must not map or unmap. The unmap looks the area up again afterwards.
+// The call to an access happens with the context's lock held, in the middle of an unmap. The access
+// may unpin; it must not map or unmap. The unmap looks the area up again afterwards.
 
 internal import Host
 package import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// What a page table needs of an access (iommufd: struct iommufd_access).
+/// An access as the page table uses it (iommufd: struct iommufd_access).
 protocol PageTableAccess: AnyObject {
   /// Every IOVA and length must be a multiple of this while the access is in the page table.
   var alignment: UInt64 { get }
@@ -38,8 +39,8 @@ package struct AccessPin {
 }
 
 extension IOPageTable {
-  /// The number of times that accesses are called before an unmap fails. The kernel warns then, because
-  /// its own drivers are the accesses.
+  /// The number of times that accesses are called before an unmap fails. The kernel warns then,
+  /// because its own drivers are the accesses.
   private static let evictionLimit = 100
 
   /// Makes external accesses unpin what they have pinned of an area.
@@ -59,10 +60,10 @@ extension IOPageTable {
   /// - Parameters:
   ///   - isLocking: the range cannot be unmapped until the unpin.
   ///   - client: the client that makes the call, if a client does.
-  /// - Throws: `.invalidArgument` when the range begins inside a page, or an area in it ends inside a page
-  ///   and another follows, or an area is being unmapped or maps a dma-buf; `.notPermitted` when an area
-  ///   does not permit the access; `.noSuchFileOrDirectory` (ENOENT) when areas do not cover the range; what
-  ///   a pin throws.
+  /// - Throws: `.invalidArgument` when the range begins inside a page, or an area in it ends inside
+  ///   a page and another follows, or an area is being unmapped or maps a dma-buf; `.notPermitted`
+  ///   when an area does not permit the access; `.noSuchFileOrDirectory` (ENOENT) when areas do not
+  ///   cover the range; what a pin throws.
   func pin(
     _ range: ClosedRange<IOVA>, forWriting: Bool, isLocking: Bool, client: (any Client)?
   ) throws(Errno) -> AccessPin {
@@ -97,8 +98,8 @@ extension IOPageTable {
 
   // MARK: Copying
 
-  /// Returns the slices of a range for a copy, up to the first that cannot be copied, and the reason why
-  /// it cannot. iommufd: iommufd_access_rw()
+  /// Returns the slices of a range for a copy, up to the first that cannot be copied, and the
+  /// reason why it cannot. iommufd: iommufd_access_rw()
   func slices(
     of range: ClosedRange<IOVA>, forWriting: Bool
   ) -> (slices: [PageSlice], failure: Errno?) {
@@ -120,8 +121,8 @@ extension IOPageTable {
 
   // MARK: The selftest interface
 
-  /// Returns the IOVA at `offset` in the area with a number, counted from the lowest area; 0 without such
-  /// an area. selftest.c: __iommufd_test_syz_conv_iova()
+  /// Returns the IOVA at `offset` in the area with a number, counted from the lowest area; 0
+  /// without such an area. selftest.c: __iommufd_test_syz_conv_iova()
   func iova(ofArea number: UInt32, offset: UInt64) -> IOVA {
     var interval = areas.first
     for _ in 0..<number {

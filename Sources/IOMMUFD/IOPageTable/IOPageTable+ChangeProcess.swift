@@ -1,5 +1,5 @@
-// IOMMU_IOAS_CHANGE_PROCESS: the mappings of a context are charged to another process, whose limits apply
-// from then on.
+// IOMMU_IOAS_CHANGE_PROCESS: the mappings of a context are charged to another process, whose limits
+// apply from then on.
 
 package import SystemPackage
 package import UAPI

@@ -21,8 +21,8 @@ extension IOPageTable {
 
   /// Returns the range of a dirty bitmap that has one bit for `pageSize` bytes.
   /// iommufd: iommufd_check_iova_range()
-  /// - Throws: `.invalidArgument` for length or page size 0 and when an end of the range is not aligned to
-  ///   both; `.overflow`.
+  /// - Throws: `.invalidArgument` for length or page size 0 and when an end of the range is not
+  ///   aligned to both; `.overflow`.
   package func dirtyRange(
     _ iova: IOVA, length: UInt64, pageSize: UInt64
   ) throws(Errno) -> ClosedRange<IOVA> {
@@ -38,7 +38,8 @@ extension IOPageTable {
   /// The written page-table entries of a part of a range.
   struct DirtyEntries {
     var entries: [(iova: IOVA, length: UInt64)] = []
-    /// The start of the rest. `nil` at the end of the range, and when the part has a gap between areas.
+    /// The start of the rest. `nil` at the end of the range, and when the part has a gap between
+    /// areas.
     var next: IOVA?
   }
 
@@ -60,8 +61,8 @@ extension IOPageTable {
     return result
   }
 
-  /// The number of IOVAs that are read at a time, aligned to it. A page that spans two parts is reported
-  /// twice, which sets the same bits again.
+  /// The number of IOVAs that are read at a time, aligned to it. A page that spans two parts is
+  /// reported twice, which sets the same bits again.
   private static let dirtyPartLength: UInt64 = 1 << 28
 }
 

@@ -1,8 +1,8 @@
 // The contents of domains.
 //
-// While the page table has a domain, every area is a user of its pages, which are therefore pinned. A
-// domain is filled from the frames of the pages. Contiguous frames are mapped by one call, so that the
-// domain can have large pages. The pages of a revoked dma-buf are in no domain.
+// While the page table has a domain, every area is a user of its pages, which are therefore pinned.
+// A domain is filled from the frames of the pages. Contiguous frames are mapped by one call, so
+// that the domain can have large pages. The pages of a revoked dma-buf are in no domain.
 
 internal import Host
 internal import IOMMU
@@ -78,16 +78,16 @@ extension IOPageTable {
     }
   }
 
-  /// Unmaps an area in every domain, then unpins its pages: no table points to a page that is unpinned.
-  /// iommufd: iopt_area_unfill_domains()
+  /// Unmaps an area in every domain, then unpins its pages: no table points to a page that is
+  /// unpinned. iommufd: iopt_area_unfill_domains()
   func unfill(_ area: Area) {
     if domains.isEmpty || area.pages.isRevoked { return }
     for domain in domains { _ = domain.unmap(area.firstIOVA, length: area.length) }
     area.unpin()
   }
 
-  /// Unmaps the areas of `pages` in every domain, because the exporter takes the pages back. The areas stay.
-  /// iommufd: iopt_revoke_notify()
+  /// Unmaps the areas of `pages` in every domain, because the exporter takes the pages back. The
+  /// areas stay. iommufd: iopt_revoke_notify()
   func unfillAreas(of pages: IOPTPages) {
     forEachArea { area in
       if area.pages === pages { unfill(area) }

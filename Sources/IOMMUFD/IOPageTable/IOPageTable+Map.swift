@@ -1,5 +1,5 @@
-// The sources of a mapping: memory of a process, a file, a dma-buf, or pages that another area maps. Each
-// becomes slices of IOPTPages, which IOPageTable.swift maps.
+// The sources of a mapping: memory of a process, a file, a dma-buf, or pages that another area
+// maps. Each becomes slices of IOPTPages, which IOPageTable.swift maps.
 
 internal import Host
 package import IOMMU
@@ -12,8 +12,9 @@ extension IOPageTable {
   ///   - iova: the first IOVA; `nil` chooses one.
   ///   - accounting: the counter that the pages are charged to.
   /// - Returns: the first IOVA.
-  /// - Throws: `.invalidArgument`, `.overflow`, `.fileExists` (EEXIST) when an area overlaps the range,
-  ///   `.noSpace` when no IOVA can be chosen, `.noMemory`; with a domain also what a pin throws.
+  /// - Throws: `.invalidArgument`, `.overflow`, `.fileExists` (EEXIST) when an area overlaps the
+  ///   range, `.noSpace` when no IOVA can be chosen, `.noMemory`; with a domain also what a pin
+  ///   throws.
   package func map(
     userAddress: UInt64, length: UInt64, at iova: IOVA?, permissions: Permissions,
     accounting: PinAccountingMode, client: any Client
@@ -31,10 +32,11 @@ extension IOPageTable {
       caller: space)
   }
 
-  /// Maps `length` bytes of the client's file from `start` on. Without a domain the file may be of any
-  /// kind; a pin requires memory. iommufd: iopt_map_file_pages()
+  /// Maps `length` bytes of the client's file from `start` on. Without a domain the file may be of
+  /// any kind; a pin requires memory. iommufd: iopt_map_file_pages()
   /// - Parameter number: the client's descriptor of the file.
-  /// - Throws: as ``map(userAddress:length:at:permissions:accounting:client:)``; `.badFileDescriptor`.
+  /// - Throws: as ``map(userAddress:length:at:permissions:accounting:client:)``;
+  ///   `.badFileDescriptor`.
   package func map(
     file number: Int32, start: UInt64, length: UInt64, at iova: IOVA?,
     permissions: Permissions, accounting: PinAccountingMode, client: any Client
@@ -56,8 +58,9 @@ extension IOPageTable {
   }
 
   /// Maps `length` bytes of `buffer` from `start` on. iommufd: iopt_map_file_pages() of a dma-buf
-  /// - Throws: as ``map(userAddress:length:at:permissions:accounting:client:)``; `.invalidArgument` for a
-  ///   range behind the end of the buffer, `.operationNotSupportedByDevice` (ENODEV) after its revocation.
+  /// - Throws: as ``map(userAddress:length:at:permissions:accounting:client:)``; `.invalidArgument`
+  ///   for a range behind the end of the buffer, `.operationNotSupportedByDevice` (ENODEV) after
+  ///   its revocation.
   func map(
     buffer: DMABuffer, start: UInt64, length: UInt64, at iova: IOVA?,
     permissions: Permissions, importer: any DMABufferImporter, client: any Client
@@ -76,8 +79,8 @@ extension IOPageTable {
 
   /// Maps slices of pages that an area maps, `length` bytes in all.
   /// iommufd: iopt_map_pages(), as iommufd_ioas_copy() calls it
-  /// - Throws: as ``map(userAddress:length:at:permissions:accounting:client:)``; `.notPermitted` when the
-  ///   new areas would be writable and the pages are not.
+  /// - Throws: as ``map(userAddress:length:at:permissions:accounting:client:)``; `.notPermitted`
+  ///   when the new areas would be writable and the pages are not.
   package func map(
     _ slices: [PageSlice], length: UInt64, at iova: IOVA?, permissions: Permissions,
     client: (any Client)? = nil

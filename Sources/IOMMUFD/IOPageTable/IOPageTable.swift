@@ -1,19 +1,21 @@
 // The mappings of one IOAS (iommufd: struct io_pagetable).
 //
-// An *area* maps a range of IOVAs to client pages. Areas are disjoint and are removed whole. Two kinds of
-// ranges limit where areas lie. *Reserved* ranges cannot be mapped; a device reserves its MSI window, a
-// domain the IOVAs outside of its aperture. *Allowed* ranges limit where an IOVA is chosen automatically,
-// and nothing can be reserved in them.
+// An *area* maps a range of IOVAs to client pages. Areas are disjoint and are removed whole. Two
+// kinds of ranges limit where areas lie. *Reserved* ranges cannot be mapped; a device reserves its
+// MSI window, a domain the IOVAs outside of its aperture. *Allowed* ranges limit where an IOVA is
+// chosen automatically, and nothing can be reserved in them.
 //
 // A *domain* is one hardware page table. Every domain of the table contains every area: a call that
-// cannot keep it so changes nothing. Without a domain no page is pinned, and an area only records what was
-// mapped. An *access* reads or writes client pages without a domain; it pins the pages that it uses.
+// cannot keep it so changes nothing. Without a domain no page is pinned, and an area only records
+// what was mapped. An *access* reads or writes client pages without a domain; it pins the pages
+// that it uses.
 //
-// `last` is inclusive, because the last IOVA of all is valid. Reserved and allowed ranges, the numbers of
-// IntervalMap and the search for an IOVA are plain UInt64: there the kernel's own overflow rules count.
+// `last` is inclusive, because the last IOVA of all is valid. Reserved and allowed ranges, the
+// numbers of IntervalMap and the search for an IOVA are plain UInt64: there the kernel's own
+// overflow rules count.
 //
-// The owner is an IOAS. Everything is guarded by the lock of its context. An unmap cannot fail half-way
-// through an area, and the domains cannot refuse it.
+// The owner is an IOAS. Everything is guarded by the lock of its context. An unmap cannot fail
+// half-way through an area, and the domains cannot refuse it.
 
 internal import Host
 package import IOMMU
@@ -32,8 +34,8 @@ package final class IOPageTable: @unchecked Sendable {
   var ranges = IOVARanges()
   private(set) var domains: [any PagingDomain] = []
   private(set) var accesses: [any PageTableAccess] = []
-  /// Every IOVA and length of an area, and its offset in a page, must be a multiple of this: 1, the smallest
-  /// page of a domain, or what an access needs (io_pagetable.iova_alignment).
+  /// Every IOVA and length of an area, and its offset in a page, must be a multiple of this: 1, the
+  /// smallest page of a domain, or what an access needs (io_pagetable.iova_alignment).
   package private(set) var alignment: UInt64 = 1
   /// Whether domains get pages of 4 KiB only, so that areas can be split (disable_large_pages).
   package private(set) var disablesLargePages = false
@@ -49,8 +51,8 @@ package final class IOPageTable: @unchecked Sendable {
 
   // MARK: Areas
 
-  /// Calls `body` with every area of a range and its part in the range, in ascending order, up to the
-  /// first gap. iommufd: iopt_for_each_contig_area()
+  /// Calls `body` with every area of a range and its part in the range, in ascending order, up to
+  /// the first gap. iommufd: iopt_for_each_contig_area()
   /// - Returns: whether the areas cover the range.
   func forEachContiguousArea<Failure: Error>(
     in range: ClosedRange<IOVA>,
@@ -111,7 +113,8 @@ package final class IOPageTable: @unchecked Sendable {
     return areas.firstInterval(overlapping: first, through: last) == nil
   }
 
-  /// Makes areas that follow each other from `iova` on; does not insert them. iommufd: iopt_insert_area()
+  /// Makes areas that follow each other from `iova` on; does not insert them.
+  /// iommufd: iopt_insert_area()
   private func makeAreas(
     _ slices: [PageSlice], at iova: IOVA, _ permissions: Permissions
   ) throws(Errno) -> [Area] {
@@ -184,12 +187,12 @@ package final class IOPageTable: @unchecked Sendable {
     return UnmapResult(bytes: unmapped, failure: nil)
   }
 
-  /// Splits areas so that they begin and end where a range does, and the range can be unmapped. An end of
-  /// the range that is the first or the last IOVA of an area splits nothing.
+  /// Splits areas so that they begin and end where a range does, and the range can be unmapped. An
+  /// end of the range that is the first or the last IOVA of an area splits nothing.
   /// iommufd: iopt_cut_iova(), as iommufd_vfio_unmap_dma() calls it
-  /// - Throws: `.invalidArgument` when a part would not be aligned, an access has pins, or a domain may have
-  ///   large pages; `.resourceBusy` while the area is being unmapped; `.notSupported` for a dma-buf;
-  ///   `.noMemory` when there are too many areas.
+  /// - Throws: `.invalidArgument` when a part would not be aligned, an access has pins, or a domain
+  ///   may have large pages; `.resourceBusy` while the area is being unmapped; `.notSupported` for
+  ///   a dma-buf; `.noMemory` when there are too many areas.
   package func cut(around iova: IOVA, length: UInt64) throws(Errno) {
     try split(after: iova.rawValue &+ length &- 1)
     if iova.rawValue != 0 { try split(after: iova.rawValue - 1) }
@@ -221,9 +224,9 @@ package final class IOPageTable: @unchecked Sendable {
 
   /// Fills `domain` with every area and keeps it filled. iommufd: iopt_table_add_domain()
   /// - Parameter client: the client that makes the call.
-  /// - Throws: `.invalidArgument` when the domain has no pages of 4 KiB or less, `.addressInUse` when an
-  ///   area is outside of its aperture or not aligned to its pages; what a pin throws. Nothing has changed
-  ///   then.
+  /// - Throws: `.invalidArgument` when the domain has no pages of 4 KiB or less, `.addressInUse`
+  ///   when an area is outside of its aperture or not aligned to its pages; what a pin throws.
+  ///   Nothing has changed then.
   package func addDomain(
     _ domain: any PagingDomain, client: (any Client)? = nil
   ) throws(Errno) {
@@ -243,7 +246,8 @@ package final class IOPageTable: @unchecked Sendable {
     domains.append(domain)
   }
 
-  /// Empties `domain`, and unpins all pages when it was the last one. iommufd: iopt_table_remove_domain()
+  /// Empties `domain`, and unpins all pages when it was the last one.
+  /// iommufd: iopt_table_remove_domain()
   package func removeDomain(_ domain: any PagingDomain) {
     guard let index = domains.firstIndex(where: { $0 === domain }) else { return }
     domains.remove(at: index)
@@ -283,8 +287,8 @@ package final class IOPageTable: @unchecked Sendable {
   }
 
   /// iommufd: iopt_disable_large_pages()
-  /// - Throws: `.invalidArgument` when a domain contains areas, whose pages may be large; `.addressInUse`
-  ///   when an area does not consist of whole pages.
+  /// - Throws: `.invalidArgument` when a domain contains areas, whose pages may be large;
+  ///   `.addressInUse` when an area does not consist of whole pages.
   package func disableLargePages() throws(Errno) {
     if disablesLargePages { return }
     guard domains.isEmpty || areas.isEmpty else { throw .invalidArgument }

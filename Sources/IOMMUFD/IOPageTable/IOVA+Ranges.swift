@@ -1,4 +1,5 @@
-// Arithmetic of IOVAs and their ranges. `upperBound` of a range is the last IOVA, which can be all ones.
+// Arithmetic of IOVAs and their ranges. `upperBound` of a range is the last IOVA, which can be all
+// ones.
 
 internal import IOMMU
 internal import SystemPackage
@@ -14,7 +15,8 @@ extension ClosedRange<IOVA> {
   static var all: ClosedRange<IOVA> { IOVA(0)...IOVA(.max) }
 
   /// The range that a client describes with its first IOVA and its length.
-  /// - Throws: `.invalidArgument` for length 0, `.overflow` when the range ends behind the last IOVA.
+  /// - Throws: `.invalidArgument` for length 0, `.overflow` when the range ends behind the last
+  ///   IOVA.
   init(_ first: IOVA, length: UInt64) throws(Errno) {
     guard length > 0 else { throw .invalidArgument }
     let (last, overflow) = first.rawValue.addingReportingOverflow(length - 1)

@@ -1,10 +1,10 @@
-// The reserved and the allowed ranges of an IOPageTable (io_pagetable.reserved_itree, .allowed_itree), and
-// the choice of an IOVA for a mapping without IOMMU_IOAS_MAP_FIXED_IOVA.
+// The reserved and the allowed ranges of an IOPageTable (io_pagetable.reserved_itree,
+// .allowed_itree), and the choice of an IOVA for a mapping without IOMMU_IOAS_MAP_FIXED_IOVA.
 //
-// The IOVA is the one that the kernel chooses, because clients depend on it: the lowest position in the first
-// allowed range that has one. Without allowed ranges every IOVA but those of the first and the last page is
-// a candidate. The position is aligned as the memory is, up to the size of a huge page, so that contiguous
-// memory can have large pages in a domain.
+// The IOVA is the one that the kernel chooses, because clients depend on it: the lowest position in
+// the first allowed range that has one. Without allowed ranges every IOVA but those of the first
+// and the last page is a candidate. The position is aligned as the memory is, up to the size of a
+// huge page, so that contiguous memory can have large pages in a domain.
 
 internal import Host
 internal import IOMMU
@@ -138,10 +138,12 @@ extension IOPageTable {
     if last < .max { try reserve(last + 1 ... .max, for: owner) }
   }
 
-  /// Reserves all reserved regions of `device`, or none. iommufd: iopt_table_enforce_dev_resv_regions()
-  /// - Returns: the start of the window for MSIs that software chooses; `nil` without such a region.
-  /// - Throws: `.addressInUse`; `.invalidArgument` when the driver reports several such windows, or one
-  ///   beside a hardware MSI window.
+  /// Reserves all reserved regions of `device`, or none.
+  /// iommufd: iopt_table_enforce_dev_resv_regions()
+  /// - Returns: the start of the window for MSIs that software chooses; `nil` without such a
+  ///   region.
+  /// - Throws: `.addressInUse`; `.invalidArgument` when the driver reports several such windows, or
+  ///   one beside a hardware MSI window.
   @discardableResult
   func enforceReservedRegions(of device: PhysicalDevice) throws(Errno) -> UInt64? {
     var hardwareWindows = 0
@@ -175,10 +177,10 @@ extension IOPageTable {
   private static let candidates: ClosedRange<UInt64> = 4096...UInt64.max - 4096
 
   /// iommufd: iopt_alloc_iova()
-  /// - Parameter source: the address of the memory in its process, or its offset in a file. Only its
-  ///   alignment is used.
-  /// - Throws: `.overflow` for a length of half the IOVAs or more, `.invalidArgument` when the source is
-  ///   aligned less than the page table requires, `.noSpace`.
+  /// - Parameter source: the address of the memory in its process, or its offset in a file. Only
+  ///   its alignment is used.
+  /// - Throws: `.overflow` for a length of half the IOVAs or more, `.invalidArgument` when the
+  ///   source is aligned less than the page table requires, `.noSpace`.
   func chooseIOVA(for source: UInt64, length: UInt64) throws(Errno) -> IOVA {
     guard length > 0, length < UInt64.max / 2 else { throw .overflow }
     let ofLength = UInt64(1) << UInt64(64 - (length - 1).leadingZeroBitCount)

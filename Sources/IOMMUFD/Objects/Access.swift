@@ -1,11 +1,11 @@
-// A user of the memory of an IOAS that is no device (iommufd: struct iommufd_access): an emulated device
-// of a kernel driver, or a hardware queue whose entries lie in an IOAS.
+// A user of the memory of an IOAS that is no device (iommufd: struct iommufd_access): an emulated
+// device of a kernel driver, or a hardware queue whose entries lie in an IOAS.
 //
-// No client knows the ID of an access. The object that made the access, its owner, is a user of it until
-// `end()`, so that IOMMU_DESTROY of a guessed ID fails with EBUSY. The access is a user of its IOAS. There
-// are two kinds. An external access has an `onUnmap` callback, which unpins what is about to be unmapped,
-// and keeps the context alive. An internal access belongs to another object of the same context and has no
-// callback: what it pins cannot be unmapped.
+// No client knows the ID of an access. The object that made the access, its owner, is a user of it
+// until `end()`, so that IOMMU_DESTROY of a guessed ID fails with EBUSY. The access is a user of
+// its IOAS. There are two kinds. An external access has an `onUnmap` callback, which unpins what is
+// about to be unmapped, and keeps the context alive. An internal access belongs to another object
+// of the same context and has no callback: what it pins cannot be unmapped.
 //
 // Guarded by the context's lock, with which the callback is called.
 
@@ -83,8 +83,8 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
   // MARK: The IOAS
 
   /// Moves the access to another IOAS. iommufd: iommufd_access_attach(), iommufd_access_replace()
-  /// - Throws: `.addressInUse` when a mapping of `new` has not the alignment that the access needs. The
-  ///   access stays in its IOAS then.
+  /// - Throws: `.addressInUse` when a mapping of `new` has not the alignment that the access needs.
+  ///   The access stays in its IOAS then.
   func attach(to new: IOAS) throws(Errno) {
     context.lock.assertHeld()
     if new === ioas { return }
@@ -128,8 +128,8 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
     ioas?.pageTable.unpin(pin)
   }
 
-  /// Copies between a range of IOVAs and `buffer`, which is as long. After an error the part before it
-  /// stays copied. Takes the context's lock where needed; the caller must not hold it.
+  /// Copies between a range of IOVAs and `buffer`, which is as long. After an error the part before
+  /// it stays copied. Takes the context's lock where needed; the caller must not hold it.
   /// iommufd: iommufd_access_rw()
   /// - Parameter directly: copies the caller's own memory with the caller's access rights, as
   ///   copy_from_user() does, instead of through frames.

@@ -17,8 +17,8 @@ final class FaultQueue: Object, @unchecked Sendable {
       onRelease: { [self] in releaseDescriptor() })
   }
 
-  /// Appends a page request group. When the queue does not accept the group, the response is FAILURE.
-  /// Called by a thread that does DMA, without the context's lock.
+  /// Appends a page request group. When the queue does not accept the group, the response is
+  /// FAILURE. Called by a thread that does DMA, without the context's lock.
   func deliver(_ group: PageRequestGroup) {
     guard queue.withContents({ $0.append(group) }) else { return group.respond(.failure) }
     queue.notify()

@@ -10,7 +10,8 @@ class HWPT: Object, @unchecked Sendable {
   private let anyDomain: any Domain
   /// IOMMU_HWPT_ALLOC_PASID: the domain can be used by a device that has PASIDs attached.
   let isPASIDCompatible: Bool
-  /// The queue for page requests of attached devices. Set at most once, before the object is published.
+  /// The queue for page requests of attached devices. Set at most once, before the object is
+  /// published.
   private(set) var faultQueue: FaultQueue?
 
   init(id: ObjectID, ioas: IOAS, domain: any Domain, isPASIDCompatible: Bool) {

@@ -2,8 +2,8 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// An I/O address space (iommufd: struct iommufd_ioas): the mappings from IOVAs to client pages, and
-/// the HWPTs whose domains contain them. Guarded by the context's lock.
+/// An I/O address space (iommufd: struct iommufd_ioas): the mappings from IOVAs to client pages,
+/// and the HWPTs whose domains contain them. Guarded by the context's lock.
 final class IOAS: Object, @unchecked Sendable {
   let pageTable: IOPageTable
   /// The HWPTs whose domains the page table fills, oldest first (hwpt_list).

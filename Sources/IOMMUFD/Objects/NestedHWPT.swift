@@ -2,8 +2,8 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// A HWPT with a nested domain (iommufd: struct iommufd_hwpt_nested): the client's own page table as the
-/// first stage, a paging HWPT as the second.
+/// A HWPT with a nested domain (iommufd: struct iommufd_hwpt_nested): the client's own page table
+/// as the first stage, a paging HWPT as the second.
 final class NestedHWPT: HWPT, @unchecked Sendable {
   /// The object that the HWPT was allocated on, and is a user of: a paging HWPT or a vIOMMU.
   enum Base {

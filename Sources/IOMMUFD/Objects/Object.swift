@@ -1,16 +1,16 @@
 // What every object of an open /dev/iommu has (iommufd: struct iommufd_object).
 //
 // `users` is 1 for the object table plus 1 for every other object, VFIO device, access or open
-// descriptor that depends on the object. Only an object with 1 user can be destroyed. The kernel's second
-// counter, wait_cnt, keeps an object alive while an ioctl works on it; here the context's lock does, or,
-// where an ioctl must drop the lock, a user more.
+// descriptor that depends on the object. Only an object with 1 user can be destroyed. The kernel's
+// second counter, wait_cnt, keeps an object alive while an ioctl works on it; here the context's
+// lock does, or, where an ioctl must drop the lock, a user more.
 
 package import UAPI
 
 package class Object: @unchecked Sendable {
   package let id: ObjectID
-  /// A strong reference, because a bound device outlives the open file. The cycle with the context's
-  /// object table ends when the last release of the context empties the table.
+  /// A strong reference, because a bound device outlives the open file. The cycle with the
+  /// context's object table ends when the last release of the context empties the table.
   package let context: Context
   /// Guarded by the context's lock.
   private(set) var users = 1
@@ -34,7 +34,7 @@ package class Object: @unchecked Sendable {
   /// Whether something depends on the object, so that IOMMU_DESTROY fails with EBUSY.
   var isInUse: Bool { users > 1 }
 
-  /// Releases everything that the object depends on. Called once, with the context's lock held, after
-  /// the object was removed from the table. Cannot fail.
+  /// Releases everything that the object depends on. Called once, with the context's lock held,
+  /// after the object was removed from the table. Cannot fail.
   func destroy() {}
 }

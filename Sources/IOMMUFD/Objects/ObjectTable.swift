@@ -1,12 +1,12 @@
 // The IDs of one open /dev/iommu and their objects (iommufd_ctx.objects).
 //
-// The life of an object has four steps. `reserve` takes the lowest free ID; look-ups do not find it. The
-// caller then makes the object, which can fail. `finalize` publishes the object and cannot fail; `abort`
-// frees the ID instead. `destroy` (Context) undoes `finalize`. So a client never finds an object that is
-// half made, and a command that fails leaves the table as it was.
+// The life of an object has four steps. `reserve` takes the lowest free ID; look-ups do not find
+// it. The caller then makes the object, which can fail. `finalize` publishes the object and cannot
+// fail; `abort` frees the ID instead. `destroy` (Context) undoes `finalize`. So a client never
+// finds an object that is half made, and a command that fails leaves the table as it was.
 //
-// A tombstone is the ID of an object that was removed although a client has it (a vDEVICE whose device
-// is unbound). The ID is not used again until the file is closed.
+// A tombstone is the ID of an object that was removed although a client has it (a vDEVICE whose
+// device is unbound). The ID is not used again until the file is closed.
 //
 // The owner is the context, whose lock guards the table.
 

@@ -2,15 +2,16 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// A HWPT with a paging domain (iommufd: struct iommufd_hwpt_paging). The page table of its IOAS keeps the
-/// domain filled with all mappings.
+/// A HWPT with a paging domain (iommufd: struct iommufd_hwpt_paging). The page table of its IOAS
+/// keeps the domain filled with all mappings.
 final class PagingHWPT: HWPT, @unchecked Sendable {
   let domain: any PagingDomain
   /// The driver of the unit that the domain belongs to.
   let driver: any IOMMUDriver
   let flags: PagingDomainFlags
-  /// Whether an attach to the IOAS made the HWPT (auto_domain). Devices that the domain is compatible
-  /// with share such a HWPT, and the last detach destroys it. Set before the object is published.
+  /// Whether an attach to the IOAS made the HWPT (auto_domain). Devices that the domain is
+  /// compatible with share such a HWPT, and the last detach destroys it. Set before the object is
+  /// published.
   private(set) var isAutomatic = false
   /// Whether no-snoop accesses of attached devices are forced coherent (enforce_cache_coherency).
   private(set) var enforcesCacheCoherency = false

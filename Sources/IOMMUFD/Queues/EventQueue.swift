@@ -1,12 +1,12 @@
-// Queues that a client reads from a descriptor. `EventQueue` is the queue: producers, readers and the
-// object of the queue share it. `QueueContents` has the rules of one kind of queue, `QueueFile` is the
-// descriptor.
+// Queues that a client reads from a descriptor. `EventQueue` is the queue: producers, readers and
+// the object of the queue share it. `QueueContents` has the rules of one kind of queue, `QueueFile`
+// is the descriptor.
 
 internal import Synchronization
 package import SystemPackage
 
-/// The contents of one kind of queue. A *unit* is what is read whole or not at all: one record or a group
-/// of records.
+/// The contents of one kind of queue. A *unit* is what is read whole or not at all: one record or a
+/// group of records.
 package protocol QueueContents: Sendable {
   associatedtype Unit: Sendable
 
@@ -21,8 +21,8 @@ package protocol QueueContents: Sendable {
   mutating func confirm(_ unit: Unit)
 
   /// Accepts a record that a client wrote to the descriptor. The default: `.invalidArgument`.
-  /// - Returns: what to do next, without the queue's lock: a device that gets a response may continue
-  ///   at once and report its next event.
+  /// - Returns: what to do next, without the queue's lock: a device that gets a response may
+  ///   continue at once and report its next event.
   mutating func accept(_ record: [UInt8]) throws(Errno) -> (@Sendable () -> Void)?
 }
 
@@ -33,8 +33,8 @@ extension QueueContents {
   }
 }
 
-/// Contents, and the observer that is called when the readiness of the descriptor changes. A producer
-/// never waits for readers. The lock is a leaf.
+/// Contents, and the observer that is called when the readiness of the descriptor changes. A
+/// producer never waits for readers. The lock is a leaf.
 package final class EventQueue<Contents: QueueContents>: Sendable {
   private struct State {
     var contents: Contents
@@ -57,8 +57,8 @@ package final class EventQueue<Contents: QueueContents>: Sendable {
     state.withLock { $0.observer = observer }
   }
 
-  /// Calls the observer: the queue became readable, or empty. The caller must not hold a lock that the
-  /// front end might wait for.
+  /// Calls the observer: the queue became readable, or empty. The caller must not hold a lock that
+  /// the front end might wait for.
   package func notify() {
     state.withLock { $0.observer }?()
   }

@@ -1,10 +1,10 @@
-// The fault logs of one context: descriptors from which a client reads the failed DMA requests of its
-// devices (uapi/iommufd_sim.h). A log is for one device or for all devices of the context; each log has
-// its own copy of a record.
+// The fault logs of one context: descriptors from which a client reads the failed DMA requests of
+// its devices (uapi/iommufd_sim.h). A log is for one device or for all devices of the context; each
+// log has its own copy of a record.
 //
-// Faults are recorded by threads that do DMA, which must not take the context's lock; the lock here is a
-// leaf. A full log keeps its records. New ones are lost then, and the next record that is stored has the
-// overflow flag.
+// Faults are recorded by threads that do DMA, which must not take the context's lock; the lock here
+// is a leaf. A full log keeps its records. New ones are lost then, and the next record that is
+// stored has the overflow flag.
 
 internal import CUAPI
 internal import IOMMU

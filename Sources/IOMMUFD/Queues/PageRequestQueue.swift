@@ -1,9 +1,9 @@
-// The page request groups of a fault queue, and the responses of the client (iommufd: struct
-// iommufd_fault).
+// The page request groups of a fault queue, and the responses of the client
+// (iommufd: struct iommufd_fault).
 //
-// A group waits until a client reads it. It then has a cookie and awaits the response that names the
-// cookie. When the attachment that a group came through ends, or the queue is destroyed, the group is
-// removed and the response is INVALID.
+// A group waits until a client reads it. It then has a cookie and awaits the response that names
+// the cookie. When the attachment that a group came through ends, or the queue is destroyed, the
+// group is removed and the response is INVALID.
 
 internal import CUAPI
 internal import DequeModule
@@ -43,7 +43,8 @@ struct PageRequestQueue: QueueContents {
   var isEmpty: Bool { waiting.isEmpty }
 
   /// iommufd: iommufd_fault_iopf_handler()
-  /// - Returns: `false` when the attachment has ended or the queue is full; the queue is unchanged then.
+  /// - Returns: `false` when the attachment has ended or the queue is full; the queue is unchanged
+  ///   then.
   mutating func append(_ group: PageRequestGroup) -> Bool {
     guard !group.attachment.hasEnded, waiting.count + awaitingResponse.count < Self.capacity
     else { return false }
@@ -120,9 +121,9 @@ struct PageRequestQueue: QueueContents {
   }
 }
 
-/// The cookies of deliveries: the lowest free number from 1 on. The kernel allocates them from an xarray
-/// with XA_FLAGS_ALLOC1. xa_erase() of cookie 0, by a response that names it while other deliveries await
-/// theirs, marks 0 as free; from then on 0 is a cookie like any other.
+/// The cookies of deliveries: the lowest free number from 1 on. The kernel allocates them from an
+/// xarray with XA_FLAGS_ALLOC1. xa_erase() of cookie 0, by a response that names it while other
+/// deliveries await theirs, marks 0 as free; from then on 0 is a cookie like any other.
 private struct Cookies: Sendable {
   private var freed = Heap<UInt32>()
   private var next: UInt32 = 1

@@ -1,8 +1,10 @@
-// The descriptor of a queue: a fault log, a fault queue or a virtual event queue (iommufd: eventq.c).
+// The descriptor of a queue: a fault log, a fault queue or a virtual event queue
+// (iommufd: eventq.c).
 //
-// read(2) never blocks, whatever the flags of the descriptor. An empty queue reads as 0 bytes; poll(2)
-// reports when the queue is not empty. A read stores as many whole units as fit. When the first unit
-// cannot be stored, the read fails with that error; when a later one cannot, the read is short.
+// read(2) never blocks, whatever the flags of the descriptor. An empty queue reads as 0 bytes;
+// poll(2) reports when the queue is not empty. A read stores as many whole units as fit. When the
+// first unit cannot be stored, the read fails with that error; when a later one cannot, the read is
+// short.
 
 package import SystemPackage
 package import UAPI
@@ -13,8 +15,8 @@ package final class QueueFile<Contents: QueueContents>: OpenFile {
     package var recordSize = 1
     /// A read of fewer bytes is EINVAL.
     package var minimumRead = 0
-    /// The size of a write must be a multiple of this, else ESPIPE. `nil` when the descriptor cannot be
-    /// written to.
+    /// The size of a write must be a multiple of this, else ESPIPE. `nil` when the descriptor
+    /// cannot be written to.
     package var responseSize: Int?
   }
 

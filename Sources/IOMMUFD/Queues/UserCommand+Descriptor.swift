@@ -1,13 +1,14 @@
-// Publishing of objects that have a descriptor (iommufd: iommufd_eventq_init()). The descriptor is a user
-// of its object and has a reference to the context, so that both outlive the open /dev/iommu.
+// Publishing of objects that have a descriptor (iommufd: iommufd_eventq_init()). The descriptor is
+// a user of its object and has a reference to the context, so that both outlive the open
+// /dev/iommu.
 
 internal import SystemPackage
 internal import UAPI
 
 extension UserCommand {
-  /// Answers the command as ``respond(publishing:)`` does, for an object with the descriptor `file`. The
-  /// order is: choose the number of the descriptor, store the answer, publish the object, give the client
-  /// the descriptor. A failure undoes all of it.
+  /// Answers the command as ``respond(publishing:)`` does, for an object with the descriptor
+  /// `file`. The order is: choose the number of the descriptor, store the answer, publish the
+  /// object, give the client the descriptor. A failure undoes all of it.
   /// - Parameter number: the member of the answer for the number of the descriptor.
   func respond(
     publishing object: Object, installing file: any OpenFile,
@@ -44,8 +45,8 @@ extension Context {
   fileprivate func withdraw(_ object: Object, isPublished: Bool) {
     lock.withLock {
       if isPublished {
-        // EBUSY when another thread has guessed the ID and uses the object, which then lives as long as
-        // the context.
+        // EBUSY when another thread has guessed the ID and uses the object, which then lives as
+        // long as the context.
         try? destroy(object.id)
       } else {
         object.destroy()
@@ -56,7 +57,8 @@ extension Context {
 }
 
 extension Object {
-  /// Called when the last copy of the object's descriptor is closed. iommufd: iommufd_eventq_fops_release()
+  /// Called when the last copy of the object's descriptor is closed.
+  /// iommufd: iommufd_eventq_fops_release()
   func releaseDescriptor() {
     context.lock.withLock { dropUser() }
     context.release()

@@ -1,9 +1,9 @@
 // The events that a vIOMMU reports to the client (iommufd: struct iommufd_veventq).
 //
-// Every event has a sequence number; lost events are counted too. An event is lost when `depth` events
-// with data wait to be read. The last entry of the queue is then a header without data that has the
-// number of the newest lost event. A queued event replaces such an entry, because the gap in the numbers
-// shows the loss as well.
+// Every event has a sequence number; lost events are counted too. An event is lost when `depth`
+// events with data wait to be read. The last entry of the queue is then a header without data that
+// has the number of the newest lost event. A queued event replaces such an entry, because the gap
+// in the numbers shows the loss as well.
 
 internal import CUAPI
 internal import DequeModule

@@ -1,5 +1,5 @@
-// The descriptor of an access of the selftest interface (selftest.c: struct selftest_access), and the pages
-// that were pinned through it. Each pin is an item with a number.
+// The descriptor of an access of the selftest interface (selftest.c: struct selftest_access), and
+// the pages that were pinned through it. Each pin is an item with a number.
 
 internal import Host
 internal import IOMMU
@@ -17,7 +17,8 @@ final class AccessFile: OpenFile, @unchecked Sendable {
 
   // Guarded by the context's lock.
 
-  /// `nil` before ``open(_:)``, and after the file is closed, when an operation may still use the file.
+  /// `nil` before ``open(_:)``, and after the file is closed, when an operation may still use the
+  /// file.
   private var access: Access?
   private var items: [UInt32: Item] = [:]
   private var nextItem: UInt32 = 0

@@ -135,7 +135,8 @@ extension Access {
 
 extension CallerPages {
   /// selftest.c: iommufd_test_check_pages()
-  /// - Throws: `.badAddress`; EBADE when the caller's pages at `address` are not the frames of `runs`.
+  /// - Throws: `.badAddress`; EBADE when the caller's pages at `address` are not the frames of
+  ///   `runs`.
   fileprivate func require(_ runs: [FrameRun], at address: UInt64) throws(Errno) {
     let expected = runs.flatMap(\.frames)
     let start = address & ~4095

@@ -1,12 +1,12 @@
-// Operations of the selftest interface on dma-bufs. The exporter is the test; on real hardware it would be
-// the driver of another device, and the memory that device's BAR.
+// Operations of the selftest interface on dma-bufs. The exporter is the test; on real hardware it
+// would be the driver of another device, and the memory that device's BAR.
 
 internal import CUAPI
 internal import SystemPackage
 internal import UAPI
 
-/// The descriptor of a dma-buf. A client can map the dma-buf into an IOAS and ask for its length, and
-/// nothing else.
+/// The descriptor of a dma-buf. A client can map the dma-buf into an IOAS and ask for its length,
+/// and nothing else.
 final class DMABufferFile: OpenFile {
   let buffer: DMABuffer
   let descriptorFlags: Int32
@@ -35,7 +35,8 @@ final class DMABufferFile: OpenFile {
     static let end: Int32 = 2
   }
 
-  /// Returns the dma-buf of a descriptor of the caller; `nil` when the descriptor is of another kind.
+  /// Returns the dma-buf of a descriptor of the caller; `nil` when the descriptor is of another
+  /// kind.
   static func buffer(of number: Int32, _ client: any Client) -> DMABuffer? {
     ((try? client.openFile(number)) as? DMABufferFile)?.buffer
   }
@@ -65,8 +66,8 @@ enum DMABufferOperations {
     command.result = result
   }
 
-  /// DMABUF_REVOKE. Every call invalidates all mappings; the argument says whether later mappings fail.
-  /// selftest.c: iommufd_test_dmabuf_revoke()
+  /// DMABUF_REVOKE. Every call invalidates all mappings; the argument says whether later mappings
+  /// fail. selftest.c: iommufd_test_dmabuf_revoke()
   static func revoke(_ command: inout TestCommand) throws(Errno) {
     let arguments = command.arguments.dmabuf_revoke
     guard let file = try command.client.openFile(arguments.dmabuf_fd) as? DMABufferFile else {

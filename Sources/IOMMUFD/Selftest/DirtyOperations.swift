@@ -1,4 +1,5 @@
-// The operation of the selftest interface that sets dirty bits in a page table, as writes of a device do.
+// The operation of the selftest interface that sets dirty bits in a page table, as writes of a
+// device do.
 
 internal import CUAPI
 internal import IOMMU

@@ -1,5 +1,5 @@
-// Operations of the selftest interface that check mappings: whether a domain maps IOVAs to the caller's
-// pages, and how often the caller's pages are pinned.
+// Operations of the selftest interface that check mappings: whether a domain maps IOVAs to the
+// caller's pages, and how often the caller's pages are pinned.
 
 internal import CUAPI
 internal import Host
@@ -8,7 +8,8 @@ internal import SystemPackage
 internal import UAPI
 
 enum MappingOperations {
-  /// ADD_RESERVED. The reservation stays as long as the IOAS. selftest.c: iommufd_test_add_reserved()
+  /// ADD_RESERVED. The reservation stays as long as the IOAS.
+  /// selftest.c: iommufd_test_add_reserved()
   static func addReserved(_ command: inout TestCommand) throws(Errno) {
     let arguments = command.arguments
     let (start, length) = (arguments.add_reserved.start, arguments.add_reserved.length)
@@ -80,8 +81,8 @@ enum MappingOperations {
   }
 }
 
-/// Finds the frames of a caller's pages. A look-up pins the pages and unpins them again, because a page
-/// has a frame only while it is pinned.
+/// Finds the frames of a caller's pages. A look-up pins the pages and unpins them again, because a
+/// page has a frame only while it is pinned.
 struct CallerPages {
   /// The number of pages that one look-up pins.
   private static let batch: UInt64 = 4096
@@ -95,8 +96,8 @@ struct CallerPages {
   }
 
   /// Returns the frames of one or more pages from `start` on.
-  /// - Throws: `.badAddress` when the first page cannot be pinned; EOVERFLOW for the last page of all
-  ///   addresses, whose end is no address (mm: gup_fast_fallback()).
+  /// - Throws: `.badAddress` when the first page cannot be pinned; EOVERFLOW for the last page of
+  ///   all addresses, whose end is no address (mm: gup_fast_fallback()).
   func frames(from start: UInt64, to end: UInt64) throws(Errno) -> [PhysicalAddress] {
     let count = min((end - start + 4095) >> 12, Self.batch)
     if count > 1, let frames = try? frames(from: start, count: count) { return frames }

@@ -2,8 +2,8 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// A mock device (selftest.c: struct selftest_obj). One operation of the selftest interface plugs it in,
-/// binds and attaches it; IOMMU_DESTROY undoes all of that.
+/// A mock device (selftest.c: struct selftest_obj). One operation of the selftest interface plugs
+/// it in, binds and attaches it; IOMMU_DESTROY undoes all of that.
 final class MockDevice: Object, @unchecked Sendable {
   let bound: BoundDevice
   private let selftest: Selftest

@@ -48,7 +48,8 @@ enum MockDeviceOperations {
 
   // MARK: Without PASID
 
-  /// Stays in effect when the answer cannot be stored. selftest.c: iommufd_test_mock_domain_replace()
+  /// Stays in effect when the answer cannot be stored.
+  /// selftest.c: iommufd_test_mock_domain_replace()
   static func replace(_ command: inout TestCommand) throws(Errno) {
     let device = try device(of: command)
     var target = ObjectID(command.arguments.mock_domain_replace.pt_id)

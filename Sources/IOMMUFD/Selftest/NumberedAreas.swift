@@ -3,8 +3,8 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// IOVAs for fuzzers, which cannot guess where a mapping is: the low half is the number of an area, the high
-/// half an offset in the area (selftest.c: struct syz_layout).
+/// IOVAs for fuzzers, which cannot guess where a mapping is: the low half is the number of an area,
+/// the high half an offset in the area (selftest.c: struct syz_layout).
 enum NumberedAreas {
   /// The flag of ACCESS_PAGES, ACCESS_RW and IOMMU_IOAS_COPY.
   static let flag = UInt32(MOCK_FLAGS_ACCESS_SYZ)

@@ -3,14 +3,14 @@ package import IOMMU
 internal import Synchronization
 internal import SystemPackage
 
-/// The selftest interface (drivers/iommu/iommufd/selftest.c): the driver of one mock unit, which all
-/// contexts share and which is not a part of the machine. It exists only when the machine enables it, as in
-/// a kernel with CONFIG_IOMMUFD_TEST.
+/// The selftest interface (drivers/iommu/iommufd/selftest.c): the driver of one mock unit, which
+/// all contexts share and which is not a part of the machine. It exists only when the machine
+/// enables it, as in a kernel with CONFIG_IOMMUFD_TEST.
 package final class Selftest: Sendable {
   let driver: MockDriver
   private let router = RequesterRouter()
-  /// In bytes. In the kernel it limits the temporary memory of a pin, and so the number of its steps. Here it
-  /// is only stored.
+  /// In bytes. In the kernel it limits the temporary memory of a pin, and so the number of its
+  /// steps. Here it is only stored.
   private let memoryLimit = Mutex<UInt32>(65536)
   /// The number of the last group. Every mock device has a group of its own.
   private let lastGroup = Mutex(0)

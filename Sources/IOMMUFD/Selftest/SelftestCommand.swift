@@ -1,4 +1,5 @@
-// IOMMU_TEST_CMD: one command with many operations. Each file of this folder has one family of them.
+// IOMMU_TEST_CMD: one command with many operations. Each file of this folder has one family of
+// them.
 
 internal import CUAPI
 internal import SystemPackage

@@ -1,15 +1,15 @@
-/// A request for free numbers between the intervals of an ``IntervalMap``: `count` numbers, the first of
-/// which is `offset` more than a multiple of `alignment`, a power of two, or as close to that as the
-/// kernel's rule comes.
+/// A request for free numbers between the intervals of an ``IntervalMap``: `count` numbers, the
+/// first of which is `offset` more than a multiple of `alignment`, a power of two, or as close to
+/// that as the kernel's rule comes.
 struct HoleRequest {
   let count: UInt64
   let alignment: UInt64
   let offset: UInt64
 
-  /// Returns the first number of the request in the hole from `first` through `last`; `nil` when the
-  /// request does not fit. The kernel's rule has two peculiarities: only the first aligned position of a
-  /// hole is tried, and the position must be before the last number of the hole, even when one number
-  /// is requested. iommufd: __alloc_iova_check_range()
+  /// Returns the first number of the request in the hole from `first` through `last`; `nil` when
+  /// the request does not fit. The kernel's rule has two peculiarities: only the first aligned
+  /// position of a hole is tried, and the position must be before the last number of the hole, even
+  /// when one number is requested. iommufd: __alloc_iova_check_range()
   func position(from first: UInt64, through last: UInt64) -> UInt64? {
     let (padded, overflow) = first.addingReportingOverflow(alignment - 1)
     if overflow { return nil }
@@ -22,8 +22,9 @@ struct HoleRequest {
   var alignmentClass: Int { HoleLengths.alignmentClass(of: alignment) }
 }
 
-/// The length of the longest hole between the entries of a node, for each alignment of the hole's start.
-/// A length is computed when it is first needed. A change of the node invalidates all of them.
+/// The length of the longest hole between the entries of a node, for each alignment of the hole's
+/// start. A length is computed when it is first needed. A change of the node invalidates all of
+/// them.
 struct HoleLengths {
   private static let smallestShift = 12
   private static let largestShift = 21
@@ -32,8 +33,8 @@ struct HoleLengths {
   private var known: UInt16 = 0
   private var lengths = InlineArray<11, UInt64>(repeating: 0)
 
-  /// Class 0 is for holes without alignment. It is used for every alignment below a page too: with an offset
-  /// these lead to different positions, and holes of less than a page are rare.
+  /// Class 0 is for holes without alignment. It is used for every alignment below a page too: with
+  /// an offset these lead to different positions, and holes of less than a page are rare.
   static func alignmentClass(of alignment: UInt64) -> Int {
     min(max(0, alignment.trailingZeroBitCount - smallestShift + 1), classes - 1)
   }

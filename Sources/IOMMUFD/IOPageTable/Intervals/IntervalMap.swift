@@ -1,10 +1,11 @@
-// An ordered map from disjoint closed intervals of numbers to values: the areas of a page table by IOVA,
-// the pinned pages of a mapping by index. It does what the kernel's interval tree does for iommufd.
+// An ordered map from disjoint closed intervals of numbers to values: the areas of a page table by
+// IOVA, the pinned pages of a mapping by index. It does what the kernel's interval tree does for
+// iommufd.
 //
-// A B+ tree. Leaves hold the intervals, inner nodes hold their children, both in ascending order; every
-// node knows the first and the last number below it. To find, insert or remove takes one path. A node
-// also knows the length of the longest hole between its entries, so that the search for a free position
-// takes about one path too, however many intervals are adjacent.
+// A B+ tree. Leaves hold the intervals, inner nodes hold their children, both in ascending order;
+// every node knows the first and the last number below it. To find, insert or remove takes one
+// path. A node also knows the length of the longest hole between its entries, so that the search
+// for a free position takes about one path too, however many intervals are adjacent.
 
 /// `first` and `last` are both in the interval.
 struct Interval<Value> {
@@ -17,8 +18,8 @@ struct Interval<Value> {
 }
 
 final class IntervalMap<Value> {
-  /// The number of entries that a node can have. Two neighbours that together have at most half as many
-  /// are merged.
+  /// The number of entries that a node can have. Two neighbours that together have at most half as
+  /// many are merged.
   static var capacity: Int { 32 }
 
   final class Node {
@@ -185,8 +186,8 @@ final class IntervalMap<Value> {
     return removed
   }
 
-  /// Removes the child at `index` when it is empty, and merges it with a neighbour when both are small.
-  /// A node that loses its last child has become an empty leaf, which its parent removes.
+  /// Removes the child at `index` when it is empty, and merges it with a neighbour when both are
+  /// small. A node that loses its last child has become an empty leaf, which its parent removes.
   private static func rebalance(_ children: inout [Node], at index: Int) {
     if children[index].count == 0 {
       children.remove(at: index)
@@ -202,7 +203,8 @@ final class IntervalMap<Value> {
 
   // MARK: Holes
 
-  /// Returns the position of `request` in the first hole between `first` and `last` that it fits into.
+  /// Returns the position of `request` in the first hole between `first` and `last` that it fits
+  /// into.
   func firstPosition(
     for request: HoleRequest, from first: UInt64, through last: UInt64
   ) -> UInt64? {

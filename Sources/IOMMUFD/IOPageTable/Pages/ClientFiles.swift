@@ -1,11 +1,11 @@
 // The files behind shared memory of clients.
 //
-// A page of a shared mapping belongs to its file, and stays when the client unmaps it or exits. So such
-// pages are pinned as pages of the file, through a descriptor of this server. The server opens the file
-// through the mapping (/proc/<pid>/map_files, which requires privilege on the host) or through a descriptor
-// that the client has of the same file. Where neither works, the pages are used in place like private
-// memory. A descriptor is kept while something is pinned through it and is found by the file's identity,
-// which no other file can get meanwhile.
+// A page of a shared mapping belongs to its file, and stays when the client unmaps it or exits. So
+// such pages are pinned as pages of the file, through a descriptor of this server. The server opens
+// the file through the mapping (/proc/<pid>/map_files, which requires privilege on the host) or
+// through a descriptor that the client has of the same file. Where neither works, the pages are
+// used in place like private memory. A descriptor is kept while something is pinned through it and
+// is found by the file's identity, which no other file can get meanwhile.
 //
 // All contexts share the object; its lock is a leaf.
 
@@ -32,8 +32,8 @@ package final class ClientFiles: Sendable {
 
   // MARK: Files that cannot be pinned
 
-  /// Refuses pins of mappings of `file` from now on. On a real host mappings of device registers cannot be
-  /// pinned either (VM_IO).
+  /// Refuses pins of mappings of `file` from now on. On a real host mappings of device registers
+  /// cannot be pinned either (VM_IO).
   package func refuse(_ file: FileIdentity) {
     state.withLock { _ = $0.refused.insert(file) }
   }

@@ -1,8 +1,9 @@
-// A dma-buf: memory whose exporter can take it back (iommufd: struct iopt_pages_dmabuf). A client maps it
-// like a file. The pages are not charged and not pinned for users, and only devices can access them.
+// A dma-buf: memory whose exporter can take it back (iommufd: struct iopt_pages_dmabuf). A client
+// maps it like a file. The pages are not charged and not pinned for users, and only devices can
+// access them.
 //
-// When the exporter takes the memory back, every IOPTPages made from the buffer is revoked for good. Whether
-// the buffer can be mapped again afterwards is another setting.
+// When the exporter takes the memory back, every IOPTPages made from the buffer is revoked for
+// good. Whether the buffer can be mapped again afterwards is another setting.
 
 internal import Host
 internal import Synchronization
@@ -39,7 +40,8 @@ final class DMABuffer: Sendable {
       owning: try MemoryFile.create(name: "iommufd-sim dma-buf", length: length))
   }
 
-  /// Lists `pages`, which map the buffer. Called with the importer's lock held. iommufd: iopt_map_dmabuf()
+  /// Lists `pages`, which map the buffer. Called with the importer's lock held.
+  /// iommufd: iopt_map_dmabuf()
   /// - Throws: `.operationNotSupportedByDevice` (ENODEV) when the buffer is revoked.
   func attach(_ pages: IOPTPages, importer: any DMABufferImporter) throws(Errno) {
     let isAttached = state.withLock { state in
@@ -51,7 +53,8 @@ final class DMABuffer: Sendable {
     guard isAttached else { throw .operationNotSupportedByDevice }
   }
 
-  /// Makes every importer invalidate its mappings. Called without locks. dma_buf_invalidate_mappings()
+  /// Makes every importer invalidate its mappings. Called without locks.
+  /// dma_buf_invalidate_mappings()
   /// - Parameter isRevoked: whether later mappings of the buffer fail.
   func invalidateMappings(revoke isRevoked: Bool) {
     let attachments = state.withLock { state in

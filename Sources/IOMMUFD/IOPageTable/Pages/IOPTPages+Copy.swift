@@ -32,8 +32,8 @@ enum CopyBuffer {
 }
 
 extension PageSlice {
-  /// Copies with the access rights of the client, when the pages are memory of the client's own process.
-  /// Needs no lock. iommufd: the fast path of iopt_pages_rw_access()
+  /// Copies with the access rights of the client, when the pages are memory of the client's own
+  /// process. Needs no lock. iommufd: the fast path of iopt_pages_rw_access()
   /// - Returns: `false` when the pages belong to another process, to a file or to a dma-buf.
   func copyDirectly(_ buffer: CopyBuffer, by client: any Client) throws(Errno) -> Bool {
     guard case .user(let space, let base) = pages.source,
@@ -48,8 +48,8 @@ extension PageSlice {
     return true
   }
 
-  /// Copies through frames: the whole buffer, or nothing when a page cannot be pinned. The context's lock
-  /// is held. iommufd: iopt_pages_rw_page(), iopt_pages_rw_slow()
+  /// Copies through frames: the whole buffer, or nothing when a page cannot be pinned. The
+  /// context's lock is held. iommufd: iopt_pages_rw_page(), iopt_pages_rw_slow()
   func copy(_ buffer: CopyBuffer, caller: AddressSpace?) throws(Errno) {
     let first = startByte >> 12
     let last = (startByte + length - 1) >> 12

@@ -1,15 +1,15 @@
-// Client pages that areas map (iommufd: struct iopt_pages): a contiguous part of a process's addresses, of
-// a file or of a dma-buf. One MAP makes the object. The areas of every COPY share it, and so do both parts
-// of an area that is split.
+// Client pages that areas map (iommufd: struct iopt_pages): a contiguous part of a process's
+// addresses, of a file or of a dma-buf. One MAP makes the object. The areas of every COPY share it,
+// and so do both parts of an area that is split.
 //
-// An index counts pages of 4 KiB from the start. A page is pinned while it has users: an area whose page
-// table has domains, or an access. It is pinned and charged when its first user comes, and unpinned and
-// uncharged when its last user goes. Users may overlap in any way. Pinned pages are stored in segments. A
-// segment is a range of indexes with the same users; it stores its frames as runs, so that a large
-// mapping of contiguous memory is one entry and not one per page.
+// An index counts pages of 4 KiB from the start. A page is pinned while it has users: an area whose
+// page table has domains, or an access. It is pinned and charged when its first user comes, and
+// unpinned and uncharged when its last user goes. Users may overlap in any way. Pinned pages are
+// stored in segments. A segment is a range of indexes with the same users; it stores its frames as
+// runs, so that a large mapping of contiguous memory is one entry and not one per page.
 //
-// The areas own the object. It is guarded by the lock of the context, because no two contexts share pages.
-// An unpin cannot fail.
+// The areas own the object. It is guarded by the lock of the context, because no two contexts share
+// pages. An unpin cannot fail.
 
 internal import Host
 internal import IOMMU
@@ -34,7 +34,8 @@ package final class IOPTPages: @unchecked Sendable {
   let isWritable: Bool
   private(set) var account: PinAccount
   private(set) var pinnedCount: UInt64 = 0
-  /// By index. Allocated by the first pin: most mappings of a table without domains are never pinned.
+  /// By index. Allocated by the first pin: most mappings of a table without domains are never
+  /// pinned.
   private lazy var segments = IntervalMap<Segment>()
   let memory: PhysicalMemory
   let host: PinningHost
@@ -203,7 +204,8 @@ package final class IOPTPages: @unchecked Sendable {
 }
 
 extension [FrameRun] {
-  /// Appends `runs`. Merges the first of them with the last one here when it follows that in memory.
+  /// Appends `runs`. Merges the first of them with the last one here when it follows that in
+  /// memory.
   mutating func join(_ runs: [FrameRun]) {
     guard let last, let next = runs.first,
       last.physical.rawValue + UInt64(last.pages) << 12 == next.physical.rawValue

@@ -1,11 +1,11 @@
-// The source of mapped pages, and how to pin them. The checks are those of the kernel's pin_user_pages()
-// and memfd_pin_folios(), made from outside of the process.
+// The source of mapped pages, and how to pin them. The checks are those of the kernel's
+// pin_user_pages() and memfd_pin_folios(), made from outside of the process.
 
 internal import Host
 internal import IOMMU
 internal import SystemPackage
 
-/// What pins of all contexts of this server share.
+/// The state that pins of all contexts share.
 package final class PinningHost: Sendable {
   package static let shared = PinningHost()
 
@@ -26,9 +26,10 @@ enum PageSource {
 
   /// Pins the pages of `indexes`, or none.
   /// - Returns: their frames, in order.
-  /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not fit into
-  ///   64 bits; `.badAddress` when a page of a process cannot be accessed or pinned; `.invalidArgument` for
-  ///   pages behind the end of a file and a file that is not memory; `.noMemory`.
+  /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not
+  ///   fit into 64 bits; `.badAddress` when a page of a process cannot be accessed or pinned;
+  ///   `.invalidArgument` for pages behind the end of a file and a file that is not memory;
+  ///   `.noMemory`.
   func pin(
     _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
     memory: PhysicalMemory, files: ClientFiles
@@ -56,8 +57,8 @@ enum PageSource {
     }
   }
 
-  /// Pins whole pages of a file. The access mode of the descriptor does not matter: a read-only one is
-  /// reopened when a device will write. mm: memfd_pin_folios()
+  /// Pins whole pages of a file. The access mode of the descriptor does not matter: a read-only one
+  /// is reopened when a device will write. mm: memfd_pin_folios()
   private static func pin(
     _ file: OwnedDescriptor, _ range: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory
   ) throws(Errno) -> [FrameRun] {
@@ -81,7 +82,8 @@ private struct ProcessPin {
   let memory: PhysicalMemory
   let files: ClientFiles
 
-  /// Pins one memory mapping of the process after the other. Unpins all when a page cannot be pinned.
+  /// Pins one memory mapping of the process after the other. Unpins all when a page cannot be
+  /// pinned.
   func pin(_ range: Range<UInt64>) throws(Errno) -> [FrameRun] {
     var frames: [FrameRun] = []
     do throws(Errno) {
@@ -102,8 +104,8 @@ private struct ProcessPin {
   }
 
   private func area(at address: UInt64) throws(Errno) -> VirtualMemoryArea? {
-    // The upper half belongs to the kernel. /proc/<pid>/maps lists its vsyscall page, which is no memory of
-    // the process.
+    // The upper half belongs to the kernel. /proc/<pid>/maps lists its vsyscall page, which is no
+    // memory of the process.
     if address >> 63 == 1 { return nil }
     do throws(Errno) {
       return try space.area(containing: address)
@@ -133,8 +135,8 @@ private struct ProcessPin {
     }
   }
 
-  /// Pins pages of a shared mapping as pages of its file. Pages behind the end of the file cannot be
-  /// accessed.
+  /// Pins pages of a shared mapping as pages of its file. Pages behind the end of the file cannot
+  /// be accessed.
   private func pin(
     _ range: Range<UInt64>, of area: VirtualMemoryArea, in file: OwnedDescriptor
   ) throws(Errno) -> [FrameRun] {
@@ -153,8 +155,8 @@ private struct ProcessPin {
     return try memory.pin(.file(file, offset: start), pages: range.pages)
   }
 
-  /// Faults in the pages of the caller as its own access would. The pages of another process are only
-  /// read, as by a debugger: their private copies are made by the first write.
+  /// Faults in the pages of the caller as its own access would. The pages of another process are
+  /// only read, as by a debugger: their private copies are made by the first write.
   private func faultIn(_ range: Range<UInt64>, of area: VirtualMemoryArea) -> Bool {
     let pages = UInt64(range.pages)
     if caller === space, area.access.contains(.read),

@@ -1,14 +1,15 @@
 // RLIMIT_MEMLOCK accounting of pinned pages.
 //
-// The kernel charges pinned pages to one of two counters. user_struct.locked_vm counts the pages that all
-// iommufds of one real user ID pin. mm_struct.locked_vm counts the pages pinned from one address space,
-// besides what its process locked with mlock(2). The option IOMMU_OPTION_RLIMIT_MODE of a context chooses
-// the counter. Pages that a process with CAP_IPC_LOCK maps are not charged. The limit is that of the process
-// that mapped the pages, at the time when the pages become pinned: by a MAP, by a COPY, or when a domain is
-// added. Pages that are pinned already are not charged again.
+// The kernel charges pinned pages to one of two counters. user_struct.locked_vm counts the pages
+// that all iommufds of one real user ID pin. mm_struct.locked_vm counts the pages pinned from one
+// address space, besides what its process locked with mlock(2). The option IOMMU_OPTION_RLIMIT_MODE
+// of a context chooses the counter. Pages that a process with CAP_IPC_LOCK maps are not charged.
+// The limit is that of the process that mapped the pages, at the time when the pages become pinned:
+// by a MAP, by a COPY, or when a domain is added. Pages that are pinned already are not charged
+// again.
 //
-// mm_struct.pinned_vm counts the pages pinned from an address space too, whichever counter they are charged
-// to. It has no limit; /proc/<pid>/status shows it as VmPin.
+// mm_struct.pinned_vm counts the pages pinned from an address space too, whichever counter they are
+// charged to. It has no limit; /proc/<pid>/status shows it as VmPin.
 
 internal import Host
 internal import Synchronization
@@ -23,8 +24,8 @@ package enum PinAccountingMode: Sendable {
   case process
 }
 
-/// The counters of pinned pages, for all users and address spaces that this server has clients of. The
-/// locks are leaves.
+/// The counters of pinned pages, for all users and address spaces that this server has clients of.
+/// The locks are leaves.
 package final class PinCounters: Sendable {
   /// A counter with a limit.
   enum Counter: Hashable {
@@ -109,7 +110,8 @@ struct PinAccount {
   }
 
   let accounting: Accounting
-  /// `nil` when the front end cannot open the client's address space. Such a client can map only files.
+  /// `nil` when the front end cannot open the client's address space. Such a client can map only
+  /// files.
   let addressSpace: AddressSpace?
   /// The process whose RLIMIT_MEMLOCK counts.
   private let process: HostTask
@@ -148,8 +150,8 @@ struct PinAccount {
     PinAccount(client.task, .none, nil)
   }
 
-  /// Returns the account after a transfer of the mappings to the process of `client`. The accounting mode
-  /// stays, whatever the capabilities of the new process are. iommufd: change_mm()
+  /// Returns the account after a transfer of the mappings to the process of `client`. The
+  /// accounting mode stays, whatever the capabilities of the new process are. iommufd: change_mm()
   func transferred(to client: any Client) throws(Errno) -> PinAccount {
     let space = try client.addressSpace()
     var accounting = accounting
@@ -157,15 +159,15 @@ struct PinAccount {
     return PinAccount(client.task, accounting, space)
   }
 
-  /// Whether pinned pages must be charged anew when `new` replaces this account. In user mode that is also
-  /// so when only the process changes, because pinned_vm is updated with the charge.
+  /// Whether pinned pages must be charged anew when `new` replaces this account. In user mode that
+  /// is also so when only the process changes, because pinned_vm is updated with the charge.
   /// iommufd: need_charge_update()
   func needsCharge(onChangeTo new: PinAccount) -> Bool {
     accounting != .none && (accounting != new.accounting || addressSpace !== new.addressSpace)
   }
 
-  /// Whether ``uncharge(_:in:)`` reaches the counter in the kernel: mm_struct.locked_vm of an address space
-  /// that is gone cannot be changed. iommufd: update_mm_locked_vm() when it decreases
+  /// Whether ``uncharge(_:in:)`` reaches the counter in the kernel: mm_struct.locked_vm of an
+  /// address space that is gone cannot be changed. iommufd: update_mm_locked_vm() when it decreases
   var canBeUncharged: Bool {
     accounting != .addressSpace || addressSpace?.isGone == false
   }
@@ -185,8 +187,8 @@ struct PinAccount {
 
   // MARK: Charging
 
-  /// Charges `pages` pages. An address space that is gone is charged like any other, within the last known
-  /// limit of its process: the pages that can still be pinned then are pages of files.
+  /// Charges `pages` pages. An address space that is gone is charged like any other, within the
+  /// last known limit of its process: the pages that can still be pinned then are pages of files.
   /// iommufd: update_mm_locked_vm() when it increases
   /// - Throws: `.noMemory` when the counter would exceed the limit.
   func charge(_ pages: UInt64, in counters: PinCounters) throws(Errno) {

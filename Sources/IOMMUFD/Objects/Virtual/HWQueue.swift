@@ -23,7 +23,8 @@ final class HWQueue: Object, @unchecked Sendable {
 
   /// Makes a hardware queue. The ID is reserved; the caller finalizes or aborts.
   /// iommufd: iommufd_hw_queue_alloc_ioctl()
-  /// - Throws: `.notSupported` when the vIOMMU has no queues of `type`; what pinning and the driver throw.
+  /// - Throws: `.notSupported` when the vIOMMU has no queues of `type`; what pinning and the driver
+  ///   throw.
   static func make(
     type: UInt32, index: UInt32, iova: IOVA, length: UInt64, on viommu: VIOMMU,
     client: any Client
@@ -49,8 +50,8 @@ final class HWQueue: Object, @unchecked Sendable {
     }
   }
 
-  /// The queue that this one depends on (iommufd_hw_queue_depend()). This queue is a user of it, so it is
-  /// destroyed later.
+  /// The queue that this one depends on (iommufd_hw_queue_depend()). This queue is a user of it, so
+  /// it is destroyed later.
   private var predecessor: HWQueue? {
     guard let other = queue.dependsOn else { return nil }
     return viommu.hardwareQueues.first { $0.queue === other }
@@ -79,8 +80,8 @@ private struct PinnedQueueMemory {
   private static let pageLimit: UInt64 = 1 << 28
 
   /// iommufd: iommufd_hw_queue_alloc_phys()
-  /// - Throws: `.outOfRange` (ERANGE) when the length wraps, `.noMemory` for too many pages, `.badAddress`
-  ///   when the pages are not contiguous; what the pin throws.
+  /// - Throws: `.outOfRange` (ERANGE) when the length wraps, `.noMemory` for too many pages,
+  ///   `.badAddress` when the pages are not contiguous; what the pin throws.
   init(
     _ iova: IOVA, length: UInt64, of viommu: VIOMMU, client: any Client
   ) throws(Errno) {

@@ -3,13 +3,13 @@ internal import SystemPackage
 internal import UAPI
 
 /// A device as the guest's vIOMMU knows it (iommufd: struct iommufd_vdevice). It is destroyed by
-/// IOMMU_DESTROY, or when its device is unbound; its ID is then a tombstone, because the client still has
-/// it.
+/// IOMMU_DESTROY, or when its device is unbound; its ID is then a tombstone, because the client
+/// still has it.
 final class VDevice: Object, @unchecked Sendable {
   private let viommu: VIOMMU
   private let device: BoundDevice
-  /// The number that the guest's unit uses for the device: a stream ID (SMMUv3), a device ID (AMD-Vi) or a
-  /// requester ID (VT-d).
+  /// The number that the guest's unit uses for the device: a stream ID (SMMUv3), a device ID
+  /// (AMD-Vi) or a requester ID (VT-d).
   let virtualID: UInt64
 
   private init(id: ObjectID, viommu: VIOMMU, device: BoundDevice, virtualID: UInt64) {
@@ -23,8 +23,8 @@ final class VDevice: Object, @unchecked Sendable {
 
   /// Makes a vDEVICE. The ID is reserved; the caller finalizes or aborts.
   /// iommufd: iommufd_vdevice_alloc_ioctl()
-  /// - Throws: `.invalidArgument` when the vIOMMU is of another unit, `.fileExists` when the device has a
-  ///   vDEVICE or the vIOMMU has one with `virtualID`; what the driver throws.
+  /// - Throws: `.invalidArgument` when the vIOMMU is of another unit, `.fileExists` when the device
+  ///   has a vDEVICE or the vIOMMU has one with `virtualID`; what the driver throws.
   static func make(
     of device: BoundDevice, virtualID: UInt64, on viommu: VIOMMU
   ) throws(Errno) -> VDevice {
@@ -45,7 +45,8 @@ final class VDevice: Object, @unchecked Sendable {
     return VDevice(id: id, viommu: viommu, device: device, virtualID: virtualID)
   }
 
-  /// Destroys the vDEVICE because its device is being unbound. iommufd: iommufd_device_remove_vdev()
+  /// Destroys the vDEVICE because its device is being unbound.
+  /// iommufd: iommufd_device_remove_vdev()
   func destroyLeavingTombstone() {
     do throws(Errno) {
       _ = try context.objects.remove(id, leavingTombstone: true)

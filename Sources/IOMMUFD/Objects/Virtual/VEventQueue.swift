@@ -1,8 +1,9 @@
 internal import CUAPI
 internal import UAPI
 
-/// The object of IOMMU_VEVENTQ_ALLOC (iommufd: struct iommufd_veventq): a queue for the events of one
-/// type that a vIOMMU reports. The descriptor is a user of the object and keeps the context alive.
+/// The object of IOMMU_VEVENTQ_ALLOC (iommufd: struct iommufd_veventq): a queue for the events of
+/// one type that a vIOMMU reports. The descriptor is a user of the object and keeps the context
+/// alive.
 final class VEventQueue: Object, @unchecked Sendable {
   let queue: EventQueue<VirtualEventQueue>
   private let viommu: VIOMMU

@@ -11,7 +11,7 @@ final class VIOMMU: Object, @unchecked Sendable {
   let driver: any IOMMUDriver
   /// The driver's part (viommu_ops).
   let implementation: any VirtualIOMMU
-  /// What the driver's part may call.
+  /// The services that the driver's part calls.
   let host: VIOMMUHost
   /// Guarded by the context's lock, oldest first.
   private(set) var hardwareQueues: [HWQueue] = []
@@ -28,9 +28,9 @@ final class VIOMMU: Object, @unchecked Sendable {
     parent.addUser()
   }
 
-  /// Makes a vIOMMU for a reserved ID; the caller finalizes or aborts. Called without the context's lock,
-  /// because the driver reads and writes the client's memory. The caller is a user of `parent`; `device`
-  /// may be unbound meanwhile. iommufd: iommufd_viommu_alloc_ioctl()
+  /// Makes a vIOMMU for a reserved ID; the caller finalizes or aborts. Called without the context's
+  /// lock, because the driver reads and writes the client's memory. The caller is a user of
+  /// `parent`; `device` may be unbound meanwhile. iommufd: iommufd_viommu_alloc_ioctl()
   static func make(
     id: ObjectID, type: UInt32, for device: BoundDevice, on parent: PagingHWPT, data: UserData?
   ) throws(Errno) -> VIOMMU {
@@ -54,9 +54,9 @@ final class VIOMMU: Object, @unchecked Sendable {
     hardwareQueues.removeAll { $0 === queue }
   }
 
-  /// Also true while a process has a region of the vIOMMU mapped; in the kernel such a mapping is a user of
-  /// the object. Callers are about to destroy the vIOMMU. So when no region is mapped, none can be mapped
-  /// from then on.
+  /// Also true while a process has a region of the vIOMMU mapped; in the kernel such a mapping is a
+  /// user of the object. Callers are about to destroy the vIOMMU. So when no region is mapped, none
+  /// can be mapped from then on.
   override var isInUse: Bool { super.isInUse || !host.closeRegions() }
 
   /// iommufd: iommufd_viommu_destroy()

@@ -2,9 +2,9 @@ internal import IOMMU
 internal import Synchronization
 internal import SystemPackage
 
-/// What iommufd does for a driver's vIOMMU: it finds vDEVICEs, reports events and adds regions that the
-/// client can map. Drivers call it from any thread, also while they handle DMA. So the state has a leaf
-/// lock of its own.
+/// iommufd's services for a driver's vIOMMU: look-up of vDEVICEs, queues for events, and regions
+/// that the client can map. Drivers call them from any thread, also from threads that do DMA. So
+/// the state has a leaf lock of its own.
 final class VIOMMUHost: VirtualIOMMUHost {
   private struct State {
     /// The devices of the vDEVICEs, by virtual ID.
