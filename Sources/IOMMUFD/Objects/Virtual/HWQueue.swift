@@ -2,8 +2,9 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// A queue in the guest's memory that the hardware reads by physical address (iommufd: struct
-/// iommufd_hw_queue). An internal access pins the memory, so that it cannot be unmapped.
+/// A queue in the guest's memory that the hardware reads by physical address
+/// (iommufd: struct iommufd_hw_queue). An internal access pins the memory, so that it cannot be
+/// unmapped.
 final class HWQueue: Object, @unchecked Sendable {
   private let viommu: VIOMMU
   private let queue: any HardwareQueue
