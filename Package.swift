@@ -1,5 +1,7 @@
-// swift-tools-version: 6.1
-// The targets in the order of DESIGN's arrows: a target may depend only on what stands above it.
+// swift-tools-version: 6.2
+// A target depends only on targets above it (docs/ARCHITECTURE.md, "Modules and their imports").
+//
+// The versions are exact, and no library depends on another one, so this file fixes what Package.resolved would.
 import PackageDescription
 
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -17,11 +19,11 @@ let package = Package(
     .executable(name: "iommufdctl", targets: ["iommufdctl"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
-    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
+    .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
   ],
   targets: [
     // C: the wire's headers, and what Swift cannot spell. No logic.
@@ -33,7 +35,7 @@ let package = Package(
     .target(name: "Host", dependencies: ["CLinux", system]),
 
     // Two leaves, the wire and the hardware, joined by the object model.
-    .target(name: "UAPI", dependencies: ["CUAPI", "Host", system]),
+    .target(name: "UAPI", dependencies: ["CUAPI", "CLinux", "Host", system]),
     .target(name: "IOMMU", dependencies: ["CLinux", "Host", system]),
     .target(
       name: "IOMMUFD",
@@ -44,10 +46,13 @@ let package = Package(
       dependencies: ["UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log, yams]),
 
-    // A kernel event becomes a call on a CharacterDevice.
+    // A kernel event becomes a call on a CharacterDevice. FrontEnd is what both front ends do.
+    .target(name: "FrontEnd", dependencies: ["UAPI", "CLinux", "Host", system]),
     .target(
-      name: "CUSEFront", dependencies: ["UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
-    .target(name: "LauncherFront", dependencies: ["UAPI", "CLinux", "Host", system, log]),
+      name: "CUSEFront",
+      dependencies: ["FrontEnd", "UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
+    .target(
+      name: "LauncherFront", dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", system, log]),
 
     .executableTarget(
       name: "iommufd-sim",
@@ -71,18 +76,20 @@ let package = Package(
       dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
-    // A launcher with devices that show how calls are delivered; for scripts/test-launcher.
+    // A launcher with devices that show how calls are delivered; for scripts/dev/test/launcher.
     .executableTarget(
       name: "launcher-test-server",
       dependencies: ["LauncherFront", "UAPI", "Host", system, log],
       path: "Tests/LauncherTestServer"),
     .testTarget(
       name: "LauncherFrontTests",
-      dependencies: ["LauncherFront", "CLinux", "UAPI", "Host", "TestSupport", system]),
+      dependencies: ["LauncherFront", "FrontEnd", "CLinux", "UAPI", "Host", "TestSupport", system]),
     .executableTarget(
       name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
       path: "Tests/CUSETestServer"),
-    .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
+    .testTarget(
+      name: "CUSEFrontTests", dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", system]),
+    .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
     .testTarget(

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What our own extension promises; scripts/check-uapi compares the rest with the kernel's headers. */
+/* What our own extension promises; scripts/dev/check/uapi compares the rest with the kernel's headers. */
 #include "CUAPI.h"
 
 #include <stddef.h>

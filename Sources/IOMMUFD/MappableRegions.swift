@@ -73,7 +73,7 @@ final class MappableRegions: Sendable {
   /// reach at `position`.
   /// - Throws: `.invalidArgument` when `position` is not aligned to 4 bytes or not in a shared
   ///   region.
-  func register(at position: UInt64) throws(Errno) -> (pages: SharedPages, offset: Int) {
+  func register(at position: UInt64) throws(Errno) -> (pages: SharedRegisters, offset: Int) {
     let region = state.withLock { state in
       state.regions.first { ($0.offset..<$0.end).contains(position) }
     }
@@ -108,7 +108,7 @@ extension MappableRegions {
       /// The file that programs map the region from.
       var file: FileIdentity?
       /// The server's own mapping of the region.
-      var pages: SharedPages?
+      var pages: SharedRegisters?
       var isClosed = false
     }
 
@@ -134,7 +134,7 @@ extension MappableRegions {
     var isShared: Bool { share != nil }
 
     func place(
-      in file: FileIdentity, fill: () throws(Errno) -> SharedPages?
+      in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?
     ) throws(Errno) {
       try state.withLock { state throws(Errno) in
         if state.isClosed { throw .noSuchAddressOrDevice }
@@ -151,13 +151,13 @@ extension MappableRegions {
     /// Returns the server's own mapping of a shared region. Without a client that has mapped the
     /// region, the mapping is of a memfd that no client can reach.
     /// - Throws: `.invalidArgument` for a region that is not shared or is closed.
-    func serverPages() throws(Errno) -> SharedPages {
+    func serverPages() throws(Errno) -> SharedRegisters {
       try state.withLock { state throws(Errno) in
         if let pages = state.pages { return pages }
         guard let share, !state.isClosed else { throw Errno.invalidArgument }
         let file = OwnedDescriptor(
           owning: try MemoryFile.create(name: "registers", length: length))
-        let pages = try SharedPages(of: file, at: 0, length: length)
+        let pages = try SharedRegisters(of: file, at: 0, length: length)
         try share(pages)
         state.pages = pages
         return pages

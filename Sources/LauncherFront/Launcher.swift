@@ -11,6 +11,7 @@
 // supervisor is killed, the calls it would have seen fail with ENOSYS.
 
 internal import CLinux
+internal import FrontEnd
 internal import Glibc
 package import Host
 package import Logging
@@ -71,8 +72,9 @@ package struct Launcher {
   /// called once, from the main thread of a process with no other thread of ours and no other child.
   package func run(_ command: [String]) throws -> LauncherResult {
     let mask = ProcessTree.blockSignals()
-    _ = CLinux_become_subreaper()
-    raiseDescriptorLimit()
+    _ = CLinux_set_child_subreaper()
+    // Each queue of a program costs this process a descriptor.
+    DescriptorLimit.useHardLimit()
     let virtualFiles = try VirtualFiles(options)
     defer { virtualFiles?.debugDirectory?.remove() }
     let (program, ours) = try spawn(command, mask: mask)
@@ -88,21 +90,12 @@ package struct Launcher {
     return LauncherResult(end: end, counts: supervisor.counts)
   }
 
-  /// Each queue of a program costs this process a descriptor.
-  private func raiseDescriptorLimit() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = limit.rlim_max
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-  }
-
   private func reportChannel() throws -> (OwnedDescriptor, OwnedDescriptor) {
-    var pair: [Int32] = [-1, -1]
-    let type = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-    guard socketpair(AF_UNIX, type, 0, &pair) == 0 else {
-      throw failure("socketpair", Errno(rawValue: errno))
+    do throws(Errno) {
+      return try UnixSocket.pair()
+    } catch {
+      throw failure("socketpair", error)
     }
-    return (OwnedDescriptor(owning: pair[0]), OwnedDescriptor(owning: pair[1]))
   }
 
   /// - Returns: the child, and our end of its reports, the only one left in this process.

@@ -22,7 +22,8 @@ package final class Machine: Sendable {
     makeUnit: (MachineDescription.Unit, PhysicalMemory) throws -> MachineUnit
   ) throws {
     try description.validate()
-    let memory = try PhysicalMemory(limits)
+    let memory = try PhysicalMemory(
+      limits, shouldFailAllocation: { FaultInjection.shouldFail() })
     var units: [String: MachineUnit] = [:]
     for unit in description.units { units[unit.name] = try makeUnit(unit, memory) }
     self.description = description
@@ -135,7 +136,7 @@ extension MachineDescription.Device {
       shape.bars[index].address = try ranges.place(shape.bars[index].size)
     }
     let function = Function(
-      endpoint, description: shape, at: address.requester, port: unit.path(address.requester))
+      endpoint, description: shape, at: address.requester, path: unit.path(address.requester))
     unit.enable(function)
     return function
   }

@@ -39,7 +39,7 @@ package protocol MappableRegion: AnyObject, Sendable {
   /// is called when that has not happened yet; of a shared region it gives the server's mapping.
   /// - Throws: what `fill` throws; `.noSuchAddressOrDevice` (ENXIO) when the region has gone.
   func place(
-    in file: FileIdentity, fill: () throws(Errno) -> SharedPages?
+    in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?
   ) throws(Errno)
 }
 

@@ -1,5 +1,6 @@
 // Carriers, last close and readiness, with this process as the program.
 
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -43,7 +44,7 @@ private final class Region: MappableRegion {
   let offset = RegionOffset.end - 8192
   let length: UInt64 = 8192
   let contents: [UInt8] = [1, 2, 3]
-  func place(in file: FileIdentity, fill: () throws(Errno) -> SharedPages?) throws(Errno) {
+  func place(in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?) throws(Errno) {
     _ = try fill()
   }
 }
@@ -142,11 +143,11 @@ private func events(_ descriptor: Int32) -> Int32 {
     let number = try #require(carrier).rawValue
     let entry = try #require(try files.begin(number, of: task))
     let own = try StandInFile.reopen(try #require(carrier))
-    let pages = try SharedPages(of: own, at: 4096, length: 4096)
+    let pages = try SharedRegisters(of: own, at: 4096, length: 4096)
     try files.share(entry, through: own)
     // A second region.
     let another = try StandInFile.reopen(try #require(carrier))
-    let others = try SharedPages(of: another, at: 8192, length: 4096)
+    let others = try SharedRegisters(of: another, at: 8192, length: 4096)
     try files.share(entry, through: another)
     files.end(entry)
     let mapping = try #require(
@@ -172,7 +173,7 @@ private func events(_ descriptor: Int32) -> Int32 {
     var carrier: OwnedDescriptor? = try files.adopt(file, of: node)
     let identity = try StandInIdentity(of: try #require(carrier))
     #expect(files.isCarrier(identity))
-    let standIn = try files.makeStandIn()
+    let standIn = try SubstituteFile.open()
     #expect(try !files.isCarrier(StandInIdentity(of: standIn)))
     #expect(try !FileStatus(of: standIn).isMemory)
     carrier = nil

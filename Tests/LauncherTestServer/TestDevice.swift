@@ -6,7 +6,7 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// Requests, of VFIO's type; Tests/Clients/launcher.h has the same.
+/// Requests, of VFIO's type; Tests/Clients/fronts/launcher/test_requests.h has the same.
 enum TestRequest {
   /// The number of this open file, from 1.
   static let identify: UInt32 = 0x3bf0
@@ -166,7 +166,7 @@ final class TestRegion: MappableRegion {
     file.withLock { $0 }?.isMapped(offset..<offset + length) ?? false
   }
 
-  func place(in file: FileIdentity, fill: () throws(Errno) -> SharedPages?) throws(Errno) {
+  func place(in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?) throws(Errno) {
     try self.file.withLock { known throws(Errno) in
       if known == nil { _ = try fill() }
       known = file

@@ -3,7 +3,7 @@
  * iommufd-sim: the ioctl interface of /dev/iommu, level Linux 7.3.
  *
  * Names, numbers and layouts are the kernel's, so a program may be compiled with this header or
- * with the kernel's own and the result is the same bytes. scripts/check-uapi proves it. The guard
+ * with the kernel's own and the result is the same bytes. scripts/dev/check/uapi proves it. The guard
  * is the one of the installed kernel header: whichever comes first in a translation unit wins.
  *
  * Conventions of every command

@@ -10,7 +10,6 @@
 //   - the driver must accept the domain (EINVAL when it is incompatible).
 // A call that fails changes nothing.
 
-internal import Host
 package import IOMMU
 package import SystemPackage
 package import UAPI

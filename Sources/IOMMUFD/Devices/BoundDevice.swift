@@ -4,7 +4,6 @@
 // IOMMU_DESTROY of its ID fails with EBUSY. Every attachment is a user too. A device bound by VFIO
 // has a reference to its context. Guarded by the context's lock.
 
-internal import Host
 internal import IOMMU
 package import SystemPackage
 internal import UAPI

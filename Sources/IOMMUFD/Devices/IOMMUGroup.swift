@@ -1,7 +1,7 @@
-internal import Host
 internal import IOMMU
 internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
 /// Devices that the hardware cannot isolate from each other (struct iommu_group). A group has one
 /// owner, and all its devices are attached to the same domains. All contexts share it; its lock is

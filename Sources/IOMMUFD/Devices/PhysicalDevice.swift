@@ -1,4 +1,3 @@
-internal import Host
 package import IOMMU
 internal import Synchronization
 internal import SystemPackage

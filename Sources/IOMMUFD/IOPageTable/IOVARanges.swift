@@ -6,9 +6,9 @@
 // and the last page is a candidate. The position is aligned as the memory is, up to the size of a
 // huge page, so that contiguous memory can have large pages in a domain.
 
-internal import Host
 internal import IOMMU
 package import SystemPackage
+internal import UAPI
 
 struct IOVARanges {
   private struct Reservation {

@@ -11,7 +11,6 @@
 // The owner is the context, whose lock guards the table.
 
 internal import HeapModule
-internal import Host
 internal import SystemPackage
 internal import UAPI
 

@@ -1,7 +1,7 @@
-internal import Host
 package import IOMMU
 internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
 /// The selftest interface (drivers/iommu/iommufd/selftest.c): the driver of one mock unit, which
 /// all contexts share and which is not a part of the machine. It exists only when the machine

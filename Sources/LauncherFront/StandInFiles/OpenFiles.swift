@@ -6,6 +6,7 @@
 // before the call it is about to answer. That keeps the order a kernel's synchronous release has.
 
 internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -73,12 +74,12 @@ final class OpenFiles: Sendable {
 
   private let claims = StandInLocks()
   private let inotify: OwnedDescriptor
-  private let epoll: OwnedDescriptor
+  private let epoll: EpollSet
   private let wakeEvent: OwnedDescriptor
 
   init() throws(Errno) {
     inotify = try Self.checked(inotify_init1(Int32(IN_CLOEXEC | IN_NONBLOCK)))
-    epoll = try Self.checked(epoll_create1(Int32(EPOLL_CLOEXEC)))
+    epoll = try EpollSet()
     wakeEvent = try Self.checked(eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)))
     try watch(inotify, for: EPOLLIN.rawValue)
     try watch(wakeEvent, for: EPOLLIN.rawValue)
@@ -89,10 +90,7 @@ final class OpenFiles: Sendable {
   }
 
   private func watch(_ descriptor: OwnedDescriptor, for events: UInt32) throws(Errno) {
-    var event = epoll_event(events: events, data: epoll_data_t(fd: descriptor.rawValue))
-    guard epoll_ctl(epoll.rawValue, EPOLL_CTL_ADD, descriptor.rawValue, &event) == 0 else {
-      throw Errno(rawValue: errno)
-    }
+    try epoll.add(descriptor.rawValue, events: events, tag: descriptor.rawValue)
   }
 
   /// How many open files there are, and how many there have ever been.
@@ -161,7 +159,7 @@ final class OpenFiles: Sendable {
     entry.file.setReadinessObserver(nil)
     state.withLock { state in
       if let queue = entry.queue {
-        epoll_ctl(epoll.rawValue, EPOLL_CTL_DEL, queue.descriptor.rawValue, nil)
+        epoll.remove(queue.descriptor.rawValue)
         state.queues[queue.descriptor.rawValue] = nil
       }
       if state.slots.removeValue(forKey: entry.identity) != nil { state.opened -= 1 }
@@ -195,11 +193,6 @@ final class OpenFiles: Sendable {
     state.withLock { $0.slots[file].map { $0.entry.queue == nil } ?? false }
   }
 
-  /// An open file of no kind that a device has a use for.
-  func makeStandIn() throws(Errno) -> OwnedDescriptor {
-    try Self.checked(fcntl(epoll.rawValue, F_DUPFD_CLOEXEC, 0))
-  }
-
   func end(_ entry: OpenEntry) {
     let isLast = state.withLock { state in
       state.slots[entry.identity]?.calls -= 1
@@ -217,8 +210,7 @@ final class OpenFiles: Sendable {
   /// Releases every file whose last close has happened, and shows programs what queues hold now.
   func settle() {
     settling.withLock { _ in
-      var event = epoll_event()
-      while epoll_wait(epoll.rawValue, &event, 1, 0) > 0 { settle(descriptor: event.data.fd) }
+      while let descriptor = epoll.wait(timeout: 0) { settle(descriptor: descriptor) }
       for identity in claims.takeReleased() {
         // Its deletion, when the mapping goes, is no news.
         state.withLock { state in
@@ -257,9 +249,8 @@ final class OpenFiles: Sendable {
 
   /// The body of a thread that does what ``settle()`` does while nobody calls.
   func watchForever() {
-    var event = epoll_event()
     while true {
-      if epoll_wait(epoll.rawValue, &event, 1, -1) > 0 { settle() }
+      if epoll.wait() != nil { settle() }
     }
   }
 
@@ -272,7 +263,7 @@ final class OpenFiles: Sendable {
       Glibc.read(wakeEvent.rawValue, &count, 8)
       deliverWakeups()
     } else {
-      epoll_ctl(epoll.rawValue, EPOLL_CTL_DEL, descriptor, nil)
+      epoll.remove(descriptor)
       close(state.withLock { $0.queues.removeValue(forKey: descriptor) })
     }
   }

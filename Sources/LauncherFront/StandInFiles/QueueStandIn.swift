@@ -8,7 +8,7 @@
 // A program that moves the descriptor below that number reads the socket instead: an empty message
 // or, after a clock tick, EAGAIN; never a byte that the queue did not say, and never a long wait.
 
-internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -27,11 +27,7 @@ final class QueueStandIn: Sendable {
 
   /// - Returns: the carrier and the program's end, to be given away.
   static func make(_ readiness: Readiness) throws(Errno) -> (QueueStandIn, OwnedDescriptor) {
-    var pair: [Int32] = [-1, -1]
-    let type = Int32(SOCK_SEQPACKET.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
-    guard socketpair(AF_UNIX, type, 0, &pair) == 0 else { throw Errno(rawValue: errno) }
-    let descriptor = OwnedDescriptor(owning: pair[0])
-    let theirs = OwnedDescriptor(owning: pair[1])
+    let (descriptor, theirs) = try UnixSocket.pair()
     let carrier = QueueStandIn(descriptor, identity: try StandInIdentity(of: theirs))
     var tick = timeval(tv_sec: 0, tv_usec: 1)
     let size = socklen_t(MemoryLayout<timeval>.size)

@@ -25,7 +25,7 @@ extension FileIdentity {
   init(of descriptor: Int32, in task: HostTask) throws(Errno) {
     var device: UInt64 = 0
     var inode: UInt64 = 0
-    let result = CLinux_identify_descriptor(task.id, descriptor, &device, &inode)
+    let result = CLinux_stat_descriptor(task.id, descriptor, &device, &inode)
     guard result == 0 else {
       throw result == -ENOENT ? .badFileDescriptor : Errno(rawValue: -result)
     }
@@ -38,7 +38,7 @@ extension FileIdentity {
   init(of descriptor: Int32, in pidfd: OwnedDescriptor) throws(Errno) {
     var device: UInt64 = 0
     var inode: UInt64 = 0
-    let result = CLinux_identify_copy(pidfd.rawValue, descriptor, &device, &inode)
+    let result = CLinux_pidfd_stat_descriptor(pidfd.rawValue, descriptor, &device, &inode)
     guard result == 0 else { throw Errno(rawValue: -result) }
     self.init(device: device, inode: inode)
   }
@@ -61,7 +61,7 @@ enum StandInFile {
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
     if hasRegions {
-      let result = CLinux_claim(memory.rawValue)
+      let result = CLinux_ofd_lock(memory.rawValue)
       guard result == 0 else { throw Errno(rawValue: -result) }
     }
     guard lseek(memory.rawValue, off_t.max, SEEK_SET) == off_t.max else {

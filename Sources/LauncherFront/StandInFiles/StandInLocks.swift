@@ -27,7 +27,7 @@ final class StandInLocks: Sendable {
     }
     guard isFirst else { return }
     let isStarted = startThread(named: "claim") {
-      CLinux_await_unclaimed(own.rawValue)
+      CLinux_ofd_await_unlock(own.rawValue)
       onRelease()
     }
     guard isStarted else {
@@ -41,7 +41,7 @@ final class StandInLocks: Sendable {
     files.withLock { files in
       // As nearly always, before every call.
       if files.isEmpty { return [] }
-      let released = files.filter { !CLinux_is_claimed($0.value.rawValue) }.map(\.key)
+      let released = files.filter { !CLinux_ofd_is_locked($0.value.rawValue) }.map(\.key)
       for identity in released { files[identity] = nil }
       return released
     }

@@ -26,7 +26,9 @@ final class AddressSpaces: Sendable {
     return space
   }
 
-  func stamp(of space: AddressSpace) -> ExecStamp? { registry.stamp(of: space) }
+  func execIdentity(of space: AddressSpace) -> ExecIdentity? {
+    registry.execIdentity(of: space)
+  }
 
   /// The address space that `task` is about to leave, if a device still has it and no other thread
   /// of the process stays behind.

@@ -1,6 +1,7 @@
 // `run --trace`: one line per answered call, in strace's spelling as far as a line can have it. Of an
 // ioctl's struct it has the fields as the program gave them, and behind the answer those that the call changed.
 
+internal import FrontEnd
 internal import Host
 internal import Synchronization
 package import SystemPackage
@@ -18,20 +19,14 @@ package final class CallTrace: Sendable {
     let call: TrappedCall
     /// The path that is opened, or of the node behind the descriptor.
     let subject: String?
-    let memory: any UserMemory
-    let request: IoctlDescription?
-    let before: IoctlDescription.Snapshot?
+    let ioctl: IoctlTrace?
     let began = ContinuousClock.now
 
     init(_ call: TrappedCall, subject: String?, memory: any UserMemory) {
-      (self.call, self.subject, self.memory) = (call, subject, memory)
-      request = call.operation == .ioctl ? .of(call.word(1), on: subject) : nil
-      before = request?.snapshot(at: call[2], in: memory)
-    }
-
-    fileprivate var changes: String {
-      guard let before, let after = request?.snapshot(at: call[2], in: memory) else { return "" }
-      return after.changes(since: before)
+      (self.call, self.subject) = (call, subject)
+      ioctl =
+        call.operation == .ioctl
+        ? IoctlTrace(call.word(1), argument: call[2], on: subject, in: memory) : nil
     }
   }
 
@@ -40,7 +35,7 @@ package final class CallTrace: Sendable {
     let microseconds = time.seconds * 1_000_000 + time.attoseconds / 1_000_000_000_000
     let line =
       "[\(entry.call.task.id)] \(entry.call.operation.rawValue)(\(arguments(of: entry)))"
-      + " = \(Self.describe(answer))\(entry.changes) <\(microseconds) us>\n"
+      + " = \(Self.describe(answer))\(entry.ioctl?.changes() ?? "") <\(microseconds) us>\n"
     lock.withLock { _ in _ = try? descriptor.writeAll(line.utf8) }
   }
 
@@ -49,8 +44,7 @@ package final class CallTrace: Sendable {
     let file = "\(call.descriptor(0))" + (entry.subject.map { "<\($0)>" } ?? "")
     switch call.operation {
     case .ioctl:
-      let request = entry.request?.name ?? Self.hex(UInt64(call.word(1)))
-      return "\(file), \(request), \(entry.before?.text ?? Self.hex(call[2]))"
+      return "\(file), \(entry.ioctl?.arguments ?? "")"
     case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2:
       return
         "\(file), \(Self.hex(call[1])), \(call[2]), \(Self.hex(call.offset(3)))"

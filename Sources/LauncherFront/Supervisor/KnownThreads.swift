@@ -10,6 +10,7 @@
 // that it was in last: exec changes that.
 
 internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -18,7 +19,7 @@ internal import SystemPackage
 final class KnownThread: Sendable {
   private struct Memory {
     weak var space: AddressSpace?
-    var stamp: ExecStamp?
+    var stamp: ExecIdentity?
     /// The last call asked for the address space: so may the next.
     var wasNeeded = false
   }
@@ -50,7 +51,7 @@ final class KnownThread: Sendable {
 
   /// The address space that the thread was in, and what is still there if it has not left it; nil when
   /// the thread's last call had no use for it.
-  func expectedSpace() -> (space: AddressSpace, stamp: ExecStamp)? {
+  func expectedSpace() -> (space: AddressSpace, stamp: ExecIdentity)? {
     memory.withLock { memory in
       defer { memory.wasNeeded = false }
       guard memory.wasNeeded, let space = memory.space, let stamp = memory.stamp else { return nil }
@@ -60,7 +61,7 @@ final class KnownThread: Sendable {
 
   /// The call at hand needs the address space, which is `space`.
   /// - Parameter stamp: what is to be looked at in the next; asked for where it is not known yet.
-  func note(_ space: AddressSpace, stamp: () -> ExecStamp?) {
+  func note(_ space: AddressSpace, stamp: () -> ExecIdentity?) {
     memory.withLock { memory in
       memory.wasNeeded = true
       if memory.space === space { return }
@@ -74,11 +75,10 @@ final class KnownThreads: Sendable {
   private static let limit = 64
 
   private let threads = Mutex<[Int32: KnownThread]>([:])
-  private let ends: OwnedDescriptor
+  private let ends: EpollSet
 
   init() throws(Errno) {
-    let result = epoll_create1(Int32(EPOLL_CLOEXEC))
-    ends = try OwnedDescriptor(checking: result < 0 ? -errno : result)
+    ends = try EpollSet()
   }
 
   /// The thread that waits in `call`, if it is known since an earlier one.
@@ -103,9 +103,9 @@ final class KnownThreads: Sendable {
     threads.withLock { threads in
       // Told once: a call that goes on may keep the pidfd open long after the thread's end.
       let events = EPOLLIN.rawValue | EPOLLET.rawValue
-      var event = epoll_event(events: events, data: epoll_data_t(fd: call.task.id))
-      guard epoll_ctl(ends.rawValue, EPOLL_CTL_ADD, descriptor, &event) == 0 else { return }
-      threads[call.task.id] = thread
+      let task = call.task.id
+      guard (try? ends.add(descriptor, events: events, tag: task)) != nil else { return }
+      threads[task] = thread
     }
   }
 
@@ -118,10 +118,9 @@ final class KnownThreads: Sendable {
 
   /// The body of a thread that forgets the ones that end. A pidfd that is closed is watched no more.
   func watchForever() {
-    var event = epoll_event()
     while true {
-      guard epoll_wait(ends.rawValue, &event, 1, -1) > 0 else { continue }
-      let thread = threads.withLock { $0[event.data.fd] }
+      guard let task = ends.wait() else { continue }
+      let thread = threads.withLock { $0[task] }
       // The id may be another thread's already, whose own end will be told.
       if let thread, thread.hasEnded { forget(thread) }
     }

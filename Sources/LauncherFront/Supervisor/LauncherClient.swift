@@ -1,6 +1,7 @@
 // The thread that waits for our answer, as a device sees it.
 
 internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -76,7 +77,7 @@ final class LauncherClient: Client {
       try checkPresence()
     }
     guard let space else { throw .noSuchProcess }
-    thread?.note(space) { spaces.stamp(of: space) }
+    thread?.note(space) { spaces.execIdentity(of: space) }
     return space
   }
 
@@ -88,7 +89,7 @@ final class LauncherClient: Client {
     let copy = try task.duplicateDescriptor(number)
     try checkPresence()
     guard files.isCarrier(try StandInIdentity(of: copy)), !copy.isPathOnly else { return copy }
-    return try files.makeStandIn()
+    return try SubstituteFile.open()
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {

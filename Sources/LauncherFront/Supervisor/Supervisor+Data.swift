@@ -1,5 +1,6 @@
 // read, write and mmap.
 
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Synchronization
@@ -7,17 +8,13 @@ internal import SystemPackage
 internal import UAPI
 
 extension Supervisor {
-  /// RWF_HIPRI, the only flag that a file without read_iter takes.
-  private static let highPriority: UInt32 = 1
-
   /// pread and its relatives, by the offset known to be meant for a device region.
   func transferAtOffset(_ call: TrappedCall) throws(Errno) -> Answer {
-    // preadv2(2): -1 is the position.
-    if call.operation.hasFlags, call.offset(3) == .max { return try transferOfQueue(call) }
+    guard let start = TransferCall(call).offset else { return try transferOfQueue(call) }
     return try withEntry(for: call) { (entry, client) throws(Errno) in
       // A queue has no position; the carrier says ESPIPE natively.
       guard entry.queue == nil else { return .native }
-      return try transfer(call, of: entry, from: call.offset(3), client)
+      return try transfer(call, of: entry, from: start, client)
     }
   }
 
@@ -69,18 +66,12 @@ extension Supervisor {
     _ call: TrappedCall, of entry: OpenEntry, from start: UInt64, _ client: LauncherClient
   ) throws(Errno) -> Answer {
     // fs: vfs_read() and vfs_readv(), in their order.
-    guard call.operation.isWrite ? entry.file.hasWrite : entry.file.hasRead else {
-      throw .invalidArgument
-    }
-    let memory = try Transfer(of: call, in: client)
-    if memory.pieces.isEmpty { return .value(0) }
-    if call.operation.hasFlags, call.word(5) & ~Self.highPriority != 0 { throw .notSupported }
+    let direction: TransferDirection = call.operation.isWrite ? .write : .read
+    guard direction.isSupported(by: entry.file) else { throw .invalidArgument }
+    let memory = try TransferCall(call).transfer(in: client)
     let done = try memory.run(in: client) { (buffer, done) throws(Errno) in
-      let offset = start &+ UInt64(done)
-      return try injecting(into: call) { () throws(Errno) in
-        call.operation.isWrite
-          ? try entry.file.write(from: buffer, at: offset)
-          : try entry.file.read(into: buffer, at: offset)
+      try injecting(into: call) { () throws(Errno) in
+        try direction.perform(on: entry.file, buffer, at: start &+ UInt64(done))
       }
     }
     return .value(Int64(done))
@@ -103,20 +94,19 @@ extension Supervisor {
       guard region.isShared else { return nil }
       let own = try StandInFile.reopen(carrier)
       try files.share(entry, through: own)
-      return try SharedPages(of: own, at: region.offset, length: region.length)
+      return try SharedRegisters(of: own, at: region.offset, length: region.length)
     }
     return .native
   }
 }
 
-extension Transfer {
-  fileprivate init(of call: TrappedCall, in memory: LauncherClient) throws(Errno) {
-    if call.operation.isVectored {
-      try self.init(
-        vector: call[1], count: call[2], wordSize: call.architecture.wordSize, in: memory)
-    } else {
-      try self.init(address: call[1], count: call[2])
-    }
+extension TransferCall {
+  fileprivate init(_ call: TrappedCall) {
+    self.init(
+      Form(
+        position: call.operation.position, isVector: call.operation.isVectored,
+        wordSize: call.architecture.wordSize)
+    ) { call[$0] }
   }
 }
 
@@ -148,7 +138,13 @@ extension Operation {
     }
   }
 
-  fileprivate var hasFlags: Bool { self == .preadv2 || self == .pwritev2 }
+  fileprivate var position: TransferCall.Position {
+    switch self {
+    case .preadv2, .pwritev2: .argumentOrFile
+    case .pread, .preadv, .pwrite, .pwritev: .argument
+    default: .file
+    }
+  }
 
   fileprivate var isVectored: Bool {
     switch self {

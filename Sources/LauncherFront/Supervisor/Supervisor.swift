@@ -1,6 +1,7 @@
 // Answers trapped calls. Each worker thread takes a call, answers it and takes the next; a call on
 // something that is none of ours goes on natively.
 
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Logging
@@ -144,10 +145,7 @@ final class Supervisor: Sendable {
   private func ioctl(_ call: TrappedCall) throws(Errno) -> Answer {
     if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
     return try withEntry(for: call) { (entry, client) throws(Errno) in
-      // fs: compat_sys_ioctl()
-      if call.architecture == .i386, !entry.file.hasCompatIoctl {
-        throw .inappropriateIOCTLForDevice
-      }
+      try entry.file.checkIoctl(isCompat: call.architecture == .i386)
       let result = try injecting(into: call) { () throws(Errno) in
         try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       }

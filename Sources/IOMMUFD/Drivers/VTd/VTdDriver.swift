@@ -156,7 +156,7 @@ package final class VTdDriver: IOMMUDriver {
     let use = VTdDomainUse(driver: self, device: device, pasid: number)
     link(use, to: domain, id: id)
     let old = device.exchange(number, .init(domain: domain, id: id))
-    memory.storeLine(domain.makeEntry(id: id).words, at: place)
+    memory.storeEntry(domain.makeEntry(id: id).words, at: place)
     if let old {
       flush(old, of: use)
       unlink(use, from: old)
@@ -193,7 +193,7 @@ package final class VTdDriver: IOMMUDriver {
     guard let device = state.withLock({ $0.devices[requester] }),
       let old = device.exchange(number, nil), let place = device.existingPlace(of: number)
     else { return }
-    memory.storeLine(PASIDTableEntry().words, at: place)
+    memory.storeEntry(PASIDTableEntry().words, at: place)
     let use = VTdDomainUse(driver: self, device: device, pasid: number)
     flush(old, of: use)
     unlink(use, from: old)
@@ -233,11 +233,11 @@ package final class VTdDriver: IOMMUDriver {
   /// intel: intel_pasid_setup_dirty_tracking(), intel_pasid_setup_page_snoop_control()
   func changeEntry(of use: VTdDomainUse, _ change: (inout PASIDTableEntry) -> Void) {
     guard let place = use.device.existingPlace(of: use.pasid),
-      let words = memory.loadLine(place, as: InlineArray<8, UInt64>.self)
+      let words = memory.loadEntry(place, as: InlineArray<8, UInt64>.self)
     else { return }
     var entry = PASIDTableEntry(words: words)
     change(&entry)
-    memory.storeLine(entry.words, at: place)
+    memory.storeEntry(entry.words, at: place)
     flush(entry.domain, of: use, usesFirstStage: entry.type == .firstStage)
   }
 
@@ -252,7 +252,7 @@ package final class VTdDriver: IOMMUDriver {
       let device = try VTdDevice(
         requester, services.common(with: unit.capabilities), memory: memory)
       let place = table.rawValue + ScalableContextEntry.offset(of: requester)
-      memory.storeLine(device.contextEntry.words, at: PhysicalAddress(place))
+      memory.storeEntry(device.contextEntry.words, at: PhysicalAddress(place))
       if unit.capabilities.cachingMode { unit.invalidateContextCache(.device(requester)) }
       state.devices[requester] = device
       return device

@@ -28,7 +28,7 @@ final class RegisterCalls: ExtensionHooks {
 
   private func register(
     at offset: UInt64, count: Int, of context: Context
-  ) throws(Errno) -> (pages: SharedPages, offset: Int) {
+  ) throws(Errno) -> (pages: SharedRegisters, offset: Int) {
     guard count == 4, offset >= UInt64(IOMMUFD_SIM_REGISTERS) else { throw .invalidArgument }
     return try context.mappableRegions.register(at: offset - UInt64(IOMMUFD_SIM_REGISTERS))
   }

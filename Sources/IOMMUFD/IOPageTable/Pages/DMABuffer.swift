@@ -8,6 +8,7 @@
 internal import Host
 internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
 /// An object that maps dma-bufs and has the locks that guard the mappings: a context.
 protocol DMABufferImporter: AnyObject, Sendable {

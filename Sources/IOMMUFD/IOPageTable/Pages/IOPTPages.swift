@@ -14,6 +14,7 @@
 internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 package final class IOPTPages: @unchecked Sendable {
   /// Pages with the same users.

@@ -4,6 +4,7 @@
 internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 /// The state that pins of all contexts share.
 package final class PinningHost: Sendable {
@@ -67,8 +68,8 @@ enum PageSource {
     else { throw .invalidArgument }
     try FaultInjection.step(.badAddress)
     var file = file
-    if isWritable, let writable = MappedFile.reopenForWriting(file) { file = writable }
-    if status.hasHoles { try MappedFile.allocate(range, of: file) }
+    if isWritable, let writable = file.reopenedForWriting() { file = writable }
+    if status.hasHoles { try file.allocate(range) }
     return try memory.pin(
       .file(file, offset: range.lowerBound), pages: range.pages)
   }
@@ -147,7 +148,7 @@ private struct ProcessPin {
     }
     if status.hasHoles {
       do throws(Errno) {
-        try MappedFile.allocate(start..<end, of: file)
+        try file.allocate(start..<end)
       } catch {
         throw error == .noMemory ? .noMemory : .badAddress
       }
