@@ -1,5 +1,4 @@
 internal import CUAPI
-internal import Host
 package import IOMMU
 package import SystemPackage
 package import UAPI

@@ -87,7 +87,7 @@ import UAPI
   }
 
   @Test func numbersWrap() {
-    var queue = VirtualEventQueue(depth: 1, firstSequence: 0x7fff_ffff)
+    var queue = VEventQueueContents(depth: 1, firstSequence: 0x7fff_ffff)
     queue.append([1])
     queue.append([2])
     let numbers = [queue.dequeue()?.sequence, queue.dequeue()?.sequence]
@@ -96,7 +96,7 @@ import UAPI
 
   /// A header that could not be stored is needed only when nothing newer is there.
   @Test func lostEventsPutBack() throws {
-    var queue = VirtualEventQueue(depth: 1)
+    var queue = VEventQueueContents(depth: 1)
     queue.append([1])
     queue.append([2])
     let (first, second) = (queue.dequeue(), queue.dequeue())

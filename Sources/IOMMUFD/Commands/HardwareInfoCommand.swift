@@ -1,5 +1,4 @@
 internal import CUAPI
-internal import Host
 internal import SystemPackage
 internal import UAPI
 

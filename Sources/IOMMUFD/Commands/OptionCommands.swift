@@ -3,7 +3,6 @@
 // effect.
 
 internal import CUAPI
-internal import Host
 internal import SystemPackage
 internal import UAPI
 

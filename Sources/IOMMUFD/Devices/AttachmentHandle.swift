@@ -1,5 +1,4 @@
-// What page requests need of the attachment they come through
-// (iommufd: struct iommufd_attach_handle).
+// An attachment as page requests see it (iommufd: struct iommufd_attach_handle).
 //
 // Page requests are reported by threads that do DMA, which must not take the context's lock. So the
 // IOMMU group has the handles of its attachments, under its own leaf lock. A handle is immutable

@@ -11,8 +11,9 @@ package final class IOMMUGroup: Sendable {
     let requesterID: RequesterID
     let driver: any IOMMUDriver
     let pasidWidth: Int
-    /// Whether the device has PASID support, and so cannot use a PASID beyond its width. A device
-    /// without such support is left out when a PASID of the group is attached.
+    /// Whether the device has PASID support, if only for PASID 0, so that the attach of a PASID
+    /// beyond its width fails. A device without such support is left out when a PASID of the group
+    /// is attached.
     let refusesOtherPASIDs: Bool
     /// Whether firmware requires that the device can access some memory at all times, so that its
     /// DMA cannot be blocked.

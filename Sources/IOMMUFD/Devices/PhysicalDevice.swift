@@ -20,7 +20,7 @@ package final class PhysicalDevice: Sendable {
   /// Page requests that wait for the last request of their group (dev_iommu: fault_param->partial).
   private let partialRequests = Mutex<[PageRequest]>([])
 
-  /// The number of page requests that wait for the last of their group.
+  /// The number of page requests that ``partialRequests`` can hold.
   private static let partialLimit = 512
 
   package init(

@@ -1,7 +1,6 @@
 // The descriptor of an access of the selftest interface (selftest.c: struct selftest_access), and
 // the pages that were pinned through it. Each pin is an item with a number.
 
-internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI

@@ -1,7 +1,6 @@
 // Operations of the selftest interface that use an access, as a kernel driver does.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI

@@ -2,7 +2,6 @@
 // caller's pages, and how often the caller's pages are pinned.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI

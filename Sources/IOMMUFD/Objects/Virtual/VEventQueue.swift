@@ -5,7 +5,7 @@ internal import UAPI
 /// one type that a vIOMMU reports. The descriptor is a user of the object and keeps the context
 /// alive.
 final class VEventQueue: Object, @unchecked Sendable {
-  let queue: EventQueue<VirtualEventQueue>
+  let queue: EventQueue<VEventQueueContents>
   private let viommu: VIOMMU
   private let type: UInt32
 
@@ -15,13 +15,13 @@ final class VEventQueue: Object, @unchecked Sendable {
   init(id: ObjectID, type: UInt32, depth: Int, on viommu: VIOMMU) {
     self.type = type
     self.viommu = viommu
-    queue = EventQueue(VirtualEventQueue(depth: depth))
+    queue = EventQueue(VEventQueueContents(depth: depth))
     super.init(id: id, in: viommu.context)
     viommu.addUser()
     viommu.host.setQueue(queue, type: type)
   }
 
-  func makeFile() -> QueueFile<VirtualEventQueue> {
+  func makeFile() -> QueueFile<VEventQueueContents> {
     QueueFile(
       queue, .init(minimumRead: MemoryLayout<iommufd_vevent_header>.size),
       onRelease: { [self] in releaseDescriptor() })

@@ -10,7 +10,7 @@ final class VIOMMUHost: VirtualIOMMUHost {
     /// The devices of the vDEVICEs, by virtual ID.
     var devices: [UInt64: RequesterID] = [:]
     /// By type of event.
-    var queues: [UInt32: EventQueue<VirtualEventQueue>] = [:]
+    var queues: [UInt32: EventQueue<VEventQueueContents>] = [:]
     var regions: [MappableRegions.Region] = []
   }
 
@@ -50,7 +50,7 @@ final class VIOMMUHost: VirtualIOMMUHost {
   }
 
   /// - Parameter queue: `nil` removes the entry.
-  func setQueue(_ queue: EventQueue<VirtualEventQueue>?, type: UInt32) {
+  func setQueue(_ queue: EventQueue<VEventQueueContents>?, type: UInt32) {
     state.withLock { $0.queues[type] = queue }
   }
 

@@ -8,7 +8,7 @@
 internal import CUAPI
 internal import DequeModule
 
-struct VirtualEventQueue: QueueContents {
+struct VEventQueueContents: QueueContents {
   struct Event: Sendable {
     let sequence: UInt32
     /// `nil` in an entry that reports lost events.
