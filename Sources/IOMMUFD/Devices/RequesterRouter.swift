@@ -1,12 +1,12 @@
-// From an IOMMU unit, which knows requester ids, to the context that a device is bound to.
-
 package import IOMMU
 internal import Synchronization
 internal import UAPI
 
-/// Leads the faults and page requests of one unit to its devices. The sink of
-/// ``IOMMUDriver/setFaultSink(_:)`` and ``IOMMUDriver/setPageRequestSink(_:)``.
-package final class FaultRouter: Sendable {
+/// Routes the fault records and page requests of one unit to the devices, by requester ID.
+/// Installed as the sink of ``IOMMUDriver/setFaultSink(_:)`` and
+/// ``IOMMUDriver/setPageRequestSink(_:)``. A record or request of a requester without device is
+/// dropped. Called by threads that do DMA; the lock is a leaf.
+package final class RequesterRouter: Sendable {
   private struct Entry: Sendable {
     weak let device: PhysicalDevice?
   }
@@ -20,7 +20,8 @@ package final class FaultRouter: Sendable {
         uniquingKeysWith: { first, _ in first }))
   }
 
-  /// A device that came later; the one that had its requester id is gone.
+  /// Adds a device that was plugged in later, in place of an unplugged one with the same requester
+  /// ID.
   func add(_ device: PhysicalDevice) {
     entries.withLock { $0[device.requesterID] = Entry(device: device) }
   }
@@ -29,22 +30,11 @@ package final class FaultRouter: Sendable {
     entries.withLock { $0[requester]?.device }
   }
 
-  /// A requester that is no device of the machine is nobody's.
   package func report(_ record: FaultRecord) {
     device(record.requester)?.report(record)
   }
 
   package func report(_ request: PageRequest) {
     device(request.requester)?.report(request)
-  }
-}
-
-/// Where the faults of a bound device go, and under which name.
-struct FaultListener: Sendable {
-  let logs: FaultLogFiles
-  let id: ObjectID
-
-  func report(_ record: FaultRecord) {
-    logs.record(record, of: id)
   }
 }

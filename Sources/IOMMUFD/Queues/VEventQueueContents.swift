@@ -1,22 +1,23 @@
-// Events of a guest's unit on their way to the client (iommufd: struct iommufd_veventq).
+// The events that a vIOMMU reports to the client (iommufd: struct iommufd_veventq).
 //
-// The number of an event counts every event of the queue, the lost ones included. An event is lost when
-// as many as the client asked for are waiting; a header without data then says so, always the newest of
-// the queue, until an event is queued behind it: the gap in the numbers tells the same.
+// Every event has a sequence number; lost events are counted too. An event is lost when `depth`
+// events with data wait to be read. The last entry of the queue is then a header without data that
+// has the number of the newest lost event. A queued event replaces such an entry, because the gap
+// in the numbers shows the loss as well.
 
 internal import CUAPI
 internal import DequeModule
 
-struct VirtualEventQueue: QueueContents {
+struct VEventQueueContents: QueueContents {
   struct Event: Sendable {
     let sequence: UInt32
-    /// Nil: events were lost.
+    /// `nil` in an entry that reports lost events.
     let data: [UInt8]?
   }
 
   private let depth: Int
   private var events: Deque<Event> = []
-  /// Events with data that were queued and not yet read.
+  /// The number of queued events with data. A dequeued event counts until it is confirmed.
   private var count = 0
   private var nextSequence: UInt32
 
@@ -31,13 +32,13 @@ struct VirtualEventQueue: QueueContents {
     if let last = events.last, last.data == nil { events.removeLast() }
     events.append(Event(sequence: nextSequence, data: isLost ? nil : data))
     if !isLost { count += 1 }
-    // INT_MAX
+    // The number after INT_MAX is 0.
     nextSequence = (nextSequence + 1) & 0x7fff_ffff
   }
 
   var isEmpty: Bool { events.isEmpty }
 
-  mutating func takeFirst() -> Event? { events.popFirst() }
+  mutating func dequeue() -> Event? { events.popFirst() }
 
   func bytes(of event: Event) -> [UInt8] {
     let flags = event.data == nil ? UInt32(IOMMU_VEVENTQ_FLAG_LOST_EVENTS.rawValue) : 0
@@ -46,8 +47,8 @@ struct VirtualEventQueue: QueueContents {
   }
 
   /// iommufd: iommufd_veventq_deliver_restore()
-  mutating func putBack(_ event: Event) {
-    // Something newer says as much.
+  mutating func requeue(_ event: Event) {
+    // A newer entry shows the loss as well.
     if event.data == nil, !events.isEmpty { return }
     events.prepend(event)
   }
