@@ -60,8 +60,8 @@ static void reserved(void)
     check_number(ranges[1].last, 0xfcffffffff, "up to what HyperTransport had");
     check_number(ranges[2].start, 0x10000000000, "behind it");
     check_number(ranges[2].last, UINT64_MAX, "to the end");
-    fetch(&device, 0xfee00000, 8, NO_PASID);
-    check_event(&device, INVALID_DEVICE_REQUEST, 0, 0xfee00000, 0xfee00000, NO_PASID,
+    dma_read(&device, 0xfee00000, 8, NO_PASID);
+    amd_check_event(&device, INVALID_DEVICE_REQUEST, 0, 0xfee00000, 0xfee00000, NO_PASID,
                 "interrupts cannot be read");
     detach(&device, NO_PASID);
 }
@@ -94,20 +94,20 @@ static void allocation(void)
                 "a guest table");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "is attached");
     check_number(read_byte(&guest, &device, data_page(3), NO_PASID), 4, "is read through");
-    fetch(&device, SPARE, 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, SPARE, SPARE, NO_PASID,
+    dma_read(&device, SPARE, 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, SPARE, SPARE, NO_PASID,
                 "a hole is PASID 0's");
     check_errno(attach_to(&device, hwpt, PASID(1)), EOPNOTSUPP, "but not for a PASID");
     check_errno(allocate_hwpt(fd, id, guest.ioas, 0, 0, NULL, 0, 0, &other), 0, "a host table");
     check_errno(attach_to(&device, other, NO_PASID), 0, "replaces it");
     check_number(read_byte(&guest, &device, data_page(3), NO_PASID), 4, "is read through, too");
-    fetch(&device, SPARE, 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, 0, SPARE, SPARE, NO_PASID, "a hole is the domain's");
+    dma_read(&device, SPARE, 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE, SPARE, NO_PASID, "a hole is the domain's");
     check_errno(attach_to(&device, other, PASID(1)), EINVAL,
                 "a table that is not for PASIDs, for one");
     detach(&device, NO_PASID);
-    store(&device, data_page(0), 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, EV_RW | DETACHED, data_page(0), data_page(0), NO_PASID,
+    dma_write(&device, data_page(0), 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_RW | DETACHED, data_page(0), data_page(0), NO_PASID,
                 "without a table everything is a fault");
     destroy_object(fd, hwpt);
     destroy_object(fd, other);
@@ -123,10 +123,10 @@ static void as_kernel(void)
     int fd = guest.iommufd;
 
     section("a guest's tables, as Linux 7.3 answers");
-    check_errno(allocate_viommu(fd, device.id, guest.parent, 77, &viommu), 0,
+    check_errno(amd_allocate_viommu(fd, device.id, guest.parent, 77, &viommu), 0,
                 "a vIOMMU of whatever type");
     destroy_object(fd, viommu);
-    check_errno(allocate_viommu(fd, device.id, guest.parent, 0, NULL), EOPNOTSUPP, "but not 0");
+    check_errno(amd_allocate_viommu(fd, device.id, guest.parent, 0, NULL), EOPNOTSUPP, "but not 0");
     check_errno(allocate_hwpt(fd, device.id, guest.viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data,
                               sizeof(data), 0, NULL), EOPNOTSUPP, "nested on a vIOMMU");
     check_errno(allocate_hwpt(fd, device.id, guest.parent, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data,
@@ -196,8 +196,8 @@ static void translation(uint64_t root, uint32_t pasid)
     check_number(read_byte(&guest, &device, (1UL << 40) + DATA, pasid), 1, "a page of 2 MiB");
     check_number(read_byte(&guest, &device, (2UL << 40) + DATA, pasid), 1, "a page of 1 GiB");
     check_number(read_byte(&guest, &device, ~0xfffUL, pasid), 5, "the highest address");
-    check_number(fetch(&device, IOVA, 8, pasid), COMPLETED, "the buffer is filled");
-    check_number(store(&device, IOVA + 3 * PAGE - 4, 8, pasid), COMPLETED, "and written to two");
+    check_number(dma_read(&device, IOVA, 8, pasid), COMPLETED, "the buffer is filled");
+    check_number(dma_write(&device, IOVA + 3 * PAGE - 4, 8, pasid), COMPLETED, "and written to two");
     check_number(*guest_word(&guest, data_page(3)) & 0xffffffff, 0x01010101, "the data arrive");
     check_number(*entry_at(&guest, root, IOVA + 3 * PAGE, 0) & 0xfff, USER | A | D,
                  "the second is marked as written");
@@ -211,59 +211,59 @@ static void refusals(uint64_t root, uint32_t pasid)
     const unsigned gva = EV_GN | EV_US;
 
     section("refusals");
-    drop_faults(&device);
-    fetch(&device, at, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva, at, at, pasid, "nothing there, for reading");
-    store(&device, at + 8, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_RW, at + 8, at + 8, pasid, "and for writing");
-    fetch(&device, 1UL << 47, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva, 1UL << 47, 1UL << 47, pasid, "not canonical");
+    drain_faults(&device);
+    dma_read(&device, at, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva, at, at, pasid, "nothing there, for reading");
+    dma_write(&device, at + 8, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_RW, at + 8, at + 8, pasid, "and for writing");
+    dma_read(&device, 1UL << 47, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva, 1UL << 47, 1UL << 47, pasid, "not canonical");
     map_page(&guest, root, at, data_page(0), P | US);
     check_number(read_byte(&guest, &device, at, pasid), 1, "a read-only page is read");
-    store(&device, at, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE | EV_RW, at, at, pasid,
+    dma_write(&device, at, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE | EV_RW, at, at, pasid,
                 "and not written");
     check_number(*guest_word(&guest, data_page(0)) & 0xff, 1, "no byte moved");
     at += PAGE;
     map_page(&guest, root, at, data_page(0), P | RW);
-    fetch(&device, at, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE, at, at, pasid, "for privilege only");
-    check_number(fetch(&device, at, 8, pasid | PRIVILEGED), COMPLETED, "with it, it is read");
+    dma_read(&device, at, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE, at, at, pasid, "for privilege only");
+    check_number(dma_read(&device, at, 8, pasid | PRIVILEGED), COMPLETED, "with it, it is read");
     at += PAGE;
     map_page(&guest, root, at, data_page(0), USER | 1UL << 63);
-    fetch(&device, at, 8, pasid | EXECUTE);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_NX | EV_PR | EV_PE, at, at, pasid,
+    dma_read(&device, at, 8, pasid | EXECUTE);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_NX | EV_PR | EV_PE, at, at, pasid,
                 "no-execute counts");
     at += PAGE;
     *entry_at(&guest, root, 3UL << 40, 2) = data_page(0) | USER | PS;
-    fetch(&device, 3UL << 40, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_RZ, 3UL << 40, 3UL << 40, pasid,
+    dma_read(&device, 3UL << 40, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_RZ, 3UL << 40, 3UL << 40, pasid,
                 "reserved bits of a large page");
     map_page(&guest, root, at, SPARE, USER);
-    fetch(&device, at + 8, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, 0, SPARE + 8, at + 8, pasid,
+    dma_read(&device, at + 8, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE + 8, at + 8, pasid,
                 "nothing there for the host: its address");
     *entry_at(&guest, root, 5UL << 39, 3) = SPARE | USER;
-    fetch(&device, 5UL << 39, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, 0, SPARE, 5UL << 39, pasid, "a table that is not there");
-    fetch(&device, IOVA, 8, PASID(77));
-    check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(77), "a PASID without a table");
-    fetch(&device, IOVA, 8, PASID(0x200));
-    check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(0x200),
+    dma_read(&device, 5UL << 39, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE, 5UL << 39, pasid, "a table that is not there");
+    dma_read(&device, IOVA, 8, PASID(77));
+    amd_check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(77), "a PASID without a table");
+    dma_read(&device, IOVA, 8, PASID(0x200));
+    amd_check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(0x200),
                 "a PASID that the GCR3 table has no room for");
 }
 
 static void caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
 {
-    uint32_t again = make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
-    uint64_t other = make_table(&guest);
+    uint32_t again = amd_make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
+    uint64_t other = allocate_table(&guest);
 
     section("what is cached");
     map_page(&guest, other, IOVA, data_page(8), USER);
     check_number(read_byte(&guest, &device, IOVA, pasid), 1, "a page is read");
     map_page(&guest, root, IOVA, data_page(6), USER);
     check_number(read_byte(&guest, &device, IOVA, pasid), 1, "it is moved: the old one is read");
-    forget(&guest);
+    amd_flush_caches(&guest);
     check_number(read_byte(&guest, &device, IOVA, pasid), 7, "something is unmapped: the new one");
     map_page(&guest, root, IOVA, data_page(7), USER);
     check_number(read_byte(&guest, &device, IOVA, pasid), 7, "it is moved again");
@@ -276,14 +276,14 @@ static void caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
     guest_word(&guest, gcr3)[pasid & 511] = root | 1;
     check_errno(destroy_object(guest.iommufd, hwpt), EBUSY, "what is attached stays");
     check_errno(detach(&device, NO_PASID), 0, "detached");
-    fetch(&device, IOVA, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, IOVA, IOVA, pasid, "everything is a fault");
+    dma_read(&device, IOVA, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, IOVA, IOVA, pasid, "everything is a fault");
     destroy_object(guest.iommufd, again);
 }
 
 static void without_pasid(uint64_t gcr3, uint64_t root)
 {
-    uint64_t upper = make_table(&guest);
+    uint64_t upper = allocate_table(&guest);
     uint32_t hwpt;
 
     section("GIoV, and GCR3 tables of two levels");
@@ -292,15 +292,15 @@ static void without_pasid(uint64_t gcr3, uint64_t root)
     guest_word(&guest, gcr3)[0] = root | 1;
     map_page(&guest, root, GUEST + STAGING, GUEST + STAGING, USER);
     map_page(&guest, root, 1UL << 47, data_page(9), USER);
-    hwpt = make_nested(&guest, &device, guest_dte(upper, 2, DTE_GIOV | DTE_GLX(1)));
+    hwpt = amd_make_nested(&guest, &device, guest_dte(upper, 2, DTE_GIOV | DTE_GLX(1)));
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "it is attached");
     check_number(read_byte(&guest, &device, IOVA + PAGE, NO_PASID), 2,
                  "without PASID it is PASID 0");
     check_number(read_byte(&guest, &device, 1UL << 47, NO_PASID), 10, "addresses have no sign");
     check_number(read_byte(&guest, &device, IOVA + PAGE, PASID(0xfe00)), 2, "a high PASID");
-    drop_faults(&device);
-    fetch(&device, data_page(0), 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, data_page(0), data_page(0), NO_PASID,
+    drain_faults(&device);
+    dma_read(&device, data_page(0), 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, data_page(0), data_page(0), NO_PASID,
                 "the guest's memory is not seen");
     detach(&device, NO_PASID);
     destroy_object(guest.iommufd, hwpt);
@@ -312,10 +312,10 @@ static void as_uapi(bool shared)
     uint64_t gcr3, root;
     uint32_t hwpt;
 
-    device = find_device(guest.iommufd);
-    guest = make_guest(guest.iommufd, &device, shared);
-    gcr3 = make_table(&guest);
-    root = make_table(&guest);
+    device = amd_find_device(guest.iommufd);
+    guest = amd_make_guest(guest.iommufd, &device, shared);
+    gcr3 = allocate_table(&guest);
+    root = allocate_table(&guest);
     guest_word(&guest, gcr3)[9] = root | 1;
     for (unsigned i = 0; i != 8; i++)
         map_page(&guest, root, IOVA + i * PAGE, data_page(i), USER);
@@ -324,7 +324,7 @@ static void as_uapi(bool shared)
     map_page(&guest, root, ~0xfffUL & 0xffffffffffffUL, data_page(4), USER);
 
     entries(gcr3);
-    hwpt = make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
+    hwpt = amd_make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "a nested table is attached");
     translation(root, pasid);
     refusals(root, pasid);
@@ -337,12 +337,12 @@ int main(int argc, char **argv)
     bool shared = !(argc > 1 && !strcmp(argv[1], "--private"));
     int iommufd = open_iommufd();
 
-    device = find_device(iommufd);
-    guest = make_guest(iommufd, &device, shared);
+    device = amd_find_device(iommufd);
+    guest = amd_make_guest(iommufd, &device, shared);
     hardware();
     reserved();
     allocation();
     as_kernel();
     as_uapi(shared);
-    return checked();
+    return checks_exit_status();
 }

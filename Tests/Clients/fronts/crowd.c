@@ -90,7 +90,7 @@ static void be_hostile(uint64_t seed)
     uint64_t words[32];
     void *argument;
 
-    random_state = seed;
+    random_seed(seed);
     close(iommufd);
     iommufd = open_iommufd();
     for (;;) {
@@ -167,7 +167,7 @@ static void ordinary(void)
     unmap(first, 0x1000, PAGE);
     unmap(first, 0, UINT64_MAX);
     destroy(first);
-    show_ranges(second);
+    print_iova_ranges(second);
     destroy(second);
 }
 
@@ -176,7 +176,7 @@ int main(int argc, char **argv)
     pid_t hostile[HOSTILE];
     unsigned unused = 0, killed = 0;
 
-    random_arguments(argc, argv, &unused);
+    read_seed_and_count(argc, argv, &unused);
     begin("threads on one open");
     threads();
 

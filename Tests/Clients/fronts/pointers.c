@@ -133,7 +133,7 @@ int main(void)
     size_t count;
 
     begin("pointers");
-    pages = region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
+    pages = map_region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
     ioas = ioas_alloc();
     count = fill(list);
     map(ioas, 0, PAGE, FIXED | R, 0x1000);
@@ -150,7 +150,7 @@ int main(void)
     for (size_t i = 0; i != count; i++)
         run_raw(list[i].command->request, (uintptr_t)file + PAGE, "%s", list[i].command->name);
     section("in memory that was never touched, on the stack");
-    pages = region_at("untouched", 0x230000000000, PAGE, PROT_READ | PROT_WRITE);
+    pages = map_region_at("untouched", 0x230000000000, PAGE, PROT_READ | PROT_WRITE);
     for (size_t i = 0; i != count; i++)
         run_raw(list[i].command->request, (uintptr_t)pages, "%s", list[i].command->name);
     unsigned char stack[64];

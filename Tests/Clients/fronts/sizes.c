@@ -174,7 +174,7 @@ static void lengths_and_places(const struct command *command)
 int main(void)
 {
     begin("sizes: how long a struct may be");
-    memory = region_at("memory", 0x200000000000, READABLE, PROT_READ | PROT_WRITE);
+    memory = map_region_at("memory", 0x200000000000, READABLE, PROT_READ | PROT_WRITE);
     for (size_t i = 0; i != COUNT(every_command); i++)
         lengths_and_places(every_command[i]);
     lengths_and_places(&TEST_CMD);

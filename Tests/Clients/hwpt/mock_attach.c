@@ -11,7 +11,7 @@ static void ids_and_ranges(void)
     uint32_t ioas = ioas_alloc();
 
     mock_domain(ioas, &device);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     iova_ranges(ioas, NULL, 0);
     option(IOMMU_OPTION_HUGE_PAGES, IOMMU_OPTION_OP_GET, ioas, 0);
     section("a second device shares the page table");
@@ -23,7 +23,7 @@ static void ids_and_ranges(void)
     destroy(device.stdev);
     destroy(device.hwpt);
     destroy(second.stdev);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     destroy(ioas);
     ioas_alloc();
 }
@@ -74,27 +74,27 @@ static void unsuitable(void)
         map(ioas, (uintptr_t)buffer + cases[i].offset, cases[i].length, FIXED | R | W,
             cases[i].iova);
         mock_domain(ioas, &device);
-        show_ranges(ioas);
+        print_iova_ranges(ioas);
         ioas_alloc();
     }
     section("allowed ranges that the device does not have");
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
-    allow_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
     mock_domain(ioas, &device);
-    allow_list(ioas, (struct iommu_iova_range[]){{MOCK_START, MOCK_START + 0xffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{MOCK_START, MOCK_START + 0xffff}}, 1);
     mock_domain(ioas, &device);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x1000, MOCK_START}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x80000000}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x7fffffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x1000, MOCK_START}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x80000000}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x7fffffff}}, 1);
 }
 
 static void mapping(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
-    void *readable = region_at("readable", 0x210000000000, PAGE, PROT_READ);
+    void *readable = map_region_at("readable", 0x210000000000, PAGE, PROT_READ);
 
     mock_domain(ioas, &device);
     section("alignment");
@@ -147,7 +147,7 @@ static void late_device(void)
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R | W, MOCK_START);
     map(ioas, 0, PAGE, FIXED | R, MOCK_START + PAGE);
     mock_domain(ioas, &device);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     check_refs(buffer, PAGE, 0);
     unmap(ioas, MOCK_START + PAGE, PAGE);
     mock_domain(ioas, &device);
@@ -191,8 +191,8 @@ static void replace(void)
     mock_replace(device.idev, first);
     map(second, (uintptr_t)buffer, PAGE, FIXED | R, 0x1000);
     mock_replace(device.stdev, second);
-    show_ranges(first);
-    show_ranges(second);
+    print_iova_ranges(first);
+    print_iova_ranges(second);
 }
 
 static void files(void)

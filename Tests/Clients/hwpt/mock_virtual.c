@@ -56,7 +56,7 @@ static void page_tables(void)
     data.pagetable_type = 1;
     plain = ioas_alloc();
     hwpt_alloc_with(device.idev, plain, 0, 0xdead, &data, 8, 0);
-    show_ranges(plain);
+    print_iova_ranges(plain);
     map(plain, (uintptr_t)buffer, 0x800, FIXED | R, 0x10000);
 }
 
@@ -263,7 +263,7 @@ static void hardware_queues(void)
     first = hw_queue_alloc(viommu, QUEUE, 0, MOCK_START, PAGE);
     hw_queue_alloc(viommu, QUEUE, 0, MOCK_START, PAGE);
     second = hw_queue_alloc(viommu, QUEUE, 1, MOCK_START + 0x800, 0x800);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     destroy(first + 1);
     destroy(first);
     destroy(viommu);
@@ -272,7 +272,7 @@ static void hardware_queues(void)
     destroy(second);
     destroy(first);
     unmap(ioas, MOCK_START, PAGE);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
 }
 
 int main(void)

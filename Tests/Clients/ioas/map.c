@@ -114,7 +114,7 @@ static void collisions(uint32_t ioas)
 /** The same memory may be mapped any number of times, and its mapping may be gone. */
 static void same_memory(uint32_t ioas)
 {
-    void *gone = region_at("gone", 0x210000000000, PAGE, PROT_READ);
+    void *gone = map_region_at("gone", 0x210000000000, PAGE, PROT_READ);
 
     section("the same memory again, memory that is not there");
     for (int i = 0; i != 3; i++)

@@ -16,7 +16,7 @@ static void round_trip(void)
     name_region("buffer", buffer, 64 * PAGE);
     map(ioas, (uintptr_t)buffer, 64 * PAGE, FIXED | R | W, 0x10000);
     map(ioas, (uintptr_t)buffer, 64 * PAGE, FIXED | R | W, 0x100000);
-    show_pinned();
+    print_pinned();
     unmap(ioas, 0, UINT64_MAX);
     destroy(ioas);
     munmap(buffer, 64 * PAGE);

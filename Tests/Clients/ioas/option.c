@@ -43,10 +43,10 @@ static void huge_pages(void)
     uint32_t ioas = ioas_alloc();
 
     option(HUGE, GET, ioas, 0x55);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     option(HUGE, SET, ioas, 0);
     option(HUGE, GET, ioas, 0x55);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     option(HUGE, SET, ioas, 0);
     option(HUGE, SET, ioas, 2);
     option(HUGE, SET, ioas, UINT64_MAX);
@@ -66,7 +66,7 @@ static void huge_pages(void)
     map(ioas, 0, 1, FIXED | R, 0x20000);
     option(HUGE, SET, ioas, 0);
     option(HUGE, GET, ioas, 0);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     unmap(ioas, 0x20000, 1);
     map(ioas, 0, PAGE, FIXED | R, 0x20800);
     option(HUGE, SET, ioas, 0);
@@ -97,7 +97,7 @@ static void unknown(void)
 /** Only the value is written back, so only the value need be writable. */
 static void answer_lost(void)
 {
-    unsigned char *pages = region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
+    unsigned char *pages = map_region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
     struct iommu_option *cmd = (void *)(pages + PAGE - offsetof(struct iommu_option, val64));
     uint32_t ioas = ioas_alloc();
 

@@ -97,7 +97,7 @@ int main(void)
     uint32_t ioas;
 
     begin("ranges");
-    array = region_at("array", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
+    array = map_region_at("array", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
     mprotect((char *)array + PAGE, PAGE, PROT_NONE);
     ioas = ioas_alloc();
     plain(ioas);
@@ -107,7 +107,7 @@ int main(void)
     overlapping(ioas);
     section("mapped and allowed ranges do not show; the alignment does");
     map(ioas, 0, PAGE, FIXED | R, 0x10000);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
     ask(ioas, array, 2);
     option(IOMMU_OPTION_HUGE_PAGES, IOMMU_OPTION_OP_SET, ioas, 0);
     ask(ioas, array, 2);

@@ -18,7 +18,7 @@ static void make(void)
     create_access("access", 99, 0);
     create_access("access", ioas, 2);
     access = create_access("access", ioas, 0);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     section("its id is hidden, and it uses the IOAS");
     ioas_alloc();
     destroy(2);
@@ -30,13 +30,13 @@ static void make(void)
     section("one that pins raises the alignment");
     ioas = ioas_alloc();
     access = create_access("pinning", ioas, PIN);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     map(ioas, (uintptr_t)buffer, 0x800, FIXED | R, 0x10000);
     map(ioas, (uintptr_t)buffer + 0x800, PAGE, FIXED | R, 0x10000);
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R, 0x10800);
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R, 0x10000);
     close(access);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     map(ioas, (uintptr_t)buffer, 0x800, FIXED | R, 0x20000);
     create_access("pinning", ioas, PIN);
     create_access("access", ioas, 0);
@@ -155,8 +155,8 @@ static void replace(void)
     access_replace(access, second);
     check_refs(buffer, PAGE, 0);
     access_pages(access, 0x10000, PAGE, buffer + PAGE, 0);
-    show_ranges(first);
-    show_ranges(second);
+    print_iova_ranges(first);
+    print_iova_ranges(second);
     destroy(first);
     destroy(second);
     access_replace(access, 99);
@@ -205,7 +205,7 @@ static void other_operations(void)
     add_reserved(99, 0x10000, PAGE);
     add_reserved(ioas, 0x10000, PAGE);
     add_reserved(ioas, 0x10800, PAGE);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R, 0x10000);
     map(ioas, (uintptr_t)buffer, 1, FIXED | R, 0x117ff);
     map(ioas, (uintptr_t)buffer, 1, FIXED | R, 0x11800);
@@ -213,11 +213,11 @@ static void other_operations(void)
     add_reserved(ioas, 0xf000, 1);
     add_reserved(ioas, 0, PAGE);
     iova_ranges(ioas, NULL, 0);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     for (unsigned i = 0; i != 20; i++)
         map(ioas, (uintptr_t)buffer, PAGE, R, 0);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x11000, 0x1ffff}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x12000, 0x1ffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x11000, 0x1ffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x12000, 0x1ffff}}, 1);
     add_reserved(ioas, 0x1f000, PAGE);
     section("limits and operations that there are not");
     memory_limit(0);
@@ -234,7 +234,7 @@ int main(void)
     part = "mock";
     begin("an access");
     make_buffer(16);
-    scratch = region_at("scratch", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
+    scratch = map_region_at("scratch", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
     memset(buffer, 0, 16 * PAGE);
     make();
     reopen("reading and writing");

@@ -28,48 +28,48 @@ static void account(void)
     uint32_t ioas = ioas_alloc();
 
     mock_domain(ioas, &device);
-    show_pinned();
+    print_pinned();
     map(ioas, (uintptr_t)buffer, 4 * PAGE, FIXED | R | W, MOCK_START);
-    show_pinned();
+    print_pinned();
     section("the same pages again are counted again");
     map(ioas, (uintptr_t)buffer, 4 * PAGE, FIXED | R | W, MOCK_START + 0x10000);
-    show_pinned();
+    print_pinned();
     section("one more");
     map(ioas, (uintptr_t)buffer + 8 * PAGE, PAGE, FIXED | R | W, MOCK_START + 0x20000);
-    show_pinned();
+    print_pinned();
     map(ioas, (uintptr_t)buffer + 8 * PAGE, 1 << 11, FIXED | R | W, MOCK_START + 0x20000);
     map(ioas, (uintptr_t)buffer + 8 * PAGE, 8 * PAGE, R | W, 0);
-    show_pinned();
+    print_pinned();
     section("a copy shares its pins");
     copy(ioas, ioas, MOCK_START, 4 * PAGE, FIXED | R, MOCK_START + 0x30000);
-    show_pinned();
+    print_pinned();
     unmap(ioas, MOCK_START, 4 * PAGE);
-    show_pinned();
+    print_pinned();
     unmap(ioas, MOCK_START + 0x30000, 4 * PAGE);
-    show_pinned();
+    print_pinned();
     section("room again");
     map(ioas, (uintptr_t)buffer + 8 * PAGE, 4 * PAGE, FIXED | R | W, MOCK_START);
     unmap(ioas, 0, UINT64_MAX);
-    show_pinned();
+    print_pinned();
     section("half a page counts as one; two pages are touched by one page's length");
     map(ioas, (uintptr_t)buffer, 0x800, FIXED | R | W, MOCK_START);
-    show_pinned();
+    print_pinned();
     map(ioas, (uintptr_t)buffer + 0x800, PAGE, FIXED | R | W, MOCK_START + 0x10000);
-    show_pinned();
+    print_pinned();
     unmap(ioas, 0, UINT64_MAX);
     section("the limit is met when the device comes");
     destroy(device.stdev);
     map(ioas, (uintptr_t)buffer, 9 * PAGE, FIXED | R | W, MOCK_START);
-    show_pinned();
+    print_pinned();
     mock_domain(ioas, &device);
-    show_pinned();
-    show_ranges(ioas);
+    print_pinned();
+    print_iova_ranges(ioas);
     unmap(ioas, 0, UINT64_MAX);
     map(ioas, (uintptr_t)buffer, 8 * PAGE, FIXED | R | W, MOCK_START);
     mock_domain(ioas, &device);
-    show_pinned();
+    print_pinned();
     destroy(device.stdev);
-    show_pinned();
+    print_pinned();
     unmap(ioas, 0, UINT64_MAX);
 }
 
@@ -81,19 +81,19 @@ static void accesses(void)
     section("an access");
     map(ioas, (uintptr_t)buffer, 16 * PAGE, FIXED | R | W, 0x10000);
     access_pages(access, 0x10000, 8 * PAGE, buffer, 0);
-    show_pinned();
+    print_pinned();
     access_pages(access, 0x10000, 8 * PAGE, buffer, 0);
-    show_pinned();
+    print_pinned();
     access_pages(access, 0x18000, PAGE, buffer + 8 * PAGE, 0);
     destroy_access_pages(access, 0);
-    show_pinned();
+    print_pinned();
     access_pages(access, 0x18000, PAGE, buffer + 8 * PAGE, 0);
     destroy_access_pages(access, 1);
-    show_pinned();
+    print_pinned();
     access_pages(access, 0x18000, PAGE, buffer + 8 * PAGE, 0);
-    show_pinned();
+    print_pinned();
     close(access);
-    show_pinned();
+    print_pinned();
     destroy(ioas);
 }
 
@@ -111,25 +111,25 @@ static void change_process(void)
         exit(2);
     mock_domain(ioas, &device);
     map_file(ioas, memory, 0, 4 * PAGE, FIXED | R | W, MOCK_START);
-    show_pinned();
+    print_pinned();
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        show_pinned();
+        print_pinned();
         run(&IOAS_CHANGE_PROCESS, &change);
-        show_pinned();
+        print_pinned();
         limit(3);
         fflush(stdout);
         _exit(0);
     }
     waitpid(child, &status, 0);
-    show_pinned();
+    print_pinned();
     limit(3);
     run(&IOAS_CHANGE_PROCESS, &change);
-    show_pinned();
+    print_pinned();
     limit(8);
     run(&IOAS_CHANGE_PROCESS, &change);
-    show_pinned();
+    print_pinned();
 }
 
 int main(void)

@@ -71,14 +71,14 @@ static void descriptors(void)
             continue;
         seek(fd, 0, SEEK_END);
         close(fd);
-        named_fd_count--;
+        remove_last_fd_name();
     }
     section("flags");
     for (size_t i = 0; i != COUNT(flags); i++) {
         fd = get("buffer", PAGE, flags[i]);
         printf("flags %#x %#x\n", fcntl(fd, F_GETFL), fcntl(fd, F_GETFD));
         close(fd);
-        named_fd_count--;
+        remove_last_fd_name();
     }
     section("file operations");
     fd = get("buffer", LENGTH, O_RDWR);
@@ -95,7 +95,7 @@ static void descriptors(void)
     print_result(ioctl(fd, IOMMU_IOAS_ALLOC, &byte));
     printf("\n");
     close(fd);
-    named_fd_count--;
+    remove_last_fd_name();
     section("what REVOKE refuses");
     take_back(-1, 1);
     take_back(iommufd, 1);

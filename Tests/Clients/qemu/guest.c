@@ -53,7 +53,7 @@ static void load_modules(void)
         snprintf(path, sizeof(path), "/modules/%s", name);
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || syscall(SYS_finit_module, fd, parameters, 0))
-            give_up("%s: %s", path, strerror(errno));
+            fatal("%s: %s", path, strerror(errno));
         close(fd);
     }
 }
@@ -67,16 +67,16 @@ static void find_device(char name[static 256], char group[static 512])
     ssize_t length;
 
     if (!devices)
-        give_up("no vfio-pci");
+        fatal("no vfio-pci");
     while ((entry = readdir(devices)) && !strchr(entry->d_name, ':'))
         continue;
     if (!entry)
-        give_up("vfio-pci has no device");
+        fatal("vfio-pci has no device");
     snprintf(name, 256, "%.255s", entry->d_name);
     snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group", name);
     length = readlink(link, target, sizeof(target) - 1);
     if (length < 0)
-        give_up("%s has no IOMMU", name);
+        fatal("%s has no IOMMU", name);
     target[length] = 0;
     snprintf(group, 512, "/dev/vfio/%s", strrchr(target, '/') + 1);
     closedir(devices);
@@ -93,18 +93,18 @@ static void open_device(void)
     container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
     group = open(path, O_RDWR | O_CLOEXEC);
     if (container < 0 || group < 0)
-        give_up("%s: %s", path, strerror(errno));
+        fatal("%s: %s", path, strerror(errno));
     if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) ||
         ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
-        give_up("no container: %s", strerror(errno));
+        fatal("no container: %s", strerror(errno));
     device.fd = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, name);
     if (device.fd < 0 || ioctl(device.fd, VFIO_DEVICE_GET_REGION_INFO, &region))
-        give_up("no device: %s", strerror(errno));
+        fatal("no device: %s", strerror(errno));
     device.registers = region.offset;
     region.index = VFIO_PCI_CONFIG_REGION_INDEX;
     if (ioctl(device.fd, VFIO_DEVICE_GET_REGION_INFO, &region) ||
         pwrite(device.fd, &command, 2, (off_t)region.offset + 4) != 2)
-        give_up("no configuration space: %s", strerror(errno));
+        fatal("no configuration space: %s", strerror(errno));
 }
 
 /* DMA */
@@ -130,12 +130,12 @@ static bool unmap(unsigned place, uint64_t size)
 
 static bool fetched(uint64_t iova)
 {
-    return fetch(&device, iova, PAGE, NO_PASID) == COMPLETED;
+    return dma_read(&device, iova, PAGE, NO_PASID) == COMPLETED;
 }
 
 static bool stored(uint64_t iova)
 {
-    return store(&device, iova, PAGE, NO_PASID) == COMPLETED;
+    return dma_write(&device, iova, PAGE, NO_PASID) == COMPLETED;
 }
 
 /** By a fault, or, of a device with ATS, because it was told so beforehand. */
@@ -146,12 +146,12 @@ static bool refused(uint32_t status)
 
 static bool fetch_refused(uint64_t iova)
 {
-    return refused(fetch(&device, iova, PAGE, NO_PASID));
+    return refused(dma_read(&device, iova, PAGE, NO_PASID));
 }
 
 static bool store_refused(uint64_t iova)
 {
-    return refused(store(&device, iova, PAGE, NO_PASID));
+    return refused(dma_write(&device, iova, PAGE, NO_PASID));
 }
 
 #define BOTH_WAYS (VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)

@@ -13,6 +13,8 @@
 
 #include <sys/syscall.h>
 
+#include "iommufd_test.h"
+
 enum { NUMBERS = 256, ERRNOS = 134 };
 
 static unsigned counts[NUMBERS][ERRNOS];
@@ -82,7 +84,7 @@ static void *some_pointer(uint32_t usual)
     }
 }
 
-static size_t command_count = WITHOUT_DEVICE;
+static size_t command_count = COMMANDS_WITHOUT_DEVICE;
 
 /** The simulator's own numbers, and those that only a kernel with its selftest looks at. */
 static bool not_everywhere(unsigned nr)
@@ -151,15 +153,15 @@ int main(int argc, char **argv)
     unsigned count = 20000;
     int highest;
 
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     if (argc > 3) {
         command_count = COUNT(every_command);
         part = "queues";
     }
     begin("bad input");
-    good = region_at("good", 0x200000000000, 2 << 20, PROT_READ | PROT_WRITE);
-    readonly = region_at("readonly", 0x210000000000, PAGE, PROT_READ);
-    edge = (unsigned char *)region_at("edge", 0x220000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
+    good = map_region_at("good", 0x200000000000, 2 << 20, PROT_READ | PROT_WRITE);
+    readonly = map_region_at("readonly", 0x210000000000, PAGE, PROT_READ);
+    edge = (unsigned char *)map_region_at("edge", 0x220000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
     highest = dup(iommufd);
     for (unsigned i = 0; i != count; i++) {
         uint32_t usual;

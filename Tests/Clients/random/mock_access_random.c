@@ -73,17 +73,6 @@ static uint32_t some_permission(void)
     return FIXED | flags[below(COUNT(flags))];
 }
 
-static void name_again(const char *name, int fd)
-{
-    for (size_t i = 0; i != named_fd_count; i++)
-        if (!strcmp(named_fds[i].name, name)) {
-            named_fds[i].fd = fd;
-            return;
-        }
-    if (fd >= 0)
-        name_fd(name, fd);
-}
-
 static void make_or_close(void)
 {
     unsigned i = below(ACCESSES);
@@ -94,7 +83,7 @@ static void make_or_close(void)
     if (accesses[i].fd >= 0) {
         printf("close %s\n", accesses[i].name);
         close(accesses[i].fd);
-        name_again(accesses[i].name, -2);
+        rename_fd(accesses[i].name, -2);
         accesses[i].fd = -1;
         return;
     }
@@ -103,7 +92,7 @@ static void make_or_close(void)
         return;
     accesses[i].fd = (int)cmd.create_access.out_access_fd;
     accesses[i].flags = cmd.create_access.flags;
-    name_again(accesses[i].name, accesses[i].fd);
+    rename_fd(accesses[i].name, accesses[i].fd);
 }
 
 /** Another process maps what it has there, and ends or lives on for a while. */
@@ -261,7 +250,7 @@ static void step(void)
                    number);
         break;
     case 14:
-        show_ranges(some_ioas());
+        print_iova_ranges(some_ioas());
         break;
     case 15:
     case 16:
@@ -283,7 +272,7 @@ int main(int argc, char **argv)
     unsigned count = 1000;
 
     part = "mock";
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     begin("random use of accesses");
     memory = name_fd("memfd", memfd_create("memory", 0));
     if (ftruncate(memory, FILE_PAGES * PAGE))
@@ -298,7 +287,7 @@ int main(int argc, char **argv)
              MAP_SHARED | MAP_FIXED, memory, 0) == MAP_FAILED)
         return 2;
     memset(buffer + SHARED * PAGE, 0xaa, FILE_PAGES * PAGE);
-    scratch = region_at("scratch", 0x210000000000, 4 * PAGE, PROT_READ | PROT_WRITE);
+    scratch = map_region_at("scratch", 0x210000000000, 4 * PAGE, PROT_READ | PROT_WRITE);
     memset(scratch, 0, 4 * PAGE);
     watch("scratch", scratch, 4 * PAGE);
     watch("own", buffer, PLAIN * PAGE);

@@ -229,7 +229,7 @@ static void do_allow(void)
     }
     if (!chance(50))
         count = 0;
-    allow_list(some_id(space), list, count);
+    allow_iova_list(some_id(space), list, count);
 }
 
 static void do_option(void)
@@ -325,7 +325,7 @@ int main(int argc, char **argv)
     unsigned count = 500;
     bool vfio = argc > 3;
 
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     begin("random");
     for (unsigned i = 0; i != MAX_IOAS; i++)
         ioases[i] = ioas_alloc();
@@ -345,7 +345,7 @@ int main(int argc, char **argv)
         else if (choice < 96)
             do_option();
         else if (choice < 98)
-            show_ranges(some_id(some_space()));
+            print_iova_ranges(some_id(some_space()));
         else
             do_renew();
     }

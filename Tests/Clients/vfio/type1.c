@@ -53,7 +53,7 @@ static void get_info(void)
 {
     static const uint32_t sizes[] = {0,  1,  15, 16, 17, 20, 23,  24,  25, 31,  32,
                                      40, 47, 48, 56, 64, 71, 72, 80, 88, 104, 4000};
-    unsigned char *buffer = region_at("info", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
+    unsigned char *buffer = map_region_at("info", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
 
     section("GET_INFO");
     for (size_t i = 0; i != COUNT(sizes); i++) {
@@ -131,7 +131,7 @@ static void short_structs(void)
     struct vfio_iommu_type1_dma_map map_cmd = {.flags = 3, .iova = 0x10000, .size = PAGE};
     struct vfio_iommu_type1_dma_unmap unmap_cmd = {.iova = 0x10000, .size = PAGE};
     unsigned char *edge =
-        (unsigned char *)region_at("edge", 0x210000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
+        (unsigned char *)map_region_at("edge", 0x210000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
 
     section("argsz");
     for (uint32_t size = 30; size != 34; size++) {
@@ -170,9 +170,9 @@ static void cutting(uint32_t ioas)
     run_raw(VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU, "SET_IOMMU type1v2");
     map_dma(3, 0, 0x100000, 16 * PAGE);
     unmap_dma(0, 0x104000, PAGE);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     run_raw(VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU, "SET_IOMMU type1");
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     unmap_dma(0, 0x104000, PAGE);
     unmap_dma(0, 0x104000, PAGE);
     unmap_dma(0, 0x105800, PAGE);

@@ -16,11 +16,11 @@ static void every_request(const char *when)
         memset(zero, 0, sizeof(zero));
         printf("request %u", number - VFIO_BASE);
         fflush(stdout);
-        print_result(ioctl(device, _IO(VFIO_TYPE, number), zero));
+        print_result(ioctl(device_fd, _IO(VFIO_TYPE, number), zero));
         printf("\n");
     }
     printf("request with a size");
-    print_result(ioctl(device, _IOWR(VFIO_TYPE, VFIO_BASE + 7, uint64_t), zero));
+    print_result(ioctl(device_fd, _IOWR(VFIO_TYPE, VFIO_BASE + 7, uint64_t), zero));
     printf("\n");
 }
 
@@ -29,13 +29,13 @@ static void unbound(void)
     uint32_t word = 0;
 
     printf("pread");
-    print_result(pread(device, &word, 4, CONFIG));
+    print_result(pread(device_fd, &word, 4, CONFIG));
     printf("\npwrite");
-    print_result(pwrite(device, &word, 4, CONFIG + 4));
+    print_result(pwrite(device_fd, &word, 4, CONFIG + 4));
     printf("\npread of nothing");
-    print_result(pread(device, &word, 0, CONFIG));
+    print_result(pread(device_fd, &word, 0, CONFIG));
     printf("\nRESET");
-    print_result(ioctl(device, VFIO_DEVICE_RESET));
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET));
     printf("\n");
 }
 
@@ -51,31 +51,31 @@ static void bind_errors(void)
     int pipes[2], event = name_fd("eventfd", eventfd(0, EFD_CLOEXEC));
 
     for (size_t i = 0; i != COUNT(sizes); i++)
-        bind_with(device, sizes[i], 0, -1);
+        bind_with(device_fd, sizes[i], 0, -1);
     longer.tail[7] = 1;
     printf("BIND_IOMMUFD with a tail");
-    print_result(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &longer));
+    print_result(ioctl(device_fd, VFIO_DEVICE_BIND_IOMMUFD, &longer));
     printf("\n");
     for (uint32_t flag = 1; flag; flag <<= 1)
         if (flag != VFIO_DEVICE_BIND_FLAG_TOKEN)
-            bind_with(device, 24, flag, iommufd);
-    bind_with(device, 24, 0, -1);
-    bind_with(device, 24, 0, INT32_MIN);
-    bind_with(device, 24, 0, 1000);
-    bind_with(device, 24, 0, event);
+            bind_with(device_fd, 24, flag, iommufd);
+    bind_with(device_fd, 24, 0, -1);
+    bind_with(device_fd, 24, 0, INT32_MIN);
+    bind_with(device_fd, 24, 0, 1000);
+    bind_with(device_fd, 24, 0, event);
     if (pipe(pipes))
         exit(2);
-    bind_with(device, 24, 0, name_fd("pipe", pipes[0]));
-    bind_with(device, 24, 0, name_fd("device", device));
+    bind_with(device_fd, 24, 0, name_fd("pipe", pipes[0]));
+    bind_with(device_fd, 24, 0, name_fd("device", device_fd));
     cmd.flags = VFIO_DEVICE_BIND_FLAG_TOKEN;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     cmd.token_uuid_ptr = 1;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     name_region("token", token, sizeof(token));
     cmd.token_uuid_ptr = (uintptr_t)token;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     cmd.iommufd = event;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     cmd = (struct vfio_device_bind_iommufd){.argsz = sizeof(cmd), .iommufd = iommufd};
     run_cut(&BIND, &cmd, 0);
     run_cut(&BIND, &cmd, 4);
@@ -91,12 +91,12 @@ static void bind_errors(void)
 
 static void bind_twice(void)
 {
-    int other = open_device(0);
+    int other = must_open_vfio_device(0);
 
-    bind_with(device, 24, 0, iommufd);
+    bind_with(device_fd, 24, 0, iommufd);
     find_regions();
-    bind_with(device, 24, 0, iommufd);
-    bind_with(device, 24, 0, -1);
+    bind_with(device_fd, 24, 0, iommufd);
+    bind_with(device_fd, 24, 0, -1);
     bind_with(other, 24, 0, iommufd);
     bind_with(other, 24, 0, 1000);
     printf("DESTROY of the device: ");
@@ -112,44 +112,44 @@ static void attach_errors(void)
     struct vfio_device_detach_iommufd_pt back = {.argsz = sizeof(back)};
 
     for (size_t i = 0; i != COUNT(sizes); i++)
-        attach(sizes[i], 0, 1000, 0);
+        attach_pt(sizes[i], 0, 1000, 0);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        attach(sizes[i], VFIO_DEVICE_ATTACH_PASID, 1000, 1);
+        attach_pt(sizes[i], VFIO_DEVICE_ATTACH_PASID, 1000, 1);
     for (uint32_t flag = 2; flag; flag <<= 1)
-        attach(16, flag, ioas, 0);
-    attach(16, 0, 0, 0);
-    attach(16, 0, UINT32_MAX, 0);
+        attach_pt(16, flag, ioas, 0);
+    attach_pt(16, 0, 0, 0);
+    attach_pt(16, 0, UINT32_MAX, 0);
     printf("the device itself: ");
-    attach(16, 0, 1, 0);
+    attach_pt(16, 0, 1, 0);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        detach(sizes[i], 0, 0);
+        detach_pt(sizes[i], 0, 0);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        detach(sizes[i], VFIO_DEVICE_DETACH_PASID, 1);
+        detach_pt(sizes[i], VFIO_DEVICE_DETACH_PASID, 1);
     for (uint32_t flag = 2; flag; flag <<= 1)
-        detach(12, flag, 0);
+        detach_pt(12, flag, 0);
 
     section("attach, replace, detach");
-    attach(16, 0, ioas, 0);
+    attach_pt(16, 0, ioas, 0);
     destroy(ioas);
-    attach(16, 0, ioas, 0);
-    attach(12, 0, 3, 0);
-    attach(16, 0, UINT32_MAX, 0);
+    attach_pt(16, 0, ioas, 0);
+    attach_pt(12, 0, 3, 0);
+    attach_pt(16, 0, UINT32_MAX, 0);
     printf("another IOAS: ");
-    attach(16, 0, ioas_alloc(), 0);
+    attach_pt(16, 0, ioas_alloc(), 0);
     destroy(3);
     destroy(ioas);
-    detach(12, 0, 0);
-    detach(12, 0, 0);
+    detach_pt(12, 0, 0);
+    detach_pt(12, 0, 0);
     for (uint32_t id = 2; id != 7; id++)
         destroy(id);
 
     section("a device without PASID");
     cmd.pt_id = ioas_alloc();
-    attach(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 1);
-    attach(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, UINT32_MAX);
-    attach(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 0x80000000);
-    detach(12, VFIO_DEVICE_DETACH_PASID, 1);
-    detach(12, VFIO_DEVICE_DETACH_PASID, UINT32_MAX);
+    attach_pt(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 1);
+    attach_pt(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, UINT32_MAX);
+    attach_pt(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 0x80000000);
+    detach_pt(12, VFIO_DEVICE_DETACH_PASID, 1);
+    detach_pt(12, VFIO_DEVICE_DETACH_PASID, UINT32_MAX);
 
     section("answers that cannot be stored");
     run_protected(&ATTACH, &cmd, PROT_NONE);
@@ -172,7 +172,7 @@ static void region(uint32_t argsz, uint32_t index)
     long result;
 
     printf("GET_REGION_INFO argsz=%u index=%#x", argsz, index);
-    result = ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &cmd);
+    result = ioctl(device_fd, VFIO_DEVICE_GET_REGION_INFO, &cmd);
     print_result(result);
     if (!result) {
         printf(" | flags:%#x size:", cmd.flags & 3);
@@ -197,7 +197,7 @@ static void infos(void)
     struct vfio_irq_info other = {.argsz = sizeof(other)};
 
     for (size_t i = 0; i != COUNT(sizes); i++)
-        info(sizes[i]);
+        device_info(sizes[i]);
     for (size_t i = 0; i != COUNT(sizes); i++)
         region(sizes[i], 5);
     for (uint32_t index = 0; index != 11; index++)
@@ -206,27 +206,27 @@ static void infos(void)
     region(32, 0x80000000);
     region(32, UINT32_MAX);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        irq(sizes[i], 0, false);
+        irq_info(sizes[i], 0, false);
     for (uint32_t index = 0; index != 7; index++)
-        irq(16, index, false);
-    irq(16, UINT32_MAX, false);
-    run_protected(&INFO, &cmd, PROT_NONE);
-    run_protected(&INFO, &cmd, PROT_READ);
-    run_cut(&INFO, &cmd, 12);
-    run_cut(&INFO, &cmd, 16);
-    run_protected(&REGION, &one, PROT_NONE);
-    run_protected(&REGION, &one, PROT_READ);
-    run_cut(&REGION, &one, 24);
-    run_protected(&IRQ, &other, PROT_NONE);
-    run_protected(&IRQ, &other, PROT_READ);
-    run_cut(&IRQ, &other, 12);
+        irq_info(16, index, false);
+    irq_info(16, UINT32_MAX, false);
+    run_protected(&DEVICE_INFO, &cmd, PROT_NONE);
+    run_protected(&DEVICE_INFO, &cmd, PROT_READ);
+    run_cut(&DEVICE_INFO, &cmd, 12);
+    run_cut(&DEVICE_INFO, &cmd, 16);
+    run_protected(&REGION_INFO, &one, PROT_NONE);
+    run_protected(&REGION_INFO, &one, PROT_READ);
+    run_cut(&REGION_INFO, &one, 24);
+    run_protected(&IRQ_INFO, &other, PROT_NONE);
+    run_protected(&IRQ_INFO, &other, PROT_READ);
+    run_cut(&IRQ_INFO, &other, 12);
 }
 
 static void feature(uint32_t argsz, uint32_t flags)
 {
     struct feature cmd = {.header = {.argsz = argsz, .flags = flags}};
 
-    run_on(device, &FEATURE, &cmd);
+    run_on(device_fd, &FEATURE, &cmd);
 }
 
 static void features(void)
@@ -264,10 +264,10 @@ static void features(void)
     for (uint32_t argsz = 8; argsz != 24; argsz += 4) {
         cmd.header.argsz = argsz;
         cmd.data[0] = UINT32_MAX;
-        run_on(device, &FEATURE, &cmd);
+        run_on(device_fd, &FEATURE, &cmd);
     }
     cmd.data[0] = 1000;
-    run_on(device, &FEATURE, &cmd);
+    run_on(device_fd, &FEATURE, &cmd);
     run_protected(&FEATURE, &cmd, PROT_NONE);
     run_cut(&FEATURE, &cmd, 4);
     run_cut(&FEATURE, &cmd, 8);
@@ -292,11 +292,11 @@ static void io_events(void)
         if (index != 1 && index != 2 && index != 3)
             io_event(32, 4, index << 40, 0, -1);
     io_event(32, 4, (uint64_t)1 << 39, 0, -1);
-    io_event(32, 4, 4, 1, events[0]);
-    io_event(32, 4, 4, 1, events[0]);
-    io_event(32, 4, 4, 1, events[1]);
-    io_event(32, 4, 4, 2, events[0]);
-    io_event(32, 2, 4, 1, events[0]);
+    io_event(32, 4, 4, 1, eventfds[0]);
+    io_event(32, 4, 4, 1, eventfds[0]);
+    io_event(32, 4, 4, 1, eventfds[1]);
+    io_event(32, 4, 4, 2, eventfds[0]);
+    io_event(32, 2, 4, 1, eventfds[0]);
     io_event(32, 2, 4, 1, -1);
     io_event(32, 4, 4, 2, -1);
     io_event(32, 4, 4, 2, -1);
@@ -312,14 +312,14 @@ static void resets(void)
     uint16_t command = 6;
 
     printf("RESET");
-    print_result(ioctl(device, VFIO_DEVICE_RESET));
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET));
     printf("\nRESET with an argument");
-    print_result(ioctl(device, VFIO_DEVICE_RESET, 1));
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET, 1));
     printf("\ncommand before");
-    print_result(pwrite(device, &command, 2, CONFIG + 4));
+    print_result(pwrite(device_fd, &command, 2, CONFIG + 4));
     printf(" and after RESET");
-    print_result(ioctl(device, VFIO_DEVICE_RESET));
-    if (pread(device, &command, 2, CONFIG + 4) != 2)
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET));
+    if (pread(device_fd, &command, 2, CONFIG + 4) != 2)
         exit(2);
     printf(" | %#x\n", command & 7);
     for (size_t i = 0; i != COUNT(sizes); i++)
@@ -336,7 +336,7 @@ static void resets(void)
 int main(void)
 {
     begin("before bind");
-    device = open_device(0);
+    device_fd = must_open_vfio_device(0);
     unbound();
     every_request("before bind");
     section("BIND_IOMMUFD");
@@ -348,7 +348,7 @@ int main(void)
     attach_errors();
     section("GET_INFO, GET_REGION_INFO, GET_IRQ_INFO");
     infos();
-    open_events();
+    open_eventfds();
     section("FEATURE");
     features();
     section("IOEVENTFD");

@@ -13,7 +13,7 @@ static long set_container(void)
     struct iommu_vfio_ioas cmd = {.size = sizeof(cmd), .op = IOMMU_VFIO_IOAS_SET};
 
     if (ioctl(iommufd, IOMMU_IOAS_ALLOC, &ioas))
-        give_up("IOAS_ALLOC: %s", strerror(errno));
+        fatal("IOAS_ALLOC: %s", strerror(errno));
     cmd.ioas_id = ioas.out_ioas_id;
     return ioctl(iommufd, IOMMU_VFIO_IOAS, &cmd);
 }
@@ -46,12 +46,12 @@ static void vtd(void)
 
 static void vtd_device(void)
 {
-    struct test_device device = find_device(iommufd, false);
-    struct guest guest = make_guest(iommufd, &device, true, 0);
+    struct test_device device = vtd_find_device(iommufd, false);
+    struct guest guest = vtd_make_guest(iommufd, &device, true, 0);
     struct iommufd_sim_vtd_s1_invalidate entry = {.npages = UINT64_MAX};
     struct iommu_viommu_alloc viommu =
         viommu_arguments(device.id, guest.parent, IOMMUFD_SIM_VIOMMU_TYPE_VTD, NULL, 0);
-    uint32_t hwpt = make_nested(&guest, &device, make_table(&guest));
+    uint32_t hwpt = vtd_make_nested(&guest, &device, allocate_table(&guest));
     struct iommu_hwpt_invalidate cmd = invalidate_arguments(
         hwpt, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, &entry, sizeof(entry), 1);
 
@@ -72,5 +72,5 @@ int main(int argc, char **argv)
     vtd();
     if (argc > 1 && !strcmp(argv[1], "--vtd"))
         vtd_device();
-    return checked();
+    return checks_exit_status();
 }

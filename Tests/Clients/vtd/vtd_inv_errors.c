@@ -41,13 +41,13 @@ static void must_plan(const struct test_device *of, uint32_t operation, uint32_t
                       uint32_t nth)
 {
     if (plan(of, operation, error, nth))
-        give_up("VTD_INVALIDATE_FAIL: %s", strerror(errno));
+        fatal("VTD_INVALIDATE_FAIL: %s", strerror(errno));
 }
 
 /** `*count` is how many entries there are, and then how many were handled. */
 static long invalidate_by(const entry *entries, uint32_t length, uint32_t *count)
 {
-    return invalidate_entries(guest.iommufd, hwpt, entries, length, count);
+    return vtd_invalidate_entries(guest.iommufd, hwpt, entries, length, count);
 }
 
 /** An entry for page `i`, with an answer that nobody gives. */
@@ -60,11 +60,11 @@ static entry page_entry(unsigned i)
 static void settle(uint32_t attributes)
 {
     for (unsigned i = 0; i != COUNT; i++)
-        point(&guest, root, IOVA + i * PAGE, i);
-    invalidate_all(&guest, hwpt);
+        map_data_page(&guest, root, IOVA + i * PAGE, i);
+    vtd_invalidate_all(&guest, hwpt);
     for (unsigned i = 0; i != COUNT; i++)
-        if (fetch(&device, IOVA + i * PAGE, 8, attributes) != COMPLETED)
-            give_up("the pages are not where they were mapped");
+        if (dma_read(&device, IOVA + i * PAGE, 8, attributes) != COMPLETED)
+            fatal("the pages are not where they were mapped");
 }
 
 /** All pages change places: page i is where page i + 8 was. */
@@ -72,7 +72,7 @@ static void change(uint32_t attributes)
 {
     settle(attributes);
     for (unsigned i = 0; i != COUNT; i++)
-        point(&guest, root, IOVA + i * PAGE, i + 8);
+        map_data_page(&guest, root, IOVA + i * PAGE, i + 8);
 }
 
 /** Which pages are seen as they are now: bit i for page i. */
@@ -181,7 +181,7 @@ static void memory(void)
 
     section("entries in memory");
     if (shut == MAP_FAILED)
-        give_up("no memory");
+        fatal("no memory");
     *shut = page_entry(0);
     mprotect(shut, PAGE, PROT_READ);
     change(NO_PASID);
@@ -206,15 +206,15 @@ static void without_report(void)
     section("entries without a place for errors");
     change(NO_PASID);
     must_plan(&device, DEVICE_TLB, ITE, 1);
-    invalidate(&guest, hwpt, IOVA, 1, 0);
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(fresh(&device, NO_PASID), 1, "what timed out is submitted anew");
     change(NO_PASID);
     must_plan(&device, DEVICE_TLB, ICE, 1);
-    invalidate(&guest, hwpt, IOVA, 1, 0);
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(fresh(&device, NO_PASID), 0, "a wrong completion is not told");
     change(NO_PASID);
     must_plan(&device, QUEUE, IQE, 2);
-    invalidate(&guest, hwpt, IOVA, 1, 0);
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(fresh(&device, NO_PASID), 0, "nor is a descriptor that was not taken");
 }
 
@@ -276,10 +276,10 @@ static void kernel(void)
     settle(NO_PASID);
     must_plan(&device, DEVICE_TLB, ITE, 1);
     check_errno(unmap_memory(&guest), 0, "IOAS_UNMAP");
-    check_number(fetch(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "is gone");
+    check_number(dma_read(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "is gone");
     check_errno(map_memory(&guest), 0, "IOAS_MAP");
     one("the failure waits for the guest", ITE, device.id);
-    drop_faults(&device);
+    drain_faults(&device);
 }
 
 static bool is_elsewhere(int iommufd, const struct test_device *other)
@@ -297,7 +297,7 @@ static void other_units(void)
     struct test_device other;
 
     if (!find_wanted_device(guest.iommufd, &other, is_elsewhere))
-        give_up("no device behind a unit of another kind");
+        fatal("no device behind a unit of another kind");
     check_errno(plan(&other, DEVICE_TLB, ITE, 1), EOPNOTSUPP, "another kind of unit");
     close(other.fd);
 }
@@ -349,7 +349,7 @@ static void commands(void)
     must_plan(&device, DEVICE_TLB, ITE, 1);
     close(device.faults);
     close(device.fd);
-    device = find_device(guest.iommufd, true);
+    device = vtd_find_device(guest.iommufd, true);
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "the device is closed and bound again");
     check_errno(attach_to(&device, guest.parent, STAGING_PASID), 0, "with its PASID");
     one("its plans went with it", 0, 0);
@@ -359,13 +359,13 @@ int main(void)
 {
     int iommufd = open_iommufd();
 
-    device = find_device(iommufd, true);
-    plain = find_device(iommufd, false);
-    guest = make_guest(iommufd, &device, true, 0);
-    root = make_table(&guest);
-    hwpt = make_nested(&guest, &device, root);
+    device = vtd_find_device(iommufd, true);
+    plain = vtd_find_device(iommufd, false);
+    guest = vtd_make_guest(iommufd, &device, true, 0);
+    root = allocate_table(&guest);
+    hwpt = vtd_make_nested(&guest, &device, root);
     if (attach_to(&plain, guest.parent, STAGING_PASID) || attach_to(&device, hwpt, NO_PASID))
-        give_up("attach: %s", strerror(errno));
+        fatal("attach: %s", strerror(errno));
     errors();
     arrays();
     memory();
@@ -374,5 +374,5 @@ int main(void)
     pasids();
     kernel();
     commands();
-    return checked();
+    return checks_exit_status();
 }

@@ -26,17 +26,17 @@ static uint64_t in(uint32_t pasid, uint64_t iova)
 static void settle(void)
 {
     for (unsigned i = 0; i != 8; i++) {
-        point(&guest, root, IOVA + i * PAGE, i);
-        point(&guest, root, FAR + i * PAGE, i);
-        point(&guest, other_root, IOVA + i * PAGE, i);
+        map_data_page(&guest, root, IOVA + i * PAGE, i);
+        map_data_page(&guest, root, FAR + i * PAGE, i);
+        map_data_page(&guest, other_root, IOVA + i * PAGE, i);
     }
-    invalidate_all(&guest, hwpt);
-    invalidate_all(&guest, other);
+    vtd_invalidate_all(&guest, hwpt);
+    vtd_invalidate_all(&guest, other);
     for (unsigned i = 0; i != 8; i++)
-        if (fetch(&device, IOVA + i * PAGE, 8, NO_PASID) != COMPLETED ||
-            fetch(&device, FAR + i * PAGE, 8, NO_PASID) != COMPLETED ||
-            fetch(&device, IOVA + i * PAGE, 8, PASID(5)) != COMPLETED)
-            give_up("the pages are not where they were mapped");
+        if (dma_read(&device, IOVA + i * PAGE, 8, NO_PASID) != COMPLETED ||
+            dma_read(&device, FAR + i * PAGE, 8, NO_PASID) != COMPLETED ||
+            dma_read(&device, IOVA + i * PAGE, 8, PASID(5)) != COMPLETED)
+            fatal("the pages are not where they were mapped");
 }
 
 /** All pages change places: page i is where page i + 8 was. */
@@ -44,9 +44,9 @@ static void change(void)
 {
     settle();
     for (unsigned i = 0; i != 8; i++) {
-        point(&guest, root, IOVA + i * PAGE, i + 8);
-        point(&guest, root, FAR + i * PAGE, i + 8);
-        point(&guest, other_root, IOVA + i * PAGE, i + 8);
+        map_data_page(&guest, root, IOVA + i * PAGE, i + 8);
+        map_data_page(&guest, root, FAR + i * PAGE, i + 8);
+        map_data_page(&guest, other_root, IOVA + i * PAGE, i + 8);
     }
 }
 
@@ -89,21 +89,21 @@ static void granules(void)
     expect("nothing", 0, 0, 0);
     for (unsigned i = 0; i != sizeof(cases) / sizeof(*cases); i++) {
         change();
-        invalidate(&guest, hwpt, cases[i].address, cases[i].pages, 0);
+        vtd_invalidate(&guest, hwpt, cases[i].address, cases[i].pages, 0);
         expect(cases[i].what, cases[i].near_pages, cases[i].far_pages, 0);
     }
     change();
-    invalidate_all(&guest, other);
+    vtd_invalidate_all(&guest, other);
     expect("everything of another table", 0, 0, 0xff);
     change();
-    invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
+    vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
     expect("leaves of eight pages", 0xff, 0, 0);
 }
 
 /** A table for pages is replaced by another one. */
 static void structures(void)
 {
-    uint64_t *entry, old, table = make_table(&guest);
+    uint64_t *entry, old, table = allocate_table(&guest);
 
     section("tables that were moved");
     for (unsigned i = 0; i != 8; i++)
@@ -113,17 +113,17 @@ static void structures(void)
     old = *entry;
     *entry = table | USER;
     check_number(fresh(IOVA, NO_PASID), 0, "without invalidation the pages are the old ones");
-    invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
+    vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
     check_number(fresh(IOVA, NO_PASID), 0, "leaf: the old table is still walked");
-    point(&guest, root, FAR, 0);
-    invalidate(&guest, hwpt, FAR, 1, 0);
+    map_data_page(&guest, root, FAR, 0);
+    vtd_invalidate(&guest, hwpt, FAR, 1, 0);
     check_number(fresh(IOVA, NO_PASID), 0, "an address far away changes nothing");
-    invalidate(&guest, hwpt, IOVA, 1, 0);
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(fresh(IOVA, NO_PASID), 0x01, "without leaf: the new table for that page");
-    invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
+    vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
     check_number(fresh(IOVA, NO_PASID), 0xff, "and for the others once they are invalidated");
     *entry = old;
-    invalidate_all(&guest, hwpt);
+    vtd_invalidate_all(&guest, hwpt);
     check_number(fresh(IOVA, NO_PASID), 0, "everything: the first table again");
 }
 
@@ -134,27 +134,27 @@ static void permissions(void)
     section("rights that were changed");
     settle();
     entry = entry_at(&guest, root, IOVA, 0);
-    check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED, "the page is written");
+    check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED, "the page is written");
     *entry &= ~(uint64_t)RW;
-    check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED, "and still is, made read-only");
-    invalidate(&guest, hwpt, IOVA, 1, 0);
-    check_number(store(&device, IOVA, 1, NO_PASID) == COMPLETED, 0, "but not after invalidation");
+    check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED, "and still is, made read-only");
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
+    check_number(dma_write(&device, IOVA, 1, NO_PASID) == COMPLETED, 0, "but not after invalidation");
     *entry |= RW;
-    check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED,
+    check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED,
                  "what is allowed again needs none");
     memset(guest_word(&guest, data_page(0)), 1, PAGE);
     *entry = 0;
     check_number(at(IOVA), 1, "a page that was taken away is still read");
-    invalidate(&guest, hwpt, IOVA, 1, 0);
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(at(IOVA) > 0x100, 1, "but not after invalidation");
-    point(&guest, root, IOVA, 0);
+    map_data_page(&guest, root, IOVA, 0);
     check_number(at(IOVA), 1, "a page that comes needs none");
-    drop_faults(&device);
+    drain_faults(&device);
 }
 
 static void attachments(void)
 {
-    uint32_t third = make_nested(&guest, &device, other_root), bad;
+    uint32_t third = vtd_make_nested(&guest, &device, other_root), bad;
 
     section("attaching forgets");
     change();
@@ -163,7 +163,7 @@ static void attachments(void)
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "and the first again");
     check_number(fresh(IOVA, NO_PASID), 0xff, "as they are");
     check_number(fresh(IOVA, PASID(5)), 0, "the PASID's are not");
-    bad = make_nested_with(&guest, &device, (struct iommu_hwpt_vtd_s1){.addr_width = 1}, 0);
+    bad = vtd_make_nested_with(&guest, &device, (struct iommu_hwpt_vtd_s1){.addr_width = 1}, 0);
     change();
     check_errno(attach_to(&device, bad, NO_PASID), EINVAL, "a table that cannot be attached");
     check_errno(attach_to(&device, bad, PASID(5)), EINVAL, "nor for the PASID");
@@ -175,7 +175,7 @@ static void attachments(void)
     check_number(fresh(IOVA, NO_PASID), 0, "the device is not");
     check_errno(attach_to(&device, other, PASID(5)), 0, "it is attached again");
     check_number(fresh(IOVA, PASID(5)), 0xff, "and sees its pages as they are");
-    drop_faults(&device);
+    drain_faults(&device);
 }
 
 /** The kernel's side: what is unmapped from the guest is gone at once, whatever the guest's tables say. */
@@ -184,16 +184,16 @@ static void unmapping(void)
     section("memory that is taken from the guest");
     settle();
     check_errno(unmap_memory(&guest), 0, "IOAS_UNMAP");
-    check_number(fetch(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "nothing is read");
-    check_number(fetch(&device, IOVA, 8, PASID(5)) == COMPLETED, 0, "nor by PASID");
+    check_number(dma_read(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "nothing is read");
+    check_number(dma_read(&device, IOVA, 8, PASID(5)) == COMPLETED, 0, "nor by PASID");
     check_errno(map_memory(&guest), 0, "IOAS_MAP");
     check_number(at(IOVA), 1, "it is there again");
-    drop_faults(&device);
+    drain_faults(&device);
 }
 
 static long invalidate_list(const struct iommu_hwpt_vtd_s1_invalidate *entries, uint32_t *count)
 {
-    return invalidate_entries(guest.iommufd, hwpt, entries, sizeof(*entries), count);
+    return vtd_invalidate_entries(guest.iommufd, hwpt, entries, sizeof(*entries), count);
 }
 
 static void errors(void)
@@ -256,19 +256,19 @@ int main(int argc, char **argv)
         shared &= strcmp(argv[i], "--private") != 0;
         with_ats |= !strcmp(argv[i], "--ats");
     }
-    device = find_device(iommufd, with_ats);
-    guest = make_guest(iommufd, &device, shared, 0);
-    root = make_table(&guest);
-    other_root = make_table(&guest);
-    hwpt = make_nested(&guest, &device, root);
-    other = make_nested(&guest, &device, other_root);
+    device = vtd_find_device(iommufd, with_ats);
+    guest = vtd_make_guest(iommufd, &device, shared, 0);
+    root = allocate_table(&guest);
+    other_root = allocate_table(&guest);
+    hwpt = vtd_make_nested(&guest, &device, root);
+    other = vtd_make_nested(&guest, &device, other_root);
     if (attach_to(&device, hwpt, NO_PASID) || attach_to(&device, other, PASID(5)))
-        give_up("attach: %s", strerror(errno));
+        fatal("attach: %s", strerror(errno));
     granules();
     structures();
     permissions();
     attachments();
     unmapping();
     errors();
-    return checked();
+    return checks_exit_status();
 }

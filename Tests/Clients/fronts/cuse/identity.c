@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which open is which: descriptors made by open, dup, fork, exec and SCM_RIGHTS, what the server finds
  * behind a descriptor number, and that the last close, wherever it is, releases once and at once. */
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "passed_fd.h"

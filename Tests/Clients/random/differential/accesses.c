@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Accesses, and descriptors of other kinds: DMA buffers, and files that are none of an iommufd.
- */
-#ifndef DIFFERENTIAL_ACCESSES_H
-#define DIFFERENTIAL_ACCESSES_H
+/* Accesses, DMA buffers, and commands on files that are no iommufd. */
+#include "steps.h"
 
-#include "state.h"
+#include <linux/vfio.h>
 
 /* ---- accesses ----------------------------------------------------------------------------- */
 
@@ -15,13 +12,13 @@ static uint32_t some_access(void)
          i = (i + 1) % COUNT(accesses), n++)
         if (accesses[i].fd >= 0)
             return (uint32_t)accesses[i].fd;
-    return (uint32_t)space->fd;
+    return (uint32_t)context->fd;
 }
 
-static void do_access(void)
+void do_access(void)
 {
     unsigned slot = below(COUNT(accesses));
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_CREATE_ACCESS, pick(IOAS));
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_CREATE_ACCESS, some_id(IOAS));
 
     if (accesses[slot].fd >= 0) {
         if (below(3))
@@ -31,11 +28,11 @@ static void do_access(void)
         return;
     }
     cmd.create_access.flags = below(4) != 0;
-    if (told(call(&CREATE_ACCESS, &cmd), sizeof(cmd)))
+    if (is_answered(call(&CREATE_ACCESS, &cmd), sizeof(cmd)))
         accesses[slot].fd = (int)cmd.create_access.out_access_fd;
 }
 
-static void do_access_pages(void)
+void do_access_pages(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ACCESS_PAGES, some_access());
 
@@ -61,13 +58,13 @@ static void do_access_pages(void)
     call(&ACCESS_PAGES, &cmd);
 }
 
-static void do_access_rw(void)
+void do_access_rw(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ACCESS_RW, some_access());
     unsigned char bytes[300];
 
     memset(bytes, (int)below(256), sizeof(bytes));
-    clear_place(&data_place, 0);
+    fill_guarded(&data_memory, 0);
     cmd.access_rw.flags = below(2);
     if (chance(20))
         cmd.access_rw.flags |= MOCK_ACCESS_RW_SLOW_PATH;
@@ -83,7 +80,7 @@ static void do_access_rw(void)
     call(&ACCESS_RW, &cmd);
 }
 
-static void do_access_destroy(void)
+void do_access_destroy(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DESTROY_ACCESS_PAGES, some_access());
 
@@ -91,18 +88,18 @@ static void do_access_destroy(void)
     call(&DESTROY_ACCESS_PAGES, &cmd);
 }
 
-static void do_access_replace(void)
+void do_access_replace(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ACCESS_REPLACE_IOAS, some_access());
 
-    cmd.access_replace_ioas.ioas_id = pick(IOAS);
+    cmd.access_replace_ioas.ioas_id = some_id(IOAS);
     call(&ACCESS_REPLACE, &cmd);
 }
 
-/* ---- descriptors and processes ------------------------------------------------------------ */
+/* ---- other files -------------------------------------------------------------------------- */
 
-/** The kernel answers 0 instead of the descriptor, which is then the lowest that was free. */
-static void do_dmabuf(void)
+/** Linux 7.3 answers 0 instead of the descriptor, which is the lowest free one. The simulator answers the descriptor. */
+void do_dmabuf(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DMABUF_GET, 0);
     unsigned slot = DMABUF + below(2);
@@ -128,7 +125,7 @@ static void do_dmabuf(void)
            fcntl(files[slot].fd, F_GETFD), (long)lseek(files[slot].fd, 0, SEEK_END));
 }
 
-static void do_revoke(void)
+void do_revoke(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DMABUF_REVOKE, 0);
 
@@ -137,8 +134,8 @@ static void do_revoke(void)
     call(&DMABUF_REVOKE, &cmd);
 }
 
-/** What another kind of file answers to our commands. */
-static void do_other_file(void)
+/** Issues commands of an iommufd on the file descriptor of a queue or an access. */
+void do_other_file(void)
 {
     static const unsigned long requests[] = {IOMMU_IOAS_ALLOC, IOMMU_TEST_CMD, IOMMU_DESTROY,
                                              VFIO_GET_API_VERSION};
@@ -154,5 +151,3 @@ static void do_other_file(void)
     print_result(ioctl(fd, request, &cmd));
     printf("\n");
 }
-
-#endif /* DIFFERENTIAL_ACCESSES_H */

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Regions that a file lets programs map. */
-#ifndef LAUNCHER_MAPPINGS_H
-#define LAUNCHER_MAPPINGS_H
-
+/* Regions of an open file that a program maps. */
 #include "front.h"
 
 static uint32_t *map(int fd, int protection, int flags, size_t length, off_t offset)
@@ -18,7 +15,7 @@ static uint32_t *map_region(int fd)
 
 static uint32_t *inherited;
 
-/* Our parent unmaps its own meanwhile. */
+/* Writes to the inherited mapping and unmaps it. The parent's mapping stays. */
 static bool mapped_in_child(int fd)
 {
     inherited[1] = 78;
@@ -26,14 +23,14 @@ static bool mapped_in_child(int fd)
         usleep(1000);
     bool is_mapped = ioctl(fd, TEST_IS_MAPPED) == 1;
     munmap(inherited, TEST_MAP_LENGTH);
-    return is_mapped && ioctl(fd, TEST_IS_MAPPED) == 1; /* the parent's view */
+    return is_mapped && ioctl(fd, TEST_IS_MAPPED) == 1; /* the parent's mapping */
 }
 
 static void *map_often(void *argument)
 {
     long bad = 0;
     for (int i = 0; i < 100; i++) {
-        int fd = i % 2 ? *(int *)argument : device();
+        int fd = i % 2 ? *(int *)argument : open_iommu();
         uint32_t *region = map_region(fd);
         bad += region == MAP_FAILED || *region != (uint32_t)identify(fd);
         munmap(region, TEST_MAP_LENGTH);
@@ -43,7 +40,7 @@ static void *map_often(void *argument)
     return (void *)bad;
 }
 
-static void test_mappings(void)
+void test_mappings(void)
 {
     enum { BOTH = PROT_READ | PROT_WRITE, LENGTH = TEST_MAP_LENGTH, AT = TEST_MAP_OFFSET };
     static const struct {
@@ -64,7 +61,7 @@ static void test_mappings(void)
         {BOTH, MAP_SHARED, EINVAL, LENGTH, AT + 8},
         {BOTH, MAP_SHARED, ENOMEM, (size_t)-4096, AT},
     };
-    int fd = device(), id = identify(fd), before = live(fd);
+    int fd = open_iommu(), id = identify(fd), before = count_live_files(fd);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         CHECK(map(fd, refused[i].protection, refused[i].flags, refused[i].length,
                   refused[i].offset) == MAP_FAILED);
@@ -86,11 +83,11 @@ static void test_mappings(void)
     munmap(other, LENGTH);
     CHECK(ioctl(fd, TEST_IS_MAPPED) == 1);
     munmap(one, 4096);
-    CHECK(ioctl(fd, TEST_IS_MAPPED) == 1); /* one page of two */
+    CHECK(ioctl(fd, TEST_IS_MAPPED) == 1); /* one of two pages is left */
     munmap(one + 1024, 4096);
     CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
 
-    /* Where the program says; and moved from there. */
+    /* At an address that the program chooses, and moved by mremap(). */
     void *place = mmap(NULL, 4 * LENGTH, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     one = mmap(place, LENGTH, BOTH, MAP_SHARED | MAP_FIXED, fd, AT);
     CHECK(one == place && one[2047] == 5);
@@ -98,15 +95,15 @@ static void test_mappings(void)
     CHECK(other != MAP_FAILED && other[2047] == 5 && ioctl(fd, TEST_IS_MAPPED) == 1);
     munmap(place, 4 * LENGTH);
 
-    /* What is mapped keeps the open file, as in the kernel. */
-    int second = device();
+    /* A mapping keeps the file open, as in the kernel. */
+    int second = open_iommu();
     other = map_region(second);
     close(second);
-    CHECK(other[0] == (uint32_t)(id + 1) && live(fd) == before + 1);
+    CHECK(other[0] == (uint32_t)(id + 1) && count_live_files(fd) == before + 1);
     munmap(other, LENGTH);
-    CHECK(live(fd) == before);
+    CHECK(count_live_files(fd) == before);
 
-    /* A new region there has nothing of the old one's. */
+    /* A new region at the same offset has none of the old contents. */
     CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);
     one = map_region(fd);
     CHECK(one[0] == (uint32_t)id && one[2047] == 0);
@@ -124,21 +121,19 @@ static void test_mappings(void)
     munmap(one, LENGTH);
     CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
 
-    /* What the program does to its own descriptor. */
+    /* Operations on the stand-in file itself. */
     CHECK_ERRNO(ftruncate(fd, 0), EPERM);
     CHECK_ERRNO(read(fd, &id, 4), EINVAL);
     CHECK_ERRNO(write(fd, &id, 4), EINVAL);
     fallocate(fd, 3 /* FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */, AT, LENGTH);
     one = map_region(fd);
-    CHECK(one != MAP_FAILED && one[0] == 0); /* its own doing */
+    CHECK(one != MAP_FAILED && one[0] == 0); /* the hole that the program made */
     munmap(one, LENGTH);
-    CHECK(ioctl(fd, TEST_POKE, (long)fd) != 1); /* a device gets no copy of a device */
-    CHECK(live(fd) == before);
+    CHECK(ioctl(fd, TEST_POKE, (long)fd) != 1); /* a device cannot get a file descriptor of a device */
+    CHECK(count_live_files(fd) == before);
 
     CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);
     in_threads(4, map_often, &fd);
-    CHECK(live(fd) == before && ioctl(fd, TEST_IS_MAPPED) == 0);
+    CHECK(count_live_files(fd) == before && ioctl(fd, TEST_IS_MAPPED) == 0);
     close(fd);
 }
-
-#endif /* LAUNCHER_MAPPINGS_H */

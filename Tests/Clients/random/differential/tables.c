@@ -1,37 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Page tables, dirty tracking and invalidation.
- */
-#ifndef DIFFERENTIAL_TABLES_H
-#define DIFFERENTIAL_TABLES_H
+/* HWPTs, dirty tracking and invalidation. */
+#include "steps.h"
 
-#include "state.h"
-
-/* ---- page tables -------------------------------------------------------------------------- */
-
-static void do_hwpt_alloc(void)
+void do_hwpt_alloc(void)
 {
     struct iommu_hwpt_selftest data = {.iotlb = 7, .pagetable_type = chance(8)};
-    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd), .dev_id = pick(IDEV)};
+    struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd), .dev_id = some_id(IDEV)};
     enum kind kind = HWPT;
 
-    clear_place(&data_place, 0);
+    fill_guarded(&data_memory, 0);
     switch (below(5)) {
     case 0:
-        cmd.pt_id = pick(IOAS);
+        cmd.pt_id = some_id(IOAS);
         cmd.flags = NEST * (below(2) == 0);
         cmd.flags |= TRACK * below(2);
         cmd.flags |= PASID * below(2);
         kind = PARENT;
         break;
     case 1:
-        cmd.pt_id = pick(IOAS);
+        cmd.pt_id = some_id(IOAS);
         cmd.flags = TRACK * below(2);
         cmd.flags |= FAULTS * below(2);
         cmd.flags |= PASID * below(2);
         break;
     default:
-        cmd.pt_id = pick(below(2) ? PARENT : VIOMMU);
+        cmd.pt_id = some_id(below(2) ? PARENT : VIOMMU);
         cmd.flags = PASID * (below(4) != 0);
         cmd.flags |= FAULTS * below(2);
         cmd.data_type = IOMMU_HWPT_DATA_SELFTEST;
@@ -44,33 +37,33 @@ static void do_hwpt_alloc(void)
         cmd.data_uptr = some_data(&data, sizeof(data));
     }
     if (cmd.flags & FAULTS)
-        cmd.fault_id = pick(FAULT);
-    if (!TOLD(call(&HWPT_ALLOC, &cmd), struct iommu_hwpt_alloc, out_hwpt_id))
+        cmd.fault_id = some_id(FAULT);
+    if (!ANSWERED(call(&HWPT_ALLOC, &cmd), struct iommu_hwpt_alloc, out_hwpt_id))
         return;
-    keep(kind, cmd.out_hwpt_id);
+    remember_id(kind, cmd.out_hwpt_id);
     if (cmd.flags & FAULTS)
-        keep(FAULTY, cmd.out_hwpt_id);
+        remember_id(FAULTY, cmd.out_hwpt_id);
     if (cmd.flags & TRACK)
-        keep(TRACKED, cmd.out_hwpt_id);
+        remember_id(TRACKED, cmd.out_hwpt_id);
 }
 
-/** What vIOMMUs and most nested ones are made on. */
-static void do_parent(void)
+/** Allocates a nesting parent, on which vIOMMUs and most nested HWPTs are allocated. */
+void do_parent(void)
 {
     struct iommu_hwpt_alloc cmd = {.size = sizeof(cmd)};
 
     cmd.flags = NEST + PASID * below(2);
-    cmd.dev_id = pick(IDEV);
-    cmd.pt_id = pick(IOAS);
-    if (TOLD(call(&HWPT_ALLOC, &cmd), struct iommu_hwpt_alloc, out_hwpt_id))
-        keep(PARENT, cmd.out_hwpt_id);
+    cmd.dev_id = some_id(IDEV);
+    cmd.pt_id = some_id(IOAS);
+    if (ANSWERED(call(&HWPT_ALLOC, &cmd), struct iommu_hwpt_alloc, out_hwpt_id))
+        remember_id(PARENT, cmd.out_hwpt_id);
 }
 
-static void do_hw_info(void)
+void do_hw_info(void)
 {
     struct iommu_hw_info cmd = {.size = sizeof(cmd)};
 
-    cmd.dev_id = pick(IDEV);
+    cmd.dev_id = some_id(IDEV);
     cmd.data_len = below(2) ? sizeof(struct iommu_test_hw_info) : below(40);
     cmd.data_uptr = some_output();
     if (chance(40)) {
@@ -80,43 +73,43 @@ static void do_hw_info(void)
     call(&GET_HW_INFO, &cmd);
 }
 
-static void do_tracking(void)
+void do_tracking(void)
 {
     struct iommu_hwpt_set_dirty_tracking cmd = {.size = sizeof(cmd)};
 
     cmd.flags = below(5) != 0;
-    cmd.hwpt_id = pick(below(5) ? TRACKED : HWPT);
+    cmd.hwpt_id = some_id(below(5) ? TRACKED : HWPT);
     call(&HWPT_SET_DIRTY_TRACKING, &cmd);
 }
 
-static void do_dirty_bitmap(void)
+void do_dirty_bitmap(void)
 {
     static const uint64_t sizes[] = {0x800, 0x800, PAGE, PAGE, 2 * PAGE, 16 * PAGE};
     struct iommu_hwpt_get_dirty_bitmap cmd = {.size = sizeof(cmd)};
 
-    cmd.hwpt_id = pick(below(5) ? TRACKED : HWPT);
+    cmd.hwpt_id = some_id(below(5) ? TRACKED : HWPT);
     cmd.flags = below(3) == 0;
     cmd.iova = MOCK_START + below(8) * PAGE;
     cmd.length = (1 + below(16)) * PAGE;
     cmd.page_size = sizes[below(COUNT(sizes))];
     if (large)
         return;
-    clear_place(&data_place, 0);
+    fill_guarded(&data_memory, 0);
     if (cmd.page_size > PAGE && chance(70)) {
         cmd.iova = MOCK_START;
         cmd.length = 16 * PAGE * (1 + below(3));
     }
-    cmd.data = some_room(20, 8);
+    cmd.data = some_output_address(20, 8);
     call(&HWPT_GET_DIRTY_BITMAP, &cmd);
 }
 
-static void do_dirty(void)
+void do_dirty(void)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DIRTY, pick(below(5) ? TRACKED : HWPT));
+    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DIRTY, some_id(below(5) ? TRACKED : HWPT));
     uint64_t bits = random_next();
 
     bits &= random_next();
-    clear_place(&data_place, 0);
+    fill_guarded(&data_memory, 0);
     cmd.dirty.iova = MOCK_START + below(8) * PAGE;
     cmd.dirty.length = (1 + below(16)) * PAGE;
     cmd.dirty.page_size = below(2) ? 0x800 : PAGE;
@@ -125,7 +118,7 @@ static void do_dirty(void)
     call(&DIRTY, &cmd);
 }
 
-/** The number of one of the four that there are, seldom of one beside it. */
+/** Returns the number of one of the four IOTLB or device cache entries, seldom another number. */
 static uint32_t some_entry(void)
 {
     uint32_t number = below(4);
@@ -133,7 +126,7 @@ static uint32_t some_entry(void)
     return number + chance(10);
 }
 
-static void do_invalidate(void)
+void do_invalidate(void)
 {
     static uint32_t entries[16][4];
     bool viommu = below(2);
@@ -142,7 +135,7 @@ static void do_invalidate(void)
                                         .entry_len = viommu ? 12 : 8};
     unsigned char packed[16 * 16] = {0};
 
-    cmd.hwpt_id = pick(viommu ? VIOMMU : NESTED);
+    cmd.hwpt_id = some_id(viommu ? VIOMMU : NESTED);
     cmd.entry_num = below(5);
     if (chance(12)) {
         cmd.entry_len = 4 * below(5);
@@ -160,7 +153,7 @@ static void do_invalidate(void)
         if (cmd.entry_len <= 16)
             memcpy(packed + i * cmd.entry_len, entries[i], cmd.entry_len);
     }
-    clear_place(&data_place, 0);
+    fill_guarded(&data_memory, 0);
     cmd.data_uptr = some_data(packed, sizeof(packed));
     printf("entries");
     for (unsigned i = 0; i != 4; i++)
@@ -168,5 +161,3 @@ static void do_invalidate(void)
     printf(":\n");
     call(&HWPT_INVALIDATE, &cmd);
 }
-
-#endif /* DIFFERENTIAL_TABLES_H */

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How a call's memory and offsets reach the device. */
-#ifndef LAUNCHER_DATA_H
-#define LAUNCHER_DATA_H
-
+/* The memory and the file offsets of a call as the device receives them. */
 #include "front.h"
 
-static void test_memory(void)
+void test_memory(void)
 {
-    int fd = device();
+    int fd = open_iommu();
     struct test_exchange exchange = {.in = {40, 0, 0, 0, 0, 2}};
     CHECK(ioctl(fd, TEST_EXCHANGE, &exchange) == 0 && exchange.out[0] == 42);
     CHECK_ERRNO(ioctl(fd, TEST_EXCHANGE, 8), EFAULT);
@@ -16,11 +13,11 @@ static void test_memory(void)
     munmap(pages + 4096, 4096);
     CHECK(ioctl(fd, TEST_EXCHANGE, pages + 4096 - sizeof exchange) == 0);
     CHECK_ERRNO(ioctl(fd, TEST_EXCHANGE, pages + 4096 - 48), EFAULT);
-    CHECK(strcpy(pages + 4096 - sizeof IOMMU, IOMMU) && opens(pages + 4096 - sizeof IOMMU, O_RDWR));
+    CHECK(strcpy(pages + 4096 - sizeof IOMMU, IOMMU) && is_node_at(pages + 4096 - sizeof IOMMU, O_RDWR));
     mprotect(pages, 4096, PROT_READ);
     CHECK_ERRNO(ioctl(fd, TEST_EXCHANGE, pages), EFAULT);
     munmap(pages, 4096);
-    CHECK_ERRNO(ioctl(fd, 0xc0103bf0, &exchange), ENOTTY); /* delivered with all its bits */
+    CHECK_ERRNO(ioctl(fd, 0xc0103bf0, &exchange), ENOTTY); /* the device gets all bits of the request */
     CHECK_ERRNO(ioctl(fd, 0x3bff, 0), ENOTTY);
     int null = open("/dev/null", O_RDWR), pipes[2];
     CHECK_ERRNO(ioctl(null, TEST_NULL), ENOTTY);
@@ -39,7 +36,7 @@ static void test_memory(void)
     close(fd);
 }
 
-static void test_offsets(void)
+void test_offsets(void)
 {
     int fd = open(VFIO, O_RDWR);
     for (unsigned region = 0; region < 9; region++) {
@@ -59,14 +56,14 @@ static void test_offsets(void)
     CHECK(preadv2(fd, vector, 2, at, 0) == 16 && pwritev2(fd, vector, 2, at, 0) == 16);
     CHECK_ERRNO(preadv2(fd, vector, 2, at, 2), EOPNOTSUPP); /* RWF_DSYNC */
     page[1] = 0;
-    CHECK(pwritev(fd, vector, 2, at) == 8); /* the second piece fails: the first is reported */
+    CHECK(pwritev(fd, vector, 2, at) == 8); /* the second piece fails: the length of the first is the result */
     CHECK_ERRNO(pread(fd, page, 3, at), EINVAL);
     CHECK_ERRNO(syscall(SYS_pread64, fd, 8L, 8L, at), EFAULT);
     CHECK_ERRNO(syscall(SYS_preadv, fd, 8L, 1L, at, 0L), EFAULT);
     CHECK_ERRNO(syscall(SYS_preadv, fd, vector, -1L, at, 0L), EINVAL);
     CHECK_ERRNO(pread(fd, page, 8, -1), EINVAL);
 
-    /* What is not trapped finds nothing and changes nothing. */
+    /* Calls that the launcher does not handle have no effect on the stand-in file. */
     CHECK_ERRNO(read(fd, page, 8), EINVAL);
     CHECK_ERRNO(write(fd, page, 8), EINVAL);
     CHECK_ERRNO(readv(fd, vector, 2), EINVAL);
@@ -83,7 +80,7 @@ static void test_offsets(void)
     uint64_t far = TEST_REGION(3), text = 0;
     CHECK(pwrite(file, "12345678", 8, 0) == 8 && pread(file, &text, 8, 0) == 8);
     CHECK(memcmp(&text, "12345678", 8) == 0);
-    if (ftruncate(file, far + 16) == 0) /* a sparse file that large is no device */
+    if (ftruncate(file, far + 16) == 0) /* a sparse file that is large enough to have an offset of a region */
         CHECK(pwrite(file, "87654321", 8, far) == 8 && pread(file, &text, 8, far) == 8 &&
               memcmp(&text, "87654321", 8) == 0);
     void *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);
@@ -91,5 +88,3 @@ static void test_offsets(void)
     munmap(map, 4096);
     close(file);
 }
-
-#endif /* LAUNCHER_DATA_H */

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Queue descriptors: reads, writes, poll, epoll, and how many there can be. */
-#ifndef LAUNCHER_QUEUES_H
-#define LAUNCHER_QUEUES_H
-
+/* File descriptors of queues: read, write, poll, epoll, and their number. */
 #include "front.h"
 
 static short events(int fd)
@@ -11,34 +8,28 @@ static short events(int fd)
     return poll(&poll_, 1, 0) < 0 ? -1 : poll_.revents;
 }
 
-static int push(int fd, struct test_queue *queue, uint32_t value)
-{
-    struct test_push request = {queue->id, value};
-    return ioctl(fd, TEST_PUSH, &request);
-}
-
 static bool queue_in_child(int queue)
 {
     uint32_t record = 0;
     return read(queue, &record, 4) == 4 && record == 77 && read(queue, &record, 4) == 0;
 }
 
-static void test_queue(void)
+void test_queue(void)
 {
-    int fd = device(), before = live(fd);
+    int fd = open_iommu(), before = count_live_files(fd);
     struct test_queue queue = {.flags = 1}, quiet = {0};
     uint32_t records[4] = {0};
     CHECK(ioctl(fd, TEST_MAKE_QUEUE, &queue) == 0 && queue.fd >= 960);
     CHECK(fcntl(queue.fd, F_GETFD) == FD_CLOEXEC && fcntl(queue.fd, F_GETFL) == O_RDWR);
     CHECK(ioctl(fd, TEST_IDENTIFY_OTHER, (long)queue.fd) == TEST_A_QUEUE);
     CHECK_ERRNO(ioctl(queue.fd, TEST_NULL), ENOTTY);
-    CHECK(read(queue.fd, records, 4) == 0); /* empty: no wait, no EAGAIN */
+    CHECK(read(queue.fd, records, 4) == 0); /* empty: neither waits nor fails with EAGAIN */
     CHECK(events(queue.fd) == POLLOUT);
 
     CHECK(push(fd, &queue, 11) == 0 && push(fd, &queue, 12) == 0 && push(fd, &queue, 13) == 0);
     CHECK(events(queue.fd) == (POLLIN | POLLRDNORM | POLLOUT));
     CHECK(read(queue.fd, records, 8) == 8 && records[0] == 11 && records[1] == 12);
-    CHECK(events(queue.fd) == (POLLIN | POLLRDNORM | POLLOUT)); /* one is left */
+    CHECK(events(queue.fd) == (POLLIN | POLLRDNORM | POLLOUT)); /* one record is left */
     fd_set set;
     FD_ZERO(&set);
     FD_SET(queue.fd, &set);
@@ -63,28 +54,28 @@ static void test_queue(void)
     CHECK(push(fd, &quiet, 31) == 0 && events(quiet.fd) == (POLLIN | POLLRDNORM));
     CHECK(read(quiet.fd, &value, 4) == 4 && events(quiet.fd) == 0);
 
-    /* Another number, another process, the same queue. */
+    /* A queue under another number and in another process. */
     CHECK(push(fd, &queue, 77) == 0 && in_child(queue_in_child, queue.fd));
     CHECK(events(queue.fd) == POLLOUT);
     int high = fcntl(queue.fd, F_DUPFD, 1000), low = dup(queue.fd);
     CHECK(high >= 1000 && low < 960);
     CHECK(push(fd, &queue, 41) == 0 && read(high, &value, 4) == 4 && value == 41);
     errno = 0;
-    CHECK(read(low, &value, 4) == -1 && errno == EAGAIN); /* soon, and no byte */
-    CHECK(live(fd) == before + 2);
+    CHECK(read(low, &value, 4) == -1 && errno == EAGAIN); /* at once, without a byte read */
+    CHECK(count_live_files(fd) == before + 2);
     close(queue.fd);
     close(high);
-    CHECK(live(fd) == before + 2);
+    CHECK(count_live_files(fd) == before + 2);
     close(low);
-    CHECK(live(fd) == before + 1);
+    CHECK(count_live_files(fd) == before + 1);
     close(quiet.fd);
-    CHECK(live(fd) == before);
+    CHECK(count_live_files(fd) == before);
     close(fd);
 }
 
-static void test_epoll(void)
+void test_epoll(void)
 {
-    int fd = device();
+    int fd = open_iommu();
     struct test_queue queue = {0};
     CHECK(ioctl(fd, TEST_MAKE_QUEUE, &queue) == 0);
     int epoll = epoll_create1(0);
@@ -96,7 +87,7 @@ static void test_epoll(void)
     CHECK(push(fd, &queue, 2) == 0 && epoll_wait(epoll, &event, 1, 1000) == 1); /* a second edge */
     uint32_t records[2];
     CHECK(read(queue.fd, records, 8) == 8 && epoll_wait(epoll, &event, 1, 0) == 0);
-    for (int i = 0; i < 100; i++) { /* more wake-ups than the socket has room for */
+    for (int i = 0; i < 100; i++) { /* more than the socket buffers wake-ups */
         CHECK(push(fd, &queue, i) == 0);
     }
     for (int i = 0; i < 50; i++)
@@ -107,13 +98,13 @@ static void test_epoll(void)
     close(fd);
 }
 
-static void test_queue_limits(void)
+void test_queue_limits(void)
 {
-    int fd = device(), before = live(fd), queues[64];
+    int fd = open_iommu(), before = count_live_files(fd), queues[64];
     struct test_queue *unwritable =
         mmap(NULL, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK_ERRNO(ioctl(fd, TEST_MAKE_QUEUE, unwritable), EFAULT);
-    CHECK(live(fd) == before && fcntl(960, F_GETFD) == -1); /* nothing came of it */
+    CHECK(count_live_files(fd) == before && fcntl(960, F_GETFD) == -1); /* no queue was created */
     munmap(unwritable, 4096);
     struct rlimit limit, small = {0};
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -134,8 +125,6 @@ static void test_queue_limits(void)
     setrlimit(RLIMIT_NOFILE, &small);
     CHECK_ERRNO(ioctl(fd, TEST_MAKE_QUEUE, &queue), EMFILE);
     setrlimit(RLIMIT_NOFILE, &limit);
-    CHECK(live(fd) == before);
+    CHECK(count_live_files(fd) == before);
     close(fd);
 }
-
-#endif /* LAUNCHER_QUEUES_H */

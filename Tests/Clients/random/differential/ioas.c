@@ -1,53 +1,54 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * I/O address spaces: IOMMU_IOAS_…, options, the process's limit, and VFIO's type1 commands.
- */
-#ifndef DIFFERENTIAL_IOAS_H
-#define DIFFERENTIAL_IOAS_H
-
-#include "state.h"
+/* IOASes: the commands IOMMU_IOAS_…, options, RLIMIT_MEMLOCK, and VFIO's type1 commands. */
+#include "steps.h"
 
 #include <sys/resource.h>
 
+#include "transcript/type1.h"
+
+static const struct command TYPE1_GET_INFO = TYPE1_GET_INFO_AS("TYPE1_GET_INFO");
+static const struct command TYPE1_MAP = TYPE1_MAP_AS("TYPE1_MAP");
+static const struct command TYPE1_UNMAP = TYPE1_UNMAP_AS("TYPE1_UNMAP");
+
 /* ---- IOAS --------------------------------------------------------------------------------- */
 
-static void do_ioas_alloc(void)
+void do_ioas_alloc(void)
 {
     struct iommu_ioas_alloc cmd = {.size = sizeof(cmd)};
     struct iommu_option huge = {.size = sizeof(huge), .option_id = IOMMU_OPTION_HUGE_PAGES,
                                 .op = IOMMU_OPTION_OP_SET};
 
-    if (space->count[IOAS] >= 3)
+    if (context->count[IOAS] >= 3)
         return;
-    if (!TOLD(call(&IOAS_ALLOC, &cmd), struct iommu_ioas_alloc, out_ioas_id))
+    if (!ANSWERED(call(&IOAS_ALLOC, &cmd), struct iommu_ioas_alloc, out_ioas_id))
         return;
-    keep(IOAS, huge.object_id = cmd.out_ioas_id);
-    iommufd = space->fd;
+    remember_id(IOAS, huge.object_id = cmd.out_ioas_id);
+    iommufd = context->fd;
     if (!large)
         run(&OPTION, &huge);
 }
 
-static void do_map(void)
+void do_map(void)
 {
     struct iommu_ioas_map cmd = {.size = sizeof(cmd)};
 
     cmd.flags = some_permission();
-    cmd.ioas_id = pick(IOAS);
+    cmd.ioas_id = some_id(IOAS);
     cmd.user_va = some_memory();
     cmd.length = some_length();
     cmd.iova = some_iova();
     if (chance(85))
         cmd.flags |= FIXED;
-    if (TOLD(call(&IOAS_MAP, &cmd), struct iommu_ioas_map, iova))
+    if (ANSWERED(call(&IOAS_MAP, &cmd), struct iommu_ioas_map, iova))
         remember_mapping(cmd.iova, cmd.length, cmd.user_va);
 }
 
-static void do_map_file(void)
+void do_map_file(void)
 {
     struct iommu_ioas_map_file cmd = {.size = sizeof(cmd)};
 
     cmd.flags = some_permission();
-    cmd.ioas_id = pick(IOAS);
+    cmd.ioas_id = some_id(IOAS);
     cmd.fd = files[below(3) ? 0 : below(4)].fd;
     cmd.start = below(SHARED_PAGES) * PAGE;
     cmd.length = some_length();
@@ -56,18 +57,18 @@ static void do_map_file(void)
         cmd.flags |= FIXED;
     if (chance(8))
         cmd.start += 0x800;
-    if (TOLD(call(&IOAS_MAP_FILE, &cmd), struct iommu_ioas_map_file, iova))
-        remember_mapping(cmd.iova, cmd.length, (uintptr_t)shared + cmd.start);
+    if (ANSWERED(call(&IOAS_MAP_FILE, &cmd), struct iommu_ioas_map_file, iova))
+        remember_mapping(cmd.iova, cmd.length, (uintptr_t)shared_memory + cmd.start);
 }
 
-static void do_copy(void)
+void do_copy(void)
 {
     struct iommu_ioas_copy cmd = {.size = sizeof(cmd)};
     struct mapping mapping;
 
     cmd.flags = some_permission();
-    cmd.dst_ioas_id = pick(IOAS);
-    cmd.src_ioas_id = pick(IOAS);
+    cmd.dst_ioas_id = some_id(IOAS);
+    cmd.src_ioas_id = some_id(IOAS);
     cmd.length = some_length();
     cmd.dst_iova = some_iova();
     cmd.src_iova = some_iova();
@@ -82,16 +83,16 @@ static void do_copy(void)
         cmd.flags |= MOCK_FLAGS_ACCESS_SYZ;
         cmd.src_iova = some_syz_iova(3, 0x800);
     }
-    if (TOLD(call(&IOAS_COPY, &cmd), struct iommu_ioas_copy, src_iova))
+    if (ANSWERED(call(&IOAS_COPY, &cmd), struct iommu_ioas_copy, src_iova))
         remember_mapping(cmd.dst_iova, cmd.length, mapping.memory);
 }
 
-static void do_unmap(void)
+void do_unmap(void)
 {
     struct iommu_ioas_unmap cmd = {.size = sizeof(cmd)};
     struct mapping mapping;
 
-    cmd.ioas_id = pick(IOAS);
+    cmd.ioas_id = some_id(IOAS);
     cmd.iova = some_iova();
     cmd.length = below(3) ? some_length() : 8 * PAGE;
     mapping = some_mapping();
@@ -106,16 +107,16 @@ static void do_unmap(void)
     call(&IOAS_UNMAP, &cmd);
 }
 
-static void do_allow(void)
+void do_allow(void)
 {
     struct iommu_iova_range list[4];
     struct iommu_ioas_allow_iovas cmd = {.size = sizeof(cmd)};
     uint64_t at;
 
-    cmd.ioas_id = pick(IOAS);
+    cmd.ioas_id = some_id(IOAS);
     cmd.num_iovas = below(4);
     at = below(2) ? 0 : MOCK_START;
-    clear_place(&data_place, 0);
+    fill_guarded(&data_memory, 0);
     for (unsigned i = 0; i != COUNT(list); i++) {
         list[i].start = at + below(4) * PAGE;
         list[i].last = list[i].start + (below(2) ? 64 * PAGE : MOCK_APERTURE_LAST / 8);
@@ -130,22 +131,22 @@ static void do_allow(void)
     call(&IOAS_ALLOW_IOVAS, &cmd);
 }
 
-static void do_ranges(void)
+void do_ranges(void)
 {
     struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd)};
 
-    cmd.ioas_id = pick(IOAS);
+    cmd.ioas_id = some_id(IOAS);
     cmd.num_iovas = below(3) ? 16 : below(4);
     cmd.allowed_iovas = some_output();
     call(&IOAS_IOVA_RANGES, &cmd);
 }
 
-static void do_option(void)
+void do_option(void)
 {
     struct iommu_option cmd = {.size = sizeof(cmd), .option_id = IOMMU_OPTION_HUGE_PAGES};
 
     cmd.op = below(2);
-    cmd.object_id = pick(IOAS);
+    cmd.object_id = some_id(IOAS);
     cmd.val64 = large && below(3);
     if (chance(30)) {
         cmd.option_id = IOMMU_OPTION_RLIMIT_MODE;
@@ -155,23 +156,23 @@ static void do_option(void)
     call(&OPTION, &cmd);
 }
 
-static void do_change_process(void)
+void do_change_process(void)
 {
     struct iommu_ioas_change_process cmd = {.size = sizeof(cmd)};
 
     call(&IOAS_CHANGE_PROCESS, &cmd);
 }
 
-static void do_noiommu(void)
+void do_noiommu(void)
 {
     struct iommu_ioas_noiommu_get_pa cmd = {.size = sizeof(cmd), .length = PAGE};
 
-    cmd.ioas_id = pick(IOAS);
+    cmd.ioas_id = some_id(IOAS);
     cmd.iova = some_iova();
     call(&IOAS_NOIOMMU_GET_PA, &cmd);
 }
 
-static void do_limit(void)
+void do_limit(void)
 {
     static const rlim_t limits[] = {0, PAGE, 3 * PAGE, 5 * PAGE + 1, 16 * PAGE, 8 << 20, 8 << 20};
     struct rlimit limit;
@@ -186,18 +187,18 @@ static void do_limit(void)
 
 /* ---- type1 -------------------------------------------------------------------------------- */
 
-static void do_vfio_ioas(void)
+void do_vfio_ioas(void)
 {
     struct iommu_vfio_ioas cmd = {.size = sizeof(cmd)};
 
-    cmd.ioas_id = pick(IOAS);
+    cmd.ioas_id = some_id(IOAS);
     cmd.op = below(4) ? IOMMU_VFIO_IOAS_SET : below(4);
-    if (TOLD(call(&VFIO_IOAS, &cmd), struct iommu_vfio_ioas, ioas_id) &&
-        cmd.op == IOMMU_VFIO_IOAS_GET && !space->count[IOAS])
-        keep(IOAS, cmd.ioas_id);
+    if (ANSWERED(call(&VFIO_IOAS, &cmd), struct iommu_vfio_ioas, ioas_id) &&
+        cmd.op == IOMMU_VFIO_IOAS_GET && !context->count[IOAS])
+        remember_id(IOAS, cmd.ioas_id);
 }
 
-static void do_type1_map(void)
+void do_type1_map(void)
 {
     struct vfio_iommu_type1_dma_map cmd = {.argsz = sizeof(cmd)};
 
@@ -205,11 +206,11 @@ static void do_type1_map(void)
     cmd.vaddr = some_memory();
     cmd.iova = some_iova();
     cmd.size = some_length();
-    if (TOLD(call(&TYPE1_MAP, &cmd), struct vfio_iommu_type1_dma_map, size))
+    if (ANSWERED(call(&TYPE1_MAP, &cmd), struct vfio_iommu_type1_dma_map, size))
         remember_mapping(cmd.iova, cmd.size, cmd.vaddr);
 }
 
-static void do_type1_unmap(void)
+void do_type1_unmap(void)
 {
     struct vfio_iommu_type1_dma_unmap cmd = {.argsz = sizeof(cmd)};
 
@@ -222,29 +223,29 @@ static void do_type1_unmap(void)
     call(&TYPE1_UNMAP, &cmd);
 }
 
-static void do_type1_info(void)
+void do_type1_info(void)
 {
     struct vfio_iommu_type1_info cmd = {.argsz = below(2) ? sizeof(cmd) : below(200)};
 
     call(&TYPE1_GET_INFO, &cmd);
 }
 
-static void do_plain(void)
+void do_vfio_request(void)
 {
     static const unsigned long requests[] = {VFIO_GET_API_VERSION, VFIO_CHECK_EXTENSION,
                                              VFIO_CHECK_EXTENSION, VFIO_SET_IOMMU};
     unsigned long request = requests[below(COUNT(requests))], value = below(14);
 
-    iommufd = space->fd;
+    iommufd = context->fd;
     if (chance(10))
-        value = odd_number(value, 8);
+        value = odd_value(value, 8);
     if (request == VFIO_SET_IOMMU && chance(60))
         value = VFIO_TYPE1v2_IOMMU - chance(30) * 2;
-    run_raw(request, value, "%s VFIO request %lu %#lx", space->name, request & 0xff, value);
+    run_raw(request, value, "%s VFIO request %lu %#lx", context->name, request & 0xff, value);
 }
 
-/** A request that differs from one of today's in its number, type, direction or size. */
-static void do_wrong_request(void)
+/** Issues a request that differs from those of Linux 7.3 in its number, type, direction or size. */
+void do_wrong_request(void)
 {
     unsigned long request = _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + below(36));
 
@@ -253,10 +254,8 @@ static void do_wrong_request(void)
     if (request == IOMMU_FAULT_QUEUE_ALLOC || request == IOMMU_TEST_CMD ||
         request == IOMMU_IOAS_ALLOC)
         return;
-    iommufd = space->fd;
-    clear_place(&argument_place, 0);
-    run_raw(request, some_address(&argument_place, 64, 20), "%s request %#lx", space->name,
+    iommufd = context->fd;
+    fill_guarded(&argument_memory, 0);
+    run_raw(request, some_address(&argument_memory, 64, 20), "%s request %#lx", context->name,
             request);
 }
-
-#endif /* DIFFERENTIAL_IOAS_H */

@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Calls of many threads, and calls that signals meet. */
-#ifndef LAUNCHER_THREADS_H
-#define LAUNCHER_THREADS_H
-
+/* Calls of several threads at once, and calls that are interrupted by signals. */
 #include "front.h"
 
 static void *count_often(void *argument)
 {
-    int fd = device(), id = identify(fd);
+    int fd = open_iommu(), id = identify(fd);
     long bad = 0;
     for (int i = 0; i < 300; i++) {
-        int other = device();
+        int other = open_iommu();
         bad += other < 0 || identify(fd) != id || identify(other) == id;
         close(other);
         bad += ioctl(*(int *)argument, TEST_COUNT, 0) <= 0;
@@ -19,12 +16,12 @@ static void *count_often(void *argument)
     return (void *)bad;
 }
 
-static void test_threads(void)
+void test_threads(void)
 {
-    int fd = device(), before = live(fd), count = ioctl(fd, TEST_COUNT, 0);
+    int fd = open_iommu(), before = count_live_files(fd), count = ioctl(fd, TEST_COUNT, 0);
     in_threads(8, count_often, &fd);
     CHECK(ioctl(fd, TEST_COUNT, 0) == count + 8 * 300 + 1);
-    CHECK(live(fd) == before);
+    CHECK(count_live_files(fd) == before);
     close(fd);
 }
 
@@ -35,9 +32,9 @@ static void on_alarm(int signal)
     alarms++;
 }
 
-static void test_signals(void)
+void test_signals(void)
 {
-    int fd = device();
+    int fd = open_iommu();
     for (int restart = 0; restart < 2; restart++) {
         struct sigaction action = {.sa_handler = on_alarm, .sa_flags = restart ? SA_RESTART : 0};
         sigaction(SIGALRM, &action, NULL);
@@ -50,8 +47,8 @@ static void test_signals(void)
                 *(errno == EINTR ? &interrupted : &bad) += 1;
         setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
         /*
-         * Each call took effect once. One that a signal met before the supervisor had it may end
-         * with EINTR, without effect, where the handler does not ask for a restart.
+         * Each call takes effect once. Without SA_RESTART a call that is interrupted before the supervisor has
+         * received it may fail with EINTR and have no effect.
          */
         CHECK(bad == 0 && interrupted <= (restart ? 0 : 20));
         int effects = ioctl(fd, TEST_COUNT, 0) - begin - 1;
@@ -65,5 +62,3 @@ static void test_signals(void)
     signal(SIGALRM, SIG_DFL);
     close(fd);
 }
-
-#endif /* LAUNCHER_THREADS_H */

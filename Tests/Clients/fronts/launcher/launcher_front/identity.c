@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which file a descriptor is: after fork, exec and SCM_RIGHTS, and when its last one is closed. */
-#ifndef LAUNCHER_IDENTITY_H
-#define LAUNCHER_IDENTITY_H
-
+/* Which open file a descriptor is, after fork, exec and SCM_RIGHTS; and the release at the last close. */
 #include "front.h"
 
 #include "passed_fd.h"
 
 static bool same_in_child(int fd)
 {
-    int id = identify(fd), own = device();
+    int id = identify(fd), own = open_iommu();
     return id > 0 && own >= 0 && identify(own) > 0 && identify(own) != id && identify(fd) == id;
 }
 
@@ -22,9 +19,9 @@ static bool same_after_exec(int fd)
     return false;
 }
 
-static void test_identity(void)
+void test_identity(void)
 {
-    int a = device(), b = device();
+    int a = open_iommu(), b = open_iommu();
     CHECK(a >= 0 && b >= 0 && identify(a) > 0 && identify(b) > 0 && identify(a) != identify(b));
     CHECK(fcntl(a, F_GETFD) == FD_CLOEXEC);
     CHECK((fcntl(a, F_GETFL) & O_ACCMODE) == O_RDWR);
@@ -39,35 +36,33 @@ static void test_identity(void)
 
     int pair[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
-    int before = live(b);
+    int before = count_live_files(b);
     CHECK(send_fd(pair[0], copy));
     close(copy);
-    CHECK(live(b) == before); /* in flight */
+    CHECK(count_live_files(b) == before); /* the open file is in flight */
     int received = receive_fd(pair[1]);
     CHECK(identify(received) == id);
     close(received);
-    CHECK(live(b) == before - 1);
+    CHECK(count_live_files(b) == before - 1);
     CHECK_ERRNO(identify(received), EBADF);
     close(pair[0]);
     close(pair[1]);
     close(b);
 }
 
-/* The last close is seen before the next call, however it happened. */
-static bool leave_open(int fd) { return device() >= 0 && device() >= 0 && live(fd) > 2; }
+static bool leave_open(int fd) { return open_iommu() >= 0 && open_iommu() >= 0 && count_live_files(fd) > 2; }
 
-static void test_release(void)
+void test_release(void)
 {
-    int fd = device(), before = live(fd);
+    int fd = open_iommu(), before = count_live_files(fd);
     for (int i = 0; i < 200; i++) {
-        int other = device();
-        CHECK(live(fd) == before + 1);
+        int other = open_iommu();
+        CHECK(count_live_files(fd) == before + 1);
         close(other);
-        CHECK(live(fd) == before);
+        CHECK(count_live_files(fd) == before);
     }
+    /* The exit of a process closes its files, too. The server releases them before it answers the next call. */
     CHECK(in_child(leave_open, fd));
-    CHECK(live(fd) == before);
+    CHECK(count_live_files(fd) == before);
     close(fd);
 }
-
-#endif /* LAUNCHER_IDENTITY_H */
