@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An AMD-Vi unit: what is told of it, which page tables there are, and a guest's own: as Linux 7.3 answers
- * for it (on the first unit), and as <linux/iommufd.h> describes it (on the second): where data go, what is
- * refused and how it is recorded, and that what was changed stays as it was until the unit forgets.
- * --private: the guest's memory is not shared with anybody.
+ * An AMD-Vi unit: GET_HW_INFO, the HWPTs that can be allocated, and a guest's page tables: as Linux 7.3 answers (on the
+ * first unit), and as <linux/iommufd.h> describes them (on the second unit): DMA, faults with their records, and cached
+ * translations until the unit is invalidated.
+ *
+ *   amd_nested [--private]     the guest's memory is private to the process
  */
 #include "guest/amd.h"
 
@@ -14,7 +15,7 @@ static struct test_device device;
 
 /* ---- the unit ----------------------------------------------------------------------------- */
 
-static void hardware(void)
+static void test_hardware(void)
 {
     struct iommu_hw_info_amd amd = {0};
     struct iommu_hw_info info;
@@ -42,7 +43,7 @@ static void hardware(void)
     check_errno(ioctl(guest.iommufd, IOMMU_GET_HW_INFO, &info), 0, "asked for its own");
 }
 
-static void reserved(void)
+static void test_reserved_ranges(void)
 {
     struct iommu_iova_range ranges[8];
     struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd),
@@ -66,9 +67,9 @@ static void reserved(void)
     detach(&device, NO_PASID);
 }
 
-/* ---- page tables of the kernel's ---------------------------------------------------------- */
+/* ---- the kernel's page tables ------------------------------------------------------------- */
 
-static void allocation(void)
+static void test_kernel_tables(void)
 {
     uint32_t id = device.id, hwpt, other;
     int fd = guest.iommufd;
@@ -113,9 +114,9 @@ static void allocation(void)
     destroy_object(fd, other);
 }
 
-/* ---- a guest's, as Linux 7.3 answers ------------------------------------------------------ */
+/* ---- a guest's page tables as Linux 7.3 answers ------------------------------------------- */
 
-static void as_kernel(void)
+static void test_as_linux_answers(void)
 {
     struct iommu_hwpt_amd_guest data = guest_dte(GUEST, 1, 0);
     struct iommu_hwpt_invalidate invalidate = invalidate_arguments(guest.viommu, 1, NULL, 16, 0);
@@ -134,9 +135,9 @@ static void as_kernel(void)
     check_errno(ioctl(fd, IOMMU_HWPT_INVALIDATE, &invalidate), EOPNOTSUPP, "HWPT_INVALIDATE");
 }
 
-/* ---- a guest's, as the uAPI describes it -------------------------------------------------- */
+/* ---- a guest's page tables as the uAPI describes them ------------------------------------- */
 
-static void entries(uint64_t gcr3)
+static void test_device_table_entries(uint64_t gcr3)
 {
     static const struct {
         uint64_t words[4];
@@ -184,7 +185,7 @@ static void entries(uint64_t gcr3)
     destroy_object(fd, hwpt);
 }
 
-static void translation(uint64_t root, uint32_t pasid)
+static void test_translation(uint64_t root, uint32_t pasid)
 {
     section("data");
     check_number(read_byte(&guest, &device, data_page(5), NO_PASID), 6,
@@ -205,7 +206,7 @@ static void translation(uint64_t root, uint32_t pasid)
     memset(guest_word(&guest, data_page(3)), 4, PAGE);
 }
 
-static void refusals(uint64_t root, uint32_t pasid)
+static void test_refusals(uint64_t root, uint32_t pasid)
 {
     uint64_t at = IOVA + 0x10 * PAGE;
     const unsigned gva = EV_GN | EV_US;
@@ -253,7 +254,7 @@ static void refusals(uint64_t root, uint32_t pasid)
                 "a PASID that the GCR3 table has no room for");
 }
 
-static void caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
+static void test_caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
 {
     uint32_t again = amd_make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
     uint64_t other = allocate_table(&guest);
@@ -281,7 +282,7 @@ static void caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
     destroy_object(guest.iommufd, again);
 }
 
-static void without_pasid(uint64_t gcr3, uint64_t root)
+static void test_without_pasid(uint64_t gcr3, uint64_t root)
 {
     uint64_t upper = allocate_table(&guest);
     uint32_t hwpt;
@@ -306,7 +307,7 @@ static void without_pasid(uint64_t gcr3, uint64_t root)
     destroy_object(guest.iommufd, hwpt);
 }
 
-static void as_uapi(bool shared)
+static void test_as_uapi_describes(bool shared)
 {
     const uint32_t pasid = PASID(9);
     uint64_t gcr3, root;
@@ -323,13 +324,13 @@ static void as_uapi(bool shared)
     *entry_at(&guest, root, 2UL << 40, 2) = GUEST | USER | PS;
     map_page(&guest, root, ~0xfffUL & 0xffffffffffffUL, data_page(4), USER);
 
-    entries(gcr3);
+    test_device_table_entries(gcr3);
     hwpt = amd_make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "a nested table is attached");
-    translation(root, pasid);
-    refusals(root, pasid);
-    caches(gcr3, root, pasid, hwpt);
-    without_pasid(gcr3, root);
+    test_translation(root, pasid);
+    test_refusals(root, pasid);
+    test_caches(gcr3, root, pasid, hwpt);
+    test_without_pasid(gcr3, root);
 }
 
 int main(int argc, char **argv)
@@ -339,10 +340,10 @@ int main(int argc, char **argv)
 
     device = amd_find_device(iommufd);
     guest = amd_make_guest(iommufd, &device, shared);
-    hardware();
-    reserved();
-    allocation();
-    as_kernel();
-    as_uapi(shared);
+    test_hardware();
+    test_reserved_ranges();
+    test_kernel_tables();
+    test_as_linux_answers();
+    test_as_uapi_describes(shared);
     return checks_exit_status();
 }

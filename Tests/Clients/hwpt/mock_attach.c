@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an attached device changes for an IOAS: its alignment, its usable ranges, that mapping pins
- * pages and so can fail, and what may be destroyed when.
+ * An IOAS with an attached device: its alignment and its usable ranges, mapping, which now pins pages and can fail, and
+ * the objects that can be destroyed.
  */
 #include "mock/mock.h"
 
-static void ids_and_ranges(void)
+static void test_ids_and_ranges(void)
 {
     struct mock_device device, second;
     uint32_t ioas = ioas_alloc();
@@ -28,7 +28,7 @@ static void ids_and_ranges(void)
     ioas_alloc();
 }
 
-static void bad_attach(void)
+static void test_bad_attach(void)
 {
     struct mock_device device;
     uint32_t ioas;
@@ -45,8 +45,8 @@ static void bad_attach(void)
     mock_domain_flags(ioas, MOCK_FLAGS_DEVICE_NO_DIRTY, &device);
 }
 
-/** An IOAS whose mappings do not suit the unit refuses it. */
-static void unsuitable(void)
+/** Attaching fails when mappings of the IOAS do not fit the aperture or the page size of the IOMMU. */
+static void test_unsuitable_mappings(void)
 {
     static const struct {
         const char *why;
@@ -90,7 +90,7 @@ static void unsuitable(void)
     allow_iova_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x7fffffff}}, 1);
 }
 
-static void mapping(void)
+static void test_mapping(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
@@ -137,8 +137,8 @@ static void mapping(void)
     munmap(readable, PAGE);
 }
 
-/** The pages of an earlier mapping are pinned when the device comes; it may fail then. */
-static void late_device(void)
+/** Attaching pins the pages of earlier mappings, which can fail. */
+static void test_late_device(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
@@ -175,7 +175,7 @@ static void late_device(void)
     option(IOMMU_OPTION_HUGE_PAGES, IOMMU_OPTION_OP_SET, ioas, 0);
 }
 
-static void replace(void)
+static void test_replace(void)
 {
     struct mock_device device;
     uint32_t first = ioas_alloc(), second = ioas_alloc();
@@ -195,7 +195,7 @@ static void replace(void)
     print_iova_ranges(second);
 }
 
-static void files(void)
+static void test_files(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
@@ -228,17 +228,17 @@ int main(void)
     begin("an attached device");
     make_buffer(16);
     memset(buffer, 0, 16 * PAGE);
-    ids_and_ranges();
+    test_ids_and_ranges();
     reopen("errors");
-    bad_attach();
-    unsuitable();
+    test_bad_attach();
+    test_unsuitable_mappings();
     reopen("mapping with a device");
-    mapping();
+    test_mapping();
     reopen("a late device");
-    late_device();
+    test_late_device();
     reopen("replacing");
-    replace();
+    test_replace();
     reopen("files");
-    files();
+    test_files();
     return 0;
 }

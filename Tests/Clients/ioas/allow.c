@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_ALLOW_IOVAS: ranges that automatic placement keeps to. They do not bind fixed mappings, must
- * not overlap, and are replaced as a whole.
+ * IOAS_ALLOW_IOVAS sets the ranges for automatic IOVA allocation. Fixed mappings may be outside of them. The ranges must
+ * not overlap, and each call replaces all of them.
  */
 #include "transcript/ioas.h"
 
 typedef struct iommu_iova_range range;
 
-static void arguments(uint32_t ioas)
+static void test_arguments(uint32_t ioas)
 {
     range *list = map_region_at("array", 0x220000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
     range *last = list + PAGE / sizeof(range) - 1;
@@ -50,7 +50,7 @@ static void arguments(uint32_t ioas)
     allow_iovas(ioas, (range *)((char *)list + 3), 4);
 }
 
-static void bad_lists(uint32_t ioas)
+static void test_bad_lists(uint32_t ioas)
 {
     static const struct {
         uint32_t count;
@@ -84,7 +84,7 @@ static void bad_lists(uint32_t ioas)
     }
 }
 
-static void placement(uint32_t ioas)
+static void test_placement(uint32_t ioas)
 {
     static const range two[] = {{0x10000, 0x12fff}, {0x20000, 0x20fff}};
 
@@ -113,8 +113,8 @@ static void placement(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-/** Alignment within a range, and ranges at both ends of the address space. */
-static void alignment(uint32_t ioas)
+/** Alignment within a range, and ranges at the ends of the address space. */
+static void test_alignment(uint32_t ioas)
 {
     static const range lists[][2] = {
         {{0x1234, 0x5fff}, {0x100000, 0x3fffff}},
@@ -144,8 +144,8 @@ static void alignment(uint32_t ioas)
     }
 }
 
-/** The last byte of a range is not the only one that counts: some lengths end one byte early. */
-static void exact_fit(uint32_t ioas)
+/** Mappings that end at the last byte of a range. The kernel refuses some of them although they fit. */
+static void test_exact_fit(uint32_t ioas)
 {
     static const range one[] = {{0x10000, 0x10fff}};
 
@@ -161,8 +161,8 @@ static void exact_fit(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-/** A list that is refused leaves the one before in place. */
-static void refused_list(uint32_t ioas)
+/** A list that is refused does not replace the list before. */
+static void test_refused_list(uint32_t ioas)
 {
     static const range good[] = {{0x10000, 0x1ffff}};
     static const range bad[] = {{0x50000, 0x5ffff}, {0x5ffff, 0x60000}};
@@ -180,13 +180,13 @@ int main(void)
 
     begin("allow");
     ioas = ioas_alloc();
-    arguments(ioas);
-    bad_lists(ioas);
+    test_arguments(ioas);
+    test_bad_lists(ioas);
     allow_iovas(ioas, NULL, 0);
-    placement(ioas);
-    alignment(ioas);
-    exact_fit(ioas);
-    refused_list(ioas);
+    test_placement(ioas);
+    test_alignment(ioas);
+    test_exact_fit(ioas);
+    test_refused_list(ioas);
     destroy(ioas);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An access: an in-kernel user of an IOAS that reads, writes or pins its mappings without a page
- * table. What it holds stands in the way of unmapping, aligning and destroying.
+ * Accesses: in-kernel users of an IOAS that read, write or pin its mappings without a page table. An access affects
+ * unmapping, the alignment of the IOAS and its destruction.
  */
 #include "mock/mock.h"
 
@@ -9,7 +9,7 @@ enum { PIN = MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES, WRITE = MOCK_ACCESS_RW_WR
 
 static unsigned char *scratch;
 
-static void make(void)
+static void test_creation(void)
 {
     uint32_t ioas = ioas_alloc();
     int access;
@@ -42,7 +42,7 @@ static void make(void)
     create_access("access", ioas, 0);
 }
 
-static void read_and_write(void)
+static void test_read_and_write(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("access", ioas, 0);
@@ -92,7 +92,7 @@ static void read_and_write(void)
     close(access);
 }
 
-static void pins(void)
+static void test_pins(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("pinning", ioas, PIN);
@@ -132,7 +132,7 @@ static void pins(void)
     close(access);
 }
 
-static void not_pinning(void)
+static void test_not_pinning(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("access", ioas, 0);
@@ -143,7 +143,7 @@ static void not_pinning(void)
     close(access);
 }
 
-static void replace(void)
+static void test_replace(void)
 {
     uint32_t first = ioas_alloc(), second = ioas_alloc();
     int access = create_access("pinning", first, PIN);
@@ -170,7 +170,7 @@ static void replace(void)
     close(access);
 }
 
-static void splitting(void)
+static void test_splitting(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("pinning", ioas, PIN);
@@ -193,7 +193,7 @@ static void splitting(void)
     close(access);
 }
 
-static void other_operations(void)
+static void test_other_operations(void)
 {
     static const uint32_t operations[] = {0, 24, 100, 0xffffffff};
     struct iommu_test_cmd cmd;
@@ -236,17 +236,17 @@ int main(void)
     make_buffer(16);
     scratch = map_region_at("scratch", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
     memset(buffer, 0, 16 * PAGE);
-    make();
+    test_creation();
     reopen("reading and writing");
-    read_and_write();
+    test_read_and_write();
     reopen("pins");
-    pins();
-    not_pinning();
+    test_pins();
+    test_not_pinning();
     reopen("replacing");
-    replace();
+    test_replace();
     reopen("splitting");
-    splitting();
+    test_splitting();
     reopen("other operations");
-    other_operations();
+    test_other_operations();
     return 0;
 }

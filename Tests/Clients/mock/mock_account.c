@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How pinned pages are accounted, seen with a mock device: not at all for a caller who may lock
- * memory (CAP_IPC_LOCK), by user or by process for others; and what happens at the limit.
+ * The accounting of pages that a mock device pins. The pages of a caller with CAP_IPC_LOCK are not charged, those of
+ * others by user or by process; and a call that exceeds the limit fails.
  */
 #include "transcript/pinned.h"
 #include "mock/mock.h"
@@ -10,7 +10,7 @@
 
 enum { MODE = IOMMU_OPTION_RLIMIT_MODE, SET = IOMMU_OPTION_OP_SET };
 
-static void limit(unsigned pages)
+static void set_memlock_limit(unsigned pages)
 {
     struct rlimit value;
 
@@ -21,8 +21,8 @@ static void limit(unsigned pages)
     printf("\n");
 }
 
-/** An IOAS with a device, 8 pages allowed: what is counted, how often, and what 9 pages give. */
-static void account(void)
+/** Maps up to 9 pages in an IOAS with a device, where 8 pages are allowed. */
+static void test_mappings(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
@@ -73,7 +73,7 @@ static void account(void)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-static void accesses(void)
+static void test_accesses(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("pinning", ioas, MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES);
@@ -97,8 +97,8 @@ static void accesses(void)
     destroy(ioas);
 }
 
-/** Files: another process takes over what is counted. */
-static void change_process(void)
+/** Moves the accounting of file mappings to another process. */
+static void test_change_process(void)
 {
     struct iommu_ioas_change_process change = {.size = sizeof(change)};
     struct mock_device device;
@@ -118,16 +118,16 @@ static void change_process(void)
         print_pinned();
         run(&IOAS_CHANGE_PROCESS, &change);
         print_pinned();
-        limit(3);
+        set_memlock_limit(3);
         fflush(stdout);
         _exit(0);
     }
     waitpid(child, &status, 0);
     print_pinned();
-    limit(3);
+    set_memlock_limit(3);
     run(&IOAS_CHANGE_PROCESS, &change);
     print_pinned();
-    limit(8);
+    set_memlock_limit(8);
     run(&IOAS_CHANGE_PROCESS, &change);
     print_pinned();
 }
@@ -140,9 +140,9 @@ int main(void)
     int by_user, by_process;
 
     begin("a caller with CAP_IPC_LOCK");
-    limit(8);
-    account();
-    accesses();
+    set_memlock_limit(8);
+    test_mappings();
+    test_accesses();
     reopen("nobody, by user");
     by_user = iommufd;
     by_process = open_iommufd();
@@ -151,15 +151,15 @@ int main(void)
     iommufd = by_user;
     if (!geteuid() && setresuid(65534, 65534, 65534))
         return 2;
-    limit(8);
-    account();
-    accesses();
-    change_process();
+    set_memlock_limit(8);
+    test_mappings();
+    test_accesses();
+    test_change_process();
     close(by_user);
     iommufd = by_process;
     section("nobody, by process");
-    account();
-    accesses();
-    change_process();
+    test_mappings();
+    test_accesses();
+    test_change_process();
     return 0;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random use of memory through accesses, repeatable by seed: pins, copies, moves and unmappings of all
- * kinds of memory that a process can have, with and without page tables that have it pinned too.
+ * Random operations on accesses: pinning, reading, writing, moving to another IOAS and unmapping all kinds of memory of
+ * a process, with and without a device that has the memory pinned, too.
  *
  *   mock_access_random SEED COUNT
  *
- * Huge pages are off, so that physical addresses decide nothing.
+ * Huge pages are disabled, so that physical addresses have no effect.
  */
 #include "mock/mock.h"
 #include "random.h"
@@ -13,14 +13,14 @@
 #include <sys/wait.h>
 
 enum {
-    PAGES = 16,     /* of the buffer */
-    PLAIN = 6,      /* pages that are the process's own */
-    READ_ONLY = 6,  /* the first of two that can only be read */
-    NOTHING = 8,    /* one without access */
-    HOLE = 9,       /* one that is not mapped */
-    SHARED = 10,    /* the first of six that are shared memory: the pages of the file */
+    PAGES = 16,     /* pages of the buffer: */
+    PLAIN = 6,      /* ... the number of private pages at its beginning */
+    READ_ONLY = 6,  /* ... the first of two read-only pages */
+    NOTHING = 8,    /* ... a page with PROT_NONE */
+    HOLE = 9,       /* ... an unmapped page */
+    SHARED = 10,    /* ... the first of the shared pages of the file */
     FILE_PAGES = 6,
-    AREAS = 10,     /* pages of IOVA that are used */
+    AREAS = 10,     /* pages of IOVA */
     ACCESSES = 4,
 };
 
@@ -95,7 +95,7 @@ static void make_or_close(void)
     rename_fd(accesses[i].name, accesses[i].fd);
 }
 
-/** Another process maps what it has there, and ends or lives on for a while. */
+/** Maps memory of a child process, which then exits. */
 static void map_as_another(void)
 {
     unsigned page = below(PLAIN - 2);
@@ -147,7 +147,7 @@ static void read_or_write(void)
     if (chance(3))
         flags |= 2;
     memset(scratch, (int)below(256), 64);
-    if (chance(40)) { /* over the border of two pages */
+    if (chance(40)) { /* across the border of two pages */
         length = below(128);
         iova = some_iova(0);
         iova -= below(64);

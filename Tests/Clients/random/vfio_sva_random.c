@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vfio_sva_random SEED COUNT: random PASIDs, bindings, devices that come and go, changed tables and
- * invalidations, beside a model of what each must answer and of what a device may read. A changed entry
- * may be seen before its invalidation or not; after it, it is.
+ * Random calls of the extension vfio-sva: PASIDs, bindings, attaching and detaching devices, changed page tables and
+ * invalidations. A model predicts the result of each call and the pages that a device may read: the old or the new one
+ * before the invalidation of a changed entry, the new one after it.
+ *
+ *   vfio_sva_random SEED COUNT
  */
 #include "random.h"
 #include "guest/sva.h"
 
-#define PASIDS 5u /* and PASID 0, which nobody gets */
+#define PASIDS 5u /* PASIDs 1 to 5, and PASID 0, which is never allocated */
 
 enum { DEVICES = 2, TABLES = 2 };
 
 static const struct test_device *const devices[DEVICES] = {&device, &plain};
 static bool is_allocated[PASIDS + 1], is_attached[DEVICES];
-/** Which table a device has for a PASID, from 1 on; 0: none. */
+/** The number of the table that is bound to a PASID of a device, from 1 on, or 0. */
 static unsigned bound[DEVICES][PASIDS + 1];
-/** The pages of the guest's data that a device may see there: bit n for page n. */
+/** The data pages that a device may read there: bit n for page n. */
 static uint32_t possible[DEVICES][PASIDS + 1];
-/** What the tables say. */
+/** The data page that a table maps. */
 static unsigned current[TABLES];
 
 static unsigned step, answers[8];
@@ -115,7 +117,7 @@ static void random_change(void)
                 possible[d][p] |= 1u << current[table];
 }
 
-/** Of one PASID, or of all; of the page that is looked at, or of one beside it. */
+/** Invalidates by one PASID or all, and the page at IOVA or another one. */
 static void random_invalidation(void)
 {
     const uint8_t iotlb = IOMMU_CACHE_INV_TYPE_IOTLB;
@@ -149,8 +151,8 @@ static void random_invalidation(void)
                 possible[d][p] = 1u << current[bound[d][p] - 1];
 }
 
-/** What a device reads by a PASID is what the model says. */
-static void look(void)
+/** Checks that a device reads one of the pages of the model. */
+static void check_read(void)
 {
     unsigned d, tries = 0;
     uint32_t pasid;
@@ -159,13 +161,13 @@ static void look(void)
     do {
         d = (unsigned)below(DEVICES);
         pasid = 1 + (uint32_t)below(PASIDS);
-    } while (!bound[d][pasid] && ++tries < 8); /* rather where there is a table */
+    } while (!bound[d][pasid] && ++tries < 8); /* prefers a PASID with a table */
     byte = read_byte_by_pasid(devices[d], pasid, IOVA);
     if (!bound[d][pasid] ? byte < 0x100 : byte > 32 || !(possible[d][pasid] >> (byte - 1) & 1))
         fatal("step %u: device %u reads %#llx by PASID %u; table %u, pages %#x", step, d,
                 (unsigned long long)byte, pasid, bound[d][pasid], possible[d][pasid]);
     answers[bound[d][pasid] ? 5 : 6]++;
-    /* Of both it was the old one. */
+    /* The device has read the old page of two. */
     if (bound[d][pasid] && byte - 1 != current[bound[d][pasid] - 1])
         answers[7]++;
 }
@@ -192,7 +194,7 @@ int main(int argc, char **argv)
         map_data_page(&guest, roots[t], IOVA, current[t] = t);
     for (step = 0; step != count; step++) {
         actions[below(sizeof(actions) / sizeof(*actions))]();
-        look();
+        check_read();
         if (step % 64 == 0)
             drain_faults(&device), drain_faults(&plain);
     }

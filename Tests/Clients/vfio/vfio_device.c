@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A VFIO device file: what it answers before and after BIND_IOMMUFD, ATTACH and DETACH, the INFO
- * commands, features, ioeventfds and resets, with their size rules, flags and errnos.
+ * The ioctls of a VFIO device: all of them before BIND_IOMMUFD, then BIND, ATTACH and DETACH, the INFO commands,
+ * features, ioeventfds and resets, with their size rules, flags and errnos.
  */
 #include "vfio/vfio_client.h"
 
-static void every_request(const char *when)
+static void test_every_request(const char *when)
 {
     uint64_t zero[64] = {0};
 
@@ -24,7 +24,7 @@ static void every_request(const char *when)
     printf("\n");
 }
 
-static void unbound(void)
+static void test_unbound(void)
 {
     uint32_t word = 0;
 
@@ -39,7 +39,7 @@ static void unbound(void)
     printf("\n");
 }
 
-static void bind_errors(void)
+static void test_bind_errors(void)
 {
     static const uint32_t sizes[] = {0, 8, 15, 16, 20, 23, 24, 28, 32};
     struct {
@@ -89,7 +89,7 @@ static void bind_errors(void)
     close(event);
 }
 
-static void bind_twice(void)
+static void test_bind_twice(void)
 {
     int other = must_open_vfio_device(0);
 
@@ -104,7 +104,7 @@ static void bind_twice(void)
     close(other);
 }
 
-static void attach_errors(void)
+static void test_attach_errors(void)
 {
     static const uint32_t sizes[] = {0, 4, 8, 11, 12, 15, 16, 20, 100};
     uint32_t ioas = ioas_alloc();
@@ -164,7 +164,7 @@ static void attach_errors(void)
     destroy(cmd.pt_id);
 }
 
-/** Printed without what differs from device to device. */
+/** Prints the answer to GET_REGION_INFO without the values that differ from device to device. */
 static void region(uint32_t argsz, uint32_t index)
 {
     struct vfio_region_info cmd = {
@@ -189,7 +189,7 @@ static void region(uint32_t argsz, uint32_t index)
     printf("\n");
 }
 
-static void infos(void)
+static void test_infos(void)
 {
     static const uint32_t sizes[] = {0, 15, 16, 20, 23, 24, 28, 32, 4096, UINT32_MAX};
     struct vfio_device_info cmd = {.argsz = sizeof(cmd)};
@@ -229,7 +229,7 @@ static void feature(uint32_t argsz, uint32_t flags)
     run_on(device_fd, &FEATURE, &cmd);
 }
 
-static void features(void)
+static void test_features(void)
 {
     static const uint32_t sizes[] = {0, 7, 8, 15, 16, 24};
     static const uint32_t operations[] = {
@@ -275,7 +275,7 @@ static void features(void)
     close(event);
 }
 
-static void io_events(void)
+static void test_io_events(void)
 {
     static const uint32_t sizes[] = {0, 27, 28, 32, 40};
     struct vfio_device_ioeventfd cmd = {
@@ -306,7 +306,7 @@ static void io_events(void)
     run_cut(&IOEVENTFD, &cmd, 28);
 }
 
-static void resets(void)
+static void test_resets(void)
 {
     static const uint32_t sizes[] = {0, 11, 12, 16, 19, 20, 28, 44};
     uint16_t command = 6;
@@ -337,23 +337,23 @@ int main(void)
 {
     begin("before bind");
     device_fd = must_open_vfio_device(0);
-    unbound();
-    every_request("before bind");
+    test_unbound();
+    test_every_request("before bind");
     section("BIND_IOMMUFD");
-    bind_errors();
-    bind_twice();
-    unbound();
-    every_request("bound");
+    test_bind_errors();
+    test_bind_twice();
+    test_unbound();
+    test_every_request("bound");
     section("sizes of ATTACH and DETACH");
-    attach_errors();
+    test_attach_errors();
     section("GET_INFO, GET_REGION_INFO, GET_IRQ_INFO");
-    infos();
+    test_infos();
     open_eventfds();
     section("FEATURE");
-    features();
+    test_features();
     section("IOEVENTFD");
-    io_events();
+    test_io_events();
     section("resets");
-    resets();
+    test_resets();
     return 0;
 }

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * VFIO_DEVICE_SET_IRQS: every combination of its flags, and what each kind of interrupt then does.
- */
+/* VFIO_DEVICE_SET_IRQS: every combination of its flags, and the effect on each kind of interrupt. */
 #include "vfio/vfio_client.h"
 
-static void irq_header(void)
+static void test_arguments(void)
 {
     static const uint32_t sizes[] = {0, 16, 19, 20, 23, 24, 100, UINT32_MAX};
     struct vfio_irq_set cmd = {.argsz = 24, .flags = EVENT | TRIGGER, .count = 1};
@@ -40,7 +38,7 @@ static void irq_header(void)
     run_cut(&SET, &cmd, 20);
 }
 
-static void pin(void)
+static void test_intx(void)
 {
     vector_count = 1;
     section("INTx");
@@ -126,7 +124,7 @@ static void write_msi_control(uint8_t id, uint16_t value, uint16_t mask)
     print_msi_control(id, mask);
 }
 
-static void messages(uint32_t index)
+static void test_msi(uint32_t index)
 {
     uint8_t id = index == 1 ? 5 : 0x11;
     uint16_t mask = index == 1 ? 0xf1 : 0xc000;
@@ -188,7 +186,7 @@ static void messages(uint32_t index)
     }
 }
 
-static void single(uint32_t index)
+static void test_single_vector(uint32_t index)
 {
     vector_count = 1;
     section(index == VFIO_PCI_ERR_IRQ_INDEX ? "ERR" : "REQ");
@@ -216,11 +214,11 @@ static void single(uint32_t index)
 int main(void)
 {
     begin_bound("SET_IRQS: the header");
-    irq_header();
-    pin();
-    messages(1);
-    messages(2);
-    single(VFIO_PCI_ERR_IRQ_INDEX);
-    single(VFIO_PCI_REQ_IRQ_INDEX);
+    test_arguments();
+    test_intx();
+    test_msi(1);
+    test_msi(2);
+    test_single_vector(VFIO_PCI_ERR_IRQ_INDEX);
+    test_single_vector(VFIO_PCI_REQ_IRQ_INDEX);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The PASIDs of a machine, for a server with the extension vfio-sva: who gets which, whose they are, and
- * when they are free again.
+ * VFIO_IOMMU_PASID_REQUEST of the extension vfio-sva: which PASID is allocated, which process it belongs to, and when
+ * it is free again.
  */
 #include "vfio/pasids.h"
 
@@ -11,7 +11,7 @@
 
 static int iommufd;
 
-static void pasid_requests(void)
+static void test_pasid_requests(void)
 {
     uint32_t pasid;
 
@@ -52,7 +52,7 @@ static void pasid_requests(void)
     check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0, "none are freed");
 }
 
-static void refused_requests(void)
+static void test_refused_requests(void)
 {
     unsigned char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -101,7 +101,7 @@ static void refused_requests(void)
                 "the number with a direction");
 }
 
-/** errno of freeing the parent's PASID 1, by the parent's file and by one of its own. */
+/** Frees PASID 1 of the parent, by the parent's open file and by a new one. Returns 0 or the errno. */
 static int free_by_inherited(void) { return free_pasid(iommufd, 1) ? errno : 0; }
 static int free_by_own(void) { return free_pasid(open_iommufd(), 1) ? errno : 0; }
 static int free_by_range(void)
@@ -112,7 +112,7 @@ static int allocate_same(void)
 {
     return allocate_pasid(open_iommufd(), 1, 1, NULL) ? errno : 0;
 }
-/** Which it gets, with a quota of its own. */
+/** Allocates a PASID above the parent's. Returns its distance from QUOTA, or 0. */
 static int allocate_own(void)
 {
     uint32_t pasid = 0;
@@ -125,7 +125,7 @@ static void *free_in_thread(void *pasid)
     return (void *)(intptr_t)(free_pasid(iommufd, *(uint32_t *)pasid) ? errno : 0);
 }
 
-static void owners(void)
+static void test_owners(void)
 {
     int other = open_iommufd();
     uint32_t pasid, last = QUOTA;
@@ -162,8 +162,8 @@ static void owners(void)
 int main(void)
 {
     iommufd = open_iommufd();
-    pasid_requests();
-    refused_requests();
-    owners();
+    test_pasid_requests();
+    test_refused_requests();
+    test_owners();
     return checks_exit_status();
 }

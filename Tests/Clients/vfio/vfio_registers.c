@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Configuration space and base address ranges, by pread and pwrite.
- */
+/* pread() and pwrite() of configuration space and BARs. */
 #include "vfio/vfio_client.h"
 
 #define BAR region_offset(0)
@@ -19,10 +17,10 @@ static void access_at(const char *what, bool write, uint64_t offset, size_t coun
     printf("\n");
 }
 
-/** What positions behind the header are printed relative to. */
+/** Positions behind the header are printed relative to this capability. */
 static unsigned capability_start;
 
-/** Writes and prints what `mask` shows of the register then. */
+/** Writes a register, and prints the bits `mask` of its new value. */
 static void config_write(unsigned position, unsigned width, uint64_t value, uint64_t mask)
 {
     long result = pwrite(device_fd, &value, width, CONFIG + position);
@@ -36,7 +34,7 @@ static void config_write(unsigned position, unsigned width, uint64_t value, uint
     printf(" | %#llx\n", (unsigned long long)(config_word(position, width) & mask));
 }
 
-static void config_space(void)
+static void test_config_space(void)
 {
     struct vfio_region_info bar = {.argsz = sizeof(bar), .index = 0};
 
@@ -121,7 +119,7 @@ static void config_space(void)
     config_write(capability_start, 4, 0, 0xff);
 }
 
-static void base_address(void)
+static void test_bar0(void)
 {
     struct vfio_region_info bar = {.argsz = sizeof(bar), .index = 0};
     unsigned position, table_bar;
@@ -185,7 +183,7 @@ static void base_address(void)
 int main(void)
 {
     begin_bound("registers");
-    config_space();
-    base_address();
+    test_config_space();
+    test_bar0();
     return 0;
 }

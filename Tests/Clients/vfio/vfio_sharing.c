@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Several devices: of one IOMMU group, of two, and what a client leaves behind when it closes.
- */
+/* Two devices of one IOMMU group and of two, and the state of a device after it is closed and opened again. */
 #include "vfio/vfio_client.h"
 
-static void groups(void)
+static void test_groups(void)
 {
     int first, second, other;
     uint32_t ioas;
@@ -47,7 +45,7 @@ static void groups(void)
     close(other);
 }
 
-static void sharing(void)
+static void test_sharing(void)
 {
     int first, second;
     uint32_t ioas;
@@ -67,7 +65,7 @@ static void sharing(void)
     close(first);
 }
 
-static void iommufd_first(void)
+static void test_closed_iommufd(void)
 {
     struct vfio_device_attach_iommufd_pt cmd = {.argsz = sizeof(cmd)};
 
@@ -86,7 +84,7 @@ static void iommufd_first(void)
     iommufd = name_fd("iommufd", open_iommufd());
 }
 
-static void state_at_open(void)
+static void test_state_at_open(void)
 {
     uint16_t command = 0x406;
     uint32_t bar = 0xffffffff;
@@ -117,9 +115,9 @@ static void state_at_open(void)
 int main(void)
 {
     begin("two functions of one group");
-    groups();
-    sharing();
-    iommufd_first();
-    state_at_open();
+    test_groups();
+    test_sharing();
+    test_closed_iommufd();
+    test_state_at_open();
     return 0;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared virtual addressing on a VFIO container, for a server with the extension vfio-sva: guests' tables
- * are bound to PASIDs of its devices, which then go through them.
+ * Shared virtual addressing on a VFIO container, by the extension vfio-sva: a guest's page tables are bound to PASIDs,
+ * by which the devices of the container then access the guest's address spaces.
  */
 #include "guest/sva.h"
 
-static void container(void)
+static void test_container(void)
 {
     struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
                                            .flags =
@@ -37,7 +37,7 @@ static void container(void)
     check_errno(ioctl(fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), EBUSY, "and back, with devices");
 }
 
-static void bindings(void)
+static void test_bindings(void)
 {
     uint32_t pasid = pasids[0];
     struct iommu_gpasid_bind_data data;
@@ -90,7 +90,7 @@ static void bindings(void)
 static int bind_elsewhere(void) { return bind_table(pasids[0], roots[0]) ? errno : 0; }
 static int unbind_elsewhere(void) { return unbind(pasids[0]) ? errno : 0; }
 
-static void refused_bindings(void)
+static void test_refused_bindings(void)
 {
     struct iommu_gpasid_bind_data good = table_data(pasids[0], roots[0]);
     const uint32_t whole = 8 + sizeof(good);
@@ -135,8 +135,8 @@ static void refused_bindings(void)
     check_errno(unbind(pasids[0]), 0, "it is unbound");
 }
 
-/** Tables that the client has made, instead of those that attaching to an IOAS makes. */
-static void own_tables(void)
+/** HWPTs that the client allocates, instead of those that attaching to an IOAS allocates. */
+static void test_client_tables(void)
 {
     uint32_t flags = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID, pasid = pasids[0];
     uint32_t nested, in_other_process, ioas = guest.ioas;
@@ -173,8 +173,8 @@ static void own_tables(void)
     drain_faults(&device);
 }
 
-/** A PASID that was allocated by another file of this process. */
-static void two_files(void)
+/** A PASID that was allocated by another open file of this process. */
+static void test_two_files(void)
 {
     int other = open_iommufd();
     uint32_t pasid;
@@ -191,10 +191,10 @@ static void two_files(void)
     check_errno(free_pasid(guest.iommufd, pasid), ENOENT, "then it is");
 }
 
-/* ---- Ends --------------------------------------------------------------------------------- */
+/* ---- unmapping and closing ---------------------------------------------------------------- */
 
-/** The kernel's side: what is unmapped from the container is gone at once, whatever a guest's tables say. */
-static void unmapping(void)
+/** Unmapping from the container takes effect at once, without an invalidation by the guest. */
+static void test_unmapping(void)
 {
     struct vfio_iommu_type1_dma_unmap unmap = {
         .argsz = sizeof(unmap), .iova = GUEST, .size = GUEST_LENGTH};
@@ -207,7 +207,7 @@ static void unmapping(void)
     check_number(can_read(&device, pasids[0], IOVA) || can_read(&plain, pasids[1], IOVA), 0, "and gone");
 }
 
-static void ends(void)
+static void test_closing(void)
 {
     int fd;
     uint32_t first = pasids[0], pasid;
@@ -228,12 +228,12 @@ static void ends(void)
 int main(void)
 {
     set_up_sva();
-    container();
-    bindings();
-    refused_bindings();
-    two_files();
-    own_tables();
-    unmapping();
-    ends();
+    test_container();
+    test_bindings();
+    test_refused_bindings();
+    test_two_files();
+    test_client_tables();
+    test_unmapping();
+    test_closing();
     return checks_exit_status();
 }

@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest says has changed in its tables, for a server with the extension vfio-sva: a changed entry is
- * not seen before an invalidation says so, and every invalidation removes what it names and nothing else.
+ * VFIO_IOMMU_CACHE_INVALIDATE of the extension vfio-sva: devices use old translations until an invalidation, and an
+ * invalidation removes the translations that it names and no others.
  */
 #include "guest/sva.h"
 
-/** In another table for pages, of another table for tables. */
+/** An address whose leaf table, and the table above it, are not those of IOVA. */
 #define FAR (IOVA + (1UL << 30))
 #define COUNT 6u
-/** All pages at IOVA, in a mask. */
+/** A mask of all pages at IOVA. */
 #define ALL 0x3fu
 
-/** Pages of the guest's data from 0 on at IOVA, and one at FAR, of both tables; from 8 on when they are
- *  changed. */
+/** Maps data pages at IOVA, from page `first` on, and page `first` at FAR, in both tables. */
 static void point_all(unsigned first)
 {
     for (unsigned t = 0; t != 2; t++) {
@@ -22,14 +21,14 @@ static void point_all(unsigned first)
     }
 }
 
-/** Which of `count` pages at `iova` are seen as the changed ones: bit i for page i; others if neither. */
-static unsigned fresh(const struct test_device *by, uint32_t pasid, uint64_t iova, unsigned count)
+/** Returns for which of `count` pages at `iova` the device uses the new entry: bit i for page i. */
+static unsigned seen_changes(const struct test_device *by, uint32_t pasid, uint64_t iova, unsigned count)
 {
     return moved_pages(&guest, by, iova, count, PASID(pasid));
 }
 
-/** Both tables are changed after both devices have seen all of them. */
-static void change(void)
+/** Changes both tables after both devices have cached all translations. */
+static void change_tables(void)
 {
     point_all(0);
     if (cache_invalidate(by_domain(IOMMU_CACHE_INV_TYPE_IOTLB)))
@@ -46,23 +45,23 @@ static void change(void)
     point_all(8);
 }
 
-/** What is seen after `info`: pages at IOVA and FAR by the first PASID, at IOVA by the second. */
+/** Checks which new entries are used after `info`: at IOVA and FAR by the first PASID, at IOVA by the second. */
 static void check_granule(const char *what, struct iommu_cache_invalidate_info info,
                           unsigned near_pages, unsigned far_pages, unsigned others)
 {
-    change();
+    change_tables();
     check_errno(cache_invalidate(info), 0, "%s", what);
     for (unsigned d = 0; d != 2; d++) {
         const struct test_device *by = d ? &plain : &device;
         const char *name = d ? "without a device TLB" : "with a device TLB";
 
-        check_number(fresh(by, pasids[0], IOVA, COUNT), near_pages, "%s, %s", what, name);
-        check_number(fresh(by, pasids[0], FAR, 1), far_pages, "%s, %s: far away", what, name);
-        check_number(fresh(by, pasids[1], IOVA, 1), others, "%s, %s: another PASID", what, name);
+        check_number(seen_changes(by, pasids[0], IOVA, COUNT), near_pages, "%s, %s", what, name);
+        check_number(seen_changes(by, pasids[0], FAR, 1), far_pages, "%s, %s: far away", what, name);
+        check_number(seen_changes(by, pasids[1], IOVA, 1), others, "%s, %s: another PASID", what, name);
     }
 }
 
-static void granules(void)
+static void test_granules(void)
 {
     const uint8_t iotlb = IOMMU_CACHE_INV_TYPE_IOTLB, device_tlb = IOMMU_CACHE_INV_TYPE_DEV_IOTLB,
                   pasid_cache = IOMMU_CACHE_INV_TYPE_PASID;
@@ -72,9 +71,9 @@ static void granules(void)
     section("invalidations");
     if (bind_table(pasids[0], roots[0]) || bind_table(pasids[1], roots[1]))
         fatal("VFIO_IOMMU_BIND: %s", strerror(errno));
-    change();
-    check_number(fresh(&device, pasid, IOVA, 1), 0, "without any, what was there is seen");
-    check_number(fresh(&plain, pasid, FAR, 1), 0, "by both devices");
+    change_tables();
+    check_number(seen_changes(&device, pasid, IOVA, 1), 0, "without any, what was there is seen");
+    check_number(seen_changes(&plain, pasid, FAR, 1), 0, "by both devices");
     check_granule("a page", by_address(iotlb, pasid, IOVA + PAGE, PAGE, 1, has_pasid), 0x02, 0, 0);
     check_granule("a page, leaves only",
                   by_address(iotlb, pasid, IOVA + PAGE, PAGE, 1, has_pasid | leaf), 0x02, 0, 0);
@@ -108,7 +107,7 @@ static int invalidate_elsewhere(void)
     return cache_invalidate(by_pasid(IOMMU_CACHE_INV_TYPE_IOTLB, pasids[0])) ? errno : 0;
 }
 
-static void refused_invalidations(void)
+static void test_refused_invalidations(void)
 {
     const uint8_t iotlb = IOMMU_CACHE_INV_TYPE_IOTLB, device_tlb = IOMMU_CACHE_INV_TYPE_DEV_IOTLB,
                   pasid_cache = IOMMU_CACHE_INV_TYPE_PASID;
@@ -118,7 +117,7 @@ static void refused_invalidations(void)
     uint32_t unbound;
 
     section("invalidations that are refused");
-    change();
+    change_tables();
     check_errno(cache_invalidate_as(8 + sizeof(good), 1, good), EINVAL, "a flag");
     check_errno(cache_invalidate_as(23, 0, good), EINVAL, "argsz without the information");
     check_errno(cache_invalidate_as(8 + sizeof(good) - 1, 0, good), EINVAL, "argsz short of it");
@@ -152,7 +151,7 @@ static void refused_invalidations(void)
     CHECK_CHANGED(cache_invalidate, good, .granu.pasid_info.pasid = unbound, EINVAL,
                   "a PASID without a table");
     free_pasid(guest.iommufd, unbound);
-    check_number(fresh(&device, pasids[0], IOVA, COUNT), 0, "nothing of it took effect");
+    check_number(seen_changes(&device, pasids[0], IOVA, COUNT), 0, "nothing of it took effect");
 }
 
 int main(void)
@@ -162,7 +161,7 @@ int main(void)
         ioctl(guest.iommufd, VFIO_SET_IOMMU, VFIO_TYPE1_NESTING_IOMMU))
         fatal("no container: %s", strerror(errno));
     attach_devices();
-    granules();
-    refused_invalidations();
+    test_granules();
+    test_refused_invalidations();
     return checks_exit_status();
 }

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a hypervisor does for a guest with a device of its own, in one page: the guest's page table lies in
- * the guest's memory, is nested on the hypervisor's, and the device goes through both. The guest then
- * changes an entry, first without telling anybody.
+ * A hypervisor that assigns a device to a guest. The guest's page table lies in the guest's memory and is nested on the
+ * hypervisor's page table; the device's DMA is translated by both. The guest then changes an entry, first without an
+ * invalidation.
  *
- *   nested_client       says what happens; status 1 when something else did
+ *   nested_client       prints the steps; status 1 when a result is not the expected one
  *
  * The device is a "PCI Express ATS/PRI test device" (1234:11e9) behind an Intel VT-d unit.
  */
 #include "guest/vtd.h"
 
-#define ADDRESS 0x7000000000UL /* of the guest's program; its page table leads from here to its pages */
+#define ADDRESS 0x7000000000UL /* a virtual address of the guest's program */
 
 static bool failed;
 

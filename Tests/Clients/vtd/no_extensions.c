@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the simulator's extensions add is not there unless they are asked for: their numbers, types and
- * lengths are answered as by a kernel. --vtd: also those that need a device behind a VT-d unit.
+ * Without its extensions the simulator answers their ioctl numbers, types and lengths as Linux does.
+ *
+ *   no_extensions [--vtd]     --vtd: also those that need a device behind a VT-d unit
  */
 #include "guest/vtd.h"
 
@@ -18,7 +19,7 @@ static long set_container(void)
     return ioctl(iommufd, IOMMU_VFIO_IOAS, &cmd);
 }
 
-static void sva(void)
+static void test_sva(void)
 {
     struct vfio_iommu_type1_pasid_request request = {
         .argsz = sizeof(request), .flags = VFIO_IOMMU_PASID_ALLOC, .alloc_pasid = {1, 100, 0}};
@@ -35,7 +36,7 @@ static void sva(void)
                 "nor can it be set");
 }
 
-static void vtd(void)
+static void test_vtd_failures(void)
 {
     struct iommufd_sim_vtd_invalidate_fail fail = {
         .size = sizeof(fail), .dev_id = 1, .operation = 1, .error = 1, .nth = 1};
@@ -44,7 +45,7 @@ static void vtd(void)
                 "a failure to plan");
 }
 
-static void vtd_device(void)
+static void test_vtd_device(void)
 {
     struct test_device device = vtd_find_device(iommufd, false);
     struct guest guest = vtd_make_guest(iommufd, &device, true, 0);
@@ -66,11 +67,11 @@ static void vtd_device(void)
 int main(int argc, char **argv)
 {
     iommufd = open_iommufd();
-    sva();
+    test_sva();
     check_errno(set_container(), 0, "with a container");
-    sva();
-    vtd();
+    test_sva();
+    test_vtd_failures();
     if (argc > 1 && !strcmp(argv[1], "--vtd"))
-        vtd_device();
+        test_vtd_device();
     return checks_exit_status();
 }

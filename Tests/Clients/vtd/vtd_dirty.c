@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which pages a VT-d unit says were written: through a second-stage table of ours, and by guests that are
- * nested on it, whose tables are in those pages, too.
+ * Dirty tracking of a VT-d unit: pages that are written through a second-stage table, and pages that a nested guest's
+ * device writes, or that hold the guest's first-stage table, in which the unit sets bits.
  */
 #include "guest/vtd.h"
 
@@ -20,7 +20,7 @@ static long track(uint32_t hwpt, bool enable)
     return ioctl(guest.iommufd, IOMMU_HWPT_SET_DIRTY_TRACKING, &cmd);
 }
 
-/** Pages written in the 64 pages of `pages`, a bit for each. */
+/** Returns which of the 64 pages at `pages` are dirty, a bit for each. */
 static uint64_t dirty(uint32_t hwpt, uint64_t pages, uint32_t flags)
 {
     uint64_t bitmap = 0;
@@ -37,8 +37,8 @@ static uint64_t dirty(uint32_t hwpt, uint64_t pages, uint32_t flags)
     return bitmap;
 }
 
-/** Pages are 4 KiB each for the unit: the mapping is split by its address. */
-static void paging(void)
+/** The unit maps pages of 4 KiB, because user addresses and IOVAs are not aligned alike. */
+static void test_kernel_table(void)
 {
     uint32_t hwpt = allocate_paging(&guest, &device,
                                 IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_PASID);
@@ -75,7 +75,7 @@ static void paging(void)
     destroy_object(guest.iommufd, plain);
 }
 
-static void nested(void)
+static void test_nested_table(void)
 {
     uint64_t root = allocate_table(&guest), table;
     uint32_t hwpt = vtd_make_nested(&guest, &device, root), parent = guest.parent;
@@ -116,7 +116,7 @@ int main(void)
 
     device = vtd_find_device(iommufd, false);
     guest = vtd_make_guest(iommufd, &device, true, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
-    paging();
-    nested();
+    test_kernel_table();
+    test_nested_table();
     return checks_exit_status();
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest's own first-stage tables on a VT-d unit: what is told of the unit, what can be nested, where
- * data go, what is refused and how it is recorded, and that what was changed without an invalidation stays
- * as it was. --private: the guest's memory is not shared with anybody.
+ * A guest's first-stage tables on a VT-d unit: GET_HW_INFO, the HWPTs that can be allocated, DMA through both stages,
+ * and faults with their records.
+ *
+ *   vtd_nested [--private]     the guest's memory is private to the process
  */
 #include "guest/vtd.h"
 
@@ -13,7 +14,7 @@ static struct test_device device;
 
 /* ---- the unit ----------------------------------------------------------------------------- */
 
-static void hardware(void)
+static void test_hardware(void)
 {
     struct iommu_hw_info_vtd vtd = {0};
     struct {
@@ -54,7 +55,7 @@ static void hardware(void)
 
 /* ---- allocation --------------------------------------------------------------------------- */
 
-static void allocation(uint64_t root)
+static void test_allocation(uint64_t root)
 {
     struct iommu_hwpt_vtd_s1 data = {.pgtbl_addr = root, .addr_width = 48};
     unsigned char long_data[sizeof(data) + 8] = {0};
@@ -101,7 +102,7 @@ static void allocation(uint64_t root)
     check_errno(ioctl(fd, IOMMU_IOAS_MAP, &map), EINVAL, "read-only memory under a parent");
 }
 
-static void widths(uint64_t root)
+static void test_widths(uint64_t root)
 {
     struct iommu_hwpt_vtd_s1 data = {.pgtbl_addr = root};
     static const uint32_t bad[] = {0, 39, 49, 64};
@@ -135,7 +136,7 @@ static void widths(uint64_t root)
 
 /* ---- translation -------------------------------------------------------------------------- */
 
-static void translation(uint64_t root, uint32_t attributes)
+static void test_translation(uint64_t root, uint32_t attributes)
 {
     uint64_t *entry;
 
@@ -159,7 +160,7 @@ static void translation(uint64_t root, uint32_t attributes)
     check_number(read_byte(&guest, &device, ~0xfffUL, attributes), 5, "the highest address");
 }
 
-/** A request is refused and recorded. */
+/** Checks that a read, or a write, faults and is recorded. */
 static void no_read(uint64_t at, uint32_t attributes, uint32_t reason, const char *what)
 {
     dma_read(&device, at, 8, attributes);
@@ -172,7 +173,7 @@ static void no_write(uint64_t at, uint32_t attributes, uint32_t reason, const ch
     vtd_check_fault(&device, reason, at, attributes, true, what);
 }
 
-static void refusals(uint64_t root, uint32_t attributes)
+static void test_refusals(uint64_t root, uint32_t attributes)
 {
     uint64_t at = IOVA + 0x10 * PAGE;
 
@@ -214,7 +215,7 @@ static void refusals(uint64_t root, uint32_t attributes)
     *entry_at(&guest, root, at, 1) = 0;
 }
 
-static void privilege(uint64_t root)
+static void test_privilege(uint64_t root)
 {
     struct iommu_hwpt_vtd_s1 data = {.pgtbl_addr = root, .addr_width = 48};
     uint64_t readable = IOVA + 0x18 * PAGE, system = readable + PAGE;
@@ -265,8 +266,8 @@ int main(int argc, char **argv)
     *entry_at(&guest, root, 2UL << 40, 2) = GUEST | USER | PS;
     map_page(&guest, root, ~0xfffUL & 0xffffffffffffUL, data_page(4), USER);
 
-    hardware();
-    allocation(root);
+    test_hardware();
+    test_allocation(root);
     hwpt = vtd_make_nested(&guest, &device, root);
     section("before anything is attached");
     dma_read(&device, IOVA, 8, NO_PASID);
@@ -275,13 +276,13 @@ int main(int argc, char **argv)
     vtd_check_fault(&device, PASID_DIRECTORY_ABSENT, IOVA, PASID(0x1000), false, "SPD.2");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "a nested table is attached");
     check_errno(attach_to(&device, hwpt, PASID(9)), 0, "and for a PASID");
-    translation(root, NO_PASID);
-    translation(root, PASID(9));
-    refusals(root, NO_PASID);
-    refusals(root, PASID(9));
+    test_translation(root, NO_PASID);
+    test_translation(root, PASID(9));
+    test_refusals(root, NO_PASID);
+    test_refusals(root, PASID(9));
     detach(&device, PASID(9));
-    privilege(root);
-    widths(root);
+    test_privilege(root);
+    test_widths(root);
 
     section("a table that is nowhere");
     bad = GUEST - PAGE;

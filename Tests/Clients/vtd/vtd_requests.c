@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device behind a VT-d unit that translates for itself (ATS) and asks for pages that are not there (PRI):
- * what it may not access is not a fault, who is asked, and what becomes of its request with every answer.
+ * A device with ATS and PRI behind a VT-d unit: a denied translation is no fault; which fault queue gets a page request;
+ * and the effect of each answer.
  */
 #include "guest/vtd.h"
 
@@ -14,8 +14,8 @@ static struct test_device device;
 static int queue;
 static uint32_t queue_id;
 
-/** ATS alone: nobody answers page requests of this attachment. */
-static void without_queue(uint64_t root)
+/** ATS without PRI: the HWPT has no fault queue. */
+static void test_without_queue(uint64_t root)
 {
     uint32_t hwpt = vtd_make_nested(&guest, &device, root);
 
@@ -44,7 +44,7 @@ static void without_queue(uint64_t root)
     destroy_object(guest.iommufd, hwpt);
 }
 
-static void answers(uint64_t root, uint32_t hwpt, uint32_t attributes)
+static void test_answers(uint64_t root, uint32_t hwpt, uint32_t attributes)
 {
     uint64_t *entry = map_page(&guest, root, IOVA, 0, 0);
     uint32_t cookie;
@@ -74,8 +74,8 @@ static void answers(uint64_t root, uint32_t hwpt, uint32_t attributes)
     check_number(*guest_word(&guest, data_page(5)) & 0xff, 6, "no byte moved");
 }
 
-/** Requests for several pages are read together or not at all, and answered together. */
-static void groups(uint64_t root, uint32_t hwpt, uint32_t attributes)
+/** A page request group is read as a whole or not at all, and answered as a whole. */
+static void test_groups(uint64_t root, uint32_t hwpt, uint32_t attributes)
 {
     struct iommu_hwpt_pgfault faults[2] = {0};
 
@@ -100,7 +100,7 @@ static void groups(uint64_t root, uint32_t hwpt, uint32_t attributes)
     vtd_invalidate_all(&guest, hwpt);
 }
 
-static void privileged(uint32_t attributes)
+static void test_privilege(uint32_t attributes)
 {
     section("privilege");
     check_number(dma_read(&device, IOVA + 6 * PAGE, 8, attributes | PRIVILEGED), DENIED,
@@ -108,7 +108,7 @@ static void privileged(uint32_t attributes)
     check_number(is_request_waiting(), 0, "the queue stays empty");
 }
 
-static void endings(uint64_t root, uint32_t hwpt)
+static void test_ends_of_waits(uint64_t root, uint32_t hwpt)
 {
     struct iommu_hwpt_pgfault fault;
 
@@ -134,8 +134,8 @@ static void endings(uint64_t root, uint32_t hwpt)
     check_number(read_register(&device, TEST_DEVICE_COMMAND) & RUN, 0, "and means nothing to it");
 }
 
-/** A table of ours with a queue: what is not mapped in the IOAS is asked for. */
-static void paging(void)
+/** A paging HWPT with a fault queue: the device requests pages that are not mapped in the IOAS. */
+static void test_kernel_table(void)
 {
     struct iommu_ioas_map map;
     struct iommu_ioas_alloc ioas = {.size = sizeof(ioas)};
@@ -168,7 +168,7 @@ static void paging(void)
     destroy_object(guest.iommufd, hwpt);
 }
 
-static void without_requests(int iommufd, uint64_t root)
+static void test_device_without_pri(int iommufd, uint64_t root)
 {
     struct test_device plain = vtd_find_device(iommufd, false);
     struct iommu_hwpt_vtd_s1 data = {.pgtbl_addr = root, .addr_width = 48};
@@ -206,20 +206,20 @@ int main(void)
                  "DT, PRS and PDS");
     check_number(info.out_capabilities & IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED, 0, "ATS is there");
 
-    without_queue(root);
+    test_without_queue(root);
     data.pgtbl_addr = root;
     hwpt = vtd_make_nested_with(&guest, &device, data, queue_id);
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "a nested table with a queue");
     check_errno(attach_to(&device, hwpt, PASID(5)), 0, "and for a PASID");
-    answers(root, hwpt, NO_PASID);
-    answers(root, hwpt, PASID(5));
-    groups(root, hwpt, NO_PASID);
-    groups(root, hwpt, PASID(5));
-    privileged(PASID(5));
-    endings(root, hwpt);
+    test_answers(root, hwpt, NO_PASID);
+    test_answers(root, hwpt, PASID(5));
+    test_groups(root, hwpt, NO_PASID);
+    test_groups(root, hwpt, PASID(5));
+    test_privilege(PASID(5));
+    test_ends_of_waits(root, hwpt);
     detach(&device, NO_PASID);
     detach(&device, PASID(5));
-    paging();
-    without_requests(iommufd, root);
+    test_kernel_table();
+    test_device_without_pri(iommufd, root);
     return checks_exit_status();
 }

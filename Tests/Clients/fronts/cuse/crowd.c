@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One client that keeps as many calls in the server as it can, and another that is not delayed. */
+/* A client that keeps 200 calls in the server does not delay another client. */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -9,11 +9,11 @@
 
 static int device;
 
-static void *hog(void *argument)
+static void *sleep_in_server(void *argument)
 {
     (void)argument;
     while (1)
-        ask(device, CUSE_TEST_SLEEP, 2000);
+        request(device, CUSE_TEST_SLEEP, 2000);
     return NULL;
 }
 
@@ -36,7 +36,7 @@ int main(void)
         pthread_attr_init(&small);
         pthread_attr_setstacksize(&small, 65536);
         for (int i = 0; i < 200; i++)
-            pthread_create(&thread, &small, hog, NULL);
+            pthread_create(&thread, &small, sleep_in_server, NULL);
         pause();
     }
     sleep(1);
@@ -44,9 +44,9 @@ int main(void)
     for (int i = 0; i < 10; i++) {
         double start = now();
         int fd = open_node();
-        CHECK(ask(fd, CUSE_TEST_ECHO, 1) == 2);
-        CHECK(ask(fd, CUSE_TEST_IDENTIFY, fd) > 0);
-        int queue = ask(fd, CUSE_TEST_QUEUE, 0);
+        CHECK(request(fd, CUSE_TEST_ECHO, 1) == 2);
+        CHECK(request(fd, CUSE_TEST_IDENTIFY, fd) > 0);
+        int queue = request(fd, CUSE_TEST_QUEUE, 0);
         CHECK(queue >= 0);
         close(queue);
         close(fd);
@@ -57,5 +57,5 @@ int main(void)
     printf("crowd: 10 rounds in %.3f s, the longest %.3f s\n", now() - begin, longest);
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
-    return finish("crowd");
+    return print_totals("crowd");
 }

@@ -57,10 +57,13 @@ const struct command HOT_RESET = {
 
 long bind_with(int fd, uint32_t argsz, uint32_t flags, int iommufd_number)
 {
-    struct vfio_device_bind_iommufd cmd = {
-        .argsz = argsz, .flags = flags, .iommufd = iommufd_number, .out_devid = 77};
+    struct {
+        struct vfio_device_bind_iommufd cmd;
+        uint8_t tail[8]; /* zeros, which an `argsz` beyond the struct covers */
+    } longer = {.cmd = {
+                    .argsz = argsz, .flags = flags, .iommufd = iommufd_number, .out_devid = 77}};
 
-    return run_on(fd, &BIND, &cmd);
+    return run_on(fd, &BIND, &longer.cmd);
 }
 
 uint64_t region_offset(unsigned index)
