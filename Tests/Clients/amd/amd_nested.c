@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An AMD-Vi unit: GET_HW_INFO, the HWPTs that can be allocated, and a guest's page tables: as Linux 7.3 answers (on the
- * first unit), and as <linux/iommufd.h> describes them (on the second unit): DMA, faults with their records, and cached
- * translations until the unit is invalidated.
+ * An AMD-Vi unit: GET_HW_INFO, the HWPTs that can be allocated, and a guest's page tables: as Linux
+ * 7.3 answers (on the first unit), and as <linux/iommufd.h> describes them (on the second unit):
+ * DMA, faults with their records, and cached translations until the unit is invalidated.
  *
  *   amd_nested [--private]     the guest's memory is private to the process
  */
@@ -63,7 +63,7 @@ static void test_reserved_ranges(void)
     check_number(ranges[2].last, UINT64_MAX, "to the end");
     dma_read(&device, 0xfee00000, 8, NO_PASID);
     amd_check_event(&device, INVALID_DEVICE_REQUEST, 0, 0xfee00000, 0xfee00000, NO_PASID,
-                "interrupts cannot be read");
+                    "interrupts cannot be read");
     detach(&device, NO_PASID);
 }
 
@@ -97,7 +97,7 @@ static void test_kernel_tables(void)
     check_number(read_byte(&guest, &device, data_page(3), NO_PASID), 4, "is read through");
     dma_read(&device, SPARE, 8, NO_PASID);
     amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, SPARE, SPARE, NO_PASID,
-                "a hole is PASID 0's");
+                    "a hole is PASID 0's");
     check_errno(attach_to(&device, hwpt, PASID(1)), EOPNOTSUPP, "but not for a PASID");
     check_errno(allocate_hwpt(fd, id, guest.ioas, 0, 0, NULL, 0, 0, &other), 0, "a host table");
     check_errno(attach_to(&device, other, NO_PASID), 0, "replaces it");
@@ -109,7 +109,7 @@ static void test_kernel_tables(void)
     detach(&device, NO_PASID);
     dma_write(&device, data_page(0), 8, NO_PASID);
     amd_check_event(&device, IO_PAGE_FAULT, EV_RW | DETACHED, data_page(0), data_page(0), NO_PASID,
-                "without a table everything is a fault");
+                    "without a table everything is a fault");
     destroy_object(fd, hwpt);
     destroy_object(fd, other);
 }
@@ -198,7 +198,8 @@ static void test_translation(uint64_t root, uint32_t pasid)
     check_number(read_byte(&guest, &device, (2UL << 40) + DATA, pasid), 1, "a page of 1 GiB");
     check_number(read_byte(&guest, &device, ~0xfffUL, pasid), 5, "the highest address");
     check_number(dma_read(&device, IOVA, 8, pasid), COMPLETED, "the buffer is filled");
-    check_number(dma_write(&device, IOVA + 3 * PAGE - 4, 8, pasid), COMPLETED, "and written to two");
+    check_number(dma_write(&device, IOVA + 3 * PAGE - 4, 8, pasid), COMPLETED,
+                 "and written to two");
     check_number(*guest_word(&guest, data_page(3)) & 0xffffffff, 0x01010101, "the data arrive");
     check_number(*entry_at(&guest, root, IOVA + 3 * PAGE, 0) & 0xfff, USER | A | D,
                  "the second is marked as written");
@@ -223,35 +224,37 @@ static void test_refusals(uint64_t root, uint32_t pasid)
     check_number(read_byte(&guest, &device, at, pasid), 1, "a read-only page is read");
     dma_write(&device, at, 8, pasid);
     amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE | EV_RW, at, at, pasid,
-                "and not written");
+                    "and not written");
     check_number(*guest_word(&guest, data_page(0)) & 0xff, 1, "no byte moved");
     at += PAGE;
     map_page(&guest, root, at, data_page(0), P | RW);
     dma_read(&device, at, 8, pasid);
-    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE, at, at, pasid, "for privilege only");
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE, at, at, pasid,
+                    "for privilege only");
     check_number(dma_read(&device, at, 8, pasid | PRIVILEGED), COMPLETED, "with it, it is read");
     at += PAGE;
     map_page(&guest, root, at, data_page(0), USER | 1UL << 63);
     dma_read(&device, at, 8, pasid | EXECUTE);
     amd_check_event(&device, IO_PAGE_FAULT, gva | EV_NX | EV_PR | EV_PE, at, at, pasid,
-                "no-execute counts");
+                    "no-execute counts");
     at += PAGE;
     *entry_at(&guest, root, 3UL << 40, 2) = data_page(0) | USER | PS;
     dma_read(&device, 3UL << 40, 8, pasid);
     amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_RZ, 3UL << 40, 3UL << 40, pasid,
-                "reserved bits of a large page");
+                    "reserved bits of a large page");
     map_page(&guest, root, at, SPARE, USER);
     dma_read(&device, at + 8, 8, pasid);
     amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE + 8, at + 8, pasid,
-                "nothing there for the host: its address");
+                    "nothing there for the host: its address");
     *entry_at(&guest, root, 5UL << 39, 3) = SPARE | USER;
     dma_read(&device, 5UL << 39, 8, pasid);
-    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE, 5UL << 39, pasid, "a table that is not there");
+    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE, 5UL << 39, pasid,
+                    "a table that is not there");
     dma_read(&device, IOVA, 8, PASID(77));
     amd_check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(77), "a PASID without a table");
     dma_read(&device, IOVA, 8, PASID(0x200));
     amd_check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(0x200),
-                "a PASID that the GCR3 table has no room for");
+                    "a PASID that the GCR3 table has no room for");
 }
 
 static void test_caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
@@ -278,7 +281,8 @@ static void test_caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t h
     check_errno(destroy_object(guest.iommufd, hwpt), EBUSY, "what is attached stays");
     check_errno(detach(&device, NO_PASID), 0, "detached");
     dma_read(&device, IOVA, 8, pasid);
-    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, IOVA, IOVA, pasid, "everything is a fault");
+    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, IOVA, IOVA, pasid,
+                    "everything is a fault");
     destroy_object(guest.iommufd, again);
 }
 
@@ -302,7 +306,7 @@ static void test_without_pasid(uint64_t gcr3, uint64_t root)
     drain_faults(&device);
     dma_read(&device, data_page(0), 8, NO_PASID);
     amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, data_page(0), data_page(0), NO_PASID,
-                "the guest's memory is not seen");
+                    "the guest's memory is not seen");
     detach(&device, NO_PASID);
     destroy_object(guest.iommufd, hwpt);
 }

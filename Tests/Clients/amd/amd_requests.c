@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device with ATS and PRI (PPR) behind an AMD-Vi unit: its device TLB with the kernel's page tables and with a
- * guest's, and page requests, which are only reported for a guest's page tables.
+ * A device with ATS and PRI (PPR) behind an AMD-Vi unit: its device TLB with the kernel's page
+ * tables and with a guest's, and page requests, which are only reported for a guest's page tables.
  */
 #include "guest/amd.h"
 
@@ -13,7 +13,9 @@ static struct guest guest;
 static struct test_device device;
 static uint32_t queue_id;
 
-/** Returns the byte that the device reads. The device writes its buffer back by the same attributes. */
+/**
+ * Returns the byte that the device reads. The device writes its buffer back by the same attributes.
+ */
 static uint64_t read_by(uint64_t iova, uint32_t attributes)
 {
     guest.staging = attributes;
@@ -52,7 +54,8 @@ static void test_kernel_table(uint32_t flags, uint32_t fault, const char *title)
     check_number(read_by(IOVA, NO_PASID), 1, "it is read");
     check_number(read_by(data_page(3), NO_PASID), 4, "and another page");
     unmap(IOVA);
-    check_number(dma_read(&device, IOVA, 8, NO_PASID), DENIED, "unmapped: the device has forgotten it");
+    check_number(dma_read(&device, IOVA, 8, NO_PASID), DENIED,
+                 "unmapped: the device has forgotten it");
     map = page_map(IOVA, data_page(1));
     check_errno(ioctl(guest.iommufd, IOMMU_IOAS_MAP, &map), 0, "IOAS_MAP");
     check_number(read_by(IOVA, NO_PASID), 2, "the new page is read");
@@ -62,7 +65,7 @@ static void test_kernel_table(uint32_t flags, uint32_t fault, const char *title)
     check_errno(detach(&device, NO_PASID), 0, "detached");
     dma_read(&device, IOVA, 8, NO_PASID);
     amd_check_event(&device, IO_PAGE_FAULT, DETACHED, IOVA, IOVA, NO_PASID,
-                "without ATS it is an event");
+                    "without ATS it is an event");
     destroy_object(guest.iommufd, hwpt);
 }
 
@@ -92,7 +95,7 @@ static void test_stale_translations(uint64_t gcr3, uint64_t root, uint32_t pasid
     drain_faults(&device);
     dma_read(&device, IOVA + 9 * PAGE, 8, pasid);
     amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, IOVA + 9 * PAGE, IOVA + 9 * PAGE, pasid,
-                "a hole is an event");
+                    "a hole is an event");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "an entry with I");
     check_number(read_by(IOVA, pasid), 1, "a page is read");
     check_number(dma_read(&device, IOVA + 9 * PAGE, 8, pasid), DENIED, "a hole is an answer");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Many callers at once: threads that share an open file, and processes with files of their own, some of which issue
- * random calls or are killed during a call. An ordinary client beside them must get the same answers as alone.
+ * Many callers at once: threads that share an open file, and processes with files of their own,
+ * some of which issue random calls or are killed during a call. An ordinary client beside them must
+ * get the same answers as alone.
  *
  *   crowd SEED
  *
@@ -29,7 +30,10 @@ static int call(unsigned long request, void *cmd)
     return ioctl(iommufd, request, cmd) ? errno : 0;
 }
 
-/** Maps, copies and unmaps in an IOAS of its own and in a range of its own of the shared IOAS. No call may fail. */
+/**
+ * Maps, copies and unmaps in an IOAS of its own and in a range of its own of the shared IOAS. No
+ * call may fail.
+ */
 static void *work(void *argument)
 {
     struct worker *me = argument;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DMA from private memory of a process that has ended. A kernel keeps the pinned pages; the front ends keep the bytes
- * that were in them last. A child maps memory for a device that its parent has attached, then exits or executes another
- * program, and the parent lets the device read the memory.
+ * DMA from private memory of a process that has ended. A kernel keeps the pinned pages; the front
+ * ends keep the bytes that were in them last. A child maps memory for a device that its parent has
+ * attached, then exits or executes another program, and the parent lets the device read the memory.
  *
  *   ended [killed]     with an argument a child is killed, too; status 0 when all bytes are right
  */
@@ -88,7 +88,8 @@ static void run_child(int iommufd, unsigned ioas, int fill, enum end end)
             raise(SIGKILL);
         _exit(0);
     }
-    need(waitpid(child, &status, 0) == child && status == (end == BY_SIGNAL ? SIGKILL : 0), "child");
+    need(waitpid(child, &status, 0) == child && status == (end == BY_SIGNAL ? SIGKILL : 0),
+         "child");
 }
 
 static int open_node(const char *variable, const char *otherwise)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Structs across two pages, cut at every byte by a hole, in read-only memory, in a shared file, in untouched memory,
- * and at unaligned addresses.
+ * Structs across two pages, cut at every byte by a hole, in read-only memory, in a shared file, in
+ * untouched memory, and at unaligned addresses.
  *
- * A struct that cannot be read is refused before the command has an effect. A struct that cannot be written is noticed
- * when the answer is stored, after the effect.
+ * A struct that cannot be read is refused before the command has an effect. A struct that cannot be
+ * written is noticed when the answer is stored, after the effect.
  */
 #include "transcript/ioas.h"
 
@@ -140,8 +140,9 @@ int main(void)
     test_everywhere(list, count, pages, "in private memory");
     file = shared_file();
     test_everywhere(list, count, file, "in a shared file");
-    test_everywhere(list, count, mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
-               "in shared anonymous memory");
+    test_everywhere(list, count,
+                    mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+                    "in shared anonymous memory");
     test_across_pages(list, count);
     test_half_writable(list, count);
     test_cut_off(list, count);

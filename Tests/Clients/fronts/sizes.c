@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The size rules of all commands. Every struct begins with its size, which the kernel reads first. It completes a
- * shorter struct with zeros; the bytes of a longer struct beyond the kernel's must be zeros.
+ * The size rules of all commands. Every struct begins with its size, which the kernel reads first.
+ * It completes a shorter struct with zeros; the bytes of a longer struct beyond the kernel's must
+ * be zeros.
  *
- * The structs have a value that the command refuses with another errno than EINVAL, E2BIG and EFAULT, an unknown flag or
- * an ID that does not exist. These three errnos therefore tell about the size only.
+ * The structs have a value that the command refuses with another errno than EINVAL, E2BIG and
+ * EFAULT, an unknown flag or an ID that does not exist. These three errnos therefore tell about the
+ * size only.
  */
 #include "transcript/hwpt.h"
 
@@ -12,7 +14,10 @@ enum { READABLE = 1 << 16 };
 
 static unsigned char *memory; /* READABLE bytes before a hole */
 
-/** Stores a struct of `size` bytes, as far as there is memory, at `at`, and zeros in all other memory. */
+/**
+ * Stores a struct of `size` bytes, as far as there is memory, at `at`, and zeros in all other
+ * memory.
+ */
 static void write_struct(unsigned char *at, uint32_t size)
 {
     const uint32_t refused = 0x80000000;
@@ -28,7 +33,10 @@ static int attempt(const struct command *command, const void *at)
     return ioctl(iommufd, command->request, at) < 0 ? errno : 0;
 }
 
-/** Calls `answer_to` for each number from `first` to `last`, and prints a line for each run of equal answers. */
+/**
+ * Calls `answer_to` for each number from `first` to `last`, and prints a line for each run of equal
+ * answers.
+ */
 static void sweep(const struct command *command, uint32_t first, uint32_t last, const char *before,
                   const char *after, int (*answer_to)(const struct command *, uint32_t))
 {
@@ -95,7 +103,10 @@ static void tails(const struct command *command)
     }
 }
 
-/** Issues the command with a struct of which only the first `readable` bytes can be read. Returns 0 or the errno. */
+/**
+ * Issues the command with a struct of which only the first `readable` bytes can be read. Returns 0
+ * or the errno.
+ */
 static int answer_to_cut(const struct command *command, uint32_t readable)
 {
     unsigned char *at = memory + READABLE - readable;

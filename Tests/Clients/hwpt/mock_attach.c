@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An IOAS with an attached device: its alignment and its usable ranges, mapping, which now pins pages and can fail, and
- * the objects that can be destroyed.
+ * An IOAS with an attached device: its alignment and its usable ranges, mapping, which now pins
+ * pages and can fail, and the objects that can be destroyed.
  */
 #include "mock/mock.h"
 
@@ -45,7 +45,9 @@ static void test_bad_attach(void)
     mock_domain_flags(ioas, MOCK_FLAGS_DEVICE_NO_DIRTY, &device);
 }
 
-/** Attaching fails when mappings of the IOAS do not fit the aperture or the page size of the IOMMU. */
+/**
+ * Attaching fails when mappings of the IOAS do not fit the aperture or the page size of the IOMMU.
+ */
 static void test_unsuitable_mappings(void)
 {
     static const struct {

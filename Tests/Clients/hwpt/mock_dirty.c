@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Dirty tracking: which devices have it, what a bit covers, and which arguments are checked. Page-table entries map
- * system pages here, because huge pages are disabled; a system page is two pages of the mock IOMMU.
+ * Dirty tracking: which devices have it, what a bit covers, and which arguments are checked.
+ * Page-table entries map system pages here, because huge pages are disabled; a system page is two
+ * pages of the mock IOMMU.
  */
 #include "mock/mock.h"
 

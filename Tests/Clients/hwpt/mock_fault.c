@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Page requests: the HWPT whose fault queue gets a request, reading and answering requests, and the requests that wait
- * when the device is attached to another HWPT.
+ * Page requests: the HWPT whose fault queue gets a request, reading and answering requests, and the
+ * requests that wait when the device is attached to another HWPT.
  */
 #include "mock/mock.h"
 

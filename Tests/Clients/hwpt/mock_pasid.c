@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attaching a PASID: the HWPTs that a PASID can be attached to, the HWPT that the device itself must be attached to, and
- * a replacement that fails and changes nothing.
+ * Attaching a PASID: the HWPTs that a PASID can be attached to, the HWPT that the device itself
+ * must be attached to, and a replacement that fails and changes nothing.
  */
 #include "mock/mock.h"
 

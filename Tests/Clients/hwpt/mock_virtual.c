@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vIOMMUs and the objects of a vIOMMU: nested HWPTs, vDEVICEs, vEVENTQs and hardware queues; invalidation by a nested
- * HWPT and by a vIOMMU; and the objects that can be destroyed.
+ * vIOMMUs and the objects of a vIOMMU: nested HWPTs, vDEVICEs, vEVENTQs and hardware queues;
+ * invalidation by a nested HWPT and by a vIOMMU; and the objects that can be destroyed.
  */
 #include "mock/mock.h"
 

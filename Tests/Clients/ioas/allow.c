@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_ALLOW_IOVAS sets the ranges for automatic IOVA allocation. Fixed mappings may be outside of them. The ranges must
- * not overlap, and each call replaces all of them.
+ * IOAS_ALLOW_IOVAS sets the ranges for automatic IOVA allocation. Fixed mappings may be outside of
+ * them. The ranges must not overlap, and each call replaces all of them.
  */
 #include "transcript/ioas.h"
 
@@ -144,7 +144,9 @@ static void test_alignment(uint32_t ioas)
     }
 }
 
-/** Mappings that end at the last byte of a range. The kernel refuses some of them although they fit. */
+/**
+ * Mappings that end at the last byte of a range. The kernel refuses some of them although they fit.
+ */
 static void test_exact_fit(uint32_t ioas)
 {
     static const range one[] = {{0x10000, 0x10fff}};

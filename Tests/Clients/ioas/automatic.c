@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_MAP without FIXED_IOVA. The kernel aligns the IOVA to the common alignment of the user address and the length,
- * at most to a huge page, keeps the offset within the page, and uses the first hole above page 0 that fits.
+ * IOAS_MAP without FIXED_IOVA. The kernel aligns the IOVA to the common alignment of the user
+ * address and the length, at most to a huge page, keeps the offset within the page, and uses the
+ * first hole above page 0 that fits.
  */
 #include "transcript/ioas.h"
 
@@ -131,7 +132,9 @@ static void test_last_pages(void)
     destroy(ioas);
 }
 
-/** With huge pages disabled the alignment is a page. An argument that is less aligned is refused. */
+/**
+ * With huge pages disabled the alignment is a page. An argument that is less aligned is refused.
+ */
 static void test_page_alignment(void)
 {
     uint32_t ioas = ioas_alloc();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_COPY maps the pages of another range and shares them. The source must be mapped without a gap. The copy has as
- * many areas as the source range touches, and at most their permissions.
+ * IOAS_COPY maps the pages of another range and shares them. The source must be mapped without a
+ * gap. The copy has as many areas as the source range touches, and at most their permissions.
  */
 #include "transcript/ioas.h"
 

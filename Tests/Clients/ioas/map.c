@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_MAP at a fixed IOVA: flags, bounds, collisions. Without a device no page is pinned, so every user address is
- * accepted and only 64-bit arithmetic limits the length.
+ * IOAS_MAP at a fixed IOVA: flags, bounds, collisions. Without a device no page is pinned, so every
+ * user address is accepted and only 64-bit arithmetic limits the length.
  */
 #include "transcript/ioas.h"
 

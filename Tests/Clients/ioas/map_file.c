@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_MAP_FILE maps the pages of a file that a file descriptor names. Until a device pins the pages, every kind of open
- * file is accepted.
+ * IOAS_MAP_FILE maps the pages of a file that a file descriptor names. Until a device pins the
+ * pages, every kind of open file is accepted.
  */
 #include "transcript/ioas.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * RLIMIT_MEMLOCK without a device: mapping pins no page, so no page is charged and the limit is not reached. This holds
- * for every user and for both modes of accounting.
+ * RLIMIT_MEMLOCK without a device: mapping pins no page, so no page is charged and the limit is not
+ * reached. This holds for every user and for both modes of accounting.
  */
 #include "transcript/pinned.h"
 #include "transcript/ioas.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Object IDs and lifetimes: an object gets the lowest free ID from 1, IDs belong to one open file, and the last close
- * of the file destroys all its objects.
+ * Object IDs and lifetimes: an object gets the lowest free ID from 1, IDs belong to one open file,
+ * and the last close of the file destroys all its objects.
  */
 #include "transcript/ioas.h"
 
@@ -109,7 +109,10 @@ static void test_two_opens(void)
     run_on(second, &IOAS_ALLOC, &cmd);
 }
 
-/** A child shares the open file. An object that it allocates exists for the parent, too, and after its exit. */
+/**
+ * A child shares the open file. An object that it allocates exists for the parent, too, and after
+ * its exit.
+ */
 static void test_fork(void)
 {
     int status = 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OPTION: RLIMIT_MODE selects how pinned pages are accounted, and can be set before the first object exists. HUGE_PAGES
- * enables large I/O page table entries of an IOAS; without it all mappings are aligned to a page.
+ * OPTION: RLIMIT_MODE selects how pinned pages are accounted, and can be set before the first
+ * object exists. HUGE_PAGES enables large I/O page table entries of an IOAS; without it all
+ * mappings are aligned to a page.
  */
 #include "transcript/ioas.h"
 

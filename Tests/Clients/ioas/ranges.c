@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_IOVA_RANGES returns the ranges that can be mapped. When the array is too short, the command fails with EMSGSIZE,
- * returns the number of ranges and fills the array.
+ * IOAS_IOVA_RANGES returns the ranges that can be mapped. When the array is too short, the command
+ * fails with EMSGSIZE, returns the number of ranges and fills the array.
  */
 #include "transcript/ioas.h"
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_UNMAP of whole areas. The command fails when it reaches an area that the range covers in part. By then it has
- * unmapped the areas before that one.
+ * IOAS_UNMAP of whole areas. The command fails when it reaches an area that the range covers in
+ * part. By then it has unmapped the areas before that one.
  */
 #include "transcript/ioas.h"
 
 static uintptr_t va;
 
-/** Prints which of the page-sized areas 0x10000, 0x20000, … exist. Mapping there fails with EEXIST. */
+/**
+ * Prints which of the page-sized areas 0x10000, 0x20000, … exist. Mapping there fails with EEXIST.
+ */
 static void print_areas(uint32_t ioas)
 {
     printf("areas:");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Argument structs of iommufd commands, for the clients that print what a call has changed and for those that
- * check its result.
+ * Argument structs of iommufd commands, for the clients that print what a call has changed and for
+ * those that check its result.
  */
 #ifndef ARGUMENTS_H
 #define ARGUMENTS_H
@@ -15,7 +15,10 @@ struct iommu_ioas_map map_arguments(uint32_t ioas, uint64_t user_va, uint64_t le
 
 struct iommu_ioas_unmap unmap_arguments(uint32_t ioas, uint64_t iova, uint64_t length);
 
-/** `pt` is an IOAS, a nesting parent or a vIOMMU; `data`, of `length` bytes, is a struct of data type `type`. */
+/**
+ * `pt` is an IOAS, a nesting parent or a vIOMMU; `data`, of `length` bytes, is a struct of data
+ * type `type`.
+ */
 struct iommu_hwpt_alloc hwpt_arguments(uint32_t device, uint32_t pt, uint32_t flags, uint32_t type,
                                        const void *data, uint32_t length, uint32_t fault);
 

@@ -25,8 +25,8 @@ __attribute__((format(printf, 3, 4))) bool check_number(uint64_t got, uint64_t w
                                                         const char *format, ...);
 
 /**
- * Checks that a call whose result is `result` failed with errno `want`, or, when `want` is 0, that the call
- * succeeded. Returns whether it did.
+ * Checks that a call whose result is `result` failed with errno `want`, or, when `want` is 0, that
+ * the call succeeded. Returns whether it did.
  */
 __attribute__((format(printf, 3, 4))) bool check_errno(long result, int want, const char *format,
                                                        ...);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device nodes that a client opens. $IOMMUFD names another node than /dev/iommu, and $VFIO_DEVICES another
- * prefix of the VFIO devices than /dev/vfio/devices/vfio (beside a node whose name has "-sim" in it:
- * /dev/vfio-sim/devices/vfio).
+ * The device nodes that a client opens. $IOMMUFD names another node than /dev/iommu, and
+ * $VFIO_DEVICES another prefix of the VFIO devices than /dev/vfio/devices/vfio (beside a node whose
+ * name has "-sim" in it: /dev/vfio-sim/devices/vfio).
  */
 #ifndef NODES_H
 #define NODES_H

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pseudo-random numbers that a seed repeats, the same on every machine. A client has one generator, so that the
- * seed alone decides which calls the client makes.
+ * Pseudo-random numbers that a seed repeats, the same on every machine. A client has one generator,
+ * so that the seed alone decides which calls the client makes.
  *
- * C leaves the order in which operands, arguments and initializers are evaluated to the compiler. No expression,
- * argument list or initializer of a client therefore draws two numbers: a statement before it draws them.
+ * C leaves the order in which operands, arguments and initializers are evaluated to the compiler.
+ * No expression, argument list or initializer of a client therefore draws two numbers: a statement
+ * before it draws them.
  */
 #ifndef RANDOM_H
 #define RANDOM_H

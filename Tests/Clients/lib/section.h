@@ -4,8 +4,9 @@
 #define SECTION_H
 
 /**
- * The part of the interface that the following sections belong to, or NULL: no part. The title of such a section
- * begins with "part NAME: ". scripts/compare-transcripts leaves the section out for a front end without that part.
+ * The part of the interface that the following sections belong to, or NULL: no part. The title of
+ * such a section begins with "part NAME: ". scripts/compare-transcripts leaves the section out for
+ * a front end without that part.
  */
 extern const char *part;
 

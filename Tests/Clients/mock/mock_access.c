@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accesses: in-kernel users of an IOAS that read, write or pin its mappings without a page table. An access affects
- * unmapping, the alignment of the IOAS and its destruction.
+ * Accesses: in-kernel users of an IOAS that read, write or pin its mappings without a page table.
+ * An access affects unmapping, the alignment of the IOAS and its destruction.
  */
 #include "mock/mock.h"
 

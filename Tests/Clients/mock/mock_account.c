@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The accounting of pages that a mock device pins. The pages of a caller with CAP_IPC_LOCK are not charged, those of
- * others by user or by process; and a call that exceeds the limit fails.
+ * The accounting of pages that a mock device pins. The pages of a caller with CAP_IPC_LOCK are not
+ * charged, those of others by user or by process; and a call that exceeds the limit fails.
  */
 #include "transcript/pinned.h"
 #include "mock/mock.h"

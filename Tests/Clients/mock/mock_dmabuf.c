@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DMA buffers: their file descriptors, mapping them in part and in full, accesses and devices that use them, and the
- * mappings of a buffer whose exporter revokes it.
+ * DMA buffers: their file descriptors, mapping them in part and in full, accesses and devices that
+ * use them, and the mappings of a buffer whose exporter revokes it.
  *
- * DMABUF_GET of Linux 7.3 answers 0 instead of the file descriptor, which is the lowest free number. The simulator
- * answers the file descriptor. Neither number is printed.
+ * DMABUF_GET of Linux 7.3 answers 0 instead of the file descriptor, which is the lowest free
+ * number. The simulator answers the file descriptor. Neither number is printed.
  */
 #include "mock/mock.h"
 

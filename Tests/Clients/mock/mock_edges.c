@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Cases that random calls have found but seldom produce: lists that are longer than the kernel allocates, the last page
- * of the address space, mappings without permissions, a queue that a detach empties, I/O vectors with empty elements.
+ * Cases that random calls have found but seldom produce: lists that are longer than the kernel
+ * allocates, the last page of the address space, mappings without permissions, a queue that a
+ * detach empties, I/O vectors with empty elements.
  */
 #include "mock/mock.h"
 
@@ -153,7 +154,10 @@ static void read_vector(int fd, unsigned count, size_t first, size_t second, siz
     printf("\n");
 }
 
-/** The kernel reads a queue one element at a time, and skips an empty element unless it is the first. */
+/**
+ * The kernel reads a queue one element at a time, and skips an empty element unless it is the
+ * first.
+ */
 static void test_vectors(void)
 {
     struct iovec piece = {buffer, 8};

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The init of a virtual machine, and its only program. The machine has a test device that QEMU passes through, and an
- * IOMMU that QEMU emulates on top of the simulator. The program uses VFIO groups and a container, which Debian's kernel
- * has, and does not depend on being in a virtual machine.
+ * The init of a virtual machine, and its only program. The machine has a test device that QEMU
+ * passes through, and an IOMMU that QEMU emulates on top of the simulator. The program uses VFIO
+ * groups and a container, which Debian's kernel has, and does not depend on being in a virtual
+ * machine.
  *
  *   guest ROUNDS     the kernel passes the arguments after "--" on its command line
  *

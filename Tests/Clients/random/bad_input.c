@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Requests of a broken or hostile client: every request number of the type, structs of random bytes, impossible counts
- * and lengths, and arbitrary pointers.
+ * Requests of a broken or hostile client: every request number of the type, structs of random
+ * bytes, impossible counts and lengths, and arbitrary pointers.
  *
  *   bad_input SEED COUNT [all]     all: the commands that need a device, too
  *
- * A call may have any result. The client prints for each request number how many calls ended in each errno, which
- * depends only on the seed. At the end an ordinary client must still be served.
+ * A call may have any result. The client prints for each request number how many calls ended in
+ * each errno, which depends only on the seed. At the end an ordinary client must still be served.
  */
 #include "transcript/hwpt.h"
 #include "random.h"
@@ -86,7 +86,10 @@ static void *some_pointer(uint32_t usual)
 
 static size_t command_count = COMMANDS_WITHOUT_DEVICE;
 
-/** Returns whether the number is an extension's, or one that only a kernel with the selftest interface knows. */
+/**
+ * Returns whether the number is an extension's, or one that only a kernel with the selftest
+ * interface knows.
+ */
 static bool not_everywhere(unsigned nr)
 {
     return (nr > _IOC_NR(IOMMU_VFIO_IOAS) && nr <= _IOC_NR(IOMMU_TEST_CMD)) || nr >= 0xe0;
@@ -110,7 +113,9 @@ static unsigned long some_request(uint32_t *usual)
     return request;
 }
 
-/** Closes the file descriptors that calls have created, which would fill the file descriptor table. */
+/**
+ * Closes the file descriptors that calls have created, which would fill the file descriptor table.
+ */
 static void close_new_descriptors(int highest)
 {
     /* The front end chooses the numbers of queues. */
@@ -161,7 +166,8 @@ int main(int argc, char **argv)
     begin("bad input");
     good = map_region_at("good", 0x200000000000, 2 << 20, PROT_READ | PROT_WRITE);
     readonly = map_region_at("readonly", 0x210000000000, PAGE, PROT_READ);
-    edge = (unsigned char *)map_region_at("edge", 0x220000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
+    edge =
+        (unsigned char *)map_region_at("edge", 0x220000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
     highest = dup(iommufd);
     for (unsigned i = 0; i != count; i++) {
         uint32_t usual;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random operations on accesses: pinning, reading, writing, moving to another IOAS and unmapping all kinds of memory of
- * a process, with and without a device that has the memory pinned, too.
+ * Random operations on accesses: pinning, reading, writing, moving to another IOAS and unmapping
+ * all kinds of memory of a process, with and without a device that has the memory pinned, too.
  *
  *   mock_access_random SEED COUNT
  *

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random commands on a few IOASes, most of them valid and the others wrong by little. They produce cases such as
- * automatic IOVAs among many areas of odd sizes, unmaps at the edge of an area, copies of copies, allowed ranges that
- * divide free space, and an alignment that changes.
+ * Random commands on a few IOASes, most of them valid and the others wrong by little. They produce
+ * cases such as automatic IOVAs among many areas of odd sizes, unmaps at the edge of an area,
+ * copies of copies, allowed ranges that divide free space, and an alignment that changes.
  *
  *   random SEED COUNT [vfio]     vfio: VFIO's type1 commands and file mappings, too
  *
- * The client has no model of the results. It records the areas that it has mapped, so that most arguments hit one.
+ * The client has no model of the results. It records the areas that it has mapped, so that most
+ * arguments hit one.
  */
 #include "transcript/ioas.h"
 #include "random.h"
@@ -33,7 +34,9 @@ static uint32_t some_id(unsigned ioas)
     return chance(97) ? ioases[ioas] : (uint32_t)below(12);
 }
 
-/** Returns a length: pages, odd bytes, a power of two or a neighbour of one, seldom an enormous one. */
+/**
+ * Returns a length: pages, odd bytes, a power of two or a neighbour of one, seldom an enormous one.
+ */
 static uint64_t some_length(void)
 {
     uint64_t length;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random calls on VFIO devices that miss a valid one by little (near_miss.h): structs that are too short, too long or
- * cut by the end of memory, unknown flags, file descriptors of the wrong kind. Answers about the device itself differ
- * from device to device. vfio_device and vfio_registers test them.
+ * Random calls on VFIO devices that miss a valid one by little (near_miss.h): structs that are too
+ * short, too long or cut by the end of memory, unknown flags, file descriptors of the wrong kind.
+ * Answers about the device itself differ from device to device. vfio_device and vfio_registers test
+ * them.
  *
  *   vfio_near_miss SEED COUNT
  */
@@ -46,9 +47,7 @@ static int some_fd(void)
     return named_fd(below(named_fd_count()));
 }
 
-static void snapshot_nothing(void)
-{
-}
+static void snapshot_nothing(void) {}
 
 static void print_eventfds(const char **bar)
 {
@@ -78,7 +77,10 @@ static bool is_repeatable(const struct command *command, const unsigned char *by
     if (command == &IRQS) {
         const struct irqs *cmd = (const void *)bytes;
 
-        /* An eventfd that unmasks is read at some later time. A device may have only one MSI vector. */
+        /*
+         * An eventfd that unmasks is read at some later time. A device may have only one MSI
+         * vector.
+         */
         if (cmd->set.flags & EVENT && cmd->set.flags & UNMASK)
             return false;
         if (cmd->set.index == VFIO_PCI_MSI_IRQ_INDEX)

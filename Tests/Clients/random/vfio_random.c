@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random calls on a VFIO device, most of them valid or nearly valid: interrupts, configuration space, attachments,
- * features. A seed makes the same calls on every device.
+ * Random calls on a VFIO device, most of them valid or nearly valid: interrupts, configuration
+ * space, attachments, features. A seed makes the same calls on every device.
  *
  *   vfio_random SEED COUNT
  */
@@ -20,8 +20,9 @@ static uint32_t pick(const uint32_t *values, size_t count)
 /* ---- interrupts ------------------------------------------------------------------------- */
 
 /**
- * Returns an eventfd or an invalid file descriptor. An eventfd that the kernel watches (`is_watched`) is never one that
- * the kernel signals: the kernel reads a watched eventfd at once, a server some time later.
+ * Returns an eventfd or an invalid file descriptor. An eventfd that the kernel watches
+ * (`is_watched`) is never one that the kernel signals: the kernel reads a watched eventfd at once,
+ * a server some time later.
  */
 static int random_fd(bool is_watched)
 {
@@ -146,8 +147,8 @@ static void random_capability(void)
         exit(2);
     printf("capability %#x+%u = %llx", registers[which].id, registers[which].position,
            (unsigned long long)(value & (~0ULL >> (64 - 8 * registers[which].count))));
-    print_result(
-        pwrite(device_fd, &value, registers[which].count, CONFIG + start + registers[which].position));
+    print_result(pwrite(device_fd, &value, registers[which].count,
+                        CONFIG + start + registers[which].position));
     print_bytes(start, registers[which].position, registers[which].count, registers[which].mask);
     print_eventfd_counts();
     printf("\n");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random calls of the extension vfio-sva: PASIDs, bindings, attaching and detaching devices, changed page tables and
- * invalidations. A model predicts the result of each call and the pages that a device may read: the old or the new one
- * before the invalidation of a changed entry, the new one after it.
+ * Random calls of the extension vfio-sva: PASIDs, bindings, attaching and detaching devices,
+ * changed page tables and invalidations. A model predicts the result of each call and the pages
+ * that a device may read: the old or the new one before the invalidation of a changed entry, the
+ * new one after it.
  *
  *   vfio_sva_random SEED COUNT
  */
@@ -30,7 +31,7 @@ static void expect(const char *what, long result, int want)
 
     if (got != want)
         fatal("step %u: %s: %s, not %s", step, what, got ? strerrorname_np(got) : "no error",
-                want ? strerrorname_np(want) : "no error");
+              want ? strerrorname_np(want) : "no error");
     answers[want == 0 ? 0 : want == ENOENT ? 1 : want == EINVAL ? 2 : want == EBUSY ? 3 : 4]++;
 }
 
@@ -165,7 +166,7 @@ static void check_read(void)
     byte = read_byte_by_pasid(devices[d], pasid, IOVA);
     if (!bound[d][pasid] ? byte < 0x100 : byte > 32 || !(possible[d][pasid] >> (byte - 1) & 1))
         fatal("step %u: device %u reads %#llx by PASID %u; table %u, pages %#x", step, d,
-                (unsigned long long)byte, pasid, bound[d][pasid], possible[d][pasid]);
+              (unsigned long long)byte, pasid, bound[d][pasid], possible[d][pasid]);
     answers[bound[d][pasid] ? 5 : 6]++;
     /* The device has read the old page of two. */
     if (bound[d][pasid] && byte - 1 != current[bound[d][pasid] - 1])

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device with ATS behind an SMMUv3: the translations in its ATC until a guest's CMD_ATC_INV, with and without PASID;
- * the order of the two invalidations; and the ATC with the kernel's own page tables. The first requirement that is not
- * met ends the client with status 1.
+ * A device with ATS behind an SMMUv3: the translations in its ATC until a guest's CMD_ATC_INV, with
+ * and without PASID; the order of the two invalidations; and the ATC with the kernel's own page
+ * tables. The first requirement that is not met ends the client with status 1.
  */
 #include "smmu/smmu_driver.h"
 
@@ -11,7 +11,9 @@ enum { EATS = 1 << 28, OTHER = 5 };
 
 static uint64_t roots[2], pages[5];
 
-/** Maps HERE to pages[number] in both address spaces, and invalidates the translations of the unit. */
+/**
+ * Maps HERE to pages[number] in both address spaces, and invalidates the translations of the unit.
+ */
 static void map_version(unsigned number)
 {
     for (unsigned i = 0; i != 2; i++)
@@ -57,7 +59,8 @@ static void test_order_and_sizes(void)
     for (unsigned i = 0; i != 2; i++)
         map_4k(roots[i], HERE, pages[3], LEAF);
     send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE, 0));
-    require_byte(NO_SUBSTREAM, HERE, 0x43, "the device first: it asks, and the unit has the old one");
+    require_byte(NO_SUBSTREAM, HERE, 0x43,
+                 "the device first: it asks, and the unit has the old one");
     send_command(tlbi(NH_ASID, 1, 0));
     require_byte(NO_SUBSTREAM, HERE, 0x43, "then the unit: the device has the old one");
     send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE, 0));
@@ -72,7 +75,7 @@ static void test_order_and_sizes(void)
     require_byte(NO_SUBSTREAM, HERE, 0x41, "everything");
     require_refused(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, 0, 53), "more than everything");
     require_refused(atc_invalidate(VIRTUAL_STREAM + 1, NO_SUBSTREAM, HERE, 0),
-                  "a stream that the guest does not have");
+                    "a stream that the guest does not have");
 }
 
 static void test_denials(void)
@@ -88,7 +91,8 @@ static void test_denials(void)
     require(run_dma(DMA_WRITE, NO_SUBSTREAM, HERE, 64) == DENIED, "it is not written");
     attach_entry(stage1_entry_with(false));
     require_byte(NO_SUBSTREAM, HERE, 0x42, "an entry without EATS: the unit translates");
-    require(run_dma(DMA_WRITE, NO_SUBSTREAM, HERE, 64) == FAULTED, "and what is not allowed is a fault");
+    require(run_dma(DMA_WRITE, NO_SUBSTREAM, HERE, 64) == FAULTED,
+            "and what is not allowed is a fault");
 }
 
 static void test_kernel_tables(void)
@@ -101,7 +105,8 @@ static void test_kernel_tables(void)
     map(ioas, (uintptr_t)guest_at(pages[0]), PAGE, FIXED | R | W, HERE);
     require(run_dma(DMA_READ, NO_SUBSTREAM, HERE, 64) == COMPLETED, "a page is read");
     unmap(ioas, HERE, PAGE);
-    require(run_dma(DMA_READ, NO_SUBSTREAM, HERE, 64) == DENIED, "unmapped: the device has forgotten it");
+    require(run_dma(DMA_READ, NO_SUBSTREAM, HERE, 64) == DENIED,
+            "unmapped: the device has forgotten it");
     require(run_dma(DMA_READ, NO_SUBSTREAM, pages[1], 64) == COMPLETED, "another is read");
 }
 

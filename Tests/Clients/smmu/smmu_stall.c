@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Transactions that stall at an SMMUv3 until a page response comes: with the kernel's page tables and with a guest's,
- * for a device that can stall according to firmware. The first requirement that is not met ends the client with
- * status 1.
+ * Transactions that stall at an SMMUv3 until a page response comes: with the kernel's page tables
+ * and with a guest's, for a device that can stall according to firmware. The first requirement that
+ * is not met ends the client with status 1.
  */
 #include "smmu/smmu_driver.h"
 
@@ -10,18 +10,19 @@ static int queue = -1;
 
 static void require_waiting(const char *what)
 {
-    require(bar0_read(TEST_DEVICE_COMMAND) & RUN &&
-              bar0_read(TEST_DEVICE_STATUS) == RUNNING, "waits: %s", what);
+    require(bar0_read(TEST_DEVICE_COMMAND) & RUN && bar0_read(TEST_DEVICE_STATUS) == RUNNING,
+            "waits: %s", what);
 }
 
-static struct iommu_hwpt_pgfault require_fault(uint64_t address, uint32_t permissions, const char *what)
+static struct iommu_hwpt_pgfault require_fault(uint64_t address, uint32_t permissions,
+                                               const char *what)
 {
     struct iommu_hwpt_pgfault fault = {0};
 
     require(read(queue, &fault, sizeof(fault)) == sizeof(fault), "told: %s", what);
     require(fault.flags == IOMMU_PGFAULT_FLAGS_LAST_PAGE && fault.dev_id == device_id &&
-              !fault.pasid && fault.perm == permissions && fault.addr == address,
-          "which device, where and for what");
+                !fault.pasid && fault.perm == permissions && fault.addr == address,
+            "which device, where and for what");
     return fault;
 }
 
@@ -97,7 +98,8 @@ static void test_guest_tables(uint32_t faults)
     stalling.words[0] |= 1ULL << 44; /* S */
     memcpy(guest_at(cd_table), &stalling, sizeof(stalling));
     entry = stream_entry(STE_STAGE1, cd_table, 0, 0, 0);
-    require(!attach_table(allocate_stalling(entry, faults)), "a guest whose descriptor may not stall");
+    require(!attach_table(allocate_stalling(entry, faults)),
+            "a guest whose descriptor may not stall");
     require(run_dma(DMA_READ, NO_SUBSTREAM, HERE, 64) == FAULTED, "is illegal");
     require(read(event_queue, event, sizeof(event)) == 40 && event[8] == C_BAD_CD, "C_BAD_CD");
     entry.ste[1] &= ~(1ULL << 27); /* S1STALLD */
@@ -124,7 +126,8 @@ int main(void)
     begin("transactions that stall");
     make_buffer(2);
     device_id = bind_smmu_device(1, &info, &unit);
-    require((unit.idr[0] >> 24 & 3) == 0 && unit.idr[5] >> 16, "faults can stall, and can terminate");
+    require((unit.idr[0] >> 24 & 3) == 0 && unit.idr[5] >> 16,
+            "faults can stall, and can terminate");
     ioas = ioas_alloc();
     faults = fault_queue_alloc("faults", &queue);
     test_kernel_tables(faults);

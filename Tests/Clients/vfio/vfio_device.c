@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ioctls of a VFIO device: all of them before BIND_IOMMUFD, then BIND, ATTACH and DETACH, the INFO commands,
- * features, ioeventfds and resets, with their size rules, flags and errnos.
+ * The ioctls of a VFIO device: all of them before BIND_IOMMUFD, then BIND, ATTACH and DETACH, the
+ * INFO commands, features, ioeventfds and resets, with their size rules, flags and errnos.
  */
 #include "vfio/vfio_client.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* VFIO_DEVICE_SET_IRQS: every combination of its flags, and the effect on each kind of interrupt. */
+/*
+ * VFIO_DEVICE_SET_IRQS: every combination of its flags, and the effect on each kind of interrupt.
+ */
 #include "vfio/vfio_client.h"
 
 static void test_arguments(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VFIO_IOMMU_PASID_REQUEST of the extension vfio-sva: which PASID is allocated, which process it belongs to, and when
- * it is free again.
+ * VFIO_IOMMU_PASID_REQUEST of the extension vfio-sva: which PASID is allocated, which process it
+ * belongs to, and when it is free again.
  */
 #include "vfio/pasids.h"
 
@@ -26,9 +26,11 @@ static void test_pasid_requests(void)
     check_number(pasid, 101, "is the second");
     check_errno(allocate_pasid(iommufd, 100, 101, &pasid), ENOSPC, "a third");
     check_number(pasid, 0xdead, "nothing was answered");
-    check_errno(allocate_pasid(iommufd, 101, 100, NULL), EINVAL, "a range that ends before it begins");
+    check_errno(allocate_pasid(iommufd, 101, 100, NULL), EINVAL,
+                "a range that ends before it begins");
     check_errno(allocate_pasid(iommufd, 0, 0, NULL), ENOSPC, "PASID 0");
-    check_errno(allocate_pasid(iommufd, LAST_PASID + 1, UINT32_MAX, NULL), ENOSPC, "beyond 20 bits");
+    check_errno(allocate_pasid(iommufd, LAST_PASID + 1, UINT32_MAX, NULL), ENOSPC,
+                "beyond 20 bits");
     check_errno(allocate_pasid(iommufd, LAST_PASID, UINT32_MAX, &pasid), 0, "the last");
     check_number(pasid, LAST_PASID, "is the last");
     check_errno(free_pasid(iommufd, LAST_PASID), 0, "it is freed");
@@ -37,19 +39,25 @@ static void test_pasid_requests(void)
     check_errno(free_pasid(iommufd, UINT32_MAX), ENOENT, "no PASID is freed");
     check_errno(pasid_request(iommufd, 12, VFIO_IOMMU_PASID_FREE, 100, 0, NULL), 0,
                 "one is freed by the form with data[]");
-    check_errno(pasid_request(iommufd, 4096, VFIO_IOMMU_PASID_FREE, 101, 0, NULL), 0, "by a longer one");
+    check_errno(pasid_request(iommufd, 4096, VFIO_IOMMU_PASID_FREE, 101, 0, NULL), 0,
+                "by a longer one");
 
     section("PASIDs by range");
     check_number((uint64_t)pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 1, LAST_PASID), 3,
                  "any is the ioctl's result");
-    check_number((uint64_t)pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 500, 501), 500, "one of two");
+    check_number((uint64_t)pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 500, 501), 500,
+                 "one of two");
     check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 500, 500), ENOSPC, "it again");
-    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 2, 1), EINVAL, "ends before it begins");
-    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 2, 1), EINVAL, "freed: ends before it begins");
-    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 2, UINT32_MAX), 0, "all but 1 are freed");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 2, 1), EINVAL,
+                "ends before it begins");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 2, 1), EINVAL,
+                "freed: ends before it begins");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 2, UINT32_MAX), 0,
+                "all but 1 are freed");
     check_errno(free_pasid(iommufd, 500), ENOENT, "this one, too");
     check_errno(free_pasid(iommufd, 1), 0, "not 1");
-    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0, "none are freed");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0,
+                "none are freed");
 }
 
 static void test_refused_requests(void)
@@ -101,7 +109,9 @@ static void test_refused_requests(void)
                 "the number with a direction");
 }
 
-/** Frees PASID 1 of the parent, by the parent's open file and by a new one. Returns 0 or the errno. */
+/**
+ * Frees PASID 1 of the parent, by the parent's open file and by a new one. Returns 0 or the errno.
+ */
 static int free_by_inherited(void) { return free_pasid(iommufd, 1) ? errno : 0; }
 static int free_by_own(void) { return free_pasid(open_iommufd(), 1) ? errno : 0; }
 static int free_by_range(void)
@@ -138,10 +148,13 @@ static void test_owners(void)
         count++;
     check_errno(-1, ENOSPC, "the quota");
     check_number(count, QUOTA, "was it");
-    check_errno(allocate_pasid(other, 1, LAST_PASID, NULL), ENOSPC, "it is the process's, not a file's");
-    check_number((uint64_t)in_other_process(free_by_inherited), EACCES, "another process with this file");
+    check_errno(allocate_pasid(other, 1, LAST_PASID, NULL), ENOSPC,
+                "it is the process's, not a file's");
+    check_number((uint64_t)in_other_process(free_by_inherited), EACCES,
+                 "another process with this file");
     check_number((uint64_t)in_other_process(free_by_own), EACCES, "another process");
-    check_number((uint64_t)in_other_process(free_by_range), 0, "another process frees what is its own");
+    check_number((uint64_t)in_other_process(free_by_range), 0,
+                 "another process frees what is its own");
     check_number((uint64_t)in_other_process(allocate_same), ENOSPC, "it cannot have the same");
     check_number((uint64_t)in_other_process(allocate_own), 1, "it has a quota of its own");
     check_number((uint64_t)in_other_process(allocate_own), 1, "which goes with it");
@@ -156,7 +169,8 @@ static void test_owners(void)
     close(other);
     check_errno(allocate_pasid(iommufd, 1, LAST_PASID, &pasid), 0, "the other file is closed");
     check_number(pasid, QUOTA, "its PASID is free");
-    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0, "all are freed");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0,
+                "all are freed");
 }
 
 int main(void)

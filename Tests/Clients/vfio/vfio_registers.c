@@ -171,11 +171,9 @@ static void test_bar0(void)
     table = (uint32_t)config_word(position + 4, 4);
     table_bar = table & 7;
     printf("pwrite");
-    print_result(
-        pwrite(device_fd, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
+    print_result(pwrite(device_fd, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
     printf(", pread");
-    print_result(
-        pread(device_fd, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
+    print_result(pread(device_fd, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
     printf(" | %x %x %x %x\n", ones[0], ones[1], ones[2], ones[3]);
     io_event(32, 4, 0, 0, -1);
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two devices of one IOMMU group and of two, and the state of a device after it is closed and opened again. */
+/*
+ * Two devices of one IOMMU group and of two, and the state of a device after it is closed and
+ * opened again.
+ */
 #include "vfio/vfio_client.h"
 
 static void test_groups(void)
@@ -95,7 +98,8 @@ static void test_state_at_open(void)
     bind_with(device_fd, 24, 0, iommufd);
     find_regions();
     set_irqs(0, EVENT | TRIGGER, 2, 0, 1, 1, eventfds[0]);
-    if (pwrite(device_fd, &command, 2, CONFIG + 4) != 2 || pwrite(device_fd, &bar, 4, CONFIG + 0x10) != 4)
+    if (pwrite(device_fd, &command, 2, CONFIG + 4) != 2 ||
+        pwrite(device_fd, &bar, 4, CONFIG + 0x10) != 4)
         exit(2);
     close(device_fd);
     device_fd = must_open_vfio_device(0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared virtual addressing on a VFIO container, by the extension vfio-sva: a guest's page tables are bound to PASIDs,
- * by which the devices of the container then access the guest's address spaces.
+ * Shared virtual addressing on a VFIO container, by the extension vfio-sva: a guest's page tables
+ * are bound to PASIDs, by which the devices of the container then access the guest's address
+ * spaces.
  */
 #include "guest/sva.h"
 
@@ -45,7 +46,8 @@ static void test_bindings(void)
     section("tables on PASIDs");
     map_data_page(&guest, roots[0], IOVA, 0);
     map_data_page(&guest, roots[1], IOVA, 1);
-    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0, "nothing is there before");
+    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0,
+                 "nothing is there before");
     check_errno(bind_table(pasid, roots[0]), 0, "a table is bound");
     check_number(read_byte_by_pasid(&device, pasid, IOVA), 1, "a device reads through it");
     check_number(read_byte_by_pasid(&plain, pasid, IOVA), 1, "and so does the other");
@@ -56,13 +58,16 @@ static void test_bindings(void)
     check_errno(detach(&device, PASID(pasid)), 0, "nor detach it");
     check_number(can_read(&device, pasid, IOVA), 1, "it stays");
     check_errno(unbind(pasid), 0, "it is unbound");
-    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0, "nothing is read");
+    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0,
+                 "nothing is read");
     check_errno(unbind(pasid), EINVAL, "again");
 
     check_errno(bind_table(pasid, roots[0]), 0, "it is bound again");
     check_errno(free_pasid(guest.iommufd, pasid), 0, "and the PASID freed");
-    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0, "nothing is read");
-    check_errno(allocate_pasid(guest.iommufd, pasid, pasid, NULL), 0, "the PASID is allocated again");
+    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0,
+                 "nothing is read");
+    check_errno(allocate_pasid(guest.iommufd, pasid, pasid, NULL), 0,
+                "the PASID is allocated again");
     check_errno(bind_table(pasid, roots[1]), 0, "for another table");
     check_errno(detach(&device, NO_PASID), 0, "a device leaves the container");
     check_number(can_read(&device, pasid, IOVA), 0, "without the table");
@@ -77,7 +82,8 @@ static void test_bindings(void)
     data.flags = IOMMU_SVA_GPASID_VAL;
     data.gpasid = 77;
     check_errno(bind_data(data), 0, "a table for privileged requests, too");
-    check_number(dma_read(&device, IOVA, 8, PASID(pasid) | PRIVILEGED), COMPLETED, "which are read");
+    check_number(dma_read(&device, IOVA, 8, PASID(pasid) | PRIVILEGED), COMPLETED,
+                 "which are read");
     check_errno(unbind(pasid), 0, "it is unbound");
     check_errno(bind_table(pasid, roots[0]), 0, "one that is not");
     check_number(dma_read(&device, IOVA, 8, PASID(pasid) | PRIVILEGED) == COMPLETED, 0,
@@ -126,12 +132,15 @@ static void test_refused_bindings(void)
     CHECK_CHANGED(bind_data, good, .hpasid += 1UL << 32, EINVAL, "a PASID of 33 bits");
     CHECK_CHANGED(bind_data, good, .hpasid = 4711, ENOENT, "a PASID that is not allocated");
     check_number((uint64_t)in_other_process(bind_elsewhere), EACCES, "another process's PASID");
-    check_errno(allocate_pasid(guest.iommufd, 0x3ff, 0x3ff, NULL), 0, "the PASID that VFIO has attached");
+    check_errno(allocate_pasid(guest.iommufd, 0x3ff, 0x3ff, NULL), 0,
+                "the PASID that VFIO has attached");
     check_errno(bind_table(0x3ff, roots[0]), EBUSY, "is taken");
     check_errno(free_pasid(guest.iommufd, 0x3ff), 0, "it is freed");
-    check_number(dma_write(&device, GUEST + STAGING, 8, STAGING_PASID), COMPLETED, "and still attached");
+    check_number(dma_write(&device, GUEST + STAGING, 8, STAGING_PASID), COMPLETED,
+                 "and still attached");
     check_errno(bind_data(good), 0, "and one that is right");
-    check_number((uint64_t)in_other_process(unbind_elsewhere), EACCES, "which another process may not unbind");
+    check_number((uint64_t)in_other_process(unbind_elsewhere), EACCES,
+                 "which another process may not unbind");
     check_errno(unbind(pasids[0]), 0, "it is unbound");
 }
 
@@ -186,7 +195,8 @@ static void test_two_files(void)
     check_errno(free_pasid(other, pasid), EBUSY, "the other file cannot free it");
     close(other);
     check_number(can_read(&device, pasid, IOVA), 1, "the file is closed and the table there");
-    check_errno(allocate_pasid(guest.iommufd, pasid, pasid, NULL), ENOSPC, "and the PASID not free");
+    check_errno(allocate_pasid(guest.iommufd, pasid, pasid, NULL), ENOSPC,
+                "and the PASID not free");
     check_errno(unbind(pasid), 0, "until it is unbound");
     check_errno(free_pasid(guest.iommufd, pasid), ENOENT, "then it is");
 }
@@ -202,9 +212,11 @@ static void test_unmapping(void)
     section("memory that is taken from the guest");
     if (bind_table(pasids[0], roots[0]) || bind_table(pasids[1], roots[1]))
         fatal("VFIO_IOMMU_BIND: %s", strerror(errno));
-    check_number(can_read(&device, pasids[0], IOVA) && can_read(&plain, pasids[1], IOVA), 1, "it is there");
+    check_number(can_read(&device, pasids[0], IOVA) && can_read(&plain, pasids[1], IOVA), 1,
+                 "it is there");
     check_errno(ioctl(guest.iommufd, VFIO_IOMMU_UNMAP_DMA, &unmap), 0, "VFIO_IOMMU_UNMAP_DMA");
-    check_number(can_read(&device, pasids[0], IOVA) || can_read(&plain, pasids[1], IOVA), 0, "and gone");
+    check_number(can_read(&device, pasids[0], IOVA) || can_read(&plain, pasids[1], IOVA), 0,
+                 "and gone");
 }
 
 static void test_closing(void)

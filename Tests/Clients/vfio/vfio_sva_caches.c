@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VFIO_IOMMU_CACHE_INVALIDATE of the extension vfio-sva: devices use old translations until an invalidation, and an
- * invalidation removes the translations that it names and no others.
+ * VFIO_IOMMU_CACHE_INVALIDATE of the extension vfio-sva: devices use old translations until an
+ * invalidation, and an invalidation removes the translations that it names and no others.
  */
 #include "guest/sva.h"
 
@@ -22,7 +22,8 @@ static void point_all(unsigned first)
 }
 
 /** Returns for which of `count` pages at `iova` the device uses the new entry: bit i for page i. */
-static unsigned seen_changes(const struct test_device *by, uint32_t pasid, uint64_t iova, unsigned count)
+static unsigned seen_changes(const struct test_device *by, uint32_t pasid, uint64_t iova,
+                             unsigned count)
 {
     return moved_pages(&guest, by, iova, count, PASID(pasid));
 }
@@ -45,7 +46,10 @@ static void change_tables(void)
     point_all(8);
 }
 
-/** Checks which new entries are used after `info`: at IOVA and FAR by the first PASID, at IOVA by the second. */
+/**
+ * Checks which new entries are used after `info`: at IOVA and FAR by the first PASID, at IOVA by
+ * the second.
+ */
 static void check_granule(const char *what, struct iommu_cache_invalidate_info info,
                           unsigned near_pages, unsigned far_pages, unsigned others)
 {
@@ -56,8 +60,10 @@ static void check_granule(const char *what, struct iommu_cache_invalidate_info i
         const char *name = d ? "without a device TLB" : "with a device TLB";
 
         check_number(seen_changes(by, pasids[0], IOVA, COUNT), near_pages, "%s, %s", what, name);
-        check_number(seen_changes(by, pasids[0], FAR, 1), far_pages, "%s, %s: far away", what, name);
-        check_number(seen_changes(by, pasids[1], IOVA, 1), others, "%s, %s: another PASID", what, name);
+        check_number(seen_changes(by, pasids[0], FAR, 1), far_pages, "%s, %s: far away", what,
+                     name);
+        check_number(seen_changes(by, pasids[1], IOVA, 1), others, "%s, %s: another PASID", what,
+                     name);
     }
 }
 
@@ -132,8 +138,8 @@ static void test_refused_invalidations(void)
     CHECK_CHANGED(cache_invalidate, good, .padding[0] = 1, EINVAL, "padding that is not zero");
     CHECK_CHANGED(cache_invalidate, good, .granu.pasid_info.flags = 4, EINVAL,
                   "an unknown flag of the PASID's");
-    CHECK_CHANGED(cache_invalidate, good, .granu.pasid_info.flags = IOMMU_INV_PASID_FLAGS_ARCHID, EINVAL,
-                  "by PASID, without PASID");
+    CHECK_CHANGED(cache_invalidate, good, .granu.pasid_info.flags = IOMMU_INV_PASID_FLAGS_ARCHID,
+                  EINVAL, "by PASID, without PASID");
     CHECK_CHANGED(cache_invalidate, address, .granu.addr_info.flags = 8, EINVAL,
                   "an unknown flag of the addresses'");
     check_errno(cache_invalidate(by_domain(device_tlb)), EINVAL, "device TLBs of everything");
@@ -145,7 +151,8 @@ static void test_refused_invalidations(void)
                   "a PASID of 21 bits");
     CHECK_CHANGED(cache_invalidate, good, .granu.pasid_info.pasid = 4711, ENOENT,
                   "a PASID that is not allocated");
-    check_number((uint64_t)in_other_process(invalidate_elsewhere), EACCES, "another process's PASID");
+    check_number((uint64_t)in_other_process(invalidate_elsewhere), EACCES,
+                 "another process's PASID");
     if (allocate_pasid(guest.iommufd, 1, LAST_PASID, &unbound))
         fatal("no PASID");
     CHECK_CHANGED(cache_invalidate, good, .granu.pasid_info.pasid = unbound, EINVAL,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A hypervisor that assigns a device to a guest. The guest's page table lies in the guest's memory and is nested on the
- * hypervisor's page table; the device's DMA is translated by both. The guest then changes an entry, first without an
- * invalidation.
+ * A hypervisor that assigns a device to a guest. The guest's page table lies in the guest's memory
+ * and is nested on the hypervisor's page table; the device's DMA is translated by both. The guest
+ * then changes an entry, first without an invalidation.
  *
  *   nested_client       prints the steps; status 1 when a result is not the expected one
  *

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Without its extensions the simulator answers their ioctl numbers, types and lengths as Linux does.
+ * Without its extensions the simulator answers their ioctl numbers, types and lengths as Linux
+ * does.
  *
  *   no_extensions [--vtd]     --vtd: also those that need a device behind a VT-d unit
  */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Dirty tracking of a VT-d unit: pages that are written through a second-stage table, and pages that a nested guest's
- * device writes, or that hold the guest's first-stage table, in which the unit sets bits.
+ * Dirty tracking of a VT-d unit: pages that are written through a second-stage table, and pages
+ * that a nested guest's device writes, or that hold the guest's first-stage table, in which the
+ * unit sets bits.
  */
 #include "guest/vtd.h"
 
@@ -40,8 +41,8 @@ static uint64_t dirty(uint32_t hwpt, uint64_t pages, uint32_t flags)
 /** The unit maps pages of 4 KiB, because user addresses and IOVAs are not aligned alike. */
 static void test_kernel_table(void)
 {
-    uint32_t hwpt = allocate_paging(&guest, &device,
-                                IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_PASID);
+    uint32_t hwpt =
+        allocate_paging(&guest, &device, IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_PASID);
     uint32_t plain = allocate_paging(&guest, &device, IOMMU_HWPT_ALLOC_PASID);
 
     section("a table of ours");

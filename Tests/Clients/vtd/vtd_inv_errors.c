@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOMMU_HWPT_INVALIDATE of VT-d tables with the extension vtd-invalidation-errors: the client chooses an operation of
- * the unit that fails, the entry then holds the error, and the translations are still cached.
+ * IOMMU_HWPT_INVALIDATE of VT-d tables with the extension vtd-invalidation-errors: the client
+ * chooses an operation of the unit that fails, the entry then holds the error, and the translations
+ * are still cached.
  */
 #include "guest/vtd.h"
 
@@ -25,7 +26,8 @@ static uint64_t root;
 static uint32_t hwpt;
 
 /** Chooses an operation that will fail: the `nth` from now. Returns the ioctl's result. */
-static long inject_failure(const struct test_device *of, uint32_t operation, uint32_t error, uint32_t nth)
+static long inject_failure(const struct test_device *of, uint32_t operation, uint32_t error,
+                           uint32_t nth)
 {
     struct iommufd_sim_vtd_invalidate_fail cmd = {.size = sizeof(cmd),
                                                   .dev_id = of->id,
@@ -37,7 +39,7 @@ static long inject_failure(const struct test_device *of, uint32_t operation, uin
 }
 
 static void must_inject_failure(const struct test_device *of, uint32_t operation, uint32_t error,
-                      uint32_t nth)
+                                uint32_t nth)
 {
     if (inject_failure(of, operation, error, nth))
         fatal("VTD_INVALIDATE_FAIL: %s", strerror(errno));
@@ -49,7 +51,9 @@ static long invalidate_by(const entry *entries, uint32_t length, uint32_t *count
     return vtd_invalidate_entries(guest.iommufd, hwpt, entries, length, count);
 }
 
-/** Returns an entry for page `i`, whose error and device are values that the simulator never stores. */
+/**
+ * Returns an entry for page `i`, whose error and device are values that the simulator never stores.
+ */
 static entry page_entry(unsigned i)
 {
     return (entry){.addr = IOVA + i * PAGE, .npages = 1, .error = ~0u, .dev_id = ~0u};
@@ -113,7 +117,8 @@ static void test_errors(void)
         change_table(NO_PASID);
         must_inject_failure(&device, cases[i].operation, cases[i].error, cases[i].nth);
         check_entry(cases[i].name, cases[i].error, device.id);
-        check_number(seen_changes(&device, NO_PASID), 0, "%s: the page is seen as it was", cases[i].name);
+        check_number(seen_changes(&device, NO_PASID), 0, "%s: the page is seen as it was",
+                     cases[i].name);
         check_entry("again", 0, 0);
         check_number(seen_changes(&device, NO_PASID), 1, "and the page as it is");
     }
@@ -137,7 +142,8 @@ static void test_arrays(void)
         check_number(entries[i].dev_id, i == 2 || i == 4 ? device.id : 0, "entry %u: its device",
                      i);
     }
-    check_number(seen_changes(&device, NO_PASID), 0x0b, "the pages of the others are seen as they are");
+    check_number(seen_changes(&device, NO_PASID), 0x0b,
+                 "the pages of the others are seen as they are");
 
     section("errors of software end the call");
     change_table(NO_PASID);
@@ -318,7 +324,8 @@ static void test_fail_command(void)
     check_errno(inject_failure(&device, DEVICE_TLB, ICE | ITE, 1), EINVAL, "two errors");
     check_errno(inject_failure(&device, DEVICE_TLB, 8, 1), EINVAL, "an unknown error");
     check_errno(inject_failure(&device, QUEUE, ITE, 1), EINVAL, "a time-out without a device TLB");
-    check_errno(inject_failure(&device, QUEUE, ICE, 1), EINVAL, "a completion without a device TLB");
+    check_errno(inject_failure(&device, QUEUE, ICE, 1), EINVAL,
+                "a completion without a device TLB");
     cmd.dev_id = guest.ioas;
     check_errno(ioctl(guest.iommufd, IOMMUFD_SIM_VTD_INVALIDATE_FAIL, &cmd), ENOENT,
                 "an object that is no device");

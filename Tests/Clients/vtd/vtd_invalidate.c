@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The caches of a VT-d unit for a guest's first-stage tables: the unit uses old entries until an invalidation, and an
- * invalidation removes the translations that it names and no others.
+ * The caches of a VT-d unit for a guest's first-stage tables: the unit uses old entries until an
+ * invalidation, and an invalidation removes the translations that it names and no others.
  *
  *   vtd_invalidate [--private] [--ats]
  *
@@ -53,7 +53,9 @@ static void change_tables(void)
     }
 }
 
-/** Returns for which of the eight pages at `iova` the device uses the new entry: bit i for page i. */
+/**
+ * Returns for which of the eight pages at `iova` the device uses the new entry: bit i for page i.
+ */
 static unsigned seen_changes(uint64_t iova, uint32_t attributes)
 {
     return moved_pages(&guest, &device, iova, 8, attributes);
@@ -115,7 +117,8 @@ static void test_structures(void)
     entry = entry_at(&guest, root, IOVA, 1);
     old = *entry;
     *entry = table | USER;
-    check_number(seen_changes(IOVA, NO_PASID), 0, "without invalidation the pages are the old ones");
+    check_number(seen_changes(IOVA, NO_PASID), 0,
+                 "without invalidation the pages are the old ones");
     vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
     check_number(seen_changes(IOVA, NO_PASID), 0, "leaf: the old table is still walked");
     map_data_page(&guest, root, FAR, 0);
@@ -124,7 +127,8 @@ static void test_structures(void)
     vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(seen_changes(IOVA, NO_PASID), 0x01, "without leaf: the new table for that page");
     vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
-    check_number(seen_changes(IOVA, NO_PASID), 0xff, "and for the others once they are invalidated");
+    check_number(seen_changes(IOVA, NO_PASID), 0xff,
+                 "and for the others once they are invalidated");
     *entry = old;
     vtd_invalidate_all(&guest, hwpt);
     check_number(seen_changes(IOVA, NO_PASID), 0, "everything: the first table again");
@@ -141,7 +145,8 @@ static void test_permissions(void)
     *entry &= ~(uint64_t)RW;
     check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED, "and still is, made read-only");
     vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
-    check_number(dma_write(&device, IOVA, 1, NO_PASID) == COMPLETED, 0, "but not after invalidation");
+    check_number(dma_write(&device, IOVA, 1, NO_PASID) == COMPLETED, 0,
+                 "but not after invalidation");
     *entry |= RW;
     check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED,
                  "what is allowed again needs none");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest's first-stage tables on a VT-d unit: GET_HW_INFO, the HWPTs that can be allocated, DMA through both stages,
- * and faults with their records.
+ * A guest's first-stage tables on a VT-d unit: GET_HW_INFO, the HWPTs that can be allocated, DMA
+ * through both stages, and faults with their records.
  *
  *   vtd_nested [--private]     the guest's memory is private to the process
  */
@@ -127,9 +127,11 @@ static void test_widths(uint64_t root)
     check_number(read_byte(&guest, &device, IOVA, PASID(9)), 1, "five levels are walked");
     check_number(*guest_word(&guest, top) & 0xfff, USER | A | EA, "EAFE: EA is set beside A");
     dma_read(&device, 1UL << 56, 8, PASID(9));
-    vtd_check_fault(&device, NOT_CANONICAL, 1UL << 56, PASID(9), false, "bit 56 alone is not canonical");
+    vtd_check_fault(&device, NOT_CANONICAL, 1UL << 56, PASID(9), false,
+                    "bit 56 alone is not canonical");
     dma_read(&device, 1UL << 47, 8, PASID(9));
-    vtd_check_fault(&device, FIRST_ABSENT, 1UL << 47, PASID(9), false, "bit 47 is, with five levels");
+    vtd_check_fault(&device, FIRST_ABSENT, 1UL << 47, PASID(9), false,
+                    "bit 47 is, with five levels");
     detach(&device, PASID(9));
     destroy_object(guest.iommufd, hwpt);
 }
@@ -231,7 +233,8 @@ static void test_privilege(uint64_t root)
             fatal("attach: %s", strerror(errno));
     }
     dma_read(&device, system, 8, PASID(20) | PRIVILEGED);
-    vtd_check_fault(&device, NO_PRIVILEGE, system, PASID(20) | PRIVILEGED, false, "SPT.6: SRE is clear");
+    vtd_check_fault(&device, NO_PRIVILEGE, system, PASID(20) | PRIVILEGED, false,
+                    "SPT.6: SRE is clear");
     check_number(read_byte(&guest, &device, system, PASID(21) | PRIVILEGED), 8,
                  "SRE: the system's page is read");
     dma_read(&device, system, 8, PASID(21));
@@ -240,9 +243,11 @@ static void test_privilege(uint64_t root)
                  "privilege writes to read-only pages");
     memset(guest_word(&guest, data_page(6)), 7, PAGE);
     dma_write(&device, readable, 8, PASID(22) | PRIVILEGED);
-    vtd_check_fault(&device, NO_WRITING, readable, PASID(22) | PRIVILEGED, true, "WPE: it does not");
+    vtd_check_fault(&device, NO_WRITING, readable, PASID(22) | PRIVILEGED, true,
+                    "WPE: it does not");
     dma_read(&device, readable, 8, PASID(21) | EXECUTE);
-    vtd_check_fault(&device, NO_EXECUTION, readable, PASID(21) | EXECUTE, false, "nothing is executed");
+    vtd_check_fault(&device, NO_EXECUTION, readable, PASID(21) | EXECUTE, false,
+                    "nothing is executed");
     for (unsigned i = 0; i != 3; i++) {
         detach(&device, PASID(20 + i));
         destroy_object(guest.iommufd, hwpt[i]);
@@ -292,6 +297,7 @@ int main(int argc, char **argv)
     vtd_check_fault(&device, TOP_TABLE_UNREADABLE, IOVA, PASID(9), false, "SFS.6");
     detach(&device, PASID(9));
     dma_read(&device, IOVA, 8, PASID(9));
-    vtd_check_fault(&device, PASID_ABSENT, IOVA, PASID(9), false, "a PASID that is detached is blocked");
+    vtd_check_fault(&device, PASID_ABSENT, IOVA, PASID(9), false,
+                    "a PASID that is detached is blocked");
     return checks_exit_status();
 }

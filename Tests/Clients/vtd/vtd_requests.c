@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device with ATS and PRI behind a VT-d unit: a denied translation is no fault; which fault queue gets a page request;
- * and the effect of each answer.
+ * A device with ATS and PRI behind a VT-d unit: a denied translation is no fault; which fault queue
+ * gets a page request; and the effect of each answer.
  */
 #include "guest/vtd.h"
 
@@ -24,11 +24,14 @@ static void test_without_queue(uint64_t root)
     map_page(&guest, root, IOVA, data_page(0), USER);
     map_page(&guest, root, IOVA + PAGE, data_page(1), P | US);
     check_number(read_byte(&guest, &device, IOVA, NO_PASID), 1, "a page is read");
-    check_number(dma_read(&device, IOVA + 9 * PAGE, 8, NO_PASID), DENIED, "one that is absent is not");
-    check_number(dma_write(&device, IOVA + PAGE, 8, NO_PASID), DENIED, "a read-only one is not written");
+    check_number(dma_read(&device, IOVA + 9 * PAGE, 8, NO_PASID), DENIED,
+                 "one that is absent is not");
+    check_number(dma_write(&device, IOVA + PAGE, 8, NO_PASID), DENIED,
+                 "a read-only one is not written");
     check_number(read_byte(&guest, &device, IOVA + PAGE, NO_PASID), 2, "but read");
     check_number(drain_faults(&device), 0, "the unit records nothing of it");
-    check_number(dma_read(&device, IOVA, 8, PASID(77)), FAULTED, "a PASID without a table is a fault");
+    check_number(dma_read(&device, IOVA, 8, PASID(77)), FAULTED,
+                 "a PASID without a table is a fault");
     check_number(drain_faults(&device), 1, "the unit records that");
     *entry_at(&guest, root, IOVA + 2 * PAGE, 0) = 0;
     *entry_at(&guest, root, 9UL << 39, 3) = GUEST | USER | PS;
@@ -113,7 +116,8 @@ static void test_ends_of_waits(uint64_t root, uint32_t hwpt)
     struct iommu_hwpt_pgfault fault;
 
     section("what ends a wait");
-    check_number(dma_read(&device, IOVA + 7 * PAGE, 8, NO_PASID), RUNNING, "a request that is not read");
+    check_number(dma_read(&device, IOVA + 7 * PAGE, 8, NO_PASID), RUNNING,
+                 "a request that is not read");
     check_errno(detach(&device, NO_PASID), 0, "the device is detached");
     check_number(dma_status(&device), DENIED, "the device is told no");
     check_number(is_request_waiting(), 0, "the queue is empty");
@@ -122,7 +126,8 @@ static void test_ends_of_waits(uint64_t root, uint32_t hwpt)
     check_number((uint64_t)read(queue, &fault, sizeof(fault)), sizeof(fault), "one that is read");
     check_errno(detach(&device, NO_PASID), 0, "the device is detached");
     check_number(dma_status(&device), DENIED, "the device is told no");
-    check_errno(answer_request(fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS), EINVAL, "the answer comes too late");
+    check_errno(answer_request(fault.cookie, IOMMUFD_PAGE_RESP_SUCCESS), EINVAL,
+                "the answer comes too late");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "attached again");
     dma_read(&device, IOVA + 7 * PAGE, 8, NO_PASID);
     check_number((uint64_t)read(queue, &fault, sizeof(fault)), sizeof(fault), "another");

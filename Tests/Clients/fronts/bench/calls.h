@@ -20,7 +20,10 @@ void keep_best(double *best, double nanoseconds);
 
 void print_header(void);
 
-/** Prints a row: the best times of the C program and of the simulator. Returns whether their ratio exceeds `limit`. */
+/**
+ * Prints a row: the best times of the C program and of the simulator. Returns whether their ratio
+ * exceeds `limit`.
+ */
 int print_row(const char *name, const double best[2], double limit);
 
 #endif /* CALLS_H */

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A CUSE server that does no more than it must to answer two commands of an iommufd and a read at an offset.
+ * A CUSE server that does no more than it must to answer two commands of an iommufd and a read at
+ * an offset.
  *
  *   cuse_floor NAME     serves /dev/NAME until it is killed
  *
- * The server uses the protocol of iommufd-sim, which has one message per call: process_vm_readv() and _writev() access
- * the argument struct in the caller's memory, where FUSE's own way (unrestricted ioctl with retry) needs two more
- * messages; the offset of a read, which CUSE does not pass on, comes from /proc/<tid>/syscall. The server has one
- * thread, runs libfuse's loop and has no state.
+ * The server uses the protocol of iommufd-sim, which has one message per call: process_vm_readv()
+ * and _writev() access the argument struct in the caller's memory, where FUSE's own way
+ * (unrestricted ioctl with retry) needs two more messages; the offset of a read, which CUSE does
+ * not pass on, comes from /proc/<tid>/syscall. The server has one thread, runs libfuse's loop and
+ * has no state.
  */
 #define _GNU_SOURCE
 #define FUSE_USE_VERSION 31

@@ -4,8 +4,8 @@
  *
  *   cuse_round_trip [--check] FLOOR IOMMUFD VFIO     prints nanoseconds per call on these nodes
  *
- * The nodes take turns in short rounds. The best round of each counts. With --check the program fails when a ratio
- * exceeds its limit.
+ * The nodes take turns in short rounds. The best round of each counts. With --check the program
+ * fails when a ratio exceeds its limit.
  */
 #define _GNU_SOURCE
 #include <err.h>

@@ -4,10 +4,11 @@
  *
  *   round_trip [--check] SIM     prints nanoseconds per call and the ratio; SIM is iommufd-sim
  *
- * The minimal supervisor knows one client and one file. It receives a call, reads the struct, checks that the client
- * still waits, and answers. Both supervisors run the same client. All processes run on one processor and take turns in
- * short rounds, of which the best one counts: other load then disturbs both alike, and mostly neither. With --check the
- * program fails when a ratio exceeds its limit.
+ * The minimal supervisor knows one client and one file. It receives a call, reads the struct,
+ * checks that the client still waits, and answers. Both supervisors run the same client. All
+ * processes run on one processor and take turns in short rounds, of which the best one counts:
+ * other load then disturbs both alike, and mostly neither. With --check the program fails when a
+ * ratio exceeds its limit.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -69,7 +70,10 @@ static void call(int kind, int fd)
         get_option(fd);
 }
 
-/** Runs a round for each byte that it reads, the kind of the round, and writes the nanoseconds of a call. */
+/**
+ * Runs a round for each byte that it reads, the kind of the round, and writes the nanoseconds of a
+ * call.
+ */
 static void serve_rounds(int channel)
 {
     char kind;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kills servers at random moments, most of them under load. Checks that the server ends, that its clients get one of the
- * expected errnos and can go on, and that the next server works.
+ * Kills servers at random moments, most of them under load. Checks that the server ends, that its
+ * clients get one of the expected errnos and can go on, and that the next server works.
  *
  *   besieged [--iommufd] ROUNDS SEED PIDFILE SERVER ARGUMENT...
  *
- * A server writes PIDFILE when it is ready. It serves the test device, or with --iommufd an iommufd and VFIO devices.
+ * A server writes PIDFILE when it is ready. It serves the test device, or with --iommufd an iommufd
+ * and VFIO devices.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -31,8 +32,8 @@ static void count_alarm(int number)
 }
 
 /**
- * Returns whether a call on a killed server may fail with this errno. An open may find that the node is gone, also the
- * open of the queue node that the server makes its client do.
+ * Returns whether a call on a killed server may fail with this errno. An open may find that the
+ * node is gone, also the open of the queue node that the server makes its client do.
  */
 static int is_clean(int number)
 {
@@ -40,7 +41,9 @@ static int is_clean(int number)
            number == ENODEV;
 }
 
-/** The calls that threads make on one kind of server. They return 0 when the server is gone, else 1. */
+/**
+ * The calls that threads make on one kind of server. They return 0 when the server is gone, else 1.
+ */
 struct workload {
     /** Issues a request with a struct that is read and written. */
     int (*exchange)(void);

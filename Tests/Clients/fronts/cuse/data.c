@@ -74,8 +74,9 @@ static void expected(unsigned char *data, size_t length, __u64 offset)
 }
 
 /**
- * Transfers that FUSE does not pass on as they are: of a buffer that ends in a hole FUSE sends the part before it, of a
- * long transfer at most 32 pages at a time, and of a vector not where an element ends.
+ * Transfers that FUSE does not pass on as they are: of a buffer that ends in a hole FUSE sends the
+ * part before it, of a long transfer at most 32 pages at a time, and of a vector not where an
+ * element ends.
  */
 static void split_transfers(int fd)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A client whose memory the server may not access, because it has no ptrace permission. Argument structs work, because
- * FUSE copies them; calls that need more fail.
+ * A client whose memory the server may not access, because it has no ptrace permission. Argument
+ * structs work, because FUSE copies them; calls that need more fail.
  */
 #include <sys/mman.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The identity of open files: file descriptors by open, dup, fork, exec and SCM_RIGHTS, the file that the server finds
- * for a descriptor number, and the release at the last close in any process.
+ * The identity of open files: file descriptors by open, dup, fork, exec and SCM_RIGHTS, the file
+ * that the server finds for a descriptor number, and the release at the last close in any process.
  */
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -25,11 +25,15 @@ static int wait_for(pid_t child)
     return status;
 }
 
-/** Identifies a number several times, so that the server caches its file, and then gives the number to another file. */
+/**
+ * Identifies a number several times, so that the server caches its file, and then gives the number
+ * to another file.
+ */
 static void change_numbers(int fd)
 {
     int first = open_node(), second = open_node(), null = open("/dev/null", O_RDWR);
-    long first_id = request(first, CUSE_TEST_OPEN_ID, 0), second_id = request(second, CUSE_TEST_OPEN_ID, 0);
+    long first_id = request(first, CUSE_TEST_OPEN_ID, 0),
+         second_id = request(second, CUSE_TEST_OPEN_ID, 0);
     int number = dup(first);
 
     for (int i = 0; i < 10; i++)
@@ -75,7 +79,7 @@ static void change_numbers(int fd)
 
 int main(int argc, char **argv)
 {
-    if (argc == 3) /* the second half of the exec test */
+    if (argc == 3) /* executed by the exec test below */
         return request(atoi(argv[1]), CUSE_TEST_OPEN_ID, 0) != atol(argv[2]);
 
     int a = open_node(), b = open_node();
@@ -144,7 +148,10 @@ int main(int argc, char **argv)
     int received = receive_fd(pair[1]);
     CHECK(request(received, CUSE_TEST_OPEN_ID, 0) == sent_id);
 
-    /* A device that keeps a file of its own server does not keep the file open, however long the chain is. */
+    /*
+     * A device that keeps a file of its own server does not keep the file open, however long the
+     * chain is.
+     */
     int chain[300];
     chain[0] = received;
     for (int i = 1; i < 300; i++) {

@@ -2,8 +2,9 @@
 /*
  * Tests the notifications of a systemd service.
  *
- *   notified COMMAND…   runs COMMAND with NOTIFY_SOCKET, waits for READY=1, sends SIGTERM, and checks for STOPPING=1 and
- *                       exit status 0; once with a socket path, once with an abstract name
+ *   notified COMMAND…   runs COMMAND with NOTIFY_SOCKET, waits for READY=1, sends SIGTERM, and
+ *                       checks for STOPPING=1 and exit status 0; once with a socket path, once
+ *                       with an abstract name
  */
 #include <signal.h>
 #include <stddef.h>

@@ -36,10 +36,12 @@ int main(int argc, char **argv)
     pthread_join(thread, NULL);
     check(result == -1 && number == ECONNABORTED, "the running call: %d, errno %d", result, number);
     /*
-     * fuse_dev_release() aborts running calls before it closes the connection. A call in between is aborted, too.
+     * fuse_dev_release() aborts running calls before it closes the connection. A call in between is
+     * aborted, too.
      */
     int tries = 0;
-    while ((result = request(device, CUSE_TEST_ECHO, 0)) == -1 && errno == ECONNABORTED && ++tries < 100)
+    while ((result = request(device, CUSE_TEST_ECHO, 0)) == -1 && errno == ECONNABORTED &&
+           ++tries < 100)
         usleep(10000);
     CHECK(result == -1 && errno == ENOTCONN);
     /* Each node has a connection. The kernel closes them one after the other. */

@@ -12,7 +12,10 @@
 static int device;
 static volatile sig_atomic_t alarms, nested, nested_bad;
 
-/* A phase ends after a number of rounds, or on a slow machine after some time, but not before FEWEST rounds. */
+/*
+ * A phase ends after a number of rounds, or on a slow machine after some time, but not before
+ * FEWEST rounds.
+ */
 enum { PHASE_SECONDS = 8, FEWEST = 10 };
 
 static double now(void)
@@ -90,7 +93,10 @@ static void one_of_each(int i)
     close(queue);
 }
 
-/** Calls with a timer signal every millisecond, or, on a slow machine, with several signals during each call. */
+/**
+ * Calls with a timer signal every millisecond, or, on a slow machine, with several signals during
+ * each call.
+ */
 static void test_alarms(int flags)
 {
     struct sigaction action = {.sa_handler = count_alarm, .sa_flags = flags};

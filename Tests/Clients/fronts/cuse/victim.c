@@ -2,7 +2,8 @@
 /*
  * Processes that are killed at random moments while the server works for them.
  *
- *   victim ROUNDS SEED   kills ROUNDS children, then checks that the server has released all their files and queues
+ *   victim ROUNDS SEED   kills ROUNDS children, then checks that the server has released all their
+ *                        files and queues
  */
 #include <poll.h>
 #include <pthread.h>

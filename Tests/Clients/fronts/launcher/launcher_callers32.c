@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A 32-bit program without a C library under the launcher. Its system calls have other numbers and its structs other
- * layouts. Prints "ok" and exits with status 0, or prints which check has failed.
+ * A 32-bit program without a C library under the launcher. Its system calls have other numbers and
+ * its structs other layouts. Prints "ok" and exits with status 0, or prints which check has failed.
  */
 #include "test_requests.h"
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A program under `iommufd-sim run --selftest --fail-nth`: fail-nth belongs to one thread and counts exactly, the files
- * of debugfs exist, and /proc/<pid>/status shows the pinned pages. Status 0 when all is right.
+ * A program under `iommufd-sim run --selftest --fail-nth`: fail-nth belongs to one thread and
+ * counts exactly, the files of debugfs exist, and /proc/<pid>/status shows the pinned pages. Status
+ * 0 when all is right.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -9,7 +9,7 @@ struct iommu_hwpt_amd_guest guest_dte(uint64_t gcr3, uint16_t domain, uint64_t m
 }
 
 long amd_allocate_viommu(int iommufd, uint32_t device, uint32_t parent, uint32_t type,
-                                   uint32_t *viommu)
+                         uint32_t *viommu)
 {
     struct iommu_viommu_alloc cmd = viommu_arguments(device, parent, type, NULL, 0);
     long result = ioctl(iommufd, IOMMU_VIOMMU_ALLOC, &cmd);
@@ -20,7 +20,7 @@ long amd_allocate_viommu(int iommufd, uint32_t device, uint32_t parent, uint32_t
 }
 
 uint32_t amd_make_nested(const struct guest *guest, const struct test_device *device,
-                                   struct iommu_hwpt_amd_guest data)
+                         struct iommu_hwpt_amd_guest data)
 {
     uint32_t hwpt;
 
@@ -71,8 +71,7 @@ void amd_flush_caches(const struct guest *guest)
 }
 
 void amd_check_event(const struct test_device *device, unsigned code, unsigned flags,
-                               uint64_t address, uint64_t iova, uint32_t attributes,
-                               const char *what)
+                     uint64_t address, uint64_t iova, uint32_t attributes, const char *what)
 {
     struct iommufd_sim_fault fault = {0};
     uint64_t low = (uint64_t)code << 60 | (uint64_t)(flags & 0xfff) << 48;

@@ -8,7 +8,10 @@ uint64_t *guest_word(const struct guest *guest, uint64_t physical)
     return (uint64_t *)(guest->memory + (physical - GUEST));
 }
 
-uint64_t data_page(unsigned number) { return GUEST + DATA + number * PAGE; }
+uint64_t data_page(unsigned number)
+{
+    return GUEST + DATA + number * PAGE;
+}
 
 uint64_t allocate_table(struct guest *guest)
 {
@@ -21,8 +24,7 @@ uint64_t allocate_table(struct guest *guest)
     return table;
 }
 
-uint64_t *entry_at(struct guest *guest, uint64_t root, uint64_t address,
-                                 unsigned level)
+uint64_t *entry_at(struct guest *guest, uint64_t root, uint64_t address, unsigned level)
 {
     uint64_t table = root;
 
@@ -42,8 +44,8 @@ void map_data_page(struct guest *guest, uint64_t root, uint64_t address, unsigne
     __atomic_store_n(entry_at(guest, root, address, 0), data_page(page) | USER, __ATOMIC_RELEASE);
 }
 
-uint64_t *map_page(struct guest *guest, uint64_t root, uint64_t address,
-                                 uint64_t physical, uint64_t flags)
+uint64_t *map_page(struct guest *guest, uint64_t root, uint64_t address, uint64_t physical,
+                   uint64_t flags)
 {
     uint64_t *entry = entry_at(guest, root, address, 0);
 
@@ -51,9 +53,8 @@ uint64_t *map_page(struct guest *guest, uint64_t root, uint64_t address,
     return entry;
 }
 
-long allocate_hwpt(int iommufd, uint32_t device, uint32_t pt, uint32_t flags,
-                                 uint32_t type, const void *data, uint32_t length, uint32_t fault,
-                                 uint32_t *hwpt)
+long allocate_hwpt(int iommufd, uint32_t device, uint32_t pt, uint32_t flags, uint32_t type,
+                   const void *data, uint32_t length, uint32_t fault, uint32_t *hwpt)
 {
     struct iommu_hwpt_alloc cmd = hwpt_arguments(device, pt, flags, type, data, length, fault);
     long result = ioctl(iommufd, IOMMU_HWPT_ALLOC, &cmd);
@@ -64,7 +65,7 @@ long allocate_hwpt(int iommufd, uint32_t device, uint32_t pt, uint32_t flags,
 }
 
 uint32_t allocate_paging(const struct guest *guest, const struct test_device *device,
-                                   uint32_t flags)
+                         uint32_t flags)
 {
     uint32_t hwpt;
 
@@ -81,7 +82,7 @@ long destroy_object(int iommufd, uint32_t id)
 }
 
 long hardware_info(int iommufd, uint32_t device, void *data, uint32_t length,
-                                 struct iommu_hw_info *info)
+                   struct iommu_hw_info *info)
 {
     *info = (struct iommu_hw_info){.size = sizeof(*info),
                                    .dev_id = device,
@@ -91,8 +92,7 @@ long hardware_info(int iommufd, uint32_t device, void *data, uint32_t length,
 }
 
 bool find_wanted_device(int iommufd, struct test_device *device,
-                                      bool (*is_wanted)(int iommufd,
-                                                        const struct test_device *device))
+                        bool (*is_wanted)(int iommufd, const struct test_device *device))
 {
     for (int index = 0; index < 64; index++) {
         int fd = open_vfio_device(index);
@@ -153,16 +153,16 @@ uint64_t device_buffer_word(const struct guest *guest, const struct test_device 
     return *guest_word(guest, GUEST + STAGING);
 }
 
-uint64_t read_byte(const struct guest *guest, const struct test_device *device,
-                                 uint64_t iova, uint32_t attributes)
+uint64_t read_byte(const struct guest *guest, const struct test_device *device, uint64_t iova,
+                   uint32_t attributes)
 {
     uint32_t status = dma_read(device, iova, 8, attributes);
 
     return status == COMPLETED ? device_buffer_word(guest, device) & 0xff : 0x100u + status;
 }
 
-unsigned moved_pages(const struct guest *guest, const struct test_device *device,
-                                   uint64_t iova, unsigned count, uint32_t attributes)
+unsigned moved_pages(const struct guest *guest, const struct test_device *device, uint64_t iova,
+                     unsigned count, uint32_t attributes)
 {
     unsigned pages = 0;
 

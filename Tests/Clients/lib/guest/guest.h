@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest with x86-64 page tables: its memory, the page tables in that memory, and what a device reads through
- * them. `vtd.h` and `amd.h` add what belongs to one vendor's IOMMU.
+ * A guest with x86-64 page tables: its memory, the page tables in that memory, and what a device
+ * reads through them. `vtd.h` and `amd.h` add what belongs to one vendor's IOMMU.
  *
  *   guest physical address   contents
  *   GUEST + 0                page tables, allocated upwards
@@ -41,8 +41,8 @@ uint64_t data_page(unsigned number);
 uint64_t allocate_table(struct guest *guest);
 
 /**
- * Returns the entry for `address` at `level`, where level 0 is the leaf table, in the four-level table at `root`.
- * Allocates the tables on the way.
+ * Returns the entry for `address` at `level`, where level 0 is the leaf table, in the four-level
+ * table at `root`. Allocates the tables on the way.
  */
 uint64_t *entry_at(struct guest *guest, uint64_t root, uint64_t address, unsigned level);
 
@@ -59,8 +59,9 @@ void map_data_page(struct guest *guest, uint64_t root, uint64_t address, unsigne
     (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
 
 /**
- * Makes a guest with memory, private or of a memfd, that is mapped into a new IOAS. With `is_uneven`, user addresses
- * and IOVAs are not aligned alike, so that no page is mapped by a large entry.
+ * Makes a guest with memory, private or of a memfd, that is mapped into a new IOAS. With
+ * `is_uneven`, user addresses and IOVAs are not aligned alike, so that no page is mapped by a large
+ * entry.
  */
 struct guest make_guest_memory(int iommufd, bool is_shared, bool is_uneven);
 
@@ -84,7 +85,10 @@ long destroy_object(int iommufd, uint32_t id);
 long hardware_info(int iommufd, uint32_t device, void *data, uint32_t length,
                    struct iommu_hw_info *info);
 
-/** Binds VFIO devices one by one until `is_wanted`, and closes the others. Returns false when none is wanted. */
+/**
+ * Binds VFIO devices one by one until `is_wanted`, and closes the others. Returns false when none
+ * is wanted.
+ */
 bool find_wanted_device(int iommufd, struct test_device *device,
                         bool (*is_wanted)(int iommufd, const struct test_device *device));
 
@@ -93,13 +97,17 @@ bool find_wanted_device(int iommufd, struct test_device *device,
 /** Returns the first word of the device's buffer. */
 uint64_t device_buffer_word(const struct guest *guest, const struct test_device *device);
 
-/** Returns the first byte that the device reads at `iova`, or 0x100 plus its status when it reads none. */
+/**
+ * Returns the first byte that the device reads at `iova`, or 0x100 plus its status when it reads
+ * none.
+ */
 uint64_t read_byte(const struct guest *guest, const struct test_device *device, uint64_t iova,
                    uint32_t attributes);
 
 /**
- * Reads `count` pages at `iova`, which were mapped to data pages 0, 1, … and then to data pages 8, 9, …. Returns bit
- * i when the device reads page i through the new entry, bit 8 + i when it reads neither page.
+ * Reads `count` pages at `iova`, which were mapped to data pages 0, 1, … and then to data pages 8,
+ * 9, …. Returns bit i when the device reads page i through the new entry, bit 8 + i when it reads
+ * neither page.
  */
 unsigned moved_pages(const struct guest *guest, const struct test_device *device, uint64_t iova,
                      unsigned count, uint32_t attributes);

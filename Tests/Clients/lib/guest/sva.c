@@ -46,7 +46,10 @@ long bind_data(struct iommu_gpasid_bind_data data)
     return bind_as(8 + sizeof(data), VFIO_IOMMU_BIND_GUEST_PGTBL, data);
 }
 
-long bind_table(uint32_t pasid, uint64_t root) { return bind_data(table_data(pasid, root)); }
+long bind_table(uint32_t pasid, uint64_t root)
+{
+    return bind_data(table_data(pasid, root));
+}
 
 long unbind(uint32_t pasid)
 {
@@ -61,8 +64,7 @@ long set_container(uint16_t op)
     return ioctl(guest.iommufd, IOMMU_VFIO_IOAS, &cmd);
 }
 
-long cache_invalidate_as(uint32_t argsz, uint32_t flags,
-                                 struct iommu_cache_invalidate_info info)
+long cache_invalidate_as(uint32_t argsz, uint32_t flags, struct iommu_cache_invalidate_info info)
 {
     struct vfio_iommu_type1_cache_invalidate cmd = {
         .argsz = argsz, .flags = flags, .cache_info = info};
@@ -94,9 +96,8 @@ struct iommu_cache_invalidate_info by_pasid(uint8_t cache, uint32_t pasid)
     return info;
 }
 
-struct iommu_cache_invalidate_info by_address(uint8_t cache, uint32_t pasid,
-                                                            uint64_t iova, uint64_t size,
-                                                            uint64_t count, uint32_t flags)
+struct iommu_cache_invalidate_info by_address(uint8_t cache, uint32_t pasid, uint64_t iova,
+                                              uint64_t size, uint64_t count, uint32_t flags)
 {
     struct iommu_cache_invalidate_info info = by_domain(cache);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared virtual addressing on a VFIO container, an extension: a guest with two page tables that are bound to PASIDs,
- * two devices, and the commands that bind a table and invalidate caches. The functions that issue a command return
- * the ioctl's result.
+ * Shared virtual addressing on a VFIO container, an extension: a guest with two page tables that
+ * are bound to PASIDs, two devices, and the commands that bind a table and invalidate caches. The
+ * functions that issue a command return the ioctl's result.
  */
 #ifndef SVA_H
 #define SVA_H

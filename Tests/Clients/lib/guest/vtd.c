@@ -2,7 +2,7 @@
 #include "guest/vtd.h"
 
 uint32_t vtd_make_nested_with(const struct guest *guest, const struct test_device *device,
-                                        struct iommu_hwpt_vtd_s1 data, uint32_t fault)
+                              struct iommu_hwpt_vtd_s1 data, uint32_t fault)
 {
     uint32_t hwpt, flags = IOMMU_HWPT_ALLOC_PASID | (fault ? IOMMU_HWPT_FAULT_ID_VALID : 0);
 
@@ -12,15 +12,14 @@ uint32_t vtd_make_nested_with(const struct guest *guest, const struct test_devic
     return hwpt;
 }
 
-uint32_t vtd_make_nested(const struct guest *guest, const struct test_device *device,
-                                   uint64_t root)
+uint32_t vtd_make_nested(const struct guest *guest, const struct test_device *device, uint64_t root)
 {
-    return vtd_make_nested_with(guest, device,
-                            (struct iommu_hwpt_vtd_s1){.pgtbl_addr = root, .addr_width = 48}, 0);
+    return vtd_make_nested_with(
+        guest, device, (struct iommu_hwpt_vtd_s1){.pgtbl_addr = root, .addr_width = 48}, 0);
 }
 
-long vtd_invalidate_entries(int iommufd, uint32_t hwpt, const void *entries,
-                                      uint32_t length, uint32_t *count)
+long vtd_invalidate_entries(int iommufd, uint32_t hwpt, const void *entries, uint32_t length,
+                            uint32_t *count)
 {
     struct iommu_hwpt_invalidate cmd = invalidate_arguments(
         hwpt, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, entries, length, *count);
@@ -30,8 +29,8 @@ long vtd_invalidate_entries(int iommufd, uint32_t hwpt, const void *entries,
     return result;
 }
 
-void vtd_invalidate(const struct guest *guest, uint32_t hwpt, uint64_t address,
-                              uint64_t pages, uint32_t flags)
+void vtd_invalidate(const struct guest *guest, uint32_t hwpt, uint64_t address, uint64_t pages,
+                    uint32_t flags)
 {
     struct iommu_hwpt_vtd_s1_invalidate entry = {.addr = address, .npages = pages, .flags = flags};
     uint32_t count = 1;
@@ -71,26 +70,26 @@ struct test_device vtd_find_device(int iommufd, bool with_ats)
 
     if (!find_wanted_device(iommufd, &device, with_ats ? nests_with_ats : nests_without_ats))
         fatal("no device behind a nesting VT-d unit %s a device TLB",
-                with_ats ? "with" : "without");
+              with_ats ? "with" : "without");
     return device;
 }
 
 struct guest vtd_make_guest(int iommufd, const struct test_device *device, bool shared,
-                                      uint32_t flags)
+                            uint32_t flags)
 {
     struct guest guest =
         make_guest_memory(iommufd, shared, flags & IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
 
     guest.staging = STAGING_PASID;
     guest.parent = allocate_paging(&guest, device,
-                               IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID | flags);
+                                   IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID | flags);
     if (attach_to(device, guest.parent, STAGING_PASID))
         fatal("attaching the guest's memory: %s", strerror(errno));
     return guest;
 }
 
 void vtd_check_fault(const struct test_device *device, uint32_t reason, uint64_t iova,
-                               uint32_t attributes, bool writing, const char *what)
+                     uint32_t attributes, bool writing, const char *what)
 {
     struct iommufd_sim_fault fault = {0};
     bool has_pasid = attributes & WITH_PASID;

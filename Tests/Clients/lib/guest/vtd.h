@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A guest on a VT-d unit: HWPTs nested on its first-stage tables, invalidation, and fault records. */
+/*
+ * A guest on a VT-d unit: HWPTs nested on its first-stage tables, invalidation, and fault records.
+ */
 #ifndef VTD_H
 #define VTD_H
 
@@ -31,17 +33,23 @@ enum {
 
 /* ---- devices and objects ------------------------------------------------------------------ */
 
-/** Finds and binds a device behind a unit that nests, with or without a device TLB. Exits when there is none. */
+/**
+ * Finds and binds a device behind a unit that nests, with or without a device TLB. Exits when there
+ * is none.
+ */
 struct test_device vtd_find_device(int iommufd, bool with_ats);
 
 /**
- * Makes a guest with a nesting parent that is allocated with `flags`, and attaches STAGING_PASID of the device to
- * the parent. With dirty tracking no page is mapped by a large entry.
+ * Makes a guest with a nesting parent that is allocated with `flags`, and attaches STAGING_PASID of
+ * the device to the parent. With dirty tracking no page is mapped by a large entry.
  */
 struct guest vtd_make_guest(int iommufd, const struct test_device *device, bool shared,
                             uint32_t flags);
 
-/** Returns the ID of an HWPT that is nested on the guest's parent; with the fault queue `fault` unless it is 0. */
+/**
+ * Returns the ID of an HWPT that is nested on the guest's parent; with the fault queue `fault`
+ * unless it is 0.
+ */
 uint32_t vtd_make_nested_with(const struct guest *guest, const struct test_device *device,
                               struct iommu_hwpt_vtd_s1 data, uint32_t fault);
 
@@ -52,8 +60,8 @@ uint32_t vtd_make_nested(const struct guest *guest, const struct test_device *de
 /* ---- invalidation ------------------------------------------------------------------------- */
 
 /**
- * Issues HWPT_INVALIDATE with `*count` entries of `length` bytes, and stores in `*count` how many were handled.
- * Returns the ioctl's result.
+ * Issues HWPT_INVALIDATE with `*count` entries of `length` bytes, and stores in `*count` how many
+ * were handled. Returns the ioctl's result.
  */
 long vtd_invalidate_entries(int iommufd, uint32_t hwpt, const void *entries, uint32_t length,
                             uint32_t *count);

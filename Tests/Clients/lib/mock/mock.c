@@ -68,8 +68,7 @@ struct iommu_test_cmd test_command(uint32_t op, uint32_t id)
     return cmd;
 }
 
-static long mock_domain_by(uint32_t op, uint32_t pt, uint32_t flags,
-                                  struct mock_device *device)
+static long mock_domain_by(uint32_t op, uint32_t pt, uint32_t flags, struct mock_device *device)
 {
     struct iommu_test_cmd cmd = test_command(op, pt);
     long result;
@@ -126,7 +125,7 @@ int create_access(const char *name, uint32_t ioas, uint32_t flags)
 }
 
 uint32_t access_pages(int access, uint64_t iova, uint64_t length, const void *memory,
-                                    uint32_t flags)
+                      uint32_t flags)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_ACCESS_PAGES, (uint32_t)access);
 
@@ -143,8 +142,7 @@ long destroy_access_pages(int access, uint32_t id)
                     .destroy_access_pages = {.access_pages_id = id});
 }
 
-long access_rw(int access, uint64_t iova, uint64_t length, void *memory,
-                             uint32_t flags)
+long access_rw(int access, uint64_t iova, uint64_t length, void *memory, uint32_t flags)
 {
     return run_test(&ACCESS_RW, IOMMU_TEST_OP_ACCESS_RW, (uint32_t)access,
                     .access_rw = {.iova = iova, .length = length, .uptr = (uintptr_t)memory,
@@ -172,7 +170,7 @@ uint32_t nested_alloc(uint32_t device, uint32_t pt, uint32_t flags, uint32_t fau
 }
 
 long make_dirty(uint32_t hwpt, uint64_t iova, uint64_t length, uint64_t page_size,
-                              const void *bitmap)
+                const void *bitmap)
 {
     return run_test(&DIRTY, IOMMU_TEST_OP_DIRTY, hwpt,
                     .dirty = {.iova = iova, .length = length, .page_size = page_size,

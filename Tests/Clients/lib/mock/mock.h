@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The selftest interface: IOMMU_TEST_CMD is one ioctl with many operations. Each operation is a command of its own
- * here, so that a line names the operation and prints the fields that the operation has. A function issues its
- * operation on `iommufd`, prints the line and returns the ioctl's result unless its comment says otherwise.
+ * The selftest interface: IOMMU_TEST_CMD is one ioctl with many operations. Each operation is a
+ * command of its own here, so that a line names the operation and prints the fields that the
+ * operation has. A function issues its operation on `iommufd`, prints the line and returns the
+ * ioctl's result unless its comment says otherwise.
  *
- * MOCK_DOMAIN creates a mock device, binds it and attaches it. The IOMMU of the mock devices has pages of 2 KiB and
- * the aperture [16 MiB, 2 GiB), so alignment and reserved ranges differ from those of an IOAS without a device. An
- * access is an in-kernel user of an IOAS that has no page table. A file descriptor stands for an access.
+ * MOCK_DOMAIN creates a mock device, binds it and attaches it. The IOMMU of the mock devices has
+ * pages of 2 KiB and the aperture [16 MiB, 2 GiB), so alignment and reserved ranges differ from
+ * those of an IOAS without a device. An access is an in-kernel user of an IOAS that has no page
+ * table. A file descriptor stands for an access.
  */
 #ifndef MOCK_H
 #define MOCK_H
@@ -18,8 +20,8 @@
 enum { MOCK_START = MOCK_APERTURE_START };
 
 extern const struct command ADD_RESERVED, MOCK_DOMAIN, MOCK_REPLACE, CHECK_MAP, CHECK_REFS,
-    CREATE_ACCESS, ACCESS_PAGES, DESTROY_ACCESS_PAGES, ACCESS_RW, ACCESS_REPLACE, MEMORY_LIMIT, DIRTY,
-    CHECK_IOTLB, CHECK_CACHE, TRIGGER_IOPF, TRIGGER_VEVENT, PASID_ATTACH, PASID_REPLACE,
+    CREATE_ACCESS, ACCESS_PAGES, DESTROY_ACCESS_PAGES, ACCESS_RW, ACCESS_REPLACE, MEMORY_LIMIT,
+    DIRTY, CHECK_IOTLB, CHECK_CACHE, TRIGGER_IOPF, TRIGGER_VEVENT, PASID_ATTACH, PASID_REPLACE,
     PASID_DETACH, PASID_CHECK, DMABUF_GET, DMABUF_REVOKE;
 /** An operation that the kernel does not have. */
 extern const struct command UNKNOWN_OPERATION;
@@ -32,7 +34,9 @@ struct mock_device {
 /** Returns the argument struct of operation `op` on object `id`, with all other fields 0. */
 struct iommu_test_cmd test_command(uint32_t op, uint32_t id);
 
-/** Issues an operation on an object. The variable arguments initialise the operation's own fields. */
+/**
+ * Issues an operation on an object. The variable arguments initialise the operation's own fields.
+ */
 #define run_test(command, operation, object, ...)                                                  \
     run(command, &(struct iommu_test_cmd){.size = sizeof(struct iommu_test_cmd),                   \
                                           .op = operation,                                         \
@@ -64,8 +68,8 @@ long check_cache(uint32_t idev, uint32_t entry, uint32_t value);
 /* ---- page tables -------------------------------------------------------------------------- */
 
 /**
- * Allocates a nested HWPT on a nesting parent or a vIOMMU, and returns its ID or 0. The four entries of its IOTLB
- * are 7.
+ * Allocates a nested HWPT on a nesting parent or a vIOMMU, and returns its ID or 0. The four
+ * entries of its IOTLB are 7.
  */
 uint32_t nested_alloc(uint32_t device, uint32_t pt, uint32_t flags, uint32_t fault);
 

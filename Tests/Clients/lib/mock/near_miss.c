@@ -106,8 +106,8 @@ static void corrupt_some_field(const struct command *command, unsigned char *byt
 }
 
 /**
- * Returns a wrong value for the struct's size. The bytes beyond the struct of Linux 7.3 are 0, but for the byte at
- * `*tail`, which is to be 1, when `*tail` is not 0.
+ * Returns a wrong value for the struct's size. The bytes beyond the struct of Linux 7.3 are 0, but
+ * for the byte at `*tail`, which is to be 1, when `*tail` is not 0.
  */
 static uint32_t odd_size(const struct command *command, size_t *tail)
 {

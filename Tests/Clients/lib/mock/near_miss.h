@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Calls that miss a valid one by little. A client fills in a valid struct. About one time in four call_on() makes
- * one thing about it wrong: a field gets a neighbouring or extreme value, the struct another length than in Linux
- * 7.3, or the struct lies where it cannot be read or written in full. After the call all changed bytes of the
- * guarded memory are printed, in fields of the struct by name and elsewhere by their distance from the argument.
+ * Calls that miss a valid one by little. A client fills in a valid struct. About one time in four
+ * call_on() makes one thing about it wrong: a field gets a neighbouring or extreme value, the
+ * struct another length than in Linux 7.3, or the struct lies where it cannot be read or written in
+ * full. After the call all changed bytes of the guarded memory are printed, in fields of the struct
+ * by name and elsewhere by their distance from the argument.
  */
 #ifndef NEAR_MISS_H
 #define NEAR_MISS_H
@@ -23,7 +24,10 @@ struct near_miss_client {
     void (*snapshot)(void);
     /** Prints what has changed there. */
     void (*print_changes)(const char **bar);
-    /** Prints the result of a command that print_result() would print wrongly, and returns whether it did. */
+    /**
+     * Prints the result of a command that print_result() would print wrongly, and returns whether
+     * it did.
+     */
     bool (*print_result)(const struct command *command, long result);
 };
 
@@ -36,16 +40,21 @@ extern bool misses_enabled;
 /** Maps the guarded memory. `client` must stay valid. */
 void begin_near_misses(const struct near_miss_client *client);
 
-/** Returns true with a probability of `percent`, unless misses are disabled. Draws a number in both cases. */
+/**
+ * Returns true with a probability of `percent`, unless misses are disabled. Draws a number in both
+ * cases.
+ */
 bool should_miss(unsigned percent);
 
 /**
- * Returns an address in `memory` for `length` bytes. With a probability of `odd` percent it is one where they cannot
- * be read or written in full, or an address outside the memory.
+ * Returns an address in `memory` for `length` bytes. With a probability of `odd` percent it is one
+ * where they cannot be read or written in full, or an address outside the memory.
  */
 uintptr_t some_address(const struct guarded_memory *memory, size_t length, unsigned odd);
 
-/** Returns a value for a field of `width` bytes that is extreme or differs from `value` by little. */
+/**
+ * Returns a value for a field of `width` bytes that is extreme or differs from `value` by little.
+ */
 uint64_t odd_value(uint64_t value, unsigned width);
 
 struct answer {
@@ -54,8 +63,8 @@ struct answer {
 };
 
 /**
- * Issues the command that `bytes` describe, or one that misses it by little, and prints its line. Afterwards `bytes`
- * are the struct as the call has left it.
+ * Issues the command that `bytes` describe, or one that misses it by little, and prints its line.
+ * Afterwards `bytes` are the struct as the call has left it.
  */
 struct answer call_on(int fd, const struct command *command, void *bytes);
 

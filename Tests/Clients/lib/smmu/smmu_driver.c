@@ -26,7 +26,8 @@ void require_event(struct smmu_event expected, const char *what)
                event.header.sequence, (unsigned long long)event.words[0],
                (unsigned long long)event.words[1], (unsigned long long)event.words[2],
                (unsigned long long)event.words[3]);
-    require(length == sizeof(event) && !memcmp(&event, &expected, sizeof(event)), "event: %s", what);
+    require(length == sizeof(event) && !memcmp(&event, &expected, sizeof(event)), "event: %s",
+            what);
 }
 
 void require_no_event(const char *what)
@@ -38,7 +39,8 @@ void require_no_event(const char *what)
 
 void write_context_descriptor(uint32_t pasid, struct context_descriptor descriptor)
 {
-    memcpy((struct context_descriptor *)guest_at(cd_table) + pasid, &descriptor, sizeof(descriptor));
+    memcpy((struct context_descriptor *)guest_at(cd_table) + pasid, &descriptor,
+           sizeof(descriptor));
 }
 
 uint64_t allocate_address_space(void)

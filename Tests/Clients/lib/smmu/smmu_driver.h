@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a VMM and the SMMUv3 driver of its guest do for one device: a vIOMMU, nested HWPTs, context descriptors,
- * invalidation commands and event records. The first requirement that is not met ends the client.
+ * What a VMM and the SMMUv3 driver of its guest do for one device: a vIOMMU, nested HWPTs, context
+ * descriptors, invalidation commands and event records. The first requirement that is not met ends
+ * the client.
  */
 #ifndef SMMU_DRIVER_H
 #define SMMU_DRIVER_H
@@ -39,7 +40,9 @@ uint64_t allocate_address_space(void);
 /** Allocates a page that is filled with `byte`. */
 uint64_t allocate_filled_page(int byte);
 
-/** Sends `*count` commands and stores in `*count` how many were handled. Returns the ioctl's result. */
+/**
+ * Sends `*count` commands and stores in `*count` how many were handled. Returns the ioctl's result.
+ */
 long send_commands(const struct smmu_command *commands, uint32_t *count);
 
 /** Sends a command. Exits when it fails. */

@@ -120,8 +120,8 @@ struct smmu_command tlbi(int operation, uint16_t asid, uint64_t address)
     return (struct smmu_command){{operation | vmid << 32 | (uint64_t)asid << 48, address}};
 }
 
-struct smmu_command tlbi_range(int operation, uint16_t asid, uint64_t address,
-                                             unsigned number, unsigned scale, unsigned level)
+struct smmu_command tlbi_range(int operation, uint16_t asid, uint64_t address, unsigned number,
+                               unsigned scale, unsigned level)
 {
     struct smmu_command command = tlbi(operation, asid, address);
 
@@ -130,8 +130,7 @@ struct smmu_command tlbi_range(int operation, uint16_t asid, uint64_t address,
     return command;
 }
 
-struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address,
-                                                 unsigned size)
+struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address, unsigned size)
 {
     struct smmu_command command = {{ATC_INV | (uint64_t)stream << 32, address | size}};
 
@@ -143,7 +142,7 @@ struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address,
 struct smmu_event fault_event(int kind, int pasid, uint64_t address, bool reads)
 {
     struct smmu_event event = {.words = {kind | (uint64_t)VIRTUAL_STREAM << 32,
-                                    (reads ? 1ULL << 35 : 0) | 2ULL << 40, address, 0}};
+                                         (reads ? 1ULL << 35 : 0) | 2ULL << 40, address, 0}};
 
     if (pasid != NO_SUBSTREAM)
         event.words[0] |= 1 << 11 | (uint64_t)pasid << 12;
@@ -175,7 +174,7 @@ uint32_t bar0_read(unsigned offset)
 }
 
 uint32_t bind_smmu_device(unsigned skip, struct iommu_hw_info *info,
-                                   struct iommu_hw_info_arm_smmuv3 *unit)
+                          struct iommu_hw_info_arm_smmuv3 *unit)
 {
     for (int index = 0;; index++) {
         struct vfio_device_bind_iommufd bind = {.argsz = 16, .iommufd = iommufd};

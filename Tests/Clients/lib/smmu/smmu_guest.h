@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest of an SMMUv3 as the driver in the guest deals with it (Arm IHI 0070): memory at guest physical addresses,
- * VMSAv8-64 page tables with 4 KiB pages, context descriptors, invalidation commands and event records; and DMA by
- * the guest's device, a "PCI Express ATS/PRI test device".
+ * A guest of an SMMUv3 as the driver in the guest deals with it (Arm IHI 0070): memory at guest
+ * physical addresses, VMSAv8-64 page tables with 4 KiB pages, context descriptors, invalidation
+ * commands and event records; and DMA by the guest's device, a "PCI Express ATS/PRI test device".
  */
 #ifndef SMMU_GUEST_H
 #define SMMU_GUEST_H
@@ -24,8 +24,8 @@ void make_smmu_guest_memory(uint32_t ioas, bool use_file);
 void *guest_at(uint64_t address);
 
 /**
- * Allocates `count` pages of zeros. Returns their guest physical address, a multiple of their size when `count` is a
- * power of two.
+ * Allocates `count` pages of zeros. Returns their guest physical address, a multiple of their size
+ * when `count` is a power of two.
  */
 uint64_t allocate_pages(uint64_t count);
 
@@ -45,7 +45,10 @@ enum {
     LEAF = PTE_VALID | PTE_USER | PTE_SHARED | PTE_AF | PTE_NOT_GLOBAL,
 };
 
-/** Returns the entry for `address` at `level` of a table with 48 input bits. Allocates the tables on the way. */
+/**
+ * Returns the entry for `address` at `level` of a table with 48 input bits. Allocates the tables on
+ * the way.
+ */
 uint64_t *stage1_entry(uint64_t root, uint64_t address, int level);
 
 void map_4k(uint64_t root, uint64_t address, uint64_t to, uint64_t flags);
@@ -64,7 +67,10 @@ struct context_descriptor {
     uint64_t words[8];
 };
 
-/** Returns a CD: V, AA64, A, R, ASET; TTB1 disabled; 48 input bits, 4 KiB, write-back and shared; IPS 40 bits. */
+/**
+ * Returns a CD: V, AA64, A, R, ASET; TTB1 disabled; 48 input bits, 4 KiB, write-back and shared;
+ * IPS 40 bits.
+ */
 struct context_descriptor context_descriptor(uint64_t root, uint16_t asid);
 
 /* ---- commands (IHI 0070, 4.3 and 4.4) ------------------------------------------------------ */
@@ -84,11 +90,17 @@ struct smmu_command cfgi(int operation, uint32_t stream, uint32_t pasid);
 /** A command that has a VMID gets an arbitrary one, because a guest does not know its VMID. */
 struct smmu_command tlbi(int operation, uint16_t asid, uint64_t address);
 
-/** Invalidates (`number` + 1) << `scale` pages of 4 KiB, with leaf entries at `level`, or at any level when it is 0. */
+/**
+ * Invalidates (`number` + 1) << `scale` pages of 4 KiB, with leaf entries at `level`, or at any
+ * level when it is 0.
+ */
 struct smmu_command tlbi_range(int operation, uint16_t asid, uint64_t address, unsigned number,
                                unsigned scale, unsigned level);
 
-/** Invalidates 2^`size` pages at `address`; all when `size` is 52; of all PASIDs when `pasid` is NO_SUBSTREAM. */
+/**
+ * Invalidates 2^`size` pages at `address`; all when `size` is 52; of all PASIDs when `pasid` is
+ * NO_SUBSTREAM.
+ */
 struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address, unsigned size);
 
 /* ---- events (IHI 0070, 7.3) ---------------------------------------------------------------- */
@@ -110,8 +122,8 @@ struct smmu_event structure_event(int kind, int pasid);
 /* ---- the device --------------------------------------------------------------------------- */
 
 /**
- * Binds VFIO devices until one is behind an SMMUv3, but skips the first `skip` of those. Makes it a bus master,
- * stores the answer to GET_HW_INFO, and returns its device ID.
+ * Binds VFIO devices until one is behind an SMMUv3, but skips the first `skip` of those. Makes it a
+ * bus master, stores the answer to GET_HW_INFO, and returns its device ID.
  */
 uint32_t bind_smmu_device(unsigned skip, struct iommu_hw_info *info,
                           struct iommu_hw_info_arm_smmuv3 *unit);
@@ -120,17 +132,26 @@ void bar0_write(unsigned offset, uint64_t value, size_t width);
 
 uint32_t bar0_read(unsigned offset);
 
-/** Values of TEST_DEVICE_COMMAND: the device copies from memory to its buffer, or from its buffer to memory. */
+/**
+ * Values of TEST_DEVICE_COMMAND: the device copies from memory to its buffer, or from its buffer to
+ * memory.
+ */
 enum { DMA_READ = RUN | FROM_MEMORY, DMA_WRITE = RUN };
 
 /** Lets the device copy `count` bytes. Returns TEST_DEVICE_STATUS. */
 uint32_t run_dma(uint32_t command, int pasid, uint64_t address, uint32_t count);
 
-/** An address that every address space maps to `readback_page`: read_byte_at() writes the device's buffer there. */
+/**
+ * An address that every address space maps to `readback_page`: read_byte_at() writes the device's
+ * buffer there.
+ */
 static const uint64_t READBACK_IOVA = 0x7f0000000000;
 extern uint64_t readback_page;
 
-/** Returns the first byte that the device reads at `address`, or minus its status when it reads none. */
+/**
+ * Returns the first byte that the device reads at `address`, or minus its status when it reads
+ * none.
+ */
 int read_byte_at(int pasid, uint64_t address);
 
 #endif /* SMMU_GUEST_H */

@@ -6,7 +6,8 @@
 
 #include "iommufd_sim.h"
 
-int try_get_hw_info(uint32_t device, uint32_t type, void *data, uint32_t length, uint32_t *data_length)
+int try_get_hw_info(uint32_t device, uint32_t type, void *data, uint32_t length,
+                    uint32_t *data_length)
 {
     struct iommu_hw_info cmd = {.size = sizeof(cmd), .flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE,
                                 .dev_id = device, .data_len = length, .data_uptr = (uintptr_t)data,
@@ -32,10 +33,14 @@ long try_vdevice_alloc(uint64_t virt_id)
     return ioctl(iommufd, IOMMU_VDEVICE_ALLOC, &cmd) ? -errno : (long)cmd.out_vdevice_id;
 }
 
-long try_hw_queue_alloc(uint32_t viommu, uint32_t type, uint32_t index, uint64_t base, uint64_t length)
+long try_hw_queue_alloc(uint32_t viommu, uint32_t type, uint32_t index, uint64_t base,
+                        uint64_t length)
 {
-    struct iommu_hw_queue_alloc cmd = {.size = sizeof(cmd), .viommu_id = viommu, .type = type,
-                                       .index = index, .nesting_parent_iova = base,
+    struct iommu_hw_queue_alloc cmd = {.size = sizeof(cmd),
+                                       .viommu_id = viommu,
+                                       .type = type,
+                                       .index = index,
+                                       .nesting_parent_iova = base,
                                        .length = length};
 
     return ioctl(iommufd, IOMMU_HW_QUEUE_ALLOC, &cmd) ? -errno : (long)cmd.out_hw_queue_id;
@@ -88,8 +93,7 @@ bool vcmdq_await(const struct vcmdq *queue, int index, uint32_t mask, uint32_t v
     return true;
 }
 
-struct vcmdq vcmdq_at(void *page, uint64_t offset, unsigned index, uint64_t ring,
-                                    uint32_t entries)
+struct vcmdq vcmdq_at(void *page, uint64_t offset, unsigned index, uint64_t ring, uint32_t entries)
 {
     struct vcmdq queue = {.ring = guest_at(ring), .entries = entries};
 

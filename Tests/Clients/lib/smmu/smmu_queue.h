@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtual command queue (VCMDQ) of Tegra241's CMDQV as the guest's driver uses it: a ring in the guest's memory, and
- * registers in a page that is mapped from the iommufd.
+ * A virtual command queue (VCMDQ) of Tegra241's CMDQV as the guest's driver uses it: a ring in the
+ * guest's memory, and registers in a page that is mapped from the iommufd.
  */
 #ifndef SMMU_QUEUE_H
 #define SMMU_QUEUE_H
@@ -13,7 +13,9 @@ enum { CMDQV = IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV, QUEUE = IOMMU_HW_QUEUE_TYPE_TEG
 
 /* ---- the VMM: commands that may fail ------------------------------------------------------- */
 
-/** Returns 0 or the errno. Stores the length of the data, or 0 when the data type is another one. */
+/**
+ * Returns 0 or the errno. Stores the length of the data, or 0 when the data type is another one.
+ */
 int try_get_hw_info(uint32_t device, uint32_t type, void *data, uint32_t length,
                     uint32_t *data_length);
 
@@ -56,8 +58,8 @@ struct vcmdq {
 };
 
 /**
- * Returns queue `index` of the virtual interface whose page is mapped at `page`, or, when that is NULL, begins at
- * `offset` of the iommufd.
+ * Returns queue `index` of the virtual interface whose page is mapped at `page`, or, when that is
+ * NULL, begins at `offset` of the iommufd.
  */
 struct vcmdq vcmdq_at(void *page, uint64_t offset, unsigned index, uint64_t ring,
                       uint32_t entries);
@@ -72,7 +74,7 @@ bool vcmdq_await(const struct vcmdq *queue, int index, uint32_t mask, uint32_t v
 /** Enables or disables the queue, and waits until it is. */
 bool vcmdq_enable(const struct vcmdq *queue, uint32_t on);
 
-/** Adds a command to the ring. vcmdq_ring() tells the unit. */
+/** Adds a command to the ring. The unit sees it after vcmdq_ring(). */
 void vcmdq_push(struct vcmdq *queue, struct smmu_command command);
 
 /** Writes PROD_INDX. */

@@ -134,7 +134,7 @@ const struct command *const every_command[COMMAND_COUNT] = {
 };
 
 uint32_t hwpt_alloc_with(uint32_t device, uint32_t pt, uint32_t flags, uint32_t type,
-                                       const void *data, uint32_t length, uint32_t fault)
+                         const void *data, uint32_t length, uint32_t fault)
 {
     struct iommu_hwpt_alloc cmd = hwpt_arguments(device, pt, flags, type, data, length, fault);
 
@@ -146,8 +146,7 @@ uint32_t hwpt_alloc(uint32_t device, uint32_t pt, uint32_t flags)
     return hwpt_alloc_with(device, pt, flags, 0, NULL, 0, 0);
 }
 
-long get_hw_info(uint32_t device, uint32_t flags, uint32_t type, void *data,
-                               uint32_t length)
+long get_hw_info(uint32_t device, uint32_t flags, uint32_t type, void *data, uint32_t length)
 {
     struct iommu_hw_info cmd = {.size = sizeof(cmd),
                                 .flags = flags,
@@ -168,7 +167,7 @@ long set_dirty_tracking(uint32_t hwpt, uint32_t flags)
 }
 
 long get_dirty_bitmap(uint32_t hwpt, uint32_t flags, uint64_t iova, uint64_t length,
-                                    uint64_t page_size, const void *data)
+                      uint64_t page_size, const void *data)
 {
     struct iommu_hwpt_get_dirty_bitmap cmd = {.size = sizeof(cmd),
                                               .hwpt_id = hwpt,
@@ -181,16 +180,14 @@ long get_dirty_bitmap(uint32_t hwpt, uint32_t flags, uint64_t iova, uint64_t len
     return run(&HWPT_GET_DIRTY_BITMAP, &cmd);
 }
 
-long invalidate(uint32_t id, uint32_t type, const void *entries, uint32_t length,
-                              uint32_t count)
+long invalidate(uint32_t id, uint32_t type, const void *entries, uint32_t length, uint32_t count)
 {
     struct iommu_hwpt_invalidate cmd = invalidate_arguments(id, type, entries, length, count);
 
     return run(&HWPT_INVALIDATE, &cmd);
 }
 
-uint32_t viommu_alloc(uint32_t device, uint32_t hwpt, uint32_t type, void *data,
-                                    uint32_t length)
+uint32_t viommu_alloc(uint32_t device, uint32_t hwpt, uint32_t type, void *data, uint32_t length)
 {
     struct iommu_viommu_alloc cmd = viommu_arguments(device, hwpt, type, data, length);
 
@@ -204,8 +201,7 @@ uint32_t vdevice_alloc(uint32_t viommu, uint32_t device, uint64_t virt_id)
     return run(&VDEVICE_ALLOC, &cmd) ? 0 : cmd.out_vdevice_id;
 }
 
-uint32_t veventq_alloc(const char *name, uint32_t viommu, uint32_t type,
-                                     uint32_t depth, int *fd)
+uint32_t veventq_alloc(const char *name, uint32_t viommu, uint32_t type, uint32_t depth, int *fd)
 {
     struct iommu_veventq_alloc cmd = {
         .size = sizeof(cmd), .viommu_id = viommu, .type = type, .veventq_depth = depth};
@@ -227,7 +223,7 @@ uint32_t fault_queue_alloc(const char *name, int *fd)
 }
 
 uint32_t hw_queue_alloc(uint32_t viommu, uint32_t type, uint32_t index, uint64_t iova,
-                                      uint64_t length)
+                        uint64_t length)
 {
     struct iommu_hw_queue_alloc cmd = {.size = sizeof(cmd),
                                        .viommu_id = viommu,

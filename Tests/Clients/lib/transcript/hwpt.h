@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands that need a device: HWPTs, vIOMMUs and queues; and reads and writes of a queue's file descriptor. A
- * function issues its command on `iommufd`, prints the line and returns the ioctl's result unless its comment says
- * otherwise. Each of these commands names the part of the interface that it belongs to.
+ * The commands that need a device: HWPTs, vIOMMUs and queues; and reads and writes of a queue's
+ * file descriptor. A function issues its command on `iommufd`, prints the line and returns the
+ * ioctl's result unless its comment says otherwise. Each of these commands names the part of the
+ * interface that it belongs to.
  */
 #ifndef HWPT_H
 #define HWPT_H
@@ -20,7 +21,10 @@ extern const struct command VDEVICE_ALLOC;
 extern const struct command VEVENTQ_ALLOC;
 extern const struct command HW_QUEUE_ALLOC;
 
-/** IOMMU_TEST_CMD with the fields that all operations have. `mock.h` has a command for each operation. */
+/**
+ * IOMMU_TEST_CMD with the fields that all operations have. `mock.h` has a command for each
+ * operation.
+ */
 extern const struct command TEST_CMD;
 
 /** All commands but TEST_CMD. The first COMMANDS_WITHOUT_DEVICE need no device. */
@@ -63,7 +67,9 @@ long invalidate(uint32_t id, uint32_t type, const void *entries, uint32_t length
 
 /* ---- file descriptors of queues ------------------------------------------------------------ */
 
-/** Reads up to `count` bytes into `memory` and prints them as 32-bit words. Returns read()'s result. */
+/**
+ * Reads up to `count` bytes into `memory` and prints them as 32-bit words. Returns read()'s result.
+ */
 long read_words(int fd, void *memory, size_t count);
 
 /** Prints `count` bytes of `memory` as 32-bit words and writes them. Returns write()'s result. */

@@ -99,16 +99,15 @@ long destroy(uint32_t id)
     return run(&DESTROY, &cmd);
 }
 
-uint64_t map(uint32_t ioas, uint64_t user_va, uint64_t length, uint32_t flags,
-                           uint64_t iova)
+uint64_t map(uint32_t ioas, uint64_t user_va, uint64_t length, uint32_t flags, uint64_t iova)
 {
     struct iommu_ioas_map cmd = map_arguments(ioas, user_va, length, flags, iova);
 
     return run(&IOAS_MAP, &cmd) ? UINT64_MAX : cmd.iova;
 }
 
-uint64_t map_file(uint32_t ioas, int fd, uint64_t start, uint64_t length,
-                                uint32_t flags, uint64_t iova)
+uint64_t map_file(uint32_t ioas, int fd, uint64_t start, uint64_t length, uint32_t flags,
+                  uint64_t iova)
 {
     struct iommu_ioas_map_file cmd = {.size = sizeof(cmd),
                                       .flags = flags,
@@ -121,8 +120,8 @@ uint64_t map_file(uint32_t ioas, int fd, uint64_t start, uint64_t length,
     return run(&IOAS_MAP_FILE, &cmd) ? UINT64_MAX : cmd.iova;
 }
 
-uint64_t copy(uint32_t to, uint32_t from, uint64_t source, uint64_t length,
-                            uint32_t flags, uint64_t iova)
+uint64_t copy(uint32_t to, uint32_t from, uint64_t source, uint64_t length, uint32_t flags,
+              uint64_t iova)
 {
     struct iommu_ioas_copy cmd = {.size = sizeof(cmd),
                                   .flags = flags,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands that need no device, and a function for each of them. A function issues its command on `iommufd`,
- * prints the line and returns the ioctl's result unless its comment says otherwise.
+ * The commands that need no device, and a function for each of them. A function issues its command
+ * on `iommufd`, prints the line and returns the ioctl's result unless its comment says otherwise.
  */
 #ifndef IOAS_H
 #define IOAS_H
@@ -21,7 +21,8 @@ extern const struct command VFIO_IOAS;
 extern const struct command IOAS_CHANGE_PROCESS;
 extern const struct command IOAS_NOIOMMU_GET_PA;
 
-enum { FIXED = IOMMU_IOAS_MAP_FIXED_IOVA, W = IOMMU_IOAS_MAP_WRITEABLE, R = IOMMU_IOAS_MAP_READABLE };
+enum { FIXED = IOMMU_IOAS_MAP_FIXED_IOVA, W = IOMMU_IOAS_MAP_WRITEABLE,
+       R = IOMMU_IOAS_MAP_READABLE };
 
 /** Returns the ID of the new IOAS. */
 uint32_t ioas_alloc(void);

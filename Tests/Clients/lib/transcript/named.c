@@ -104,7 +104,10 @@ void unwatch(const char *name)
         }
 }
 
-/** Returns the region that `value` points into, else one that ends at `value`: what follows it has no name. */
+/**
+ * Returns the region that `value` points into, else one that ends at `value`: what follows it has
+ * no name.
+ */
 static const struct region *region_of(uint64_t value)
 {
     const struct region *ending = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Names of errnos, memory regions and file descriptors. A transcript prints these names instead of addresses and
- * numbers, so that it does not depend on where memory lies or which numbers are free.
+ * Names of errnos, memory regions and file descriptors. A transcript prints these names instead of
+ * addresses and numbers, so that it does not depend on where memory lies or which numbers are free.
  */
 #ifndef NAMED_H
 #define NAMED_H
@@ -25,10 +25,16 @@
 
 /* ---- results ---------------------------------------------------------------------------- */
 
-/** Returns "EINVAL", or "errno" and the number when it has no name. The next call overwrites the latter. */
+/**
+ * Returns "EINVAL", or "errno" and the number when it has no name. The next call overwrites the
+ * latter.
+ */
 const char *errno_name(int value);
 
-/** Prints ` -> 0`, ` -> 5` or, when `result` is negative, ` -> ` and the name of errno. Does not change errno. */
+/**
+ * Prints ` -> 0`, ` -> 5` or, when `result` is negative, ` -> ` and the name of errno. Does not
+ * change errno.
+ */
 void print_result(long result);
 
 /* ---- memory regions --------------------------------------------------------------------- */
@@ -37,8 +43,9 @@ void print_result(long result);
 void name_region(const char *name, void *base, size_t length);
 
 /**
- * Maps anonymous private memory at an address that is the same in every run, and names it. Automatic IOVA
- * allocation depends on the user address, so the address must not be random. Exits when something is there.
+ * Maps anonymous private memory at an address that is the same in every run, and names it.
+ * Automatic IOVA allocation depends on the user address, so the address must not be random. Exits
+ * when something is there.
  */
 void *map_region_at(const char *name, uintptr_t address, size_t length, int protection);
 
@@ -54,23 +61,26 @@ void watch(const char *name, void *base, size_t length);
 /** Stops printing changes. The region keeps its name. */
 void unwatch(const char *name);
 
-/** Prints an address as REGION+OFFSET. The end of a region counts as REGION+LENGTH unless another begins there. */
+/**
+ * Prints an address as REGION+OFFSET. The end of a region counts as REGION+LENGTH unless another
+ * begins there.
+ */
 void print_pointer(uint64_t value);
 
 /** Copies the watched regions, to compare them after the call. */
 void snapshot_watched(void);
 
 /**
- * Prints one item for each run of changed 8-byte words in the watched regions: `name+0x10:1000,1fff`. `*bar` is
- * printed before the first item and is "" after it.
+ * Prints one item for each run of changed 8-byte words in the watched regions:
+ * `name+0x10:1000,1fff`. `*bar` is printed before the first item and is "" after it.
  */
 void print_watched_changes(const char **bar);
 
 /* ---- file descriptors ------------------------------------------------------------------- */
 
 /**
- * Names a file descriptor, and returns it. Front ends give descriptors different numbers. Exits when `fd` is
- * negative.
+ * Names a file descriptor, and returns it. Front ends give descriptors different numbers. Exits
+ * when `fd` is negative.
  */
 int name_fd(const char *name, int fd);
 

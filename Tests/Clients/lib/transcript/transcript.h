@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A transcript has one line for each call: the arguments, the result, and every byte that the call changed.
- * The kernel and the simulator must produce the same transcript.
+ * A transcript has one line for each call: the arguments, the result, and every byte that the call
+ * changed. The kernel and the simulator must produce the same transcript.
  *
  *   IOAS_MAP flags=0x6 ioas_id=1 user_va=buffer length=0x1000 iova=0 -> 0 | iova:0x1000
  *   IOAS_MAP flags=0x6 ioas_id=9 user_va=buffer length=0x1000 iova=0 -> ENOENT
  *
- * The part after the bar does not depend on what the client takes for an output: the struct and every memory
- * region that watch() names are compared with a copy from before the call. A transcript therefore shows an answer
- * that a failed call has written, and an answer that is missing.
+ * The part after the bar does not depend on what the client takes for an output: the struct and
+ * every memory region that watch() names are compared with a copy from before the call. A
+ * transcript therefore shows an answer that a failed call has written, and an answer that is
+ * missing.
  *
- * Regions have fixed addresses and names, and user pointers are printed as REGION+OFFSET, so that a transcript
- * does not depend on where memory lies. Object IDs and IOVAs are printed as they are, since clients may rely on
- * them.
+ * Regions have fixed addresses and names, and user pointers are printed as REGION+OFFSET, so that a
+ * transcript does not depend on where memory lies. Object IDs and IOVAs are printed as they are,
+ * since clients may rely on them.
  */
 #ifndef TRANSCRIPT_H
 #define TRANSCRIPT_H
@@ -66,24 +67,32 @@ void print_field(const struct field *field, uint64_t value);
 /** Prints the name of the command and the fields of the struct in `bytes`. */
 void print_inputs(const struct command *command, const unsigned char *bytes);
 
-/** Issues the command on `fd` and prints its line. All of the struct must be readable and writable. */
+/**
+ * Issues the command on `fd` and prints its line. All of the struct must be readable and writable.
+ */
 long run_on(int fd, const struct command *command, void *argument);
 
 /** Issues the command on `iommufd` and prints its line. */
 long run(const struct command *command, void *argument);
 
-/** Issues a request whose argument need not be an address, and prints a line that begins with `format`. */
+/**
+ * Issues a request whose argument need not be an address, and prints a line that begins with
+ * `format`.
+ */
 long run_raw(unsigned long request, uintptr_t argument, const char *format, ...);
 
 /* ---- opening ---------------------------------------------------------------------------- */
 
 /**
- * Opens `iommufd` and begins the first section. With $AS_NOBODY a client that is root first becomes user 65534
- * without capabilities.
+ * Opens `iommufd` and begins the first section. With $AS_NOBODY a client that is root first becomes
+ * user 65534 without capabilities.
  */
 void begin(const char *title);
 
-/** Begins a section with a newly opened `iommufd`, in which no object exists. Forgets all descriptor names. */
+/**
+ * Begins a section with a newly opened `iommufd`, in which no object exists. Forgets all descriptor
+ * names.
+ */
 void reopen(const char *title);
 
 #endif /* TRANSCRIPT_H */

@@ -32,8 +32,8 @@ bool is_request_waiting(void)
     return poll(&poll_queue, 1, 0) == 1 && poll_queue.revents & POLLIN;
 }
 
-uint32_t expect_request(uint64_t address, uint32_t attributes,
-                                      uint32_t permissions, bool is_last, const char *what)
+uint32_t expect_request(uint64_t address, uint32_t attributes, uint32_t permissions, bool is_last,
+                        const char *what)
 {
     struct iommu_hwpt_pgfault fault = {0};
     uint32_t flags = (attributes & WITH_PASID ? IOMMU_PGFAULT_FLAGS_PASID_VALID : 0) |

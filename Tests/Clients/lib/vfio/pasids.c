@@ -4,7 +4,7 @@
 #include <sys/wait.h>
 
 long pasid_request(int fd, uint32_t argsz, uint32_t flags, uint32_t min, uint32_t max,
-                           uint32_t *result)
+                   uint32_t *result)
 {
     struct vfio_iommu_type1_pasid_request cmd = {
         .argsz = argsz, .flags = flags, .alloc_pasid = {min, max, 0xdead}};
@@ -17,14 +17,14 @@ long pasid_request(int fd, uint32_t argsz, uint32_t flags, uint32_t min, uint32_
 
 long allocate_pasid(int fd, uint32_t min, uint32_t max, uint32_t *pasid)
 {
-    return pasid_request(fd, sizeof(struct vfio_iommu_type1_pasid_request), VFIO_IOMMU_PASID_ALLOC, min,
-                   max, pasid);
+    return pasid_request(fd, sizeof(struct vfio_iommu_type1_pasid_request), VFIO_IOMMU_PASID_ALLOC,
+                         min, max, pasid);
 }
 
 long free_pasid(int fd, uint32_t pasid)
 {
-    return pasid_request(fd, sizeof(struct vfio_iommu_type1_pasid_request), VFIO_IOMMU_PASID_FREE, pasid,
-                   0, NULL);
+    return pasid_request(fd, sizeof(struct vfio_iommu_type1_pasid_request), VFIO_IOMMU_PASID_FREE,
+                         pasid, 0, NULL);
 }
 
 long pasid_range_request(int fd, uint32_t flags, uint32_t min, uint32_t max)

@@ -7,7 +7,10 @@
 
 #define LAST_PASID 0xfffffu
 
-/** Issues the request with the struct that has an `alloc_pasid`. Stores its `result` unless `result` is NULL. */
+/**
+ * Issues the request with the struct that has an `alloc_pasid`. Stores its `result` unless `result`
+ * is NULL.
+ */
 long pasid_request(int fd, uint32_t argsz, uint32_t flags, uint32_t min, uint32_t max,
                    uint32_t *result);
 

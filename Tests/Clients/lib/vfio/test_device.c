@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vfio/test_device.h"
 
-void write_register(const struct test_device *device, unsigned offset, uint64_t value,
-                                size_t width)
+void write_register(const struct test_device *device, unsigned offset, uint64_t value, size_t width)
 {
     if (pwrite(device->fd, &value, width, (off_t)(device->registers + offset)) != (ssize_t)width)
         fatal("a register cannot be written: %s", strerror(errno));
@@ -43,7 +42,7 @@ bool bind_device(int iommufd, int fd, int index, struct test_device *device)
 }
 
 static uint32_t start_dma(const struct test_device *device, uint64_t iova, uint32_t count,
-                                  uint32_t attributes, uint32_t command)
+                          uint32_t attributes, uint32_t command)
 {
     write_register(device, TEST_DEVICE_ATTRIBUTES, attributes, 4);
     write_register(device, TEST_DEVICE_COUNT, count, 4);
@@ -53,13 +52,13 @@ static uint32_t start_dma(const struct test_device *device, uint64_t iova, uint3
 }
 
 uint32_t dma_read(const struct test_device *device, uint64_t iova, uint32_t count,
-                             uint32_t attributes)
+                  uint32_t attributes)
 {
     return start_dma(device, iova, count, attributes, FROM_MEMORY);
 }
 
 uint32_t dma_write(const struct test_device *device, uint64_t iova, uint32_t count,
-                             uint32_t attributes)
+                   uint32_t attributes)
 {
     return start_dma(device, iova, count, attributes, 0);
 }

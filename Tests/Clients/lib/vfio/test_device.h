@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The DMA engine of the test devices (1234:11e9), for clients that check results: binding and attaching a device,
- * starting DMA with and without a PASID, and reading the device's faults from a fault log. Nothing here prints.
+ * The DMA engine of the test devices (1234:11e9), for clients that check results: binding and
+ * attaching a device, starting DMA with and without a PASID, and reading the device's faults from a
+ * fault log. Nothing here prints.
  */
 #ifndef TEST_DEVICE_H
 #define TEST_DEVICE_H
@@ -39,8 +40,8 @@ struct test_device {
 };
 
 /**
- * Binds the device that is open as `fd` to the iommufd, makes it a bus master and opens a fault log of it. Returns
- * whether that succeeded.
+ * Binds the device that is open as `fd` to the iommufd, makes it a bus master and opens a fault log
+ * of it. Returns whether that succeeded.
  */
 bool bind_device(int iommufd, int fd, int index, struct test_device *device);
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The registers of the test devices (1234:11e9) in BAR 0. Those from 0x10 on are an addition of the simulator. */
+/*
+ * The registers of the test devices (1234:11e9) in BAR 0. Those from 0x10 on are an addition of the
+ * simulator.
+ */
 #ifndef TEST_REGISTERS_H
 #define TEST_REGISTERS_H
 

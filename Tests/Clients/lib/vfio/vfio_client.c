@@ -60,8 +60,8 @@ long bind_with(int fd, uint32_t argsz, uint32_t flags, int iommufd_number)
     struct {
         struct vfio_device_bind_iommufd cmd;
         uint8_t tail[8]; /* zeros, which an `argsz` beyond the struct covers */
-    } longer = {.cmd = {
-                    .argsz = argsz, .flags = flags, .iommufd = iommufd_number, .out_devid = 77}};
+    } longer = {
+        .cmd = {.argsz = argsz, .flags = flags, .iommufd = iommufd_number, .out_devid = 77}};
 
     return run_on(fd, &BIND, &longer.cmd);
 }
@@ -182,7 +182,8 @@ void print_msi_control(uint8_t id, uint16_t mask)
     unsigned position;
     uint16_t control;
 
-    if (!find_capability(id, &position) || pread(device_fd, &control, 2, CONFIG + position + 2) != 2)
+    if (!find_capability(id, &position) ||
+        pread(device_fd, &control, 2, CONFIG + position + 2) != 2)
         exit(2);
     printf("control register | %#x\n", control & mask);
 }
@@ -206,7 +207,7 @@ void print_eventfd_counts(void)
 }
 
 long set_irqs(uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
-                     int elements, ...)
+              int elements, ...)
 {
     struct {
         struct vfio_irq_set set;

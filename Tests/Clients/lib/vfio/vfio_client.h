@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The commands of VFIO devices, and a function for each of them. A function issues its command on `device_fd` and
- * prints the line.
+ * The commands of VFIO devices, and a function for each of them. A function issues its command on
+ * `device_fd` and prints the line.
  *
- * The transcripts were recorded with other devices than the simulator's: QEMU's nec-usb-xhci behind root ports,
- * under its intel-iommu with aw-bits=48. Nothing that is printed therefore depends on the kind of device: sizes and
- * counts are printed as "some", interrupt vectors relative to their number N, and of registers only the bits that
- * every device has.
+ * The transcripts were recorded with other devices than the simulator's: QEMU's nec-usb-xhci behind
+ * root ports, under its intel-iommu with aw-bits=48. Nothing that is printed therefore depends on
+ * the kind of device: sizes and counts are printed as "some", interrupt vectors relative to their
+ * number N, and of registers only the bits that every device has.
  *
  * QEMU ran with `-M q35` and
  *
@@ -17,8 +17,9 @@
  *
  * and the kernel with `intel_iommu=on iommufd.allow_unsafe_interrupts=1 vfio-pci.ids=1033:0194`.
  *
- * Devices 0 and 1 are alone in their IOMMU group and on their bus. Devices 2 and 3 are functions of one PCI device
- * and share the group and the bus. All have INTx, MSI, MSI-X and a 64-bit BAR 0, and no BAR 4, BAR 5 or ROM.
+ * Devices 0 and 1 are alone in their IOMMU group and on their bus. Devices 2 and 3 are functions of
+ * one PCI device and share the group and the bus. All have INTx, MSI, MSI-X and a 64-bit BAR 0, and
+ * no BAR 4, BAR 5 or ROM.
  */
 #ifndef VFIO_CLIENT_H
 #define VFIO_CLIENT_H
@@ -88,7 +89,10 @@ uint64_t region_offset(unsigned index);
 /** Issues VFIO_DEVICE_IOEVENTFD. `offset` is relative to region 0. */
 void io_event(uint32_t argsz, uint32_t flags, uint64_t offset, uint64_t data, int fd);
 
-/** Stores the position of the capability `id` in `*position`, and returns 1; or returns 0 when there is none. */
+/**
+ * Stores the position of the capability `id` in `*position`, and returns 1; or returns 0 when there
+ * is none.
+ */
 unsigned find_capability(uint8_t id, unsigned *position);
 
 /** Returns a register of `width` bytes. */
@@ -108,7 +112,10 @@ enum {
     TRIGGER = VFIO_IRQ_SET_ACTION_TRIGGER,
 };
 
-/** The number of vectors of the index under test. set_irqs() prints numbers near it as N, N-1 and so on. */
+/**
+ * The number of vectors of the index under test. set_irqs() prints numbers near it as N, N-1 and so
+ * on.
+ */
 extern uint32_t vector_count;
 extern int eventfds[3];
 
@@ -118,8 +125,8 @@ void open_eventfds(void);
 void print_eventfd_counts(void);
 
 /**
- * Issues VFIO_DEVICE_SET_IRQS with `elements` values of data, which follow, and prints the eventfds' counts.
- * `argsz` 0 stands for the right one.
+ * Issues VFIO_DEVICE_SET_IRQS with `elements` values of data, which follow, and prints the
+ * eventfds' counts. `argsz` 0 stands for the right one.
  */
 long set_irqs(uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
               int elements, ...);

@@ -98,7 +98,10 @@ void do_access_replace(void)
 
 /* ---- other files -------------------------------------------------------------------------- */
 
-/** Linux 7.3 answers 0 instead of the descriptor, which is the lowest free one. The simulator answers the descriptor. */
+/**
+ * Linux 7.3 answers 0 instead of the descriptor, which is the lowest free one. The simulator
+ * answers the descriptor.
+ */
 void do_dmabuf(void)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DMABUF_GET, 0);

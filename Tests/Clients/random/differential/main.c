@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random calls of all commands, of type1's commands and of the selftest's operations, in two contexts that share
- * memory, file descriptors and processes. Most calls are valid, the others are near misses (near_miss.h).
+ * Random calls of all commands, of type1's commands and of the selftest's operations, in two
+ * contexts that share memory, file descriptors and processes. Most calls are valid, the others are
+ * near misses (near_miss.h).
  *
  *   differential SEED COUNT [large]
  *
- * The answers depend on nothing but the calls. Physical addresses have no effect: large pages are disabled, or, with
- * "large", no dirty bitmap is read. No device is destroyed while a PASID of it is attached, of which the kernel warns.
+ * The answers depend on nothing but the calls. Physical addresses have no effect: large pages are
+ * disabled, or, with "large", no dirty bitmap is read. No device is destroyed while a PASID of it
+ * is attached, of which the kernel warns.
  */
 #include "steps.h"
 
@@ -14,12 +16,15 @@
 
 /* ---- other threads and processes, and new contexts ----------------------------------------- */
 
-/** Issues a call that creates no object whose ID the client records: a parent learns nothing of its child. */
+/**
+ * Issues a call that creates no object whose ID the client records: so that a parent need not know
+ * what its child has done.
+ */
 static void stateless_step(void)
 {
-    static void (*const some[])(void) = {do_map, do_map, do_copy, do_unmap, do_access_rw,
-                                         do_change_process, do_map_file, do_check_map,
-                                         do_access_destroy};
+    static void (*const some[])(void) = {do_map,      do_map,       do_copy,
+                                         do_unmap,    do_access_rw, do_change_process,
+                                         do_map_file, do_check_map, do_access_destroy};
 
     some[below(COUNT(some))]();
 }

@@ -149,10 +149,11 @@ void make_memory(void)
     int file = memfd_create("memory", MFD_CLOEXEC);
 
     buffer = map_region_at("buffer", 0x200000000000, BUFFER_PAGES * PAGE, PROT_READ | PROT_WRITE);
-    shared_memory = map_region_at("shared", 0x220000000000, SHARED_PAGES * PAGE, PROT_READ | PROT_WRITE);
+    shared_memory =
+        map_region_at("shared", 0x220000000000, SHARED_PAGES * PAGE, PROT_READ | PROT_WRITE);
     if (file < 0 || ftruncate(file, SHARED_PAGES * PAGE) || pipe(pipe_ends) ||
-        mmap(shared_memory, SHARED_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file,
-             0) == MAP_FAILED)
+        mmap(shared_memory, SHARED_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+             file, 0) == MAP_FAILED)
         abort();
     for (unsigned page = 0; page != BUFFER_PAGES; page++)
         memset(buffer + page * PAGE, (int)page, PAGE);

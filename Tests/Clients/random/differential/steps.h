@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The steps. Each draws its arguments, issues one call or a few, and records what it has created. */
+/*
+ * The steps. Each draws its arguments, issues one call or a few, and records what it has created.
+ */
 #ifndef DIFFERENTIAL_STEPS_H
 #define DIFFERENTIAL_STEPS_H
 
@@ -64,7 +66,10 @@ void do_check_cache(void);
 void do_memory_limit(void);
 void do_unknown(void);
 
-/** Detaches all PASIDs of the device. The kernel warns when a device is destroyed that has one attached. */
+/**
+ * Detaches all PASIDs of the device. The kernel warns when a device is destroyed that has one
+ * attached.
+ */
 void detach_pasids(struct device *device);
 
 /* ---- accesses.c: accesses, and other kinds of files ----------------------------------------- */

@@ -105,7 +105,8 @@ void do_dirty_bitmap(void)
 
 void do_dirty(void)
 {
-    struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DIRTY, some_id(below(5) ? TRACKED : HWPT));
+    struct iommu_test_cmd cmd =
+        test_command(IOMMU_TEST_OP_DIRTY, some_id(below(5) ? TRACKED : HWPT));
     uint64_t bits = random_next();
 
     bits &= random_next();

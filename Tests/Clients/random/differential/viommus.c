@@ -106,7 +106,8 @@ void do_vevent(void)
     }
 }
 
-static void print_transfer(const char *what, const char *name, long result, size_t count, uintptr_t at)
+static void print_transfer(const char *what, const char *name, long result, size_t count,
+                           uintptr_t at)
 {
     const char *bar = " |";
     int error = errno;
@@ -161,7 +162,8 @@ void do_queue_io(void)
         fill_guarded(&data_memory, 0x5a);
         snapshot_guarded(&data_memory);
         at = (uintptr_t)data_memory.base;
-        print_transfer("pread", queues[slot].name, pread(fd, data_memory.base, 40, below(2) * 40), 40, at);
+        print_transfer("pread", queues[slot].name, pread(fd, data_memory.base, 40, below(2) * 40),
+                       40, at);
         break;
     case 5:
     case 6:

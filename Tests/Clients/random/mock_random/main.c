@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random calls on mock devices and the objects that are created for them. Most calls use the right object and a
- * sensible value.
+ * Random calls on mock devices and the objects that are created for them. Most calls use the right
+ * object and a sensible value.
  *
  *   mock_random SEED COUNT
  *
- * The answers depend on nothing but the calls: huge pages are disabled, so that physical addresses have no effect.
- * No device is destroyed while a PASID of it is attached, of which the kernel warns.
+ * The answers depend on nothing but the calls: huge pages are disabled, so that physical addresses
+ * have no effect. No device is destroyed while a PASID of it is attached, of which the kernel
+ * warns.
  */
 #include "objects.h"
 

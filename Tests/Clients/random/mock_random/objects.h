@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The objects that the client has created, the arguments that it draws from them, and how it creates more. */
+/*
+ * The objects that the client has created, the arguments that it draws from them, and how it
+ * creates more.
+ */
 #ifndef MOCK_RANDOM_OBJECTS_H
 #define MOCK_RANDOM_OBJECTS_H
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Invalidation by a guest's commands: of translations that the unit has cached, and of those in the device TLB. */
+/*
+ * Invalidation by a guest's commands: of translations that the unit has cached, and of those in the
+ * device TLB.
+ */
 #include "parts.h"
 
 static uint64_t spaces[2], pages[2];
@@ -49,7 +52,8 @@ void test_invalidation(void)
     for (int space = 0; space != 2; space++) {
         pages[space] = allocate_filled_page(0x41 + space);
         spaces[space] = allocate_address_space();
-        write_context_descriptor((uint32_t)space, context_descriptor(spaces[space], (uint16_t)(11 + space)));
+        write_context_descriptor((uint32_t)space,
+                                 context_descriptor(spaces[space], (uint16_t)(11 + space)));
     }
     attach_entry(stream_entry(STE_STAGE1, cd_table, 6, 0, 2));
     require_scope(tlbi(NH_VA, 11, HERE), 1, "NH_VA");
@@ -70,12 +74,15 @@ void test_device_tlb(void)
     entry.ste[1] |= 1 << 28; /* EATS */
     attach_entry(entry);
     make_stale(everything);
-    require(vcmdq_execute(&first, tlbi(NH_ASID, 11, 0)) && vcmdq_execute(&first, tlbi(NH_ASID, 12, 0)) &&
-              seen_changes() == 0, "stay when those of the unit go");
-    require(vcmdq_execute(&first, atc_invalidate(VIRTUAL_STREAM, 1, HERE, 0)) && seen_changes() == 2,
-          "ATC_INV of a PASID's page");
+    require(vcmdq_execute(&first, tlbi(NH_ASID, 11, 0)) &&
+                vcmdq_execute(&first, tlbi(NH_ASID, 12, 0)) && seen_changes() == 0,
+            "stay when those of the unit go");
+    require(vcmdq_execute(&first, atc_invalidate(VIRTUAL_STREAM, 1, HERE, 0)) &&
+                seen_changes() == 2,
+            "ATC_INV of a PASID's page");
     make_stale(everything);
-    require(vcmdq_execute(&second, tlbi(NH_ASID, 11, 0)) && vcmdq_execute(&second, everything) && seen_changes() == 1,
-          "ATC_INV of all: what the unit still has comes again");
+    require(vcmdq_execute(&second, tlbi(NH_ASID, 11, 0)) && vcmdq_execute(&second, everything) &&
+                seen_changes() == 1,
+            "ATC_INV of all: what the unit still has comes again");
     attach_entry(stream_entry(STE_STAGE1, cd_table, 6, 0, 2));
 }

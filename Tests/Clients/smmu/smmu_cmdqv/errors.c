@@ -18,15 +18,19 @@ static void require_error_event(uint64_t queues, const char *what)
     require(!memcmp(&event, &expected, sizeof(event)), "event: %s", what);
 }
 
-/** Requires that the queue stops at its last command with this CONS_INDX.ERR, and that an event reports it. */
+/**
+ * Requires that the queue stops at its last command with this CONS_INDX.ERR, and that an event
+ * reports it.
+ */
 static void require_stopped(struct vcmdq *queue, uint32_t reason, uint64_t queues, const char *what)
 {
     uint32_t error = vcmdq_get(queue, GERRORN) ^ 1;
     uint32_t index = (queue->producer - 1) & (2 * queue->entries - 1);
 
     vcmdq_ring(queue);
-    require(vcmdq_await(queue, GERROR, ~0u, error) && vcmdq_get(queue, CONS_INDX) == (index | reason << 24),
-          "%s: stops, reason %u", what, reason);
+    require(vcmdq_await(queue, GERROR, ~0u, error) &&
+                vcmdq_get(queue, CONS_INDX) == (index | reason << 24),
+            "%s: stops, reason %u", what, reason);
     require_error_event(queues, "which queues");
 }
 
@@ -63,7 +67,8 @@ void test_errors(void)
     require_error(0x44 | stream, 0, CERROR_ILL_OPCODE, "RESUME");
     require_error(NH_VA, HERE | 1 << 10, CERROR_ILL_OPCODE, "a granule without range or level");
     require_error(ATC_INV | stream, 53, CERROR_ILL_OPCODE, "ATC_INV of 2^53 pages");
-    require_error(ATC_INV | 99ULL << 32, 52, CERROR_ILL_ACCESS, "ATC_INV of a stream that is not there");
+    require_error(ATC_INV | 99ULL << 32, 52, CERROR_ILL_ACCESS,
+                  "ATC_INV of a stream that is not there");
     for (unsigned signal = 1; signal != 4; signal++)
         require_error(cmd_sync(signal).words[0], 0, CERROR_ILL_OPCODE, "CMD_SYNC that signals");
 
@@ -78,7 +83,8 @@ void test_errors(void)
     require(seen_changes() == 1, "what was before it is done, and nothing behind");
     require(vcmdq_enable(&first, 0) && vcmdq_enable(&first, 1), "disabled and enabled");
     sync_registers();
-    require(seen_changes() == 1 && vcmdq_get(&first, GERROR) != vcmdq_get(&first, GERRORN), "it still stands");
+    require(seen_changes() == 1 && vcmdq_get(&first, GERROR) != vcmdq_get(&first, GERRORN),
+            "it still stands");
     vcmdq_push(&second, tlbi(NH_ALL, 0, 0));
     require_stopped(&second, CERROR_ILL_OPCODE, 3, "the other queue, too");
     resume(&first);
@@ -110,6 +116,7 @@ void test_lost_events(void)
     require_error_event(1, "the other");
     require(read(event_queue, &event, sizeof(event)) == sizeof(header), "then a header alone");
     memcpy(&header, &event, sizeof(header));
-    require(header.flags == IOMMU_VEVENTQ_FLAG_LOST_EVENTS && header.sequence == next_event_sequence + 2,
-          "which tells that three are lost");
+    require(header.flags == IOMMU_VEVENTQ_FLAG_LOST_EVENTS &&
+                header.sequence == next_event_sequence + 2,
+            "which tells that three are lost");
 }

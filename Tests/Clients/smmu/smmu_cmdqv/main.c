@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tegra241's CMDQ-Virtualization: a vIOMMU with a virtual interface, hardware queues in the guest's memory, the page
- * with their registers, and a guest's commands in these queues. The first requirement that is not met ends the client
- * with status 1. The sections of part "vintf" are left out where the page cannot be mapped.
+ * Tegra241's CMDQ-Virtualization: a vIOMMU with a virtual interface, hardware queues in the guest's
+ * memory, the page with their registers, and a guest's commands in these queues. The first
+ * requirement that is not met ends the client with status 1. The sections of part "vintf" are left
+ * out where the page cannot be mapped.
  *
  *   smmu_cmdqv [--memfd | --registers]
  *

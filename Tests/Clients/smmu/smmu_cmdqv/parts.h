@@ -15,7 +15,9 @@ extern struct iommu_viommu_tegra241_cmdqv interface;
 extern uint64_t rings[2];
 extern uint32_t queue_ids[2];
 
-/** Tests an SMMUv3 that has no CMDQV. Returns a nesting parent of that unit; its device is closed. */
+/**
+ * Tests an SMMUv3 that has no CMDQV. Returns a nesting parent of that unit; its device is closed.
+ */
 uint32_t test_unit_without_cmdqv(void);
 void find_cmdqv_unit(void);
 void test_viommu_alloc(uint32_t others_parent);
@@ -26,8 +28,8 @@ void test_hw_queue_alloc(void);
 
 extern struct vcmdq first, second;
 /**
- * What section titles begin with: how the registers are accessed. The first word is "part" when a front end may be
- * without that access.
+ * What section titles begin with: how the registers are accessed. The first word is "part" when a
+ * front end may be without that access.
  */
 extern const char *section_prefix;
 
@@ -44,8 +46,11 @@ void test_destruction(void);
 
 static const uint64_t HERE = 0x123456000;
 
-/** Maps HERE to another page after the device has read it, so that the old translations are cached. First issues
- *  `invalidation`, which removes still older ones. */
+/**
+ * Maps HERE to another page after the device has read it, so that the old translations are cached.
+ * First issues
+ *  `invalidation`, which removes still older ones.
+ */
 void make_stale(struct smmu_command invalidation);
 /** Returns which new translations the device uses: bit 0 without PASID, bit 1 with PASID 1. */
 unsigned seen_changes(void);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The page with the registers of the virtual interface, accessed through a mapping or by system calls; and a queue's
- * registers while the queue is enabled, disabled and destroyed.
+ * The page with the registers of the virtual interface, accessed through a mapping or by system
+ * calls; and a queue's registers while the queue is enabled, disabled and destroyed.
  */
 #include "parts.h"
 
@@ -55,15 +55,17 @@ bool map_interface(void)
     section("part vintf: the page");
     require(registers_page != MAP_FAILED, "mapped");
     require(pread(iommufd, &(uint32_t){0}, 4, IOMMUFD_SIM_REGISTERS + (off_t)there) == -1 &&
-              errno == EINVAL, "pread is no call of an iommufd: EINVAL");
+                errno == EINVAL,
+            "pread is no call of an iommufd: EINVAL");
     require(map_page_of(VINTF_LENGTH, PROT_EXEC, MAP_SHARED, there) == MAP_FAILED && errno == EPERM,
-          "to execute: EPERM");
+            "to execute: EPERM");
     require(map_page_of(VINTF_LENGTH, BOTH, MAP_PRIVATE, there) == MAP_FAILED && errno == EINVAL,
-          "privately: EINVAL");
+            "privately: EINVAL");
     require(map_page_of(PAGE, BOTH, MAP_SHARED, there) == MAP_FAILED && errno == ENXIO,
-          "the first bytes of it: ENXIO");
+            "the first bytes of it: ENXIO");
     require(map_page_of(VINTF_LENGTH, BOTH, MAP_SHARED, there + VINTF_LENGTH) == MAP_FAILED &&
-              errno == ENXIO, "another interface's, which has gone: ENXIO");
+                errno == ENXIO,
+            "another interface's, which has gone: ENXIO");
     find_queues();
     test_mapped_viommu();
     return true;
@@ -79,10 +81,11 @@ bool access_interface_by_calls(void)
     require(pread(iommufd, values, 4, there) == 4 && values[0] == 0, "a register by pread");
     require(pread(iommufd, values, 8, there) == -1 && errno == EINVAL, "8 bytes: EINVAL");
     require(pwrite(iommufd, values, 4, there + 2) == -1 && errno == EINVAL,
-          "not at a multiple of 4: EINVAL");
+            "not at a multiple of 4: EINVAL");
     require(pwrite(iommufd, values, 4, there + VINTF_LENGTH) == -1 && errno == EINVAL,
-          "beyond the page: EINVAL");
-    require(pread(iommufd, values, 4, there - 4) == -1 && errno == EINVAL, "below all pages: EINVAL");
+            "beyond the page: EINVAL");
+    require(pread(iommufd, values, 4, there - 4) == -1 && errno == EINVAL,
+            "below all pages: EINVAL");
     find_queues();
     return true;
 }
@@ -100,15 +103,18 @@ void test_registers(void)
     vcmdq_ring(&first);
     require(vcmdq_enable(&second, 1), "the second queue");
     sync_registers();
-    require(vcmdq_get(&first, CONS_INDX) == 0 && !vcmdq_get(&first, STATUS_EN_OK), "the first stands still");
+    require(vcmdq_get(&first, CONS_INDX) == 0 && !vcmdq_get(&first, STATUS_EN_OK),
+            "the first stands still");
     require(vcmdq_enable(&first, 1) && vcmdq_is_done(&first), "until it is enabled");
     vcmdq_set(&first, STATUS_EN_OK, 0xff);
     vcmdq_set(&first, CONS_INDX, 0x1234);
     vcmdq_set(&first, GERROR, 7);
     sync_registers();
-    require(vcmdq_get(&first, STATUS_EN_OK) == 1 && vcmdq_get(&first, CONS_INDX) == 1 && !vcmdq_get(&first, GERROR),
-          "what only hardware changes");
-    require(vcmdq_enable(&first, 0) && vcmdq_get(&first, CONS_INDX) == 1, "disabled: it stays where it is");
+    require(vcmdq_get(&first, STATUS_EN_OK) == 1 && vcmdq_get(&first, CONS_INDX) == 1 &&
+                !vcmdq_get(&first, GERROR),
+            "what only hardware changes");
+    require(vcmdq_enable(&first, 0) && vcmdq_get(&first, CONS_INDX) == 1,
+            "disabled: it stays where it is");
     vcmdq_push(&first, (struct smmu_command){{0}}); /* no operation: it would stop the queue */
     vcmdq_ring(&first);
     sync_registers();
@@ -120,7 +126,8 @@ void test_registers(void)
     for (int i = 0; i != 4; i++)
         vcmdq_push(&first, cmd_sync(0));
     vcmdq_ring(&first);
-    require(vcmdq_is_done(&first) && vcmdq_get(&first, CONS_INDX) == ENTRIES + 2, "round the end of the ring");
+    require(vcmdq_is_done(&first) && vcmdq_get(&first, CONS_INDX) == ENTRIES + 2,
+            "round the end of the ring");
     for (int i = 0; i != 3; i++) {
         for (int j = 0; j != ENTRIES; j++)
             vcmdq_push(&first, cmd_sync(0));
@@ -146,7 +153,8 @@ void test_destruction(void)
         memset(guest_at(rings[1]), 0, PAGE);
         queue_ids[1] = (uint32_t)try_hw_queue_alloc(viommu, QUEUE, 1, rings[1], PAGE);
         second.producer = 0;
-        if (vcmdq_get(&second, CONS_INDX) || vcmdq_get(&second, GERROR) || !vcmdq_enable(&second, 1))
+        if (vcmdq_get(&second, CONS_INDX) || vcmdq_get(&second, GERROR) ||
+            !vcmdq_enable(&second, 1))
             exit(1);
     }
     require(vcmdq_execute(&second, cmd_sync(0)), "and come again, %d times", times);
@@ -155,6 +163,7 @@ void test_destruction(void)
     vcmdq_push(&second, cmd_sync(0));
     vcmdq_ring(&second);
     require(vcmdq_execute(&first, cmd_sync(0)) && vcmdq_execute(&first, cmd_sync(0)) &&
-              vcmdq_get(&second, CONS_INDX) == place, "only the other works");
+                vcmdq_get(&second, CONS_INDX) == place,
+            "only the other works");
     require(try_destroy(queue_ids[0]) == 0, "both are gone");
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Transactions that a guest's page tables and context descriptors do not allow, and the events that report them. */
+/*
+ * Transactions that a guest's page tables and context descriptors do not allow, and the events that
+ * report them.
+ */
 #include "parts.h"
 
 static const uint64_t THERE = 0x76543000;
@@ -14,20 +17,23 @@ void test_faults(void)
     map_4k(root, HERE, page, LEAF);
     require_byte(NO_SUBSTREAM, HERE, 0x31, "the device reads through both stages");
     memset(guest_at(readback_page), 0x32, 64);
-    require(run_dma(DMA_WRITE, NO_SUBSTREAM, HERE, 64) == COMPLETED && *(char *)guest_at(page) == 0x31,
-          "and writes");
+    require(run_dma(DMA_WRITE, NO_SUBSTREAM, HERE, 64) == COMPLETED &&
+                *(char *)guest_at(page) == 0x31,
+            "and writes");
     require_no_event("so far");
     require_byte(NO_SUBSTREAM, THERE, -FAULTED, "no entry");
     require_event(fault_event(F_TRANSLATION, NO_SUBSTREAM, THERE, true), "F_TRANSLATION, read");
     require(run_dma(DMA_WRITE, NO_SUBSTREAM, THERE + 0x123, 64) == FAULTED, "nor for a write");
-    require_event(fault_event(F_TRANSLATION, NO_SUBSTREAM, THERE + 0x123, false), "F_TRANSLATION, write");
+    require_event(fault_event(F_TRANSLATION, NO_SUBSTREAM, THERE + 0x123, false),
+                  "F_TRANSLATION, write");
     map_4k(root, THERE, page, LEAF | PTE_READ_ONLY);
     require_byte(NO_SUBSTREAM, THERE, 0x31, "absent entries are not cached; read-only");
     require(run_dma(DMA_WRITE, NO_SUBSTREAM, THERE, 64) == FAULTED, "so not written");
     require_event(fault_event(F_PERMISSION, NO_SUBSTREAM, THERE, false), "F_PERMISSION, write");
     map_4k(root, THERE + PAGE, page, LEAF & ~PTE_USER);
     require_byte(NO_SUBSTREAM, THERE + PAGE, -FAULTED, "for privileged accesses only");
-    require_event(fault_event(F_PERMISSION, NO_SUBSTREAM, THERE + PAGE, true), "F_PERMISSION, read");
+    require_event(fault_event(F_PERMISSION, NO_SUBSTREAM, THERE + PAGE, true),
+                  "F_PERMISSION, read");
     map_4k(root, THERE + 2 * PAGE, page, LEAF & ~PTE_AF);
     require_byte(NO_SUBSTREAM, THERE + 2 * PAGE, -FAULTED, "without access flag");
     require_event(fault_event(F_ACCESS, NO_SUBSTREAM, THERE + 2 * PAGE, true), "F_ACCESS");
@@ -46,8 +52,10 @@ void test_faults(void)
     section("over two pages");
     map_4k(root, THERE + 8 * PAGE, page, LEAF);
     tables[0] = *(uint64_t *)guest_at(page);
-    require(run_dma(DMA_WRITE, NO_SUBSTREAM, THERE + 9 * PAGE - 32, 64) == FAULTED, "the second is absent");
-    require_event(fault_event(F_TRANSLATION, NO_SUBSTREAM, THERE + 9 * PAGE, false), "for the second");
+    require(run_dma(DMA_WRITE, NO_SUBSTREAM, THERE + 9 * PAGE - 32, 64) == FAULTED,
+            "the second is absent");
+    require_event(fault_event(F_TRANSLATION, NO_SUBSTREAM, THERE + 9 * PAGE, false),
+                  "for the second");
     tables[1] = *(uint64_t *)guest_at(page);
     require(tables[0] == tables[1], "the first is as it was");
 }
@@ -79,8 +87,9 @@ void test_substreams(void)
     attach_entry(stream_entry(STE_STAGE1, cd_table, 6, 0, 1));
     require_byte(1, HERE, 0x41, "S1DSS 1: with a PASID");
     require(run_dma(DMA_READ, NO_SUBSTREAM, pages[1], 64) == COMPLETED &&
-              run_dma(DMA_WRITE, NO_SUBSTREAM, readback_page, 64) == COMPLETED && *(char *)guest_at(readback_page) == 0x42,
-          "without, stage 2 alone");
+                run_dma(DMA_WRITE, NO_SUBSTREAM, readback_page, 64) == COMPLETED &&
+                *(char *)guest_at(readback_page) == 0x42,
+            "without, stage 2 alone");
     section("two levels of descriptors");
     *((uint64_t *)guest_at(upper) + 3) = lower | 1;
     attach_entry(stream_entry(STE_STAGE1, upper, 13, 2, 2));
@@ -109,8 +118,9 @@ void test_lost_events(void)
         require_event(fault_event(F_TRANSLATION, 1, THERE + i * PAGE, true), "one of four");
     require(read(event_queue, &event, sizeof(event)) == sizeof(header), "then a header alone");
     memcpy(&header, &event, sizeof(header));
-    require(header.flags == IOMMU_VEVENTQ_FLAG_LOST_EVENTS && header.sequence == next_event_sequence + 1,
-          "which tells that two are lost");
+    require(header.flags == IOMMU_VEVENTQ_FLAG_LOST_EVENTS &&
+                header.sequence == next_event_sequence + 1,
+            "which tells that two are lost");
     next_event_sequence += 2;
     read_byte_at(1, THERE);
     require_event(fault_event(F_TRANSLATION, 1, THERE, true), "the next has the next number");

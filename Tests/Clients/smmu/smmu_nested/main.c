@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Nesting on an SMMUv3: a guest's context descriptors and stage 1 tables in its own memory, nested on a parent; DMA
- * without and with PASID; cached translations; and the guest's events. The first requirement that is not met ends the
- * client with status 1.
+ * Nesting on an SMMUv3: a guest's context descriptors and stage 1 tables in its own memory, nested
+ * on a parent; DMA without and with PASID; cached translations; and the guest's events. The first
+ * requirement that is not met ends the client with status 1.
  *
  *   smmu_nested [--memfd]     the guest's memory is a memfd
  */
@@ -19,15 +19,15 @@ static void find_unit(void)
     require(info.data_len == sizeof(unit) && !unit.flags, "the unit tells what it is");
     require((unit.idr[0] & 3) == 3 && (unit.idr[0] >> 2 & 3) == 2, "both stages, AArch64");
     require(unit.idr[0] >> 19 & 1 && unit.idr[0] >> 18 & 1 && unit.idr[0] >> 12 & 1,
-          "two levels of descriptors, VMIDs and ASIDs of 16 bits");
+            "two levels of descriptors, VMIDs and ASIDs of 16 bits");
     require((unit.idr[1] >> 6 & 31) == 20 && info.out_max_pasid_log2 == 16,
-          "substreams of 20 bits, of which the device has 16");
+            "substreams of 20 bits, of which the device has 16");
     require(unit.idr[3] & 1 << 10 && unit.idr[3] & 1 << 8, "range commands, forced write-back");
     require((unit.idr[5] >> 4 & 7) == 7, "granules of 4, 16 and 64 KiB");
     info.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE;
     info.in_data_type = IOMMU_HW_INFO_TYPE_INTEL_VTD;
     require(ioctl(iommufd, IOMMU_GET_HW_INFO, &info) && errno == EOPNOTSUPP,
-          "of another type it is not: EOPNOTSUPP");
+            "of another type it is not: EOPNOTSUPP");
 }
 
 static void require_entry_result(uint64_t first, uint64_t second, int error, const char *what)
@@ -36,7 +36,7 @@ static void require_entry_result(uint64_t first, uint64_t second, int error, con
     struct iommu_destroy cmd = {.size = sizeof(cmd), .id = table};
 
     require(error ? !table && errno == error : table, "%s: %s", what,
-          error ? errno_name(error) : "good");
+            error ? errno_name(error) : "good");
     if (table)
         ioctl(iommufd, IOMMU_DESTROY, &cmd);
 }
@@ -73,7 +73,7 @@ static void test_stream_entries(void)
     cmd.data_type = STREAM_ENTRY;
     cmd.pt_id = parent;
     require(ioctl(iommufd, IOMMU_HWPT_ALLOC, &cmd) && errno == EOPNOTSUPP,
-          "on the parent itself: EOPNOTSUPP");
+            "on the parent itself: EOPNOTSUPP");
 }
 
 static void test_attachment(void)
@@ -87,9 +87,11 @@ static void test_attachment(void)
     attach_entry(stream_entry(STE_BYPASS, 0, 0, 0, 0));
     bar0_write(TEST_DEVICE_ADDRESS, 0, 8);
     require(run_dma(DMA_READ, NO_SUBSTREAM, page, 64) == COMPLETED &&
-              run_dma(DMA_WRITE, NO_SUBSTREAM, readback_page, 64) == COMPLETED && *(char *)guest_at(readback_page) == 0x21,
-          "bypass: addresses are the guest's physical ones");
-    require(run_dma(DMA_READ, NO_SUBSTREAM, GUEST_BASE - PAGE, 64) == FAULTED, "and nothing beyond");
+                run_dma(DMA_WRITE, NO_SUBSTREAM, readback_page, 64) == COMPLETED &&
+                *(char *)guest_at(readback_page) == 0x21,
+            "bypass: addresses are the guest's physical ones");
+    require(run_dma(DMA_READ, NO_SUBSTREAM, GUEST_BASE - PAGE, 64) == FAULTED,
+            "and nothing beyond");
     attach_entry(stream_entry(STE_ABORT, 0, 0, 0, 0));
     require(run_dma(DMA_READ, NO_SUBSTREAM, page, 64) == FAULTED, "abort");
     virtual = vdevice_alloc(viommu, device_id, VIRTUAL_STREAM);
@@ -139,14 +141,16 @@ static void test_kernel_tables(void)
 
     section("the kernel's own tables");
     require(stage1, "stage 1, for PASIDs");
-    require(!allocate_paging(NEST | PASID) && errno == EOPNOTSUPP, "a nesting parent is none: EOPNOTSUPP");
+    require(!allocate_paging(NEST | PASID) && errno == EOPNOTSUPP,
+            "a nesting parent is none: EOPNOTSUPP");
     require(!allocate_paging(NEST | TRACK) && errno == EOPNOTSUPP, "nor tracks it: EOPNOTSUPP");
     attach_pasid(stage1, 7, EINVAL, "a PASID beside a guest's");
     require(attach_table(stage1) == 0, "without PASID");
     attach_pasid(stage1, 7, 0, "and with");
     require(run_dma(DMA_READ, NO_SUBSTREAM, pages[0], 64) == COMPLETED, "reads without");
-    require(run_dma(DMA_WRITE, 7, readback_page, 64) == COMPLETED && *(char *)guest_at(readback_page) == 0x41,
-          "writes with");
+    require(run_dma(DMA_WRITE, 7, readback_page, 64) == COMPLETED &&
+                *(char *)guest_at(readback_page) == 0x41,
+            "writes with");
     require(run_dma(DMA_READ, 8, pages[0], 64) == FAULTED, "another PASID is nobody's");
     attach_pasid(stage1, 1 << 16, EINVAL, "more bits than the device has");
     other = allocate_nested(stream_entry(STE_STAGE1, cd_table, 6, 0, 2));
@@ -158,7 +162,7 @@ static void test_kernel_tables(void)
     detach_pasid(7);
     require(run_dma(DMA_READ, 7, pages[0], 64) == FAULTED, "detached with PASID");
     require(attach_table(parent) == 0 && run_dma(DMA_READ, NO_SUBSTREAM, pages[0], 64) == COMPLETED,
-          "stage 2 alone");
+            "stage 2 alone");
     require(attach_table(other) == 0, "and a guest's again");
     require_byte(2, HERE, 0x42, "which is as it was");
 }

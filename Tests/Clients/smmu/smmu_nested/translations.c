@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Translations and context descriptors that the unit has cached, until an invalidation names them; and commands that
- * are refused.
+ * Translations and context descriptors that the unit has cached, until an invalidation names them;
+ * and commands that are refused.
  */
 #include "parts.h"
 
@@ -22,7 +22,10 @@ static void read_all(void)
             read_byte_at(pasid + 1, HERE + page * PAGE);
 }
 
-/** Returns which new translations the device uses: bits 0 and 1 for the pages of PASID 1, bits 2 and 3 of PASID 2. */
+/**
+ * Returns which new translations the device uses: bits 0 and 1 for the pages of PASID 1, bits 2 and
+ * 3 of PASID 2.
+ */
 static unsigned seen_changes(void)
 {
     unsigned set = 0;
@@ -70,7 +73,8 @@ void test_invalidation(void)
     require_scope(tlbi_range(NH_VA, 12, HERE, 1, 0, 3), 4 | 8, "a range of two pages, level 3");
     require_scope(tlbi_range(NH_VA, 12, HERE, 0, 1, 0), 4 | 8, "as a scale, at any level");
     require_scope(tlbi_range(NH_VA, 12, HERE, 1, 0, 2), 0, "there is nothing at level 2");
-    require_scope(tlbi_range(NH_VAA, 0, HERE - 31 * PAGE, 31, 0, 3), 1 | 4, "32 pages, HERE the last");
+    require_scope(tlbi_range(NH_VAA, 0, HERE - 31 * PAGE, 31, 0, 3), 1 | 4,
+                  "32 pages, HERE the last");
     require_scope(cfgi(CFGI_CD, VIRTUAL_STREAM, 1), 0, "descriptors are not translations");
 
     section("blocks");
@@ -128,9 +132,11 @@ void test_refused_commands(void)
     require_command_refused(NH_VA | 1 << 12, HERE | 2 << 10 | 1 << 8, "16 KiB at level 1");
     require_command_refused(NH_VA | 1 << 25, HERE | 1 << 10, "a wide scale");
     require_command_refused(CFGI_CD | 1 << 10 | (uint64_t)VIRTUAL_STREAM << 32, 0, "Secure");
-    require_command_refused(CFGI_CD | 1 << 11 | (uint64_t)VIRTUAL_STREAM << 32, 0, "CFGI_CD with SSV");
+    require_command_refused(CFGI_CD | 1 << 11 | (uint64_t)VIRTUAL_STREAM << 32, 0,
+                            "CFGI_CD with SSV");
     require_command_refused(CFGI_CD | 99ULL << 32, 0, "a stream that the guest does not have");
-    require_command_refused(CFGI_CD_ALL | 1 << 12 | (uint64_t)VIRTUAL_STREAM << 32, 0, "CFGI_CD_ALL with a PASID");
+    require_command_refused(CFGI_CD_ALL | 1 << 12 | (uint64_t)VIRTUAL_STREAM << 32, 0,
+                            "CFGI_CD_ALL with a PASID");
     require_command_refused(ATC_INV | (uint64_t)VIRTUAL_STREAM << 32, 52, "ATC_INV without ATS");
 
     section("as far as it gets");
@@ -138,7 +144,8 @@ void test_refused_commands(void)
     send_command(tlbi(NSNH_ALL, 0, 0));
     read_all();
     map_version(1);
-    require(send_commands(three, &count) && errno == EIO && count == 1, "good, bad, good: EIO, and 1 is told");
+    require(send_commands(three, &count) && errno == EIO && count == 1,
+            "good, bad, good: EIO, and 1 is told");
     require(seen_changes() == 0, "but nothing was sent");
     for (int i = 0; i != 70; i++)
         many[i] = i == 69 ? three[1] : three[0];

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the clients of the CUSE test device share: opening the node, its requests, and counted checks. */
+/*
+ * What the clients of the CUSE test device share: opening the node, its requests, and counted
+ * checks.
+ */
 #ifndef CUSE_CLIENT_H
 #define CUSE_CLIENT_H
 

@@ -13,11 +13,13 @@ void test_memory(void)
     munmap(pages + 4096, 4096);
     CHECK(ioctl(fd, TEST_EXCHANGE, pages + 4096 - sizeof exchange) == 0);
     CHECK_ERRNO(ioctl(fd, TEST_EXCHANGE, pages + 4096 - 48), EFAULT);
-    CHECK(strcpy(pages + 4096 - sizeof IOMMU, IOMMU) && is_node_at(pages + 4096 - sizeof IOMMU, O_RDWR));
+    CHECK(strcpy(pages + 4096 - sizeof IOMMU, IOMMU) &&
+          is_node_at(pages + 4096 - sizeof IOMMU, O_RDWR));
     mprotect(pages, 4096, PROT_READ);
     CHECK_ERRNO(ioctl(fd, TEST_EXCHANGE, pages), EFAULT);
     munmap(pages, 4096);
-    CHECK_ERRNO(ioctl(fd, 0xc0103bf0, &exchange), ENOTTY); /* the device gets all bits of the request */
+    /* the device gets all bits of the request */
+    CHECK_ERRNO(ioctl(fd, 0xc0103bf0, &exchange), ENOTTY);
     CHECK_ERRNO(ioctl(fd, 0x3bff, 0), ENOTTY);
     int null = open("/dev/null", O_RDWR), pipes[2];
     CHECK_ERRNO(ioctl(null, TEST_NULL), ENOTTY);
@@ -56,7 +58,8 @@ void test_offsets(void)
     CHECK(preadv2(fd, vector, 2, at, 0) == 16 && pwritev2(fd, vector, 2, at, 0) == 16);
     CHECK_ERRNO(preadv2(fd, vector, 2, at, 2), EOPNOTSUPP); /* RWF_DSYNC */
     page[1] = 0;
-    CHECK(pwritev(fd, vector, 2, at) == 8); /* the second piece fails: the length of the first is the result */
+    /* the second piece fails: the length of the first is the result */
+    CHECK(pwritev(fd, vector, 2, at) == 8);
     CHECK_ERRNO(pread(fd, page, 3, at), EINVAL);
     CHECK_ERRNO(syscall(SYS_pread64, fd, 8L, 8L, at), EFAULT);
     CHECK_ERRNO(syscall(SYS_preadv, fd, 8L, 1L, at, 0L), EFAULT);
@@ -80,7 +83,8 @@ void test_offsets(void)
     uint64_t far = TEST_REGION(3), text = 0;
     CHECK(pwrite(file, "12345678", 8, 0) == 8 && pread(file, &text, 8, 0) == 8);
     CHECK(memcmp(&text, "12345678", 8) == 0);
-    if (ftruncate(file, far + 16) == 0) /* a sparse file that is large enough to have an offset of a region */
+    /* a sparse file that is large enough to have an offset of a region */
+    if (ftruncate(file, far + 16) == 0)
         CHECK(pwrite(file, "87654321", 8, far) == 8 && pread(file, &text, 8, far) == 8 &&
               memcmp(&text, "87654321", 8) == 0);
     void *map = mmap(NULL, 4096, PROT_READ, MAP_SHARED, file, 0);

@@ -68,10 +68,15 @@ bool is_node_at(const char *path, int flags);
 /** Sends a record to a queue. Returns the ioctl's result. */
 int push(int fd, struct test_queue *queue, uint32_t value);
 
-/** Calls `body` in a child process. Returns what it returned, or false when the child did not exit. */
+/**
+ * Calls `body` in a child process. Returns what it returned, or false when the child did not exit.
+ */
 bool in_child(bool (*body)(int), int argument);
 
-/** Calls `body` in `count` threads at once. Checks that each returns NULL, which stands for no failure. */
+/**
+ * Calls `body` in `count` threads at once. Checks that each returns NULL, which stands for no
+ * failure.
+ */
 void in_threads(int count, void *(*body)(void *), void *argument);
 
 void test_identity(void);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which open file a descriptor is, after fork, exec and SCM_RIGHTS; and the release at the last close. */
+/*
+ * Which open file a descriptor is, after fork, exec and SCM_RIGHTS; and the release at the last
+ * close.
+ */
 #include "front.h"
 
 #include "passed_fd.h"
@@ -50,7 +53,10 @@ void test_identity(void)
     close(b);
 }
 
-static bool leave_open(int fd) { return open_iommu() >= 0 && open_iommu() >= 0 && count_live_files(fd) > 2; }
+static bool leave_open(int fd)
+{
+    return open_iommu() >= 0 && open_iommu() >= 0 && count_live_files(fd) > 2;
+}
 
 void test_release(void)
 {
@@ -61,7 +67,10 @@ void test_release(void)
         close(other);
         CHECK(count_live_files(fd) == before);
     }
-    /* The exit of a process closes its files, too. The server releases them before it answers the next call. */
+    /*
+     * The exit of a process closes its files, too. The server releases them before it answers the
+     * next call.
+     */
     CHECK(in_child(leave_open, fd));
     CHECK(count_live_files(fd) == before);
     close(fd);

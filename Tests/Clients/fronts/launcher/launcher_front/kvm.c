@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* KVM_DEV_VFIO_FILE_ADD and _DEL: the launcher answers for its own VFIO files and lets KVM answer for others. */
+/*
+ * KVM_DEV_VFIO_FILE_ADD and _DEL: the launcher answers for its own VFIO files and lets KVM answer
+ * for others.
+ */
 #include "front.h"
 
 #include <linux/kvm.h>

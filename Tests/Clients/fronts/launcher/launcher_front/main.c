@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Descriptors, paths, threads, signals and memory of a program under the launcher. The program runs on the test device
- * of Tests/LauncherTestServer, whose answers show what the front end has delivered.
+ * Descriptors, paths, threads, signals and memory of a program under the launcher. The program runs
+ * on the test device of Tests/LauncherTestServer, whose answers show what the front end has
+ * delivered.
  *
  *   launcher_front [TEST...]     prints a line for each test; status 1 when one has failed
  *   launcher_front storm         issues calls of all kinds until it is killed

@@ -129,7 +129,8 @@ void test_mappings(void)
     one = map_region(fd);
     CHECK(one != MAP_FAILED && one[0] == 0); /* the hole that the program made */
     munmap(one, LENGTH);
-    CHECK(ioctl(fd, TEST_POKE, (long)fd) != 1); /* a device cannot get a file descriptor of a device */
+    /* a device cannot get a file descriptor of a device */
+    CHECK(ioctl(fd, TEST_POKE, (long)fd) != 1);
     CHECK(count_live_files(fd) == before);
 
     CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);

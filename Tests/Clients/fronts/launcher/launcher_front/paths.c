@@ -14,7 +14,10 @@ void test_paths(void)
     }
     CHECK(is_node_at(IOMMU, O_RDWR | O_CREAT | O_CLOEXEC));
     CHECK_ERRNO(open(IOMMU, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
-    /* The launcher does not handle this open. The host answers, with ENOTDIR where it has such a node. */
+    /*
+     * The launcher does not handle this open. The host answers, with ENOTDIR where it has such a
+     * node.
+     */
     CHECK(open(IOMMU, O_RDWR | O_DIRECTORY) == -1 && (errno == ENOENT || errno == ENOTDIR));
 
     char directory[] = "/tmp/launcher-XXXXXX", path[64];
@@ -40,7 +43,8 @@ void test_paths(void)
     fd = syscall(SYS_openat2, dev, "./iommu", &how, sizeof how);
     CHECK(identify(fd) > 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC);
     close(fd);
-    CHECK(chdir("/dev") == 0 && is_node_at("iommu", O_RDWR) && is_node_at("vfio/devices/vfio0", O_RDWR));
+    CHECK(chdir("/dev") == 0 && is_node_at("iommu", O_RDWR) &&
+          is_node_at("vfio/devices/vfio0", O_RDWR));
     CHECK(fchdir(cwd) == 0);
     close(dev);
     close(cwd);
@@ -49,7 +53,8 @@ void test_paths(void)
     CHECK(fcntl(fd, F_GETFD) == 0);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int again = open(path, O_RDWR);
-    CHECK(identify(again) > 0 && identify(again) != identify(fd)); /* a new open file, as for any node */
+    /* a new open file, as for any node */
+    CHECK(identify(again) > 0 && identify(again) != identify(fd));
     close(again);
     close(fd);
     rmdir(directory);

@@ -47,8 +47,8 @@ void test_signals(void)
                 *(errno == EINTR ? &interrupted : &bad) += 1;
         setitimer(ITIMER_REAL, &(struct itimerval){0}, NULL);
         /*
-         * Each call takes effect once. Without SA_RESTART a call that is interrupted before the supervisor has
-         * received it may fail with EINTR and have no effect.
+         * Each call takes effect once. Without SA_RESTART a call that is interrupted before the
+         * supervisor has received it may fail with EINTR and have no effect.
          */
         CHECK(bad == 0 && interrupted <= (restart ? 0 : 20));
         int effects = ioctl(fd, TEST_COUNT, 0) - begin - 1;
