@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vfio/test_device.h"
 
-void write_register(const struct test_device *device, unsigned offset, uint64_t value, size_t width)
+static void write_register(const struct test_device *device, unsigned offset, uint64_t value,
+                           size_t width)
 {
     if (pwrite(device->fd, &value, width, (off_t)(device->registers + offset)) != (ssize_t)width)
         fatal("a register cannot be written: %s", strerror(errno));

@@ -45,9 +45,7 @@ struct test_device {
  */
 bool bind_device(int iommufd, int fd, int index, struct test_device *device);
 
-void write_register(const struct test_device *device, unsigned offset, uint64_t value,
-                    size_t width);
-
+/** Returns a 32-bit register of BAR 0. */
 uint32_t read_register(const struct test_device *device, unsigned offset);
 
 /* ---- attachment --------------------------------------------------------------------------- */

@@ -51,7 +51,7 @@ const struct command FEATURE = {
 const struct command IOEVENTFD = {
     "IOEVENTFD", VFIO_DEVICE_IOEVENTFD, sizeof(struct vfio_device_ioeventfd), 28, NULL, {{0}}};
 
-const struct command HOT_RESET = {
+static const struct command HOT_RESET = {
     "PCI_HOT_RESET", VFIO_DEVICE_PCI_HOT_RESET, sizeof(struct vfio_pci_hot_reset), 12, NULL,
     {FIELD(struct vfio_pci_hot_reset, flags, HEX), FIELD(struct vfio_pci_hot_reset, count, DEC)}};
 

@@ -48,7 +48,6 @@ extern const struct command REGION_INFO;
 extern const struct command IRQ_INFO;
 extern const struct command FEATURE;
 extern const struct command IOEVENTFD;
-extern const struct command HOT_RESET;
 
 struct feature {
     struct vfio_device_feature header;
