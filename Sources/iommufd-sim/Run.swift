@@ -75,11 +75,11 @@ struct Run: ParsableCommand {
       options.failNth = failNth
       if description.hasSelftest {
         options.capabilitiesOfRoot = [.sysResource]
-        options.pinnedPages = { PinningHost.shared.lockedMemory.pages(ofProcess: $0) }
+        options.pinnedPages = { PinningHost.shared.counters.pages(ofProcess: $0) }
       }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }
-      result.end.become()
+      result.end.endProcessLikewise()
     } catch let error as MachineError {
       throw failure(error.description)
     } catch let error as LauncherError {
