@@ -209,7 +209,7 @@ final class SMMUv3Device: Sendable {
     guard state.usesATS else { return }
     new?.addATSUser(user)
     driver.unit.submit([
-      .invalidateATC(stream, pasid: pasid.rawValue, address: 0, sizeShift: 64), .sync,
+      .invalidateATC(stream, pasid: pasid, address: IOVA(0), sizeShift: 64), .sync,
     ])
   }
 
@@ -231,12 +231,12 @@ final class SMMUv3Device: Sendable {
     state.contexts = contexts
     if isLinked {
       driver.unit.submit([
-        .invalidateContext(stream, substream: pasid.rawValue, isLeaf: false), .sync,
+        .invalidateContext(stream, substream: pasid, isLeaf: false), .sync,
       ])
     }
   }
 
-  private var stream: UInt32 { UInt32(requester.rawValue) }
+  private var stream: StreamID { StreamID(requester) }
 
   private func store(
     _ descriptor: ContextDescriptor?, for pasid: PASID, in state: inout State
@@ -244,7 +244,7 @@ final class SMMUv3Device: Sendable {
     guard state.contexts != nil else { return }
     state.contexts?.store(descriptor, for: pasid)
     driver.unit.submit([
-      .invalidateContext(stream, substream: pasid.rawValue, isLeaf: true), .sync,
+      .invalidateContext(stream, substream: pasid, isLeaf: true), .sync,
     ])
   }
 
@@ -260,7 +260,9 @@ final class SMMUv3Device: Sendable {
     driver.memory.storeEntry(entry.words, at: self.entry)
     driver.unit.submit([.invalidateStream(stream), .sync])
     if ats || usedATS {
-      driver.unit.submit([.invalidateATC(stream, pasid: nil, address: 0, sizeShift: 64), .sync])
+      driver.unit.submit([
+        .invalidateATC(stream, pasid: nil, address: IOVA(0), sizeShift: 64), .sync,
+      ])
     }
     if ats && !usedATS { state.serviceControl?(.ats) }
     state.usesATS = ats
@@ -271,7 +273,7 @@ final class SMMUv3Device: Sendable {
     var descriptor = ContextDescriptor()
     domain.fill(&descriptor)
     descriptor.setTableAttributes(inner: 1, outer: 1, sharing: 3)
-    descriptor.isUpperDisabled = true
+    descriptor.disablesUpperWalks = true
     descriptor.isValid = true
     descriptor.usesAArch64Tables = true
     descriptor.stallsFaults = properties.canStall

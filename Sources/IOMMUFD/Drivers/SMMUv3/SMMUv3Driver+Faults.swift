@@ -35,7 +35,7 @@ extension SMMUv3Driver {
   /// Drains the event queue.
   /// - Parameter record: The fault that the unit has just recorded.
   func handleEvents(_ record: FaultRecord) {
-    for event in unit.takeEvents() { handle(event) }
+    for event in unit.consumeEvents() { handle(event) }
     eventSinks.faults?(record)
   }
 
@@ -48,11 +48,11 @@ extension SMMUv3Driver {
     default:
       return
     }
-    let stream = RequesterID(rawValue: UInt16(truncatingIfNeeded: event.stream))
+    let stream = RequesterID(rawValue: UInt16(truncatingIfNeeded: event.stream.rawValue))
     if event.isStalled { return handleStall(event, of: stream) }
     guard !event.isStage2, let master = knownDevice(stream)?.virtualMaster else { return }
     var guestEvent = event
-    guestEvent.stream = UInt32(truncatingIfNeeded: master.stream)
+    guestEvent.stream = StreamID(rawValue: UInt32(truncatingIfNeeded: master.stream))
     let bytes = withUnsafeBytes(of: guestEvent.words) { Array($0) }
     do throws(Errno) {
       try master.viommu.host.report(bytes, type: IOMMU_VEVENTQ_TYPE_ARM_SMMUV3.rawValue)
@@ -80,10 +80,10 @@ extension SMMUv3Driver {
   /// arm-smmu-v3: arm_smmu_page_response()
   package func respond(to group: PageRequestGroupID, _ response: PageResponse) {
     guard knownDevice(group.requester)?.properties.canStall == true else { return }
-    let resumption: SMMUv3Command.Resumption = response == .success ? .retry : .abort
+    let resumption: SMMUv3Command.ResumeResponse = response == .success ? .retry : .abort
     unit.submit([
       .resume(
-        UInt32(group.requester.rawValue), tag: UInt16(truncatingIfNeeded: group.group),
+        StreamID(group.requester), tag: UInt16(truncatingIfNeeded: group.group),
         resumption)
     ])
   }

@@ -20,7 +20,7 @@ enum SMMUv3GuestCommand {
     var upper: UInt64 = 0
     let asid = (UInt64(1) << UInt64(unit.asidBits) - 1) << 48
     let hasSubstreams = unit.substreamBits > 0
-    switch command.operation {
+    switch command.opcode {
     case .tlbiEverything:
       break
     case .tlbiAddress, .tlbiAddressAllASIDs:
@@ -29,7 +29,7 @@ enum SMMUv3GuestCommand {
         lower |= range
         upper |= hints
       }
-      if command.operation == .tlbiAddress { lower |= asid }
+      if command.opcode == .tlbiAddress { lower |= asid }
       lower |= vmid
       upper |= leaf | address
     case .tlbiASID:

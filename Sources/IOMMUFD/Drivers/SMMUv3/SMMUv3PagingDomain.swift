@@ -193,7 +193,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     state.withLock { _ in
       table.readDirty(range, clearing: clearing) {
         hasCleared = clearing
-        report(IOVA($0), $1)
+        report($0, $1)
       }
     }
     if hasCleared {
@@ -237,8 +237,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     let shift = isNestParent ? 64 : max(12, UInt64.bitWidth - difference.leadingZeroBitCount)
     driver.unit.submit(
       users.map {
-        .invalidateATC(
-          $0.stream, pasid: $0.pasid?.rawValue, address: iova.rawValue, sizeShift: shift)
+        .invalidateATC($0.stream, pasid: $0.pasid, address: iova, sizeShift: shift)
       } + [.sync])
   }
 
@@ -282,6 +281,6 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
 
 /// A device with ATS, or one of its PASIDs, whose device TLB a domain invalidates.
 struct SMMUv3ATSUser: Equatable, Sendable {
-  let stream: UInt32
+  let stream: StreamID
   let pasid: PASID?
 }

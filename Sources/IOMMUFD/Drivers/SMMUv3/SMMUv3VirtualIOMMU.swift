@@ -68,9 +68,9 @@ final class SMMUv3VirtualIOMMU: VirtualIOMMU {
     guard SMMUv3GuestCommand.isAllowed(command, on: parent.driver.unit.capabilities) else {
       throw .ioError
     }
-    if command.operation == .tlbiEverything { return .tlbi(.tlbiAll, vmid: parent.tag) }
+    if command.opcode == .tlbiEverything { return .tlbi(.tlbiAll, vmid: parent.tag) }
     let confined = command.confined(toVMID: parent.tag) { stream in
-      (host.device(virtualID: UInt64(stream))?.rawValue).map(UInt32.init)
+      host.device(virtualID: UInt64(stream.rawValue)).map { StreamID($0) }
     }
     guard let confined else { throw .ioError }
     return confined

@@ -8,7 +8,7 @@ extension VTdDriver {
   /// does, so that they do not overflow.
   package func setFaultSink(_ sink: FaultSink?) {
     unit.setFaultSink { [weak unit] record in
-      _ = unit?.takeFaultRecords()
+      _ = unit?.consumeFaultRecords()
       sink?(record)
     }
   }
@@ -34,7 +34,7 @@ extension PageRequest {
   /// Whether the address is canonical for the processor and the processor's page fault handler
   /// could make the access (intel: prq_event_thread()).
   fileprivate var isValid: Bool {
-    let high = Int64(bitPattern: address) >> 47
+    let high = Int64(bitPattern: address.rawValue) >> 47
     guard high == 0 || high == -1 else { return false }
     if access.contains(.privileged), !access.isDisjoint(with: [.read, .write]) { return false }
     return !access.isSuperset(of: [.execute, .read])

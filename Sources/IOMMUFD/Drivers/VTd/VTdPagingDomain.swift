@@ -256,9 +256,9 @@ extension VTdPagingDomain: DirtyTracking {
     var found: ClosedRange<UInt64>?
     state.withLock { _ in
       table.readDirty(range, clearing: clearing) { iova, length in
-        let first = found?.lowerBound ?? iova
-        found = first...(iova + (length - 1))
-        report(IOVA(iova), length)
+        let first = found?.lowerBound ?? iova.rawValue
+        found = first...(iova.rawValue + (length - 1))
+        report(iova, length)
       }
     }
     // With a translation in the IOTLB the next write would not set the dirty bit again.
