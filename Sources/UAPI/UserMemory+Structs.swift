@@ -72,8 +72,8 @@ extension UserMemory {
   /// lib/usercopy.c: check_zeroed_user(): upwards, so that a byte that is not zero is found before a
   /// page behind it that cannot be read.
   private func requireZeros(at address: UInt64, count: Int) throws(Errno) {
-    let (end, overflow) = address.addingReportingOverflow(UInt64(count))
-    guard !overflow, end <= Self.endOfUserAddresses else { throw .badAddress }
+    guard UserSpace.contains(address, count: UInt64(count)) else { throw .badAddress }
+    let end = address + UInt64(count)
     var position = address
     var pieceSize = Self.largestPiece
     while position < end {
@@ -112,7 +112,4 @@ extension UserMemory {
 
   private static var page: UInt64 { 4096 }
   private static var largestPiece: UInt64 { 65536 }
-
-  /// What access_ok() compares with: x86-64's TASK_SIZE_MAX with four-level page tables.
-  private static var endOfUserAddresses: UInt64 { 0x7fff_ffff_f000 }
 }
