@@ -84,6 +84,9 @@ let package = Package(
       path: "Tests/CUSETestServer"),
     .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
+    // The ioctl catalogue as text; for scripts/check-uapi.
+    .executableTarget(
+      name: "catalogue-facts", dependencies: ["UAPI"], path: "Tests/CatalogueFacts"),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
     .testTarget(
       name: "IOMMUTests",

@@ -13,17 +13,17 @@ internal import UAPI
 
 struct Dispatcher: Sendable {
   /// By the low byte of the number, from `firstNumber` on. A gap is a number without a command.
-  private let rows: [Operation?]
+  private let rows: [IoctlHandler?]
   /// Ours, outside the kernel's table: known by their whole number, otherwise as foreign as any.
-  private let extensions: [Operation]
+  private let extensions: [IoctlHandler]
 
-  private static let firstNumber = Int(IoctlNumber.destroy.number)
+  private static let firstNumber = Int(Ioctl.destroy.number.nr)
 
-  init(_ operations: [Operation], extensions: [Operation] = Self.extensions) {
-    let last = operations.map { Int($0.number.number) }.max() ?? Self.firstNumber
-    var rows = [Operation?](repeating: nil, count: last - Self.firstNumber + 1)
-    for operation in operations {
-      rows[Int(operation.number.number) - Self.firstNumber] = operation
+  init(_ handlers: [IoctlHandler], extensions: [IoctlHandler] = Self.extensions) {
+    let last = handlers.map { Int($0.number.nr) }.max() ?? Self.firstNumber
+    var rows = [IoctlHandler?](repeating: nil, count: last - Self.firstNumber + 1)
+    for handler in handlers {
+      rows[Int(handler.number.nr) - Self.firstNumber] = handler
     }
     self.rows = rows
     self.extensions = extensions
@@ -32,30 +32,30 @@ struct Dispatcher: Sendable {
   func call(
     _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32 {
-    if let operation = extensions.first(where: { $0.number == request }) {
-      return try execute(operation, argument: argument, client: client, on: context)
+    if let handler = extensions.first(where: { $0.number == request }) {
+      return try execute(handler, argument: argument, client: client, on: context)
     }
-    let index = Int(request.number) - Self.firstNumber
+    let index = Int(request.nr) - Self.firstNumber
     guard rows.indices.contains(index) else {
       return try ContainerCommands(context: context, client: client).call(request, argument)
     }
-    guard let operation = rows[index], operation.number == request else {
+    guard let handler = rows[index], handler.number == request else {
       _ = try client.load(UInt32.self, at: argument)
       throw .inappropriateIOCTLForDevice
     }
-    return try execute(operation, argument: argument, client: client, on: context)
+    return try execute(handler, argument: argument, client: client, on: context)
   }
 
   private func execute(
-    _ operation: Operation, argument: UInt64, client: any Client, on context: Context
+    _ handler: IoctlHandler, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32 {
     var result: Result<Int32, Errno> = .failure(.invalidArgument)
-    withUnsafeTemporaryAllocation(byteCount: operation.size, alignment: 8) { buffer in
+    withUnsafeTemporaryAllocation(byteCount: handler.size, alignment: 8) { buffer in
       do throws(Errno) {
-        let userSize = try copyIn(operation, from: argument, client: client, into: buffer)
+        let userSize = try copyIn(handler, from: argument, client: client, into: buffer)
         let invocation = Invocation(
           context: context, client: client, address: argument, userSize: userSize)
-        result = .success(try operation.execute(UnsafeRawBufferPointer(buffer), invocation))
+        result = .success(try handler.execute(UnsafeRawBufferPointer(buffer), invocation))
       } catch {
         result = .failure(error)
       }
@@ -66,17 +66,17 @@ struct Dispatcher: Sendable {
   /// Every copy is a system call for a front end, so the usual case, a struct of today's size, is
   /// tried with one. Where that fails or the size differs, the kernel's steps follow one by one.
   private func copyIn(
-    _ operation: Operation, from argument: UInt64, client: any Client,
+    _ handler: IoctlHandler, from argument: UInt64, client: any Client,
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(Errno) -> Int {
     do throws(Errno) {
       try client.copyIn(from: argument, into: buffer)
-      if Int(buffer.loadUnaligned(as: UInt32.self)) == operation.size { return operation.size }
+      if Int(buffer.loadUnaligned(as: UInt32.self)) == handler.size { return handler.size }
     } catch {
       guard error == .badAddress else { throw error }
     }
     let userSize = Int(try client.load(UInt32.self, at: argument))
-    guard userSize >= operation.minimumSize else { throw .invalidArgument }
+    guard userSize >= handler.minimumSize else { throw .invalidArgument }
     try client.copyStruct(from: argument, userSize: userSize, into: buffer)
     return userSize
   }

@@ -23,8 +23,8 @@ package final class IOMMUFDDevice: CharacterDevice {
     self.selftest = selftest
     self.extensions = extensions
     dispatcher = Dispatcher(
-      Dispatcher.operations + (selftest == nil ? [] : [SelftestCommand.row]),
-      extensions: Dispatcher.extensions + extensions.operations)
+      Dispatcher.handlers + (selftest == nil ? [] : [SelftestCommand.handler]),
+      extensions: Dispatcher.extensions + extensions.handlers)
   }
 
   package func open(by client: any Client) throws(Errno) -> any OpenFile {

@@ -1,35 +1,7 @@
-// One row of the ioctl table, and one call of it.
+// One call of an ioctl of /dev/iommu.
 
 internal import SystemPackage
 internal import UAPI
-
-/// A command: its number, its struct, and the member up to which every version of the struct goes.
-struct Operation: Sendable {
-  let number: IoctlNumber
-  let size: Int
-  let minimumSize: Int
-  /// Returns the result of the ioctl.
-  let execute: @Sendable (UnsafeRawBufferPointer, Invocation) throws(Errno) -> Int32
-
-  /// - Parameter handler: its command's struct is one of C's (those with unions are not BitwiseCopyable).
-  init<Arguments: Sendable, Member>(
-    _ number: IoctlNumber, minimumThrough member: KeyPath<Arguments, Member>,
-    _ handler: @escaping @Sendable (inout UserCommand<Arguments>) throws(Errno) -> Void
-  ) {
-    guard let offset = MemoryLayout<Arguments>.offset(of: member) else {
-      preconditionFailure("a row names a stored member")
-    }
-    self.number = number
-    size = MemoryLayout<Arguments>.size
-    minimumSize = offset + MemoryLayout<Member>.size
-    execute = { (bytes, invocation) throws(Errno) in
-      var command = UserCommand(
-        arguments: bytes.load(as: Arguments.self), invocation: invocation)
-      try handler(&command)
-      return command.result
-    }
-  }
-}
 
 /// Who calls what, from where.
 struct Invocation {
@@ -78,7 +50,7 @@ struct UserCommand<Arguments> {
   func respond<Member: BitwiseCopyable>(
     only member: KeyPath<Arguments, Member>
   ) throws(Errno) {
-    let offset = MemoryLayout<Arguments>.offset(of: member) ?? 0
+    let offset = MemoryLayout.start(of: member)
     let (address, overflow) = invocation.address.addingReportingOverflow(UInt64(offset))
     guard !overflow else { throw .badAddress }
     try client.store(arguments[keyPath: member], at: address)

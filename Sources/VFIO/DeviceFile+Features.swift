@@ -10,7 +10,7 @@ internal import UAPI
 extension DeviceFile {
   /// vfio_ioctl_device_feature()
   func feature(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let headerSize = MemoryLayout<FeatureHeader>.size
+    let headerSize = Ioctl.vfioDeviceFeature.minimumSize
     let header: FeatureHeader = try call.load(count: headerSize)
     guard header.argsz >= headerSize else { throw .invalidArgument }
     let flags = FeatureFlags(rawValue: header.flags)

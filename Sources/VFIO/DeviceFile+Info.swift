@@ -25,7 +25,7 @@ enum InterruptIndex {
 extension DeviceFile {
   /// vfio_pci_ioctl_get_info(). No capability: the device completes no AtomicOps.
   func getInfo(_ call: DeviceCall) throws(Errno) {
-    let minimum = DeviceCall.end(of: \vfio_device_info.num_irqs)
+    let minimum = Ioctl.vfioDeviceGetInfo.minimumSize
     var info: vfio_device_info = try call.load(count: minimum)
     guard info.argsz >= minimum else { throw .invalidArgument }
     info.flags = UInt32(VFIO_DEVICE_FLAGS_PCI)
@@ -38,7 +38,7 @@ extension DeviceFile {
   /// vfio_get_region_info(), vfio_pci_ioctl_get_region_info(). A region that is not there has size 0
   /// and is no error, except VGA's.
   func getRegionInfo(_ call: DeviceCall) throws(Errno) {
-    let size = MemoryLayout<vfio_region_info>.size
+    let size = Ioctl.vfioDeviceGetRegionInfo.minimumSize
     var info: vfio_region_info = try call.load(count: size)
     guard info.argsz >= size else { throw .invalidArgument }
     let index = UInt64(info.index)
@@ -61,7 +61,7 @@ extension DeviceFile {
 
   /// vfio_pci_ioctl_get_irq_info()
   func getIRQInfo(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let size = MemoryLayout<vfio_irq_info>.size
+    let size = Ioctl.vfioDeviceGetIRQInfo.minimumSize
     var info: vfio_irq_info = try call.load(count: size)
     guard info.argsz >= size, info.index < InterruptIndex.count else { throw .invalidArgument }
     info.flags = UInt32(VFIO_IRQ_INFO_EVENTFD)

@@ -7,7 +7,7 @@ internal import UAPI
 
 extension DeviceFile {
   func setIRQs(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) -> Int32 {
-    let headerSize = MemoryLayout<IRQSetHeader>.size
+    let headerSize = Ioctl.vfioDeviceSetIRQs.minimumSize
     let header: IRQSetHeader = try call.load(count: headerSize)
     let elementSize = try Self.validate(
       header, headerSize: headerSize, interrupts: opened.interruptCount(header.index))

@@ -17,7 +17,7 @@ extension DeviceFile {
 
   /// vfio_pci_ioctl_get_pci_hot_reset_info()
   func getHotResetInfo(_ call: DeviceCall, _ session: VFIODevice.Session) throws(Errno) {
-    let headerSize = MemoryLayout<HotResetHeader>.size
+    let headerSize = Ioctl.vfioDeviceGetPCIHotResetInfo.minimumSize
     var header: HotResetHeader = try call.load(count: headerSize)
     guard header.argsz >= headerSize else { throw .invalidArgument }
     guard device.deviceSet.isBus else { throw .operationNotSupportedByDevice }
@@ -47,7 +47,7 @@ extension DeviceFile {
   /// vfio_pci_ioctl_pci_hot_reset(): a device opened through its own node proves what it owns by its
   /// iommufd, so it gives no descriptors.
   func hotReset(_ call: DeviceCall, _ session: VFIODevice.Session) throws(Errno) {
-    let headerSize = MemoryLayout<HotResetHeader>.size
+    let headerSize = Ioctl.vfioDevicePCIHotReset.minimumSize
     let header: HotResetHeader = try call.load(count: headerSize)
     guard header.argsz >= headerSize, header.flags == 0, header.count == 0 else {
       throw .invalidArgument

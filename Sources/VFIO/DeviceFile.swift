@@ -39,13 +39,14 @@ package final class DeviceFile: OpenFile {
     _ request: UInt32, argument: UInt64, client: any Client
   ) throws(Errno) -> Int32 {
     let call = DeviceCall(client: client, argument: argument)
-    if request == IoctlNumber.vfioDeviceBindIOMMUFD.rawValue {
+    let ioctl = IoctlTable.vfioDevice[IoctlNumber(rawValue: request)]
+    if ioctl == .vfioDeviceBindIOMMUFD {
       try bind(call)
       return 0
     }
     guard let session else { throw .invalidArgument }
     session.opened.wake()
-    switch IoctlNumber(rawValue: request) {
+    switch ioctl {
     case .vfioDeviceAttachIOMMUFDPageTable: try attach(call, session)
     case .vfioDeviceDetachIOMMUFDPageTable: try detach(call, session)
     case .vfioDeviceFeature: try feature(call, session.opened)
@@ -82,19 +83,7 @@ struct DeviceCall {
     try client.loadPrefix(of: type, count: count, at: argument)
   }
 
-  /// As ``load(_:count:)`` up to and with `member`.
-  func load<Arguments: BitwiseCopyable, Member>(
-    through member: KeyPath<Arguments, Member>
-  ) throws(Errno) -> Arguments {
-    try load(Arguments.self, count: Self.end(of: member))
-  }
-
   func store<Arguments: BitwiseCopyable>(_ value: Arguments, count: Int) throws(Errno) {
     try client.storePrefix(of: value, count: count, at: argument)
-  }
-
-  /// The offset behind `member`, the kernel's offsetofend().
-  static func end<Arguments, Member>(of member: KeyPath<Arguments, Member>) -> Int {
-    (MemoryLayout<Arguments>.offset(of: member) ?? 0) + MemoryLayout<Member>.size
   }
 }

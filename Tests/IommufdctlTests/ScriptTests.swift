@@ -6,7 +6,7 @@ import Testing
 @Suite struct ScriptTests {
   private func run(_ lines: String...) throws {
     var runner = ScriptRunner(
-      session: Session(descriptor: nil, node: "/nonexistent/iommu"), quiet: true, json: false)
+      session: ScriptSession(descriptor: nil, node: "/nonexistent/iommu"), quiet: true, json: false)
     for line in lines { try runner.run(line) }
   }
 

@@ -143,7 +143,8 @@ struct IoctlExchange: Sendable {
       injection: isCompat
         ? nil : InjectionPoint(task, answering: request, holder: session.services.holder))
     let trace = IoctlTrace(
-      number, argument: argument, by: task, on: session.node, log: session.services.log)
+      number, argument: argument, by: task, on: served.file, of: session.node,
+      log: session.services.log)
     let result: Int32
     do throws(Errno) {
       result = try served.file.ioctl(number, argument: argument, client: client)

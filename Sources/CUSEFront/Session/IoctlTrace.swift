@@ -9,20 +9,23 @@ internal import UAPI
 struct IoctlTrace {
   private let call: String
   private let argument: UInt64
-  private let request: IoctlDescription?
-  private let before: IoctlDescription.Snapshot?
+  private let ioctl: Ioctl?
+  private let before: IoctlSnapshot?
   /// The client's memory by itself: looking on must not count as the call's own access.
   private let memory: CallerMemory
   private let log: Logger
 
   /// - Returns: nil when nobody wants to know.
-  init?(_ number: UInt32, argument: UInt64, by task: HostTask, on node: String, log: Logger) {
+  init?(
+    _ number: UInt32, argument: UInt64, by task: HostTask, on file: any OpenFile, of node: String,
+    log: Logger
+  ) {
     guard log.logLevel <= .trace else { return nil }
     (self.argument, self.log) = (argument, log)
     memory = CallerMemory(task: task)
-    request = .of(number, on: node)
-    before = request?.snapshot(at: argument, in: memory)
-    let name = request?.name ?? "0x" + String(number, radix: 16)
+    ioctl = file.ioctls[IoctlNumber(rawValue: number)]
+    before = ioctl?.snapshot(at: argument, in: memory)
+    let name = ioctl?.name ?? "0x" + String(number, radix: 16)
     let given = before?.text ?? "0x" + String(argument, radix: 16)
     call = "[\(task.id)] ioctl(\(node), \(name), \(given))"
   }
@@ -30,7 +33,7 @@ struct IoctlTrace {
   /// The call has been done; its client does not go on yet.
   func record(_ result: Int32) {
     let answer = result < 0 ? "-1 \(Errno(rawValue: -result).symbol)" : "\(result)"
-    let after = request?.snapshot(at: argument, in: memory)
+    let after = ioctl?.snapshot(at: argument, in: memory)
     let changes = before.flatMap { before in after?.changes(since: before) } ?? ""
     log.trace("\(call) = \(answer)\(changes)")
   }

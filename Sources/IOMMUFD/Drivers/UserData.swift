@@ -226,13 +226,3 @@ package struct UserDataArray {
     return address
   }
 }
-
-extension MemoryLayout {
-  /// offsetofend()
-  fileprivate static func end<Member>(of member: KeyPath<T, Member>) -> Int {
-    guard let offset = offset(of: member) else {
-      preconditionFailure("a stored member is named")
-    }
-    return offset + MemoryLayout<Member>.size
-  }
-}

@@ -14,7 +14,7 @@ extension ContainerCommands {
 
   func callExtension(_ request: IoctlNumber, _ argument: UInt64) throws(Errno) -> Int32 {
     guard let pasids = context.extensions.pasids else { throw .inappropriateIOCTLForDevice }
-    switch request {
+    switch IoctlTable.iommufd[request] {
     case .vfioIOMMUPASIDRequest:
       return try PASIDRequest(context: context, client: client, space: pasids)
         .execute(at: argument)
@@ -55,7 +55,8 @@ extension ContainerCommands {
   /// vfio: vfio_iommu_invalidate_cache()
   private func invalidateCaches(at argument: UInt64, _ pasids: PASIDSpace) throws(Errno) {
     var command = vfio_iommu_type1_cache_invalidate()
-    try client.loadBytes(of: &command, count: 8, at: argument)
+    try client.loadBytes(
+      of: &command, count: Ioctl.vfioIOMMUCacheInvalidate.minimumSize, at: argument)
     guard command.flags == 0 else { throw .invalidArgument }
     let info = try loadBehindHeader(
       iommu_cache_invalidate_info.self, of: command.argsz, at: argument,
@@ -70,9 +71,9 @@ extension ContainerCommands {
     }
   }
 
-  /// Up to and with `padding`, where the part of a vendor begins.
+  /// The part before the vendor's data.
   private static var bindHeaderSize: Int {
-    MemoryLayout<iommu_gpasid_bind_data>.size - MemoryLayout<iommu_gpasid_bind_data_vtd>.size
+    MemoryLayout<iommu_gpasid_bind_data>.end(of: \.padding)
   }
 
   /// A structure behind `argsz` and `flags`, which begins with a length of its own: what is longer than

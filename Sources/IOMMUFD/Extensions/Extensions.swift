@@ -2,7 +2,6 @@
 // makes up for something that a transport lacks. Each is off unless the machine's description names it;
 // then, and only then, it adds commands or forms of them (uapi/iommufd_sim.h, docs/extensions.md).
 
-internal import CUAPI
 internal import UAPI
 
 package struct Extensions: Sendable, Equatable {
@@ -54,12 +53,8 @@ package struct ActiveExtensions: Sendable {
   }
 
   /// Commands of uapi/iommufd_sim.h that are there because of them.
-  var operations: [Operation] {
+  var handlers: [IoctlHandler] {
     guard reportsInvalidationErrors else { return [] }
-    return [
-      Operation(
-        .simVTdInvalidateFail, minimumThrough: \iommufd_sim_vtd_invalidate_fail.nth,
-        InvalidationFailureCommand.execute)
-    ]
+    return [IoctlHandler(.simVTdInvalidateFail, InvalidationFailureCommand.execute)]
   }
 }

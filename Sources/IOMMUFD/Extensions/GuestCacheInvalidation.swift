@@ -17,8 +17,8 @@ struct GuestCacheInvalidation {
     static let all: Caches = [.iotlb, .deviceTLB, .pasid]
   }
 
-  /// Up to and with `padding`.
-  static let headerSize = 16
+  /// The part that every granularity has.
+  static let headerSize = MemoryLayout<iommu_cache_invalidate_info>.end(of: \.padding)
 
   let caches: Caches
   /// Nil: every PASID with a table of the container.

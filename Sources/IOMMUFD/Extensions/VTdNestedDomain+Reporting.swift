@@ -25,7 +25,7 @@ extension VTdNestedDomain {
       let failure = invalidation.submitOnce(to: links)
       try entries.store(
         Answer(error: failure?.error.bit ?? 0, device: failure.map { name($0.requester) } ?? 0),
-        at: index, offset: MemoryLayout<Entry>.offset(of: \.error) ?? 0)
+        at: index, offset: MemoryLayout<Entry>.start(of: \.error))
       handled += 1
     }
   }

@@ -19,18 +19,22 @@ package final class CallTrace: Sendable {
     /// The path that is opened, or of the node behind the descriptor.
     let subject: String?
     let memory: any UserMemory
-    let request: IoctlDescription?
-    let before: IoctlDescription.Snapshot?
+    let ioctl: Ioctl?
+    let before: IoctlSnapshot?
     let began = ContinuousClock.now
 
-    init(_ call: TrappedCall, subject: String?, memory: any UserMemory) {
+    /// - Parameter ioctls: those of the file behind the descriptor; `nil` when it is not ours.
+    init(
+      _ call: TrappedCall, subject: String?, ioctls: IoctlTable?, memory: any UserMemory
+    ) {
       (self.call, self.subject, self.memory) = (call, subject, memory)
-      request = call.operation == .ioctl ? .of(call.word(1), on: subject) : nil
-      before = request?.snapshot(at: call[2], in: memory)
+      ioctl =
+        call.operation == .ioctl ? ioctls?[IoctlNumber(rawValue: call.word(1))] : nil
+      before = ioctl?.snapshot(at: call[2], in: memory)
     }
 
     fileprivate var changes: String {
-      guard let before, let after = request?.snapshot(at: call[2], in: memory) else { return "" }
+      guard let before, let after = ioctl?.snapshot(at: call[2], in: memory) else { return "" }
       return after.changes(since: before)
     }
   }
@@ -49,7 +53,7 @@ package final class CallTrace: Sendable {
     let file = "\(call.descriptor(0))" + (entry.subject.map { "<\($0)>" } ?? "")
     switch call.operation {
     case .ioctl:
-      let request = entry.request?.name ?? Self.hex(UInt64(call.word(1)))
+      let request = entry.ioctl?.name ?? Self.hex(UInt64(call.word(1)))
       return "\(file), \(request), \(entry.before?.text ?? Self.hex(call[2]))"
     case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2:
       return

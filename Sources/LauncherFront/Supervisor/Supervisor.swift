@@ -77,9 +77,7 @@ final class Supervisor: Sendable {
   }
 
   private func serve(_ call: TrappedCall) -> Answer {
-    let entry =
-      trace == nil
-      ? nil : CallTrace.Entry(call, subject: subject(of: call), memory: client(of: call))
+    let entry = trace == nil ? nil : traceEntry(for: call)
     let answer = answer(call)
     if case .native = answer {
       passedOn.wrappingAdd(1, ordering: .relaxed)
@@ -91,12 +89,18 @@ final class Supervisor: Sendable {
     return answer
   }
 
-  /// The path that a call is about, for the trace; nil: of nothing of ours.
-  private func subject(of call: TrappedCall) -> String? {
-    if let request = OpenRequest(call, memory: client(of: call)) { return request.path }
-    guard let entry = try? files.begin(call.descriptor(0), of: call.task) else { return nil }
+  /// A call with the path that it is about, or with the node behind its descriptor when that is ours.
+  private func traceEntry(for call: TrappedCall) -> CallTrace.Entry {
+    let memory = client(of: call)
+    if let request = OpenRequest(call, memory: memory) {
+      return CallTrace.Entry(call, subject: request.path, ioctls: nil, memory: memory)
+    }
+    guard let entry = try? files.begin(call.descriptor(0), of: call.task) else {
+      return CallTrace.Entry(call, subject: nil, ioctls: nil, memory: memory)
+    }
     defer { files.end(entry) }
-    return entry.node?.paths[0] ?? "queue"
+    return CallTrace.Entry(
+      call, subject: entry.node?.paths[0] ?? "queue", ioctls: entry.file.ioctls, memory: memory)
   }
 
   private func answer(_ call: TrappedCall) -> Answer {
