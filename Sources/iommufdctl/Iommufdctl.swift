@@ -42,12 +42,12 @@ struct Iommufdctl: ParsableCommand {
       """,
     subcommands: [Script.self],
     groupedSubcommands: [
-      CommandGroup(name: "I/O ADDRESS SPACES:", subcommands: ioasCommands),
-      CommandGroup(name: "HARDWARE PAGE TABLES:", subcommands: pageTableCommands),
-      CommandGroup(name: "VIRTUAL IOMMUS AND EVENT QUEUES:", subcommands: virtualCommands),
-      CommandGroup(name: "VFIO TYPE1 CONTAINER:", subcommands: containerCommands),
-      CommandGroup(name: "VFIO DEVICES:", subcommands: deviceCommands),
-      CommandGroup(name: "THE SIMULATOR'S OWN:", subcommands: simulatorCommands),
-      CommandGroup(name: "NODES AND BUFFERS:", subcommands: localCommands),
+      CommandGroup(name: "I/O ADDRESS SPACE", subcommands: ioasCommands),
+      CommandGroup(name: "HARDWARE PAGE TABLE", subcommands: pageTableCommands),
+      CommandGroup(name: "VIRTUAL IOMMU AND EVENT QUEUE", subcommands: virtualCommands),
+      CommandGroup(name: "VFIO TYPE1 CONTAINER", subcommands: containerCommands),
+      CommandGroup(name: "VFIO DEVICE", subcommands: deviceCommands),
+      CommandGroup(name: "SIMULATOR", subcommands: simulatorCommands),
+      CommandGroup(name: "FILE AND BUFFER", subcommands: localCommands),
     ])
 }

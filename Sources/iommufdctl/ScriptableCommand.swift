@@ -32,9 +32,9 @@ struct CommonOptions: ParsableArguments {
     name: .long,
     help: ArgumentHelp(
       """
-      File descriptor of an open iommufd, inherited from the shell, as `exec 3<>/dev/iommu` makes \
-      it. Without --fd the subcommand opens a node, and all objects it makes are destroyed when \
-      it ends.
+      File descriptor of an iommufd that the shell has opened, for example with \
+      `exec 3<>/dev/iommu`. Without --fd this process opens a node; when the process ends, all \
+      objects of that file are destroyed.
       """, valueName: "fd"))
   var fd: Int32?
 

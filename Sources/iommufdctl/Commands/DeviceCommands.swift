@@ -89,9 +89,10 @@ struct DeviceDetach: IoctlCommand {
 struct DeviceGetInfo: IoctlCommand {
   static let ioctl = Ioctl.vfioDeviceGetInfo
   static let configuration = ioctlConfiguration(
-    "device-get-info", "count the regions and interrupts of a device.",
+    "device-get-info", "describe a device.",
     discussion: """
-      The result is the flags field: 1 the device can be reset, 2 it is a PCI device, …
+      The result is the flags field: 1 the device can be reset, 2 it is a PCI device, … Indexes \
+      of regions are below num_regions, indexes of interrupts below num_irqs.
 
         iommufdctl device-get-info --device 4
       """)
@@ -170,10 +171,12 @@ struct DeviceSetIRQs: IoctlCommand {
   static let configuration = ioctlConfiguration(
     "device-set-irqs", "connect, mask, unmask or trigger interrupts.",
     discussion: """
-      With --eventfd each interrupt gets an eventfd, which the action uses from now on; `none` \
-      disconnects the interrupt. With --bool the action applies to the interrupts whose value is \
-      1. With neither it applies to --count interrupts, and --count 0 with `trigger` disables the \
-      index.
+      With --eventfd and the action `trigger`, each interrupt signals its eventfd from now on; \
+      `none` disconnects the interrupt. With --eventfd and `mask` or `unmask`, a signal of the \
+      eventfd masks or unmasks the interrupt.
+
+      With --bool the action is done once, to the interrupts whose value is 1; with neither \
+      option, to --count interrupts. `trigger` with --count 0 disables the index.
 
         iommufdctl device-set-irqs --device 4 --index 2 --eventfd 5 none 6
         iommufdctl device-set-irqs --device 4 --index 2 --start 1 --count 1

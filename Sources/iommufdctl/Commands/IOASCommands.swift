@@ -95,11 +95,11 @@ struct IOASIOVARanges: IoctlCommand {
 struct IOASAllowIOVAs: IoctlCommand {
   static let ioctl = Ioctl.ioasAllowIOVAs
   static let configuration = ioctlConfiguration(
-    "ioas-allow-iovas", "keep IOVA ranges usable, and map only there.",
+    "ioas-allow-iovas", "reserve IOVA ranges for mappings.",
     discussion: """
-      Attaching a device that cannot use all of these ranges fails from now on, and an IOVA that \
-      the driver chooses lies in one of them. Each call replaces the list of the call before; an \
-      empty list ends the restriction. EADDRINUSE: a range is not usable already.
+      Afterwards a device that cannot use all of these ranges cannot be attached, and an IOVA \
+      that the driver chooses lies in one of them. Each call replaces the former list; an empty \
+      list ends the restriction. EADDRINUSE: a range is not available now.
 
         iommufdctl ioas-allow-iovas --fd 3 --ioas 1 \\
           0x100000-0x1fffff 0x40000000-0x7fffffff
