@@ -1,8 +1,8 @@
 internal import UAPI
 
 extension Dispatcher {
-  /// The handlers of the kernel's ioctls, in the order of the kernel's table. A number without a handler is
-  /// ENOTTY, as in a kernel that does not have the command.
+  /// The handlers of the kernel's ioctls, in the order of the kernel's table. A number without a
+  /// handler is ENOTTY, as in a kernel that does not have the command.
   static let handlers: [IoctlHandler] = [
     IoctlHandler(.destroy, ObjectCommands.destroy),
     IoctlHandler(.faultQueueAlloc, FaultQueueCommand.allocate),

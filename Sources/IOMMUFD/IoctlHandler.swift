@@ -9,11 +9,12 @@ struct IoctlHandler: Sendable {
   let size: Int
   /// Bytes of the shortest struct that is accepted.
   let minimumSize: Int
-  /// Executes the ioctl with its struct, which is as long as ``size``, and returns the ioctl's result.
+  /// Executes the ioctl with its struct, which is as long as ``size``, and returns the ioctl's
+  /// result.
   let execute: @Sendable (UnsafeRawBufferPointer, Invocation) throws(Errno) -> Int32
 
-  /// - Parameter handler: its `Arguments` must be the struct of `ioctl`. (A C struct with a union is
-  ///   not BitwiseCopyable in Swift, so the type is not constrained.)
+  /// - Parameter handler: its `Arguments` must be the struct of `ioctl`. (A C struct with a union
+  ///   is not BitwiseCopyable in Swift, so the type is not constrained.)
   init<Arguments: Sendable>(
     _ ioctl: Ioctl,
     _ handler: @escaping @Sendable (inout UserCommand<Arguments>) throws(Errno) -> Void

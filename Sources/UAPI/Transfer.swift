@@ -1,38 +1,45 @@
-// The memory of a read(2), a write(2) or one of their relatives, as the kernel takes it apart for a
-// file that has read and write operations but none for vectors: the file is called once for each
-// piece, until one call does less than it was asked for (fs: vfs_readv(), do_loop_readv_writev()).
-
 package import SystemPackage
 
+/// The memory of one read(2), readv(2), pread(2) or preadv(2), or of the corresponding write.
+///
+/// A file that has read and write operations but no operations for vectors is called once for each
+/// piece of memory, until a call transfers less than its piece (fs: vfs_readv(),
+/// do_loop_readv_writev()).
 package struct Transfer: Sendable, Equatable {
+  /// A contiguous part of the caller's memory.
   package struct Piece: Sendable, Equatable {
     package let address: UInt64
     package let count: Int
   }
 
-  /// None for a vector without bytes, which asks for nothing. In another one an empty piece counts
-  /// only when it is the first.
+  /// The pieces for which the file is called. An empty piece is listed only when it is the first
+  /// piece of a vector that has bytes. A vector without bytes has no pieces.
   package let pieces: [Piece]
 
-  /// MAX_RW_COUNT: longer transfers are cut.
-  private static let mostBytes = 0x7fff_f000
+  /// MAX_RW_COUNT. A longer transfer is shortened.
+  private static let maximumSize = 0x7fff_f000
   /// UIO_MAXIOV
-  private static let mostPieces: UInt64 = 1024
+  private static let maximumPieces: UInt64 = 1024
 
-  /// - Throws: `.badAddress` for what is beyond any process's memory, before the file is asked.
+  /// Makes the transfer of a single buffer.
+  /// - Throws: `.badAddress` when the buffer is not in user space. The kernel checks this before it
+  ///   calls the file.
   package init(address: UInt64, count: UInt64) throws(Errno) {
     guard UserSpace.contains(address, count: count) else { throw .badAddress }
-    pieces = [Piece(address: address, count: Int(min(count, UInt64(Self.mostBytes))))]
+    pieces = [Piece(address: address, count: Int(min(count, UInt64(Self.maximumSize))))]
   }
 
+  /// Makes the transfer of a vector.
   /// - Parameters:
-  ///   - vector: where `count` structs iovec are, of two words each.
-  ///   - wordSize: 4 for 32-bit callers, else 8.
+  ///   - vector: the address of `count` structs iovec, of two words each.
+  ///   - wordSize: 4 for a 32-bit caller, otherwise 8.
+  /// - Throws: `.invalidArgument` for a vector or a piece that is too long; `.badAddress` when the
+  ///   vector cannot be read or a piece is not in user space.
   package init(
     vector: UInt64, count: UInt64, wordSize: Int, in memory: some UserMemory
   ) throws(Errno) {
-    if count > Self.mostPieces { throw .invalidArgument }
-    var left = Self.mostBytes
+    if count > Self.maximumPieces { throw .invalidArgument }
+    var left = Self.maximumSize
     var pieces: [Piece] = []
     for index in 0..<count {
       let (address, overflow) = vector.addingReportingOverflow(index * 2 * UInt64(wordSize))
@@ -51,11 +58,14 @@ package struct Transfer: Sendable, Equatable {
     self.pieces = pieces.prefix(1) + pieces.dropFirst().filter { $0.count > 0 }
   }
 
-  /// All that is asked for.
+  /// The number of bytes that the caller asks for.
   package var count: Int { pieces.reduce(0) { $0 + $1.count } }
 
-  /// Has `move` read or write each piece; `done` is what those before have moved.
-  /// - Returns: the bytes moved. An error counts only when there are none.
+  /// Calls `move` for each piece until a call transfers less than its piece.
+  /// - Parameter move: transfers one piece; `done` is the number of bytes that the pieces before it
+  ///   have transferred.
+  /// - Returns: the number of bytes transferred.
+  /// - Throws: the error of `move` when no byte was transferred before it.
   package func run(
     in memory: any UserMemory, _ move: (UserBuffer, _ done: Int) throws(Errno) -> Int
   ) throws(Errno) -> Int {

@@ -1,10 +1,10 @@
-// `serve --daemon`: the process that serves runs in the background, and the process that started it waits
-// until it is ready.
+// `serve --daemon`: the process that serves runs in the background, and the process that started it
+// waits until it is ready.
 //
-// The program starts itself a second time, in a new session and without --daemon, and waits until the
-// new process writes one byte into a pipe. The new process reports errors on the standard error of the
-// starter, and the starter exits with the status of the new process. fork(2) is not used: its child has
-// only the calling thread, and the Swift runtime expects all threads of the parent.
+// The program starts itself a second time, in a new session and without --daemon, and waits until
+// the new process writes one byte into a pipe. The new process reports errors on the standard error
+// of the starter, and the starter exits with the status of the new process. fork(2) is not used:
+// its child has only the calling thread, and the Swift runtime expects all threads of the parent.
 
 internal import ArgumentParser
 internal import Glibc
@@ -33,8 +33,8 @@ enum Daemon {
     return status & 0x7f == 0 ? max(1, status >> 8 & 0xff) : 1
   }
 
-  /// Lets the starter exit with status 0, and detaches this process from the starter's directory and
-  /// terminal. Does nothing in a process that --daemon did not start.
+  /// Lets the starter exit with status 0, and detaches this process from the starter's directory
+  /// and terminal. Does nothing in a process that --daemon did not start.
   /// - Parameter keepingMessages: leaves standard error as it is.
   static func reportReady(keepingMessages: Bool) {
     guard let text = getenv(variable), let descriptor = Int32(String(cString: text)) else { return }
@@ -59,7 +59,8 @@ enum Daemon {
     close(file)
   }
 
-  /// Returns `path` as an absolute path. ``reportReady(keepingMessages:)`` changes the working directory.
+  /// Returns `path` as an absolute path. ``reportReady(keepingMessages:)`` changes the working
+  /// directory.
   static func absolute(_ path: String) -> String {
     guard !path.hasPrefix("/"), let directory = getcwd(nil, 0) else { return path }
     defer { free(directory) }

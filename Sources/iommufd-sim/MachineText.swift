@@ -16,7 +16,8 @@ enum MachineText {
       throw MachineFileError(path, "\(error)")
     }
     guard bytes.count <= maximumSize else {
-      throw MachineFileError(path, "a machine description cannot have more than \(maximumSize) bytes")
+      throw MachineFileError(
+        path, "a machine description cannot have more than \(maximumSize) bytes")
     }
     guard let text = String(validating: bytes, as: UTF8.self) else {
       throw MachineFileError(path, "the text is not UTF-8")

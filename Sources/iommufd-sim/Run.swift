@@ -93,8 +93,8 @@ struct Run: ParsableCommand {
     }
   }
 
-  /// Returns the nodes of the launcher: the iommufd with device number 511:0, and the devices from 510:0
-  /// on. Each has the path that the kernel uses and the path that `serve` uses.
+  /// Returns the nodes of the launcher: the iommufd with device number 511:0, and the devices from
+  /// 510:0 on. Each has the path that the kernel uses and the path that `serve` uses.
   private static func nodes(of machine: Machine) -> [DeviceNode] {
     let iommufd = DeviceNode(
       paths: ["/dev/iommu", "/dev/iommufd-sim"], major: 511, minor: 0, device: machine.iommufd)
@@ -120,8 +120,8 @@ struct Run: ParsableCommand {
     }
   }
 
-  /// Reports an error of the launcher. Status 125 tells it from an exit status of PROGRAM, as in env(1) and
-  /// timeout(1).
+  /// Reports an error of the launcher. Status 125 tells it from an exit status of PROGRAM, as in
+  /// env(1) and timeout(1).
   private func failure(_ text: String) -> ExitCode {
     say(text)
     return ExitCode(125)

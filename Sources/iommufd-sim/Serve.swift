@@ -75,8 +75,8 @@ struct Serve: ParsableCommand {
   func validate() throws {
     for path in [name, vfioPrefix] where !Self.isNodePath(path) {
       throw ValidationError(
-        "'\(path)' is not a path of a node below /dev: such a path has letters, digits, '-', '_' and "
-          + "'.', no part of it begins with a dot, and it is shorter than 64 bytes.")
+        "'\(path)' is not a path of a node below /dev: such a path has letters, digits, '-', '_' "
+          + "and '.', no part of it begins with a dot, and it is shorter than 64 bytes.")
     }
     if minor != nil && major == nil { throw ValidationError("--minor needs --major.") }
     if let major, major == 0 || major > 511 {
@@ -107,8 +107,8 @@ struct Serve: ParsableCommand {
     }
   }
 
-  /// Returns the path of a device's node below /dev. `vfio/devices/vfioN` is moved below the prefix; the
-  /// only other device is the iommufd.
+  /// Returns the path of a device's node below /dev. `vfio/devices/vfioN` is moved below the
+  /// prefix; the only other device is the iommufd.
   private func path(of device: any CharacterDevice) -> String {
     guard let slash = device.name.lastIndex(of: "/") else { return name }
     return vfioPrefix + device.name[slash...]

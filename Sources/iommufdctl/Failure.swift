@@ -25,8 +25,8 @@ enum Failure: Error {
     }
   }
 
-  /// Prints a failed call as a JSON object on standard output when `json` is set, and everything else
-  /// as text on standard error.
+  /// Prints a failed call as a JSON object on standard output when `json` is set, and everything
+  /// else as text on standard error.
   func print(asJSON json: Bool) {
     guard json, case .call(let call, let errno, let fields) = self else {
       _ = try? FileDescriptor.standardError.writeAll("iommufdctl: \(description)\n".utf8)

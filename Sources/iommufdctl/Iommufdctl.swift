@@ -1,8 +1,8 @@
 // iommufdctl: the ioctls of iommufd and VFIO for the shell, one subcommand each.
 //
-// The argument parser makes a `ScriptableCommand`. Its `perform(in:)` issues the ioctl on a descriptor of a
-// `ScriptSession` and returns a `Report`, which is printed as text or as JSON. `iommufdctl script`
-// performs such subcommands line by line in one session.
+// The argument parser makes a `ScriptableCommand`. Its `perform(in:)` issues the ioctl on a
+// descriptor of a `ScriptSession` and returns a `Report`, which is printed as text or as JSON.
+// `iommufdctl script` performs such subcommands line by line in one session.
 
 internal import ArgumentParser
 

@@ -1,7 +1,7 @@
 internal import ArgumentParser
 
-/// A 64-bit number as the command line spells it: 4096, 0x1000, 4K (K, M, G and T are powers of 1024), or
-/// `max` for 2^64-1.
+/// A 64-bit number as the command line spells it: 4096, 0x1000, 4K (K, M, G and T are powers of
+/// 1024), or `max` for 2^64-1.
 struct Number: ExpressibleByArgument {
   let value: UInt64
 

@@ -1,7 +1,7 @@
 internal import FoundationEssentials
 
-/// The outputs of a subcommand: named values in a fixed order. In a script `$name` stands for the first
-/// value.
+/// The outputs of a subcommand: named values in a fixed order. In a script `$name` stands for the
+/// first value.
 struct Report {
   enum Value: Sendable {
     /// A count or an object ID, printed in decimal.

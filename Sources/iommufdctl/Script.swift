@@ -2,8 +2,8 @@
 //
 //   # a comment
 //   COMMAND ARGUMENTS             execute it; a failure ends the script
-//   $name = COMMAND ARGUMENTS     execute it and keep its report: $name is the first value of the report,
-//                                 $name.field the value of that field
+//   $name = COMMAND ARGUMENTS     execute it and keep its report: $name is the report's first
+//                                 value, $name.field the value of a field
 //   fails ERRNO COMMAND …         the command must fail with that errno
 //   equal VALUE VALUE             the two values must be equal
 //   echo WORDS                    print the words
@@ -133,8 +133,8 @@ struct ScriptRunner {
     return value.text
   }
 
-  /// Splits a line at blanks. Quotes keep blanks in a word, and a `#` at the start of a word begins a
-  /// comment.
+  /// Splits a line at blanks. Quotes keep blanks in a word, and a `#` at the start of a word begins
+  /// a comment.
   private static func words(of line: String) throws(Failure) -> [Substring] {
     var words: [Substring] = []
     var rest = Substring(line).drop(while: \.isWhitespace)

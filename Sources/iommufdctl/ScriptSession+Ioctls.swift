@@ -1,7 +1,8 @@
-// How an ioctl is issued: the caller fills the struct, the call is made, and the outputs in the struct become a report.
+// How an ioctl is issued: the caller fills the struct, the call is made, and the outputs in the
+// struct become a report.
 //
-// Every struct of iommufd and of VFIO begins with its own size, which is set here. Some structs contain
-// the address of further data, or are followed by data; the caller passes those bytes.
+// Every struct of iommufd and of VFIO begins with its own size, which is set here. Some structs
+// contain the address of further data, or are followed by data; the caller passes those bytes.
 
 internal import CLinux
 internal import SystemPackage

@@ -1,17 +1,17 @@
 internal import Glibc
 internal import SystemPackage
 
-/// The iommufd that subcommands work on and the buffers that they map. A script has one session for all
-/// its lines; a command line has one for its only subcommand. Descriptors and buffers stay until this
-/// process ends.
+/// The iommufd that subcommands work on and the buffers that they map. A script has one session for
+/// all its lines; a command line has one for its only subcommand. Descriptors and buffers stay
+/// until this process ends.
 final class ScriptSession {
   /// The nodes that are tried in turn when neither a descriptor nor a node is given.
   static let defaultNodes = ["/dev/iommufd-sim", "/dev/iommu"]
 
   private let node: String?
   private var iommufd: Int32?
-  /// Buffers by address. A buffer subcommand accepts only these addresses, so a script cannot access
-  /// other memory of this process.
+  /// Buffers by address. A buffer subcommand accepts only these addresses, so a script cannot
+  /// access other memory of this process.
   var buffers: [UInt64: UnsafeMutableRawBufferPointer] = [:]
 
   init(descriptor: Int32?, node: String?) {

@@ -28,7 +28,8 @@ enum UsageLine {
     return (lines + [current]).joined(separator: "\n")
   }
 
-  /// Splits a usage line at blanks, but neither inside brackets nor between an option and its value.
+  /// Splits a usage line at blanks, but neither inside brackets nor between an option and its
+  /// value.
   private static func parts(of line: Substring) -> [String] {
     var parts: [String] = []
     var depth = 0

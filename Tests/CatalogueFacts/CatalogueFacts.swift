@@ -1,4 +1,5 @@
-// Prints the ioctl catalogue for scripts/check-uapi, one fact per line, in the words of Tests/Layout/print.h:
+// Prints the ioctl catalogue for scripts/check-uapi, one fact per line, in the words of
+// Tests/Layout/print.h:
 //
 //   ioctl NAME number N owner O size S minimum M struct T      without "struct T" when it has none
 //   record struct T size S

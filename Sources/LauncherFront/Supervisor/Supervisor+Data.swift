@@ -96,7 +96,7 @@ extension Supervisor {
     else { return .native }
     defer { files.end(entry) }
     let region = try entry.file.region(for: request)
-    try region.place(in: entry.identity) { () throws(Errno) in
+    try region.prepareMapping(in: entry.identity) { () throws(Errno) in
       let carrier = try call.task.duplicateDescriptor(call.descriptor(4))
       guard try StandInIdentity(of: carrier) == entry.identity else { throw .badFileDescriptor }
       try StandInFile.fill(carrier, with: region)

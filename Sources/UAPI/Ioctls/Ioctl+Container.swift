@@ -1,5 +1,5 @@
-// The ioctls of a VFIO container (uapi/linux/vfio.h) that an iommufd answers (iommufd: vfio_compat.c). Minimum
-// sizes are those of the kernel's handlers.
+// The ioctls of a VFIO container (uapi/linux/vfio.h) that an iommufd answers (iommufd:
+// vfio_compat.c). Minimum sizes are those of the kernel's handlers.
 
 internal import CUAPI
 

@@ -1,5 +1,5 @@
-// The ioctls of /dev/iommu (uapi/linux/iommufd.h). Order and minimum sizes are those of the kernel's table
-// (iommufd: iommufd_ioctl_ops[]).
+// The ioctls of /dev/iommu (uapi/linux/iommufd.h). Order and minimum sizes are those of the
+// kernel's table (iommufd: iommufd_ioctl_ops[]).
 
 internal import CUAPI
 

@@ -1,11 +1,13 @@
-// The ioctl catalogue. A row, ``Ioctl``, has everything that this project knows about an ioctl as data:
-// number, C name, owner, struct, minimum size, and the names of the struct's fields and flags.
+// The ioctl catalogue. A row, ``Ioctl``, has everything that this project knows about an ioctl as
+// data: number, C name, owner, struct, minimum size, and the names of the struct's fields and
+// flags.
 //
-// The rows are the `static let`s of Ioctl+IOMMUFD.swift, Ioctl+Container.swift, Ioctl+VFIODevice.swift,
-// Ioctl+Selftest.swift and Ioctl+Simulator.swift; each file also lists its rows in an array. Readers of the
-// catalogue are the dispatcher of /dev/iommu, the VFIO container commands and the VFIO device files
-// (numbers and sizes), the ioctl traces of both front ends (names and fields), and iommufdctl (names and
-// numbers). scripts/check-uapi compares every row with the headers of uapi/.
+// The rows are the `static let`s of Ioctl+IOMMUFD.swift, Ioctl+Container.swift,
+// Ioctl+VFIODevice.swift, Ioctl+Selftest.swift and Ioctl+Simulator.swift; each file also lists its
+// rows in an array. Readers of the catalogue are the dispatcher of /dev/iommu, the VFIO container
+// commands and the VFIO device files (numbers and sizes), the ioctl traces of both front ends
+// (names and fields), and iommufdctl (names and numbers). scripts/check-uapi compares every row
+// with the headers of uapi/.
 //
 // To add an ioctl, add its row and its handler.
 

@@ -8,8 +8,8 @@ package struct IoctlNumber: RawRepresentable, Hashable, Sendable {
   /// Bits 7:0, as _IOC_NR() returns them: the number among the requests of one type.
   package var nr: UInt8 { UInt8(truncatingIfNeeded: rawValue) }
 
-  /// `_IO(';', number)`: no direction and no size. All numbers of iommufd and VFIO have this form, because
-  /// their structs contain their own size.
+  /// `_IO(';', number)`: no direction and no size. All numbers of iommufd and VFIO have this form,
+  /// because their structs contain their own size.
   static func io(_ number: some BinaryInteger) -> IoctlNumber {
     IoctlNumber(rawValue: type << 8 | UInt32(number))
   }

@@ -1,6 +1,7 @@
 // An ioctl as text: the fields of its struct by their C names, and what the call changed in them.
 //
-//   IOMMU_IOAS_MAP, {flags=0x6, ioas_id=2, user_va=0x7f3a5c000000, length=0x1000, iova=0x0} => {iova=0x10000}
+//   IOMMU_IOAS_MAP, {flags=0x6, ioas_id=2, user_va=0x7f3a5c000000, length=0x1000, iova=0x0}
+//     => {iova=0x10000}
 //
 // The traces of both front ends print it.
 
@@ -20,8 +21,8 @@ package struct IoctlSnapshot: Sendable {
     return "{" + shown.map(Self.text).joined(separator: ", ") + "}"
   }
 
-  /// Returns the fields whose values differ from those in `before`, with their new values. The text is
-  /// empty when nothing changed.
+  /// Returns the fields whose values differ from those in `before`, with their new values. The text
+  /// is empty when nothing changed.
   package func changes(since before: IoctlSnapshot) -> String {
     let changed = zip(before.fields, fields).filter { $0 != $1 }.map(\.1)
     return changed.isEmpty ? "" : " => {" + changed.map(Self.text).joined(separator: ", ") + "}"
@@ -39,7 +40,8 @@ package struct IoctlSnapshot: Sendable {
 }
 
 extension Ioctl {
-  /// Reads the struct at `address`. Members behind the size that the struct itself gives count as 0.
+  /// Reads the struct at `address`. Members behind the size that the struct itself gives count as
+  /// 0.
   /// - Returns: `nil` when the ioctl has no struct or the struct cannot be read.
   package func snapshot(at address: UInt64, in memory: any UserMemory) -> IoctlSnapshot? {
     guard let structure, let length = try? memory.load(UInt32.self, at: address) else { return nil }

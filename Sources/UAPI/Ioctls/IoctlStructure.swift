@@ -1,5 +1,5 @@
-/// The struct that the argument of an ioctl points to. Its first member, a u32, is the size that the
-/// caller gives it.
+/// The struct that the argument of an ioctl points to. Its first member, a u32, is the size that
+/// the caller gives it.
 ///
 /// Names, sizes and order of the fields are those that Swift imports from the headers of uapi/, so
 /// they cannot differ from the headers. Fields inside unions and arrays are left out.
@@ -46,8 +46,8 @@ package struct IoctlStructure: Sendable {
   private static func members<Structure>(
     of _: Structure.Type, in bytes: UnsafeRawBufferPointer
   ) -> [(field: Field, value: UInt64)] {
-    // SAFETY: every pattern of bytes is a value of a C struct, and the copy has the struct's size and
-    // alignment.
+    // SAFETY: every pattern of bytes is a value of a C struct, and the copy has the struct's size
+    // and alignment.
     let copy = UnsafeMutableRawPointer.allocate(
       byteCount: MemoryLayout<Structure>.size, alignment: MemoryLayout<Structure>.alignment)
     defer { copy.deallocate() }

@@ -1,5 +1,5 @@
-/// The rows of the catalogue that one kind of open file answers, by number. The kind decides, because
-/// VFIO's container and VFIO devices share numbers.
+/// The rows of the catalogue that one kind of open file answers, by number. The kind decides,
+/// because VFIO's container and VFIO devices share numbers.
 package struct IoctlTable: Sendable {
   package let rows: [Ioctl]
   private let byNumber: [IoctlNumber: Ioctl]

@@ -121,8 +121,8 @@ struct VFIOIOMMUGetInfo: IoctlCommand {
       ])
   }
 
-  /// Returns the capabilities of a chain, each with its ID, its version and its bytes up to the next
-  /// capability.
+  /// Returns the capabilities of a chain, each with its ID, its version and its bytes up to the
+  /// next capability.
   private static func capabilities(in bytes: [UInt8], from first: Int) -> [Report.Value] {
     var result: [Report.Value] = []
     var offset = first

@@ -1,5 +1,5 @@
-// The ioctls on virtual IOMMUs, on the objects of a virtual IOMMU, and on the queues that page requests and
-// events arrive on.
+// The ioctls on virtual IOMMUs, on the objects of a virtual IOMMU, and on the queues that page
+// requests and events arrive on.
 
 internal import ArgumentParser
 internal import CUAPI
