@@ -3,11 +3,11 @@
 package enum UserSpace {
   /// The first address behind user space, TASK_SIZE_MAX.
   ///
-  /// An x86-64 kernel takes the value from its processor: `(1 << 47) - PAGE_SIZE`, or `(1 << 56) -
-  /// PAGE_SIZE` where page tables have five levels (X86_FEATURE_LA57; arch/x86: task_size_max(),
-  /// USER_PTR_MAX). The reference kernel ran with five levels. The larger value also refuses no
-  /// memory that any client can have: on a host with four levels nothing is mapped between the two,
-  /// and an access there is EFAULT as well.
+  /// On x86-64 the kernel uses `(1 << 47) - PAGE_SIZE` when the processor's page tables have four
+  /// levels, and `(1 << 56) - PAGE_SIZE` when they have five (X86_FEATURE_LA57; arch/x86:
+  /// task_size_max(), USER_PTR_MAX). The reference kernel ran with five levels. The larger value
+  /// also refuses no memory that a client can have: on a host with four levels nothing is mapped
+  /// between the two values, and an access there is EFAULT as well.
   ///
   /// On arm64 the value is `1 << VA_BITS`.
   #if arch(arm64)

@@ -10,7 +10,7 @@ internal import ArgumentParser
 internal import Glibc
 
 enum Daemon {
-  /// The environment variable that names the descriptor of the pipe to the background process.
+  /// The environment variable that tells the background process the descriptor of the pipe.
   private static let variable = "IOMMUFD_SIM_READY_FD"
   private static let readyDescriptor: Int32 = 3
 

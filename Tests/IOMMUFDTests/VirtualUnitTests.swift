@@ -167,7 +167,8 @@ import UAPI
       owning: try MemoryFile.create(name: "carrier", length: region.offset + region.length))
     let identity = try FileStatus(of: carrier).identity
     #expect(throws: Errno.noMemory) {
-      try region.prepareMapping(in: identity) { () throws(Errno) -> SharedPages? in throw .noMemory
+      try region.prepareMapping(in: identity) { () throws(Errno) -> SharedPages? in
+        throw .noMemory
       }
     }
     var filled = 0

@@ -3,9 +3,8 @@ import Testing
 
 @testable import UAPI
 
-@Suite("The memory of a read or write")
-struct TransferTests {
-  /// A vector's words, from address 0 on.
+@Suite("The memory of a read or write") struct TransferTests {
+  /// The words of a vector, at address 0.
   private struct Words: UserMemory {
     let bytes: [UInt8]
 
@@ -32,7 +31,8 @@ struct TransferTests {
       vector: 0, count: UInt64(words.count / 2), wordSize: 8, in: Words(words))
   }
 
-  @Test func onePieceIsCutAtTheKernelsMost() throws {
+  @Test("A buffer is one piece of at most MAX_RW_COUNT bytes, and must lie in user space")
+  func buffers() throws {
     #expect(try Transfer(address: 5, count: 7).pieces == [.init(address: 5, count: 7)])
     #expect(try Transfer(address: 5, count: 0).pieces == [.init(address: 5, count: 0)])
     #expect(try Transfer(address: 0, count: 1 << 40).count == 0x7fff_f000)
@@ -40,13 +40,15 @@ struct TransferTests {
     #expect(throws: Errno.badAddress) { try Transfer(address: 1 << 63, count: 0) }
   }
 
-  @Test func emptyPiecesCountOnlyAtTheBeginning() throws {
+  @Test("An empty piece is kept only at the beginning of a vector that has bytes")
+  func emptyPieces() throws {
     #expect(try vector([1, 0, 2, 0]).pieces == [])
     #expect(try vector([1, 0, 2, 5, 3, 0]).pieces.map(\.count) == [0, 5])
     #expect(try vector([1, 4, 2, 0, 3, 6]).pieces.map(\.address) == [1, 3])
   }
 
-  @Test func vectorsOf32BitCallers() throws {
+  @Test("The vector of a 32-bit caller has words of 4 bytes")
+  func vectorsOf32BitCallers() throws {
     let words: [UInt32] = [0x1000, 3, 0xffff_f000, 4]
     let transfer = try Transfer(vector: 0, count: 2, wordSize: 4, in: Words(words))
     #expect(transfer.pieces.map(\.address) == [0x1000, 0xffff_f000])
@@ -56,7 +58,8 @@ struct TransferTests {
     }
   }
 
-  @Test func vectorsThatAreNone() {
+  @Test("A vector that is too long is EINVAL; one outside readable user space is EFAULT")
+  func invalidVectors() {
     #expect(throws: Errno.invalidArgument) {
       try Transfer(vector: 0, count: 1025, wordSize: 8, in: Words([UInt64]()))
     }
@@ -70,7 +73,8 @@ struct TransferTests {
     #expect(throws: Errno.badAddress) { try vector([UInt64.max, 1]) }
   }
 
-  @Test func runsPieceByPieceUntilOneIsShort() throws {
+  @Test("A transfer goes on until a piece is short; an error counts only without bytes before it")
+  func shortPieces() throws {
     let transfer = try vector([0x10, 4, 0x20, 4, 0x30, 4])
     func run(_ results: [Result<Int, Errno>]) throws -> (done: Int, starts: [Int]) {
       var starts: [Int] = []

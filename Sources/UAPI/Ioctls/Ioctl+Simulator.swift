@@ -1,6 +1,6 @@
-// What the simulator's /dev/iommu has and the kernel's does not (uapi/iommufd_sim.h): commands of
-// its own, whose numbers have a direction and a size, and the container commands that were proposed
-// in 2020.
+// The requests that the simulator's /dev/iommu answers and the kernel's does not
+// (uapi/iommufd_sim.h): commands of its own, whose numbers have a direction and a size, and the
+// container commands that were proposed in 2020.
 
 internal import CUAPI
 

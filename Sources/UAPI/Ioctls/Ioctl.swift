@@ -21,9 +21,9 @@ package struct Ioctl: Sendable {
     case container
     /// A VFIO device file: uapi/linux/vfio.h. The numbers overlap with the container's.
     case vfioDevice
-    /// The kernel's own iommufd tests, on /dev/iommu: uapi/iommufd_test.h.
+    /// The selftest interface of /dev/iommu: uapi/iommufd_test.h.
     case selftest
-    /// What no kernel has on /dev/iommu: uapi/iommufd_sim.h.
+    /// The simulator: requests on /dev/iommu that no kernel answers, uapi/iommufd_sim.h.
     case simulator
   }
 
@@ -42,8 +42,8 @@ package struct Ioctl: Sendable {
 
   /// Makes a row whose argument points to a struct.
   /// - Parameters:
-  ///   - member: the last member that the first version of the struct had, which is the last member
-  ///     that every caller must give.
+  ///   - member: the last member of the struct's first version. Every caller must give the struct
+  ///     through this member.
   ///   - flags: the members that consist of flags, by name.
   init<Structure, Member>(
     _ name: String, _ number: IoctlNumber, _ owner: Owner,

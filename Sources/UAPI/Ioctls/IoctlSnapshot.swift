@@ -40,8 +40,7 @@ package struct IoctlSnapshot: Sendable {
 }
 
 extension Ioctl {
-  /// Reads the struct at `address`. Members behind the size that the struct itself gives count as
-  /// 0.
+  /// Reads the struct at `address`. Members behind the size that the struct gives are read as 0.
   /// - Returns: `nil` when the ioctl has no struct or the struct cannot be read.
   package func snapshot(at address: UInt64, in memory: any UserMemory) -> IoctlSnapshot? {
     guard let structure, let length = try? memory.load(UInt32.self, at: address) else { return nil }
