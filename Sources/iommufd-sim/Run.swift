@@ -120,7 +120,7 @@ struct Run: ParsableCommand {
     }
   }
 
-  /// Reports an error of the launcher. Status 125 tells it from an exit status of PROGRAM, as in
+  /// Reports an error of the launcher. Status 125 differs from those of PROGRAM, as in
   /// env(1) and timeout(1).
   private func failure(_ text: String) -> ExitCode {
     say(text)
