@@ -1,5 +1,8 @@
-// swift-tools-version: 6.1
-// The targets in the order of DESIGN's arrows: a target may depend only on what stands above it.
+// swift-tools-version: 6.2
+// A target depends only on targets above it (docs/ARCHITECTURE.md, "Modules and their imports").
+//
+// The versions are exact and no library depends on another library, so this file determines
+// Package.resolved completely.
 import PackageDescription
 
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -17,23 +20,24 @@ let package = Package(
     .executable(name: "iommufdctl", targets: ["iommufdctl"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
-    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
-    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
-    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", exact: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", exact: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", exact: "1.8.1"),
+    .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
   ],
   targets: [
-    // C: the wire's headers, and what Swift cannot spell. No logic.
+    // C targets without logic: the uAPI headers, and system interfaces that Swift cannot import.
     .target(name: "CUAPI"),
     .target(name: "CLinux"),
     .systemLibrary(name: "CFuse3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
 
-    // The host's own processes, memory and descriptors.
+    // Processes, memory and file descriptors of the host.
     .target(name: "Host", dependencies: ["CLinux", system]),
 
-    // Two leaves, the wire and the hardware, joined by the object model.
-    .target(name: "UAPI", dependencies: ["CUAPI", "Host", system]),
+    // UAPI is the interface to clients, IOMMU the hardware. IOMMUFD, the object model, connects
+    // the two.
+    .target(name: "UAPI", dependencies: ["CUAPI", "CLinux", "Host", system]),
     .target(name: "IOMMU", dependencies: ["CLinux", "Host", system]),
     .target(
       name: "IOMMUFD",
@@ -44,10 +48,14 @@ let package = Package(
       dependencies: ["UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log, yams]),
 
-    // A kernel event becomes a call on a CharacterDevice.
+    // The front ends turn kernel events into calls on a CharacterDevice. FrontEnd has the code that
+    // both share.
+    .target(name: "FrontEnd", dependencies: ["UAPI", "CLinux", "Host", system]),
     .target(
-      name: "CUSEFront", dependencies: ["UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
-    .target(name: "LauncherFront", dependencies: ["UAPI", "CLinux", "Host", system, log]),
+      name: "CUSEFront",
+      dependencies: ["FrontEnd", "UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
+    .target(
+      name: "LauncherFront", dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", system, log]),
 
     .executableTarget(
       name: "iommufd-sim",
@@ -65,26 +73,28 @@ let package = Package(
         "UAPI", "CUAPI", "IOMMU", "IOMMUFD", "Host", "CLinux", "CYardstick", system,
       ]),
 
-    // An in-process front end: the test is the client.
+    // A front end for tests: the test itself is the client, in the same process.
     .target(
       name: "TestSupport",
       dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
-    // A launcher with devices that show how calls are delivered; for scripts/test-launcher.
+    // A launcher whose devices report the calls that they receive, for scripts/dev/test/launcher.
     .executableTarget(
       name: "launcher-test-server",
       dependencies: ["LauncherFront", "UAPI", "Host", system, log],
       path: "Tests/LauncherTestServer"),
     .testTarget(
       name: "LauncherFrontTests",
-      dependencies: ["LauncherFront", "CLinux", "UAPI", "Host", "TestSupport", system]),
+      dependencies: ["LauncherFront", "FrontEnd", "CLinux", "UAPI", "Host", "TestSupport", system]),
     .executableTarget(
       name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
       path: "Tests/CUSETestServer"),
-    .testTarget(name: "CUSEFrontTests", dependencies: ["CUSEFront", "UAPI", "Host", system]),
+    .testTarget(
+      name: "CUSEFrontTests", dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", system]),
+    .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
-    // The ioctl catalogue as text; for scripts/check-uapi.
+    // The ioctl catalogue as text; for scripts/dev/check/uapi.
     .executableTarget(
       name: "catalogue-facts", dependencies: ["UAPI"], path: "Tests/CatalogueFacts"),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
@@ -109,7 +119,7 @@ let package = Package(
   cLanguageStandard: .gnu11
 )
 
-// `scripts/test` sets CI_STRICT=1: there a warning is an error, on a user's machine it is not.
+// Warnings are errors only when CI_STRICT=1, which `scripts/test` sets.
 let strict = Context.environment["CI_STRICT"] == "1"
 for target in package.targets where target.type != .system {
   let isC = target.name.hasPrefix("C") && target.name != "CUSEFront"

@@ -14,8 +14,9 @@
 #define PIDFD_THREAD O_EXCL
 #endif
 
-// Constants given to the variadic syscall() must be as wide as a register (0UL): a 32-bit zero
-// leaves the upper half undefined, and the kernel rejects the flags word it then reads.
+// Constants passed to the variadic syscall() must have the width of a register (0UL). With a 32-bit
+// zero the upper half of the register is undefined, and the kernel rejects the flags word that it
+// then reads.
 
 static long result(long value) { return value < 0 ? -errno : value; }
 
@@ -44,17 +45,17 @@ int CLinux_pidfd_getfd(int pidfd, int descriptor) {
   return result(syscall(SYS_pidfd_getfd, pidfd, descriptor, 0UL));
 }
 
-int CLinux_kcmp_epoll(pid_t task, int descriptor, pid_t holder, int set, int target) {
-  const struct kcmp_epoll_slot slot = {.efd = set, .tfd = target};
-  return result(syscall(SYS_kcmp, task, holder, (unsigned long)KCMP_EPOLL_TFD,
+int CLinux_kcmp_epoll(pid_t task, int descriptor, pid_t owner, int epoll, int target) {
+  const struct kcmp_epoll_slot slot = {.efd = epoll, .tfd = target};
+  return result(syscall(SYS_kcmp, task, owner, (unsigned long)KCMP_EPOLL_TFD,
                         (unsigned long)descriptor, &slot));
 }
 
-int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *blockSize) {
+int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *block_size) {
   struct statfs buffer;
   if (fstatfs(descriptor, &buffer) < 0) return -errno;
   *type = buffer.f_type;
-  *blockSize = buffer.f_bsize;
+  *block_size = buffer.f_bsize;
   return 0;
 }
 
@@ -70,7 +71,7 @@ int CLinux_ioctl(int descriptor, unsigned long request, uint64_t argument) {
 
 const char *CLinux_errno_name(int number) { return strerrorname_np(number); }
 
-int CLinux_leave_descriptors(unsigned int first) {
+int CLinux_close_range_unshare(unsigned int first) {
   const unsigned long unshare = 1UL << 1; // CLOSE_RANGE_UNSHARE
   return result(syscall(SYS_close_range, (unsigned long)first, (unsigned long)~0U, unshare));
 }

@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-int CLinux_aio_setup(uint64_t *context) {
+int CLinux_io_setup(uint64_t *context) {
   aio_context_t created = 0;
   if (syscall(SYS_io_setup, 64U, &created) != 0) return -errno;
   *context = created;

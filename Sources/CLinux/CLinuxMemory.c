@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
-#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -17,31 +16,32 @@
 static long result(long value) { return value < 0 ? -errno : value; }
 
 ssize_t CLinux_process_vm_touch(pid_t task, uint64_t address, size_t count) {
-  struct iovec there[CLinux_touch_pages];
-  char bytes[CLinux_touch_pages];
-  if (count > CLinux_touch_pages) count = CLinux_touch_pages;
+  struct iovec there[CLinux_max_touched_pages];
+  char bytes[CLinux_max_touched_pages];
+  if (count > CLinux_max_touched_pages) count = CLinux_max_touched_pages;
   for (size_t i = 0; i < count; i++) there[i] = (struct iovec){(void *)(address + i * 4096), 1};
   struct iovec here = {bytes, count};
   return result(syscall(SYS_process_vm_readv, task, &here, 1UL, there, count, 0UL));
 }
 
 ssize_t CLinux_process_vm_fault_for_read(pid_t task, uint64_t address, size_t count) {
-  // All pages are pinned, then as much is copied as there is room for.
-  if (count > CLinux_touch_pages) count = CLinux_touch_pages;
+  // The kernel pins all pages first (mm: process_vm_rw_single_vec()), then copies as many bytes as
+  // the local range has.
+  if (count > CLinux_max_touched_pages) count = CLinux_max_touched_pages;
   char byte;
   struct iovec here = {&byte, 1}, there = {(void *)address, count * 4096};
   return result(syscall(SYS_process_vm_readv, task, &here, 1UL, &there, 1UL, 0UL));
 }
 
 void CLinux_process_vm_fault_for_write(pid_t task, uint64_t address, size_t count) {
-  // The kernel pins the destination for writing before it looks at the source. From a source that
-  // cannot be read, here page 0, nothing is stored.
-  if (count > CLinux_touch_pages) count = CLinux_touch_pages;
+  // The kernel pins the destination for writing before it reads the source. The source, page 0,
+  // cannot be read, so nothing is stored.
+  if (count > CLinux_max_touched_pages) count = CLinux_max_touched_pages;
   struct iovec here = {NULL, 1}, there = {(void *)address, count * 4096};
   (void)!syscall(SYS_process_vm_writev, task, &here, 1UL, &there, 1UL, 0UL);
 }
 
-// struct procmap_query and PROCMAP_QUERY (Linux 6.11), which older headers lack.
+// struct procmap_query of PROCMAP_QUERY (Linux 6.11), which older headers lack.
 struct procmap_query_args {
   uint64_t size, query_flags, query_addr;
   uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
@@ -57,7 +57,7 @@ int CLinux_procmap_query(int maps, uint64_t address, struct CLinux_vma *area) {
   return 0;
 }
 
-int CLinux_effective_capabilities(pid_t task, uint64_t *set) {
+int CLinux_capget_effective(pid_t task, uint64_t *set) {
   struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, task};
   struct __user_cap_data_struct data[2];
   if (syscall(SYS_capget, &header, data) < 0) return -errno;
@@ -66,7 +66,7 @@ int CLinux_effective_capabilities(pid_t task, uint64_t *set) {
 }
 
 bool CLinux_is_in_initial_user_namespace(pid_t task) {
-  // PROC_USER_INIT_INO. The link is read and not followed, which would cost twice as much.
+  // PROC_USER_INIT_INO. readlink(2) takes half the time of stat(2), which follows the link.
   static const char initial[] = "user:[4026531837]";
   char path[32], name[sizeof initial];
   snprintf(path, sizeof path, "/proc/%d/ns/user", task);
@@ -74,21 +74,21 @@ bool CLinux_is_in_initial_user_namespace(pid_t task) {
   return length == sizeof initial - 1 && memcmp(name, initial, sizeof initial - 1) == 0;
 }
 
-int CLinux_memlock_limit(pid_t task, uint64_t *limit) {
+int CLinux_prlimit_memlock(pid_t task, uint64_t *limit) {
   struct rlimit value;
   if (prlimit(task, RLIMIT_MEMLOCK, 0, &value) < 0) return -errno;
   *limit = value.rlim_cur;
   return 0;
 }
 
-// struct pidfd_info and PIDFD_GET_INFO (Linux 6.13), first published size.
+// struct pidfd_info of PIDFD_GET_INFO (Linux 6.13), in its first published size.
 struct pidfd_info_args {
   uint64_t mask, cgroup;
   uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
   int32_t exit_code;
 };
 
-int CLinux_pidfd_real_user(int pidfd, uint32_t *user) {
+int CLinux_pidfd_real_uid(int pidfd, uint32_t *user) {
   struct pidfd_info_args info = {.mask = 2 /* PIDFD_INFO_CREDS */};
   if (ioctl(pidfd, _IOWR(0xFF, 11, struct pidfd_info_args), &info) < 0) return -errno;
   if (!(info.mask & 2)) return -ESRCH;
@@ -96,16 +96,11 @@ int CLinux_pidfd_real_user(int pidfd, uint32_t *user) {
   return 0;
 }
 
-uint32_t CLinux_file_system_type(int descriptor) {
-  struct statfs status;
-  return fstatfs(descriptor, &status) < 0 ? 0 : (uint32_t)status.f_type;
-}
-
-int CLinux_allocate(int descriptor, uint64_t offset, uint64_t length) {
+int CLinux_fallocate(int descriptor, uint64_t offset, uint64_t length) {
   return result(fallocate(descriptor, FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length));
 }
 
-int CLinux_userfault_open(void *base, size_t size) {
+int CLinux_userfaultfd_register(void *base, size_t size) {
   int descriptor = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) return -errno;
   struct uffdio_api api = {.api = UFFD_API};
@@ -119,13 +114,13 @@ int CLinux_userfault_open(void *base, size_t size) {
   return descriptor;
 }
 
-int CLinux_userfault_take(int descriptor) {
+int CLinux_userfaultfd_read(int descriptor) {
   struct uffd_msg message;
   ssize_t count = read(descriptor, &message, sizeof message);
   return count == sizeof message ? 0 : count < 0 ? -errno : -EIO;
 }
 
-int CLinux_userfault_fill(int descriptor, void *base, size_t size) {
+int CLinux_userfaultfd_zeropage(int descriptor, void *base, size_t size) {
   struct uffdio_zeropage range = {.range = {(uintptr_t)base, size}};
   return (int)result(ioctl(descriptor, UFFDIO_ZEROPAGE, &range));
 }

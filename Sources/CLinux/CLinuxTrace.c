@@ -12,7 +12,8 @@
 static long result(long value) { return value < 0 ? -errno : value; }
 
 long CLinux_ptrace(int request, pid_t task, uint64_t address, uint64_t data) {
-  // Not glibc's ptrace(), which hides the PEEK requests' data behind errno.
+  // glibc's ptrace() returns the data of PEEK requests as its result, so that errors show in errno
+  // only.
   return result(syscall(SYS_ptrace, (long)request, (long)task, address, data));
 }
 

@@ -1,6 +1,7 @@
-// A client may truncate a file while this server has it mapped; the next access raises SIGBUS. The
-// handler turns that into a byte that the accessing code tests after each access. It must be C: it
-// runs between any two instructions, so it may only make system calls and touch plain memory.
+// A client may truncate a file that this server has mapped; the next access raises SIGBUS. The
+// handler replaces the page and stores a mark, which the accessing code tests after each access.
+// The handler is C because it runs between any two instructions: it may only make system calls and
+// access plain memory.
 #define _GNU_SOURCE
 #include "CLinux.h"
 
@@ -14,8 +15,8 @@
 
 enum { RANGES = 256, PAGE_SHIFT = 12 };
 
-// `base` is written last when a range is added and first when it is removed, so that the handler
-// never sees half a range. 0: unused.
+// `base` is written last when a range is added, and first when it is removed, so that the handler
+// never uses a range that is incomplete. A base of 0 marks an unused slot.
 static struct {
   _Atomic uintptr_t base;
   size_t size;
@@ -27,7 +28,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction previous;
 static _Bool installed;
 
-// A page of a hugetlbfs mapping can only be replaced whole, so larger sizes are tried in turn.
+// Replaces the page at `address`. A page of a hugetlbfs mapping can only be replaced as a whole, so
+// the page sizes are tried in turn.
 static _Bool replace(int slot, uintptr_t base, uintptr_t address) {
   static const int shifts[] = {PAGE_SHIFT, 21, 30};
   for (unsigned i = 0; i < sizeof shifts / sizeof *shifts; i++) {
@@ -47,7 +49,8 @@ static _Bool replace(int slot, uintptr_t base, uintptr_t address) {
 
 static void handle(int number, siginfo_t *info, void *context) {
   int saved = errno;
-  // A positive code means the kernel found the fault itself; otherwise si_addr is not an address.
+  // A positive si_code means that the kernel raised the signal for a fault. Otherwise si_addr is no
+  // address.
   if (info->si_code > 0) {
     uintptr_t address = (uintptr_t)info->si_addr;
     for (int slot = 0; slot < RANGES; slot++) {
@@ -63,7 +66,7 @@ static void handle(int number, siginfo_t *info, void *context) {
   } else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) {
     previous.sa_handler(number);
   } else {
-    // The access faults again on return and ends the process as if no handler had been there.
+    // On return the access faults again and ends the process, as without this handler.
     signal(SIGBUS, SIG_DFL);
     if (info->si_code <= 0) raise(SIGBUS);
   }

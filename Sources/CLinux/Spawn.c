@@ -14,7 +14,7 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-// The space of one SCM_RIGHTS message with one descriptor, aligned as cmsghdr wants.
+// Space for one SCM_RIGHTS message with one descriptor, with the alignment of struct cmsghdr.
 union control {
   struct cmsghdr header;
   char bytes[CMSG_SPACE(sizeof(int))];
@@ -43,14 +43,15 @@ static _Noreturn void run_child(const struct CLinux_spawn *spawn) {
         limit.rlim_max < spawn->descriptor_limit ? limit.rlim_max : spawn->descriptor_limit;
     setrlimit(RLIMIT_NOFILE, &limit);
   }
-  // Without privilege a filter may only be installed by who can gain none.
+  // A process without CAP_SYS_ADMIN may install a filter only with no_new_privs set (seccomp(2)).
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
     report(spawn->reports, CLinux_spawn_privileges, errno, -1);
     _exit(125);
   }
   struct sock_fprog program = {spawn->filter_length, spawn->filter};
-  // WAIT_KILLABLE_RECV: once the supervisor has the call only a fatal signal ends the wait. Without
-  // it every signal would restart a call whose effects have happened (seccomp_unotify(2)).
+  // WAIT_KILLABLE_RECV: once the supervisor has received the call, only a fatal signal ends the
+  // wait. Without the flag any signal would restart a call that the supervisor has executed already
+  // (seccomp_unotify(2)).
   unsigned long flags =
       SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
   int listener = syscall(SYS_seccomp, (unsigned long)SECCOMP_SET_MODE_FILTER, flags, &program);

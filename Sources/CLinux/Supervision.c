@@ -12,7 +12,7 @@
 
 static int result(int value) { return value < 0 ? -errno : value; }
 
-int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode) {
+int CLinux_stat_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode) {
   char path[48];
   struct stat status;
   snprintf(path, sizeof path, "/proc/%d/fd/%d", task, number);
@@ -22,7 +22,7 @@ int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_
   return 0;
 }
 
-int CLinux_identify_copy(int pidfd, int number, uint64_t *device, uint64_t *inode) {
+int CLinux_pidfd_stat_descriptor(int pidfd, int number, uint64_t *device, uint64_t *inode) {
   int copy = result(syscall(SYS_pidfd_getfd, pidfd, number, 0UL));
   if (copy < 0) return copy;
   struct stat status;
@@ -34,7 +34,7 @@ int CLinux_identify_copy(int pidfd, int number, uint64_t *device, uint64_t *inod
   return 0;
 }
 
-int CLinux_descriptor_limit(pid_t process, uint64_t *limit) {
+int CLinux_prlimit_nofile(pid_t process, uint64_t *limit) {
   struct rlimit both;
   if (prlimit(process, RLIMIT_NOFILE, NULL, &both) < 0) return -errno;
   *limit = both.rlim_cur;
@@ -52,26 +52,25 @@ int CLinux_punch_hole(int descriptor, uint64_t offset, uint64_t length) {
 }
 
 // The last byte that a file can have.
-static struct flock claim(void) {
-  return (struct flock){.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_MAX, .l_len = 1};
+static struct flock last_byte(short type) {
+  return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = INT64_MAX, .l_len = 1};
 }
 
-int CLinux_claim(int descriptor) {
-  struct flock lock = claim();
+int CLinux_ofd_lock(int descriptor) {
+  struct flock lock = last_byte(F_WRLCK);
   return result(fcntl(descriptor, F_OFD_SETLK, &lock));
 }
 
-bool CLinux_is_claimed(int descriptor) {
-  struct flock lock = claim();
+bool CLinux_ofd_is_locked(int descriptor) {
+  struct flock lock = last_byte(F_WRLCK);
   return fcntl(descriptor, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-void CLinux_await_unclaimed(int descriptor) {
-  struct flock lock = claim();
+void CLinux_ofd_await_unlock(int descriptor) {
+  struct flock lock = last_byte(F_WRLCK);
   while (fcntl(descriptor, F_OFD_SETLKW, &lock) < 0 && errno == EINTR) continue;
-  // Waiting has been taking it.
-  lock.l_type = F_UNLCK;
+  lock = last_byte(F_UNLCK);
   fcntl(descriptor, F_OFD_SETLK, &lock);
 }
 
-int CLinux_become_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }
+int CLinux_set_child_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }

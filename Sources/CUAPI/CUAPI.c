@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checks of the simulator's own numbers and structs. scripts/check-uapi compares the other headers
+ * Checks of the simulator's own numbers and structs. scripts/dev/check/uapi compares the other headers
  * with the kernel's.
  */
 #include "CUAPI.h"

@@ -1,20 +1,24 @@
-// CUSE: character devices in user space. Each node is one connection to /dev/cuse; a system call on
-// the node becomes a message, which becomes a call on a `CharacterDevice`.
+// The CUSE front end: character devices in user space. Each node is one connection to /dev/cuse.
+// The kernel turns a system call on the node into a message on the connection. This module turns
+// the message into a call on a `CharacterDevice` or an `OpenFile`.
 //
-//   Server ── one per process: starts the sessions, waits for their nodes, counts, quiesces
-//     └ Session ── one per node: the connection, the threads that read it, its open files
-//         └ Request ── one message; IoctlExchange and SystemCallPosition add what CUSE leaves out
+//   CUSEServer            one per process: makes the nodes, counts open files and calls
+//     └ CUSESession       one per node: the connection, the threads that read it, its open files
+//         └ CUSERequest   one message
 //
-// What CUSE cannot do and how it is done here:
+// What CUSE does not offer, and what this module does instead:
 //
-//   argument structs of any size   read and written in the caller's memory directly, in one round
-//                                  trip; FUSE's retry protocol when that is denied (IoctlExchange)
-//   file offsets                   recovered from /proc/<tid>/syscall (SystemCallPosition)
-//   "which open is fd N?"          a private ioctl on a copy of the descriptor (Identification), and
-//                                  from the second time on a look at its mark (FileMark)
-//   new descriptors in a client    one openat injected with ptrace, of a second node whose opens
-//                                  are matched to files that are waiting (Tracee, ExpectedOpens)
+//   argument structs of any size   read and written in the caller's memory, in one round trip; by
+//                                  FUSE's retry protocol where that memory cannot be accessed
+//                                  (IoctlExchange, IoctlMemory)
+//   offsets and vectors            read from /proc/<tid>/syscall (BlockedCall, TransferMessage)
+//   long transfers in one piece    run as a whole at their first message (SplitTransfers)
+//   "which open file is fd N?"     a private ioctl on a copy of the descriptor (DescriptorLookup);
+//                                  from the second lookup of a file on, kcmp(2) (EpollMark)
+//   new descriptors in a client    one openat(2), injected with ptrace(2), of a second node whose
+//                                  opens are matched to waiting files (Tracee, ExpectedOpens)
 //
-// Threads. A session always has a thread reading its connection, because a call may wait for
-// another message: identification sends one, and closing a copied descriptor may. Calls that may
-// wait therefore pass the `CallGate`, which admits fewer of them than there are threads.
+// Threads. A session always has a thread that reads its connection, because a call may wait for
+// another message: a descriptor lookup sends one, and the close of a copied descriptor may send
+// one. Calls that may wait therefore pass the `CallLimiter`, which admits fewer calls than a
+// session has threads.

@@ -1,19 +1,19 @@
 internal import Glibc
 internal import Host
 internal import Logging
-internal import Synchronization
 internal import SystemPackage
 package import UAPI
 
-/// Devices served as nodes under /dev.
+/// Devices that are served as nodes under /dev.
 ///
-/// There is no stop: the nodes live as long as the process, whose end takes them away at once. What
-/// must not be cut short, a client's thread being held, is waited for by ``quiesce()``.
+/// A server cannot be stopped: the kernel removes the nodes when the process ends. A call must not
+/// be cut short while it has a client's thread stopped; ``quiesce(waitingFor:)`` waits for running
+/// calls.
 package final class CUSEServer: Sendable {
-  /// One device and how its node looks.
+  /// One device and the properties of its node.
   package struct Node: Sendable {
     package let device: any CharacterDevice
-    /// The node's path below /dev.
+    /// The path of the node below /dev.
     package let name: String
     package let mode: UInt32
     package let group: UInt32
@@ -26,13 +26,13 @@ package final class CUSEServer: Sendable {
     }
   }
 
-  /// Why a server could not start, in words for its user.
-  package struct Failure: Error, CustomStringConvertible {
+  /// The reason why a server could not start, in words for its user.
+  package struct StartError: Error, CustomStringConvertible {
     package let description: String
   }
 
-  /// Counts of what is alive.
-  package struct Status: Sendable, CustomStringConvertible {
+  /// The numbers of open files, calls and threads at one moment.
+  package struct Counts: Sendable, CustomStringConvertible {
     package var files: [(node: String, count: Int)]
     package var running: Int
     package var waiting: Int
@@ -46,70 +46,75 @@ package final class CUSEServer: Sendable {
 
   private let nodes: [Node]
   private let numbers: (major: UInt32, minor: UInt32)
-  private let services: Services
-  private let sessions: [Session]
+  private let resources: SharedResources
+  private let sessions: [CUSESession]
 
   /// - Parameters:
-  ///   - queueName: the path below /dev of the node for descriptors that devices make.
-  ///   - numbers: the first node's major and minor; the others' minors follow. 0 and 0 let the
-  ///     kernel choose.
-  ///   - processEnds: called with an address space that a device was given and whose process has
-  ///     left it, before it goes.
-  ///   - nodeEnded: called when the kernel has ended a node while it was served.
+  ///   - queueName: the path below /dev of the queue node, on which descriptors that devices make
+  ///     are opened.
+  ///   - numbers: the major and minor number of the first node; the minors of the others follow.
+  ///     With 0 and 0 the kernel chooses numbers.
+  ///   - processEnds: called with an address space that a device was given, when its process has
+  ///     left it and before the kernel frees its memory.
+  ///   - nodeEnded: called when the kernel has ended the connection of a node.
   init(
     _ nodes: [Node], queueName: String, numbers: (major: UInt32, minor: UInt32),
-    holder: Tracer, log: Logger,
+    tracer: Tracer, log: Logger,
     processEnds: (@Sendable (AddressSpace) -> Void)?,
     nodeEnded: @escaping @Sendable (_ path: String) -> Void
   ) {
-    // Opens that were not announced are refused, so that everybody may try: a client need not be
-    // in a group to be given a queue.
+    // Everybody may open the queue node, because a client need not be in a group to be given a
+    // queue. Opens that the server does not expect are refused.
     self.nodes =
       [Node(QueueDevice(name: queueName), name: queueName, mode: 0o666, group: 0)] + nodes
     self.numbers = numbers
-    let services = Services(
-      queuePath: "/dev/" + queueName, holder: holder, log: log, processEnds: processEnds)
-    self.services = services
+    let resources = SharedResources(
+      queuePath: "/dev/" + queueName, tracer: tracer, log: log, processEnds: processEnds)
+    self.resources = resources
     sessions = self.nodes.map { node in
-      Session(node.device, node: "/dev/" + node.name, services: services) { nodeEnded($0.node) }
+      CUSESession(node.device, node: "/dev/" + node.name, resources: resources) {
+        nodeEnded($0.node)
+      }
     }
   }
 
-  /// Makes every node, and returns when all can be opened.
-  package func start() throws(Failure) {
+  /// Makes every node, and returns when all of them can be opened.
+  package func start() throws(StartError) {
     for (index, session) in sessions.enumerated() {
-      // The queue node comes first, so that no client is served without it, and has the last minor.
+      // The queue node is made first, so that no client is served without it, and has the last
+      // minor.
       let minor = index == 0 ? nodes.count - 1 : index - 1
       let number = numbers.major == 0 ? (0, 0) : (numbers.major, numbers.minor + UInt32(minor))
       try publish(nodes[index], session, number: number)
     }
   }
 
-  package var status: Status {
-    let calls = services.gate.counts
-    return Status(
+  package var counts: Counts {
+    let calls = resources.limiter.counts
+    return Counts(
       files: sessions.map { ($0.node, $0.fileCount) }, running: calls.running,
       waiting: calls.waiting, threads: sessions.reduce(0) { $0 + $1.threadCount })
   }
 
-  /// Begins no further call, and waits up to `seconds` for those that run.
+  /// Starts no further call, and waits up to `seconds` for the calls that run.
   package func quiesce(waitingFor seconds: Int = 5) {
-    services.gate.close(waitingFor: seconds)
+    resources.limiter.stop(waitingFor: seconds)
   }
 
   // MARK: Nodes
 
-  /// Makes the session's node, with its mode and group.
+  /// Makes the node of `session`, and sets its mode and group.
   ///
-  /// A name or number that is taken ends the connection without a word. So the node itself is the
-  /// answer: it must not have been there, must appear, and must lead to this session.
+  /// When a name or number is taken, the kernel ends the connection and reports no reason. The
+  /// server therefore checks the node: it must not exist before, must appear, and must lead to this
+  /// session.
   private func publish(
-    _ node: Node, _ session: Session, number: (major: UInt32, minor: UInt32)
-  ) throws(Failure) {
+    _ node: Node, _ session: CUSESession, number: (major: UInt32, minor: UInt32)
+  ) throws(StartError) {
     let path = session.node
     var status = stat()
     guard lstat(path, &status) != 0 else {
-      throw Failure(description: "\(path) exists already")
+      throw StartError(description: "\(path) exists already")
     }
     do {
       try session.connect(number: number)
@@ -118,31 +123,34 @@ package final class CUSEServer: Sendable {
     }
     for _ in 0..<2_000 where stat(path, &status) != 0 {
       guard !session.hasEnded else {
-        throw Failure(
+        throw StartError(
           description: "\(path): the kernel refused the device; is its name or number taken?")
       }
       usleep(5_000)
     }
-    guard stat(path, &status) == 0 else { throw Failure(description: "\(path) did not appear") }
-    guard status.st_mode & S_IFMT == S_IFCHR, leadsHere(path) else {
-      throw Failure(description: "\(path) belongs to another device")
+    guard stat(path, &status) == 0 else {
+      throw StartError(description: "\(path): the node did not appear within 10 seconds")
     }
-    services.nodes.insert(UInt(status.st_rdev))
-    // A node may be given to a group only by root, who alone serves outside of tests.
+    guard status.st_mode & S_IFMT == S_IFCHR, reachesThisServer(path) else {
+      throw StartError(description: "\(path) is the node of another device")
+    }
+    resources.nodes.insert(deviceNumber: UInt(status.st_rdev))
+    // Only root may give a node to a group. Servers that are not root exist in tests only.
     guard chown(path, 0, node.group) == 0 || geteuid() != 0, chmod(path, node.mode) == 0 else {
-      throw Failure(description: "\(path): cannot set group and mode: \(Errno(rawValue: errno))")
+      throw StartError(
+        description: "\(path): cannot set group and mode: \(Errno(rawValue: errno))")
     }
   }
 
-  /// Whether an open of `path` arrives at one of this server's sessions.
-  private func leadsHere(_ path: String) -> Bool {
-    let visit: Void? = try? UnsharedTable.run { [services] () throws(Errno) in
-      _ = try services.open(path, expecting: PendingFile(Probe()))
+  /// Whether an open of `path` arrives at a session of this server.
+  private func reachesThisServer(_ path: String) -> Bool {
+    let opened: Void? = try? UnsharedTable.run { [resources] () throws(Errno) in
+      _ = try resources.expectedOpens.open(path, expecting: PendingFile(ProbeFile()))
     }
-    return visit != nil
+    return opened != nil
   }
 
-  private static func explain(_ error: Errno, connecting session: Session) -> Failure {
+  private static func explain(_ error: Errno, connecting session: CUSESession) -> StartError {
     let reason =
       switch error {
       case .noSuchFileOrDirectory, .noSuchAddressOrDevice, .operationNotSupportedByDevice:
@@ -152,11 +160,11 @@ package final class CUSEServer: Sendable {
       default:
         "\(error)"
       }
-    return Failure(description: "\(session.node): \(reason)")
+    return StartError(description: "\(session.node): \(reason)")
   }
 }
 
-/// What this server opens to see that a node is its own.
-private final class Probe: OpenFile {
+/// The file that this server opens on a node to find out whether the node is its own.
+private final class ProbeFile: OpenFile {
   func release() {}
 }

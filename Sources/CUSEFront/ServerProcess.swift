@@ -1,21 +1,24 @@
-// A process that serves nodes until it is told to end: signals, readiness, counts.
-//
-//   SIGTERM, SIGINT, SIGHUP   end: running calls finish, the nodes go, status 0
-//   SIGUSR1                   writes one line of counts to the log
-//
-// Ready means that every node can be opened. It is told to systemd (NOTIFY_SOCKET), written to the
-// log, and passed to `whenReady`.
-
+internal import FrontEnd
 internal import Glibc
 package import Host
 package import Logging
 internal import Synchronization
 internal import SystemPackage
 
+/// A process that serves nodes until a signal ends it.
+///
+///     SIGTERM, SIGINT, SIGHUP   end the process: running calls finish, the nodes go, status 0
+///     SIGUSR1                   writes one line of counts to the log
+///
+/// The process is ready when every node can be opened. It then notifies systemd (NOTIFY_SOCKET),
+/// writes a line to the log and calls `whenReady`.
 package struct ServerProcess: Sendable {
   package var nodes: [CUSEServer.Node]
+  /// See ``CUSEServer``.
   package var queueName: String
+  /// See ``CUSEServer``.
   package var numbers: (major: UInt32, minor: UInt32)
+  /// A file for the id of the process. It exists while the nodes can be opened.
   package var pidFile: String?
   /// See ``CUSEServer``.
   package var processEnds: (@Sendable (AddressSpace) -> Void)?
@@ -33,30 +36,33 @@ package struct ServerProcess: Sendable {
     self.log = log
   }
 
-  /// Serves on the calling thread, the process's only one, until a signal ends it.
-  /// - Returns: the exit status. The process must then exit: its end is what removes the nodes.
+  /// Serves until a signal ends the process. The calling thread must be the only one of the
+  /// process.
+  /// - Returns: the exit status. The process must then exit, because its end removes the nodes.
   package func run(whenReady: () -> Void = {}) -> Int32 {
     var awaited = sigset_t()
     sigemptyset(&awaited)
     for number in [SIGTERM, SIGINT, SIGHUP, SIGUSR1] { sigaddset(&awaited, number) }
-    // Blocked before the first thread starts, which inherits that: only sigwait() sees them.
+    // Blocked before the first thread starts. Threads inherit the mask, so only sigwait() gets
+    // these signals.
     pthread_sigmask(SIG_BLOCK, &awaited, nil)
     signal(SIGPIPE, SIG_IGN)
-    limitDescriptors()
-    let holder: Tracer
+    // Files and eventfds of clients take a descriptor each. A table of 65536 takes half a MiB.
+    DescriptorLimit.useHardLimit(atMost: 65_536)
+    let tracer: Tracer
     do throws(Errno) {
-      holder = try Tracer()
+      tracer = try Tracer()
     } catch {
-      log.error("no second process can be started: \(error)")
+      log.error("the tracer process cannot be started: \(error)")
       return 1
     }
 
     let lost = LostNode()
     let server = CUSEServer(
-      nodes, queueName: queueName, numbers: numbers, holder: holder, log: log,
+      nodes, queueName: queueName, numbers: numbers, tracer: tracer, log: log,
       processEnds: processEnds
     ) { lost.report($0) }
-    do throws(CUSEServer.Failure) {
+    do throws(CUSEServer.StartError) {
       try server.start()
     } catch {
       log.error("\(error)")
@@ -69,7 +75,7 @@ package struct ServerProcess: Sendable {
 
     var received: Int32 = 0
     repeat {
-      if sigwait(&awaited, &received) == 0, received == SIGUSR1 { log.notice("\(server.status)") }
+      if sigwait(&awaited, &received) == 0, received == SIGUSR1 { log.notice("\(server.counts)") }
     } while received == SIGUSR1 || received == 0
 
     ServiceManager.notify("STOPPING=1")
@@ -79,22 +85,11 @@ package struct ServerProcess: Sendable {
     return lost.path == nil ? 0 : 1
   }
 
-  /// Numbers kept for the connections, above all others.
-  static let nodeLimit: Int32 = 256
-
-  /// As many descriptors as the host allows, up to what a table of half a MiB holds: clients' files
-  /// and eventfds take one each.
-  private func limitDescriptors() {
-    var limit = rlimit()
-    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
-    limit.rlim_cur = min(limit.rlim_max, 65_536)
-    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
-  }
-
   private func writePidFile() {
     guard let pidFile else { return }
     guard let file = fopen(pidFile, "we") else {
-      log.warning("\(pidFile): cannot be written")
+      let error = Errno(rawValue: errno)
+      log.warning("\(pidFile): the pid file cannot be written: \(error)")
       return
     }
     fputs("\(getpid())\n", file)
@@ -102,7 +97,8 @@ package struct ServerProcess: Sendable {
   }
 }
 
-/// The first node that ended by itself. Its end ends the process, which waits for signals.
+/// The first node whose connection the kernel ended. The end of a node ends the process, whose main
+/// thread waits for signals.
 private final class LostNode: Sendable {
   private let first = Mutex<String?>(nil)
 

@@ -1,7 +1,9 @@
 internal import Glibc
 
-/// sd_notify(3): one datagram to the socket that systemd names in the environment.
+/// The service manager that started this process (systemd).
 enum ServiceManager {
+  /// Sends `state` as one datagram to the socket that NOTIFY_SOCKET names (sd_notify(3)). Does
+  /// nothing without that variable.
   static func notify(_ state: String) {
     guard let variable = getenv("NOTIFY_SOCKET") else { return }
     var name = Array(String(cString: variable).utf8)

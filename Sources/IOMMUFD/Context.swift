@@ -16,7 +16,8 @@ package final class Context: @unchecked Sendable {
 
   /// Where test operations are allowed.
   let selftest: Selftest?
-  let extensions: ActiveExtensions
+  /// The extensions' parts of this context; empty without extensions.
+  let hooks: [any ExtensionHooks]
 
   let faultLogs = FaultLogFiles()
   let mappableRegions = MappableRegions()
@@ -35,11 +36,11 @@ package final class Context: @unchecked Sendable {
   var groups: [ObjectIdentifier: DeviceGroup] = [:]
 
   package init(
-    memory: PhysicalMemory, selftest: Selftest? = nil, extensions: ActiveExtensions = .none
+    memory: PhysicalMemory, selftest: Selftest? = nil, extensions: ExtensionSet = .none
   ) {
     self.memory = memory
     self.selftest = selftest
-    self.extensions = extensions
+    hooks = extensions.hooks.map { $0() }
   }
 
   // MARK: References
@@ -73,7 +74,7 @@ package final class Context: @unchecked Sendable {
     }
     guard isLast else { return }
     lock.withLock { destroyEverything() }
-    extensions.pasids?.freeAll(of: identity)
+    for hooks in hooks { hooks.contextIsReleased(self) }
   }
 
   /// iommufd: iommufd_fops_release(). Each round takes what nobody depends on any more.

@@ -28,8 +28,8 @@ extension Dispatcher {
     IoctlHandler(.viommuAlloc, VIOMMUCommands.allocate),
   ]
 
-  /// The handler of what the simulator adds in every machine, uapi/iommufd_sim.h.
-  static let extensions: [IoctlHandler] = [
+  /// The handlers of the commands that the simulator has beside the kernel's, uapi/iommufd_sim.h.
+  static let simulatorHandlers: [IoctlHandler] = [
     IoctlHandler(.simFaultLogAlloc, FaultLogCommand.allocate)
   ]
 }

@@ -14,25 +14,26 @@ internal import UAPI
 struct Dispatcher: Sendable {
   /// By the low byte of the number, from `firstNumber` on. A gap is a number without a command.
   private let rows: [IoctlHandler?]
-  /// Ours, outside the kernel's table: known by their whole number, otherwise as foreign as any.
-  private let extensions: [IoctlHandler]
+  /// Commands of uapi/iommufd_sim.h. They match by the whole number; any other number with the same low
+  /// byte is a container ioctl.
+  private let simulatorHandlers: [IoctlHandler]
 
   private static let firstNumber = Int(Ioctl.destroy.number.nr)
 
-  init(_ handlers: [IoctlHandler], extensions: [IoctlHandler] = Self.extensions) {
+  init(_ handlers: [IoctlHandler], simulatorHandlers: [IoctlHandler] = Self.simulatorHandlers) {
     let last = handlers.map { Int($0.number.nr) }.max() ?? Self.firstNumber
     var rows = [IoctlHandler?](repeating: nil, count: last - Self.firstNumber + 1)
     for handler in handlers {
       rows[Int(handler.number.nr) - Self.firstNumber] = handler
     }
     self.rows = rows
-    self.extensions = extensions
+    self.simulatorHandlers = simulatorHandlers
   }
 
   func call(
     _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32 {
-    if let handler = extensions.first(where: { $0.number == request }) {
+    if let handler = simulatorHandlers.first(where: { $0.number == request }) {
       return try execute(handler, argument: argument, client: client, on: context)
     }
     let index = Int(request.nr) - Self.firstNumber

@@ -11,12 +11,12 @@ package final class IOMMUFDDevice: CharacterDevice {
   private let memory: PhysicalMemory
   private let dispatcher: Dispatcher
   private let selftest: Selftest?
-  private let extensions: ActiveExtensions
+  private let extensions: ExtensionSet
 
   /// - Parameter selftest: makes IOMMU_TEST_CMD a command.
   package init(
     name: String = "iommu", memory: PhysicalMemory, selftest: Selftest? = nil,
-    extensions: ActiveExtensions = .none
+    extensions: ExtensionSet = .none
   ) {
     self.name = name
     self.memory = memory
@@ -24,7 +24,7 @@ package final class IOMMUFDDevice: CharacterDevice {
     self.extensions = extensions
     dispatcher = Dispatcher(
       Dispatcher.handlers + (selftest == nil ? [] : [SelftestCommand.handler]),
-      extensions: Dispatcher.extensions + extensions.handlers)
+      simulatorHandlers: Dispatcher.simulatorHandlers + extensions.handlers)
   }
 
   package func open(by client: any Client) throws(Errno) -> any OpenFile {
@@ -50,28 +50,23 @@ package final class IOMMUFDFile: OpenFile {
       IoctlNumber(rawValue: request), argument: argument, client: client, on: context)
   }
 
-  // With ``Extensions/Name/registerCalls``.
-  package var hasRead: Bool { context.extensions.hasRegisterCalls }
-  package var hasWrite: Bool { context.extensions.hasRegisterCalls }
+  // The kernel's iommufd has neither read nor write.
+
+  private var transferHooks: (any ExtensionHooks)? {
+    context.hooks.first { $0.hasReadAndWrite }
+  }
+
+  package var hasRead: Bool { transferHooks != nil }
+  package var hasWrite: Bool { transferHooks != nil }
 
   package func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
-    let (pages, place) = try register(at: offset, count: destination.count)
-    try destination.memory.store(pages.load(place).littleEndian, at: destination.address)
-    return destination.count
+    guard let transferHooks else { throw .invalidArgument }
+    return try transferHooks.read(into: destination, at: offset, from: context)
   }
 
   package func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
-    let (pages, place) = try register(at: offset, count: source.count)
-    let value = try source.memory.load(UInt32.self, at: source.address)
-    pages.store(UInt32(littleEndian: value), at: place)
-    return source.count
-  }
-
-  private func register(
-    at offset: UInt64, count: Int
-  ) throws(Errno) -> (pages: SharedPages, place: Int) {
-    guard count == 4, offset >= UInt64(IOMMUFD_SIM_REGISTERS) else { throw .invalidArgument }
-    return try context.mappableRegions.register(at: offset - UInt64(IOMMUFD_SIM_REGISTERS))
+    guard let transferHooks else { throw .invalidArgument }
+    return try transferHooks.write(from: source, at: offset, to: context)
   }
 
   package var hasRegions: Bool { true }

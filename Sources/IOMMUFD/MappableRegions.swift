@@ -64,7 +64,7 @@ final class MappableRegions: Sendable {
 
   /// One register of a shared region, as mmap(2) would reach it.
   /// - Throws: `.invalidArgument` where there is none.
-  func register(at position: UInt64) throws(Errno) -> (pages: SharedPages, place: Int) {
+  func register(at position: UInt64) throws(Errno) -> (pages: SharedRegisters, offset: Int) {
     let region = state.withLock { state in
       state.regions.first { ($0.offset..<$0.end).contains(position) }
     }
@@ -98,7 +98,7 @@ extension MappableRegions {
       /// What programs map it from.
       var file: FileIdentity?
       /// Our own mapping of it.
-      var pages: SharedPages?
+      var pages: SharedRegisters?
       var isClosed = false
     }
 
@@ -124,7 +124,7 @@ extension MappableRegions {
     var isShared: Bool { share != nil }
 
     func prepareMapping(
-      in file: FileIdentity, fill: () throws(Errno) -> SharedPages?
+      in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?
     ) throws(Errno) {
       try state.withLock { state throws(Errno) in
         if state.isClosed { throw .noSuchAddressOrDevice }
@@ -139,13 +139,13 @@ extension MappableRegions {
     }
 
     /// Our own mapping; of memory that nobody else can reach, unless a client has mapped the region.
-    func ownPages() throws(Errno) -> SharedPages {
+    func ownPages() throws(Errno) -> SharedRegisters {
       try state.withLock { state throws(Errno) in
         if let pages = state.pages { return pages }
         guard let share, !state.isClosed else { throw Errno.invalidArgument }
         let file = OwnedDescriptor(
           owning: try MemoryFile.create(name: "registers", length: length))
-        let pages = try SharedPages(of: file, at: 0, length: length)
+        let pages = try SharedRegisters(of: file, at: 0, length: length)
         try share(pages)
         state.pages = pages
         return pages

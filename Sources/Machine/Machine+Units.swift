@@ -29,7 +29,8 @@ extension MachineDescription {
     _ name: String, _ configuration: VTdUnit.Configuration, _ memory: PhysicalMemory
   ) throws -> MachineUnit {
     let hardware = VTdUnit(configuration, memory: memory)
-    let driver = try VTdDriver(unit: hardware, memory: memory, extensions: extensions)
+    let driver = try VTdDriver(
+      unit: hardware, memory: memory, virtualIOMMU: extensions.vtdVirtualIOMMU)
     var services: [RequesterID: VTdDeviceServices] = [:]
     for device in devices where device.unit == name {
       let requester = device.address.requester

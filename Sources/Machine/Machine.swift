@@ -22,7 +22,8 @@ package final class Machine: Sendable {
     makeUnit: (MachineDescription.Unit, PhysicalMemory) throws -> MachineUnit
   ) throws {
     try description.validate()
-    let memory = try PhysicalMemory(limits)
+    let memory = try PhysicalMemory(
+      limits, shouldFailAllocation: { FaultInjection.shouldFail() })
     var units: [String: MachineUnit] = [:]
     for unit in description.units { units[unit.name] = try makeUnit(unit, memory) }
     self.description = description
@@ -30,7 +31,7 @@ package final class Machine: Sendable {
     self.units = units
     iommufd = IOMMUFDDevice(
       memory: memory, selftest: description.hasSelftest ? Selftest(memory: memory) : nil,
-      extensions: ActiveExtensions(description.extensions))
+      extensions: ExtensionSet(description.extensions))
     devices = try Self.makeDevices(description, units)
     for (name, unit) in units {
       let behind = zip(description.devices, devices).filter { $0.0.unit == name }
@@ -135,7 +136,7 @@ extension MachineDescription.Device {
       shape.bars[index].address = try ranges.place(shape.bars[index].size)
     }
     let function = Function(
-      endpoint, description: shape, at: address.requester, port: unit.path(address.requester))
+      endpoint, description: shape, at: address.requester, path: unit.path(address.requester))
     unit.enable(function)
     return function
   }

@@ -43,7 +43,7 @@ package protocol MappableRegion: AnyObject, Sendable {
   /// - Throws: the error of `fill`; `.noSuchAddressOrDevice` (ENXIO) when the region no longer
   ///   exists.
   func prepareMapping(
-    in file: FileIdentity, fill: () throws(Errno) -> SharedPages?
+    in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?
   ) throws(Errno)
 }
 

@@ -1,38 +1,24 @@
-// A PCI function that the host has given to VFIO (struct vfio_device), and the sets in which such
-// devices must be reset together (struct vfio_device_set).
+// A PCI function that the host has bound to vfio-pci (struct vfio_device), and the set of devices
+// that are reset together (struct vfio_device_set).
 //
-// Locking: the set's lock guards who has which of its devices open, and is held over bind, attach,
-// detach and close, as in the kernel. iommufd's control lock comes after it.
+// Locking: the lock of a `DeviceSet` guards the bindings of its devices. Bind, attach, detach and
+// close hold the lock, as in the kernel. The lock comes before iommufd's control lock.
 
 package import IOMMUFD
 package import PCI
 internal import Synchronization
 
+/// A VFIO device, whether it is open or not.
 package final class VFIODevice: Sendable {
   package let function: Function
   package let physical: PhysicalDevice
   package let deviceSet: DeviceSet
-  /// VFIO_DEVICE_RESET works (vfio_pci_core_device: reset_works).
+  /// Whether VFIO_DEVICE_RESET works (struct vfio_pci_core_device: reset_works).
   package let canReset: Bool
-  private let msiLimitState = Mutex(0)
-  private let current = Mutex<Session?>(nil)
+  private let lastMSIShift = Mutex(0)
+  private let currentBinding = Mutex<DeviceBinding?>(nil)
 
-  /// The one opening of the device that has been bound.
-  final class Session: Sendable {
-    let owner: ObjectIdentifier
-    let context: Context
-    let bound: BoundDevice
-    let opened: OpenedDevice
-    let attachments = Mutex(Attachments())
-
-    init(owner: ObjectIdentifier, context: Context, bound: BoundDevice, opened: OpenedDevice) {
-      self.owner = owner
-      self.context = context
-      self.bound = bound
-      self.opened = opened
-    }
-  }
-
+  /// - Parameter isAloneOnBus: Whether a bus reset resets no other device.
   package init(
     _ function: Function, physical: PhysicalDevice, in deviceSet: DeviceSet, isAloneOnBus: Bool
   ) {
@@ -42,27 +28,30 @@ package final class VFIODevice: Sendable {
     canReset = function.description.hasFunctionLevelReset || (isAloneOnBus && deviceSet.isBus)
   }
 
-  /// Changed with the set's lock held; looked at without it, as the kernel's access_granted is.
-  var session: Session? {
-    get { current.withLock { $0 } }
-    set { current.withLock { $0 = newValue } }
+  /// The binding of the one device file that is bound. It changes with the set's lock held. Readers
+  /// need no lock, as for the kernel's vfio_device_file.access_granted.
+  var binding: DeviceBinding? {
+    get { currentBinding.withLock { $0 } }
+    set { currentBinding.withLock { $0 = newValue } }
   }
 
-  /// Log2 of the vectors of the last MSI that was enabled. It outlives the opening
-  /// (vfio_pci_core_device: msi_qmax).
-  var msiLimit: Int { msiLimitState.withLock { $0 } }
-  func setMSILimit(_ limit: Int) { msiLimitState.withLock { $0 = limit } }
+  /// log2 of the vectors of the last MSI that was enabled. It keeps its value after close
+  /// (struct vfio_pci_core_device: msi_qmax).
+  var msiShift: Int { lastMSIShift.withLock { $0 } }
+  func setMSIShift(_ shift: Int) { lastMSIShift.withLock { $0 = shift } }
 }
 
+/// Devices that are reset together.
 package final class DeviceSet: Sendable {
   let lock = ControlLock()
-  /// Below a port that can reset its bus. Devices of the root complex are each a set of their own.
+  /// Whether the devices are below a port that can reset their bus. A device of the root complex is
+  /// a set of its own.
   package let isBus: Bool
   private let members = Mutex<[VFIODevice]>([])
 
   package init(isBus: Bool) { self.isBus = isBus }
 
-  /// Called while the machine is built.
+  /// Adds a device. The machine adds every device before it serves clients.
   package func add(_ device: VFIODevice) { members.withLock { $0.append(device) } }
 
   var devices: [VFIODevice] { members.withLock { $0 } }

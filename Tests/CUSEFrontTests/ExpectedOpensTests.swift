@@ -4,7 +4,7 @@ import UAPI
 
 @testable import CUSEFront
 
-@Suite("Files handed to clients")
+@Suite("Files that a device makes for a client")
 struct ExpectedOpensTests {
   private final class CountingFile: OpenFile {
     let releases = Atomic(0)
@@ -12,22 +12,22 @@ struct ExpectedOpensTests {
     func release() { releases.add(1, ordering: .relaxed) }
   }
 
-  @Test func onlyTheNamedThreadGetsTheFile() {
-    let handover = ExpectedOpens()
+  @Test func onlyTheRegisteredThreadGetsTheFile() {
+    let expectedOpens = ExpectedOpens(queuePath: "/dev/queue")
     let pending = PendingFile(CountingFile())
-    handover.expect(pending, openedBy: 7)
-    #expect(handover.take(by: 8) == nil)
-    #expect(handover.take(by: 7) === pending)
-    #expect(handover.take(by: 7) == nil)
-    handover.expect(pending, openedBy: 7)
-    handover.forget(7)
-    #expect(handover.take(by: 7) == nil)
+    expectedOpens.register(pending, openedBy: 7)
+    #expect(expectedOpens.claimFile(openedBy: 8) == nil)
+    #expect(expectedOpens.claimFile(openedBy: 7) === pending)
+    #expect(expectedOpens.claimFile(openedBy: 7) == nil)
+    expectedOpens.register(pending, openedBy: 7)
+    expectedOpens.unregister(7)
+    #expect(expectedOpens.claimFile(openedBy: 7) == nil)
   }
 
   @Test func anInstalledFileIsReleasedAtItsLastClose() {
     let file = CountingFile()
     let pending = PendingFile(file)
-    let served = ServedFile(file, owner: 1, handover: pending)
+    let served = ServedFile(file, owner: 1, pending: pending)
     pending.install()
     #expect(file.count == 0)
     served.release()
@@ -35,10 +35,10 @@ struct ExpectedOpensTests {
   }
 
   /// Another thread of the client closes the descriptor before its number is stored.
-  @Test func aCloseBeforeTheEndOfTheCallWaitsForIt() {
+  @Test func aFileClosedDuringTheCallIsReleasedAtTheEndOfTheCall() {
     let file = CountingFile()
     let pending = PendingFile(file)
-    ServedFile(file, owner: 1, handover: pending).release()
+    ServedFile(file, owner: 1, pending: pending).release()
     #expect(file.count == 0)
     pending.install()
     #expect(file.count == 1)
@@ -48,7 +48,7 @@ struct ExpectedOpensTests {
   func aWithdrawnFileIsNeverReleased(isClosedFirst: Bool) {
     let file = CountingFile()
     let pending = PendingFile(file)
-    let served = ServedFile(file, owner: 1, handover: pending)
+    let served = ServedFile(file, owner: 1, pending: pending)
     #expect(served.isUsable)
     if isClosedFirst { served.release() }
     pending.withdraw()

@@ -1,3 +1,4 @@
+import FrontEnd
 import Glibc
 import Host
 import SystemPackage
@@ -6,7 +7,7 @@ import UAPI
 
 @testable import CUSEFront
 
-@Suite("Calls that FUSE sends in parts")
+@Suite("Reads and writes that FUSE splits")
 struct SplitTransfersTests {
   private let calls = SplitTransfers()
 
@@ -17,42 +18,42 @@ struct SplitTransfersTests {
     return try calls.answer(to: thread, count, after: start) { (transfer, done) }.count
   }
 
-  @Test func theDeviceRunsOnce() throws {
+  @Test func theDeviceRunsAtTheFirstMessageOnly() throws {
     #expect(try answer(100, after: 0, of: 250, done: 220) == 100)
-    // A second run would say 0.
+    // A second run would return 0.
     #expect(try answer(100, after: 100, of: 250, done: 0) == 100)
     #expect(try answer(50, after: 200, of: 250, done: 0) == 20)
     #expect(throws: Errno.ioError) { try answer(50, after: 220, of: 250, done: 0) }
   }
 
-  @Test func anErrorIsTheCallsOwn() throws {
+  @Test func theErrorOfTheDeviceIsTheErrorOfTheCall() throws {
     #expect(throws: Errno.badAddress) {
       try calls.answer(to: 7, 100, after: 0) { () throws(Errno) in throw .badAddress }
     }
     #expect(throws: Errno.ioError) { try answer(100, after: 100, of: 250, done: 200) }
   }
 
-  @Test func theLastPartEndsIt() throws {
+  @Test func theCallEndsWithItsLastByte() throws {
     #expect(try answer(100, after: 0, of: 200, done: 200) == 100)
     #expect(try answer(100, after: 100, of: 200, done: 0) == 100)
     #expect(throws: Errno.ioError) { try answer(100, after: 200, of: 200, done: 0) }
   }
 
-  @Test func whatIsDoneUpToAPartEndsWithAnEmptyOne() throws {
+  @Test func aCallThatStopsBetweenMessagesEndsWithAnEmptyAnswer() throws {
     #expect(try answer(100, after: 0, of: 250, done: 100) == 100)
     #expect(try answer(100, after: 100, of: 250, done: 0) == 0)
   }
 
-  @Test func threadsDoNotMeet() throws {
+  @Test func callsOfThreadsAreIndependent() throws {
     #expect(try answer(100, by: 1, after: 0, of: 300, done: 150) == 100)
     #expect(try answer(100, by: 2, after: 0, of: 300, done: 300) == 100)
     #expect(try answer(100, by: 1, after: 100, of: 300, done: 0) == 50)
     #expect(try answer(100, by: 2, after: 100, of: 300, done: 0) == 100)
-    // A new call of a thread replaces what was left of the one before.
+    // A new call of a thread replaces the rest of the call before.
     #expect(try answer(100, by: 2, after: 0, of: 300, done: 40) == 40)
   }
 
-  @Test func thereIsABound() throws {
+  @Test func theNumberOfUnfinishedCallsIsLimited() throws {
     for thread in 0..<10_000 as Range<Int32> {
       #expect(try answer(1, by: thread, after: 0, of: 2, done: 2) == 1)
     }
@@ -61,7 +62,7 @@ struct SplitTransfersTests {
   }
 
   @Test(arguments: 0...9)
-  func gathersFromPieces(start: Int) throws {
+  func bytesAreGatheredFromThePieces(start: Int) throws {
     let bytes = Array(UInt8(0)..<32)
     try bytes.withUnsafeBytes { memory in
       let base = UInt64(UInt(bitPattern: memory.baseAddress))

@@ -1,5 +1,5 @@
-// Devices that do what the CUSE front end has to carry: argument structs, pointers, descriptors in
-// both directions, file offsets, queues. The commands are those of Tests/Clients/cuse/commands.h.
+// Devices for the clients in Tests/Clients/fronts/cuse. They use everything that the CUSE front end
+// implements: argument structs, pointers, descriptors in both directions, file offsets, queues.
 
 internal import Glibc
 internal import Host
@@ -7,24 +7,25 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// Counts what is open, so that a client can see that nothing is left.
-final class Census: Sendable {
+/// The numbers of open files and queues, by which a client checks that nothing is left open.
+final class OpenCounts: Sendable {
   let files = Atomic<UInt32>(0)
   let queues = Atomic<UInt64>(0)
   let lastOpen = Atomic<UInt32>(0)
 }
 
+/// A device with the ioctls of Tests/Clients/cuse/commands.h.
 struct CommandDevice: CharacterDevice {
   let name: String
-  let census: Census
+  let counts: OpenCounts
 
   func open(by client: any Client) throws(Errno) -> any OpenFile {
-    census.files.add(1, ordering: .relaxed)
-    return CommandFile(census)
+    counts.files.add(1, ordering: .relaxed)
+    return CommandFile(counts)
   }
 }
 
-/// struct cuse_test
+/// struct cuse_test of Tests/Clients/cuse/commands.h.
 struct CommandArgument: BitwiseCopyable {
   var size: UInt32 = 0
   var value: UInt32 = 0
@@ -32,6 +33,23 @@ struct CommandArgument: BitwiseCopyable {
   var length: UInt64 = 0
 }
 
+/// The ioctls of a ``CommandDevice``: CUSE_TEST_….
+private enum Command: UInt32 {
+  case echo = 0x3bd0
+  case openID = 0x3bd1
+  case identify = 0x3bd2
+  case queue = 0x3bd3
+  case push = 0x3bd4
+  case sleep = 0x3bd5
+  case sum = 0x3bd6
+  case fill = 0x3bd7
+  case keep = 0x3bd8
+  case `return` = 0x3bd9
+  case alive = 0x3bda
+  case count = 0x3bdb
+}
+
+/// One open of a ``CommandDevice``.
 final class CommandFile: OpenFile {
   let hasCompatIoctl = true
   private struct State {
@@ -41,38 +59,38 @@ final class CommandFile: OpenFile {
   }
 
   private let id: UInt32
-  private let census: Census
+  private let counts: OpenCounts
   private let state = Mutex(State())
 
-  init(_ census: Census) {
-    self.census = census
-    id = census.lastOpen.add(1, ordering: .relaxed).newValue
+  init(_ counts: OpenCounts) {
+    self.counts = counts
+    id = counts.lastOpen.add(1, ordering: .relaxed).newValue
   }
 
   func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32 {
-    guard (0x3bd0...0x3bdb).contains(request) else { throw .inappropriateIOCTLForDevice }
+    guard let kind = Command(rawValue: request) else { throw .inappropriateIOCTLForDevice }
     let size = try client.load(UInt32.self, at: argument)
     guard size >= MemoryLayout<CommandArgument>.size else { throw .invalidArgument }
     var command = try client.load(CommandArgument.self, at: argument)
-    switch request {
-    case 0x3bd0: command.value &+= 1
-    case 0x3bd1: command.value = id
-    case 0x3bd2: command.value = try identify(command.value, client)
-    case 0x3bd3: return try makeQueue(command, argument, client)
-    case 0x3bd4: try push(command.value)
-    case 0x3bd5: usleep(min(command.value, 10_000) * 1_000)
-    case 0x3bd6: command.value = try sum(command, client)
-    case 0x3bd7: try fill(command, client)
-    case 0x3bd8: try keep(command.value, client)
-    case 0x3bdb:
+    switch kind {
+    case .echo: command.value &+= 1
+    case .openID: command.value = id
+    case .identify: command.value = try identify(command.value, client)
+    case .queue: return try makeQueue(command, argument, client)
+    case .push: try push(command.value)
+    case .sleep: usleep(min(command.value, 10_000) * 1_000)
+    case .sum: command.value = try sum(command, client)
+    case .fill: try fill(command, client)
+    case .keep: try keep(command.value, client)
+    case .return: return Int32(bitPattern: command.value & 0x7fff_ffff)
+    case .alive:
+      command.value = counts.files.load(ordering: .relaxed)
+      command.length = counts.queues.load(ordering: .relaxed)
+    case .count:
       command.value = state.withLock { state in
         state.count += 1
         return state.count
       }
-    case 0x3bd9: return Int32(bitPattern: command.value & 0x7fff_ffff)
-    default:
-      command.value = census.files.load(ordering: .relaxed)
-      command.length = census.queues.load(ordering: .relaxed)
     }
     try client.store(command, at: argument)
     return 0
@@ -88,7 +106,7 @@ final class CommandFile: OpenFile {
   private func makeQueue(
     _ command: CommandArgument, _ argument: UInt64, _ client: any Client
   ) throws(Errno) -> Int32 {
-    let queue = QueueFile(census)
+    let queue = QueueFile(counts)
     try client.install(queue) { (number) throws(Errno) in
       var answer = command
       answer.value = UInt32(number)
@@ -124,12 +142,12 @@ final class CommandFile: OpenFile {
   }
 
   func release() {
-    census.files.subtract(1, ordering: .relaxed)
+    counts.files.subtract(1, ordering: .relaxed)
     state.withLock { $0 = State() }
   }
 }
 
-/// Records of 16 bytes, with the read semantics of iommufd's queues.
+/// A queue of records of 16 bytes, which is read as iommufd's queues are.
 final class QueueFile: OpenFile {
   private struct State {
     var records = 0
@@ -137,17 +155,18 @@ final class QueueFile: OpenFile {
     var wake: (@Sendable () -> Void)?
   }
 
-  private let census: Census
+  private let counts: OpenCounts
   private let state = Mutex(State())
 
-  init(_ census: Census) {
-    self.census = census
-    // Counted down by release(), which a queue that was never installed does not get.
-    census.queues.add(1, ordering: .relaxed)
+  init(_ counts: OpenCounts) {
+    self.counts = counts
+    // Subtracted in deinit and not in release(), which is not called for a queue that was not
+    // installed.
+    counts.queues.add(1, ordering: .relaxed)
   }
 
   deinit {
-    census.queues.subtract(1, ordering: .relaxed)
+    counts.queues.subtract(1, ordering: .relaxed)
   }
 
   func push(_ count: Int) {
@@ -188,7 +207,8 @@ final class QueueFile: OpenFile {
   func release() {}
 }
 
-/// Every offset has its byte: a read shows, and a write checks, that offsets arrive.
+/// A device whose bytes depend on their offsets: a read shows, and a write checks, that the right
+/// offset arrives.
 struct MemoryDevice: CharacterDevice {
   let name: String
   func open(by client: any Client) throws(Errno) -> any OpenFile { MemoryFile() }

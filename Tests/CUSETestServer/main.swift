@@ -1,4 +1,5 @@
-// Serves the test devices as /dev/NAME and /dev/NAME-nodes/memory0: cuse-testserver NAME [PIDFILE]
+// cuse-testserver NAME [PIDFILE]: serves a CommandDevice as /dev/NAME and a MemoryDevice as
+// /dev/NAME-nodes/memory0, for scripts/test-cuse.
 
 import CUSEFront
 import Glibc
@@ -12,10 +13,10 @@ let name = CommandLine.arguments[1]
 LoggingSystem.bootstrap { StreamLogHandler.standardError(label: $0) }
 var log = Logger(label: "cuse-testserver")
 log.logLevel = .notice
-let census = Census()
+let counts = OpenCounts()
 let process = ServerProcess(
   nodes: [
-    CUSEServer.Node(CommandDevice(name: name, census: census), name: name, mode: 0o666, group: 0),
+    CUSEServer.Node(CommandDevice(name: name, counts: counts), name: name, mode: 0o666, group: 0),
     CUSEServer.Node(
       MemoryDevice(name: "memory0"), name: "\(name)-nodes/memory0", mode: 0o640, group: 1),
   ],

@@ -1,4 +1,4 @@
-// Prints the ioctl catalogue for scripts/check-uapi, one fact per line, in the words of
+// Prints the ioctl catalogue for scripts/dev/check/uapi, one fact per line, in the words of
 // Tests/Layout/print.h:
 //
 //   ioctl NAME number N owner O size S minimum M struct T      without "struct T" when it has none

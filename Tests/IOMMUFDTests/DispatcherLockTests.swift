@@ -50,9 +50,9 @@ private final class NosyClient: Client, @unchecked Sendable {
 
 @Suite struct LockTests {
   private static let requests: [Ioctl] =
-    (Dispatcher.handlers + Dispatcher.extensions).compactMap { IoctlTable.iommufd[$0.number] } + [
-      .vfioIOMMUGetInfo, .vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA,
-    ]
+    (Dispatcher.handlers + Dispatcher.simulatorHandlers).compactMap {
+      IoctlTable.iommufd[$0.number]
+    } + [.vfioIOMMUGetInfo, .vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA]
 
   /// A valid argument of `request` for IOAS 1, in `memory`.
   private func store(_ request: Ioctl, in memory: TestMemory) {

@@ -16,7 +16,7 @@ extension IoctlHandler: CustomTestStringConvertible {
 }
 
 @Suite struct DispatcherTests {
-  static let handlers = Dispatcher.handlers + Dispatcher.extensions
+  static let handlers = Dispatcher.handlers + Dispatcher.simulatorHandlers
 
   /// Calls `handler` with a struct of `size` bytes, zero but for its size, that ends with its memory.
   private func result(

@@ -1,4 +1,5 @@
 import Host
+import IOMMU
 import SystemPackage
 import TestSupport
 import Testing
@@ -27,7 +28,7 @@ import Testing
   private func allocate(
     _ first: UInt32 = 1, through last: UInt32 = .max, for owner: AddressSpace? = nil,
     by file: File? = nil
-  ) throws -> UInt32 {
+  ) throws -> PASID {
     try space.allocate(
       first, through: last, for: owner ?? self.owner, by: (file ?? self.file).identity)
   }
@@ -38,7 +39,7 @@ import Testing
     #expect(try allocate(0, through: 9) == 3)
     try space.free(1, of: owner)
     #expect(try allocate() == 1)
-    #expect(try allocate(1 << 20 - 1) == 1 << 20 - 1)
+    #expect(try allocate(1 << 20 - 1).rawValue == 1 << 20 - 1)
   }
 
   @Test func rangesHaveTheirEnds() throws {
@@ -65,7 +66,7 @@ import Testing
     let pasid = try allocate()
     #expect(throws: Errno.permissionDenied) { try space.free(pasid, of: other) }
     #expect(throws: Errno.permissionDenied) { try space.requireOwner(other, of: pasid) }
-    #expect(throws: Errno.noSuchFileOrDirectory) { try space.free(pasid + 1, of: owner) }
+    #expect(throws: Errno.noSuchFileOrDirectory) { try space.free(PASID(rawValue: pasid.rawValue + 1), of: owner) }
     try space.requireOwner(owner, of: pasid)
     try space.free(pasid, of: owner)
     #expect(throws: Errno.noSuchFileOrDirectory) { try space.free(pasid, of: owner) }
@@ -98,17 +99,17 @@ import Testing
       try space.hold(pasid, of: other, by: file.identity)
     }
     #expect(throws: Errno.noSuchFileOrDirectory) {
-      try space.hold(pasid + 1, of: owner, by: file.identity)
+      try space.hold(PASID(rawValue: pasid.rawValue + 1), of: owner, by: file.identity)
     }
     #expect(throws: Errno.resourceBusy) { try space.free(pasid, of: owner) }
     space.freeAll(of: file.identity)
     try space.requireOwner(owner, of: pasid)
-    #expect(throws: Errno.noSpace) { try allocate(pasid, through: pasid, for: other) }
-    space.letGo(pasid, by: otherFile.identity)
-    #expect(try allocate(pasid, through: pasid, for: other) == pasid)
+    #expect(throws: Errno.noSpace) { try allocate(pasid.rawValue, through: pasid.rawValue, for: other) }
+    space.release(pasid, by: otherFile.identity)
+    #expect(try allocate(pasid.rawValue, through: pasid.rawValue, for: other) == pasid)
 
     try space.hold(pasid, of: other, by: otherFile.identity)
-    space.letGo(pasid, by: otherFile.identity)
+    space.release(pasid, by: otherFile.identity)
     try space.requireOwner(other, of: pasid)
   }
 }

@@ -167,7 +167,7 @@ import UAPI
       owning: try MemoryFile.create(name: "carrier", length: region.offset + region.length))
     let identity = try FileStatus(of: carrier).identity
     #expect(throws: Errno.noMemory) {
-      try region.prepareMapping(in: identity) { () throws(Errno) -> SharedPages? in
+      try region.prepareMapping(in: identity) { () throws(Errno) -> SharedRegisters? in
         throw .noMemory
       }
     }
@@ -199,7 +199,7 @@ import UAPI
   /// Registers are shared with those who map them; without, they are reached one by one.
   @Test func registersOfARegion() throws {
     let regions = MappableRegions()
-    let shared = Mutex<[SharedPages]>([])
+    let shared = Mutex<[SharedRegisters]>([])
     _ = try regions.add([1], length: 4096)
     let region = try regions.add([], length: 8192) { pages throws(Errno) in
       shared.withLock { $0.append(pages) }
@@ -215,7 +215,7 @@ import UAPI
     let carrier = OwnedDescriptor(
       owning: try MemoryFile.create(name: "carrier", length: region.end))
     try region.prepareMapping(in: try FileStatus(of: carrier).identity) { () throws(Errno) in
-      try SharedPages(of: carrier, at: region.offset, length: region.length)
+      try SharedRegisters(of: carrier, at: region.offset, length: region.length)
     }
     #expect(shared.withLock { $0.count } == 2)
     // The server's own mapping is nobody's use of it.

@@ -3,8 +3,8 @@ import Testing
 @testable import IOMMU
 
 @Suite struct CacheTests {
-  private let one = IotlbTag(domain: DomainID(rawValue: 1))
-  private let two = IotlbTag(domain: DomainID(rawValue: 2))
+  private let one = IOTLBTag(domain: DomainID(rawValue: 1))
+  private let two = IOTLBTag(domain: DomainID(rawValue: 2))
 
   private func page(_ physical: UInt64, shift: Int = 12, _ permissions: Permissions = .read)
     -> Translation
@@ -13,7 +13,7 @@ import Testing
   }
 
   @Test func hitsAreExact() {
-    var iotlb = Iotlb(IotlbGeometry())
+    var iotlb = IOTLB(IOTLBGeometry())
     iotlb.insert(one, 0x1234, page(0xa000, [.read, .write]))
     #expect(iotlb.lookup(one, 0x1fff) == page(0xa000, [.read, .write]))
     #expect(iotlb.lookup(one, 0x2000) == nil)
@@ -25,13 +25,13 @@ import Testing
   }
 
   @Test func anEntryThatChangedUnderAWalkIsRememberedAsItWasLast() {
-    var steps = WalkSteps()
+    var steps = WalkedEntries()
     for (place, entry): (UInt64, UInt64?) in [
       (0x1008, 0x5007), (0x1008, 0x6005), (0x6010, 0x8007), (0x8000, nil), (0x8000, 0x9007),
     ] {
-      steps.note(PhysicalAddress(place), entry)
+      steps.record(entry, at: PhysicalAddress(place))
     }
-    var found: [PagingStructureCache.Step] = []
+    var found: [PagingStructureCache.CachedTable] = []
     let root = TableRoot(address: PhysicalAddress(0x1000), topLevel: 2, updatesFlags: true)
     steps.forEachTable(of: VTdFirstStage.self, from: root) { found.append($0) }
     #expect(found.map(\.table.rawValue) == [0x6000, 0x8000])
@@ -40,7 +40,7 @@ import Testing
   }
 
   @Test func pageSizes() {
-    var iotlb = Iotlb(IotlbGeometry())
+    var iotlb = IOTLB(IOTLBGeometry())
     iotlb.insert(one, 0x40_0123, page(0x8000_0000, shift: 21))
     iotlb.insert(one, 5 << 30, page(0x1_0000_0000, shift: 30))
     #expect(iotlb.lookup(one, 0x5f_ffff) == page(0x8000_0000, shift: 21))
@@ -52,8 +52,8 @@ import Testing
   }
 
   @Test func invalidationTakesWhatItNamesAndNoMore() {
-    func filled() -> Iotlb {
-      var iotlb = Iotlb(IotlbGeometry())
+    func filled() -> IOTLB {
+      var iotlb = IOTLB(IOTLBGeometry())
       for tag in [one, two] {
         for index in 0..<4 as Range<UInt64> { iotlb.insert(tag, index << 12, page(index << 12)) }
         iotlb.insert(tag, 0x20_0000, page(0x20_0000, shift: 21))
@@ -80,9 +80,9 @@ import Testing
   }
 
   @Test func theLeastRecentlyUsedEntryGoes() {
-    var geometry = IotlbGeometry()
+    var geometry = IOTLBGeometry()
     geometry.sets4K = 1
-    var iotlb = Iotlb(geometry)
+    var iotlb = IOTLB(geometry)
     for index in 0..<8 as Range<UInt64> { iotlb.insert(one, index << 12, page(index << 12)) }
     #expect(iotlb.lookup(one, 0) != nil)
     iotlb.insert(one, 8 << 12, page(8 << 12))

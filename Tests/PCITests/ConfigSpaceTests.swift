@@ -10,7 +10,7 @@ struct ConfigSpaceTests {
     return space
   }
 
-  @Test("little-endian, at every width and offset")
+  @Test("reads are little-endian at every width and offset")
   func reads() {
     #expect(space.read(0x10) == UInt32(0x1234_5678))
     #expect(space.read(0x10) == UInt16(0x5678))
@@ -18,7 +18,7 @@ struct ConfigSpaceTests {
     #expect((0..<4).map { space.read(0x10 + $0, as: UInt8.self) } == [0x78, 0x56, 0x34, 0x12])
   }
 
-  @Test("read-only, writable and cleared by writing 1, bit by bit")
+  @Test("each bit is read-only, writable or cleared by writing 1")
   func writes() {
     var space = space
     space.write(0x10, UInt32.max)
@@ -29,7 +29,7 @@ struct ConfigSpaceTests {
     #expect(space.read(0x10) == UInt32(0x0200_5f00))
   }
 
-  @Test("outside, reads are ones and writes go nowhere")
+  @Test("outside the space reads return ones and writes are dropped")
   func outside() {
     var space = space
     #expect(space.read(256) == UInt32.max)
@@ -40,7 +40,7 @@ struct ConfigSpaceTests {
     #expect(space.read(252) == UInt32(0))
   }
 
-  @Test("restoring leaves read-only bits alone")
+  @Test("restoreWritableBits() keeps read-only bits")
   func restore() {
     var saved = space
     saved.write(0x10, UInt32(0x0011_0000))
@@ -51,7 +51,7 @@ struct ConfigSpaceTests {
   }
 }
 
-@Suite("Functions as described")
+@Suite("Configuration space of a described function")
 struct FunctionDescriptionTests {
   private static func description() -> FunctionDescription {
     var description = ATSTestDevice.description
@@ -64,47 +64,49 @@ struct FunctionDescriptionTests {
     return description
   }
 
-  @Test("identity")
+  @Test("the header has the IDs and the class code of the description")
   func identity() {
     let space = Self.description().configSpace()
     #expect(space.size == 4096)
-    #expect(space.read(Header.vendorID) == UInt32(0x11e9_1234))
-    #expect(space.read(Header.revisionID) == UInt32(0x00ff_0002))
-    #expect(space.read(Header.headerType) == UInt8(0))
-    #expect(space.read(Header.interruptPin) == UInt8(1))
-    #expect(space.read(Header.command) == UInt16(0))
+    #expect(space.read(Type0Header.vendorID) == UInt32(0x11e9_1234))
+    #expect(space.read(Type0Header.revisionID) == UInt32(0x00ff_0002))
+    #expect(space.read(Type0Header.headerType) == UInt8(0))
+    #expect(space.read(Type0Header.interruptPin) == UInt8(1))
+    #expect(space.read(Type0Header.command) == UInt16(0))
   }
 
-  @Test("a function without PCI Express has 256 bytes")
+  @Test("a function without a PCI Express capability has 256 bytes")
   func conventional() {
     var description = Self.description()
     description.capabilities.removeFirst()
     description.isMultiFunction = true
     let space = description.configSpace()
     #expect(space.size == 256)
-    #expect(space.read(Header.headerType) == UInt8(0x80))
+    #expect(space.read(Type0Header.headerType) == UInt8(0x80))
   }
 
   @Test(
-    "base addresses answer sizing",
+    "BARs show their size when software writes ones",
     arguments: [
       (0, UInt32(0xe000_0004), UInt32(0xffff_f004)), (1, 0x12, 0xffff_ffff),
       (2, 0xe000_1000, 0xffff_f000), (3, 0, 0), (4, 0, 0), (5, 0, 0),
     ])
   func sizing(index: Int, address: UInt32, ones: UInt32) {
     var space = Self.description().configSpace()
-    let register = Header.baseAddress0 + index * 4
+    let register = Type0Header.bar0 + index * 4
     #expect(space.read(register) == address)
     space.write(register, UInt32.max)
     #expect(space.read(register) == ones)
   }
 
-  @Test("the capability list reaches each capability once")
+  @Test("the capability list contains each capability once")
   func capabilityList() {
     let space = Self.description().configSpace()
-    #expect(space.read(Header.status, as: UInt16.self) & Status.capabilitiesList.rawValue != 0)
+    #expect(
+      space.read(Type0Header.status, as: UInt16.self) & StatusRegister.capabilitiesList.rawValue
+        != 0)
     var ids: [UInt8] = []
-    var position = Int(space.read(Header.capabilitiesPointer, as: UInt8.self))
+    var position = Int(space.read(Type0Header.capabilitiesPointer, as: UInt8.self))
     while position != 0, ids.count < 48 {
       ids.append(space.read(position))
       position = Int(space.read(position + 1, as: UInt8.self))
@@ -112,7 +114,7 @@ struct FunctionDescriptionTests {
     #expect(ids == [CapabilityID.express, CapabilityID.msi, CapabilityID.msix])
   }
 
-  @Test("the extended list, versions and order")
+  @Test("the extended capability list has version 1 headers in the order of the description")
   func extendedList() {
     let space = Self.description().configSpace()
     var headers: [UInt32] = []
@@ -128,7 +130,8 @@ struct FunctionDescriptionTests {
     #expect(space.read(0x124, as: UInt16.self) == 16 << 8)
   }
 
-  @Test("message capabilities", arguments: [1, 2, 4, 8, 16, 32])
+  @Test(
+    "MSI shows the number of vectors and has a mask bit for each", arguments: [1, 2, 4, 8, 16, 32])
   func messages(vectors: Int) {
     var description = Self.description()
     description.capabilities = [
@@ -143,7 +146,7 @@ struct FunctionDescriptionTests {
     #expect(space.read(0x50, as: UInt32.self).nonzeroBitCount == vectors)
   }
 
-  @Test("the MSI-X table is where the capability says")
+  @Test("the MSI-X table lies where the capability says")
   func msix() throws {
     let description = Self.description()
     let table = try #require(description.msixTable)

@@ -8,12 +8,12 @@ import Testing
 struct ATSTestDeviceTests {
   private let page = OnePage()
   private var function: Function {
-    let function = Function(ATSTestDevice.self, port: page)
+    let function = Function(ATSTestDevice.self, path: page)
     function.command = [.memorySpace, .busMaster]
     return function
   }
 
-  @Test("the address is written whole or as two halves")
+  @Test("the address register takes 64 bits at once or each half on its own")
   func address() {
     let function = function
     function.write(0, 0x8877_6655_4433_2211, width: 8)
@@ -25,7 +25,7 @@ struct ATSTestDeviceTests {
     #expect(function.read(0, width: 8) == 0x2_0000_0001)
   }
 
-  @Test("memory to buffer to memory, whole pages, RUN clears")
+  @Test("a copy moves a whole page into the buffer or out of it, and clears RUN")
   func copies() {
     let function = function
     page.fill(0x42)
@@ -39,7 +39,7 @@ struct ATSTestDeviceTests {
     #expect(page.requests == 2)
   }
 
-  @Test("a copy that does not translate moves nothing and ends")
+  @Test("a copy whose address does not translate moves no byte and ends")
   func fault() {
     let function = function
     page.fill(0x42)
@@ -55,7 +55,7 @@ struct ATSTestDeviceTests {
     #expect(page.contents == Array(repeating: 0x42, count: 4096))
   }
 
-  @Test("without RUN nothing happens")
+  @Test("a command without RUN starts no copy")
   func idle() {
     let function = function
     function.write(8, 2)
@@ -63,7 +63,7 @@ struct ATSTestDeviceTests {
     #expect(page.requests == 0)
   }
 
-  @Test("without bus mastering no request is made, and RUN still clears")
+  @Test("without Bus Master Enable a copy issues no request and still clears RUN")
   func busMaster() {
     let function = function
     function.command = .memorySpace
@@ -73,7 +73,7 @@ struct ATSTestDeviceTests {
     #expect(page.requests == 0)
   }
 
-  @Test("without memory space, reads are ones and writes go nowhere")
+  @Test("without Memory Space Enable reads return ones and writes are dropped")
   func memorySpace() {
     let function = function
     function.write(0, 0x77)
@@ -84,48 +84,50 @@ struct ATSTestDeviceTests {
     #expect(function.read(0) == 0x77)
   }
 
-  @Test("other offsets read as ones", arguments: [UInt64(1), 2, 0xc, 0x1c, 0xffc])
+  @Test("offsets without a register read as ones", arguments: [UInt64(1), 2, 0xc, 0x1c, 0xffc])
   func otherOffsets(offset: UInt64) {
     let function = function
     function.write(offset, 0, width: 1)
     #expect(function.read(offset, width: 1) == .max)
   }
 
-  @Test("no interrupt is raised by a copy")
+  @Test("a copy raises no interrupt")
   func silent() {
     let function = function
-    let received = Received()
+    let received = ReceivedInterrupts()
     function.setInterruptReceiver(received.add)
     function.enableMSIX()
     function.write(0, OnePage.iova, width: 8)
     function.write(8, 1)
-    #expect(received.take().isEmpty)
+    #expect(received.drain().isEmpty)
   }
 }
 
 @Suite("Functions")
 struct FunctionTests {
   private let function = Function(Bell.self)
-  private let received = Received()
+  private let received = ReceivedInterrupts()
 
   init() {
     function.command = [.memorySpace, .busMaster]
     function.setInterruptReceiver(received.add)
   }
 
-  @Test("function level reset forgets registers and model")
+  @Test("a function level reset resets the registers and the model")
   func functionLevelReset() {
     function.write(8, 0x55)
-    function.writeConfig(Header.interruptLine, UInt8(9))
+    function.writeConfig(Type0Header.interruptLine, UInt8(9))
     function.writeConfig(0x88, UInt16(0x8000))
     #expect(function.command == [])
-    #expect(function.readConfig(Header.interruptLine, as: UInt8.self) == 0)
+    #expect(function.readConfig(Type0Header.interruptLine, as: UInt8.self) == 0)
     #expect(function.readConfig(0x88, as: UInt16.self) & 0x8000 == 0)
     function.command = .memorySpace
     #expect(function.read(8) == 0)
   }
 
-  @Test("the reset bit counts in a write of any width", arguments: [1, 2, 4])
+  @Test(
+    "a write of any width to Initiate Function Level Reset resets the function",
+    arguments: [1, 2, 4])
   func resetBit(width: Int) {
     function.write(8, 0x55)
     switch width {
@@ -136,72 +138,73 @@ struct FunctionTests {
     #expect(function.command == [])
   }
 
-  @Test("the host's reset keeps the configuration and not the model")
+  @Test("a reset by the host restores configuration space and resets the model")
   func hostReset() {
     function.write(8, 0x55)
     function.enableMSIX()
-    function.writeConfig(Header.interruptLine, UInt8(9))
+    function.writeConfig(Type0Header.interruptLine, UInt8(9))
     function.resetKeepingConfiguration()
     #expect(function.command.contains([.memorySpace, .busMaster]))
-    #expect(function.readConfig(Header.interruptLine, as: UInt8.self) == 9)
+    #expect(function.readConfig(Type0Header.interruptLine, as: UInt8.self) == 9)
     #expect(function.readConfig(0xd0 + MSIX.control, as: UInt16.self) & MSIX.enable != 0)
     #expect(function.read(8) == 0)
   }
 
-  @Test("enabling clears bus mastering and decodes memory")
+  @Test("enable() clears Bus Master Enable and sets Memory Space Enable")
   func enable() {
     function.enable()
     #expect(function.command == .memorySpace)
   }
 
-  @Test("messages go out only while enabled and mastering")
+  @Test("messages are sent only while MSI-X and bus mastering are enabled")
   func messages() {
     function.write(0, 3)
-    #expect(received.take().isEmpty)
+    #expect(received.drain().isEmpty)
     function.enableMSIX()
     function.write(0, 3)
-    #expect(received.take() == [.message(vector: 3)])
+    #expect(received.drain() == [.message(vector: 3)])
     function.clearMaster()
     function.write(0, 3)
-    #expect(received.take().isEmpty)
+    #expect(received.drain().isEmpty)
     function.command = [.memorySpace, .busMaster]
     function.disableMessages()
     function.write(0, 3)
-    #expect(received.take().isEmpty)
+    #expect(received.drain().isEmpty)
   }
 
-  @Test("MSI folds causes onto the messages there are", arguments: [1, 2, 3, 4])
+  @Test(
+    "with fewer MSI vectors than the model uses, vectors share messages", arguments: [1, 2, 3, 4])
   func foldedMessages(vectors: Int) {
     function.enableMSI(vectors: vectors)
     function.write(0, 5)
-    let given = [1, 2, 4, 4][vectors - 1]
-    #expect(received.take() == [.message(vector: 5 % given)])
+    let allocated = [1, 2, 4, 4][vectors - 1]
+    #expect(received.drain() == [.message(vector: 5 % allocated)])
   }
 
-  @Test("the pin is a level that the status register shows and the command register masks")
-  func pin() {
+  @Test("INTx is a level that Interrupt Status shows and Interrupt Disable masks")
+  func intx() {
     function.write(4, 1)
-    #expect(received.take() == [.pin])
-    #expect(Status(rawValue: function.readConfig(Header.status)).contains(.interrupt))
-    #expect(function.maskPinIfAsserted())
+    #expect(received.drain() == [.intx])
+    #expect(StatusRegister(rawValue: function.readConfig(Type0Header.status)).contains(.interrupt))
+    #expect(function.maskINTxIfAsserted())
     #expect(function.command.contains(.interruptDisable))
     function.write(4, 1)
-    #expect(received.take().isEmpty)
-    #expect(!function.unmaskPinUnlessAsserted())
+    #expect(received.drain().isEmpty)
+    #expect(!function.unmaskINTxUnlessAsserted())
     function.write(4, 0)
-    #expect(!Status(rawValue: function.readConfig(Header.status)).contains(.interrupt))
-    #expect(function.unmaskPinUnlessAsserted())
+    #expect(!StatusRegister(rawValue: function.readConfig(Type0Header.status)).contains(.interrupt))
+    #expect(function.unmaskINTxUnlessAsserted())
     #expect(!function.command.contains(.interruptDisable))
   }
 
-  @Test("enabled messages silence the pin")
-  func pinAndMessages() {
+  @Test("INTx is not delivered while MSI is enabled")
+  func intxAndMessages() {
     function.enableMSI(vectors: 1)
     function.write(4, 1)
-    #expect(received.take().isEmpty)
+    #expect(received.drain().isEmpty)
   }
 
-  @Test("D3hot stops decoding; leaving it resets the model and keeps the configuration")
+  @Test("D3hot stops decoding, and the return to D0 resets the model and keeps configuration space")
   func power() {
     function.write(8, 0x55)
     function.setPowerState(.d3hot)

@@ -3,7 +3,7 @@ import Synchronization
 
 @testable import PCI
 
-/// Memory of one page at IOVA 0x1000; everything else does not translate.
+/// A path to one page of memory at IOVA 0x1000. Every other request is aborted.
 final class OnePage: DMAPath {
   static let iova: UInt64 = 0x1000
   private let bytes = Mutex([UInt8](repeating: 0, count: 4096))
@@ -32,11 +32,12 @@ final class OnePage: DMAPath {
   }
 }
 
-/// What a function has told its receiver.
-final class Received: Sendable {
+/// The interrupts that a function has delivered.
+final class ReceivedInterrupts: Sendable {
   private let list = Mutex<[Function.Interrupt]>([])
   func add(_ interrupt: Function.Interrupt) { list.withLock { $0.append(interrupt) } }
-  func take() -> [Function.Interrupt] {
+  /// Returns the interrupts since the last call.
+  func drain() -> [Function.Interrupt] {
     list.withLock { list in
       defer { list = [] }
       return list
@@ -45,10 +46,10 @@ final class Received: Sendable {
 }
 
 extension Function {
-  convenience init<Model: Endpoint>(_ model: Model.Type, port: any DMAPath = OnePage()) {
+  convenience init<Model: Endpoint>(_ model: Model.Type, path: any DMAPath = OnePage()) {
     self.init(
       Model(), description: Model.description, at: RequesterID(bus: 1, device: 0, function: 0),
-      port: port)
+      path: path)
   }
 
   func write(_ offset: UInt64, _ value: UInt64, width: Int = 4) {
@@ -57,8 +58,8 @@ extension Function {
   func read(_ offset: UInt64, width: Int = 4) -> UInt64 {
     read(RegisterAccess(bar: 0, offset: offset, width: width))
   }
-  var command: Command {
-    get { Command(rawValue: readConfig(Header.command)) }
-    set { writeConfig(Header.command, newValue.rawValue) }
+  var command: CommandRegister {
+    get { CommandRegister(rawValue: readConfig(Type0Header.command)) }
+    set { writeConfig(Type0Header.command, newValue.rawValue) }
   }
 }

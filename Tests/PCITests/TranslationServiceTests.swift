@@ -4,7 +4,8 @@ import Testing
 
 @testable import PCI
 
-/// A way to memory that says no, and has page requests answered when the test says so.
+/// A path that denies every translation until the test allows it, and answers page requests as the
+/// test decides.
 private final class DenyingPath: DMAPath {
   private struct State: Sendable {
     var attributes: [DMAAttributes] = []
@@ -78,18 +79,18 @@ struct TranslationServiceTests {
     ]
     function = Function(
       ATSTestDevice(), description: description,
-      at: RequesterID(bus: 1, device: 0, function: 0), port: path)
+      at: RequesterID(bus: 1, device: 0, function: 0), path: path)
     function.command = [.memorySpace, .busMaster]
   }
 
-  /// Starts a copy from memory. Gives the status.
+  /// Starts a copy from memory and returns the status register.
   private func run(_ attributes: UInt64 = 0) -> UInt64 {
     function.write(0x10, attributes)
     function.write(8, 3)
     return function.read(0x14)
   }
 
-  @Test("requests are what configuration space allows")
+  @Test("requests have the attributes that configuration space enables")
   func rights() {
     path.deny(false)
     let everything: UInt64 = 0xe000_0007
@@ -108,12 +109,14 @@ struct TranslationServiceTests {
         DMAAttributes(pasid: pasid, isPrivileged: true, executes: true, usesATS: true),
       ])
     #expect(run(0x6000_0007) == Self.completed)
-    #expect(path.attributes.last == DMAAttributes(usesATS: true), "no PASID, nothing of it")
+    #expect(
+      path.attributes.last == DMAAttributes(usesATS: true),
+      "a request without a PASID has no PASID permissions")
     function.command = .memorySpace
     #expect(run() == Self.notIssued)
   }
 
-  @Test("a copy has the length that is set, between 1 and 4096")
+  @Test("the count register holds 1 to 4096")
   func count() {
     path.deny(false)
     #expect(function.read(0x18) == 4096)
@@ -124,10 +127,10 @@ struct TranslationServiceTests {
       #expect(function.read(0x18) == kept)
     }
     function.write(0x14, 3)
-    #expect(function.read(0x14) == 0, "the status cannot be written")
+    #expect(function.read(0x14) == 0, "the status register is read-only")
   }
 
-  @Test("no page is requested without ATS and without the interface")
+  @Test("pages are requested only with ATS and the page request interface enabled")
   func interface() {
     #expect(run() == Self.denied)
     function.enablePageRequests(allocation: 32)
@@ -137,10 +140,10 @@ struct TranslationServiceTests {
     #expect(run() == Self.denied)
     #expect(path.requests == 1)
     #expect(function.readConfig(0x11c, as: UInt32.self) == 32)
-    #expect(function.readConfig(0x116, as: UInt16.self) & 0x100 == 0, "not stopped any more")
+    #expect(function.readConfig(0x116, as: UInt16.self) & 0x100 == 0, "Stopped is clear")
   }
 
-  @Test("a copy waits for the answer to its group, and for no other")
+  @Test("a copy waits for the response to its own page request group")
   func waiting() {
     function.enableATS()
     function.enablePageRequests(allocation: 32)
@@ -149,11 +152,11 @@ struct TranslationServiceTests {
     #expect(function.read(8) & 1 == 1)
     function.write(0, 0x9000, width: 8)
     function.write(8, 1)
-    #expect(function.read(0, width: 8) == 0, "nothing can be written meanwhile")
+    #expect(function.read(0, width: 8) == 0, "writes are ignored while a copy waits")
     path.respond(4, .success)
     #expect(function.read(8) & 1 == 1)
     path.respond(3, .success)
-    #expect(path.requests == 2, "still denied: asked again")
+    #expect(path.requests == 2, "the page is still denied, so the device requests it again")
     path.deny(false)
     path.respond(3, .success)
     #expect(function.read(8) & 1 == 0)
@@ -164,8 +167,8 @@ struct TranslationServiceTests {
     #expect(function.read(0x14) == Self.denied)
   }
 
-  @Test("answers that change nothing end after some attempts")
-  func patience() {
+  @Test("a copy ends as denied after 64 page requests without effect")
+  func pageRequestLimit() {
     function.enableATS()
     function.enablePageRequests(allocation: 32)
     path.deny(true, .answered(.success))
@@ -176,7 +179,7 @@ struct TranslationServiceTests {
     #expect(path.requests == 65)
   }
 
-  @Test("a reset forgets, and the host enables again what was enabled")
+  @Test("a reset by the host cancels the copy and keeps ATS and PASIDs enabled")
   func reset() {
     function.enablePASID()
     function.enableATS()
@@ -189,7 +192,8 @@ struct TranslationServiceTests {
     #expect(function.read(8) & 1 == 0)
     path.deny(false)
     path.respond(3, .success)
-    #expect(function.read(0x14) == 0, "an answer to what was before")
+    #expect(
+      function.read(0x14) == 0, "a response to a page request from before the reset has no effect")
     #expect(run(0x8000_0001) == Self.completed)
     #expect(path.attributes.last?.usesATS == true)
   }

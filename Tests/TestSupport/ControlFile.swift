@@ -15,7 +15,9 @@ package final class ControlFile: Sendable {
     hasSelftest: Bool = false
   ) throws {
     self.client = client
-    self.memory = try memory ?? PhysicalMemory(.test)
+    self.memory =
+      try memory
+      ?? PhysicalMemory(.test, shouldFailAllocation: { FaultInjection.shouldFail() })
     let selftest = hasSelftest ? Selftest(memory: self.memory) : nil
     number = try client.open(IOMMUFDDevice(memory: self.memory, selftest: selftest))
   }

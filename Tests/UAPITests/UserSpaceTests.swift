@@ -58,12 +58,4 @@ import Testing
       try copyStruct(userSize: 4097, at: UserSpace.end - 4096)
     }
   }
-
-  @Test("The memory of a read or write must lie in user space, also when nothing is transferred")
-  func transfers() throws {
-    #expect(try Transfer(address: UserSpace.end - 8, count: 8).count == 8)
-    #expect(try Transfer(address: UserSpace.end, count: 0).count == 0)
-    #expect(throws: Errno.badAddress) { try Transfer(address: UserSpace.end - 8, count: 9) }
-    #expect(throws: Errno.badAddress) { try Transfer(address: UserSpace.end + 1, count: 0) }
-  }
 }

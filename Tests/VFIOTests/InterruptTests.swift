@@ -24,7 +24,7 @@ struct BellRig {
     memory = try PhysicalMemory(Rig.limits)
     let function = Function(
       Bell(), description: Bell.description, at: requester,
-      port: RecordingPath(requester: requester, driver: driver, memory: memory))
+      path: RecordingPath(requester: requester, driver: driver, memory: memory))
     let set = DeviceSet(isBus: true)
     let vfio = VFIODevice(
       function,
@@ -40,7 +40,7 @@ struct BellRig {
   }
 
   func raise(_ vector: Int) throws { try device.write(0, 0, UInt32(vector)) }
-  func setPin(_ asserted: Bool) throws { try device.write(0, 4, UInt32(asserted ? 1 : 0)) }
+  func setINTx(_ asserted: Bool) throws { try device.write(0, 4, UInt32(asserted ? 1 : 0)) }
 }
 
 private let eventTrigger = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER
@@ -91,15 +91,15 @@ struct InterruptTests {
   @Test("INTx signals once and masks itself; unmasking an asserted pin signals again")
   func automask() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
-    try rig.setPin(true)
-    try rig.setPin(true)
+    try rig.setINTx(true)
+    try rig.setINTx(true)
     #expect(events[0].take() == 1)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].take() == 1)
-    try rig.setPin(false)
+    try rig.setINTx(false)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].take() == 0)
-    try rig.setPin(true)
+    try rig.setINTx(true)
     #expect(events[0].take() == 1)
   }
 
@@ -107,7 +107,7 @@ struct InterruptTests {
   func masked() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(device.setIRQs(noneMask, 0) == nil)
-    try rig.setPin(true)
+    try rig.setINTx(true)
     #expect(events[0].take() == 0)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].take() == 1)
@@ -115,7 +115,7 @@ struct InterruptTests {
 
   @Test("the pin is asserted before INTx is enabled")
   func early() throws {
-    try rig.setPin(true)
+    try rig.setINTx(true)
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(events[0].take() == 1)
   }
@@ -124,7 +124,7 @@ struct InterruptTests {
   func disableBit() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     try device.setConfig(4, UInt16(0x406))
-    try rig.setPin(true)
+    try rig.setINTx(true)
     #expect(events[0].take() == 0)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].take() == 0)
@@ -137,7 +137,7 @@ struct InterruptTests {
   func unmaskByEvent() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(device.setIRQs(eventUnmask, 0, [events[1].number]) == nil)
-    try rig.setPin(true)
+    try rig.setINTx(true)
     #expect(events[0].take() == 1)
     events[1].add()
     #expect(events[0].wait())
@@ -153,7 +153,7 @@ struct InterruptTests {
   @Test("an eventfd that was signalled before counts as the first signal")
   func pendingUnmask() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
-    try rig.setPin(true)
+    try rig.setINTx(true)
     #expect(events[0].take() == 1)
     events[1].add()
     #expect(device.setIRQs(eventUnmask, 0, [events[1].number]) == nil)

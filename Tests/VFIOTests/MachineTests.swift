@@ -126,9 +126,9 @@ struct RootComplexTests {
   @Test("there is no bus to reset")
   func hotReset() throws {
     let device = try rig().bound()
-    var info = HotResetHeader(argsz: 64)
+    var info = HotResetPrefix(argsz: 64)
     #expect(device.call(.vfioDeviceGetPCIHotResetInfo, &info) == .operationNotSupportedByDevice)
-    var reset = HotResetHeader(argsz: 12)
+    var reset = HotResetPrefix(argsz: 12)
     #expect(device.call(.vfioDevicePCIHotReset, &reset) == .operationNotSupportedByDevice)
     #expect(device.ioctl(.vfioDeviceReset) == nil)
   }
@@ -138,11 +138,11 @@ struct RootComplexTests {
 struct HeaderTests {
   @Test("have the C structs' sizes")
   func sizes() {
-    #expect(MemoryLayout<IRQSetHeader>.size == MemoryLayout<vfio_irq_set>.size)
-    #expect(MemoryLayout<HotResetHeader>.size == MemoryLayout<vfio_pci_hot_reset_info>.size)
-    #expect(MemoryLayout<HotResetHeader>.size == MemoryLayout<vfio_pci_hot_reset>.size)
+    #expect(MemoryLayout<IRQSetPrefix>.size == MemoryLayout<vfio_irq_set>.size)
+    #expect(MemoryLayout<HotResetPrefix>.size == MemoryLayout<vfio_pci_hot_reset_info>.size)
+    #expect(MemoryLayout<HotResetPrefix>.size == MemoryLayout<vfio_pci_hot_reset>.size)
     #expect(MemoryLayout<DependentDevice>.stride == MemoryLayout<vfio_pci_dependent_device>.stride)
-    #expect(MemoryLayout<FeatureHeader>.size == MemoryLayout<vfio_device_feature>.size)
+    #expect(MemoryLayout<FeaturePrefix>.size == MemoryLayout<vfio_device_feature>.size)
   }
 }
 

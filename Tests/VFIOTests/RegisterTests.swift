@@ -101,7 +101,7 @@ struct VirtualConfigTests {
   func wholeSpace() throws {
     let device = try device(ats: true, pageRequests: true, pasidWidth: 8)
     let memory = TestMemory()
-    #expect(try device.transfer(Region.config, 0, memory, 4096, write: false) == 4096)
+    #expect(try device.transfer(RegionIndex.config, 0, memory, 4096, write: false) == 4096)
     for position in 0..<4096 {
       let byte: UInt8 = try device.config(position)
       #expect(byte == memory.load(UInt8.self, at: position), "at \(position)")
@@ -139,7 +139,7 @@ struct PartialAccessTests {
   @Test("a read that cannot be stored fails as a whole")
   func read() throws {
     let file = try #require(device.client.file(device.number))
-    let offset = RegionOffset.start(of: Region.config)
+    let offset = RegionOffset.start(of: RegionIndex.config)
     #expect(throws: Errno.badAddress) { try file.read(into: tail(8, of: 256), at: offset) }
   }
 
@@ -147,7 +147,7 @@ struct PartialAccessTests {
   func ignored() throws {
     let file = try #require(device.client.file(device.number))
     let nowhere = UserBuffer(memory: device.client, address: memory.address + 4096, count: 4)
-    let msix = RegionOffset.start(of: Region.config) + 0xd4
+    let msix = RegionOffset.start(of: RegionIndex.config) + 0xd4
     #expect(try file.write(from: nowhere, at: msix) == 4)
     let table = RegionOffset.start(of: 2)
     #expect(try file.write(from: nowhere, at: table) == 4)
@@ -189,7 +189,7 @@ struct LowPowerTests {
     let number =
       event == nil
       ? VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY : VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP
-    memory.store(FeatureHeader(argsz: 16, flags: UInt32(number) | 1 << 17))
+    memory.store(FeaturePrefix(argsz: 16, flags: UInt32(number) | 1 << 17))
     memory.store(event?.number ?? 0, at: 8)
     return device.ioctl(.vfioDeviceFeature, memory.address)
   }

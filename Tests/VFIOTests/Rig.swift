@@ -220,7 +220,7 @@ struct DeviceClient: Sendable {
     let memory = TestMemory()
     let size = 20 + events.count * 4
     memory.store(
-      IRQSetHeader(
+      IRQSetPrefix(
         argsz: UInt32(size), flags: UInt32(flags), index: index, start: start, count: count))
     for (index, event) in events.enumerated() { memory.store(event, at: 20 + index * 4) }
     return ioctl(.vfioDeviceSetIRQs, memory.address)
@@ -259,10 +259,10 @@ struct DeviceClient: Sendable {
   func config<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as: T.Type = T.self) throws
     -> T
   {
-    try read(Region.config, UInt64(offset))
+    try read(RegionIndex.config, UInt64(offset))
   }
   func setConfig<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, _ value: T) throws {
-    try write(Region.config, UInt64(offset), value)
+    try write(RegionIndex.config, UInt64(offset), value)
   }
 }
 

@@ -3,7 +3,7 @@
  * iommufd-sim: the ioctl interface of VFIO devices, containers and groups, level Linux 7.3.
  *
  * Names, numbers and layouts are the kernel's. A program that is compiled with this header is the
- * same, byte for byte, as one that is compiled with the kernel's header; scripts/check-uapi checks
+ * same, byte for byte, as one that is compiled with the kernel's header; scripts/dev/check/uapi checks
  * that. The include guard is the one of the kernel's header, so of the two headers the one that is
  * included first in a translation unit is used. Everything in the kernel's header is here,
  * including what the simulator does not support, because clients such as QEMU name it.

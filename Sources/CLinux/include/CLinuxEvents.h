@@ -1,22 +1,27 @@
-// Another process's eventfds: signalled, read and watched without ever waiting for their owner.
+// Eventfds of other processes, which are signalled, read and watched without blocking.
 #pragma once
 
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
-/// A context for CLinux_eventfd_signal() (io_setup(2)), stored in `context`. Returns 0 or -errno.
-int CLinux_aio_setup(uint64_t *context);
-/// Adds 1 to the eventfd, or leaves it at its limit, where write(2) would block: the kernel does it at
-/// the end of an asynchronous read of 0 bytes from `empty`, an open /dev/null. Returns 0 or -errno.
+/// io_setup(2): stores a context for CLinux_eventfd_signal(). Returns 0 or -errno.
+int CLinux_io_setup(uint64_t *context);
+/// Adds 1 to the eventfd's counter, or leaves the counter at its limit, where write(2) would block.
+/// The kernel signals the eventfd on completion of an asynchronous read (io_submit(2),
+/// IOCB_FLAG_RESFD) of 0 bytes from `empty`, an open /dev/null; io_getevents(2) removes the
+/// completion. Returns 0 or -errno.
 int CLinux_eventfd_signal(uint64_t context, int empty, int event);
-/// preadv2(2) with RWF_NOWAIT: bytes read or -errno, -EAGAIN where read(2) would block.
+/// preadv2(2) with RWF_NOWAIT. Returns the bytes read, -EAGAIN where read(2) would block, or
+/// another -errno.
 ssize_t CLinux_read_nowait(int descriptor, void *buffer, size_t count);
 
 /// epoll_create1(2), close-on-exec. Returns a descriptor or -errno.
 int CLinux_epoll_create(void);
-/// Waits for input on `descriptor` too, as `key`. Returns 0 or -errno.
+/// EPOLL_CTL_ADD of `descriptor` for EPOLLIN, with `key` as its data. Returns 0 or -errno.
 int CLinux_epoll_add(int epoll, int descriptor, uint64_t key);
+/// EPOLL_CTL_DEL. Returns 0 or -errno.
 int CLinux_epoll_remove(int epoll, int descriptor);
-/// Waits, without limit, for one descriptor that has input. Returns 0 and its key, or -errno.
+/// epoll_wait(2) for one event, without a timeout. Stores the key of the descriptor. Returns 0 or
+/// -errno.
 int CLinux_epoll_wait(int epoll, uint64_t *key);

@@ -1,4 +1,5 @@
-// What a pin of another process's pages asks of the host: its mappings, credentials and limits.
+// System calls that pinning another process's pages needs: mappings, page faults, credentials and
+// limits.
 #pragma once
 
 #include <stdbool.h>
@@ -6,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/// What /proc/<pid>/maps says of one mapping.
+/// The fields of one mapping in /proc/<pid>/maps.
 struct CLinux_vma {
   uint64_t start, end, offset, inode;
   uint32_t device_major, device_minor;
@@ -14,38 +15,45 @@ struct CLinux_vma {
   uint32_t flags;
 };
 
-enum { CLinux_touch_pages = 1024 };
+enum { CLinux_max_touched_pages = 1024 };
 
-/// Reads one byte of each of `count` (at most CLinux_touch_pages) pages from `address` on, which
-/// must be page-aligned. Returns how many pages could be read or -errno when none could.
+/// process_vm_readv(2) of one byte of each of `count` (at most CLinux_max_touched_pages) pages from
+/// `address` on, which must be page-aligned. Returns how many pages could be read, or -errno when
+/// none could.
 ssize_t CLinux_process_vm_touch(pid_t task, uint64_t address, size_t count);
-/// Makes `count` (at most CLinux_touch_pages) pages present. Returns 1, or -errno when the first
-/// cannot be; what else fails stays unnoticed.
+/// process_vm_readv(2) that faults in `count` (at most CLinux_max_touched_pages) pages. Returns 1,
+/// or -errno when the first page cannot be faulted in. Failures of other pages are not reported.
 ssize_t CLinux_process_vm_fault_for_read(pid_t task, uint64_t address, size_t count);
-/// Makes `count` (at most CLinux_touch_pages) pages present and private for writing, changing no
-/// byte. What fails stays unnoticed.
+/// process_vm_writev(2) that faults in `count` (at most CLinux_max_touched_pages) pages for
+/// writing, so that private mappings get their own copies, and changes no byte. Failures are not
+/// reported.
 void CLinux_process_vm_fault_for_write(pid_t task, uint64_t address, size_t count);
-/// PROCMAP_QUERY on an open /proc/<pid>/maps: the mapping that covers `address`. -ENOENT: none;
-/// -ESRCH: the memory is gone; -ENOTTY: the host is older than Linux 6.11.
+/// PROCMAP_QUERY on an open /proc/<pid>/maps: stores the mapping that contains `address`. Returns
+/// 0, -ENOENT when nothing is mapped there, -ESRCH when the mm is gone, or -ENOTTY when the host is
+/// older than Linux 6.11.
 int CLinux_procmap_query(int maps, uint64_t address, struct CLinux_vma *area);
 
-/// capget(2): the effective set, bit n for capability n.
-int CLinux_effective_capabilities(pid_t task, uint64_t *set);
-/// Whether the task is in the host's initial user namespace; false when that cannot be told.
+/// capget(2): stores the effective set, in which bit n stands for capability n. Returns 0 or
+/// -errno.
+int CLinux_capget_effective(pid_t task, uint64_t *set);
+/// readlink(2) of /proc/<task>/ns/user: whether the task is in the host's initial user namespace.
+/// False when the link cannot be read.
 bool CLinux_is_in_initial_user_namespace(pid_t task);
-/// prlimit(2): the soft RLIMIT_MEMLOCK in bytes.
-int CLinux_memlock_limit(pid_t task, uint64_t *limit);
-/// PIDFD_GET_INFO: the real user id. -ENOTTY or -EINVAL: the host is older than Linux 6.13.
-int CLinux_pidfd_real_user(int pidfd, uint32_t *user);
-/// fstatfs(2): the file system's magic number; 0 when it cannot be told.
-uint32_t CLinux_file_system_type(int descriptor);
-/// fallocate(2) with FALLOC_FL_KEEP_SIZE: 0 or -errno.
-int CLinux_allocate(int descriptor, uint64_t offset, uint64_t length);
+/// prlimit(2): stores the soft RLIMIT_MEMLOCK in bytes. Returns 0 or -errno.
+int CLinux_prlimit_memlock(pid_t task, uint64_t *limit);
+/// PIDFD_GET_INFO: stores the real user ID. Returns 0, -ENOTTY or -EINVAL when the host is older
+/// than Linux 6.13, -ESRCH when the task has ended, or another -errno.
+int CLinux_pidfd_real_uid(int pidfd, uint32_t *user);
+/// fallocate(2) with FALLOC_FL_KEEP_SIZE. Returns 0 or -errno.
+int CLinux_fallocate(int descriptor, uint64_t offset, uint64_t length);
 
-/// userfaultfd(2) for the untouched private pages at `base`: whoever touches one waits until it is
-/// filled. Returns a descriptor or -errno.
-int CLinux_userfault_open(void *base, size_t size);
-/// Takes note of one such touch. Returns 0, or -EAGAIN when there was none since the last.
-int CLinux_userfault_take(int descriptor);
-/// Fills pages with zeros and wakes who waits for them. Returns 0 or -errno.
-int CLinux_userfault_fill(int descriptor, void *base, size_t size);
+/// userfaultfd(2), UFFDIO_API and UFFDIO_REGISTER of the untouched private pages at `base`: an
+/// access to a missing page waits until the page is filled. Returns a non-blocking descriptor or
+/// -errno.
+int CLinux_userfaultfd_register(void *base, size_t size);
+/// Reads one page fault event. Returns 0, or -EAGAIN when no access has faulted since the last
+/// event.
+int CLinux_userfaultfd_read(int descriptor);
+/// UFFDIO_ZEROPAGE: fills the pages with zeros and wakes the threads that wait for them. Returns 0
+/// or -errno.
+int CLinux_userfaultfd_zeropage(int descriptor, void *base, size_t size);

@@ -1,4 +1,5 @@
-// What the launcher's supervisor asks about the processes it watches, and how it hears of them.
+// System calls of the launcher's supervisor: files of the processes that it serves, locks and seals
+// of stand-in files, and the macros and types of epoll, eventfd and inotify.
 #pragma once
 
 #include <stdbool.h>
@@ -8,23 +9,27 @@
 #include <sys/inotify.h>
 #include <sys/types.h>
 
-/// The file behind descriptor `number` of `task`: stat(2) of /proc/<task>/fd/<number>. 0 or -errno.
-int CLinux_identify_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode);
-/// The same of the task that `pidfd` is of, through a copy of the descriptor: -EBADF without one, -ESRCH
-/// when the task has ended.
-int CLinux_identify_copy(int pidfd, int number, uint64_t *device, uint64_t *inode);
-/// prlimit(2): the soft RLIMIT_NOFILE.
-int CLinux_descriptor_limit(pid_t process, uint64_t *limit);
-/// F_ADD_SEALS: a memfd keeps its length, and what it holds if it cannot be written. 0 or -errno.
+/// stat(2) of /proc/<task>/fd/<number>: the device and the inode number of the file that descriptor
+/// `number` of `task` refers to. Returns 0 or -errno.
+int CLinux_stat_descriptor(pid_t task, int number, uint64_t *device, uint64_t *inode);
+/// Does the same for the task of `pidfd`, by pidfd_getfd(2), fstat(2) and close(2). Returns 0,
+/// -EBADF when there is no descriptor `number`, -ESRCH when the task has ended, or another -errno.
+int CLinux_pidfd_stat_descriptor(int pidfd, int number, uint64_t *device, uint64_t *inode);
+/// prlimit(2): stores the soft RLIMIT_NOFILE. Returns 0 or -errno.
+int CLinux_prlimit_nofile(pid_t process, uint64_t *limit);
+/// F_ADD_SEALS with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL, and F_SEAL_WRITE if
+/// `against_writing`. Returns 0 or -errno.
 int CLinux_memfd_seal(int descriptor, bool against_writing);
-/// FALLOC_FL_PUNCH_HOLE: frees the pages; who maps them finds zeros. 0 or -errno.
+/// fallocate(2) with FALLOC_FL_PUNCH_HOLE: frees the pages, so that mappings read zeros. Returns 0
+/// or -errno.
 int CLinux_punch_hole(int descriptor, uint64_t offset, uint64_t length);
-/// Locks the file for the open file that `descriptor` is of, in a way that nothing in the file has to do
-/// with, until the last descriptor and mapping of that open file is gone (F_OFD_SETLK). 0 or -errno.
-int CLinux_claim(int descriptor);
-/// Whether another open file of the same file has claimed it.
-bool CLinux_is_claimed(int descriptor);
-/// Waits until none has.
-void CLinux_await_unclaimed(int descriptor);
-/// PR_SET_CHILD_SUBREAPER: orphans of this process's descendants become its children.
-int CLinux_become_subreaper(void);
+/// F_OFD_SETLK: write-locks the last byte that a file can have, which holds no data. The lock
+/// belongs to the open file and ends with its last descriptor and mapping. Returns 0 or -errno.
+int CLinux_ofd_lock(int descriptor);
+/// F_OFD_GETLK: whether another open file of the same file holds the lock of CLinux_ofd_lock().
+bool CLinux_ofd_is_locked(int descriptor);
+/// F_OFD_SETLKW, then F_OFD_SETLK with F_UNLCK: waits until no other open file holds the lock.
+void CLinux_ofd_await_unlock(int descriptor);
+/// prctl(2) with PR_SET_CHILD_SUBREAPER: orphans among this process's descendants become its
+/// children. Returns 0 or -errno.
+int CLinux_set_child_subreaper(void);

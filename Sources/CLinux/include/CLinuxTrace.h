@@ -1,4 +1,4 @@
-// What a front end needs to work in another process: ptrace(2), descriptors over sockets.
+// System calls of a front end that works in another process: ptrace(2), descriptors over sockets.
 #pragma once
 
 #include <stdint.h>
@@ -10,20 +10,20 @@
 #undef PAGE_SHIFT
 #undef PAGE_SIZE
 
-/// ptrace(2) as the kernel has it. Returns -errno on failure.
+/// The ptrace(2) system call, without glibc's handling of PEEK requests. Returns -errno on failure.
 long CLinux_ptrace(int request, pid_t task, uint64_t address, uint64_t data);
 
 /// sendmsg(2) of one byte and one descriptor (SCM_RIGHTS). Returns 1 or -errno.
 int CLinux_send_descriptor(int socket, int descriptor);
 
-/// recvmsg(2) of what CLinux_send_descriptor() sends. Returns the descriptor, close-on-exec, or -errno;
-/// -ENOTCONN when nobody is at the other end.
+/// recvmsg(2) of a message of CLinux_send_descriptor(). Returns the descriptor, close-on-exec,
+/// -ENOTCONN when the other end is closed, or another -errno.
 int CLinux_receive_descriptor(int socket);
 
-/// fork(2) of a process that has one thread. The child leaves session and directory, has /dev/null as
-/// its standard files and `descriptor` as number 3, nothing else; it calls `body(3)` and ends. Returns
-/// the child's id or -errno.
+/// fork(2) in a process that has one thread. The child starts a session of its own, changes to the
+/// root directory, has /dev/null as its standard files, `descriptor` as descriptor 3 and no other
+/// descriptor; it calls `body(3)` and ends. Returns the child's process ID or -errno.
 pid_t CLinux_fork_helper(int descriptor, void (*body)(int));
 
-/// Names the calling thread; the kernel keeps 15 bytes.
+/// prctl(2) with PR_SET_NAME: names the calling thread. The kernel keeps 15 bytes.
 void CLinux_set_thread_name(const char *name);

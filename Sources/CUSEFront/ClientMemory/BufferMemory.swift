@@ -1,14 +1,7 @@
 internal import SystemPackage
 internal import UAPI
 
-extension UserBuffer {
-  /// A buffer of this server as the memory of a read or write.
-  init(_ memory: BufferMemory) {
-    self.init(memory: memory, address: 0, count: memory.count)
-  }
-}
-
-/// The data of a read or write, which CUSE moves itself.
+/// The data of a read or write that FUSE copies from or to the caller. Its addresses begin at 0.
 final class BufferMemory: UserMemory {
   private let storage: UnsafeMutableRawBufferPointer
 
@@ -16,7 +9,8 @@ final class BufferMemory: UserMemory {
 
   init(count: Int) {
     storage = .allocate(byteCount: count, alignment: 16)
-    // A device that stores less than it says must not show an old answer to another client.
+    // A device may store fewer bytes than it says it has. The client must not see an answer to
+    // another client in the others.
     storage.initializeMemory(as: UInt8.self, repeating: 0)
   }
 
@@ -51,5 +45,12 @@ final class BufferMemory: UserMemory {
   private func range(_ address: UInt64, _ length: Int) throws(Errno) -> Range<Int> {
     guard address <= UInt64(count), length <= count - Int(address) else { throw .badAddress }
     return Int(address)..<Int(address) + length
+  }
+}
+
+extension UserBuffer {
+  /// All of `memory`.
+  init(_ memory: BufferMemory) {
+    self.init(memory: memory, address: 0, count: memory.count)
   }
 }

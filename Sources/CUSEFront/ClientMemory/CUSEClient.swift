@@ -1,5 +1,4 @@
-internal import CLinux
-internal import Glibc
+internal import FrontEnd
 internal import Host
 internal import SystemPackage
 internal import UAPI
@@ -8,25 +7,27 @@ internal import UAPI
 final class CUSEClient: Client {
   let task: HostTask
   private let memory: any UserMemory
-  private let services: Services
-  /// The files that calls like this one have named.
-  private let named: NamedFiles?
-  /// Where a system call can be injected; nil where it cannot (open, read, 32-bit callers).
+  private let resources: SharedResources
+  /// The files behind descriptors that calls on the same file have named. `nil` for an open.
+  private let descriptorCache: DescriptorCache?
+  /// Where system calls can be injected into the calling thread. `nil` where they cannot: in an
+  /// open, a read or a write, and for 32-bit callers.
   private let injection: InjectionPoint?
-  /// The calling thread, stopped after its ioctl was answered. What the device's call returns must
-  /// then go into its registers.
-  private(set) var held: Tracee?
-  /// Found during this call, which no exec can interrupt: a thread that waits for FUSE does not end.
+  /// The calling thread, once it is stopped at the end of its ioctl. The ioctl is answered by then,
+  /// so the result of the device's call must be set with `Tracee.resume(returning:)`.
+  private(set) var tracee: Tracee?
+  /// Stored for the time of this call. The thread cannot execute another program meanwhile, because
+  /// a thread that waits for FUSE does not end.
   private var space: AddressSpace?
 
   init(
-    _ task: HostTask, memory: any UserMemory, services: Services, named: NamedFiles? = nil,
-    injection: InjectionPoint? = nil
+    _ task: HostTask, memory: any UserMemory, resources: SharedResources,
+    descriptorCache: DescriptorCache? = nil, injection: InjectionPoint? = nil
   ) {
     self.task = task
     self.memory = memory
-    self.services = services
-    self.named = named
+    self.resources = resources
+    self.descriptorCache = descriptorCache
     self.injection = injection
   }
 
@@ -42,21 +43,22 @@ final class CUSEClient: Client {
 
   func addressSpace() throws(Errno) -> AddressSpace {
     if let space { return space }
-    let found = try services.addressSpaces.addressSpace(of: task)
+    let found = try resources.addressSpaces.addressSpace(of: task)
     space = found
     return found
   }
 
-  /// Of one of our own nodes, something else that is neither memory nor an event: what a device keeps
-  /// must not keep a device open, or an iommufd that maps itself would stay when its last client is gone.
+  /// Returns a ``SubstituteFile`` for a descriptor of one of this server's own nodes.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
-    let copy = try task.duplicateDescriptor(number) { [services] in services.close($0) }
-    guard services.nodes.contain(copy.rawValue), !copy.isPathOnly else { return copy }
-    return try OwnedDescriptor(checking: epoll_create1(Int32(EPOLL_CLOEXEC)))
+    let copy = try task.duplicateDescriptor(number) { [closer = resources.closer] in
+      closer.close($0)
+    }
+    guard resources.nodes.isFileOfNode(copy.rawValue), !copy.isPathOnly else { return copy }
+    return try SubstituteFile.open()
   }
 
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {
-    try services.openFile(number, of: task, named: named)?.file
+    try resources.lookup.openFile(number, of: task, cache: descriptorCache)?.file
   }
 
   func install(
@@ -64,15 +66,15 @@ final class CUSEClient: Client {
   ) throws(Errno) {
     guard let injection else { throw .notSupported }
     let thread: Tracee
-    if let held {
-      thread = held
+    if let tracee {
+      thread = tracee
     } else {
-      thread = try injection.hold()
-      held = thread
+      thread = try injection.stopThread()
+      tracee = thread
     }
     let pending = PendingFile(file)
     do throws(Errno) {
-      let number = try services.makeDescriptor(of: pending, in: thread)
+      let number = try resources.expectedOpens.makeDescriptor(of: pending, in: thread)
       do throws(Errno) {
         try publish(number)
       } catch {

@@ -2,8 +2,8 @@ internal import Host
 internal import SystemPackage
 internal import UAPI
 
-/// A thread's memory, for as long as it is blocked in a call to this server. Every failure is EFAULT,
-/// as in the kernel.
+/// The memory of a thread while it is blocked in a call to this server. Every failure is EFAULT, as
+/// in the kernel.
 struct CallerMemory: UserMemory {
   let task: HostTask
 

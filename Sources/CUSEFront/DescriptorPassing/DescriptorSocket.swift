@@ -1,9 +1,9 @@
-internal import CLinux
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import SystemPackage
 
-/// A listening socket with a name that the kernel made up, for one connection.
+/// A listening socket for one descriptor that is sent to a client. The kernel chooses its name.
 struct DescriptorSocket {
   let name: [UInt8]
   private let listener: OwnedDescriptor
@@ -15,7 +15,8 @@ struct DescriptorSocket {
     listener = OwnedDescriptor(owning: descriptor)
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
-    var length = socklen_t(MemoryLayout<sa_family_t>.size)  // no name: the kernel chooses one
+    // An address without a name makes the kernel choose one.
+    var length = socklen_t(MemoryLayout<sa_family_t>.size)
     let status = withUnsafeMutablePointer(to: &address) { pointer in
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
         guard bind(descriptor, address, length) == 0, listen(descriptor, 16) == 0 else {
@@ -29,8 +30,9 @@ struct DescriptorSocket {
     name = withUnsafeBytes(of: address) { Array($0.prefix(Int(length))) }
   }
 
-  /// Sends what `open` opens to the process that has connected. Others may have found the name,
-  /// too.
+  /// Sends the descriptor that `open` returns to `process`, which has connected. Skips connections
+  /// of other processes, which may have found the name.
+  /// - Parameter open: runs in an ``UnsharedTable``.
   func send(
     to process: Int32, _ open: @escaping @Sendable () throws(Errno) -> OwnedDescriptor
   ) throws(Errno) {
@@ -40,13 +42,12 @@ struct DescriptorSocket {
       while true {
         let peer = try OwnedDescriptor(checking: Self.accept(listener))
         guard Self.processConnected(to: peer) == process else { continue }
-        let sent = CLinux_send_descriptor(peer.rawValue, descriptor.rawValue)
-        guard sent >= 0 else { throw Errno(rawValue: -sent) }
-        return
+        return try UnixSocket.send(descriptor, over: peer)
       }
     }
   }
 
+  /// Returns a connection, or -errno.
   private static func accept(_ listener: OwnedDescriptor) -> Int32 {
     let connection = Glibc.accept(listener.rawValue, nil, nil)
     return connection >= 0 ? connection : -errno

@@ -1,38 +1,88 @@
-// Files that a device made and a client is about to get a descriptor of.
+// How a client gets a descriptor of a file that a device has made.
 //
-// The descriptor comes into being by an open(2) of the queue node, done by a thread that was named
-// beforehand. The message of that open carries the thread's id, written by the kernel, so nobody
-// else can take the file; any other open of the node is refused with ENXIO.
+// A thread that the server has registered opens the queue node: the client's own thread, in an
+// injected openat(2), or a thread of the server that sends the descriptor to the client. The
+// message of that open carries the thread's id. The kernel writes the id, so no other thread can
+// get the file. Every other open of the queue node is refused with ENXIO.
 
+internal import CLinux
+internal import Glibc
+internal import Host
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
+/// The opens of this server's nodes that the server expects from a thread, and the file that each
+/// of them gets.
 final class ExpectedOpens: Sendable {
-  private let expected = Mutex<[Int32: PendingFile]>([:])
+  private let queuePath: String
+  /// By thread.
+  private let files = Mutex<[Int32: PendingFile]>([:])
 
-  /// The next open of the queue node by `thread` gets `file`.
-  func expect(_ file: PendingFile, openedBy thread: Int32) {
-    expected.withLock { $0[thread] = file }
+  /// - Parameter queuePath: the path of the queue node.
+  init(queuePath: String) {
+    self.queuePath = queuePath
   }
 
-  /// `thread` will not open the queue node any more.
-  /// - Returns: whether it has.
+  /// Makes a descriptor for `file` in the stopped `thread`.
+  func makeDescriptor(of file: PendingFile, in thread: Tracee) throws(Errno) -> Int32 {
+    register(file, openedBy: thread.task.id)
+    do throws(Errno) {
+      defer { unregister(thread.task.id) }
+      let number = try thread.open(queuePath)
+      if unregister(thread.task.id) { return number }
+      thread.close(number)
+    } catch {
+      guard [.noSuchFileOrDirectory, .permissionDenied, .noSuchAddressOrDevice].contains(error)
+      else { throw error }
+    }
+    // The client sees another file under the path (chroot, another mount namespace), or may not
+    // open the node. The server opens the node itself and sends the descriptor.
+    return try thread.receiveDescriptor { [self] () throws(Errno) in
+      try open(queuePath, expecting: file)
+    }
+  }
+
+  /// Opens a node of this server, so that the open gets `file`. To be called in an
+  /// ``UnsharedTable``, because it waits for a message to this server.
+  /// - Throws: `.noSuchAddressOrDevice` when `path` is not a node of this server.
+  func open(_ path: String, expecting file: PendingFile) throws(Errno) -> OwnedDescriptor {
+    let thread = CLinux_gettid()
+    register(file, openedBy: thread)
+    let descriptor = Glibc.open(path, O_RDWR | O_CLOEXEC)
+    let failure = Errno(rawValue: errno)
+    let isOurs = unregister(thread)
+    guard descriptor >= 0 else { throw failure }
+    let owned = OwnedDescriptor(owning: descriptor)
+    guard isOurs else { throw .noSuchAddressOrDevice }
+    return owned
+  }
+
+  /// Registers `file` for the next open by `thread`.
+  func register(_ file: PendingFile, openedBy thread: Int32) {
+    files.withLock { $0[thread] = file }
+  }
+
+  /// Removes the registration of `thread`.
+  /// - Returns: whether the open has happened, so that there was no registration left.
   @discardableResult
-  func forget(_ thread: Int32) -> Bool {
-    expected.withLock { $0.removeValue(forKey: thread) } == nil
+  func unregister(_ thread: Int32) -> Bool {
+    files.withLock { $0.removeValue(forKey: thread) } == nil
   }
 
-  /// `thread` opens the queue node.
-  func take(by thread: Int32) -> PendingFile? {
-    expected.withLock { $0.removeValue(forKey: thread) }
+  /// Returns and unregisters the file for an open by `thread`. `nil` when no open is expected from
+  /// the thread.
+  func claimFile(openedBy thread: Int32) -> PendingFile? {
+    files.withLock { $0.removeValue(forKey: thread) }
   }
 }
 
-/// A file between the moment a device offers it and the moment the client knows its descriptor.
+/// A file between the moment when a device offers it and the moment when the client knows its
+/// descriptor.
 ///
-/// Until the device's call has settled that, nothing is released: the client's other threads can
-/// see the new descriptor, and close it, before the number is stored.
+/// The file is not released before the device's call has ended in ``install()`` or ``withdraw()``:
+/// other threads of the client can see the new descriptor, and close it, before its number is
+/// stored.
 final class PendingFile: Sendable {
   private enum State { case offered, closedEarly, installed, withdrawn }
 
@@ -43,7 +93,7 @@ final class PendingFile: Sendable {
     self.file = file
   }
 
-  /// The client has the descriptor and its number.
+  /// Makes the file the client's, which has the descriptor and its number.
   func install() {
     let wasClosed = state.withLock { state in
       defer { state = .installed }
@@ -52,15 +102,15 @@ final class PendingFile: Sendable {
     if wasClosed { file.release() }
   }
 
-  /// The client does not get it: the file is the device's again, and is never released.
+  /// Cancels the installation. The device owns the file again, and `release()` is not called.
   func withdraw() {
     state.withLock { $0 = .withdrawn }
   }
 
   var isWithdrawn: Bool { state.withLock { $0 == .withdrawn } }
 
-  /// The last descriptor is gone.
-  func closed() {
+  /// Releases an installed file, whose last descriptor is closed.
+  func handleLastClose() {
     let release = state.withLock { state in
       if state == .offered { state = .closedEarly }
       return state == .installed
@@ -69,11 +119,11 @@ final class PendingFile: Sendable {
   }
 }
 
-/// The node that descriptors made by devices are opened on.
+/// The node on which descriptors that devices make are opened.
 struct QueueDevice: CharacterDevice {
   let name: String
   func open(by client: any Client) throws(Errno) -> any OpenFile {
-    // ENXIO; `Session` looks for an expected file first.
+    // ENXIO. `CUSESession.open` does not call this for an expected open.
     throw .noSuchAddressOrDevice
   }
 }

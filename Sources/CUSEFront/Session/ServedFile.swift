@@ -1,52 +1,52 @@
-internal import Host
 internal import Synchronization
-internal import SystemPackage
 internal import UAPI
 
-/// One open file of a session: what the kernel's handle number stands for.
+/// One open file of a session: what a handle number of the kernel stands for.
 final class ServedFile: Sendable {
   let file: any OpenFile
-  /// The process that opened it; what its calls are charged to.
+  /// The process that opened the file. Its calls count for this process in the ``CallLimiter``.
   let owner: Int32
-  let poll = PollWaker()
-  /// For a file that was handed to a client: the state of that.
-  private let handover: PendingFile?
-  private let saidDenied = Atomic(false)
-  /// How calls on this file recognise descriptors that they have named before.
-  let namedFiles = NamedFiles()
-  let cutTransfers = SplitTransfers()
-  private let ownMark = Mutex<FileMark?>(nil)
+  let poll = PollNotifier()
+  /// The files behind descriptors that ioctls on this file have named.
+  let descriptorCache = DescriptorCache()
+  let splitTransfers = SplitTransfers()
+  /// The state of the installation, for a file that a device made for a client. Otherwise `nil`.
+  private let pending: PendingFile?
+  private let hasReportedDenial = Atomic(false)
+  private let storedMark = Mutex<EpollMark?>(nil)
 
-  init(_ file: any OpenFile, owner: Int32, handover: PendingFile? = nil) {
+  init(_ file: any OpenFile, owner: Int32, pending: PendingFile? = nil) {
     self.file = file
     self.owner = owner
-    self.handover = handover
+    self.pending = pending
   }
 
-  /// Readiness is watched from the open on: a change between two polls must wake the second.
-  func watch() {
-    file.setReadinessObserver { [poll] in poll.wake() }
+  /// Starts to notify poll(2) of changes. Called when the file is opened: a change between two
+  /// calls of poll must wake the second.
+  func observeReadiness() {
+    file.setReadinessObserver { [poll] in poll.notify() }
   }
 
-  /// The last reference is gone.
+  /// Called when the kernel has closed the last descriptor.
   func release() {
     mark = nil
     file.setReadinessObserver(nil)
-    poll.end()
-    if let handover { handover.closed() } else { file.release() }
+    poll.discard()
+    if let pending { pending.handleLastClose() } else { file.release() }
   }
 
-  /// By which this file is recognised among descriptors; nil when that has not been worth it yet.
-  var mark: FileMark? {
-    get { ownMark.withLock { $0 } }
-    set { ownMark.withLock { $0 = newValue } }
+  /// What recognises this file among descriptors. `nil` until a second lookup of the file.
+  var mark: EpollMark? {
+    get { storedMark.withLock { $0 } }
+    set { storedMark.withLock { $0 = newValue } }
   }
 
-  /// False for a file that the device took back while another thread of the client held on to it.
-  var isUsable: Bool { handover?.isWithdrawn != true }
+  /// False when the device has withdrawn the file while another thread of the client kept a
+  /// descriptor of it.
+  var isUsable: Bool { pending?.isWithdrawn != true }
 
-  /// True the first time only: a condition worth one line in the log per open file.
+  /// True for the first call only, so that a denied access is logged once per open file.
   func shouldReportDenial() -> Bool {
-    saidDenied.exchange(true, ordering: .relaxed) == false
+    hasReportedDenial.exchange(true, ordering: .relaxed) == false
   }
 }

@@ -1,38 +1,42 @@
-// Reads and writes of which FUSE does not send all at once.
-//
-// FUSE pins the caller's memory first, and passes on what it has got: at most 32 pages, and nothing
-// beyond the first that is not there. When a message is answered in full it sends the next. A file of
-// the kernel is asked for all at once, and answers EFAULT when it comes to memory that is not there,
-// maybe after it has done something. So the first message of such a call has the device do the whole
-// call on the caller's own memory; the messages that follow are answered from what that has done.
-
+internal import FrontEnd
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// The cut calls of one open file.
+/// The read and write calls on one open file that FUSE splits into several messages.
+///
+/// FUSE pins the caller's memory before it sends a message, and sends what it could pin: at most 32
+/// pages, and nothing beyond the first missing page. It sends the next message when the last one
+/// was answered in full. The kernel instead calls a file's operation once for the whole call; the
+/// operation answers EFAULT when it reaches missing memory, possibly after it has had an effect.
+///
+/// So the first message of such a call makes the device do the whole call, on the caller's own
+/// memory. The messages that follow are answered from the result.
 final class SplitTransfers: Sendable {
-  /// What a call has done, of which messages are still to come.
-  private struct Call {
+  /// A call that the device has done, and for which more messages are expected.
+  private struct SplitCall {
     let transfer: Transfer
+    /// The bytes that the device has moved.
     let done: Int
   }
 
-  /// By thread. What a killed thread leaves is replaced by the first cut call of the next one with
-  /// its number.
-  private let calls = Mutex<[Int32: Call]>([:])
+  /// By thread. The entry of a killed thread is replaced by the first split call of the next thread
+  /// with its id.
+  private let calls = Mutex<[Int32: SplitCall]>([:])
   private static let limit = 256
 
-  /// The answer to a message about `count` bytes after the first `start` of `thread`'s call.
-  /// - Parameter run: has the device do the call as a whole.
+  /// Returns the answer to a message about `count` bytes after the first `start` bytes of
+  /// `thread`'s call.
+  /// - Parameter run: makes the device do the whole call. Called for the first message only.
+  /// - Throws: what `run` throws; `.ioError` for a message of a call that is not known.
   func answer(
     to thread: Int32, _ count: Int, after start: Int,
     run: () throws(Errno) -> (transfer: Transfer, done: Int)
   ) throws(Errno) -> (transfer: Transfer, count: Int) {
-    let call: Call
+    let call: SplitCall
     if start == 0 {
       let result = try run()
-      call = Call(transfer: result.transfer, done: result.done)
+      call = SplitCall(transfer: result.transfer, done: result.done)
     } else if let known = calls.withLock({ $0[thread] }) {
       call = known
     } else {
@@ -51,7 +55,7 @@ final class SplitTransfers: Sendable {
 }
 
 extension Transfer {
-  /// Fills `buffer` with the bytes after the first `start`.
+  /// Fills `buffer` with the bytes that follow the first `start` bytes of the pieces.
   func gather(
     after start: Int, into buffer: UnsafeMutableRawBufferPointer, from memory: some UserMemory
   ) throws(Errno) {

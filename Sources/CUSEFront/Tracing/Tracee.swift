@@ -1,82 +1,88 @@
-// A client's thread, held at the end of its ioctl, in which the server makes system calls.
+// How the server makes system calls in a client's thread, at the end of the thread's ioctl.
 //
-// The one way to give an unmodified client a new descriptor is that the client itself opens it. The
-// order of events, all ordered by the server thread that runs the device's call:
+// An unmodified client gets a new descriptor only when the client itself opens it. The server
+// thread that runs the device's call orders the steps:
 //
-//   1  the device has done all that can fail and asks for a descriptor
+//   1  the device has done all that can fail, and asks for a descriptor
 //   2  the thread is seized and interrupted; it sleeps in FUSE's wait and cannot stop yet
 //   3  its ioctl is answered, with an errno that nothing can turn into a restart or EINTR: the
 //      thread stops after the call, before it has executed one instruction
-//   4  it is made to call openat(2), the server stores the number, and finally the register that
-//      holds the ioctl's result is set
+//   4  openat(2) is injected into the thread, the server stores the number, and last the register
+//      that holds the ioctl's result is set
 //
-// What is done to the thread is done by another process, the `Tracer`.
+// The process that calls ptrace(2) is another one, the `Tracer`'s.
 
-internal import CLinux
-internal import Glibc
 internal import Host
 internal import SystemPackage
 
-/// A place where a thread can be held: the end of the ioctl that `request` will answer.
+/// The end of the ioctl that `request` asks for, where the calling thread can be stopped.
 struct InjectionPoint {
   private let task: HostTask
-  private let request: Request
-  private let holder: Tracer
+  private let request: CUSERequest
+  private let tracer: Tracer
 
-  init(_ task: HostTask, answering request: Request, holder: Tracer) {
+  init(_ task: HostTask, answering request: CUSERequest, tracer: Tracer) {
     self.task = task
     self.request = request
-    self.holder = holder
+    self.tracer = tracer
   }
 
-  /// Holds the thread and answers the ioctl. On an error the ioctl has not been answered.
+  /// Seizes the thread and answers the ioctl, so that the thread stops. When this throws, the ioctl
+  /// has not been answered.
   ///
-  /// A thread that dies meanwhile is no error here: every later use of it fails.
-  /// - Throws: as `TracedThread.init(seizing:)`.
-  func hold() throws(Errno) -> Tracee {
-    let thread = try Tracee(task, holder: holder)
+  /// A thread that dies meanwhile causes no error here, but every later use of it fails.
+  /// - Throws: as `SeizedThread.init(seizing:)`.
+  func stopThread() throws(Errno) -> Tracee {
+    let thread = try Tracee(task, tracer: tracer)
     request.reply(ioctl: -Errno.connectionAbort.rawValue)
     return thread
   }
 }
 
+/// A client's thread that stops at the end of its ioctl, as the server sees it. Every function is a
+/// request to the tracer process, which has the thread as a ``SeizedThread``.
 final class Tracee {
   let task: HostTask
-  private let channel: Tracer.Channel
+  private let connection: Tracer.Connection
 
-  fileprivate init(_ task: HostTask, holder: Tracer) throws(Errno) {
+  fileprivate init(_ task: HostTask, tracer: Tracer) throws(Errno) {
     self.task = task
-    channel = try holder.channel()
-    _ = try channel.order(.seize, task.id)
+    connection = try tracer.connect()
+    _ = try connection.send(.seize, task.id)
   }
 
-  /// Opens `path` for reading and writing, close-on-exec.
+  /// Opens `path` in the thread, for reading and writing, close-on-exec.
+  /// - Returns: the descriptor's number.
   func open(_ path: String) throws(Errno) -> Int32 {
-    try channel.order(.open, bytes: Array(path.utf8))
+    try connection.send(.open, bytes: Array(path.utf8))
   }
 
+  /// Closes a descriptor of the thread.
   func close(_ number: Int32) {
-    _ = try? channel.order(.close, number)
+    _ = try? connection.send(.close, number)
   }
 
-  /// Makes a copy of what `open` opens in the thread, close-on-exec. `open` runs in an ``UnsharedTable``.
-  /// - Throws: `.notSupported` from another network namespace, `.tooManyOpenFiles`.
-  func receive(
-    _ open: @escaping @Sendable () throws(Errno) -> OwnedDescriptor
+  /// Makes a copy in the thread, close-on-exec, of the descriptor that `open` returns.
+  /// - Parameter open: runs in an ``UnsharedTable``.
+  /// - Returns: the number of the copy.
+  /// - Throws: `.notSupported` when the thread is in another network namespace,
+  ///   `.tooManyOpenFiles`.
+  func receiveDescriptor(
+    from open: @escaping @Sendable () throws(Errno) -> OwnedDescriptor
   ) throws(Errno) -> Int32 {
-    let rendezvous = try DescriptorSocket()
-    let socket = try channel.order(.connect, bytes: rendezvous.name)
+    let sender = try DescriptorSocket()
+    let socket = try connection.send(.connect, bytes: sender.name)
     do throws(Errno) {
-      try rendezvous.send(to: try task.processID(), open)
+      try sender.send(to: try task.processID(), open)
     } catch {
       close(socket)
       throw error
     }
-    return try channel.order(.receive, socket)
+    return try connection.send(.receive, socket)
   }
 
-  /// Lets the thread go on, its ioctl returning `result`, a value or -errno.
-  func finish(returning result: Int32) {
-    _ = try? channel.order(.finish, result)
+  /// Detaches from the thread, whose ioctl returns `result`, a value or -errno.
+  func resume(returning result: Int32) {
+    _ = try? connection.send(.resume, result)
   }
 }

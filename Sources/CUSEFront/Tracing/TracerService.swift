@@ -1,116 +1,47 @@
-// The other side of `Tracer`: what runs in the process that holds threads.
+// What runs in the tracer process, whose server side is `Tracer`.
 
 internal import CLinux
-internal import Glibc
+internal import FrontEnd
 internal import Host
 internal import Synchronization
 internal import SystemPackage
 
-// A free function: it is called from C, in a new process.
-func holdThreads(_ control: Int32) {
-  CLinux_set_thread_name("iommufd-holder")
+/// The main function of the tracer process: serves connections that arrive over `control` until the
+/// server has ended. A free function, because C code calls it in a new process.
+func runTracer(_ control: Int32) {
+  CLinux_set_thread_name("iommufd-tracer")
   let service = TracerService()
   while true {
-    let descriptor = CLinux_receive_descriptor(control)
-    guard descriptor >= 0 else { break }  // the server is gone
-    service.serve(OwnedDescriptor(owning: descriptor))
+    do throws(Errno) {
+      service.serve(try UnixSocket.receiveDescriptor(from: control))
+    } catch {
+      break  // the server has ended
+    }
   }
   service.awaitEnd()
 }
 
+/// The connections of the tracer process, each with a thread.
 private final class TracerService: Sendable {
-  private let channels = Atomic(0)
-  private let oneHasEnded = ThreadSemaphore()
+  private let connections = Atomic(0)
+  private let connectionEnded = ThreadSemaphore()
 
   func serve(_ socket: OwnedDescriptor) {
-    channels.add(1, ordering: .relaxed)
-    let started = startThread(named: "hold") { [self] in
-      TraceeChannel(socket).run()
-      ended()
+    connections.add(1, ordering: .relaxed)
+    let started = startThread(named: "tracer") { [self] in
+      TracerThread(socket).run()
+      recordEnd()
     }
-    if !started { ended() }
+    if !started { recordEnd() }
   }
 
-  private func ended() {
-    channels.subtract(1, ordering: .relaxed)
-    oneHasEnded.signal()
+  private func recordEnd() {
+    connections.subtract(1, ordering: .relaxed)
+    connectionEnded.signal()
   }
 
-  /// Every channel ends when the server does.
+  /// Waits until every connection has ended. They all end when the server does.
   func awaitEnd() {
-    while channels.load(ordering: .relaxed) > 0 { oneHasEnded.wait() }
+    while connections.load(ordering: .relaxed) > 0 { connectionEnded.wait() }
   }
-}
-
-/// One channel, on one thread: ptrace(2) belongs to the thread that seized.
-private final class TraceeChannel {
-  private let socket: OwnedDescriptor
-
-  init(_ socket: OwnedDescriptor) {
-    self.socket = socket
-  }
-
-  #if arch(x86_64)
-    private var thread: TracedThread?
-    /// Descriptors that the server had made, and has not finished with.
-    private var made: Set<Int32> = []
-
-    func run() {
-      while let message = OrderMessage(from: socket) {
-        var answer: Int32
-        do throws(Errno) {
-          answer = try obey(message)
-        } catch {
-          answer = -error.rawValue
-        }
-        withUnsafeBytes(of: &answer) { bytes in
-          _ = send(socket.rawValue, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
-        }
-      }
-      // The server was killed: as if the thread had never been held.
-      for number in made { thread?.close(number) }
-      thread?.finish(returning: -Errno.connectionAbort.rawValue)
-    }
-
-    private func obey(_ message: OrderMessage) throws(Errno) -> Int32 {
-      if message.order == .seize {
-        thread = try TracedThread(seizing: HostTask(id: message.value))
-        return 0
-      }
-      guard let thread else { throw .noSuchProcess }
-      switch message.order {
-      case .open:
-        return remember(try thread.open(String(decoding: message.bytes, as: UTF8.self)))
-      case .connect:
-        return remember(try thread.connect(to: message.bytes))
-      case .receive:
-        made.remove(message.value)
-        return remember(try thread.receive(from: message.value))
-      case .close:
-        made.remove(message.value)
-        thread.close(message.value)
-        return 0
-      case .finish, .seize:
-        thread.finish(returning: message.value)
-        made = []
-        self.thread = nil
-        return 0
-      }
-    }
-
-    private func remember(_ number: Int32) -> Int32 {
-      made.insert(number)
-      return number
-    }
-  #else
-    /// Nothing is known of this processor's system calls.
-    func run() {
-      var answer = -Errno.notSupported.rawValue
-      while OrderMessage(from: socket) != nil {
-        withUnsafeBytes(of: &answer) { bytes in
-          _ = send(socket.rawValue, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
-        }
-      }
-    }
-  #endif
 }

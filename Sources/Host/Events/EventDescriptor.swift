@@ -1,5 +1,5 @@
-// A client's eventfd as the kernel holds it (struct eventfd_ctx): the counter, not the number. The
-// client may close its descriptor; what was handed over keeps working.
+// A reference to a client's eventfd (Linux: struct eventfd_ctx). The object owns a descriptor of
+// its own, so it keeps working when the client closes the client's descriptor.
 
 internal import CLinux
 internal import Glibc
@@ -9,24 +9,25 @@ package import SystemPackage
 package final class EventDescriptor: Sendable {
   private let descriptor: OwnedDescriptor
 
-  /// - Throws: `.invalidArgument` when `descriptor` is no eventfd (eventfd_ctx_fileget()).
+  /// - Throws: `.invalidArgument` when `descriptor` is no eventfd (Linux: eventfd_ctx_fileget()).
   package init(_ descriptor: OwnedDescriptor) throws(Errno) {
     guard Self.isEventDescriptor(descriptor) else { throw .invalidArgument }
     self.descriptor = descriptor
     _ = Self.own.withLock { $0.insert(descriptor.rawValue) }
   }
 
-  // Before the number can be another file's.
+  // The number leaves the set before the descriptor is closed, after which the number may be
+  // reused.
   deinit { _ = Self.own.withLock { $0.remove(descriptor.rawValue) } }
 
   package var rawValue: Int32 { descriptor.rawValue }
 
-  /// Adds 1 to the counter (eventfd_signal()). A counter at its limit stays there: the client who
-  /// filled it cannot make this server wait.
+  /// Adds 1 to the counter (Linux: eventfd_signal()). A counter at its limit stays there, so that a
+  /// client that fills the counter cannot block this server.
   package func signal() { Signaller.shared?.signal(rawValue) }
 
-  /// Reads the counter back to 0 without ever blocking (eventfd_ctx_do_read()).
-  /// - Returns: whether it was above 0.
+  /// Resets the counter to 0 without blocking (Linux: eventfd_ctx_do_read()).
+  /// - Returns: whether the counter was above 0.
   package func consume() -> Bool {
     var count: UInt64 = 0
     return withUnsafeMutableBytes(of: &count) { bytes in
@@ -41,16 +42,17 @@ package final class EventDescriptor: Sendable {
   private static let kind = "anon_inode:[eventfd]"
 }
 
-// MARK: Who else has it
+// MARK: Other descriptors of the eventfd
 
 extension EventDescriptor {
-  /// Numbers in this process that are this class's.
+  /// The descriptor numbers of this process that objects of this class own.
   private static let own = Mutex<Set<Int32>>([])
 
-  /// Whether anybody but this class has a descriptor of it, as far as /proc shows; true where it does
-  /// not tell. Takes milliseconds.
+  /// Whether /proc shows a descriptor of the eventfd that no object of this class owns. True when
+  /// /proc does not show the eventfd's ID. The search takes milliseconds.
   ///
-  /// The kernel would hear of the last one's end. Here there is always one: our own.
+  /// The kernel gets EPOLLHUP when the last descriptor of an eventfd is closed. This process does
+  /// not, because it owns a descriptor itself.
   package var isOpenElsewhere: Bool {
     guard let number = Self.number(of: "/proc/self/fdinfo/\(rawValue)") else { return true }
     let own = Self.own.withLock { $0 }
@@ -66,20 +68,24 @@ extension EventDescriptor {
     }
   }
 
-  /// What tells an eventfd from all others.
-  private static func number(of information: String) -> Substring? {
-    guard let text = try? ProcFile.read(information) else { return nil }
+  /// The system-wide number of the eventfd whose fdinfo file is at `path`.
+  private static func number(of path: String) -> Substring? {
+    guard let text = try? ProcFile.read(path) else { return nil }
     return ProcFile.field("eventfd-id", of: text)
   }
 }
 
-/// How a process signals an eventfd without blocking: by letting the kernel do it for a completion.
+/// Signals eventfds without blocking: the kernel signals an eventfd on completion of an
+/// asynchronous read.
 private final class Signaller: Sendable {
-  /// nil where the host has no asynchronous I/O; interrupts are then lost, as with a masked line.
+  /// `nil` where the host has no asynchronous I/O. Interrupts are then lost, as with a masked
+  /// interrupt.
   static let shared = Signaller()
 
-  /// One at a time, so that there is always room for the completion.
+  /// The io_setup(2) context. Under the lock there is one request at a time, so there is always
+  /// room for its completion.
   private let context: Mutex<UInt64>
+  /// An open /dev/null, from which 0 bytes are read.
   private let empty: OwnedDescriptor
 
   private init?() {
@@ -87,7 +93,7 @@ private final class Signaller: Sendable {
     let empty = open("/dev/null", O_RDONLY | O_CLOEXEC)
     guard empty >= 0 else { return nil }
     self.empty = OwnedDescriptor(owning: empty)
-    guard CLinux_aio_setup(&context) == 0 else { return nil }
+    guard CLinux_io_setup(&context) == 0 else { return nil }
     self.context = Mutex(context)
   }
 

@@ -1,10 +1,10 @@
-// Calls a function whenever a client's eventfd is signalled (drivers/vfio/virqfd.c). The kernel hooks
-// the eventfd's wait queue; a process can only ask epoll, so one thread, started with the first
-// watch, serves everybody in the process.
+// Calls a handler whenever a client's eventfd is signalled (Linux: drivers/vfio/virqfd.c). The
+// kernel adds a callback to the eventfd's wait queue. A process can only use epoll, so one thread
+// serves all watches of this process. The first watch starts the thread.
 //
-// A watch has at most one call of its handler running, and none any more once `cancel()` has
-// returned. A handler must not cancel its own watch, nor may a lock that a handler takes be held
-// over `cancel()`.
+// At most one call of a watch's handler runs at any time, and none after `cancel()` has returned.
+// So a handler must not cancel its own watch, and a caller of `cancel()` must not hold a lock that
+// the handler takes.
 
 internal import CLinux
 internal import Glibc
@@ -18,19 +18,20 @@ package final class EventWatcher: Sendable {
 
   private struct State {
     var epoll: Int32 = -1
-    var watches: [UInt64: Watch] = [:]
+    var watches: [UInt64: EventWatch] = [:]
     var nextKey: UInt64 = 1
   }
 
-  /// Calls `handler` for every signal of `event` until the watch is cancelled. A signal that is
-  /// already there counts as the first.
-  /// - Throws: `.noMemory`, `.tooManyOpenFilesInSystem` and what else the host is short of.
+  /// Calls `handler` for every signal of `event` until the watch is cancelled. When the counter of
+  /// the eventfd is not 0 already, `handler` is called at once.
+  /// - Throws: `.noMemory`, `.tooManyOpenFilesInSystem`, or another errno of epoll_create1(2) and
+  ///   epoll_ctl(2); `.resourceTemporarilyUnavailable` when the host cannot create the thread.
   package func watch(
     _ event: EventDescriptor, _ handler: @escaping @Sendable () -> Void
-  ) throws(Errno) -> Watch {
+  ) throws(Errno) -> EventWatch {
     try state.withLock { state throws(Errno) in
       try startIfNeeded(&state)
-      let watch = Watch(key: state.nextKey, event: event, handler: handler, watcher: self)
+      let watch = EventWatch(key: state.nextKey, event: event, handler: handler, watcher: self)
       let failure = CLinux_epoll_add(state.epoll, event.rawValue, watch.key)
       guard failure == 0 else { throw Errno(rawValue: -failure) }
       state.nextKey += 1
@@ -39,7 +40,7 @@ package final class EventWatcher: Sendable {
     }
   }
 
-  fileprivate func forget(_ watch: Watch) {
+  fileprivate func remove(_ watch: EventWatch) {
     state.withLock { state in
       guard state.watches.removeValue(forKey: watch.key) != nil else { return }
       _ = CLinux_epoll_remove(state.epoll, watch.event.rawValue)
@@ -50,14 +51,14 @@ package final class EventWatcher: Sendable {
     guard state.epoll < 0 else { return }
     let epoll = CLinux_epoll_create()
     guard epoll >= 0 else { throw Errno(rawValue: -epoll) }
-    guard startThread(named: "events", { [self] in watch(epoll) }) else {
+    guard startThread(named: "eventfd-watcher", { [self] in serveEvents(of: epoll) }) else {
       close(epoll)
       throw .resourceTemporarilyUnavailable
     }
     state.epoll = epoll
   }
 
-  private func watch(_ epoll: Int32) {
+  private func serveEvents(of epoll: Int32) {
     var key: UInt64 = 0
     while true {
       guard CLinux_epoll_wait(epoll, &key) == 0 else { continue }
@@ -66,8 +67,8 @@ package final class EventWatcher: Sendable {
   }
 }
 
-/// One eventfd that is being watched (struct virqfd).
-package final class Watch: Sendable {
+/// An eventfd and its handler (Linux: struct virqfd).
+package final class EventWatch: Sendable {
   fileprivate let key: UInt64
   package let event: EventDescriptor
   private let watcher: EventWatcher
@@ -89,7 +90,7 @@ package final class Watch: Sendable {
   }
 
   package func cancel() {
-    watcher.forget(self)
+    watcher.remove(self)
     handler.withLock { $0 = nil }
   }
 }

@@ -1,51 +1,53 @@
-// A thread that looks at something which changes without a word: registers in memory that is shared
+// A thread that polls something whose changes cause no event: registers in memory that is shared
 // with a client.
 //
-// After a change it looks again at once, as who made the change waits for an answer, and yields the
-// processor in between. When nothing changes it looks ever more seldom, up to once in a
-// millisecond; when there is nothing to look at any more it ends.
+// After a change the thread polls again at once, because the client that made the change waits for
+// the result; between two polls the thread yields the processor. While nothing changes, the pauses
+// between polls grow to one millisecond.
 
 internal import Glibc
 
 package enum PollingThread {
-  package enum Finding: Sendable {
-    case change
-    case nothing
-    /// There is nothing to look at any more.
-    case end
+  /// The result of one poll.
+  package enum Outcome: Sendable {
+    case changed
+    case unchanged
+    /// There is nothing left to poll; the thread ends.
+    case finished
   }
 
-  /// Looks without a pause between them.
-  private static let eagerLooks = 100
-  /// Looks at each pause, before it is doubled.
-  private static let looksPerPause = 16
+  /// Unchanged polls before the first pause.
+  private static let eagerPolls = 100
+  /// Unchanged polls with one length of pause, before the length doubles.
+  private static let pollsPerPause = 16
+  /// Nanoseconds.
   private static let firstPause: UInt64 = 16_000
   private static let longestPause: UInt64 = 1_000_000
 
-  /// Calls `look` until it finds the end.
-  /// - Returns: false when there is no thread to be had.
+  /// Starts a thread that calls `poll` until `poll` returns `.finished`.
+  /// - Returns: false when the host cannot create a thread.
   package static func start(
-    named name: String, _ look: @escaping @Sendable () -> Finding
+    named name: String, _ poll: @escaping @Sendable () -> Outcome
   ) -> Bool {
     startThread(named: name) {
-      var looks = 0
+      var unchangedPolls = 0
       while true {
-        switch look() {
-        case .change: looks = 0
-        case .nothing: looks = min(looks + 1, 1_000)
-        case .end: return
+        switch poll() {
+        case .changed: unchangedPolls = 0
+        case .unchanged: unchangedPolls = min(unchangedPolls + 1, 1_000)
+        case .finished: return
         }
-        pause(after: looks)
+        pause(after: unchangedPolls)
       }
     }
   }
 
-  private static func pause(after looks: Int) {
-    guard looks > eagerLooks else {
+  private static func pause(after unchangedPolls: Int) {
+    guard unchangedPolls > eagerPolls else {
       sched_yield()
       return
     }
-    let doublings = UInt64((looks - eagerLooks) / looksPerPause)
+    let doublings = UInt64((unchangedPolls - eagerPolls) / pollsPerPause)
     let nanoseconds = min(firstPause << doublings, longestPause)
     var time = timespec(tv_sec: 0, tv_nsec: Int(nanoseconds))
     nanosleep(&time, nil)

@@ -1,10 +1,12 @@
 internal import CLinux
 internal import Glibc
 
-/// Runs `body` on a new, detached thread, which /proc shows as `name`. Signals stay where they are: the
-/// process's main thread has blocked those it waits for, and threads inherit that.
-/// - Parameter stackSize: bytes; nil: the host's default.
-/// - Returns: false when there is no thread to be had.
+/// Runs `body` on a new, detached thread. The thread inherits the signal mask of its creator, and
+/// the main thread has blocked the signals that it waits for.
+/// - Parameters:
+///   - name: what /proc/<pid>/task/<tid>/comm shows; the kernel keeps 15 bytes.
+///   - stackSize: bytes. `nil` stands for the host's default.
+/// - Returns: false when the host cannot create a thread.
 @discardableResult
 package func startThread(
   named name: String, stackSize: Int? = nil, _ body: @escaping @Sendable () -> Void
@@ -32,8 +34,8 @@ private final class ThreadBody: Sendable {
   }
 }
 
-// A free function, not a closure: a closure written in a main-actor context would carry that
-// isolation, and stop the program when it runs on any other thread.
+// A free function, not a closure: a closure that is written in a main-actor context inherits that
+// isolation, and Swift's executor check stops the program when the closure runs on another thread.
 private func runThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   guard let context else { return nil }
   let thread = Unmanaged<ThreadBody>.fromOpaque(context).takeRetainedValue()

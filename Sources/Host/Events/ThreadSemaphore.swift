@@ -1,6 +1,6 @@
 internal import Glibc
 
-/// One thread tells another that it may go on (sem_overview(7)).
+/// A counting semaphore between threads (sem_overview(7)), initially 0.
 package final class ThreadSemaphore: @unchecked Sendable {
   private let raw: UnsafeMutablePointer<sem_t>
 

@@ -1,7 +1,8 @@
+internal import CLinux
 internal import Glibc
 package import SystemPackage
 
-/// A file descriptor of this process, closed when the last reference to it goes.
+/// A file descriptor of this process that is closed with the last reference to the object.
 package final class OwnedDescriptor: Sendable {
   package let rawValue: Int32
   private let close: (@Sendable (Int32) -> Void)?
@@ -12,14 +13,15 @@ package final class OwnedDescriptor: Sendable {
     close = nil
   }
 
-  /// Takes ownership of an open descriptor whose close(2) may wait for this server itself: instead
-  /// of closing it in place, the last reference hands it to `close`.
+  /// Takes ownership of an open descriptor whose close(2) may wait for this server itself. The
+  /// object passes the descriptor to `close` instead of closing it.
   package init(owning rawValue: Int32, closedBy close: (@Sendable (Int32) -> Void)?) {
     self.rawValue = rawValue
     self.close = close
   }
 
-  /// Takes ownership of a `CLinux_…` result: a descriptor, or -errno, which is thrown.
+  /// Takes ownership of the result of a `CLinux_…` function, which is a descriptor or -errno.
+  /// - Throws: the errno.
   package convenience init(
     checking result: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil
   ) throws(Errno) {
@@ -27,12 +29,13 @@ package final class OwnedDescriptor: Sendable {
     self.init(owning: result, closedBy: close)
   }
 
-  /// Opened with O_PATH: good for naming the file, not for using it.
+  /// Whether the file was opened with O_PATH, so that it cannot be read, written or mapped.
   package var isPathOnly: Bool {
     let flags = fcntl(rawValue, F_GETFL)
     return flags >= 0 && flags & 0o10000000 != 0
   }
 
+  /// Whether the file was opened with O_RDWR.
   package var isWritable: Bool {
     let flags = fcntl(rawValue, F_GETFL)
     return flags >= 0 && flags & O_ACCMODE == O_RDWR
@@ -40,5 +43,30 @@ package final class OwnedDescriptor: Sendable {
 
   deinit {
     if let close { close(rawValue) } else { Glibc.close(rawValue) }
+  }
+}
+
+extension OwnedDescriptor {
+  /// A descriptor of the same file that is open for reading and writing: this one, or a new one.
+  /// `nil` when the file cannot be opened so.
+  package func reopenedForWriting() -> OwnedDescriptor? {
+    if isWritable { return self }
+    return try? ProcFile.open("/proc/self/fd/\(rawValue)", O_RDWR | O_NONBLOCK)
+  }
+
+  /// Allocates the holes of `range`, which lies in the file, so that no later access finds the file
+  /// system full. Does nothing when the file is not open for writing: the first access to a page
+  /// allocates it then.
+  /// - Throws: `.noSpace`, `.noMemory`.
+  package func allocate(_ range: Range<UInt64>) throws(Errno) {
+    let length = range.upperBound - range.lowerBound
+    while true {
+      switch CLinux_fallocate(rawValue, range.lowerBound, length) {
+      case -EINTR: continue
+      case -ENOSPC: throw .noSpace
+      case -ENOMEM: throw .noMemory
+      default: return
+      }
+    }
   }
 }

@@ -1,21 +1,21 @@
-// Opening the file that a mapping of another process is of.
+// A descriptor of this process for a file that another process maps.
 
-internal import CLinux
 internal import Glibc
-package import SystemPackage
+internal import SystemPackage
 
 package struct MappedFile {
   package let descriptor: OwnedDescriptor
   package let isWritable: Bool
-  /// Its pages are its storage: tmpfs, memfd, shared anonymous memory, hugetlbfs.
+  /// Whether the file's pages are its storage, see ``MemoryFileSystem``.
   package let isMemory: Bool
 
-  /// More descriptors of a process than these are not looked at.
+  /// The number of descriptors of a process that are searched.
   private static let descriptorLimit = 4096
 
-  /// A descriptor of ours of `file`, which `area` of `space` maps; nil when it cannot be had or is a
-  /// device. That the file opened is the one that was meant is verified by its identity, so
-  /// a process that has changed meanwhile does no harm.
+  /// Opens `file`, which `area` of `space` maps, through /proc/<pid>/map_files or through a
+  /// descriptor of the process. The identity of the opened file is checked, so the process may
+  /// change its mappings and descriptors meanwhile.
+  /// - Returns: `nil` when no path leads to the file, or it is not a regular file.
   package static func open(
     _ area: VirtualMemoryArea, _ file: FileIdentity, of space: AddressSpace
   ) -> MappedFile? {
@@ -28,31 +28,8 @@ package struct MappedFile {
     return nil
   }
 
-  /// A descriptor of the same file that can write, whatever `descriptor` was opened for.
-  package static func reopenForWriting(_ descriptor: OwnedDescriptor) -> OwnedDescriptor? {
-    if descriptor.isWritable { return descriptor }
-    return try? ProcFile.open("/proc/self/fd/\(descriptor.rawValue)", O_RDWR | O_NONBLOCK)
-  }
-
-  /// Allocates what is missing of `range`, which lies in the file, so that an access cannot find the
-  /// file system full. A descriptor that can only read leaves that to the first access.
-  /// - Throws: `.noSpace`, `.noMemory`.
-  package static func allocate(
-    _ range: Range<UInt64>, of file: OwnedDescriptor
-  ) throws(Errno) {
-    let length = range.upperBound - range.lowerBound
-    while true {
-      switch CLinux_allocate(file.rawValue, range.lowerBound, length) {
-      case -EINTR: continue
-      case -ENOSPC: throw .noSpace
-      case -ENOMEM: throw .noMemory
-      default: return
-      }
-    }
-  }
-
   private static func open(_ path: String, expecting file: FileIdentity) -> MappedFile? {
-    // Looked at before it is opened: opening a device does something.
+    // stat(2) comes first, because opening a device has effects.
     guard isRegular(path, file) else { return nil }
     for (flags, isWritable) in [(O_RDWR, true), (O_RDONLY, false)] {
       guard let descriptor = try? ProcFile.open(path, flags | O_NONBLOCK) else { continue }

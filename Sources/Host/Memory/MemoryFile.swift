@@ -2,9 +2,10 @@ internal import CLinux
 internal import Glibc
 package import SystemPackage
 
-/// memfd_create(2).
+/// Files made by memfd_create(2).
 package enum MemoryFile {
-  /// A new, zeroed, close-on-exec memory file that can be sealed. The caller owns the descriptor.
+  /// Makes a memfd of `length` zero bytes that is close-on-exec and can be sealed.
+  /// - Returns: the descriptor, which the caller owns.
   package static func create(name: String, length: UInt64) throws(Errno) -> Int32 {
     let descriptor = CLinux_memfd_create(
       name, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING))

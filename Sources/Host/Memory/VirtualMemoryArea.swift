@@ -1,6 +1,6 @@
-// What a range of another process's addresses is mapped to: the kernel's struct vm_area_struct, as
-// far as /proc/<pid>/maps shows it. Linux 6.11 answers for one address by an ioctl on that file;
-// before, its text is read.
+// A mapping of another process: the fields of the kernel's struct vm_area_struct that
+// /proc/<pid>/maps shows. Since Linux 6.11 an ioctl on that file (PROCMAP_QUERY) looks up one
+// address; on older hosts its text is read.
 
 internal import CLinux
 internal import Glibc
@@ -13,7 +13,7 @@ package struct VirtualMemoryArea: Equatable, Sendable {
     package static let read = Access(rawValue: 1)
     package static let write = Access(rawValue: 2)
     package static let execute = Access(rawValue: 4)
-    /// MAP_SHARED: stores are seen by everybody who maps the same file.
+    /// MAP_SHARED: a store changes the file, so all other mappings of the file show it.
     package static let shared = Access(rawValue: 8)
   }
 
@@ -21,9 +21,9 @@ package struct VirtualMemoryArea: Equatable, Sendable {
   /// Exclusive.
   package let end: UInt64
   package let access: Access
-  /// The byte of the file that `start` maps.
+  /// The offset in the file of the byte at `start`.
   package let fileOffset: UInt64
-  /// Nil for private anonymous memory and the kernel's own pages ([vdso] and the like).
+  /// `nil` for private anonymous memory and for the kernel's own pages ([vdso] and similar).
   package let file: FileIdentity?
 
   init(
@@ -39,7 +39,7 @@ package struct VirtualMemoryArea: Equatable, Sendable {
 }
 
 extension AddressSpace {
-  /// The mapping that covers `address`; nil where nothing is mapped.
+  /// The mapping that contains `address`. `nil` when nothing is mapped there.
   /// - Throws: `.noSuchProcess` when the mm is gone.
   package func area(containing address: UInt64) throws(Errno) -> VirtualMemoryArea? {
     var found = CLinux_vma()
@@ -56,13 +56,13 @@ extension AddressSpace {
     }
   }
 
-  /// As ``area(containing:)``, on hosts before Linux 6.11. The lines are in the order of addresses, and
-  /// of those before the one that is looked for nothing but the end is read.
+  /// Does what ``area(containing:)`` does, on hosts before Linux 6.11. The lines are sorted by
+  /// address; of the lines before the wanted one only the end address is parsed.
   func areaFromText(containing address: UInt64) throws(Errno) -> VirtualMemoryArea? {
     let capacity = 65536
     let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 1)
     defer { chunk.deallocate() }
-    /// Of the line that is not complete, at the start of the chunk.
+    // The bytes of an incomplete line, moved to the start of the chunk.
     var kept = 0
     var position: off_t = 0
     while true {
@@ -95,7 +95,7 @@ extension AddressSpace {
 }
 
 extension VirtualMemoryArea {
-  /// `start-end rwxp offset major:minor inode name`, proc(5).
+  /// Parses `start-end rwxp offset major:minor inode name` (proc_pid_maps(5)).
   init?(mapsLine line: [UInt8]) {
     let words = line.split(separator: UInt8(ascii: " "), maxSplits: 5)
     guard words.count >= 5 else { return nil }
@@ -118,7 +118,7 @@ extension VirtualMemoryArea {
       inode: inode)
   }
 
-  /// What is between '-' and ' '.
+  /// The end address, which stands between '-' and ' '.
   fileprivate static func end(ofMapsLine line: UnsafeRawBufferPointer) -> UInt64? {
     guard let dash = line.firstIndex(of: UInt8(ascii: "-")) else { return nil }
     return number(line[(dash + 1)...].prefix { $0 != UInt8(ascii: " ") }, radix: 16)

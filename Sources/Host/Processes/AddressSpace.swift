@@ -1,17 +1,17 @@
-// One mm of another process, held so that it can never be mistaken for a different one.
+// The address space (mm) of another process.
 //
-// The handles are an open /proc/<pid>/mem and an open /proc/<pid>/maps: the kernel ties those files
-// to the mm they were opened on, not to the pid. After exec or exit they read 0 bytes for ever; a
-// new process with the same pid is a different file. Access ignores page protection (FOLL_FORCE),
-// as DMA to a pinned page does.
+// The object owns an open /proc/<pid>/mem and an open /proc/<pid>/maps. The kernel binds these open
+// files to the mm that the process had when they were opened, not to the process ID. After exec or
+// exit both read 0 bytes, also when another process gets the same ID. Accesses ignore page
+// protection (FOLL_FORCE), as DMA to a pinned page does.
 
 internal import CLinux
 internal import Glibc
 package import SystemPackage
 
 package final class AddressSpace: Sendable {
-  /// The process the address space was opened on. Only for /proc look-ups made while a call of
-  /// that process is being served; never an identity.
+  /// The process whose address space was opened. Only for look-ups under /proc while a call of that
+  /// process is being served. The ID does not identify the address space.
   package let processID: Int32
   /// /proc/<pid>/mem.
   let memory: OwnedDescriptor
@@ -19,37 +19,40 @@ package final class AddressSpace: Sendable {
   let maps: OwnedDescriptor
 
   /// Opens the address space of the process that `task` belongs to.
-  /// - Throws: `.permissionDenied` / `.notPermitted` without ptrace rights, `.noSuchProcess`.
+  /// - Throws: `.permissionDenied` or `.notPermitted` when this server may not ptrace the process,
+  ///   `.noSuchProcess`.
   package init(of task: HostTask) throws(Errno) {
     processID = try task.processID()
     memory = try ProcFile.open("/proc/\(task.id)/mem", O_RDWR)
     maps = try ProcFile.open("/proc/\(task.id)/maps", O_RDONLY)
   }
 
-  /// Whether the mm is gone: its last process has ended or executed another program. An address that
-  /// is merely unmapped fails with EIO; only a dead mm reads as an empty file.
+  /// Whether the kernel has torn the mm down: its last process has ended or executed another
+  /// program. Reading an unmapped address fails with EIO; only an mm without users reads as an
+  /// empty file.
   package var isGone: Bool {
     var byte: UInt8 = 0
     return pread(memory.rawValue, &byte, 1, 0) == 0
   }
 
   /// Reads up to `buffer.count` bytes at `address`.
-  /// - Returns: the bytes read before the first unmapped page; 0 also when the mm is gone.
+  /// - Returns: the bytes read before the first unmapped page; 0 also when ``isGone``.
   package func read(at address: UInt64, into buffer: UnsafeMutableRawBufferPointer) -> Int {
     max(
       0,
       pread(memory.rawValue, buffer.baseAddress, buffer.count, off_t(truncatingIfNeeded: address)))
   }
 
-  /// Writes up to `bytes.count` bytes at `address`; result as ``read(at:into:)``.
+  /// Writes up to `bytes.count` bytes at `address`.
+  /// - Returns: the bytes written, as ``read(at:into:)``.
   package func write(_ bytes: UnsafeRawBufferPointer, at address: UInt64) -> Int {
     max(
       0, pwrite(memory.rawValue, bytes.baseAddress, bytes.count, off_t(truncatingIfNeeded: address))
     )
   }
 
-  /// Makes `count` pages from `address` on present, by reading a byte of each.
-  /// - Returns: false when one cannot be read.
+  /// Faults in `count` pages from `address` on, by reading a byte of each.
+  /// - Returns: false when a page cannot be read.
   package func touch(at address: UInt64, pages count: UInt64) -> Bool {
     var byte: UInt8 = 0
     for index in 0..<count {

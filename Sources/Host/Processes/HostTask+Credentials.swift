@@ -1,33 +1,34 @@
-// Who a task is to the host's kernel, and what it may lock in memory.
+// Credentials and resource limits of a thread.
 
 internal import CLinux
 internal import Glibc
 package import SystemPackage
 
+/// CAP_… of <linux/capability.h>.
 package enum Capability: UInt64, Sendable {
   case ipcLock = 14
   case sysResource = 24
 }
 
 extension HostTask {
-  /// The kernel's capable(): the effective set has it, and in the initial user namespace. Root of a
-  /// container with its own user namespace is not capable of anything here.
+  /// Whether the thread has `capability` in the initial user namespace, as the kernel's capable()
+  /// asks. The root user of a container with its own user namespace has no such capability.
   package func isCapable(of capability: Capability) -> Bool {
     var set: UInt64 = 0
-    guard CLinux_effective_capabilities(id, &set) == 0, set >> capability.rawValue & 1 == 1 else {
+    guard CLinux_capget_effective(id, &set) == 0, set >> capability.rawValue & 1 == 1 else {
       return false
     }
     return CLinux_is_in_initial_user_namespace(id)
   }
 
-  /// The real user id, whose locked memory is counted (the kernel's current_user()), as this
-  /// server's user namespace shows it.
+  /// The real user ID, as this server's user namespace shows it. The kernel charges pinned pages to
+  /// this user (current_user()).
   package func realUserID() throws(Errno) -> UInt32 {
     let pidfd = CLinux_pidfd_open(id, true)
     if pidfd >= 0 {
       let task = OwnedDescriptor(owning: pidfd)
       var user: UInt32 = 0
-      if CLinux_pidfd_real_user(task.rawValue, &user) == 0 { return user }
+      if CLinux_pidfd_real_uid(task.rawValue, &user) == 0 { return user }
     }
     let status = try ProcFile.read("/proc/\(id)/status")
     guard let text = ProcFile.field("Uid", of: status), let user = UInt32(text) else {
@@ -39,18 +40,18 @@ extension HostTask {
   /// The soft RLIMIT_MEMLOCK, in bytes; RLIM_INFINITY is `UInt64.max`.
   package func lockedMemoryLimit() throws(Errno) -> UInt64 {
     var limit: UInt64 = 0
-    switch CLinux_memlock_limit(id, &limit) {
+    switch CLinux_prlimit_memlock(id, &limit) {
     case 0: return limit
-    // Of another user's process the number may be read, but not by that call.
+    // prlimit(2) refuses for another user's process, whose /proc/<pid>/limits can be read.
     case -EPERM: return try lockedMemoryLimitFromText()
     case let failure: throw Errno(rawValue: -failure)
     }
   }
 
-  /// The soft RLIMIT_NOFILE: descriptor numbers are below it.
+  /// The soft RLIMIT_NOFILE: descriptor numbers are lower.
   package func descriptorLimit() throws(Errno) -> UInt64 {
     var limit: UInt64 = 0
-    switch CLinux_descriptor_limit(id, &limit) {
+    switch CLinux_prlimit_nofile(id, &limit) {
     case 0: return limit
     case -EPERM: return try limitFromText("Max open files")
     case let failure: throw Errno(rawValue: -failure)
@@ -61,7 +62,8 @@ extension HostTask {
     try limitFromText("Max locked memory")
   }
 
-  /// - Parameter name: of three words.
+  /// A soft limit from /proc/<pid>/limits.
+  /// - Parameter name: the name in the first column, which has three words.
   private func limitFromText(_ name: String) throws(Errno) -> UInt64 {
     let text = try ProcFile.read("/proc/\(id)/limits")
     for line in text.split(separator: "\n") where line.hasPrefix(name + " ") {
@@ -72,7 +74,8 @@ extension HostTask {
     throw .noSuchProcess
   }
 
-  /// Bytes the task's process has locked itself with mlock(2) and the like (mm->locked_vm).
+  /// Bytes that the thread's process has locked with mlock(2) and similar calls
+  /// (mm_struct.locked_vm).
   package func lockedMemory() throws(Errno) -> UInt64 {
     let status = try ProcFile.read("/proc/\(id)/status")
     guard let text = ProcFile.field("VmLck", of: status), let kibibytes = UInt64(text) else {

@@ -8,7 +8,7 @@
 
 struct PagingStructureCache: ~Copyable {
   /// Where a walk may begin.
-  struct Step: BitwiseCopyable {
+  struct CachedTable: BitwiseCopyable {
     let table: PhysicalAddress
     /// Of that table.
     let level: Int
@@ -23,7 +23,7 @@ struct PagingStructureCache: ~Copyable {
     /// The address without the bits that the table translates.
     var prefix: UInt64 = 0
     var shift: UInt64 = 0
-    var step = Step(table: PhysicalAddress(0), level: 0, grant: 0)
+    var table = CachedTable(table: PhysicalAddress(0), level: 0, grant: 0)
   }
 
   private let entries: UnsafeMutablePointer<Entry>
@@ -40,7 +40,7 @@ struct PagingStructureCache: ~Copyable {
   deinit { entries.deallocate() }
 
   /// The lowest table that a walk for `address` can begin at.
-  mutating func find(_ tag: IotlbTag, _ address: UInt64) -> Step? {
+  mutating func find(_ tag: IOTLBTag, _ address: UInt64) -> CachedTable? {
     var best: UnsafeMutablePointer<Entry>?
     for index in 0..<capacity {
       let entry = entries + index
@@ -53,11 +53,11 @@ struct PagingStructureCache: ~Copyable {
     guard let best else { return nil }
     clock &+= 1
     best.pointee.stamp = clock
-    return best.pointee.step
+    return best.pointee.table
   }
 
   /// - Parameter shift: log2 of what the table at `step` spans.
-  mutating func insert(_ tag: IotlbTag, _ address: UInt64, shift: Int, _ step: Step) {
+  mutating func insert(_ tag: IOTLBTag, _ address: UInt64, shift: Int, _ table: CachedTable) {
     guard capacity > 0 else { return }
     let shift = UInt64(shift)
     let prefix = (address &>> shift) &<< shift
@@ -74,12 +74,12 @@ struct PagingStructureCache: ~Copyable {
     }
     clock &+= 1
     victim.pointee = Entry(
-      stamp: clock, tag: tag.rawValue, prefix: prefix, shift: shift, step: step)
+      stamp: clock, tag: tag.rawValue, prefix: prefix, shift: shift, table: table)
   }
 
   /// What an invalidation can know of an entry.
   struct Description {
-    let tag: IotlbTag
+    let tag: IOTLBTag
     /// The first address that the entry's table translates, and log2 of how many there are.
     let address: UInt64
     let shift: Int
@@ -90,7 +90,7 @@ struct PagingStructureCache: ~Copyable {
     for index in 0..<capacity where entries[index].stamp != 0 {
       let entry = entries[index]
       let description = Description(
-        tag: IotlbTag(rawValue: entry.tag), address: entry.prefix, shift: Int(entry.shift))
+        tag: IOTLBTag(rawValue: entry.tag), address: entry.prefix, shift: Int(entry.shift))
       if isMeant(description) { entries[index] = Entry() }
     }
   }
@@ -110,10 +110,10 @@ struct PagingStructureCache: ~Copyable {
     case .domain(let id), .pages(let id, _, _):
       return domain == id.rawValue
     case .pasid(let id, let pasid):
-      return entry.tag == IotlbTag(domain: id, pasid: pasid).rawValue
+      return entry.tag == IOTLBTag(domain: id, pasid: pasid).rawValue
     case .pasidPages(let id, let pasid, let iova, let shift):
       let larger = max(UInt64(shift), entry.shift)
-      return entry.tag == IotlbTag(domain: id, pasid: pasid).rawValue
+      return entry.tag == IOTLBTag(domain: id, pasid: pasid).rawValue
         && (larger >= 64 || (entry.prefix ^ iova.rawValue) >> larger == 0)
     }
   }

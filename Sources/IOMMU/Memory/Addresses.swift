@@ -36,7 +36,7 @@ package struct Permissions: OptionSet, Hashable, Sendable, BitwiseCopyable {
   package static let privilegedExecute = Permissions(rawValue: 32)
 
   /// Both ways of writing.
-  static let writes: Permissions = [.write, .privilegedWrite]
+  static let anyWrite: Permissions = [.write, .privilegedWrite]
 
   /// The same access, made with privilege.
   @inline(__always)
@@ -50,7 +50,7 @@ package struct Permissions: OptionSet, Hashable, Sendable, BitwiseCopyable {
 
   /// What a second stage allows, whoever asks.
   @inline(__always)
-  var forEverybody: Permissions {
+  var forBothPrivilegeLevels: Permissions {
     Permissions(rawValue: rawValue & 7 | (rawValue & 7) &<< 3)
   }
 }

@@ -28,7 +28,7 @@ struct ChunkDirectory {
 
   enum Backing {
     case process(AddressSpace)
-    case file(FileBacking)
+    case file(SharedMemoryFile)
   }
 
   struct Chunk {

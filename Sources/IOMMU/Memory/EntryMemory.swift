@@ -1,8 +1,8 @@
 // Where a walker finds table entries: the one seam below it.
 //
 // The hardware's own view is `FrameWindow`, for tables that drivers build in RAM of this server.
-// Tables of a client are read through `GuestTables`, because their memory can go away; tables that
-// are themselves addressed through another table through `NestedTables`, which translates first and
+// Tables of a client are read through `GuestTableMemory`, because their memory can go away; tables that
+// are themselves addressed through another table through `NestedTableMemory`, which translates first and
 // remembers what went wrong.
 
 internal import Host
@@ -17,7 +17,7 @@ enum EntryUpdate {
   case failed
 }
 
-protocol EntryMemory {
+protocol TableMemory {
   /// The 64-bit entry at `address`, a multiple of 8, loaded at once. Nil: not readable.
   mutating func load(_ address: PhysicalAddress) -> UInt64?
   /// Stores `new` if the entry still is `old`, at once.
@@ -32,7 +32,7 @@ protocol EntryMemory {
 /// system calls, which no processor's exchange can be: our own walkers exclude each other, but an entry
 /// that the process changes between our look and our store keeps the bytes that the flags are in. Only
 /// the bytes that differ are stored, so addresses never suffer.
-struct GuestTables: EntryMemory {
+struct GuestTableMemory: TableMemory {
   private let window: FrameWindow
   // SAFETY: whoever walks holds the unit, and the unit the memory; a reference that is counted would
   // cost more than the loads.

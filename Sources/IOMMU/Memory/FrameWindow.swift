@@ -83,7 +83,7 @@ struct FrameWindow: @unchecked Sendable {
 }
 
 /// The tables that drivers keep in the server's own RAM.
-extension FrameWindow: EntryMemory {
+extension FrameWindow: TableMemory {
   @inline(__always)
   func load(_ address: PhysicalAddress) -> UInt64? {
     guard kind(of: address) == .direct else { return nil }

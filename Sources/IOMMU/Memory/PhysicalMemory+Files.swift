@@ -5,13 +5,14 @@
 // a later pin brings a writable descriptor for what was read-only, the whole chunk changes over.
 
 internal import Glibc
+internal import Host
 
 extension PhysicalMemory {
   /// Makes `frames` reachable. Frames that are not pinned yet become mapped; those beyond the budget
   /// of host mappings are left to pread and pwrite.
   /// - Returns: false, with nothing mapped, when the host refuses a huge page.
   func map(
-    _ frames: Range<Int>, of place: Int, as file: FileBacking, in state: inout ChunkDirectory
+    _ frames: Range<Int>, of place: Int, as file: SharedMemoryFile, in state: inout ChunkDirectory
   ) -> Bool {
     guard let chunk = state.chunks[place], case .file(var current) = chunk.backing else {
       return false
@@ -49,7 +50,7 @@ extension PhysicalMemory {
   }
 
   /// Takes frames without pins out of the reservation, as far as no pinned frame shares their page.
-  func unmap(_ frames: Range<Int>, of file: FileBacking, in state: inout ChunkDirectory) {
+  func unmap(_ frames: Range<Int>, of file: SharedMemoryFile, in state: inout ChunkDirectory) {
     let whole = frames.rounded(to: file.granule)
     if isDiscardable(whole) { return unmapRun(whole, of: file, in: &state) }
     var granule = whole.lowerBound
@@ -81,7 +82,7 @@ extension PhysicalMemory {
   }
 
   private func unmapRun(
-    _ run: Range<Int>, of file: FileBacking, in state: inout ChunkDirectory
+    _ run: Range<Int>, of file: SharedMemoryFile, in state: inout ChunkDirectory
   ) {
     for run in mappedRuns(in: run) {
       window.setKind(.none, frames: run)
@@ -93,7 +94,9 @@ extension PhysicalMemory {
     }
   }
 
-  private func remap(_ place: Int, of chunk: ChunkDirectory.Chunk, as file: FileBacking) -> Bool {
+  private func remap(
+    _ place: Int, of chunk: ChunkDirectory.Chunk, as file: SharedMemoryFile
+  ) -> Bool {
     let first = place * Frame.framesPerChunk
     for run in mappedRuns(in: first..<first + Frame.framesPerChunk) {
       let offset = chunk.fileOffset + UInt64(run.lowerBound - first) << UInt64(Frame.shift)
@@ -142,7 +145,10 @@ extension PhysicalMemory {
   }
 }
 
-extension FileBacking {
+extension SharedMemoryFile {
+  /// Frames that can only be mapped together: 1, or the frames of one huge page.
+  fileprivate var granule: Int { pageSize >> Frame.shift }
+
   var kind: FrameKind { isWritable ? .direct : .directReadOnly }
 }
 

@@ -8,7 +8,7 @@ internal import Synchronization
 
 extension PhysicalMemory {
   /// The `Count` words at `physical`, a multiple of their size. Nil: not in RAM.
-  package func loadLine<let Count: Int>(
+  package func loadEntry<let Count: Int>(
     _ physical: PhysicalAddress, as type: InlineArray<Count, UInt64>.Type = InlineArray.self
   ) -> InlineArray<Count, UInt64>? {
     lines.withLock { _ in
@@ -24,7 +24,7 @@ extension PhysicalMemory {
   }
 
   /// Stores `words` in a table that ``allocateTable(sizeShift:)`` gave.
-  package func storeLine<let Count: Int>(
+  package func storeEntry<let Count: Int>(
     _ words: InlineArray<Count, UInt64>, at physical: PhysicalAddress
   ) {
     lines.withLock { _ in

@@ -34,7 +34,7 @@ extension PhysicalMemory {
         let first = Int(address >> UInt64(Frame.shift)) & (Frame.framesPerChunk - 1)
         let count = min(left, Frame.framesPerChunk - first)
         let key = ChunkDirectory.Key(owner: owner, index: address >> UInt64(Frame.chunkShift))
-        guard !FaultInjection.fires(),
+        guard !shouldFailAllocation(),
           let place = state.place(for: key, backing: backing, limits: limits)
         else {
           break
@@ -89,8 +89,9 @@ extension PhysicalMemory {
     case .process(let space, let address):
       return (address, .process(ObjectIdentifier(space)), .process(space))
     case .file(let descriptor, let offset):
-      let (backing, owner) = try FileBacking.inspect(descriptor)
-      return (offset, owner, .file(backing))
+      let file = try SharedMemoryFile(descriptor)
+      let identity = file.identity
+      return (offset, .file(device: identity.device, inode: identity.inode), .file(file))
     }
   }
 

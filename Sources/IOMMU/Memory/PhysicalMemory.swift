@@ -54,9 +54,15 @@ package final class PhysicalMemory: Sendable {
   let directory: Mutex<ChunkDirectory>
   let tables: Mutex<TableArena>
   let lines = Mutex<Void>(())
+  /// Fault injection: asked before each allocation of a table and of a frame run.
+  let shouldFailAllocation: @Sendable () -> Bool
 
+  /// - Parameter shouldFailAllocation: makes an allocation fail with ENOMEM where it returns true.
   /// - Throws: `.noMemory` when the host grants not even 64 GiB of address space.
-  package init(_ limits: Limits = Limits()) throws(Errno) {
+  package init(
+    _ limits: Limits = Limits(),
+    shouldFailAllocation: @escaping @Sendable () -> Bool = { false }
+  ) throws(Errno) {
     var bits = min(limits.addressBits, 46)
     while true {
       if let reservation = Self.reserve(bits: bits) {
@@ -68,6 +74,7 @@ package final class PhysicalMemory: Sendable {
       bits -= 1
     }
     self.limits = limits
+    self.shouldFailAllocation = shouldFailAllocation
     directory = Mutex(
       ChunkDirectory(
         chunkCount: 1 << (bits - Frame.chunkShift),

@@ -8,7 +8,6 @@
 // and not when they are taken mostly costs nothing.
 
 internal import Glibc
-internal import Host
 internal import Synchronization
 package import SystemPackage
 
@@ -64,7 +63,7 @@ extension PhysicalMemory {
   /// - Throws: `.noMemory` at the machine's limit.
   package func allocateTable(sizeShift: Int = Frame.shift) throws(Errno) -> PhysicalAddress {
     guard (Frame.shift...Frame.chunkShift).contains(sizeShift) else { throw .invalidArgument }
-    try FaultInjection.step()
+    if shouldFailAllocation() { throw .noMemory }
     let order = sizeShift - Frame.shift
     let frame = tables.withLock { arena -> Int? in
       guard arena.allows(order: order) else { return nil }

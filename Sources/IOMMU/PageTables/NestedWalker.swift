@@ -1,79 +1,88 @@
-// Two-stage translation: a guest's table, whose addresses are the guest's, on top of a table that says
-// where the guest's memory is. Every entry of the first that is read or marked as used is
-// translated by the second, and so is the result.
+// Two-stage translation. The addresses in a guest's first-stage table are guest physical addresses,
+// and a second-stage table says where the guest's memory is. The second stage translates the
+// address of every first-stage entry that a walk loads or updates, and also the first stage's
+// output.
 //
-// Both stages are the same walker; between them is only the memory it walks in, `NestedTables`.
+// Both stages use `RadixWalker`. The first stage walks in `NestedTableMemory`, which translates
+// each address before it loads the entry.
 
-/// The second stage of a translation.
-struct SecondStage: BitwiseCopyable {
+/// A second-stage table.
+struct SecondStageTable: BitwiseCopyable {
   let root: TableRoot
-  /// The highest address that it can translate.
+  /// The highest address that the table can translate.
   let lastAddress: UInt64
 }
 
-/// Where a two-stage walk ended.
+/// The result of a two-stage walk.
 enum NestedOutcome {
-  /// Of the first stage's input: the smaller of the two pages, and what both stages allow; and the
-  /// page that the first stage alone has.
+  /// The combined translation of the IOVA: the smaller of the two stages' pages, with the
+  /// permissions that both stages give. `first` is the translation by the first stage alone.
   case leaf(Translation, first: Translation)
   case fault(NestedFault)
 }
 
-/// Which stage said no.
+/// A fault of a two-stage walk, by stage.
 enum NestedFault: Equatable {
   case first(WalkFault)
   /// - Parameters:
-  ///   - address: the first stage's output that the second was to translate.
-  ///   - use: what it is the address of.
-  case second(WalkFault, address: UInt64, use: IntermediateUse)
+  ///   - address: the first stage's output that the second stage could not translate.
+  ///   - use: why the walk needed the translation of `address`.
+  case second(WalkFault, address: UInt64, use: IntermediateAddressUse)
 }
 
-/// What an output of the first stage is used for.
-enum IntermediateUse: Equatable {
-  /// To read, or to mark as used, the first-stage entry at `level`.
+/// Why a two-stage walk translates an address by the second stage.
+enum IntermediateAddressUse: Equatable {
+  /// To load the first-stage entry at `level`.
   case entry(level: Int)
+  /// To set the accessed or dirty flag in the first-stage entry at `level`.
   case flags(level: Int)
-  /// It is where the data is.
+  /// To access the data: the address is the first stage's final output.
   case data
 }
 
-/// A guest's tables, at addresses of the guest's.
-struct NestedTables<Second: WalkableFormat, Guest: EntryMemory, Tables: EntryMemory>: EntryMemory {
+/// First-stage tables at guest physical addresses.
+struct NestedTableMemory<
+  Second: WalkableFormat, Guest: TableMemory, Tables: TableMemory
+>: TableMemory {
   struct Failure {
     let fault: WalkFault
     let address: UInt64
     let isUpdate: Bool
   }
 
-  private let stage: SecondStage
+  private let secondStage: SecondStageTable
   private let rules: UnsafePointer<EntryRules>
-  private(set) var guest: Guest
+  private var guest: Guest
   private var tables: Tables
-  /// Why the second stage refused the last access, if it did.
+  /// The second stage's fault when it did not translate the address of a first-stage entry.
   private(set) var failure: Failure?
 
-  /// - Parameter rules: valid as long as this is.
+  /// - Parameters:
+  ///   - rules: the unit's rules for second-stage entries. The pointer must stay valid as long as
+  ///     this value.
+  ///   - guest: the memory at the second stage's output addresses.
+  ///   - tables: the memory that holds the second-stage table.
   @inline(__always)
   init(
-    _ stage: SecondStage, rules: UnsafePointer<EntryRules>, guest: Guest, tables: Tables
+    _ secondStage: SecondStageTable, rules: UnsafePointer<EntryRules>, guest: Guest, tables: Tables
   ) {
-    self.stage = stage
+    self.secondStage = secondStage
     self.rules = rules
     self.guest = guest
     self.tables = tables
   }
 
-  /// The second stage's answer for an address of the guest's.
+  /// Translates a guest physical address by the second stage.
   @inline(__always)
   mutating func translate(_ address: UInt64, access: Permissions) -> WalkOutcome {
-    guard address <= stage.lastAddress else { return .fault(.beyond) }
+    guard address <= secondStage.lastAddress else { return .fault(.inputTooWide) }
     return RadixWalker<Second>.walk(
-      address, stage.root, access: access, rules: rules.pointee, memory: &tables)
+      address, secondStage.root, access: access, rules: rules.pointee, memory: &tables)
   }
 
   @inline(__always)
   mutating func load(_ address: PhysicalAddress) -> UInt64? {
-    guard let physical = place(address, access: .read) else { return nil }
+    guard let physical = entryAddress(address, access: .read) else { return nil }
     return guest.load(physical)
   }
 
@@ -81,17 +90,17 @@ struct NestedTables<Second: WalkableFormat, Guest: EntryMemory, Tables: EntryMem
   mutating func update(
     _ address: PhysicalAddress, from old: UInt64, to new: UInt64
   ) -> EntryUpdate {
-    guard let physical = place(address, access: .write) else { return .failed }
+    guard let physical = entryAddress(address, access: .write) else { return .failed }
     return guest.update(physical, from: old, to: new)
   }
 
   @inline(__always)
-  private mutating func place(
+  private mutating func entryAddress(
     _ address: PhysicalAddress, access: Permissions
   ) -> PhysicalAddress? {
     switch translate(address.rawValue, access: access) {
     case .leaf(let page):
-      return page.place(of: address.rawValue)
+      return page.address(of: address.rawValue)
     case .fault(let fault):
       failure = Failure(
         fault: fault, address: address.rawValue, isUpdate: access.contains(.write))
@@ -100,23 +109,24 @@ struct NestedTables<Second: WalkableFormat, Guest: EntryMemory, Tables: EntryMem
   }
 }
 
+/// The page walk of two-stage translation.
 enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
-  /// Translates `address` for `access` by both stages. The caller has checked that the address is as
-  /// narrow as the first stage's table is.
+  /// Translates `address` for `access` by both stages.
+  /// - Parameter address: must not have more bits than the first-stage table translates.
   @inline(__always)
-  static func walk<Guest: EntryMemory, Tables: EntryMemory>(
+  static func walk<Guest: TableMemory, Tables: TableMemory>(
     _ address: UInt64, _ root: TableRoot, access: Permissions, rules: borrowing EntryRules,
-    tables: inout NestedTables<Second, Guest, Tables>
+    tables: inout NestedTableMemory<Second, Guest, Tables>
   ) -> NestedOutcome {
     let first: Translation
     switch RadixWalker<First>.walk(
       address, root, access: access, rules: rules, memory: &tables)
     {
     case .leaf(let page): first = page
-    case .fault(let fault): return .fault(explain(fault, tables.failure))
+    case .fault(let fault): return .fault(nestedFault(fault, tables.failure))
     }
-    let intermediate = first.place(of: address).rawValue
-    switch tables.translate(intermediate, access: Second.demand(of: access)) {
+    let intermediate = first.address(of: address).rawValue
+    switch tables.translate(intermediate, access: Second.secondStageAccess(for: access)) {
     case .leaf(let second):
       return .leaf(combine(first, second, intermediate), first: first)
     case .fault(let fault):
@@ -124,23 +134,25 @@ enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
     }
   }
 
-  /// The page that both stages give: as small as the smaller, with the rights of both.
+  /// The smaller of the two pages, with the permissions that both stages give.
   @inline(__always)
   private static func combine(
     _ first: Translation, _ second: Translation, _ intermediate: UInt64
   ) -> Translation {
     let shift = min(first.shift, second.shift)
-    let place = second.place(of: intermediate).rawValue
+    let physical = second.address(of: intermediate).rawValue
     return Translation(
-      physical: PhysicalAddress(place & ~(1 &<< UInt64(truncatingIfNeeded: shift) &- 1)),
+      physical: PhysicalAddress(physical & ~(1 &<< UInt64(truncatingIfNeeded: shift) &- 1)),
       shift: shift,
-      permissions: first.permissions.intersection(Second.rights(of: second.permissions)))
+      permissions: first.permissions.intersection(Second.firstStageRights(of: second.permissions)))
   }
 
-  /// The first stage only knows that an entry could not be had; the second knows why.
+  /// The first stage's walk reports only that an entry could not be loaded or updated. Where the
+  /// second stage is the reason, its fault is in `failure`.
   @inline(__always)
-  private static func explain(
-    _ fault: WalkFault, _ failure: NestedTables<Second, some EntryMemory, some EntryMemory>.Failure?
+  private static func nestedFault(
+    _ fault: WalkFault,
+    _ failure: NestedTableMemory<Second, some TableMemory, some TableMemory>.Failure?
   ) -> NestedFault {
     guard let failure else { return .first(fault) }
     switch fault {
@@ -151,14 +163,5 @@ enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
     default:
       return .first(fault)
     }
-  }
-}
-
-extension Translation {
-  /// Where `address`, which is in the page, is.
-  @inline(__always)
-  func place(of address: UInt64) -> PhysicalAddress {
-    let mask = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1
-    return PhysicalAddress(physical.rawValue | address & mask)
   }
 }

@@ -171,7 +171,7 @@ package struct PagingTable: Sendable {
   }
 
   /// Unmaps whole entries of the range up to the first hole.
-  package func unmap(_ iova: IOVA, length: UInt64) -> Unmapped {
+  package func unmap(_ iova: IOVA, length: UInt64) -> UnmapResult {
     switch table {
     case .amdGuest(let mapper): mapper.unmap(iova.rawValue, length: length)
     case .amdv1(let mapper): mapper.unmap(iova.rawValue, length: length)

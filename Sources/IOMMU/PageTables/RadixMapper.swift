@@ -13,7 +13,7 @@ internal import Synchronization
 internal import SystemPackage
 
 /// What an unmap did.
-package struct Unmapped {
+package struct UnmapResult {
   /// Bytes from the start of the range to the first hole.
   package var length: UInt64 = 0
   /// Tables that became unreachable; to be freed after the invalidation.
@@ -65,7 +65,7 @@ struct RadixMapper<Format: WalkableFormat> {
 
   @inline(__always)
   func entryCount(_ level: Int) -> Int {
-    Format.widensTop && level == topLevel ? 1 &<< topBits : entriesPerTable
+    Format.hasVariableTopTable && level == topLevel ? 1 &<< topBits : entriesPerTable
   }
 
   @inline(__always)
@@ -100,7 +100,7 @@ struct RadixMapper<Format: WalkableFormat> {
 
   @inline(__always)
   func index(_ address: UInt64, _ level: Int) -> Int {
-    guard Format.widensTop else {
+    guard Format.hasVariableTopTable else {
       return Int(truncatingIfNeeded: Format.index(address, level: level))
     }
     return Int(truncatingIfNeeded: address &>> itemShift(level)) & (entryCount(level) &- 1)
@@ -270,8 +270,8 @@ struct RadixMapper<Format: WalkableFormat> {
   // MARK: Unmapping
 
   /// Clears the entries of `length` bytes at `iova`, up to the first hole.
-  func unmap(_ iova: UInt64, length: UInt64) -> Unmapped {
-    var result = Unmapped()
+  func unmap(_ iova: UInt64, length: UInt64) -> UnmapResult {
+    var result = UnmapResult()
     guard length > 0 else { return result }
     var cursor = iova
     let (last, overflow) = iova.addingReportingOverflow(length - 1)

@@ -31,15 +31,15 @@ enum WalkFault: Equatable {
   /// The entry at `level` is not present.
   case absent(level: Int)
   /// The entry at `level` holds an address that is wider than addresses are.
-  case tooWide(level: Int)
+  case outputTooWide(level: Int)
   /// The leaf at `level` was never used, and only software may change that.
-  case unused(level: Int)
+  case accessFlagClear(level: Int)
   /// Present, but the access is not allowed: this is.
   case denied(level: Int, allowed: Permissions)
   /// A flag of the entry at `level` could not be stored.
   case unwritable(level: Int)
   /// The address is wider than the table is.
-  case beyond
+  case inputTooWide
 }
 
 enum RadixWalker<Format: WalkableFormat> {
@@ -51,7 +51,7 @@ enum RadixWalker<Format: WalkableFormat> {
   /// Translates `address` for `access`. The caller has checked that the address is as narrow as the
   /// table is.
   @inline(__always)
-  static func walk<Memory: EntryMemory>(
+  static func walk<Memory: TableMemory>(
     _ address: UInt64, _ root: TableRoot, access: Permissions, rules: borrowing EntryRules,
     memory: inout Memory
   ) -> WalkOutcome {
@@ -67,8 +67,8 @@ enum RadixWalker<Format: WalkableFormat> {
       case .table:
         guard
           !Format.isMalformed(table: entry, for: address, level: level, root: root, rules: rules)
-        else { return .fault(Format.malformed(level: level)) }
-        let used = Format.used(table: entry, root: root)
+        else { return .fault(Format.malformedFault(level: level)) }
+        let used = Format.settingFlags(table: entry, root: root)
         if used != entry {
           switch memory.update(place, from: entry, to: used) {
           case .stored: break
@@ -85,16 +85,16 @@ enum RadixWalker<Format: WalkableFormat> {
       case .leaf:
         guard
           !Format.isMalformed(leaf: entry, for: address, level: level, root: root, rules: rules)
-        else { return .fault(Format.malformed(level: level)) }
-        guard !Format.wantsAccessFlag(entry, root: root) else {
-          return .fault(.unused(level: level))
+        else { return .fault(Format.malformedFault(level: level)) }
+        guard !Format.isAccessFlagFault(entry, root: root) else {
+          return .fault(.accessFlagClear(level: level))
         }
         var allowed = Format.permissions(entry, grant: grant, root: root)
         guard allowed.isSuperset(of: access) else {
           return .fault(.denied(level: level, allowed: allowed))
         }
-        let writing = !access.isDisjoint(with: .writes)
-        let used = Format.used(leaf: entry, writing: writing, root: root)
+        let writing = !access.isDisjoint(with: .anyWrite)
+        let used = Format.settingFlags(leaf: entry, writing: writing, root: root)
         // Not one function with the above: Swift 6.3.1 then takes twice as long for Arm's walks.
         if used != entry {
           switch memory.update(place, from: entry, to: used) {
@@ -106,8 +106,8 @@ enum RadixWalker<Format: WalkableFormat> {
           }
         }
         // A cached copy must not allow a write that would have to set the flag.
-        if Format.used(leaf: used, writing: true, root: root) != used {
-          allowed.subtract(.writes)
+        if Format.settingFlags(leaf: used, writing: true, root: root) != used {
+          allowed.subtract(.anyWrite)
         }
         let page = Format.page(entry, for: address, level: level, root: root)
         return .leaf(
@@ -119,10 +119,19 @@ enum RadixWalker<Format: WalkableFormat> {
   /// Where the walk begins.
   @inline(__always)
   private static func top(_ address: UInt64, _ root: TableRoot) -> PhysicalAddress {
-    guard Format.widensTop else {
+    guard Format.hasVariableTopTable else {
       return Format.entryAddress(address, level: root.topLevel, table: root.address)
     }
     let shift = UInt64(truncatingIfNeeded: Format.itemShift(root.topLevel))
     return PhysicalAddress(root.address.rawValue &+ (address &>> shift) &* 8)
+  }
+}
+
+extension Translation {
+  /// The physical address of `address`, an input address in the page.
+  @inline(__always)
+  func address(of address: UInt64) -> PhysicalAddress {
+    let mask = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1
+    return PhysicalAddress(physical.rawValue | address & mask)
   }
 }

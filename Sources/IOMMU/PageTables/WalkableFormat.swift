@@ -22,7 +22,7 @@ struct WalkOptions: OptionSet, Hashable, Sendable, BitwiseCopyable {
 
   // AMD host tables.
   /// Of the two flags hardware keeps the accessed one only (HAD: 1).
-  static let keepsClean = WalkOptions(rawValue: 1 << 4)
+  static let accessedFlagOnly = WalkOptions(rawValue: 1 << 4)
 
   // Arm.
   /// Hardware sets the access flag (HA); the dirty state as well (HD).
@@ -31,7 +31,7 @@ struct WalkOptions: OptionSet, Hashable, Sendable, BitwiseCopyable {
   /// A clear access flag is no fault (SMMUv3: AFFD).
   static let ignoresAccessFlag = WalkOptions(rawValue: 1 << 10)
   /// The hierarchical attributes of table entries do not count (HPD).
-  static let flatAttributes = WalkOptions(rawValue: 1 << 11)
+  static let ignoresHierarchicalPermissions = WalkOptions(rawValue: 1 << 11)
   /// Writable implies execute-never (WXN).
   static let writableIsNotExecutable = WalkOptions(rawValue: 1 << 12)
   /// The regime has no unprivileged part (EL2 without E2H, EL3): AP[1] and PXN do not count.
@@ -55,7 +55,7 @@ protocol WalkableFormat: PageTableFormat {
     rules: borrowing EntryRules
   ) -> Bool
   /// How it says so.
-  static func malformed(level: Int) -> WalkFault
+  static func malformedFault(level: Int) -> WalkFault
 
   /// The table that an entry names, and that table's level: lower than `level`.
   static func table(_ entry: UInt64, root: TableRoot) -> PhysicalAddress
@@ -71,17 +71,17 @@ protocol WalkableFormat: PageTableFormat {
   static func permissions(_ entry: UInt64, grant: UInt64, root: TableRoot) -> Permissions
 
   /// Whether hardware must not use the leaf before software has marked it as used.
-  static func wantsAccessFlag(_ entry: UInt64, root: TableRoot) -> Bool
+  static func isAccessFlagFault(_ entry: UInt64, root: TableRoot) -> Bool
   /// An entry after hardware has used it.
-  static func used(table entry: UInt64, root: TableRoot) -> UInt64
-  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64
+  static func settingFlags(table entry: UInt64, root: TableRoot) -> UInt64
+  static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64
 
   /// As a second stage: what an access asks of it, and whom its permissions are for.
-  static func demand(of access: Permissions) -> Permissions
-  static func rights(of permissions: Permissions) -> Permissions
+  static func secondStageAccess(for access: Permissions) -> Permissions
+  static func firstStageRights(of permissions: Permissions) -> Permissions
 
   /// Whether the top table may be larger than others, so that its index has more bits.
-  static var widensTop: Bool { get }
+  static var hasVariableTopTable: Bool { get }
 }
 
 extension WalkableFormat {
@@ -108,7 +108,7 @@ extension WalkableFormat {
   }
 
   @inline(__always)
-  static func malformed(level: Int) -> WalkFault { .reserved(level: level) }
+  static func malformedFault(level: Int) -> WalkFault { .reserved(level: level) }
 
   @inline(__always)
   static func table(_ entry: UInt64, root _: TableRoot) -> PhysicalAddress { address(entry) }
@@ -127,22 +127,22 @@ extension WalkableFormat {
   static func grant(_ entry: UInt64, root _: TableRoot) -> UInt64 { entry }
 
   @inline(__always)
-  static func wantsAccessFlag(_: UInt64, root _: TableRoot) -> Bool { false }
+  static func isAccessFlagFault(_: UInt64, root _: TableRoot) -> Bool { false }
 
   @inline(__always)
-  static func used(table entry: UInt64, root: TableRoot) -> UInt64 {
+  static func settingFlags(table entry: UInt64, root: TableRoot) -> UInt64 {
     root.updatesFlags ? entry | accessed : entry
   }
 
   @inline(__always)
-  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
+  static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
     guard root.updatesFlags else { return entry }
     return entry | accessed | (writing ? dirty : 0)
   }
 
   /// Entries know only reading and writing, whoever asks, and to execute is to read.
   @inline(__always)
-  static func demand(of access: Permissions) -> Permissions {
+  static func secondStageAccess(for access: Permissions) -> Permissions {
     var demand = access.unprivileged
     if demand.contains(.execute) {
       demand.remove(.execute)
@@ -152,12 +152,12 @@ extension WalkableFormat {
   }
 
   @inline(__always)
-  static func rights(of permissions: Permissions) -> Permissions {
+  static func firstStageRights(of permissions: Permissions) -> Permissions {
     var rights = permissions
     if rights.contains(.read) { rights.insert(.execute) }
-    return rights.forEverybody
+    return rights.forBothPrivilegeLevels
   }
 
   @inline(__always)
-  static var widensTop: Bool { false }
+  static var hasVariableTopTable: Bool { false }
 }

@@ -174,10 +174,8 @@ enum HWPTCommands {
     defer { context.lock.withLock { target.dropUser() } }
     switch target {
     case let hwpt as NestedHWPT:
-      if let domain = hwpt.domain as? VTdNestedDomain, context.reportsErrors(for: entries) {
-        return try domain.invalidate(reporting: entries, handled: &handled) {
-          context.clientID(of: $0)
-        }
+      for hooks in context.hooks {
+        if try hooks.invalidate(hwpt, entries, handled: &handled) { return }
       }
       try hwpt.domain.invalidate(entries, handled: &handled)
     case let unit as VIOMMU: try unit.unit.invalidate(entries, handled: &handled)

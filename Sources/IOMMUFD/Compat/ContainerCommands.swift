@@ -20,7 +20,13 @@ struct ContainerCommands {
     case .vfioIOMMUGetInfo: try getInfo(at: argument)
     case .vfioIOMMUMapDMA: try mapDMA(at: argument)
     case .vfioIOMMUUnmapDMA: try unmapDMA(at: argument)
-    default: return try callExtension(request, argument)
+    default:
+      for hooks in context.hooks {
+        let result = try hooks.callContainer(
+          request, argument: argument, client: client, on: context)
+        if let result { return result }
+      }
+      throw .inappropriateIOCTLForDevice
     }
     return 0
   }
@@ -30,28 +36,33 @@ struct ContainerCommands {
     switch type {
     case UInt64(VFIO_TYPE1_IOMMU), UInt64(VFIO_TYPE1v2_IOMMU), UInt64(VFIO_UNMAP_ALL):
       return 1
-    case UInt64(VFIO_TYPE1_NESTING_IOMMU):
-      return canNest ? 1 : 0
     case UInt64(VFIO_DMA_CC_IOMMU):
       return try context.lock.withLock { () throws(Errno) in
         let ioas = try context.requireContainerIOAS()
         return ioas.hwpts.allSatisfy(\.enforcesCacheCoherency) ? 1 : 0
       }
     default:
-      return 0
+      return automaticFlags(ofExtensionType: type) == nil ? 0 : 1
     }
+  }
+
+  private func automaticFlags(ofExtensionType type: UInt64) -> PagingDomainFlags? {
+    for hooks in context.hooks {
+      if let flags = hooks.automaticDomainFlags(ofContainerType: type) { return flags }
+    }
+    return nil
   }
 
   /// iommufd: iommufd_vfio_set_iommu(). TYPE1 may unmap within a mapping, so it must not have large
   /// pages; TYPE1v2 may not.
   private func setIOMMU(_ type: UInt64) throws(Errno) {
-    let nests = type == UInt64(VFIO_TYPE1_NESTING_IOMMU) && canNest
-    guard nests || type == UInt64(VFIO_TYPE1_IOMMU) || type == UInt64(VFIO_TYPE1v2_IOMMU) else {
+    let isType1 = type == UInt64(VFIO_TYPE1_IOMMU) || type == UInt64(VFIO_TYPE1v2_IOMMU)
+    guard let flags = isType1 ? [] : automaticFlags(ofExtensionType: type) else {
       throw .invalidArgument
     }
     try context.lock.withLock { () throws(Errno) in
       let ioas = try context.requireContainerIOAS()
-      try ioas.setNesting(nests)
+      try ioas.setAutomaticFlags(flags)
       if type == UInt64(VFIO_TYPE1_IOMMU) { try ioas.pageTable.disableLargePages() }
     }
   }

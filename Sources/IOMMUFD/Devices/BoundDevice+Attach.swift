@@ -7,7 +7,6 @@
 //   - the driver accepts the domain (EINVAL: incompatible).
 // A call that fails changes nothing.
 
-internal import Host
 package import IOMMU
 package import SystemPackage
 package import UAPI
@@ -41,17 +40,21 @@ extension BoundDevice {
   /// iommufd: iommufd_device_detach()
   package func detach(pasid: PASID? = nil) {
     context.lock.withLock {
-      if pasid == nil { endGuestTables() }
+      if pasid == nil { leaveIOAS() }
       detachAndPut(pasid: pasid)
     }
   }
 
   /// Every PASID, then what is without. The lock is held.
   func detachEverything() {
-    endGuestTables()
+    leaveIOAS()
     let pasids = group.attachments.compactMap { $0.value.devices[id] == nil ? nil : $0.key }
     for case let pasid? in pasids { detachAndPut(pasid: pasid) }
     detachAndPut(pasid: nil)
+  }
+
+  private func leaveIOAS() {
+    for hooks in context.hooks { hooks.deviceLeavesIOAS(self) }
   }
 
   func detachAndPut(pasid: PASID?) {
@@ -194,7 +197,7 @@ extension BoundDevice {
     }
     if changesSpace {
       old.ioas.removeReservedRegions(of: members)
-      for member in members { member.endGuestTables() }
+      for member in members { member.leaveIOAS() }
     }
     let handle = AttachmentHandle(to: hwpt, by: id)
     device.group.setHandle(handle, pasid: pasid)

@@ -3,7 +3,6 @@
 // The object belongs to VFIO: it is one of its users until `unbind()`, so DESTROY of its id is EBUSY.
 // Every attachment is one more. A bound device holds its context.
 
-internal import Host
 internal import IOMMU
 package import SystemPackage
 internal import UAPI
@@ -15,8 +14,6 @@ package final class BoundDevice: Object, @unchecked Sendable {
   let enforcesCacheCoherency: Bool
   /// What a guest knows it as, if one does.
   weak var virtualDevice: VDevice?
-  /// Tables that VFIO_IOMMU_BIND has bound to PASIDs of the device.
-  var guestTables: [PASID: NestedHWPT] = [:]
   /// The context lives at least as long as the binding.
   private let holdsContext: Bool
 
@@ -89,7 +86,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
   override func destroy() {
     context.lock.assertHeld()
     device.setListener(nil)
-    if context.extensions.reportsInvalidationErrors { forgetPlannedFailures() }
+    for hooks in context.hooks { hooks.deviceIsUnbound(self) }
     device.group.releaseClaim()
     group.boundDevices -= 1
     if group.boundDevices == 0 { context.groups[ObjectIdentifier(device.group)] = nil }

@@ -1,10 +1,10 @@
 // A device of the machine as the kernel's core knows it (struct device and struct iommu_group), before
 // and after anybody binds it.
 
-internal import Host
 package import IOMMU
 internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
 package final class PhysicalDevice: Sendable {
   package let name: String

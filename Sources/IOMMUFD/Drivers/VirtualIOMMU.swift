@@ -75,7 +75,7 @@ package struct HardwareQueueRequest: Sendable {
 }
 
 /// Takes the server's own mapping of a region of registers, from when on clients may map it.
-package typealias RegionSharing = @Sendable (SharedPages) throws(Errno) -> Void
+package typealias RegionSharing = @Sendable (SharedRegisters) throws(Errno) -> Void
 
 /// What iommufd does for a virtual unit. All of it may be called from any thread and takes no lock
 /// of the control plane.

@@ -1,16 +1,22 @@
-// What no kernel has: designs from the API's history, for tools that were written against them, and what
-// makes up for something that a transport lacks. Each is off unless the machine's description names it;
-// then, and only then, it adds commands or forms of them (uapi/iommufd_sim.h, docs/extensions.md).
+// The extensions of /dev/iommu: interfaces that were proposed for Linux and never merged, for tools
+// that were written against them, and one of the simulator's own. Each is off unless the machine
+// description enables it. An enabled extension adds commands or forms of commands, which
+// uapi/iommufd_sim.h declares and docs/extensions.md specifies. Each has a folder here, which
+// implements `ExtensionHooks`.
 
+internal import CUAPI
+internal import IOMMU
+internal import SystemPackage
 internal import UAPI
 
+/// The extensions that a machine description enables, with their settings.
 package struct Extensions: Sendable, Equatable {
   package enum Name: String, CaseIterable, Sendable {
     /// Yi Liu and Lu Baolu, December 2023: "iommu/vt-d: Add iotlb flush for nested domain".
     case vtdInvalidationErrors = "vtd-invalidation-errors"
     /// Yi Liu, 2020: "vfio: expose virtual Shared Virtual Addressing to VMs".
     case vfioSVA = "vfio-sva"
-    /// Of our own, for CUSE, where nothing can be mapped.
+    /// The simulator's own, for the CUSE front end, through which nothing can be mapped.
     case registerCalls = "register-calls"
 
     package var summary: String {
@@ -26,35 +32,33 @@ package struct Extensions: Sendable, Equatable {
   }
 
   package static let defaultPASIDQuota = 1000
-  /// PASIDs have 20 bits, and 0 is nobody's.
+  /// PASIDs have 20 bits, and PASID 0 is never allocated.
   package static let largestPASIDQuota = 1 << 20 - 1
 
   package var enabled: Set<Name>
-  /// PASIDs that one process may have at a time.
+  /// The PASIDs that one process may have at a time, with ``Name/vfioSVA``.
   package var pasidQuota = Self.defaultPASIDQuota
 
   package init(_ enabled: Set<Name> = []) { self.enabled = enabled }
+
+  /// The vIOMMU type that ``Name/vtdInvalidationErrors`` adds to VT-d drivers; `nil` without it.
+  package var vtdVirtualIOMMU: VTdDriver.VirtualIOMMUType? {
+    enabled.contains(.vtdInvalidationErrors) ? VTdVirtualIOMMU.type : nil
+  }
 }
 
-/// What the extensions of one machine share between all its open files.
-package struct ActiveExtensions: Sendable {
-  package static let none = ActiveExtensions(Extensions())
-
-  let reportsInvalidationErrors: Bool
-  let hasRegisterCalls: Bool
-  /// The machine's PASIDs, with ``Extensions/Name/vfioSVA``.
-  let pasids: PASIDSpace?
-
+extension ExtensionSet {
+  /// Makes what the contexts of one machine share.
   package init(_ extensions: Extensions) {
-    reportsInvalidationErrors = extensions.enabled.contains(.vtdInvalidationErrors)
-    hasRegisterCalls = extensions.enabled.contains(.registerCalls)
-    pasids =
-      extensions.enabled.contains(.vfioSVA) ? PASIDSpace(quota: extensions.pasidQuota) : nil
-  }
-
-  /// Commands of uapi/iommufd_sim.h that are there because of them.
-  var handlers: [IoctlHandler] {
-    guard reportsInvalidationErrors else { return [] }
-    return [IoctlHandler(.simVTdInvalidateFail, InvalidationFailureCommand.execute)]
+    self.init()
+    if extensions.enabled.contains(.vtdInvalidationErrors) {
+      handlers.append(InvalidationFailureCommand.handler)
+      hooks.append { InvalidationErrors() }
+    }
+    if extensions.enabled.contains(.vfioSVA) {
+      let space = PASIDSpace(quota: extensions.pasidQuota)
+      hooks.append { SharedVirtualAddressing(space) }
+    }
+    if extensions.enabled.contains(.registerCalls) { hooks.append { RegisterCalls() } }
   }
 }

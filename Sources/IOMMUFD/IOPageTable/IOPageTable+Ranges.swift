@@ -1,7 +1,7 @@
 // What an IOVA space consists of before anything is mapped: alignment, reserved and allowed ranges.
 
-internal import Host
 package import SystemPackage
+internal import UAPI
 
 /// IOVAs that cannot be mapped, and on whose behalf. The same IOVA may be reserved several times.
 struct Reservations {

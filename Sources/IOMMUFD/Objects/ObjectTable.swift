@@ -11,7 +11,6 @@
 // All of it is guarded by the context's control lock.
 
 internal import HeapModule
-internal import Host
 internal import SystemPackage
 internal import UAPI
 

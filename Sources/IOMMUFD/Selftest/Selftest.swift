@@ -2,10 +2,10 @@
 // files, without a place in the machine. It exists only when the server was told so, as in a kernel
 // with CONFIG_IOMMUFD_TEST.
 
-internal import Host
 package import IOMMU
 internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
 package final class Selftest: Sendable {
   let driver: MockDriver

@@ -1,6 +1,8 @@
-// `run --trace`: one line per answered call, in strace's spelling as far as a line can have it. Of an
-// ioctl's struct it has the fields as the program gave them, and behind the answer those that the call changed.
+// The trace of `run --trace`: one line per answered call, in the format of strace(1) as far as it
+// fits one line. An ioctl shows the fields of its struct as the program passed them and, after the
+// result, the fields that the call changed.
 
+internal import FrontEnd
 internal import Host
 internal import Synchronization
 package import SystemPackage
@@ -8,7 +10,7 @@ internal import UAPI
 
 package final class CallTrace: Sendable {
   private let descriptor: FileDescriptor
-  /// Lines of several threads must not mix.
+  /// Held while a line is written, so that lines of several threads do not mix.
   private let lock = Mutex(())
 
   package init(to descriptor: FileDescriptor) { self.descriptor = descriptor }
@@ -16,45 +18,40 @@ package final class CallTrace: Sendable {
   /// A call that is being answered.
   struct Entry {
     let call: TrappedCall
-    /// The path that is opened, or of the node behind the descriptor.
+    /// The path that is opened, or the path of the node behind the descriptor. "queue" for a queue
+    /// or a virtual file. `nil` when the call is not about a file of this server.
     let subject: String?
-    let memory: any UserMemory
-    let ioctl: Ioctl?
-    let before: IoctlSnapshot?
+    let ioctl: IoctlTrace?
     let began = ContinuousClock.now
 
-    /// - Parameter ioctls: those of the file behind the descriptor; `nil` when it is not ours.
+    /// - Parameter ioctls: the ioctls of the file behind the descriptor. `nil` when the call is not
+    ///   about a file of this server.
     init(
       _ call: TrappedCall, subject: String?, ioctls: IoctlTable?, memory: any UserMemory
     ) {
-      (self.call, self.subject, self.memory) = (call, subject, memory)
+      (self.call, self.subject) = (call, subject)
       ioctl =
-        call.operation == .ioctl ? ioctls?[IoctlNumber(rawValue: call.word(1))] : nil
-      before = ioctl?.snapshot(at: call[2], in: memory)
-    }
-
-    fileprivate var changes: String {
-      guard let before, let after = ioctl?.snapshot(at: call[2], in: memory) else { return "" }
-      return after.changes(since: before)
+        call.systemCall == .ioctl
+        ? IoctlTrace(call.word(1), argument: call[2], from: ioctls, in: memory) : nil
     }
   }
 
+  /// Writes the line of a call.
   func record(_ entry: Entry, _ answer: Answer) {
     let time = (ContinuousClock.now - entry.began).components
     let microseconds = time.seconds * 1_000_000 + time.attoseconds / 1_000_000_000_000
     let line =
-      "[\(entry.call.task.id)] \(entry.call.operation.rawValue)(\(arguments(of: entry)))"
-      + " = \(Self.describe(answer))\(entry.changes) <\(microseconds) us>\n"
+      "[\(entry.call.task.id)] \(entry.call.systemCall.rawValue)(\(arguments(of: entry)))"
+      + " = \(Self.describe(answer))\(entry.ioctl?.changes() ?? "") <\(microseconds) us>\n"
     lock.withLock { _ in _ = try? descriptor.writeAll(line.utf8) }
   }
 
   private func arguments(of entry: Entry) -> String {
     let call = entry.call
     let file = "\(call.descriptor(0))" + (entry.subject.map { "<\($0)>" } ?? "")
-    switch call.operation {
+    switch call.systemCall {
     case .ioctl:
-      let request = entry.ioctl?.name ?? Self.hex(UInt64(call.word(1)))
-      return "\(file), \(request), \(entry.before?.text ?? Self.hex(call[2]))"
+      return "\(file), \(entry.ioctl?.arguments ?? "")"
     case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2:
       return
         "\(file), \(Self.hex(call[1])), \(call[2]), \(Self.hex(call.offset(3)))"

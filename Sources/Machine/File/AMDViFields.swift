@@ -17,7 +17,7 @@ extension MachineDescription.AMDVi {
 extension AMDViUnit.Configuration {
   fileprivate static var fields: [Field<AMDViUnit.Configuration>] {
     AMDViCapabilities.fields.map { $0.within(\.capabilities) }
-      + IotlbGeometry.fields.map { $0.within(\.iotlb) } + [
+      + IOTLBGeometry.fields.map { $0.within(\.iotlb) } + [
         .number("device-cache-sets", \.deviceCacheSets, 1...65536, "of 4 entries each"),
         .number("space-cache-sets", \.spaceCacheSets, 1...65536, "of 4 entries each"),
         .number(

@@ -6,7 +6,7 @@ extension SMMUv3Unit.Configuration {
   static var fields: [Field<SMMUv3Unit.Configuration>] {
     SMMUv3Capabilities.fields.map { $0.within(\.capabilities) }
       + VirtualQueueCapabilities.fields.map { $0.within(\.virtualQueues) }
-      + IotlbGeometry.fields.map { $0.within(\.iotlb) } + [
+      + IOTLBGeometry.fields.map { $0.within(\.iotlb) } + [
         .number("stream-cache-sets", \.streamCacheSets, 1...65536, "of 4 entries each"),
         .number("context-cache-sets", \.contextCacheSets, 1...65536, "of 4 entries each"),
       ]

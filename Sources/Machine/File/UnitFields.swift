@@ -102,9 +102,9 @@ extension MachineDescription.Unit.Kind {
   }
 }
 
-extension IotlbGeometry {
+extension IOTLBGeometry {
   /// Sets are rounded down to a power of two.
-  static var fields: [Field<IotlbGeometry>] {
+  static var fields: [Field<IOTLBGeometry>] {
     [
       .number("iotlb-sets-4k", \.sets4K, 1...65536, "sets of the IOTLB for small pages"),
       .number("iotlb-sets-2m", \.sets2M, 1...65536, "sets for pages of 2 MiB and more"),

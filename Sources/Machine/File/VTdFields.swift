@@ -5,7 +5,7 @@ internal import IOMMU
 extension VTdUnit.Configuration {
   static var fields: [Field<VTdUnit.Configuration>] {
     VTdCapabilities.fields.map { $0.within(\.capabilities) }
-      + IotlbGeometry.fields.map { $0.within(\.iotlb) } + [
+      + IOTLBGeometry.fields.map { $0.within(\.iotlb) } + [
         .number("context-cache-sets", \.contextCacheSets, 1...65536, "of 4 entries each"),
         .number("pasid-cache-sets", \.pasidCacheSets, 1...65536, "of 4 entries each"),
         .number(

@@ -8,8 +8,8 @@
  *
  * /modules holds the kernel modules that it needs, in order of their names.
  */
-#include "../random.h"
-#include "../test_device.h"
+#include "random.h"
+#include "vfio/test_device.h"
 
 #include <dirent.h>
 #include <sys/mount.h>

@@ -89,7 +89,7 @@ struct AMDViMachine {
     let table = try #require(unit.state.withLock { $0.deviceTable })
     let place = table.base.rawValue + UInt64(device.rawValue) * DeviceTableEntry.size
     let words = try #require(
-      memory.loadLine(PhysicalAddress(place), as: InlineArray<4, UInt64>.self))
+      memory.loadEntry(PhysicalAddress(place), as: InlineArray<4, UInt64>.self))
     return DeviceTableEntry(words: words)
   }
 

@@ -77,7 +77,7 @@ struct AMDViRig {
   }
 
   func set(_ entry: DeviceTableEntry, of device: RequesterID = device, flush: Bool = true) {
-    memory.storeLine(
+    memory.storeEntry(
       entry.words,
       at: PhysicalAddress(
         table.base.rawValue + UInt64(device.rawValue) * DeviceTableEntry.size))

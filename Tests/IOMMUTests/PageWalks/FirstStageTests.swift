@@ -40,7 +40,7 @@ import Testing
   private func walk(
     _ address: UInt64, _ table: Table, _ access: Permissions = .read
   ) -> WalkOutcome {
-    var tables = GuestTables(memory)
+    var tables = GuestTableMemory(memory)
     return RadixWalker<VTdFirstStage>.walk(
       address, table.root, access: access, rules: rules, memory: &tables)
   }
@@ -66,7 +66,7 @@ import Testing
     #expect(read.permissions == [.read, .execute, .privilegedRead, .privilegedExecute])
     for place in table.places { #expect((memory.word(at: place) ?? 0) & 0x460 == 0x20) }
     guard case .leaf(let write) = walk(address, table, .write) else { return #expect(Bool(false)) }
-    #expect(write.permissions.isSuperset(of: .writes))
+    #expect(write.permissions.isSuperset(of: .anyWrite))
     for place in table.places.dropLast() {
       #expect((memory.word(at: place) ?? 0) & 0x460 == 0x20)
     }
@@ -179,7 +179,7 @@ import Testing
   }
 
   /// Memory in which software changes an entry whenever hardware is about to mark it.
-  private struct Restless: EntryMemory {
+  private struct Restless: TableMemory {
     var window: FrameWindow
     let place: PhysicalAddress
     var changes: [UInt64]
@@ -247,8 +247,8 @@ import Testing
     let denied = WalkFault.denied(level: 0, allowed: .read)
     #expect(reason(.first(.absent(level: 1))) == 0x71)
     #expect(reason(.first(denied), .write) == 0x85)
-    #expect(reason(.second(.beyond, address: 0, use: .entry(level: 1))) == 0x74)
-    #expect(reason(.second(.beyond, address: 0, use: .data)) == 0x84)
+    #expect(reason(.second(.inputTooWide, address: 0, use: .entry(level: 1))) == 0x74)
+    #expect(reason(.second(.inputTooWide, address: 0, use: .data)) == 0x84)
     #expect(reason(.second(.absent(level: 2), address: 0, use: .entry(level: 3))) == 0x75)
     #expect(reason(.second(.absent(level: 2), address: 0, use: .entry(level: 2))) == 0x76)
     #expect(reason(.second(denied, address: 0, use: .flags(level: 3))) == 0x77)

@@ -10,7 +10,7 @@ import Testing
     let memory = try PhysicalMemory(.test)
     let child = try ChildProcess()
     let run = try memory.pin(.process(child.space, address: child.address), pages: 2)[0]
-    let tables = GuestTables(memory)
+    let tables = GuestTableMemory(memory)
     let place = run.page(0)
     #expect(tables.load(place) == 0x1111)
     #expect(tables.update(place, from: 0x1110, to: 1) == .changed)
@@ -35,7 +35,7 @@ import Testing
     await withTaskGroup(of: Void.self) { group in
       for walker in 0..<4 {
         group.addTask {
-          let tables = GuestTables(memory)
+          let tables = GuestTableMemory(memory)
           for bit in 0..<16 {
             let flag = UInt64(1) << UInt64(bit * 4 + walker)
             while let entry = tables.load(place), entry & flag == 0 {

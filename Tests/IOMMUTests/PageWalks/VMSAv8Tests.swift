@@ -195,7 +195,7 @@ import Testing
       #expect(Format.address(leaf) == at)
       let allowed = Format.permissions(leaf, grant: .max, root: root)
       #expect(allowed.intersection([.read, .write]) == wanted)
-      #expect(!Format.wantsAccessFlag(leaf, root: root))
+      #expect(!Format.isAccessFlagFault(leaf, root: root))
     }
     check(VMSAv8Stage1<Granule4K>.self)
     check(VMSAv8Stage2<Granule4K>.self)

@@ -59,7 +59,7 @@ import Testing
         $0.input(levels: min(5, mode), canonical: false)
       } ours: { address, access in
         guard mode == 6 || address >> UInt64(12 + 9 * mode) == 0 else {
-          return WalkFault.beyond.text
+          return WalkFault.inputTooWide.text
         }
         return machine.walkHost(AMDv1.self, table, hostRules, address, access)
       } reference: {
@@ -83,7 +83,7 @@ import Testing
       let root = world.frame(16..<32)
       var setup = world.x86Setup(stage: nesting, root: root)
       setup.reference.keepsExtended = false
-      let second = SecondStage(
+      let second = SecondStageTable(
         root: TableRoot(
           address: PhysicalAddress(hostRoot), topLevel: 3, updatesFlags: host.keepsFlags),
         lastAddress: 1 << 48 - 1)

@@ -35,7 +35,7 @@ import Testing
     if reference.ha { options.insert(.setsAccessFlag) }
     if reference.hd { options.insert(.setsDirtyState) }
     if reference.affd { options.insert(.ignoresAccessFlag) }
-    if reference.hpd { options.insert(.flatAttributes) }
+    if reference.hpd { options.insert(.ignoresHierarchicalPermissions) }
     if reference.wxn { options.insert(.writableIsNotExecutable) }
     if reference.onePrivilege { options.insert(.onePrivilege) }
     if reference.wide { options.insert(.wideAddresses) }
@@ -134,7 +134,7 @@ import Testing
       let root = world.frame()
       guard let table = table1(reference, root) else { return "no table of \(reference)" }
       return translate(&world, reference, root) { address, access in
-        var tables = GuestTables(memory)
+        var tables = GuestTableMemory(memory)
         return VMSAv8.walk(stage1: table, address, access: access, memory: &tables).text(address)
       }
     }
@@ -186,7 +186,7 @@ import Testing
       }
       let difference = translate(&world, reference, root, under: nesting) { address, access in
         VMSAv8.walk(
-          nested: table, in: hostTable, address, access: access, guest: GuestTables(memory),
+          nested: table, in: hostTable, address, access: access, guest: GuestTableMemory(memory),
           tables: memory.window
         ).text(address)
       }

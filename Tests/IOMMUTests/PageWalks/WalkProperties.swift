@@ -40,9 +40,9 @@ import Testing
         $0.input(levels: setup.reference.levels, canonical: true)
       } ours: { address, access in
         guard let input = VTdFirstStage.input(address, topLevel: setup.root.topLevel) else {
-          return WalkFault.beyond.text
+          return WalkFault.inputTooWide.text
         }
-        var tables = GuestTables(memory)
+        var tables = GuestTableMemory(memory)
         return RadixWalker<VTdFirstStage>.walk(
           input, setup.root, access: access, rules: setup.rules, memory: &tables
         ).text(input)
@@ -97,7 +97,7 @@ import Testing
       }
       let root = world.frame(16..<32)
       let setup = world.x86Setup(stage: nesting, root: root)
-      let second = SecondStage(
+      let second = SecondStageTable(
         root: TableRoot(
           address: PhysicalAddress(hostRoot), topLevel: host.levels - 1,
           updatesFlags: host.keepsFlags),

@@ -68,15 +68,15 @@ extension WalkWorld {
 extension X86Setup {
   /// The setup's table on top of another one.
   func walkNested<First: X86Format, Second: WalkableFormat>(
-    _: First.Type, in second: SecondStage, of _: Second.Type, _ rules: EntryRules,
+    _: First.Type, in second: SecondStageTable, of _: Second.Type, _ rules: EntryRules,
     _ address: UInt64, _ access: Permissions, _ memory: PhysicalMemory
   ) -> String {
     guard let input = First.input(address, topLevel: root.topLevel) else {
-      return WalkFault.beyond.text
+      return WalkFault.inputTooWide.text
     }
     return withUnsafePointer(to: rules) { rules in
-      var tables = NestedTables<Second, _, _>(
-        second, rules: rules, guest: GuestTables(memory), tables: memory.window)
+      var tables = NestedTableMemory<Second, _, _>(
+        second, rules: rules, guest: GuestTableMemory(memory), tables: memory.window)
       return NestedWalker<First, Second>.walk(
         input, root, access: access, rules: self.rules, tables: &tables
       ).text(input)

@@ -124,11 +124,11 @@ extension WalkFault {
     case .inaccessible(let level): "inaccessible \(level)"
     case .reserved(let level): "reserved \(level)"
     case .absent(let level): "absent \(level)"
-    case .tooWide(let level): "too wide \(level)"
-    case .unused(let level): "unused \(level)"
+    case .outputTooWide(let level): "too wide \(level)"
+    case .accessFlagClear(let level): "unused \(level)"
     case .denied(let level, let allowed): "denied \(level) \(allowed.letters)"
     case .unwritable(let level): "unwritable \(level)"
-    case .beyond: "beyond"
+    case .inputTooWide: "beyond"
     }
   }
 }
@@ -152,7 +152,7 @@ extension NestedFault {
 
 extension Translation {
   func text(_ address: UInt64) -> String {
-    "\(String(place(of: address).rawValue, radix: 16)) of 2^\(shift) \(permissions.letters)"
+    "\(String(self.address(of: address).rawValue, radix: 16)) of 2^\(shift) \(permissions.letters)"
   }
 }
 

@@ -129,7 +129,7 @@ final class VirtualHost: VirtualIOMMUHost {
   func refuseRegions() { state.withLock { $0.refusesRegions = true } }
 
   /// As if a client had mapped the region.
-  func share(_ pages: SharedPages) throws(Errno) { try state.withLock { $0.share }?(pages) }
+  func share(_ pages: SharedRegisters) throws(Errno) { try state.withLock { $0.share }?(pages) }
 
   func device(virtualID: UInt64) -> RequesterID? { state.withLock { $0.names[virtualID] } }
   func virtualID(of device: RequesterID) -> UInt64? {

@@ -5,7 +5,7 @@ import Testing
 @Suite("SMMUv3: what invalidations of translations cover")
 struct SMMUv3ScopeTests {
   private func entry(
-    _ tag: IotlbTag, at address: UInt64, blockShift: Int = 12, granule: Int = 12,
+    _ tag: IOTLBTag, at address: UInt64, blockShift: Int = 12, granule: Int = 12,
     isGlobal: Bool = false
   ) -> CachedTranslation {
     CachedTranslation(
@@ -21,11 +21,11 @@ struct SMMUv3ScopeTests {
 
   @Test("by VMID, ASID and stage")
   func tags() {
-    let first = entry(IotlbTag(vmid: 1, asid: 10), at: 0x5000)
-    let second = entry(IotlbTag(vmid: 1, asid: 11), at: 0x5000)
-    let other = entry(IotlbTag(vmid: 2, asid: 10), at: 0x5000)
-    let stage2 = entry(IotlbTag(vmid: 1), at: 0x5000)
-    let global = entry(IotlbTag(vmid: 1, asid: 10), at: 0x5000, isGlobal: true)
+    let first = entry(IOTLBTag(vmid: 1, asid: 10), at: 0x5000)
+    let second = entry(IOTLBTag(vmid: 1, asid: 11), at: 0x5000)
+    let other = entry(IOTLBTag(vmid: 2, asid: 10), at: 0x5000)
+    let stage2 = entry(IOTLBTag(vmid: 1), at: 0x5000)
+    let global = entry(IOTLBTag(vmid: 1, asid: 10), at: 0x5000, isGlobal: true)
     func covered(_ scope: TranslationScope) -> [Bool] {
       [first, second, other, stage2, global].map { scope.covers($0) }
     }
@@ -47,7 +47,7 @@ struct SMMUv3ScopeTests {
 
   @Test("one address of a block invalidates every piece of it")
   func blocks() {
-    let tag = IotlbTag(vmid: 1, asid: 1)
+    let tag = IOTLBTag(vmid: 1, asid: 1)
     let piece = entry(tag, at: 0x4020_0000, blockShift: 29, granule: 16)
     #expect(TranslationScope.addressesOfAll(page(0x5fff_f000), vmid: 1).covers(piece))
     #expect(!TranslationScope.addressesOfAll(page(0x6000_0000), vmid: 1).covers(piece))
@@ -61,7 +61,7 @@ struct SMMUv3ScopeTests {
       (14, 21, 3), (14, 25, 2), (14, 30, 2), (16, 16, 3), (16, 21, 3), (16, 29, 2), (16, 34, 2),
     ])
   func hints(_ granule: Int, _ block: Int, _ level: Int) {
-    let entry = entry(IotlbTag(vmid: 1, asid: 1), at: 0, blockShift: block, granule: granule)
+    let entry = entry(IOTLBTag(vmid: 1, asid: 1), at: 0, blockShift: block, granule: granule)
     #expect(CachedLeaf(entry.attributes).level == level)
     for hint in 0...3 {
       for other in [nil, 12, 14, 16] {

@@ -17,7 +17,7 @@ private struct VirtualQueueRig {
   let machine: SMMUv3Machine
   let virtual: Tegra241VirtualIOMMU
   let host: VirtualHost
-  let pages: SharedPages
+  let pages: SharedRegisters
 
   init(
     _ machine: SMMUv3Machine? = nil, parent: SMMUv3PagingDomain? = nil
@@ -29,7 +29,7 @@ private struct VirtualQueueRig {
     virtual = try Self.makeVirtual(on: parent ?? machine.parent, machine.driver, host)
     let file = OwnedDescriptor(
       owning: try MemoryFile.create(name: "vintf", length: Self.pageLength))
-    pages = try SharedPages(of: file, at: 0, length: Self.pageLength)
+    pages = try SharedRegisters(of: file, at: 0, length: Self.pageLength)
   }
 
   static func makeVirtual(
@@ -48,7 +48,7 @@ private struct VirtualQueueRig {
 
   /// One look, by this thread.
   @discardableResult
-  func look() -> PollingThread.Finding { virtual.interface.look() }
+  func look() -> PollingThread.Outcome { virtual.interface.look() }
 
   func registers(_ queue: Int = 0) -> VirtualQueueRegisters {
     VirtualQueueRegisters(of: queue, in: pages)
@@ -178,19 +178,19 @@ struct SMMUv3VirtualQueueTests {
     rig.setPages()
     let registers = rig.registers()
     for index in 0..<256 as Range<UInt64> { rig.store(.sync, index, of: ring) }
-    #expect(rig.look() == .nothing)
+    #expect(rig.look() == .unchanged)
     registers[.producer] = 0xfff0_0000 | 0x1ff
     registers[.configuration] = 1
-    #expect(rig.look() == .change)
+    #expect(rig.look() == .changed)
     #expect(registers[.status] == 1 && registers[.consumer] == 128)
     for expected in [256, 384, 511] as [UInt32] {
-      #expect(rig.look() == .change)
+      #expect(rig.look() == .changed)
       #expect(registers[.consumer] == expected)
     }
-    #expect(rig.look() == .nothing)
+    #expect(rig.look() == .unchanged)
     queue.destroy()
     #expect(registers[.status] == 0)
-    #expect(rig.look() == .end)
+    #expect(rig.look() == .finished)
   }
 
   @Test("a ring that is not there is an abort, which is tried again")
@@ -201,9 +201,9 @@ struct SMMUv3VirtualQueueTests {
     registers[.configuration] = 1
     registers[.producer] = 3
     for round in 1...4 as ClosedRange<UInt32> {
-      #expect(rig.look() == .change)
+      #expect(rig.look() == .changed)
       #expect(registers[.consumer] == 2 << 24 && registers[.error] == round & 1)
-      #expect(rig.look() == .nothing)
+      #expect(rig.look() == .unchanged)
       registers[.acknowledgement] = registers[.error]
     }
     let event: [UInt8] = [1] + Array(repeating: 0, count: 15)

@@ -67,7 +67,7 @@ struct AMDViStalenessWorld: StalenessWorld {
     }
     entry.domain = Self.domain(model.domainOfDevice[device])
     let offset = UInt64(Self.requester(device).rawValue) * DeviceTableEntry.size
-    memory.memory.storeLine(entry.words, at: PhysicalAddress(table.base.rawValue + offset))
+    memory.memory.storeEntry(entry.words, at: PhysicalAddress(table.base.rawValue + offset))
   }
 
   private func store(_ device: Int, _ pasid: Int) {

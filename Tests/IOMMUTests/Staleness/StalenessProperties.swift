@@ -15,8 +15,8 @@ import Testing
     case large, small
 
     var sets: Int { self == .large ? 1024 : 1 }
-    var iotlb: IotlbGeometry {
-      var geometry = IotlbGeometry()
+    var iotlb: IOTLBGeometry {
+      var geometry = IOTLBGeometry()
       (geometry.sets4K, geometry.sets2M, geometry.sets1G) = (sets, sets, sets)
       return geometry
     }

@@ -29,7 +29,7 @@ private struct Unexpected: Error, CustomStringConvertible {
 extension StalenessWorld {
   /// A port for every device, whose device TLB is as large as the unit's own cache of small pages.
   static func makePorts(
-    _ iotlb: IotlbGeometry, _ make: (RequesterID, DeviceTLBGeometry) -> DMAPort
+    _ iotlb: IOTLBGeometry, _ make: (RequesterID, DeviceTLBGeometry) -> DMAPort
   ) -> [DMAPort] {
     var geometry = DeviceTLBGeometry()
     geometry.sets = iotlb.sets4K

@@ -35,7 +35,7 @@ struct VTdStalenessWorld: StalenessWorld {
       context.allowsDeviceTLB = true
       context.isPresent = true
       let offset = ScalableContextEntry.offset(of: Self.requester(device))
-      memory.storeLine(context.words, at: PhysicalAddress(contexts.rawValue + offset))
+      memory.storeEntry(context.words, at: PhysicalAddress(contexts.rawValue + offset))
       tables.append(table)
     }
     pasidTables = tables
@@ -73,7 +73,7 @@ struct VTdStalenessWorld: StalenessWorld {
       entry.isPresent = true
     }
     let offset = PASIDTableEntry.offset(of: PASID(rawValue: UInt32(pasid)))
-    memory.memory.storeLine(
+    memory.memory.storeEntry(
       entry.words, at: PhysicalAddress(pasidTables[device].rawValue + offset))
   }
 

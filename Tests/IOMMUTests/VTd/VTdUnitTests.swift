@@ -50,11 +50,11 @@ import Testing
   }
 
   private func store(_ entry: ScalableContextEntry, _ address: UInt64) {
-    memory.storeLine(entry.words, at: PhysicalAddress(address))
+    memory.storeEntry(entry.words, at: PhysicalAddress(address))
   }
 
   private func store(_ entry: PASIDTableEntry, _ address: UInt64) {
-    memory.storeLine(entry.words, at: PhysicalAddress(address))
+    memory.storeEntry(entry.words, at: PhysicalAddress(address))
   }
 
   /// A unit that has seen nothing yet, and its answer.

@@ -97,9 +97,9 @@ extension AMDv1Format {
   // MARK: What hardware makes of any entry
 
   @inline(__always)
-  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
+  static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
     guard root.updatesFlags else { return entry }
-    let marksWriting = writing && !root.options.contains(.keepsClean)
+    let marksWriting = writing && !root.options.contains(.accessedFlagOnly)
     return entry | accessed | (marksWriting ? dirty : 0)
   }
 

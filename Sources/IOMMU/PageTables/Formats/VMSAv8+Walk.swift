@@ -6,7 +6,7 @@ enum VMSAv8 {
 
   /// - Parameter address: at most the table's `lastAddress`.
   @inline(__always)
-  static func walk<Memory: EntryMemory>(
+  static func walk<Memory: TableMemory>(
     stage1 table: VMSAv8Table, _ address: UInt64, access: Permissions, memory: inout Memory
   ) -> WalkOutcome {
     switch table.granule {
@@ -20,10 +20,10 @@ enum VMSAv8 {
   }
 
   @inline(__always)
-  static func walk<Memory: EntryMemory>(
+  static func walk<Memory: TableMemory>(
     stage2 table: VMSAv8Table, _ address: UInt64, access: Permissions, memory: inout Memory
   ) -> WalkOutcome {
-    guard address <= table.lastAddress else { return .fault(.beyond) }
+    guard address <= table.lastAddress else { return .fault(.inputTooWide) }
     return switch table.granule {
     case .size4K:
       walk(VMSAv8Stage2<Granule4K>.self, table, address, access, &memory)
@@ -35,7 +35,7 @@ enum VMSAv8 {
   }
 
   @inline(__always)
-  private static func walk<Format: VMSAv8Format, Memory: EntryMemory>(
+  private static func walk<Format: VMSAv8Format, Memory: TableMemory>(
     _: Format.Type, _ table: VMSAv8Table, _ address: UInt64, _ access: Permissions,
     _ memory: inout Memory
   ) -> WalkOutcome {
@@ -48,7 +48,7 @@ enum VMSAv8 {
   ///   - guest: what the second stage's output addresses lead to.
   ///   - tables: where the second stage's tables are.
   @inline(__always)
-  static func walk<Guest: EntryMemory, Tables: EntryMemory>(
+  static func walk<Guest: TableMemory, Tables: TableMemory>(
     nested first: VMSAv8Table, in second: VMSAv8Table, _ address: UInt64, access: Permissions,
     guest: Guest, tables: Tables
   ) -> NestedOutcome {
@@ -64,15 +64,15 @@ enum VMSAv8 {
 
   // Nine combinations: each is a function of its own, not a part of every caller.
   @inline(never)
-  private static func walk<Second: VMSAv8Format, Guest: EntryMemory, Tables: EntryMemory>(
+  private static func walk<Second: VMSAv8Format, Guest: TableMemory, Tables: TableMemory>(
     _: Second.Type, _ first: VMSAv8Table, _ second: VMSAv8Table, _ address: UInt64,
     _ access: Permissions, _ guest: Guest, _ tables: Tables
   ) -> NestedOutcome {
-    let stage = SecondStage(root: second.root, lastAddress: second.lastAddress)
+    let stage = SecondStageTable(root: second.root, lastAddress: second.lastAddress)
     // The format has no rules of this kind; none of this is ever looked at.
     let rules = EntryRules()
     return withUnsafePointer(to: rules) { pointer in
-      var nested = NestedTables<Second, Guest, Tables>(
+      var nested = NestedTableMemory<Second, Guest, Tables>(
         stage, rules: pointer, guest: guest, tables: tables)
       return switch first.granule {
       case .size4K:

@@ -78,7 +78,7 @@ extension VMSAv8Format {
   @inline(__always)
   static var indexBits: Int { Granule.shift &- 3 }
   @inline(__always)
-  static var widensTop: Bool { true }
+  static var hasVariableTopTable: Bool { true }
   static var accessed: UInt64 { VMSAv8Bits.accessFlag }
 
   // MARK: Types
@@ -169,19 +169,19 @@ extension VMSAv8Format {
   }
 
   @inline(__always)
-  static func malformed(level: Int) -> WalkFault { .tooWide(level: level) }
+  static func malformedFault(level: Int) -> WalkFault { .outputTooWide(level: level) }
 
   // MARK: Flags
 
   @inline(__always)
-  static func wantsAccessFlag(_ entry: UInt64, root: TableRoot) -> Bool {
+  static func isAccessFlagFault(_ entry: UInt64, root: TableRoot) -> Bool {
     entry & VMSAv8Bits.accessFlag == 0
       && !root.options.contains(.setsAccessFlag) && !root.options.contains(.ignoresAccessFlag)
   }
 
   /// Table descriptors have no flags (FEAT_HAFT is not there).
   @inline(__always)
-  static func used(table entry: UInt64, root _: TableRoot) -> UInt64 { entry }
+  static func settingFlags(table entry: UInt64, root _: TableRoot) -> UInt64 { entry }
 
   /// Whether a write is what makes the leaf dirty (D8.5.6: DBM, with HD).
   @inline(__always)

@@ -17,7 +17,7 @@ enum VMSAv8Stage1<Granule: VMSAv8Granule>: VMSAv8Format {
   /// Bits that tables have not set.
   @inline(__always)
   static func grant(_ entry: UInt64, root: TableRoot) -> UInt64 {
-    root.options.contains(.flatAttributes) ? .max : ~entry
+    root.options.contains(.ignoresHierarchicalPermissions) ? .max : ~entry
   }
 
   @inline(__always)
@@ -31,7 +31,7 @@ enum VMSAv8Stage1<Granule: VMSAv8Granule>: VMSAv8Format {
       var all: Permissions = .read
       if writable { all.insert(.write) }
       if unprivilegedExecute && !(writable && noWriteExecute) { all.insert(.execute) }
-      return all.forEverybody
+      return all.forBothPrivilegeLevels
     }
     let everybody = entry & VMSAv8Bits.access0 != 0 && grant & tablePrivilegedOnly != 0
     var permissions: Permissions = .privilegedRead
@@ -56,7 +56,7 @@ enum VMSAv8Stage1<Granule: VMSAv8Granule>: VMSAv8Format {
   }
 
   @inline(__always)
-  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
+  static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
     let marked = marked(entry, root: root)
     return writing && keepsDirtyState(entry, root: root)
       ? marked & ~VMSAv8Bits.access1 : marked

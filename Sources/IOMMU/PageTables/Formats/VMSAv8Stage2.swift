@@ -17,7 +17,7 @@ enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {
     if entry & VMSAv8Bits.access1 != 0 || keepsDirtyState(entry, root: root) {
       permissions.insert(.write)
     }
-    permissions = permissions.forEverybody
+    permissions = permissions.forBothPrivilegeLevels
     // 0: everybody may execute; 1: only without privilege; 2: nobody; 3: only with privilege.
     let isNever = entry & executeNever != 0
     let isSplit = entry & executeSplit != 0
@@ -34,7 +34,7 @@ enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {
   }
 
   @inline(__always)
-  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
+  static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
     let marked = marked(entry, root: root)
     return writing && keepsDirtyState(entry, root: root)
       ? marked | VMSAv8Bits.access1 : marked
@@ -42,10 +42,10 @@ enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {
 
   /// Rights are those of the access, with and without privilege.
   @inline(__always)
-  static func demand(of access: Permissions) -> Permissions { access }
+  static func secondStageAccess(for access: Permissions) -> Permissions { access }
 
   @inline(__always)
-  static func rights(of permissions: Permissions) -> Permissions { permissions }
+  static func firstStageRights(of permissions: Permissions) -> Permissions { permissions }
 
   // MARK: Building
 

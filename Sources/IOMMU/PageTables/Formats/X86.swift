@@ -109,12 +109,12 @@ extension X86Format {
   // MARK: Flags
 
   @inline(__always)
-  static func used(table entry: UInt64, root: TableRoot) -> UInt64 {
+  static func settingFlags(table entry: UInt64, root: TableRoot) -> UInt64 {
     root.updatesFlags ? entry | accessedFlags(root) : entry
   }
 
   @inline(__always)
-  static func used(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
+  static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
     guard root.updatesFlags else { return entry }
     return entry | accessedFlags(root) | (writing ? dirty : 0)
   }

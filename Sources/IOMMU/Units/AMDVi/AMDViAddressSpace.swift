@@ -20,7 +20,7 @@ struct AMDViAddressSpace: BitwiseCopyable {
   let allowed: Permissions
   /// Addresses are not sign-extended: those of requests without PASID.
   let isFlat: Bool
-  let host: SecondStage
+  let host: SecondStageTable
   let guest: TableRoot
   /// I
   let allowsDeviceTLB: Bool
@@ -29,11 +29,11 @@ struct AMDViAddressSpace: BitwiseCopyable {
   let suppressesRepeatedFaults: Bool
 
   /// Of its translations in the IOTLB.
-  let tag: IotlbTag
+  let tag: IOTLBTag
 
   /// - Parameter guest: nil: there is no guest table.
   init(
-    _ entry: DeviceTableEntry, of device: RequesterID, host: SecondStage,
+    _ entry: DeviceTableEntry, of device: RequesterID, host: SecondStageTable,
     guest: (root: TableRoot, pasid: PASID, isFlat: Bool)?
   ) {
     let hasHost = entry.hostLevels > 0
@@ -49,17 +49,17 @@ struct AMDViAddressSpace: BitwiseCopyable {
     if entry.allowsReading {
       allowed.formUnion([.read, .execute, .privilegedRead, .privilegedExecute])
     }
-    if entry.allowsWriting { allowed.formUnion(.writes) }
+    if entry.allowsWriting { allowed.formUnion(.anyWrite) }
     self.allowed = allowed
     if let guest {
       path = hasHost ? .nested : .guest
       self.guest = guest.root
-      let tag = IotlbTag(domain: entry.domain, pasid: guest.pasid)
+      let tag = IOTLBTag(domain: entry.domain, pasid: guest.pasid)
       self.tag = guest.isFlat ? tag.flat : tag
     } else {
       path = hasHost ? .host : .passThrough
       self.guest = host.root
-      tag = IotlbTag(domain: entry.domain)
+      tag = IOTLBTag(domain: entry.domain)
     }
   }
 
@@ -71,15 +71,15 @@ struct AMDViAddressSpace: BitwiseCopyable {
   var subject: AMDViEvent.Subject { pasid.map { .pasid($0) } ?? .domain(domain) }
 }
 
-extension IotlbTag {
+extension IOTLBTag {
   private static let flatBit: UInt64 = 1 << 17
 
   /// Of the same PASID, for addresses that are not sign-extended: not every one of those is one of the
   /// others.
-  fileprivate var flat: IotlbTag { IotlbTag(rawValue: rawValue | Self.flatBit) }
+  fileprivate var flat: IOTLBTag { IOTLBTag(rawValue: rawValue | Self.flatBit) }
 
   /// Of the PASID, whatever its addresses are.
-  var ofAllAddresses: IotlbTag { IotlbTag(rawValue: rawValue & ~Self.flatBit) }
+  var ofAllAddresses: IOTLBTag { IOTLBTag(rawValue: rawValue & ~Self.flatBit) }
 }
 
 /// What the unit keeps with a translation in the IOTLB: the size of the page that software knows, of

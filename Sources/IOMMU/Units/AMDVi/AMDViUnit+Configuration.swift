@@ -81,7 +81,7 @@ extension AMDViUnit {
       return .failure(.illegalEntry(at: address, isReserved: false))
     }
     let place = PhysicalAddress(table.base.rawValue + key * DeviceTableEntry.size)
-    guard let words = memory.loadLine(place, as: InlineArray<4, UInt64>.self) else {
+    guard let words = memory.loadEntry(place, as: InlineArray<4, UInt64>.self) else {
       return .failure(.deviceTableError(at: place))
     }
     let entry = DeviceTableEntry(words: words)
@@ -107,21 +107,21 @@ extension AMDViUnit {
   }
 
   /// The host's table, or that every physical address is itself.
-  private func hostStage(of entry: DeviceTableEntry) -> SecondStage {
+  private func hostStage(of entry: DeviceTableEntry) -> SecondStageTable {
     let levels = entry.hostLevels
     let width = levels == 0 ? memory.addressBits : 12 + 9 * levels
-    return SecondStage(
+    return SecondStageTable(
       root: TableRoot(
         address: entry.hostTable, topLevel: max(0, levels - 1),
         updatesFlags: entry.hostFlags != 0,
-        options: entry.hostFlags == 1 ? .keepsClean : []),
+        options: entry.hostFlags == 1 ? .accessedFlagOnly : []),
       lastAddress: width >= 64 ? .max : 1 << UInt64(width) - 1)
   }
 
   // MARK: GCR3 tables
 
   private func findGuestTable(
-    of entry: DeviceTableEntry, _ pasid: PASID, _ host: SecondStage, at address: UInt64
+    of entry: DeviceTableEntry, _ pasid: PASID, _ host: SecondStageTable, at address: UInt64
   ) -> Result<TableRoot, AMDViEvent> {
     let subject = AMDViEvent.Subject.pasid(pasid)
     var level = entry.guestCR3Levels
@@ -159,7 +159,7 @@ extension AMDViUnit {
     _ place: UInt64, _ subject: AMDViEvent.Subject
   ) -> Result<UInt64, AMDViEvent> {
     let place = PhysicalAddress(place)
-    guard let word = GuestTables(memory).load(place) else {
+    guard let word = GuestTableMemory(memory).load(place) else {
       return .failure(.pageTableError(subject, at: place))
     }
     return .success(word)
@@ -167,10 +167,10 @@ extension AMDViUnit {
 
   /// Reads a word that is at an address of the guest's.
   private func loadGuest(
-    _ address: UInt64, _ host: SecondStage, _ domain: DomainID, _ subject: AMDViEvent.Subject
+    _ address: UInt64, _ host: SecondStageTable, _ domain: DomainID, _ subject: AMDViEvent.Subject
   ) -> Result<UInt64, AMDViEvent> {
     walkHost(address, .read, host, domain).flatMap { page in
-      load(page.place(of: address).rawValue, subject)
+      load(page.address(of: address).rawValue, subject)
     }
   }
 }

@@ -11,7 +11,7 @@ extension AMDViUnit {
     case unknownSpace
     /// The page where the request stands is to be walked: from the top, or from this step of the guest
     /// tables on.
-    case miss(AMDViAddressSpace, PagingStructureCache.Step?)
+    case miss(AMDViAddressSpace, PagingStructureCache.CachedTable?)
     case failure(AMDViEvent, AMDViAddressSpace)
   }
 
@@ -49,7 +49,7 @@ extension AMDViUnit {
     }
     gate.use(space.pointee.domain)
     let iova = request.iova.rawValue
-    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.place(of: iova)
+    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.address(of: iova)
   }
 
   @inline(never)
@@ -142,7 +142,7 @@ extension AMDViUnit {
   @inline(__always)
   private func fill(
     _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
-    from step: PagingStructureCache.Step?, _ generation: UInt64
+    from step: PagingStructureCache.CachedTable?, _ generation: UInt64
   ) -> Result<Translation, AMDViEvent> {
     if space.hasGuest { return fillGuest(iova, access, space, from: step, generation) }
     switch walkHost(iova, access, space.host, space.domain) {
@@ -162,11 +162,11 @@ extension AMDViUnit {
   @inline(never)
   private func fillGuest(
     _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
-    from step: PagingStructureCache.Step?, _ generation: UInt64
+    from step: PagingStructureCache.CachedTable?, _ generation: UInt64
   ) -> Result<Translation, AMDViEvent> {
     var root = space.guest
     if let step { root.begin(at: step) }
-    var steps = WalkSteps()
+    var steps = WalkedEntries()
     switch walkGuest(iova, access, space, from: root, &steps) {
     case .failure(let event):
       // No event comes of what is cached: what is more than it was needs no invalidation.

@@ -17,22 +17,23 @@ struct AMDViGuestPage {
 extension AMDViUnit {
   @inline(__always)
   func walkHost(
-    _ address: UInt64, _ access: Permissions, _ host: SecondStage, _ domain: DomainID
+    _ address: UInt64, _ access: Permissions, _ host: SecondStageTable, _ domain: DomainID
   ) -> Result<Translation, AMDViEvent> {
     guard address <= host.lastAddress else {
       return .failure(.absent(.domain(domain), at: address))
     }
-    var trace = WalkTrace()
-    let outcome = window.watched(by: &trace) { tables in
+    var trace = LastEntryRead()
+    let outcome = window.observed(by: &trace) { tables in
       RadixWalker<AMDv1>.walk(
-        address, host.root, access: AMDv1.demand(of: access), rules: hostRules, memory: &tables)
+        address, host.root, access: AMDv1.secondStageAccess(for: access), rules: hostRules,
+        memory: &tables)
     }
     switch outcome {
     case .leaf(let page):
       return .success(
         Translation(
           physical: page.physical, shift: page.shift,
-          permissions: AMDv1.rights(of: page.permissions)))
+          permissions: AMDv1.firstStageRights(of: page.permissions)))
     case .fault(let fault):
       return .failure(hostEvent(fault, domain, at: address, trace))
     }
@@ -44,7 +45,7 @@ extension AMDViUnit {
   ///   - steps: becomes what it went through.
   func walkGuest(
     _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace, from root: TableRoot,
-    _ steps: inout WalkSteps
+    _ steps: inout WalkedEntries
   ) -> Result<AMDViGuestPage, AMDViEvent> {
     guard let input = space.guestInput(iova) else {
       return .failure(.absent(space.subject, at: iova))
@@ -56,11 +57,11 @@ extension AMDViUnit {
 
   private func walkAlone(
     _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
-    _ root: TableRoot, _ steps: inout WalkSteps
+    _ root: TableRoot, _ steps: inout WalkedEntries
   ) -> Result<AMDViGuestPage, AMDViEvent> {
-    var trace = WalkTrace()
-    let outcome = GuestTables(memory).watched(by: &trace) { tables in
-      tables.watched(by: &steps) { tables in
+    var trace = LastEntryRead()
+    let outcome = GuestTableMemory(memory).observed(by: &trace) { tables in
+      tables.observed(by: &steps) { tables in
         RadixWalker<AMDGuest>.walk(
           input, root, access: access, rules: guestRules, memory: &tables)
       }
@@ -69,20 +70,20 @@ extension AMDViUnit {
     case .leaf(let page):
       return .success(AMDViGuestPage(page, first: page))
     case .fault(let fault):
-      return .failure(.walk(fault, space.subject, at: iova, trace.place))
+      return .failure(.walk(fault, space.subject, at: iova, trace.address))
     }
   }
 
   private func walkNested(
     _ input: UInt64, _ iova: UInt64, _ access: Permissions, _ space: AMDViAddressSpace,
-    _ root: TableRoot, _ steps: inout WalkSteps
+    _ root: TableRoot, _ steps: inout WalkedEntries
   ) -> Result<AMDViGuestPage, AMDViEvent> {
-    var (guestTrace, hostTrace) = (WalkTrace(), WalkTrace())
+    var (guestTrace, hostTrace) = (LastEntryRead(), LastEntryRead())
     let outcome = withUnsafePointer(to: hostRules) { rules in
-      GuestTables(memory).watched(by: &guestTrace) { guest in
-        guest.watched(by: &steps) { guest in
-          window.watched(by: &hostTrace) { host in
-            var tables = NestedTables<AMDv1, _, _>(
+      GuestTableMemory(memory).observed(by: &guestTrace) { guest in
+        guest.observed(by: &steps) { guest in
+          window.observed(by: &hostTrace) { host in
+            var tables = NestedTableMemory<AMDv1, _, _>(
               space.host, rules: rules, guest: guest, tables: host)
             return NestedWalker<AMDGuest, AMDv1>.walk(
               input, root, access: access, rules: nestedRules, tables: &tables)
@@ -94,7 +95,7 @@ extension AMDViUnit {
     case .leaf(let page, let first):
       return .success(AMDViGuestPage(page, first: first))
     case .fault(.first(let fault)):
-      return .failure(.walk(fault, space.subject, at: iova, guestTrace.place))
+      return .failure(.walk(fault, space.subject, at: iova, guestTrace.address))
     case .fault(.second(let fault, let address, _)):
       // GN is clear: it is the host's table that has nothing at the guest's address.
       return .failure(hostEvent(fault, space.domain, at: address, hostTrace))
@@ -104,14 +105,14 @@ extension AMDViUnit {
   /// §2.5.3: RZ is clear where levels, or a page's size, are none.
   @inline(never)
   private func hostEvent(
-    _ fault: WalkFault, _ domain: DomainID, at address: UInt64, _ trace: WalkTrace
+    _ fault: WalkFault, _ domain: DomainID, at address: UInt64, _ trace: LastEntryRead
   ) -> AMDViEvent {
     if case .reserved(let level) = fault,
       !AMDv1.hasReservedBits(trace.entry, level: level, rules: hostRules)
     {
       return .illegalLevel(.domain(domain), at: address)
     }
-    return .walk(fault, .domain(domain), at: address, trace.place)
+    return .walk(fault, .domain(domain), at: address, trace.address)
   }
 }
 
@@ -123,19 +124,5 @@ extension AMDViAddressSpace {
   fileprivate func guestInput(_ iova: UInt64) -> UInt64? {
     guard isFlat else { return AMDGuest.input(iova, topLevel: guest.topLevel) }
     return iova >> UInt64(AMDGuest.tableShift(guest.topLevel)) == 0 ? iova : nil
-  }
-}
-
-extension AMDViEvent {
-  /// - Parameter place: of the entry that the walk ended with.
-  fileprivate static func walk(
-    _ fault: WalkFault, _ subject: Subject, at address: UInt64, _ place: PhysicalAddress
-  ) -> AMDViEvent {
-    switch fault {
-    case .inaccessible, .unwritable: .pageTableError(subject, at: place)
-    case .absent, .beyond, .unused: .absent(subject, at: address)
-    case .denied: .denied(subject, at: address)
-    case .reserved, .tooWide: .reserved(subject, at: address)
-    }
   }
 }

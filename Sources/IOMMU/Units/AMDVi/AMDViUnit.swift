@@ -17,7 +17,7 @@ package final class AMDViUnit: Sendable {
   /// What the unit can do, and the sizes of its caches.
   package struct Configuration: Hashable, Sendable {
     package var capabilities = AMDViCapabilities()
-    package var iotlb = IotlbGeometry()
+    package var iotlb = IOTLBGeometry()
     /// Sets of 4 entries.
     package var deviceCacheSets = 16
     package var spaceCacheSets = 16
@@ -58,7 +58,7 @@ package final class AMDViUnit: Sendable {
     var deviceTable: DeviceTable?
     var entries: ConfigurationCache<DeviceTableEntry>
     var spaces: ConfigurationCache<AMDViAddressSpace>
-    var iotlb: Iotlb
+    var iotlb: IOTLB
     /// Of guest tables, whose addresses are a PASID's.
     var pagingStructures: PagingStructureCache
     /// Devices that have had their one IO_PAGE_FAULT (SE).
@@ -78,7 +78,7 @@ package final class AMDViUnit: Sendable {
       State(
         entries: ConfigurationCache(sets: configuration.deviceCacheSets),
         spaces: ConfigurationCache(sets: configuration.spaceCacheSets),
-        iotlb: Iotlb(configuration.iotlb),
+        iotlb: IOTLB(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
     // A ring of which one entry stays free.
     events = FaultRecordBuffer(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15) - 1)

@@ -76,7 +76,7 @@ extension SMMUv3Unit {
     case .success(let found): place = found
     case .failure(let event): return .failure(event)
     }
-    guard let words = memory.loadLine(place, as: InlineArray<8, UInt64>.self) else {
+    guard let words = memory.loadEntry(place, as: InlineArray<8, UInt64>.self) else {
       return .failure(.fetch(.streamFetchFailed, place))
     }
     let entry = StreamTableEntry(words: words)
@@ -174,7 +174,7 @@ extension SMMUv3Unit {
       case .failure(let event): return .failure(event)
       }
     }
-    if let words = memory.loadLine(physical, as: type) { return .success(words) }
+    if let words = memory.loadEntry(physical, as: type) { return .success(words) }
     // A guest's memory may be in another process.
     var words = InlineArray<Count, UInt64>(repeating: 0)
     for index in words.indices {

@@ -40,7 +40,8 @@ extension SMMUv3Unit {
     }
     gate.use(space: context.pointee.gateSpace)
     let address = context.pointee.effective(request.iova.rawValue)
-    return state.iotlb.lookup(context.pointee.tag, address, for: request.access)?.place(of: address)
+    return state.iotlb.lookup(context.pointee.tag, address, for: request.access)?
+      .address(of: address)
   }
 
   @inline(never)

@@ -110,7 +110,7 @@ extension SMMUv3Unit {
       access: descriptor.updatesAccessFlag, dirty: descriptor.updatesDirtyState,
       ignoresAccessFlag: descriptor.ignoresAccessFlag)
     if half.ignoresHierarchy, capabilities.hierarchicalAttributeDisable {
-      options.insert(.flatAttributes)
+      options.insert(.ignoresHierarchicalPermissions)
     }
     if descriptor.forbidsWritableExecution { options.insert(.writableIsNotExecutable) }
     return VMSAv8Table(

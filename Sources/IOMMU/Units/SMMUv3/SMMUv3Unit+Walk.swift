@@ -34,15 +34,15 @@ extension SMMUv3Unit {
     guard let (table, input) = context.regime.table(for: address) else {
       return .failure(.stage1(.translation))
     }
-    var trace = WalkTrace()
-    let outcome = window.watched(by: &trace) { tables in
+    var trace = LastEntryRead()
+    let outcome = window.observed(by: &trace) { tables in
       VMSAv8.walk(stage1: table, input, access: access, memory: &tables)
     }
     switch outcome {
     case .leaf(let page):
       return .success(SMMUv3Page(page, CachedLeaf(page, table, trace.entry)))
     case .fault(let fault):
-      return .failure(.stage1(fault, at: trace.place))
+      return .failure(.stage1(fault, at: trace.address))
     }
   }
 
@@ -52,9 +52,9 @@ extension SMMUv3Unit {
   ) -> Result<SMMUv3Page, SMMUv3Event> {
     guard let (table, input) = context.regime.table(for: address), let stage2 = context.stage2
     else { return .failure(.stage1(.translation)) }
-    var (trace1, trace2) = (WalkTrace(), WalkTrace())
-    let outcome = GuestTables(memory).watched(by: &trace1) { guest in
-      window.watched(by: &trace2) { tables in
+    var (trace1, trace2) = (LastEntryRead(), LastEntryRead())
+    let outcome = GuestTableMemory(memory).observed(by: &trace1) { guest in
+      window.observed(by: &trace2) { tables in
         VMSAv8.walk(
           nested: table, in: stage2, input, access: access, guest: guest, tables: tables)
       }
@@ -63,9 +63,9 @@ extension SMMUv3Unit {
     case .leaf(let page, let first):
       return .success(SMMUv3Page(page, CachedLeaf(first, table, trace1.entry)))
     case .fault(.first(let fault)):
-      return .failure(.stage1(fault, at: trace1.place))
+      return .failure(.stage1(fault, at: trace1.address))
     case .fault(.second(let fault, let address, let use)):
-      return .failure(.stage2(fault, at: trace2.place, of: address, use))
+      return .failure(.stage2(fault, at: trace2.address, of: address, use))
     }
   }
 
@@ -85,7 +85,7 @@ extension SMMUv3Unit {
   func translateIntermediate(
     _ address: UInt64, by table: VMSAv8Table
   ) -> Result<PhysicalAddress, SMMUv3Event> {
-    walk(address, .read, by: table).map { $0.place(of: address) }.mapError { event in
+    walk(address, .read, by: table).map { $0.address(of: address) }.mapError { event in
       var event = event
       event.operation = .contextFetch
       return event
@@ -97,13 +97,13 @@ extension SMMUv3Unit {
   private func walk(
     _ address: UInt64, _ access: Permissions, by table: VMSAv8Table
   ) -> Result<Translation, SMMUv3Event> {
-    var trace = WalkTrace()
-    let outcome = window.watched(by: &trace) { tables in
+    var trace = LastEntryRead()
+    let outcome = window.observed(by: &trace) { tables in
       VMSAv8.walk(stage2: table, address, access: access, memory: &tables)
     }
     switch outcome {
     case .leaf(let page): return .success(page)
-    case .fault(let fault): return .failure(.stage2(fault, at: trace.place, of: address, .data))
+    case .fault(let fault): return .failure(.stage2(fault, at: trace.address, of: address, .data))
     }
   }
 }
@@ -123,44 +123,5 @@ extension CachedLeaf {
     self.init(
       blockShift: page.shift, granuleShift: table.granule.shift, isGlobal: false,
       isReadOnly: false)
-  }
-}
-
-extension SMMUv3Event {
-  /// - Parameter place: of the descriptor that the walk ended with.
-  static func stage1(_ fault: WalkFault, at place: PhysicalAddress) -> SMMUv3Event {
-    var event = SMMUv3Event.stage1(fault.kind)
-    if event.kind == .walkAborted {
-      event.operation = .tableWalk
-      event.fetchAddress = place.rawValue
-    }
-    return event
-  }
-
-  /// - Parameters:
-  ///   - place: of the descriptor of stage 2 that the walk ended with.
-  ///   - address: what stage 2 was to translate, and for what.
-  static func stage2(
-    _ fault: WalkFault, at place: PhysicalAddress, of address: UInt64, _ use: IntermediateUse
-  ) -> SMMUv3Event {
-    var event = SMMUv3Event.stage2(fault.kind, use == .data ? .input : .tableWalk, address)
-    if event.kind == .walkAborted {
-      event.intermediateAddress = 0
-      event.fetchAddress = place.rawValue
-    }
-    if event.kind == .permission, case .entry = use { event.isTableRead = true }
-    return event
-  }
-}
-
-extension WalkFault {
-  fileprivate var kind: SMMUv3Event.Kind {
-    switch self {
-    case .inaccessible, .unwritable: .walkAborted
-    case .absent, .beyond, .reserved: .translation
-    case .tooWide: .addressSize
-    case .unused: .access
-    case .denied: .permission
-    }
   }
 }

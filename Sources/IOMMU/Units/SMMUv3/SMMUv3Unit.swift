@@ -16,7 +16,7 @@ internal import Synchronization
 package final class SMMUv3Unit: Sendable {
   package struct Configuration: Hashable, Sendable {
     package var capabilities = SMMUv3Capabilities()
-    package var iotlb = IotlbGeometry()
+    package var iotlb = IOTLBGeometry()
     /// Sets of 4 entries.
     package var streamCacheSets = 16
     package var contextCacheSets = 16
@@ -55,7 +55,7 @@ package final class SMMUv3Unit: Sendable {
     var streamTable: StreamTable?
     var streams: ConfigurationCache<StreamTableEntry>
     var contexts: ConfigurationCache<StreamContext>
-    var iotlb: Iotlb
+    var iotlb: IOTLB
     /// How many invalidations there were.
     var generation: UInt64 = 0
   }
@@ -72,7 +72,7 @@ package final class SMMUv3Unit: Sendable {
       State(
         streams: ConfigurationCache(sets: configuration.streamCacheSets),
         contexts: ConfigurationCache(sets: configuration.contextCacheSets),
-        iotlb: Iotlb(configuration.iotlb)))
+        iotlb: IOTLB(configuration.iotlb)))
     events = FaultRecordBuffer(capacity: 1 << capabilities.eventQueueBits)
   }
 
@@ -81,17 +81,6 @@ package final class SMMUv3Unit: Sendable {
     state.withLock { state in
       state.streamTable = table
       state.generation &+= 1
-    }
-  }
-
-  /// CMD_RESUME, and CMD_STALL_TERM when there is no tag.
-  func answerStalls(of stream: UInt32, tag: UInt16?, _ response: PageResponse) {
-    ports.forEach(where: { UInt32($0.rawValue) == stream }) { _, deviceTLB in
-      if let tag {
-        deviceTLB.answer(group: UInt32(tag), response)
-      } else {
-        deviceTLB.answerAll(response)
-      }
     }
   }
 

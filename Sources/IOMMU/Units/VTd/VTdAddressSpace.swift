@@ -7,7 +7,7 @@ struct VTdAddressSpace: BitwiseCopyable {
   let pasid: PASID
   let requester: RequesterID
   /// Of its translations in the IOTLB.
-  let tag: IotlbTag
+  let tag: IOTLBTag
   /// The highest address that can be translated. First-stage tables say it themselves.
   let lastIOVA: UInt64
   /// FPD of the context, directory or PASID entry.
@@ -37,7 +37,7 @@ struct VTdAddressSpace: BitwiseCopyable {
     self.requester = requester
     tag =
       hasFirstStage
-      ? IotlbTag(domain: entry.domain, pasid: pasid) : IotlbTag(domain: entry.domain)
+      ? IOTLBTag(domain: entry.domain, pasid: pasid) : IOTLBTag(domain: entry.domain)
     self.lastIOVA = lastIOVA
     self.suppressesFaults = suppressesFaults
     self.allowsDeviceTLB = allowsDeviceTLB
@@ -66,8 +66,8 @@ struct VTdAddressSpace: BitwiseCopyable {
   var secondStageTop: Int { Int(secondTop) }
 
   @inline(__always)
-  var secondStage: SecondStage {
-    SecondStage(
+  var secondStage: SecondStageTable {
+    SecondStageTable(
       root: TableRoot(
         address: secondTable, topLevel: secondStageTop, updatesFlags: updatesSecondStageFlags),
       lastAddress: secondLast)

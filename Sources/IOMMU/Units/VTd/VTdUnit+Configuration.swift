@@ -44,7 +44,7 @@ extension VTdUnit {
       return .failure(.pasidDirectoryReserved, suppressed: suppressed)
     }
     let place = PASIDDirectoryEntry.table(pointer).rawValue + PASIDTableEntry.offset(of: pasid)
-    guard let words = memory.loadLine(PhysicalAddress(place), as: InlineArray<8, UInt64>.self)
+    guard let words = memory.loadEntry(PhysicalAddress(place), as: InlineArray<8, UInt64>.self)
     else {
       return .failure(.pasidEntryInaccessible, suppressed: suppressed)
     }
@@ -123,7 +123,7 @@ extension VTdUnit {
     }
     let place =
       ScalableRootEntry.contextTable(word).rawValue + ScalableContextEntry.offset(of: requester)
-    guard let words = memory.loadLine(PhysicalAddress(place), as: InlineArray<4, UInt64>.self)
+    guard let words = memory.loadEntry(PhysicalAddress(place), as: InlineArray<4, UInt64>.self)
     else {
       return .failure(.contextEntryInaccessible)
     }

@@ -46,7 +46,7 @@ extension VTdUnit {
   ) -> UInt64 {
     let root = TableRoot(
       address: first, topLevel: 3, updatesFlags: true, options: [.writeProtect])
-    let stage = SecondStage(
+    let stage = SecondStageTable(
       root: TableRoot(address: second, topLevel: 3, updatesFlags: false),
       lastAddress: 1 << 48 - 1)
     let firstRules = VTdFirstStage.rules(addressBits: memory.addressBits, has1GPages: true)
@@ -54,8 +54,8 @@ extension VTdUnit {
       var sum: UInt64 = 0
       var index = 0
       while index < addresses.count {
-        var tables = NestedTables<VTdSecondStage, GuestTables, FrameWindow>(
-          stage, rules: rules, guest: GuestTables(memory), tables: window)
+        var tables = NestedTableMemory<VTdSecondStage, GuestTableMemory, FrameWindow>(
+          stage, rules: rules, guest: GuestTableMemory(memory), tables: window)
         let outcome = NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
           addresses[index], root, access: .read, rules: firstRules, tables: &tables)
         if case .leaf(let page, _) = outcome { sum &+= page.physical.rawValue }
@@ -71,7 +71,7 @@ extension VTdUnit {
     _ addresses: UnsafeBufferPointer<UInt64>, domain: DomainID
   ) -> UInt64 {
     state.withLock { state in
-      let tag = IotlbTag(domain: domain)
+      let tag = IOTLBTag(domain: domain)
       var sum: UInt64 = 0
       var index = 0
       while index < addresses.count {

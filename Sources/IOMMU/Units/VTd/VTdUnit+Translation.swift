@@ -13,12 +13,12 @@ extension VTdUnit {
   private struct Progress {
     var pages: RequestProgress
     /// Of the translations that the segments are from.
-    var tag = IotlbTag(domain: DomainID(rawValue: 0))
+    var tag = IOTLBTag(domain: DomainID(rawValue: 0))
     /// Set when the look-up stops: the state of the caches it saw.
     var generation: UInt64 = 0
     var space: VTdAddressSpace?
     /// Where in the first stage the walk can begin; nil: at the top.
-    var step: PagingStructureCache.Step?
+    var step: PagingStructureCache.CachedTable?
 
     init(_ pages: RequestProgress) { self.pages = pages }
   }
@@ -69,7 +69,7 @@ extension VTdUnit {
     let domain = space.pointee.domain
     gate.use(domain)
     let iova = request.iova.rawValue
-    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.place(of: iova)
+    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.address(of: iova)
   }
 
   @inline(never)
@@ -175,7 +175,7 @@ extension VTdUnit {
   ) -> Result<Translation, VTdFaultReason> {
     var root = space.firstStage
     if let step = progress.step { root.begin(at: step) }
-    var steps = WalkSteps()
+    var steps = WalkedEntries()
     let result = walkFirstStage(progress.pages.iova, request.access, space, from: root, &steps)
     // No fault comes of what is cached: what is more than it was needs no invalidation (VT-d §6.5.3.3).
     if case .failure = result, progress.step != nil {
@@ -219,7 +219,7 @@ extension VTdAddressSpace {
   @inline(__always)
   fileprivate func access(_ access: Permissions) -> Permissions {
     if hasFirstStage { return access }
-    return access.isDisjoint(with: .writes) ? .read : .write
+    return access.isDisjoint(with: .anyWrite) ? .read : .write
   }
 
   /// Why a request is refused before any table is looked at.

@@ -25,7 +25,7 @@ extension VTdUnit {
   /// The first stage, on top of the second where there is one.
   func walkFirstStage(
     _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace, from root: TableRoot,
-    _ steps: inout WalkSteps
+    _ steps: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
     guard let address = VTdFirstStage.input(iova, topLevel: space.firstStageTop) else {
       return .failure(.notCanonical)
@@ -44,9 +44,9 @@ extension VTdUnit {
 
   private func walkAlone(
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout WalkSteps
+    _ steps: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
-    let outcome = GuestTables(memory).watched(by: &steps) { tables in
+    let outcome = GuestTableMemory(memory).observed(by: &steps) { tables in
       RadixWalker<VTdFirstStage>.walk(
         address, root, access: access, rules: firstStageRules, memory: &tables)
     }
@@ -60,11 +60,11 @@ extension VTdUnit {
 
   private func walkNested(
     _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout WalkSteps
+    _ steps: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
     let outcome = withUnsafePointer(to: rules) { rules in
-      GuestTables(memory).watched(by: &steps) { guest in
-        var tables = NestedTables<VTdSecondStage, _, _>(
+      GuestTableMemory(memory).observed(by: &steps) { guest in
+        var tables = NestedTableMemory<VTdSecondStage, _, _>(
           space.secondStage, rules: rules, guest: guest, tables: window)
         return NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
           address, root, access: access, rules: guestRules, tables: &tables)

@@ -16,7 +16,7 @@ package final class VTdUnit: Sendable {
   /// Sizes of the unit's caches.
   package struct Configuration: Hashable, Sendable {
     package var capabilities = VTdCapabilities()
-    package var iotlb = IotlbGeometry()
+    package var iotlb = IOTLBGeometry()
     /// Sets of 4 entries.
     package var contextCacheSets = 16
     package var pasidCacheSets = 16
@@ -58,7 +58,7 @@ package final class VTdUnit: Sendable {
     var rootTable: PhysicalAddress?
     var contexts: ConfigurationCache<ScalableContextEntry>
     var spaces: ConfigurationCache<VTdAddressSpace>
-    var iotlb: Iotlb
+    var iotlb: IOTLB
     var pagingStructures: PagingStructureCache
     /// How many invalidations there were.
     var generation: UInt64 = 0
@@ -81,7 +81,7 @@ package final class VTdUnit: Sendable {
       State(
         contexts: ConfigurationCache(sets: configuration.contextCacheSets),
         spaces: ConfigurationCache(sets: configuration.pasidCacheSets),
-        iotlb: Iotlb(configuration.iotlb),
+        iotlb: IOTLB(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
     faults = FaultRecordBuffer(capacity: max(1, capabilities.faultRegisters))
   }

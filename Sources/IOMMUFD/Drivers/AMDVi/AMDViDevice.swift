@@ -177,7 +177,7 @@ final class AMDViDevice: Sendable {
 
   /// amd: amd_iommu_update_dte(), device_flush_dte()
   private func write(_ attachment: Attachment) {
-    memory.storeLine(makeEntry(attachment).words, at: entry)
+    memory.storeEntry(makeEntry(attachment).words, at: entry)
     let forget = flushCommand(.everything, isGuest: false)
     driver.submit([.invalidateDeviceTableEntry(requester)] + (forget.map { [$0] } ?? []))
   }

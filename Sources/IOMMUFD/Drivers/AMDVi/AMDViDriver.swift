@@ -54,7 +54,7 @@ package final class AMDViDriver: IOMMUDriver {
       throw error
     }
     for index in 0..<table.count {
-      memory.storeLine(AMDViDevice.restingEntry.words, at: table.place(of: index))
+      memory.storeEntry(AMDViDevice.restingEntry.words, at: table.place(of: index))
     }
     unit.enable(table)
     submit(

@@ -5,9 +5,9 @@
 // domain is detached or replaced, and when something is unmapped from the parent.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 final class AMDViNestedDomain: NestedDomain {
   let unit: AMDViVirtualIOMMU

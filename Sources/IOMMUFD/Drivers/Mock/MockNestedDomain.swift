@@ -2,9 +2,9 @@
 // looked into and invalidated.
 
 internal import CUAPI
-internal import Host
 internal import Synchronization
 package import SystemPackage
+internal import UAPI
 
 package final class MockNestedDomain: NestedDomain {
   /// The virtual unit that it is of, if of one.

@@ -47,7 +47,7 @@ struct SMMUv3ContextTable {
   /// arm-smmu-v3: arm_smmu_write_cd_entry()
   mutating func store(_ descriptor: ContextDescriptor?, for pasid: UInt32) {
     guard let place = place(of: pasid) else { return }
-    memory.storeLine((descriptor ?? ContextDescriptor()).words, at: place)
+    memory.storeEntry((descriptor ?? ContextDescriptor()).words, at: place)
     guard pasid != 0 else { return }
     if descriptor == nil { used.remove(pasid) } else { used.insert(pasid) }
   }

@@ -237,7 +237,7 @@ final class SMMUv3Device: Sendable {
     let usedATS = state.usesATS
     if usedATS && !ats { state.atsControl?(false) }
     state.usesOwnContexts = entry.configuration == .stage1
-    driver.memory.storeLine(entry.words, at: self.entry)
+    driver.memory.storeEntry(entry.words, at: self.entry)
     driver.unit.submit([.invalidateStream(stream), .sync])
     if ats || usedATS {
       driver.unit.submit([.invalidateATC(stream, pasid: nil, address: 0, sizeShift: 64), .sync])

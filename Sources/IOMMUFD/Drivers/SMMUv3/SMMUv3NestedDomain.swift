@@ -3,9 +3,9 @@
 // unit's.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 final class SMMUv3NestedDomain: NestedDomain {
   let unit: SMMUv3VirtualIOMMU

@@ -56,7 +56,7 @@ final class SMMUv3StreamTable: Sendable {
   /// Makes every stream of a table abort.
   private func fill(_ table: PhysicalAddress, entries: Int) {
     for index in 0..<UInt64(entries) {
-      memory.storeLine(
+      memory.storeEntry(
         StreamTableEntry.aborting.words,
         at: PhysicalAddress(table.rawValue + index * StreamTableEntry.size))
     }

@@ -26,8 +26,13 @@ package final class VTdDriver: IOMMUDriver {
     var devices: [RequesterID: VTdDevice] = [:]
   }
 
-  /// Guests can have units of their own, as with no kernel.
-  private let hasVirtualUnits: Bool
+  /// A type of vIOMMU on VT-d units. The kernel's driver has none; an extension may add one.
+  package struct VirtualIOMMUType: Sendable {
+    let type: UInt32
+    let make: @Sendable (any PagingDomain, VTdCapabilities) throws(Errno) -> any VirtualIOMMU
+  }
+
+  private let virtualIOMMU: VirtualIOMMUType?
 
   /// Domain ids. 0 is for absent entries under caching mode, 1 for first-stage and pass-through
   /// translation. intel: domain_attach_iommu()
@@ -35,11 +40,11 @@ package final class VTdDriver: IOMMUDriver {
 
   /// Takes `unit` into use: DMA of every requester is blocked from now on.
   package init(
-    unit: VTdUnit, memory: PhysicalMemory, extensions: Extensions = .init()
+    unit: VTdUnit, memory: PhysicalMemory, virtualIOMMU: VirtualIOMMUType? = nil
   ) throws(Errno) {
     self.unit = unit
     self.memory = memory
-    hasVirtualUnits = extensions.enabled.contains(.vtdInvalidationErrors)
+    self.virtualIOMMU = virtualIOMMU
     let domains = 1 << min(max(unit.capabilities.domainBits, 4), 16)
     domainIDs = LowestFreeIDs(2..<domains, exhausted: .noSpace)
     rootTable = try memory.allocateTable()
@@ -120,15 +125,15 @@ package final class VTdDriver: IOMMUDriver {
   // MARK: Virtual units
 
   package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
-    hasVirtualUnits && type == VTdVirtualIOMMU.type
+    virtualIOMMU?.type == type
   }
 
   package func makeVirtualIOMMU(
     type: UInt32, on parent: any PagingDomain, for device: RequesterID,
     host: any VirtualIOMMUHost, data: UserData?
   ) throws(Errno) -> any VirtualIOMMU {
-    guard data == nil else { throw .notSupported }
-    return try VTdVirtualIOMMU(on: parent, unit.capabilities)
+    guard data == nil, let virtualIOMMU, virtualIOMMU.type == type else { throw .notSupported }
+    return try virtualIOMMU.make(parent, unit.capabilities)
   }
 
   // MARK: Attaching
@@ -151,7 +156,7 @@ package final class VTdDriver: IOMMUDriver {
     let use = VTdDomainUse(driver: self, device: device, pasid: number)
     link(use, to: domain, id: id)
     let old = device.exchange(number, .init(domain: domain, id: id))
-    memory.storeLine(domain.makeEntry(id: id).words, at: place)
+    memory.storeEntry(domain.makeEntry(id: id).words, at: place)
     if let old {
       flush(old, of: use)
       unlink(use, from: old)
@@ -188,7 +193,7 @@ package final class VTdDriver: IOMMUDriver {
     guard let device = state.withLock({ $0.devices[requester] }),
       let old = device.exchange(number, nil), let place = device.existingPlace(of: number)
     else { return }
-    memory.storeLine(PASIDTableEntry().words, at: place)
+    memory.storeEntry(PASIDTableEntry().words, at: place)
     let use = VTdDomainUse(driver: self, device: device, pasid: number)
     flush(old, of: use)
     unlink(use, from: old)
@@ -228,11 +233,11 @@ package final class VTdDriver: IOMMUDriver {
   /// intel: intel_pasid_setup_dirty_tracking(), intel_pasid_setup_page_snoop_control()
   func changeEntry(of use: VTdDomainUse, _ change: (inout PASIDTableEntry) -> Void) {
     guard let place = use.device.existingPlace(of: use.pasid),
-      let words = memory.loadLine(place, as: InlineArray<8, UInt64>.self)
+      let words = memory.loadEntry(place, as: InlineArray<8, UInt64>.self)
     else { return }
     var entry = PASIDTableEntry(words: words)
     change(&entry)
-    memory.storeLine(entry.words, at: place)
+    memory.storeEntry(entry.words, at: place)
     flush(entry.domain, of: use, usesFirstStage: entry.type == .firstStage)
   }
 
@@ -247,7 +252,7 @@ package final class VTdDriver: IOMMUDriver {
       let device = try VTdDevice(
         requester, services.common(with: unit.capabilities), memory: memory)
       let place = table.rawValue + ScalableContextEntry.offset(of: requester)
-      memory.storeLine(device.contextEntry.words, at: PhysicalAddress(place))
+      memory.storeEntry(device.contextEntry.words, at: PhysicalAddress(place))
       if unit.capabilities.cachingMode { unit.invalidateContextCache(.device(requester)) }
       state.devices[requester] = device
       return device

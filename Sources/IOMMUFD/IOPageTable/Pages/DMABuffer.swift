@@ -7,6 +7,7 @@
 internal import Host
 internal import Synchronization
 internal import SystemPackage
+internal import UAPI
 
 /// Whoever maps buffers: it holds the locks that guard the mappings.
 protocol DMABufferImporter: AnyObject, Sendable {

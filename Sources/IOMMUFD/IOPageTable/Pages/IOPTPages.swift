@@ -12,6 +12,7 @@
 internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 package final class IOPTPages: @unchecked Sendable {
   /// The pages that have the same users.

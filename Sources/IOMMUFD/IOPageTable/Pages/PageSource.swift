@@ -4,6 +4,7 @@
 internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 /// What pins of all contexts of this server share.
 package final class PinningHost: Sendable {
@@ -62,8 +63,8 @@ enum PageSource {
     else { throw .invalidArgument }
     try FaultInjection.step(.badAddress)
     var file = file
-    if isWritable, let writable = MappedFile.reopenForWriting(file) { file = writable }
-    if status.hasHoles { try MappedFile.allocate(range, of: file) }
+    if isWritable, let writable = file.reopenedForWriting() { file = writable }
+    if status.hasHoles { try file.allocate(range) }
     return try memory.pin(
       .file(file, offset: range.lowerBound), pages: range.pages)
   }
@@ -139,7 +140,7 @@ private struct UserPin {
     }
     if status.hasHoles {
       do throws(Errno) {
-        try MappedFile.allocate(start..<end, of: file)
+        try file.allocate(start..<end)
       } catch {
         throw error == .noMemory ? .noMemory : .badAddress
       }

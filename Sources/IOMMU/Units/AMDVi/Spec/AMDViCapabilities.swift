@@ -24,7 +24,7 @@ package struct AMDViCapabilities: Hashable, Sendable {
   /// PPRSup and EPHSup: peripheral page requests. The kernel wants both for PASIDs.
   package var pageRequests = true
 
-  /// IotlbSup (capability header, bit 24): functions may translate for themselves.
+  /// IOTLBSup (capability header, bit 24): functions may translate for themselves.
   package var deviceTLBs = true
   /// IASup
   package var invalidateAll = true

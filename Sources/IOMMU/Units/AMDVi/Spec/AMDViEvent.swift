@@ -136,7 +136,7 @@ package struct AMDViEventEntry: Hashable, Sendable {
     setSubject(record, event)
     // TR
     words[bit: 56] = record.addressType == .translationRequest
-    let writes = !record.access.isDisjoint(with: .writes)
+    let writes = !record.access.isDisjoint(with: .anyWrite)
     switch event.kind {
     case .illegalDeviceTableEntry:
       words[bit: 53] = writes

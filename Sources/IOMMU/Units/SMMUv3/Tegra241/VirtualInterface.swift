@@ -20,7 +20,7 @@ package final class VirtualInterface: Sendable {
     var streams: [StreamMatch?]
     var queues: [VirtualCommandQueue?]
     /// Page 0; nil until software can store there.
-    var pages: SharedPages?
+    var pages: SharedRegisters?
     /// A thread looks at it.
     var isWatched = false
 
@@ -100,7 +100,7 @@ package final class VirtualInterface: Sendable {
 
   /// Software can store into `pages` from now on.
   /// - Returns: false when the host is short of threads.
-  package func share(_ pages: SharedPages) -> Bool {
+  package func share(_ pages: SharedRegisters) -> Bool {
     setPages(pages)
     return state.withLock { state in
       guard watch(&state) else {
@@ -111,7 +111,7 @@ package final class VirtualInterface: Sendable {
     }
   }
 
-  func setPages(_ pages: SharedPages) {
+  func setPages(_ pages: SharedRegisters) {
     state.withLock { state in
       state.pages = pages
       for index in state.queues.indices {
@@ -132,12 +132,12 @@ package final class VirtualInterface: Sendable {
   }
 
   /// Does what the queues' registers ask for.
-  func look() -> PollingThread.Finding {
+  func look() -> PollingThread.Outcome {
     var errors: [ErrorMap] = []
-    let finding = state.withLock { state -> PollingThread.Finding in
+    let finding = state.withLock { state -> PollingThread.Outcome in
       guard state.isInUse, let pages = state.pages else {
         state.isWatched = false
-        return .end
+        return .finished
       }
       var hasChanged = false
       for index in state.queues.indices {
@@ -149,7 +149,7 @@ package final class VirtualInterface: Sendable {
         if progress.hasChanged { hasChanged = true }
         if progress.hasFailed { errors.append(state.errorMap) }
       }
-      return hasChanged ? .change : .nothing
+      return hasChanged ? .changed : .unchanged
     }
     for map in errors { onError(map) }
     return finding

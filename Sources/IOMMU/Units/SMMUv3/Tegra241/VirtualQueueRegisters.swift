@@ -24,10 +24,10 @@ package struct VirtualQueueRegisters: Sendable {
   /// Between two blocks.
   private static let stride = 0x80
 
-  private let pages: SharedPages
+  private let pages: SharedRegisters
   private let offset: Int
 
-  package init(of queue: Int, in pages: SharedPages) {
+  package init(of queue: Int, in pages: SharedRegisters) {
     self.pages = pages
     offset = queue * Self.stride
   }

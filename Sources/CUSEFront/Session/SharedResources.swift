@@ -1,0 +1,31 @@
+internal import Host
+internal import Logging
+
+/// What the sessions of one server share.
+final class SharedResources: Sendable {
+  let limiter = CallLimiter(limit: 64, ownerLimit: 16)
+  let tracer: Tracer
+  /// The nodes of the server.
+  let nodes = ServedNodes()
+  let lookup: DescriptorLookup
+  let closer: DescriptorCloser
+  let expectedOpens: ExpectedOpens
+  let addressSpaces: AddressSpaceRegistry
+  let log: Logger
+
+  /// - Parameters:
+  ///   - queuePath: the path of the queue node.
+  ///   - processEnds: see ``CUSEServer``.
+  init(
+    queuePath: String, tracer: Tracer, log: Logger,
+    processEnds: (@Sendable (AddressSpace) -> Void)?
+  ) {
+    self.tracer = tracer
+    lookup = DescriptorLookup(nodes: nodes)
+    closer = DescriptorCloser(nodes: nodes)
+    expectedOpens = ExpectedOpens(queuePath: queuePath)
+    addressSpaces = AddressSpaceRegistry(
+      retainer: processEnds.flatMap { AddressSpaceRetainer(onExit: $0) })
+    self.log = log
+  }
+}

@@ -1,0 +1,142 @@
+// VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_ATTACH_IOMMUFD_PT and VFIO_DEVICE_DETACH_IOMMUFD_PT, and
+// the unbind when the file is closed (drivers/vfio/device_cdev.c, iommufd.c).
+
+internal import CUAPI
+internal import IOMMU
+internal import IOMMUFD
+internal import SystemPackage
+internal import UAPI
+
+extension DeviceFile {
+  /// vfio_df_ioctl_bind_iommufd()
+  func bind(_ call: DeviceCall) throws(Errno) {
+    let userSize = Int(try call.client.load(UInt32.self, at: call.argument))
+    guard userSize >= Ioctl.vfioDeviceBindIOMMUFD.minimumSize else { throw .invalidArgument }
+    let request = try Self.loadBind(call, userSize: userSize)
+    guard request.iommufd >= 0, request.flags & ~UInt32(VFIO_DEVICE_BIND_FLAG_TOKEN) == 0 else {
+      throw .invalidArgument
+    }
+
+    try device.deviceSet.lock.withLock { () throws(Errno) in
+      guard binding == nil else { throw .invalidArgument }
+      try Self.checkToken(request, call.client)
+      let context = try Context.of(descriptor: request.iommufd, client: call.client)
+      do throws(Errno) {
+        try open(in: context, client: call.client) { id throws(Errno) in
+          let offset = UInt64(MemoryLayout<vfio_device_bind_iommufd>.start(of: \.out_devid))
+          try call.client.store(id.rawValue, at: call.argument &+ offset)
+        }
+      } catch {
+        context.release()
+        throw error
+      }
+    }
+  }
+
+  /// Opens and binds the device: vfio_df_open().
+  /// - Parameter publish: Stores the device's ID in the client's struct. When it fails, the device
+  ///   is unbound and closed.
+  private func open(
+    in context: Context, client: any Client, publish: (ObjectID) throws(Errno) -> Void
+  ) throws(Errno) {
+    // Only one file of a character device can open the device. EINVAL means that another file has
+    // opened it.
+    guard device.binding == nil else { throw .invalidArgument }
+    let boundDevice = try context.bind(device.physical)
+    let openedDevice = OpenedDevice(device)
+    do throws(Errno) {
+      try publish(boundDevice.id)
+    } catch {
+      openedDevice.close(device)
+      boundDevice.unbind()
+      throw error
+    }
+    device.binding = DeviceBinding(
+      owner: ObjectIdentifier(self), context: context, boundDevice: boundDevice,
+      openedDevice: openedDevice)
+  }
+
+  /// vfio_df_unbind_iommufd(). The device stops its DMA before it is detached.
+  func close() {
+    device.deviceSet.lock.withLock {
+      guard let binding else { return }
+      device.binding = nil
+      binding.openedDevice.close(device)
+      binding.unbind()
+    }
+  }
+
+  private static func loadBind(
+    _ call: DeviceCall, userSize: Int
+  ) throws(Errno) -> vfio_device_bind_iommufd {
+    var request = vfio_device_bind_iommufd()
+    try withUnsafeMutableBytes(of: &request) { buffer throws(Errno) in
+      try call.client.copyStruct(from: call.argument, userSize: userSize, into: buffer)
+    }
+    return request
+  }
+
+  /// vfio_df_check_token(), vfio_pci_core_match_token_uuid(): a function that is neither a physical
+  /// nor a virtual function of SR-IOV refuses every token.
+  private static func checkToken(
+    _ request: vfio_device_bind_iommufd, _ client: any Client
+  ) throws(Errno) {
+    guard request.flags & UInt32(VFIO_DEVICE_BIND_FLAG_TOKEN) != 0 else { return }
+    _ = try client.load((UInt64, UInt64).self, at: request.token_uuid_ptr)
+    throw .invalidArgument
+  }
+
+  /// vfio_df_ioctl_attach_pt()
+  func attach(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
+    typealias Arguments = vfio_device_attach_iommufd_pt
+    let minimum = Ioctl.vfioDeviceAttachIOMMUFDPageTable.minimumSize
+    var request: Arguments = try call.load(count: minimum)
+    guard request.argsz >= minimum, request.flags & ~UInt32(VFIO_DEVICE_ATTACH_PASID) == 0 else {
+      throw .invalidArgument
+    }
+    var pasid: PASID?
+    if request.flags & UInt32(VFIO_DEVICE_ATTACH_PASID) != 0 {
+      pasid = try Self.loadPASID(
+        call, minimum: minimum, argsz: request.argsz, through: \Arguments.pasid)
+    }
+    try device.deviceSet.lock.withLock { () throws(Errno) in
+      request.pt_id = try binding.attach(
+        ObjectID(request.pt_id), pasid: pasid, client: call.client
+      ).rawValue
+      do throws(Errno) {
+        let offset = UInt64(MemoryLayout<Arguments>.start(of: \.pt_id))
+        try call.client.store(request.pt_id, at: call.argument &+ offset)
+      } catch {
+        // The kernel detaches the device without PASID here, also when the call attached a PASID.
+        binding.detach(pasid: nil)
+        throw error
+      }
+    }
+  }
+
+  /// vfio_df_ioctl_detach_pt()
+  func detach(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
+    typealias Arguments = vfio_device_detach_iommufd_pt
+    let minimum = Ioctl.vfioDeviceDetachIOMMUFDPageTable.minimumSize
+    let request: Arguments = try call.load(count: minimum)
+    guard request.argsz >= minimum, request.flags & ~UInt32(VFIO_DEVICE_DETACH_PASID) == 0 else {
+      throw .invalidArgument
+    }
+    var pasid: PASID?
+    if request.flags & UInt32(VFIO_DEVICE_DETACH_PASID) != 0 {
+      pasid = try Self.loadPASID(
+        call, minimum: minimum, argsz: request.argsz, through: \Arguments.pasid)
+    }
+    device.deviceSet.lock.withLock { binding.detach(pasid: pasid) }
+  }
+
+  /// Loads the PASID that a set flag announces. The PASID follows the `minimum` bytes that every
+  /// version of the struct has.
+  private static func loadPASID<Arguments>(
+    _ call: DeviceCall, minimum: Int, argsz: UInt32, through member: KeyPath<Arguments, UInt32>
+  ) throws(Errno) -> PASID {
+    guard argsz >= MemoryLayout.end(of: member) else { throw .invalidArgument }
+    return PASID(
+      rawValue: try call.client.load(UInt32.self, at: call.argument &+ UInt64(minimum)))
+  }
+}

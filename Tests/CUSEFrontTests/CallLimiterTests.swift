@@ -1,0 +1,73 @@
+import Glibc
+import Host
+import Synchronization
+import Testing
+
+@testable import CUSEFront
+
+@Suite("The limit of calls that run at the same time")
+struct CallLimiterTests {
+  /// Calls of one owner, each on a thread of its own. They run until `released` is set.
+  private final class Calls: Sendable {
+    let started = Atomic(0)
+    let released = Atomic(false)
+    let order = Mutex<[Int32]>([])
+
+    func start(_ count: Int, for owner: Int32, in limiter: CallLimiter) {
+      for _ in 0..<count {
+        startThread(named: "call") {
+          limiter.run(for: owner) { [self] in
+            order.withLock { $0.append(owner) }
+            started.add(1, ordering: .sequentiallyConsistent)
+            while !released.load(ordering: .sequentiallyConsistent) { usleep(200) }
+          }
+        }
+      }
+    }
+  }
+
+  private func eventually(_ condition: () -> Bool) -> Bool {
+    for _ in 0..<5_000 where !condition() { usleep(1_000) }
+    return condition()
+  }
+
+  @Test func oneOwnerCannotOccupyAllThreads() {
+    let limiter = CallLimiter(limit: 8, ownerLimit: 3)
+    let hostile = Calls()
+    hostile.start(20, for: 1, in: limiter)
+    #expect(eventually { limiter.counts == (3, 17) })
+    let other = Calls()
+    other.start(1, for: 2, in: limiter)
+    #expect(eventually { other.started.load(ordering: .sequentiallyConsistent) == 1 })
+    #expect(limiter.counts == (4, 17))
+    hostile.released.store(true, ordering: .sequentiallyConsistent)
+    other.released.store(true, ordering: .sequentiallyConsistent)
+    #expect(eventually { limiter.counts == (0, 0) })
+    #expect(hostile.started.load(ordering: .sequentiallyConsistent) == 20)
+  }
+
+  @Test func callsOfWaitingOwnersRunInTurn() {
+    let limiter = CallLimiter(limit: 1, ownerLimit: 1)
+    let first = Calls()
+    first.start(1, for: 9, in: limiter)
+    #expect(eventually { limiter.counts == (1, 0) })
+    let calls = Calls()
+    calls.released.store(true, ordering: .sequentiallyConsistent)
+    calls.start(4, for: 1, in: limiter)
+    #expect(eventually { limiter.counts == (1, 4) })
+    calls.start(2, for: 2, in: limiter)
+    #expect(eventually { limiter.counts == (1, 6) })
+    first.released.store(true, ordering: .sequentiallyConsistent)
+    #expect(eventually { limiter.counts == (0, 0) })
+    #expect(calls.order.withLock { $0 } == [1, 2, 1, 2, 1, 1])
+  }
+
+  @Test func aStoppedLimiterAdmitsNoCall() {
+    let limiter = CallLimiter(limit: 2, ownerLimit: 2)
+    limiter.stop(waitingFor: 0)
+    let calls = Calls()
+    calls.start(1, for: 1, in: limiter)
+    #expect(eventually { limiter.counts == (0, 1) })
+    #expect(calls.started.load(ordering: .sequentiallyConsistent) == 0)
+  }
+}

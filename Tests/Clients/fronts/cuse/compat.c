@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* 32-bit system calls: the i386 entry (int 0x80), which a 64-bit program can use as well. */
+#include <sys/mman.h>
+
+#include "lib/client.h"
+
+#ifdef __x86_64__
+/* i386 numbers; every pointer must be below 4 GiB. */
+static long call32(long number, long a, long b, long c, long d, long e)
+{
+    long result;
+
+    __asm__ volatile("int $0x80"
+                     : "=a"(result)
+                     : "a"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
+                     : "r8", "r9", "r10", "r11", "memory");
+    return (int)result;
+}
+
+int main(void)
+{
+    enum { ioctl32 = 54, getpid32 = 20, pread32 = 180, pwrite32 = 181 };
+    char memory[128];
+    struct cuse_test *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    long at = (long)low;
+    int fd = open_node();
+
+    if (call32(getpid32, 0, 0, 0, 0, 0) != getpid()) {
+        puts("compat: this kernel has no 32-bit calls");
+        return 0;
+    }
+    *low = (struct cuse_test){.size = sizeof(*low), .value = 41};
+    CHECK(call32(ioctl32, fd, CUSE_TEST_ECHO, at, 0, 0) == 0 && low->value == 42);
+    CHECK(call32(ioctl32, fd, CUSE_TEST_ECHO, 0, 0, 0) == -EFAULT);
+    CHECK(call32(ioctl32, fd, CUSE_TEST_ECHO, 0xfffffff0, 0, 0) == -EFAULT);
+    CHECK(call32(ioctl32, fd, 0x3bff, at, 0, 0) == -ENOTTY);
+    /* no descriptor can be made for such a caller, and none is */
+    CHECK(call32(ioctl32, fd, CUSE_TEST_QUEUE, at, 0, 0) == -EOPNOTSUPP);
+
+    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node());
+    int offsets = open(memory, O_RDWR);
+    unsigned char *data = (unsigned char *)low;
+    CHECK(call32(pread32, offsets, at, 64, 0x10, 0x700) == 64);
+    for (int i = 0; i < 64; i++)
+        CHECK(data[i] == cuse_test_byte((0x700ull << 32 | 0x10) + i));
+    CHECK(call32(pwrite32, offsets, at, 64, 0x10, 0x700) == 64);
+    CHECK(call32(pwrite32, offsets, at, 64, 0x11, 0x700) == -EIO);
+    return finish("compat");
+}
+#else
+int main(void)
+{
+    puts("compat: only x86-64 has these calls");
+    return 0;
+}
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Microseconds per operation, for comparison between versions on one machine. */
+#include <time.h>
+
+#include "lib/client.h"
+
+static double now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1e6 + time.tv_nsec / 1e3;
+}
+
+#define TIME(what, rounds, ...)                                                \
+    do {                                                                       \
+        double start = now();                                                  \
+        for (int i = 0; i < (rounds); i++) {                                   \
+            __VA_ARGS__;                                                       \
+        }                                                                      \
+        printf("latency: %-28s %8.1f us\n", what, (now() - start) / (rounds)); \
+    } while (0)
+
+int main(void)
+{
+    char memory[128];
+    unsigned value;
+    int fd = open_node();
+
+    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node());
+    int offsets = open(memory, O_RDWR);
+    TIME("ioctl without argument", 2000, ioctl(fd, 0x3bff, 0));
+    TIME("ioctl, struct in and out", 2000, ask(fd, CUSE_TEST_ECHO, i));
+    TIME("ioctl that identifies an fd", 500, ask(fd, CUSE_TEST_IDENTIFY, fd));
+    TIME("ioctl that makes an fd, close", 300, close(ask(fd, CUSE_TEST_QUEUE, i)));
+    TIME("pread of 4 bytes", 1000, if (pread(offsets, &value, 4, 1l << 42) != 4) return 1);
+    TIME("open and close", 500, close(open_node()));
+    return 0;
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Threads and signals: every call has exactly one effect and nobody ever sees EINTR. */
+#include <pthread.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "lib/client.h"
+
+static int device;
+static volatile sig_atomic_t alarms, nested, nested_bad;
+
+/* Phases end by count, or on a slow machine by time, but not before they have shown something. */
+enum { PHASE_SECONDS = 8, FEWEST = 10 };
+
+static double now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static int goes_on(int done, int most, double begin)
+{
+    return done < most && (done < FEWEST || now() < begin + PHASE_SECONDS);
+}
+
+static void count_alarm(int number)
+{
+    (void)number;
+    alarms++;
+}
+
+static void call_device(int number)
+{
+    int saved = errno;
+
+    (void)number;
+    nested++;
+    if (ask(device, CUSE_TEST_ECHO, nested) != nested + 1)
+        nested_bad++;
+    int queue = ask(device, CUSE_TEST_QUEUE, 0);
+    if (queue < 0)
+        nested_bad++;
+    close(queue);
+    errno = saved;
+}
+
+static void *calls(void *argument)
+{
+    long rounds = (long)argument;
+
+    for (long i = 0; i < rounds; i++) {
+        CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+        if (i % 4 == 0) {
+            int queue = ask(device, CUSE_TEST_QUEUE, 0);
+            CHECK(queue >= 0);
+            close(queue);
+        }
+    }
+    return NULL;
+}
+
+static void threads(void)
+{
+    pthread_t thread[8];
+
+    for (int i = 0; i < 8; i++)
+        pthread_create(&thread[i], NULL, calls, (void *)20);
+    for (int i = 0; i < 8; i++)
+        pthread_join(thread[i], NULL);
+}
+
+/* Microseconds for a timer: `seconds`, but not less than `least` nor a second. */
+static long between(long least, double seconds)
+{
+    long time = seconds * 1e6;
+
+    return time < least ? least : time > 999999 ? 999999 : time;
+}
+
+static void one_of_each(int i)
+{
+    CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+    int queue = ask(device, CUSE_TEST_QUEUE, 0);
+    CHECK(queue >= 0);
+    close(queue);
+}
+
+/* A timer signal every millisecond; on a machine so slow that nothing else would run, several in each
+ * call. */
+static void storm(int flags)
+{
+    struct sigaction action = {.sa_handler = count_alarm, .sa_flags = flags};
+    sigset_t before, after;
+
+    double begin = now();
+    for (int i = 0; i < 5; i++)
+        one_of_each(i);
+    long interval = between(1000, (now() - begin) / 5 / 8);
+    struct itimerval every = {{0, interval}, {0, interval}}, never = {{0, 0}, {0, 0}};
+
+    alarms = 0;
+    sigaction(SIGALRM, &action, NULL);
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    setitimer(ITIMER_REAL, &every, NULL);
+    begin = now();
+    for (int i = 0; goes_on(i, 60, begin); i++)
+        one_of_each(i);
+    CHECK(ask(device, CUSE_TEST_SLEEP, 50) == 50);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigprocmask(SIG_SETMASK, NULL, &after);
+    CHECK(alarms > 20);
+    for (int number = 1; number < NSIG; number++)
+        CHECK(sigismember(&before, number) == sigismember(&after, number));
+}
+
+static void from_handlers(void)
+{
+    double begin = now();
+    for (int i = 0; i < 5; i++)
+        one_of_each(i);
+    /* a handler must be done before the next one, or nothing else ever runs */
+    long interval = between(20000, (now() - begin) / 5 * 4);
+    stack_t stack = {.ss_sp = malloc(65536), .ss_size = 65536};
+
+    sigaltstack(&stack, NULL);
+    for (int flags = 0; flags <= SA_ONSTACK; flags += SA_ONSTACK) {
+        struct sigaction action = {.sa_handler = call_device, .sa_flags = flags};
+        struct itimerval every = {{0, interval}, {0, interval}}, never = {{0, 0}, {0, 0}};
+
+        nested = nested_bad = 0;
+        sigaction(SIGALRM, &action, NULL);
+        setitimer(ITIMER_REAL, &every, NULL);
+        begin = now();
+        for (int i = 0; goes_on(i, 40, begin); i++)
+            CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+        for (int i = 0; i < 100 && nested < 5; i++)
+            CHECK(ask(device, CUSE_TEST_SLEEP, 20) == 20);
+        setitimer(ITIMER_REAL, &never, NULL);
+        CHECK(nested >= 5 && nested_bad == 0);
+    }
+}
+
+/* Stopped and continued from outside while it is given queues. */
+static void stopped(void)
+{
+    pid_t child = fork();
+
+    if (child == 0) {
+        double begin = now();
+        for (int i = 0; goes_on(i, 60, begin); i++) {
+            int queue = ask(device, CUSE_TEST_QUEUE, 0);
+            if (queue < 0)
+                _exit(1);
+            close(queue);
+        }
+        _exit(0);
+    }
+    int status, done = 0, rounds = 0;
+    while (!(done = waitpid(child, &status, WNOHANG))) {
+        kill(child, SIGSTOP);
+        usleep(500);
+        kill(child, SIGCONT);
+        usleep(1000);
+        rounds++;
+    }
+    check(done == child && status == 0, "stopped %d times: status %x", rounds, status);
+}
+
+int main(void)
+{
+    device = open_node();
+    threads();
+    storm(SA_RESTART);
+    storm(0);
+    from_handlers();
+    stopped();
+    return finish("signals");
+}

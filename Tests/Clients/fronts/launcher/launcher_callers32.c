@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A 32-bit program without a C library under the launcher: its system calls have other numbers and
+ * its structures other layouts. Prints a line and exits with 0 when all is well, else says which
+ * check failed.
+ */
+#include "test_requests.h"
+
+enum {
+    SYS_exit = 1,
+    SYS_write = 4,
+    SYS_open = 5,
+    SYS_ioctl = 54,
+    SYS_pread64 = 180,
+    SYS_mmap2 = 192,
+    SYS_stat64 = 195,
+    SYS_fstat64 = 197,
+    SYS_preadv = 333,
+};
+
+static long call(long number, long a, long b, long c, long d, long e)
+{
+    long result;
+    __asm__ volatile("int $0x80"
+                     : "=a"(result)
+                     : "0"(number), "b"(a), "c"(b), "d"(c), "S"(d), "D"(e)
+                     : "memory");
+    return result;
+}
+
+/** Both protections, anywhere. */
+static long map(long length, long flags, long fd, long page)
+{
+    struct {
+        long length, flags, fd, page;
+    } arguments = {length, flags, fd, page};
+    long result;
+    __asm__ volatile("push %%ebp\n\tpush %%ebx\n\t"
+                     "mov 0(%%ecx), %%edx\n\tmov 4(%%ecx), %%esi\n\t"
+                     "mov 8(%%ecx), %%edi\n\tmov 12(%%ecx), %%ebp\n\t"
+                     "mov %%edx, %%ecx\n\tmov $3, %%edx\n\txor %%ebx, %%ebx\n\t"
+                     "int $0x80\n\tpop %%ebx\n\tpop %%ebp"
+                     : "=a"(result), "+c"((long){(long)&arguments})
+                     : "0"(SYS_mmap2)
+                     : "edx", "esi", "edi", "memory");
+    return result;
+}
+
+static void finish(const char *text, int length, int status)
+{
+    call(SYS_write, 1, (long)text, length, 0, 0);
+    call(SYS_exit, status, 0, 0, 0, 0);
+    __builtin_unreachable();
+}
+
+static void check(int condition, char number)
+{
+    char text[] = "FAILED 32-bit: check ?\n";
+    text[sizeof text - 3] = number;
+    if (!condition)
+        finish(text, sizeof text - 1, 1);
+}
+
+struct vector {
+    uint32_t base, length;
+};
+
+static struct test_exchange exchange = {.in = {40, 0, 0, 0, 0, 2}};
+static struct test_queue queue = {.flags = 1};
+static unsigned char status[96];
+
+void _start(void)
+{
+    enum { ENXIO = 6, EFAULT = 14, EINVAL = 22, O_RDWR = 2, S_IFCHR = 0x20 };
+    long fd = call(SYS_open, (long)"/dev/vfio/devices/vfio0", O_RDWR, 0, 0, 0);
+    check(fd >= 0 && call(SYS_ioctl, fd, TEST_IDENTIFY, 0, 0, 0) > 0, '1');
+    check(call(SYS_ioctl, fd, TEST_EXCHANGE, (long)&exchange, 0, 0) == 0, '2');
+    check(exchange.out[0] == 42, '3');
+    check(call(SYS_ioctl, fd, TEST_EXCHANGE, 8, 0, 0) == -EFAULT, '4');
+
+    uint64_t at = TEST_REGION(7) + 8, values[2] = {0};
+    check(call(SYS_pread64, fd, (long)values, 8, (long)at, (long)(at >> 32)) == 8, '5');
+    check(values[0] == at, '6');
+    struct vector vector[2] = {{(uint32_t)&values[1], 8}, {(uint32_t)&values[0], 8}};
+    check(call(SYS_preadv, fd, (long)vector, 2, (long)at, (long)(at >> 32)) == 16, '7');
+    check(values[1] == at && values[0] == at + 8, '8');
+
+    check(call(SYS_fstat64, fd, (long)status, 0, 0, 0) == 0 && (status[17] & 0xf0) == S_IFCHR, '9');
+    check(call(SYS_stat64, (long)"/dev/iommu", (long)status, 0, 0, 0) == 0, 'a');
+    check((status[17] & 0xf0) == S_IFCHR, 'b');
+    check(call(SYS_ioctl, fd, TEST_MAKE_QUEUE, (long)&queue, 0, 0) == 0 && queue.fd >= 960, 'c');
+
+    /* mmap2: the offset in pages. The sixth argument is in a register that a C compiler keeps. */
+    fd = call(SYS_open, (long)"/dev/iommu", O_RDWR, 0, 0, 0);
+    check(map(TEST_MAP_LENGTH, 1, fd, 0) == -ENXIO, 'd');
+    check(map(TEST_MAP_LENGTH, 2, fd, TEST_MAP_OFFSET >> 12) == -EINVAL, 'e');
+    long region = map(TEST_MAP_LENGTH, 1, fd, TEST_MAP_OFFSET >> 12);
+    check((unsigned long)region < -4095UL, 'f');
+    check(*(int *)region == call(SYS_ioctl, fd, TEST_IDENTIFY, 0, 0, 0), 'g');
+    finish("ok 32-bit\n", 10, 0);
+}

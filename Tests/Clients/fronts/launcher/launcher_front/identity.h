@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which file a descriptor is: after fork, exec and SCM_RIGHTS, and when its last one is closed. */
+#ifndef LAUNCHER_IDENTITY_H
+#define LAUNCHER_IDENTITY_H
+
+#include "front.h"
+
+#include "passed_fd.h"
+
+static bool same_in_child(int fd)
+{
+    int id = identify(fd), own = device();
+    return id > 0 && own >= 0 && identify(own) > 0 && identify(own) != id && identify(fd) == id;
+}
+
+static bool same_after_exec(int fd)
+{
+    char number[16], id[16];
+    snprintf(number, sizeof number, "%d", fd);
+    snprintf(id, sizeof id, "%d", identify(fd));
+    execl(self, self, "check-id", number, id, NULL);
+    return false;
+}
+
+static void test_identity(void)
+{
+    int a = device(), b = device();
+    CHECK(a >= 0 && b >= 0 && identify(a) > 0 && identify(b) > 0 && identify(a) != identify(b));
+    CHECK(fcntl(a, F_GETFD) == FD_CLOEXEC);
+    CHECK((fcntl(a, F_GETFL) & O_ACCMODE) == O_RDWR);
+    int id = identify(a), copy = dup(a);
+    CHECK(identify(copy) == id);
+    CHECK(dup2(a, 700) == 700 && identify(700) == id);
+    close(a);
+    close(700);
+    CHECK(identify(copy) == id);
+    CHECK(in_child(same_in_child, copy));
+    CHECK(in_child(same_after_exec, copy));
+
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+    int before = live(b);
+    CHECK(send_fd(pair[0], copy));
+    close(copy);
+    CHECK(live(b) == before); /* in flight */
+    int received = receive_fd(pair[1]);
+    CHECK(identify(received) == id);
+    close(received);
+    CHECK(live(b) == before - 1);
+    CHECK_ERRNO(identify(received), EBADF);
+    close(pair[0]);
+    close(pair[1]);
+    close(b);
+}
+
+/* The last close is seen before the next call, however it happened. */
+static bool leave_open(int fd) { return device() >= 0 && device() >= 0 && live(fd) > 2; }
+
+static void test_release(void)
+{
+    int fd = device(), before = live(fd);
+    for (int i = 0; i < 200; i++) {
+        int other = device();
+        CHECK(live(fd) == before + 1);
+        close(other);
+        CHECK(live(fd) == before);
+    }
+    CHECK(in_child(leave_open, fd));
+    CHECK(live(fd) == before);
+    close(fd);
+}
+
+#endif /* LAUNCHER_IDENTITY_H */
