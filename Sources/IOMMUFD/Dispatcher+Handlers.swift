@@ -16,7 +16,7 @@ extension Dispatcher {
     IoctlHandler(.ioasAllowIOVAs, IOASCommands.allowIOVAs),
     IoctlHandler(.ioasChangeProcess, IOASCommands.changeProcess),
     IoctlHandler(.ioasCopy, IOASCommands.copy),
-    IoctlHandler(.ioasIOVARanges, IOASCommands.rangesOfIOVA),
+    IoctlHandler(.ioasIOVARanges, IOASCommands.iovaRanges),
     IoctlHandler(.ioasMap, IOASCommands.map),
     IoctlHandler(.ioasMapFile, IOASCommands.mapFile),
     IoctlHandler(.ioasNoIOMMUGetPA, IOASCommands.noIOMMUGetPhysicalAddress),

@@ -1,21 +1,25 @@
-// From an ioctl number to the command's code (iommufd: iommufd_fops_ioctl()).
+// The dispatcher finds the handler of an ioctl number and copies the ioctl's struct in (iommufd:
+// iommufd_fops_ioctl()).
 //
-// All policing of the argument is here, so that no command repeats it, in the kernel's order:
-//   1. a number outside the table is VFIO's container interface, which has its own rules;
-//   2. the first u32, the caller's size of the struct, is read (EFAULT);
-//   3. the whole number must match the row, type and direction included (ENOTTY);
-//   4. the struct must reach the last member that the first version of the command had (EINVAL);
-//   5. it is copied in, zero-extended; a longer one must end in zeros (E2BIG).
-// Growing a command is then a matter of data: a longer struct and the same row.
+// All checks of the argument that are the same for every command are here, in the kernel's order:
+//   1. A number outside the table is an ioctl of VFIO's container, which has its own checks.
+//   2. The first u32, the size that the caller gives the struct, is read (EFAULT).
+//   3. The whole number must be that of the handler, with type and direction (ENOTTY).
+//   4. The size must be at least the minimum size in the catalogue (EINVAL).
+//   5. The struct is copied. A shorter struct is followed by zeros; the surplus of a longer struct
+//      must be zero (E2BIG).
+// So a struct can grow in a later version of the uAPI without a change of code here.
 
 internal import SystemPackage
 internal import UAPI
 
+/// The ioctl table of /dev/iommu.
 struct Dispatcher: Sendable {
-  /// By the low byte of the number, from `firstNumber` on. A gap is a number without a command.
+  /// The handlers by the low byte of their numbers, from `firstNumber` on. `nil` for a number that
+  /// has no command.
   private let rows: [IoctlHandler?]
-  /// Commands of uapi/iommufd_sim.h. They match by the whole number; any other number with the same low
-  /// byte is a container ioctl.
+  /// Commands of uapi/iommufd_sim.h. They match by the whole number; any other number with the same
+  /// low byte is a container ioctl.
   private let simulatorHandlers: [IoctlHandler]
 
   private static let firstNumber = Int(Ioctl.destroy.number.nr)
@@ -64,8 +68,10 @@ struct Dispatcher: Sendable {
     return try result.get()
   }
 
-  /// Every copy is a system call for a front end, so the usual case, a struct of today's size, is
-  /// tried with one. Where that fails or the size differs, the kernel's steps follow one by one.
+  /// Copies the struct at `argument` into `buffer` and returns the size that the caller gives it.
+  /// Each copy is a system call of the front end, so a struct of today's size, the usual case, is
+  /// copied with one. When that copy fails or the size differs, the kernel's steps follow one by
+  /// one.
   private func copyIn(
     _ handler: IoctlHandler, from argument: UInt64, client: any Client,
     into buffer: UnsafeMutableRawBufferPointer
