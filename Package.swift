@@ -1,7 +1,8 @@
 // swift-tools-version: 6.2
 // A target depends only on targets above it (docs/ARCHITECTURE.md, "Modules and their imports").
 //
-// The versions are exact, and no library depends on another one, so this file fixes what Package.resolved would.
+// The versions are exact and no library depends on another library, so this file determines
+// Package.resolved completely.
 import PackageDescription
 
 let log = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -26,15 +27,16 @@ let package = Package(
     .package(url: "https://github.com/jpsim/Yams", exact: "6.2.2"),
   ],
   targets: [
-    // C: the wire's headers, and what Swift cannot spell. No logic.
+    // C targets without logic: the uAPI headers, and system interfaces that Swift cannot import.
     .target(name: "CUAPI"),
     .target(name: "CLinux"),
     .systemLibrary(name: "CFuse3", pkgConfig: "fuse3", providers: [.apt(["libfuse3-dev"])]),
 
-    // The host's own processes, memory and descriptors.
+    // Processes, memory and file descriptors of the host.
     .target(name: "Host", dependencies: ["CLinux", system]),
 
-    // Two leaves, the wire and the hardware, joined by the object model.
+    // UAPI is the interface to clients, IOMMU the hardware. IOMMUFD, the object model, connects
+    // the two.
     .target(name: "UAPI", dependencies: ["CUAPI", "CLinux", "Host", system]),
     .target(name: "IOMMU", dependencies: ["CLinux", "Host", system]),
     .target(
@@ -46,7 +48,8 @@ let package = Package(
       dependencies: ["UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system]),
     .target(name: "Machine", dependencies: ["UAPI", "IOMMU", "IOMMUFD", "PCI", "VFIO", log, yams]),
 
-    // A kernel event becomes a call on a CharacterDevice. FrontEnd is what both front ends do.
+    // The front ends turn kernel events into calls on a CharacterDevice. FrontEnd has the code that
+    // both share.
     .target(name: "FrontEnd", dependencies: ["UAPI", "CLinux", "Host", system]),
     .target(
       name: "CUSEFront",
@@ -70,13 +73,13 @@ let package = Package(
         "UAPI", "CUAPI", "IOMMU", "IOMMUFD", "Host", "CLinux", "CYardstick", system,
       ]),
 
-    // An in-process front end: the test is the client.
+    // A front end for tests: the test itself is the client, in the same process.
     .target(
       name: "TestSupport",
       dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
-    // A launcher with devices that show how calls are delivered; for scripts/dev/test/launcher.
+    // A launcher whose devices report the calls that they receive, for scripts/dev/test/launcher.
     .executableTarget(
       name: "launcher-test-server",
       dependencies: ["LauncherFront", "UAPI", "Host", system, log],
@@ -113,7 +116,7 @@ let package = Package(
   cLanguageStandard: .gnu11
 )
 
-// `scripts/test` sets CI_STRICT=1: there a warning is an error, on a user's machine it is not.
+// Warnings are errors only when CI_STRICT=1, which `scripts/test` sets.
 let strict = Context.environment["CI_STRICT"] == "1"
 for target in package.targets where target.type != .system {
   let isC = target.name.hasPrefix("C") && target.name != "CUSEFront"

@@ -1,14 +1,15 @@
-// `iommufd-sim run`: programs that were written for /dev/iommu run as they are, without root and
-// without a node in /dev. A seccomp filter (SyscallFilter) hands those of their system calls that may
-// concern a device to this process, the supervisor, which answers them (Supervisor) from the same
-// devices that the CUSE front end serves, or lets the kernel go on.
+// The launcher of `iommufd-sim run`: unmodified programs use /dev/iommu without root and without a
+// node in /dev. A seccomp filter (SyscallFilter) traps those of their system calls that may concern
+// a device and passes them to this process, the supervisor. The supervisor answers them
+// (Supervisor) from the same devices that the CUSE front end serves, or has the kernel execute
+// them.
 //
-//   program ──openat("/dev/iommu")──▶ supervisor: device.open() ──▶ carrier memfd ──▶ fd of program
-//   program ──ioctl(fd, …)──────────▶ supervisor: carrier's inode ──▶ OpenFile.ioctl()
+//   program ──openat("/dev/iommu")──▶ supervisor: device.open() ──▶ stand-in file ──▶ program's fd
+//   program ──ioctl(fd, …)──────────▶ supervisor: stand-in's inode ──▶ OpenFile.ioctl()
 //   program ──close(fd)─────────────▶ kernel ──inotify──▶ supervisor: OpenFile.release()
 //
-// The filter survives fork and exec, so children are served too. It cannot be removed: when the
-// supervisor is killed, the calls it would have seen fail with ENOSYS.
+// fork and exec keep the filter, so child processes are served too. The filter cannot be removed:
+// when the supervisor is killed, trapped calls fail with ENOSYS.
 
 internal import CLinux
 internal import FrontEnd
@@ -18,17 +19,23 @@ package import Logging
 internal import SystemPackage
 
 package struct LauncherOptions: Sendable {
+  /// `nil` without `--trace`.
   package var trace: CallTrace?
-  /// Kill what PROGRAM left running when it ends, instead of serving it on.
+  /// Whether the processes that PROGRAM leaves behind are killed when it ends. Otherwise they are
+  /// served until they end.
   package var killsChildren = false
-  /// Called while a process waits to end, or to execute another program, whose memory a device has.
+  /// Called when a process whose memory a device uses ends or executes another program. The process
+  /// waits meanwhile, so its memory can still be read.
   package var processEnds: (@Sendable (AddressSpace) -> Void)?
-  /// Programs find the kernel's interface for fault injection: fail-nth of every task, and debugfs.
+  /// Whether programs see the kernel's interface of fault injection: fail-nth of each thread, and
+  /// debugfs.
   package var failNth = false
-  /// What /proc/<pid>/status has to show beside the host's own VmPin and VmLck.
+  /// Returns the pinned pages of a process, which /proc/<pid>/status adds to the host's VmPin and
+  /// VmLck. `nil` leaves the host's file unchanged.
   package var pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?
-  /// What callers with user id 0 are capable of, where this process is not: a container's root lacks
-  /// what a host's root has.
+  /// Capabilities that callers with user ID 0 have even if the host's kernel does not grant them,
+  /// as the root user of a container lacks capabilities of the host's root user. Capabilities of
+  /// this process have no effect here.
   package var capabilitiesOfRoot: Set<Capability> = []
   package var logger: Logger
 
@@ -37,23 +44,28 @@ package struct LauncherOptions: Sendable {
   }
 }
 
-/// What the launcher did, for its summary.
+/// Numbers for the launcher's summary.
 package struct LauncherCounts: Sendable {
-  /// Device files and queues opened, and how many of them are not released.
+  /// Device files, virtual files and queues that were opened.
   package let opened: Int
+  /// Those of them that were not released.
   package let stillOpen: Int
-  /// Calls answered here, and calls looked at and left to the kernel.
+  /// Trapped calls that the supervisor answered.
   package let answered: Int
+  /// Trapped calls that the kernel executed.
   package let passedOn: Int
+  /// Worker threads.
   package let workers: Int
 }
 
-/// Why PROGRAM did not run. The code is what env(1) and nohup(1) end with in the same case.
+/// The reason why PROGRAM did not run.
 package struct LauncherError: Error, CustomStringConvertible {
+  /// The exit status that env(1) and nohup(1) have in the same case.
   package let exitCode: Int32
   package let description: String
 }
 
+/// The result of ``Launcher/run(_:)``.
 package struct LauncherResult: Sendable {
   package let end: ProgramEnd
   package let counts: LauncherCounts
@@ -68,49 +80,52 @@ package struct Launcher {
     self.options = options
   }
 
-  /// Runs `command`, a program and its arguments, until every process it started is gone. To be
-  /// called once, from the main thread of a process with no other thread of ours and no other child.
+  /// Runs `command`, a program and its arguments, until all processes that it started have ended.
+  /// Must be called once, from the main thread, in a process that has started no other thread and
+  /// no child.
+  /// - Throws: `LauncherError` when the program did not run, or the errno of a failed system call.
   package func run(_ command: [String]) throws -> LauncherResult {
     let mask = ProcessTree.blockSignals()
     _ = CLinux_set_child_subreaper()
-    // Each queue of a program costs this process a descriptor.
+    // This process needs a descriptor for each queue of a program.
     DescriptorLimit.useHardLimit()
     let virtualFiles = try VirtualFiles(options)
-    defer { virtualFiles?.debugDirectory?.remove() }
-    let (program, ours) = try spawn(command, mask: mask)
-    let listener = try receiveListener(from: ours, program: program)
+    defer { virtualFiles?.debugfs?.remove() }
+    let (program, reports) = try spawn(command, mask: mask)
+    let listener = try receiveListener(from: reports, program: program)
     let supervisor = try Supervisor(
-      listener: Listener(listener), nodes: nodes, virtualFiles: virtualFiles, options: options)
+      listener: SeccompListener(listener), nodes: nodes, virtualFiles: virtualFiles,
+      options: options)
     supervisor.start()
-    try checkExecution(from: ours, program: program, name: command.first ?? "")
+    try checkExecution(from: reports, program: program, name: command.first ?? "")
     var tree = ProcessTree(
       program: program, killsChildren: options.killsChildren, logger: options.logger)
     let end = tree.wait()
-    supervisor.files.settle()
-    return LauncherResult(end: end, counts: supervisor.counts)
+    return LauncherResult(end: end, counts: supervisor.finish())
   }
 
   private func reportChannel() throws -> (OwnedDescriptor, OwnedDescriptor) {
     do throws(Errno) {
       return try UnixSocket.pair()
     } catch {
-      throw failure("socketpair", error)
+      throw failure("cannot create a socket pair", error)
     }
   }
 
-  /// - Returns: the child, and our end of its reports, the only one left in this process.
+  /// - Returns: the child's process ID, and the end of the socket pair that receives its reports.
+  ///   This process has closed the other end.
   private func spawn(_ command: [String], mask: sigset_t) throws -> (Int32, OwnedDescriptor) {
-    let (ours, theirs) = try reportChannel()
-    let child = fork(command, mask: mask, reports: theirs)
-    guard child > 0 else { throw failure("fork", Errno(rawValue: -child)) }
-    return (child, ours)
+    let (receiver, sender) = try reportChannel()
+    let child = fork(command, mask: mask, reports: sender)
+    guard child > 0 else { throw failure("cannot fork", Errno(rawValue: -child)) }
+    return (child, receiver)
   }
 
   private func fork(_ command: [String], mask: sigset_t, reports: OwnedDescriptor) -> Int32 {
-    let ends = options.processEnds == nil ? [] : Trap.ends
+    let exits = options.processEnds == nil ? [] : Trap.exits
     let hasVirtualFiles = options.failNth || options.pinnedPages != nil
     let table = hasVirtualFiles ? Trap.tableWithVirtualFiles : Trap.table
-    var filter = SyscallFilter(table + ends).instructions
+    var filter = SyscallFilter(table + exits).instructions
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }
     return filter.withUnsafeMutableBufferPointer { filter in
@@ -128,6 +143,7 @@ package struct Launcher {
     }
   }
 
+  /// Receives the listener descriptor of the filter from the child.
   private func receiveListener(
     from reports: OwnedDescriptor, program: Int32
   ) throws -> OwnedDescriptor {
@@ -135,7 +151,9 @@ package struct Launcher {
     var descriptor: Int32 = -1
     let result = CLinux_spawn_receive(reports.rawValue, &report, &descriptor)
     guard result == 1 else {
-      throw failure("the child ended before it was supervised", Errno(rawValue: -result))
+      throw failure(
+        "the child process ended before its system call filter was installed",
+        Errno(rawValue: -result))
     }
     if report.stage == Int32(CLinux_spawn_listening.rawValue), descriptor >= 0 {
       return OwnedDescriptor(owning: descriptor)
@@ -147,14 +165,15 @@ package struct Launcher {
         exitCode: 125,
         description: """
           this process is supervised already: it runs under another launcher, or in a container \
-          whose runtime uses seccomp notification, and the kernel allows one supervisor only. \
-          Programs under a launcher see its devices without a second one.
+          whose runtime uses seccomp notification, and the kernel allows only one supervisor. \
+          Programs under a launcher use its devices without a second launcher.
           """)
     }
-    throw failure("installing the system call filter", error)
+    throw failure("cannot install the system call filter", error)
   }
 
-  /// Waits until the program runs.
+  /// Waits until the child has executed the program.
+  /// - Throws: `LauncherError` when it could not.
   private func checkExecution(
     from reports: OwnedDescriptor, program: Int32, name: String
   ) throws {

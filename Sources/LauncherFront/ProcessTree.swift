@@ -1,10 +1,11 @@
-// PROGRAM and everything it starts, as a parent sees them: signals go down, stops and ends come up.
+// PROGRAM and the processes that it starts. The launcher forwards signals to PROGRAM, and stops and
+// ends as PROGRAM does.
 //
-// PROGRAM stays in the launcher's process group, so that the terminal treats both as the one job they
-// are: what the terminal sends reaches PROGRAM directly and is not passed on a second time; what
-// somebody sends to the launcher is. When PROGRAM stops, the launcher stops too, and the
-// shell sees a stopped job. Orphans become the launcher's children (PR_SET_CHILD_SUBREAPER), so
-// that the end of the last one is noticed and Yama still counts them as descendants.
+// PROGRAM stays in the launcher's process group, so that the terminal treats both as one job. A
+// signal of the terminal reaches PROGRAM directly and is not forwarded; a signal that a process
+// sends to the launcher is. When PROGRAM stops, the launcher stops too, so that the shell reports a
+// stopped job. Orphans become children of the launcher (PR_SET_CHILD_SUBREAPER), so that the
+// launcher can wait for the last one, and Yama treats them as descendants.
 
 internal import CLinux
 internal import Glibc
@@ -12,20 +13,20 @@ internal import Host
 internal import Logging
 internal import SystemPackage
 
-/// How PROGRAM ended.
+/// The way in which PROGRAM ended.
 package enum ProgramEnd: Sendable, Equatable {
   case exited(code: Int32)
   case killed(signal: Int32)
 }
 
 extension ProgramEnd {
-  /// Ends this process as the program ended: with the same status, or by the same signal.
-  package func become() -> Never {
+  /// Ends this process as the program ended: with the same exit status, or by the same signal.
+  package func endProcessLikewise() -> Never {
     guard case .killed(let signal) = self else {
       if case .exited(let code) = self { exit(code) }
       exit(0)
     }
-    // The core that matters has been written.
+    // No core dump of this process: the kernel has written the program's.
     var none = rlimit(rlim_cur: 0, rlim_max: 0)
     setrlimit(__rlimit_resource_t(RLIMIT_CORE.rawValue), &none)
     Glibc.signal(signal, SIG_DFL)
@@ -44,17 +45,17 @@ struct ProcessTree {
   private let logger: Logger
   private var end: ProgramEnd?
 
-  /// Signals that are passed on. All are blocked in every thread of the launcher.
+  /// The signals that are forwarded. They are blocked in all threads of the launcher.
   private static let forwarded: [Int32] = [
     SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP,
     SIGTTIN, SIGTTOU,
   ]
 
-  /// Blocks the signals the launcher waits for in this thread and all it starts later.
-  /// - Returns: the mask before, for PROGRAM.
+  /// Blocks the signals that the launcher waits for, in this thread and in threads started later.
+  /// - Returns: the signal mask from before, for PROGRAM.
   static func blockSignals() -> sigset_t {
     var mask = waited
-    // A trace into a closed pipe must not end the supervisor.
+    // Writing a trace to a closed pipe must not end the supervisor.
     sigaddset(&mask, SIGPIPE)
     var before = sigset_t()
     pthread_sigmask(SIG_BLOCK, &mask, &before)
@@ -74,7 +75,8 @@ struct ProcessTree {
     self.logger = logger
   }
 
-  /// Returns when no process of the tree is left.
+  /// Forwards signals until all processes of the tree have ended.
+  /// - Returns: the end of PROGRAM.
   mutating func wait() -> ProgramEnd {
     var mask = Self.waited
     while true {
@@ -86,13 +88,13 @@ struct ProcessTree {
   }
 
   private func forward(_ signal: Int32, _ information: siginfo_t) {
-    // SI_KERNEL: the terminal's doing, which PROGRAM has got as well.
+    // A positive si_code is SI_KERNEL: the terminal sent the signal, to PROGRAM as well.
     guard information.si_code <= 0, end == nil else { return }
     kill(program, signal)
   }
 
-  /// Takes note of every child that ended or stopped.
-  /// - Returns: false when there is no child left.
+  /// Waits for all children that have ended or stopped, without blocking.
+  /// - Returns: false when no child is left.
   private mutating func reap() -> Bool {
     while true {
       var information = siginfo_t()
@@ -119,8 +121,8 @@ struct ProcessTree {
     if end != nil, killsChildren { Self.killChildren() }
   }
 
-  /// Kills what is left; whoever they leave behind becomes a child and is killed when this is
-  /// called for the next end.
+  /// Kills all children. Their own children become children of the launcher, and are killed when
+  /// the launcher handles the end of their parents.
   private static func killChildren() {
     guard let list = try? ProcFile.read("/proc/thread-self/children") else { return }
     for child in list.split(separator: " ") {

@@ -79,7 +79,7 @@ struct Run: ParsableCommand {
       }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }
-      result.end.become()
+      result.end.endProcessLikewise()
     } catch let error as MachineError {
       throw failure(error.description)
     } catch let error as LauncherError {

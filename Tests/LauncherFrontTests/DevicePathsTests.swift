@@ -29,7 +29,7 @@ private let paths = DevicePaths([
     return node.minor
   }
 
-  @Test func spellings() {
+  @Test func allSpellingsOfANodesPathLeadToIt() {
     for path in [
       "/dev/iommu", "/dev/iommufd-sim", "//dev///iommu", "/dev/./iommu", "/x/../dev/iommu",
     ] {
@@ -39,7 +39,7 @@ private let paths = DevicePaths([
     #expect(minor("/dev/vfio/devices/../devices/vfio7") == 7)
   }
 
-  @Test func strangers() {
+  @Test func otherPathsLeadNowhere() {
     let others = [
       "", "/", "/dev", "/dev/iommux", "/dev/iommu/", "iommu", "/tmp/iommu",
       "/dev/vfio/devices/vfio8",
@@ -48,7 +48,7 @@ private let paths = DevicePaths([
     for path in others { #expect(minor(path) == nil, "\(path)") }
   }
 
-  @Test func directories() {
+  @Test func directoriesAboveNodesAreFound() {
     for path in ["/dev/vfio", "/dev/vfio/devices", "/dev/vfio/../vfio/devices"] {
       guard case .directory = paths.target(of: path, from: AT_FDCWD, in: task) else {
         Issue.record("\(path) is no directory")
@@ -58,7 +58,7 @@ private let paths = DevicePaths([
     #expect(paths.target(of: "/dev", from: AT_FDCWD, in: task) == nil)
   }
 
-  @Test func relativeToADescriptor() throws {
+  @Test func pathsAreResolvedRelativeToADescriptor() throws {
     let directory = try FileDescriptor.open("/dev", .readOnly)
     defer { try? directory.close() }
     #expect(minor("iommu", from: directory.rawValue) == 0)
@@ -67,7 +67,7 @@ private let paths = DevicePaths([
     #expect(minor("/dev/iommu", from: 9999) == 0)
   }
 
-  @Test func links() throws {
+  @Test func symbolicLinksAreFollowed() throws {
     var template = Array("/tmp/launcher-XXXXXX".utf8CString)
     let made = mkdtemp(&template)
     let directory = String(cString: try #require(made))
@@ -85,9 +85,9 @@ private let paths = DevicePaths([
     #expect(minor("\(directory)/dev/iommu") == 0)
   }
 
-  @Test func reopenedCarrier() throws {
-    let carrier = try StandInFile.make(for: "/dev/vfio/devices/vfio7", hasRegions: false)
-    #expect(minor("/proc/self/fd/\(carrier.rawValue)") == 7)
-    #expect(minor("/dev/fd/\(carrier.rawValue)") == 7)
+  @Test func aDescriptorsLinkLeadsToItsNode() throws {
+    let standIn = try StandInFile.make(for: "/dev/vfio/devices/vfio7", hasRegions: false)
+    #expect(minor("/proc/self/fd/\(standIn.rawValue)") == 7)
+    #expect(minor("/dev/fd/\(standIn.rawValue)") == 7)
   }
 }

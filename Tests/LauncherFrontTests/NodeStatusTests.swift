@@ -1,5 +1,5 @@
-// The layouts are compared with what the C library makes of them, on this machine's architecture,
-// and with the ABIs' offsets for the others.
+// The layout of this machine's architecture is compared with the C library's struct stat, the
+// others with the offsets of their ABIs.
 
 internal import Glibc
 internal import SystemPackage
@@ -17,7 +17,7 @@ private let vfio = NodeStatus(
   of: DeviceNode(paths: ["/dev/x"], major: 511, minor: 0x123, device: NoDevice()))
 
 @Suite struct NodeStatusTests {
-  @Test func nativeLayout() {
+  @Test func theNativeLayoutIsTheCLibrarys() {
     #if arch(x86_64)
       let bytes = vfio.bytes(for: .x8664)
     #else
@@ -32,7 +32,7 @@ private let vfio = NodeStatus(
     #expect(status.st_size == 0)
   }
 
-  @Test func compatLayout() {
+  @Test func theI386LayoutIsThatOfStat64() {
     let bytes = vfio.bytes(for: .i386)
     #expect(bytes.count == 96)
     let (mode, rdev) = bytes.withUnsafeBytes { bytes in
@@ -45,7 +45,7 @@ private let vfio = NodeStatus(
     #expect(rdev == 511 << 8 | 0x23 | 0x100 << 12)
   }
 
-  @Test func extendedLayout() {
+  @Test func statxHasModeAndDeviceNumber() {
     let bytes = vfio.extendedBytes
     #expect(bytes.count == 256)
     let (mode, major, minor) = bytes.withUnsafeBytes { bytes in

@@ -1,17 +1,17 @@
-// The filter is run by a small interpreter of classic BPF, so that every row of the table is tried
-// on every architecture, also on those this machine does not have.
+// A small interpreter of classic BPF runs the filter, so that each row of the table is tested on
+// all architectures, not only on this machine's.
 
 internal import CLinux
 internal import Testing
 
 @testable import LauncherFront
 
-private let table = Trap.table + Trap.ends
+private let table = Trap.table + Trap.exits
 private let filter = SyscallFilter(table).instructions
 private let filterWithVirtualFiles = SyscallFilter(Trap.tableWithVirtualFiles).instructions
 
-/// What the filter answers for a call.
-private func answer(
+/// The value that the filter returns for a call.
+private func result(
   _ number: UInt32, _ architecture: UInt32, _ arguments: [UInt64] = [],
   by filter: [sock_filter] = filter
 ) -> UInt32 {
@@ -41,21 +41,21 @@ private func answer(
 }
 
 private func isTrapped(
-  _ operation: Operation, on architecture: Architecture, _ arguments: [UInt64],
+  _ systemCall: SystemCall, on architecture: Architecture, _ arguments: [UInt64],
   by filter: [sock_filter] = filter
 ) throws -> Bool {
-  let trap = try #require(table.first { $0.operation == operation })
+  let trap = try #require(table.first { $0.systemCall == systemCall })
   let number = try #require(trap.number(on: architecture))
-  return answer(number, architecture.auditValue, arguments, by: filter)
+  return result(number, architecture.auditValue, arguments, by: filter)
     == CLinux_SECCOMP_RET_USER_NOTIF
 }
 
 @Suite struct SyscallFilterTests {
   @Test(arguments: Architecture.allCases)
-  func rowsWithoutConditionsAreAlwaysSeen(_ architecture: Architecture) {
+  func callsWithoutConditionsAreAlwaysTrapped(_ architecture: Architecture) {
     for trap in table where trap.cases == [[]] {
       guard let number = trap.number(on: architecture) else { continue }
-      #expect(answer(number, architecture.auditValue) == CLinux_SECCOMP_RET_USER_NOTIF)
+      #expect(result(number, architecture.auditValue) == CLinux_SECCOMP_RET_USER_NOTIF)
     }
   }
 
@@ -63,45 +63,44 @@ private func isTrapped(
   func numbersOutsideTheTablePass(_ architecture: Architecture) {
     let numbers = Set(table.compactMap { $0.number(on: architecture) })
     for number in UInt32(0)..<600 where !numbers.contains(number) {
-      #expect(answer(number, architecture.auditValue) == CLinux_SECCOMP_RET_ALLOW)
+      #expect(result(number, architecture.auditValue) == CLinux_SECCOMP_RET_ALLOW)
     }
   }
 
-  @Test func aNumberHasOneMeaning() {
+  @Test func eachNumberStandsForOneCall() {
     for architecture in Architecture.allCases {
       let numbers = table.compactMap { $0.number(on: architecture) }
       #expect(Set(numbers).count == numbers.count)
       for trap in table {
         guard let number = trap.number(on: architecture) else { continue }
-        #expect(Trap.operation(number: number, on: architecture) == trap.operation)
+        #expect(Trap.systemCall(number: number, on: architecture) == trap.systemCall)
       }
     }
   }
 
-  /// A table that is compiled into jumps longer than a byte would be cut silently by the kernel's
-  /// instruction format.
-  @Test func theFilterFitsTheKernel() {
+  /// BPF_MAXINSNS.
+  @Test func theFilterIsNotTooLongForTheKernel() {
     #expect(filter.count < 4096)
   }
 
   @Test func unknownArchitecturesPass() {
-    #expect(answer(16, 0x1234, [3, 0x3b80]) == CLinux_SECCOMP_RET_ALLOW)
+    #expect(result(16, 0x1234, [3, 0x3b80]) == CLinux_SECCOMP_RET_ALLOW)
     // x32: x86-64's audit value, numbers with bit 30.
     #expect(
-      answer(0x4000_0000 | 514, CLinux_AUDIT_ARCH_X86_64, [3, 0x3b80]) == CLinux_SECCOMP_RET_ALLOW)
+      result(0x4000_0000 | 514, CLinux_AUDIT_ARCH_X86_64, [3, 0x3b80]) == CLinux_SECCOMP_RET_ALLOW)
   }
 
   @Test(arguments: Architecture.allCases)
-  func ioctls(_ architecture: Architecture) throws {
-    let seen: [UInt64] = [0x3b80, 0x3b64, 0xc008_3b80, 0xffff_ffff_0000_3b80, 0x3a80, 0x80]
-    let unseen: [UInt64] = [
+  func ioctlsWithVFIOsTypeOrIommufdsNumbersAreTrapped(_ architecture: Architecture) throws {
+    let trapped: [UInt64] = [0x3b80, 0x3b64, 0xc008_3b80, 0xffff_ffff_0000_3b80, 0x3a80, 0x80]
+    let untrapped: [UInt64] = [
       0x5401, 0x5421, 0xae80, 0xaea2, 0x8915, 0xc040_64a0, 0x8004_4590, 0x3c3b, 0,
     ]
-    for request in seen { #expect(try isTrapped(.ioctl, on: architecture, [3, request])) }
-    for request in unseen { #expect(try !isTrapped(.ioctl, on: architecture, [3, request])) }
+    for request in trapped { #expect(try isTrapped(.ioctl, on: architecture, [3, request])) }
+    for request in untrapped { #expect(try !isTrapped(.ioctl, on: architecture, [3, request])) }
   }
 
-  @Test func opens() throws {
+  @Test func opensForReadingAndWritingAreTrapped() throws {
     // O_RDWR, with O_CREAT, with O_CLOEXEC | O_NONBLOCK.
     for flags: UInt64 in [0o2, 0o102, 0o2004002] {
       #expect(try isTrapped(.open, on: .x8664, [0, flags]))
@@ -115,7 +114,7 @@ private func isTrapped(
     }
   }
 
-  @Test func regionOffsets() throws {
+  @Test func transfersAtOffsetsOfRegionsAreTrapped() throws {
     for index: UInt64 in 0..<255 {
       let start = (index + 1) << 40
       for offset in [start, start + 4, start + (1 << 40) - 8] {
@@ -132,53 +131,53 @@ private func isTrapped(
   }
 
   @Test(arguments: Architecture.allCases)
-  func descriptorsOfQueues(_ architecture: Architecture) throws {
-    for operation in [Operation.read, .readv, .write, .writev, .lseek] {
-      #expect(try isTrapped(operation, on: architecture, [960, 0, 1]))
-      #expect(try !isTrapped(operation, on: architecture, [959, 0, 1]))
+  func transfersOnQueueDescriptorsAreTrapped(_ architecture: Architecture) throws {
+    for systemCall in [SystemCall.read, .readv, .write, .writev, .lseek] {
+      #expect(try isTrapped(systemCall, on: architecture, [960, 0, 1]))
+      #expect(try !isTrapped(systemCall, on: architecture, [959, 0, 1]))
     }
-    // F_GETFL, and F_GETFD.
+    // 3 is F_GETFL, 1 is F_GETFD.
     #expect(try isTrapped(.fcntl, on: architecture, [960, 3]))
     #expect(try !isTrapped(.fcntl, on: architecture, [959, 3]))
     #expect(try !isTrapped(.fcntl, on: architecture, [960, 1]))
   }
 
-  /// preadv2(2) with an offset of -1 is a read at the position.
+  /// preadv2(2) with offset -1 reads at the file position.
   @Test(arguments: Architecture.allCases)
-  func vectorsAtThePosition(_ architecture: Architecture) throws {
+  func vectoredTransfersAtThePositionOfAQueueAreTrapped(_ architecture: Architecture) throws {
     let position: [UInt64] =
       architecture == .i386 ? [0xffff_ffff, 0xffff_ffff] : [.max, .max]
-    for operation in [Operation.preadv2, .pwritev2] {
-      #expect(try isTrapped(operation, on: architecture, [960, 0, 1] + position))
-      #expect(try !isTrapped(operation, on: architecture, [959, 0, 1] + position))
-      #expect(try !isTrapped(operation, on: architecture, [960, 0, 1, 4096, 0]))
+    for systemCall in [SystemCall.preadv2, .pwritev2] {
+      #expect(try isTrapped(systemCall, on: architecture, [960, 0, 1] + position))
+      #expect(try !isTrapped(systemCall, on: architecture, [959, 0, 1] + position))
+      #expect(try !isTrapped(systemCall, on: architecture, [960, 0, 1, 4096, 0]))
     }
   }
 
-  /// Where there are virtual files every open is seen, and more of what is done on high descriptors.
   @Test(arguments: Architecture.allCases)
-  func virtualFiles(_ architecture: Architecture) throws {
+  func virtualFilesTrapAllOpensAndAllTransfersOnHighDescriptors(_ architecture: Architecture) throws
+  {
     for flags: UInt64 in [0, 0o1, 0o2, 0o200000] {
       #expect(
         try isTrapped(.openat, on: architecture, [0, 0, flags], by: filterWithVirtualFiles))
     }
-    for operation in [Operation.pread, .preadv2, .pwrite, .pwritev] {
+    for systemCall in [SystemCall.pread, .preadv2, .pwrite, .pwritev] {
       #expect(
-        try isTrapped(operation, on: architecture, [960, 0, 8, 0, 0], by: filterWithVirtualFiles))
+        try isTrapped(systemCall, on: architecture, [960, 0, 8, 0, 0], by: filterWithVirtualFiles))
       #expect(
-        try !isTrapped(operation, on: architecture, [959, 0, 8, 0, 0], by: filterWithVirtualFiles))
-      #expect(try !isTrapped(operation, on: architecture, [960, 0, 8, 0, 0]))
+        try !isTrapped(systemCall, on: architecture, [959, 0, 8, 0, 0], by: filterWithVirtualFiles))
+      #expect(try !isTrapped(systemCall, on: architecture, [960, 0, 8, 0, 0]))
     }
     #expect(try isTrapped(.read, on: architecture, [960, 0, 1], by: filterWithVirtualFiles))
     #expect(try !isTrapped(.read, on: architecture, [959, 0, 1], by: filterWithVirtualFiles))
   }
 
   @Test(arguments: Architecture.allCases)
-  func mappingsOfFiles(_ architecture: Architecture) throws {
+  func mappingsOfFilesAreTrapped(_ architecture: Architecture) throws {
     for flags: UInt64 in [0x01, 0x02, 0x03, 0x11, 0x8002] {
       #expect(try isTrapped(.mmap, on: architecture, [0, 4096, 1, flags, 3, 0]))
     }
-    // Anonymous, and as the dynamic linker maps libraries.
+    // Anonymous mappings, and mappings of libraries by the dynamic linker.
     for flags: UInt64 in [0x21, 0x22, 0x20022, 0x802, 0x812] {
       #expect(try !isTrapped(.mmap, on: architecture, [0, 4096, 1, flags, 3, 0]))
     }

@@ -1,4 +1,4 @@
-// Who waits for calls: one, unless calls take long or come too fast.
+// The number of workers that wait: one, unless calls take long or arrive fast.
 
 internal import Foundation
 internal import Host
@@ -7,26 +7,26 @@ internal import Testing
 
 @testable import LauncherFront
 
-/// Workers that take calls when the test says so.
+/// Calls that arrive when the test says so, and the workers that answer them.
 private final class Calls: Sendable {
   private struct State {
     var waiting = 0
     var mostWaiting = 0
     var pending = 0
-    var taken = 0
-    var isOver = false
+    var received = 0
+    var isStopped = false
   }
 
   private let state = Mutex(State())
-  let crew: WorkerPool
-  /// No call ends before this is set.
+  let workers: WorkerPool
+  /// Calls end only when this is true.
   let isReleased = Atomic(false)
 
-  /// - Parameter refusals: how often there is no thread to be had at first.
+  /// - Parameter refusals: how many attempts to start a thread fail at first.
   init(processors: Int = 2, limit: Int = 4, refusals: Int = 0) {
-    crew = WorkerPool(limit: limit, processors: processors)
+    workers = WorkerPool(limit: limit, processors: processors)
     let left = Mutex(refusals)
-    crew.start { [self] in
+    workers.start { [self] in
       let isRefused = left.withLock { count in
         count -= 1
         return count >= 0
@@ -41,30 +41,30 @@ private final class Calls: Sendable {
         $0.waiting += 1
         $0.mostWaiting = max($0.mostWaiting, $0.waiting)
       }
-      var atOnce = true
-      while !tryTake() {
-        atOnce = false
-        if state.withLock({ $0.isOver }) { return crew.end() }
+      var withoutWaiting = true
+      while !tryReceive() {
+        withoutWaiting = false
+        if state.withLock({ $0.isStopped }) { return workers.stop() }
         usleep(100)
       }
-      crew.take(atOnce: atOnce)
+      workers.didReceive(withoutWaiting: withoutWaiting)
       while !isReleased.load(ordering: .acquiring) { usleep(100) }
-    } while crew.wait()
+    } while workers.waitForTurn()
   }
 
-  private func tryTake() -> Bool {
+  private func tryReceive() -> Bool {
     state.withLock { state in
       guard state.pending > 0 else { return false }
       state.pending -= 1
-      state.taken += 1
+      state.received += 1
       state.waiting -= 1
       return true
     }
   }
 
-  func come(_ count: Int) { state.withLock { $0.pending += count } }
-  func over() { state.withLock { $0.isOver = true } }
-  var taken: Int { state.withLock { $0.taken } }
+  func arrive(_ count: Int) { state.withLock { $0.pending += count } }
+  func stop() { state.withLock { $0.isStopped = true } }
+  var received: Int { state.withLock { $0.received } }
   var waiting: Int { state.withLock { $0.waiting } }
   var mostWaiting: Int { state.withLock { $0.mostWaiting } }
 }
@@ -78,51 +78,48 @@ private func eventually(_ condition: () -> Bool) -> Bool {
 }
 
 @Suite struct WorkerPoolTests {
-  @Test func oneWaits() {
+  @Test func oneWorkerWaitsWhileCallsAreShort() {
     let calls = Calls()
     calls.isReleased.store(true, ordering: .releasing)
     for number in 1...20 {
       #expect(eventually { calls.waiting > 0 })
-      calls.come(1)
-      #expect(eventually { calls.taken == number })
+      calls.arrive(1)
+      #expect(eventually { calls.received == number })
     }
     #expect(eventually { calls.waiting == 1 })
-    calls.over()
+    calls.stop()
   }
 
-  /// A system that has no thread for the first worker is asked again.
-  @Test func theFirstWorkerIsTriedAgain() {
+  @Test func startingTheFirstWorkerIsTriedAgain() {
     let calls = Calls(refusals: 3)
     calls.isReleased.store(true, ordering: .releasing)
-    calls.come(1)
-    #expect(eventually { calls.taken == 1 })
-    calls.over()
+    calls.arrive(1)
+    #expect(eventually { calls.received == 1 })
+    calls.stop()
   }
 
-  /// However many calls do not come to an end, the next is taken, up to the limit.
-  @Test func othersTakeOverWhenCallsTakeTheirTime() {
+  @Test func furtherCallsAreReceivedWhileCallsTakeLongUpToTheLimit() {
     let calls = Calls(limit: 4)
     for number in 1...4 {
-      calls.come(1)
-      #expect(eventually { calls.taken == number })
+      calls.arrive(1)
+      #expect(eventually { calls.received == number })
     }
-    calls.come(1)
+    calls.arrive(1)
     usleep(20_000)
-    #expect(calls.taken == 4 && calls.crew.total == 4)
+    #expect(calls.received == 4 && calls.workers.total == 4)
     calls.isReleased.store(true, ordering: .releasing)
-    #expect(eventually { calls.taken == 5 })
-    // The last call had come before anybody could take it, so that a second one may wait.
+    #expect(eventually { calls.received == 5 })
+    // The last call was pending when a worker asked for one, so a second worker may wait.
     #expect(eventually { (1...2).contains(calls.waiting) })
-    calls.over()
+    calls.stop()
   }
 
-  /// Calls that are there already have more workers wait, but not more than there are processors.
-  @Test func moreWaitWhenCallsComeFast() {
+  @Test func moreWorkersWaitWhenCallsArriveFastUpToTheNumberOfProcessors() {
     let calls = Calls(processors: 2, limit: 8)
     calls.isReleased.store(true, ordering: .releasing)
-    calls.come(5000)
-    #expect(eventually { calls.taken == 5000 })
-    #expect(calls.crew.total >= 2 && calls.mostWaiting <= 3)
-    calls.over()
+    calls.arrive(5000)
+    #expect(eventually { calls.received == 5000 })
+    #expect(calls.workers.total >= 2 && calls.mostWaiting <= 3)
+    calls.stop()
   }
 }

@@ -1,7 +1,7 @@
-// A launcher with small devices that exercise the front end: `launcher-test-server PROGRAM …`.
+// A launcher with small devices that test the front end: `launcher-test-server PROGRAM …`.
 //
-// Environment: COUNTS=FILE appends what was opened and left open at the end; KILL_CHILDREN=1 is
-// `iommufd-sim run --kill-children`; TRACE=1 traces to standard error.
+// Environment: COUNTS=FILE appends the numbers of files opened and not released at the end to FILE;
+// KILL_CHILDREN=1 is `iommufd-sim run --kill-children`; TRACE=1 traces to standard error.
 
 internal import Glibc
 internal import LauncherFront
@@ -29,7 +29,7 @@ enum LauncherTestServer {
     do {
       let result = try Launcher(nodes: nodes, options: options).run(command)
       try append(result.counts)
-      result.end.become()
+      result.end.endProcessLikewise()
     } catch let error as LauncherError {
       _ = try? FileDescriptor.standardError.writeAll("\(error.description)\n".utf8)
       exit(error.exitCode)

@@ -1,4 +1,4 @@
-// A device whose every answer shows how the front end delivered the call.
+// A device whose answers show how the front end delivered the call.
 
 internal import Glibc
 internal import Host
@@ -6,34 +6,38 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// Requests, of VFIO's type; Tests/Clients/fronts/launcher/test_requests.h has the same.
+/// The ioctl requests of the device, which have VFIO's type. Tests/Clients/fronts/launcher/test_requests.h
+/// has the same numbers.
 enum TestRequest {
-  /// The number of this open file, from 1.
+  /// Returns the number of this open file, counted from 1.
   static let identify: UInt32 = 0x3bf0
-  /// Waits so many microseconds, counts up and returns the count.
+  /// Waits for the given number of microseconds, increments a counter and returns it.
   static let count: UInt32 = 0x3bf1
-  /// Reads 48 bytes, stores 16 behind them. As IOMMU_IOAS_MAP does.
+  /// Reads 48 bytes and stores 16 bytes after them, like IOMMU_IOAS_MAP.
   static let exchange: UInt32 = 0x3bf2
-  /// { u32 flags; i32 fd; u32 id }: makes a queue, bit 0: a writable one.
+  /// { u32 flags; i32 fd; u32 id }: makes a queue, which is writable when bit 0 of the flags is
+  /// set.
   static let makeQueue: UInt32 = 0x3bf3
   /// { u32 id; u32 value }: appends a record to a queue.
   static let push: UInt32 = 0x3bf4
-  /// Open files that are not released, queues included.
+  /// Returns the number of open files that are not released, queues included.
   static let live: UInt32 = 0x3bf5
-  /// The number of the open file behind the descriptor, 0 for a stranger's, 0xffff for a queue.
+  /// Returns the number of the open file that the descriptor refers to, 0 for a file of the host,
+  /// 0xffff for a queue.
   static let identifyOther: UInt32 = 0x3bf6
   /// Writes one byte to the descriptor.
   static let poke: UInt32 = 0x3bf7
+  /// Does nothing.
   static let null: UInt32 = 0x3bf8
-  /// The sum of all records written to queues.
+  /// Returns the sum of all records written to queues.
   static let written: UInt32 = 0x3bf9
-  /// Whether some process maps something of the region.
+  /// Returns whether a process maps a part of the region.
   static let isMapped: UInt32 = 0x3bfa
-  /// A new region takes the place of the one there was.
+  /// Replaces the region by a new one.
   static let renewRegion: UInt32 = 0x3bfb
 }
 
-/// Counters of the whole server.
+/// Counters of all open files.
 final class Totals: Sendable {
   static let shared = Totals()
   let opened = Atomic<Int32>(0)
@@ -100,7 +104,7 @@ final class TestFile: OpenFile {
     }
   }
 
-  /// As iommufd refuses.
+  /// Refuses a request with the errors of iommufd.
   func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
     guard hasRegions else { throw .operationNotSupportedByDevice }
     guard request.isShared else { throw .invalidArgument }
@@ -129,7 +133,7 @@ final class TestFile: OpenFile {
   var hasRead: Bool { true }
   var hasWrite: Bool { true }
 
-  /// Every 8 bytes hold their own offset.
+  /// Each group of 8 bytes holds its own offset.
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard destination.count % 8 == 0 else { throw .invalidArgument }
     for position in stride(from: 0, to: destination.count, by: 8) {
@@ -139,7 +143,7 @@ final class TestFile: OpenFile {
     return destination.count
   }
 
-  /// The bytes written must be their offset.
+  /// The 8 bytes written must hold their own offset.
   func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int {
     guard source.count == 8 else { throw .invalidArgument }
     guard try source.memory.load(UInt64.self, at: source.address) == offset else {
@@ -151,7 +155,7 @@ final class TestFile: OpenFile {
   func release() { Totals.shared.live.wrappingSubtract(1, ordering: .relaxed) }
 }
 
-/// Two pages that begin with the number of the open file.
+/// A region of two pages that begin with the number of the open file.
 final class TestRegion: MappableRegion {
   let offset: UInt64 = 0x10000
   let length: UInt64 = 0x2000
@@ -174,7 +178,7 @@ final class TestRegion: MappableRegion {
   }
 }
 
-/// Records of four bytes.
+/// A queue of records of four bytes.
 final class TestQueue: OpenFile {
   private struct State {
     var records: [UInt32] = []

@@ -7,9 +7,9 @@
 // exec (`ExecIdentity`). A process that has overwritten or unmapped these bytes gets a new object
 // for each call.
 //
-// Entries are weak references, so the registry does not keep /proc/<pid>/mem open. The exception
-// are the address spaces used most recently: a client that maps and unmaps in a loop would
-// otherwise have its files opened anew for every call.
+// Entries are weak references, so the registry does not keep /proc/<pid>/mem open. Only the address
+// spaces used most recently stay referenced. Otherwise the files of a client that maps and unmaps in
+// a loop would be opened anew for every call.
 
 internal import CLinux
 internal import Glibc

@@ -3,8 +3,8 @@
 //
 // The kernel reuses thread IDs. So a `HostTask` is used only while the thread is known to be
 // blocked in the call that is being served (CUSE), or its use is followed by the transport's own
-// validity check (SECCOMP_IOCTL_NOTIF_ID_VALID). What must outlive the call is an `AddressSpace` or
-// a descriptor, which keep referring to the same object.
+// validity check (SECCOMP_IOCTL_NOTIF_ID_VALID). What must outlive the call is kept as an
+// `AddressSpace` or a descriptor, which keep referring to the same object.
 
 internal import CLinux
 internal import Glibc

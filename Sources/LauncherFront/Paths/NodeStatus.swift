@@ -1,7 +1,6 @@
-// What stat(2) says of a device node or of a directory above one, in the layouts of the ABIs.
-
 internal import Glibc
 
+/// The result of stat(2) for a device node or for a directory above one.
 struct NodeStatus {
   /// S_IFCHR or S_IFDIR, and the permissions.
   let mode: UInt32
@@ -18,7 +17,7 @@ struct NodeStatus {
     links = 1
   }
 
-  /// A directory under /dev.
+  /// The status of a directory under /dev.
   static let directory = NodeStatus(mode: UInt32(S_IFDIR) | 0o755, inode: 1 << 20, links: 2)
 
   private init(mode: UInt32, inode: UInt64, links: UInt32) {
@@ -35,53 +34,53 @@ struct NodeStatus {
   /// new_encode_dev(): 12 bits of major between 8 and 12 bits of minor.
   private var encodedDevice: UInt32 { (minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12) }
 
-  /// struct stat (struct stat64 on i386) as the kernel stores it.
+  /// struct stat (struct stat64 on i386), as the kernel stores it.
   func bytes(for architecture: Architecture) -> [UInt8] {
     switch architecture {
     case .x8664:
-      var layout = Layout(size: 144)
-      layout.store(inode, at: 8)
-      layout.store(UInt64(links), at: 16)
-      layout.store(mode, at: 24)
-      layout.store(UInt64(encodedDevice), at: 40)
-      layout.store(UInt64(Self.blockSize), at: 56)
-      return layout.bytes
+      var buffer = StatusBuffer(size: 144)
+      buffer.store(inode, at: 8)
+      buffer.store(UInt64(links), at: 16)
+      buffer.store(mode, at: 24)
+      buffer.store(UInt64(encodedDevice), at: 40)
+      buffer.store(UInt64(Self.blockSize), at: 56)
+      return buffer.bytes
     case .i386:
-      var layout = Layout(size: 96)
-      layout.store(UInt32(truncatingIfNeeded: inode), at: 12)
-      layout.store(mode, at: 16)
-      layout.store(links, at: 20)
-      layout.store(UInt64(encodedDevice), at: 32)
-      layout.store(Self.blockSize, at: 52)
-      layout.store(inode, at: 88)
-      return layout.bytes
+      var buffer = StatusBuffer(size: 96)
+      buffer.store(UInt32(truncatingIfNeeded: inode), at: 12)
+      buffer.store(mode, at: 16)
+      buffer.store(links, at: 20)
+      buffer.store(UInt64(encodedDevice), at: 32)
+      buffer.store(Self.blockSize, at: 52)
+      buffer.store(inode, at: 88)
+      return buffer.bytes
     case .aarch64:
-      var layout = Layout(size: 128)
-      layout.store(inode, at: 8)
-      layout.store(mode, at: 16)
-      layout.store(links, at: 20)
-      layout.store(UInt64(encodedDevice), at: 32)
-      layout.store(Self.blockSize, at: 56)
-      return layout.bytes
+      var buffer = StatusBuffer(size: 128)
+      buffer.store(inode, at: 8)
+      buffer.store(mode, at: 16)
+      buffer.store(links, at: 20)
+      buffer.store(UInt64(encodedDevice), at: 32)
+      buffer.store(Self.blockSize, at: 56)
+      return buffer.bytes
     }
   }
 
-  /// struct statx, one layout for all.
+  /// struct statx, which is the same on all architectures.
   var extendedBytes: [UInt8] {
-    var layout = Layout(size: 256)
-    layout.store(Self.basicStatistics, at: 0)
-    layout.store(Self.blockSize, at: 4)
-    layout.store(links, at: 16)
-    layout.store(UInt16(mode), at: 28)
-    layout.store(inode, at: 32)
-    layout.store(major, at: 128)
-    layout.store(minor, at: 132)
-    return layout.bytes
+    var buffer = StatusBuffer(size: 256)
+    buffer.store(Self.basicStatistics, at: 0)
+    buffer.store(Self.blockSize, at: 4)
+    buffer.store(links, at: 16)
+    buffer.store(UInt16(mode), at: 28)
+    buffer.store(inode, at: 32)
+    buffer.store(major, at: 128)
+    buffer.store(minor, at: 132)
+    return buffer.bytes
   }
 }
 
-/// A structure under construction; what is not stored is zero.
-private struct Layout {
+/// The bytes of a C structure. Fields that are not stored are zero.
+private struct StatusBuffer {
   private(set) var bytes: [UInt8]
 
   init(size: Int) {

@@ -1,13 +1,14 @@
-// The table of trapped calls as a classic BPF program over struct seccomp_data:
+// The table of trapped calls (TrapTable.swift) as a classic BPF program over struct seccomp_data:
 //
 //   load arch; for each architecture: if it is not this one, skip its section
 //     load number; for each call: if it is not this one, skip its body
 //       body: for each condition: load the word, compare, and allow when it does not hold; notify
 //     allow
-//   allow                        an ABI we do not know is none of our business
+//   allow                        an unknown ABI is not served
 //
-// Every body ends with a return, so that a number is compared only until it is found. Calls that
-// return "allow" whatever their arguments are found in the kernel's own cache, without the program.
+// Each body ends with a return, so that no comparison follows the matching one. The kernel caches
+// the calls for which the program returns "allow" without loading an argument, and does not run the
+// program for them (seccomp_cache_check_allow()).
 
 internal import CLinux
 internal import UAPI
@@ -19,7 +20,8 @@ struct SyscallFilter {
     load(Offset.architecture)
     for architecture in Architecture.allCases {
       let section = Self.section(traps, on: architecture)
-      // A section is longer than a conditional jump reaches, so the test jumps over a long jump.
+      // A conditional jump reaches 255 instructions, fewer than a section has. So the test skips an
+      // unconditional jump, which reaches further.
       jump(Code.equal, architecture.auditValue, ifTrue: 1, ifFalse: 0)
       emit(Code.always, UInt32(section.count))
       instructions += section
@@ -42,11 +44,11 @@ struct SyscallFilter {
     return section.instructions
   }
 
-  /// Cases one after the other; the last return is "allow".
+  /// The cases one after the other, then "allow".
   private static func body(of trap: Trap, on architecture: Architecture) -> [sock_filter] {
     var body = SyscallFilter(empty: ())
     for conditions in trap.cases {
-      // Built from its end, where the distance to the next case is known.
+      // Built from the end, because a test must know the distance to the next case.
       var rest = [sock_filter(code: Code.answer, jt: 0, jf: 0, k: CLinux_SECCOMP_RET_USER_NOTIF)]
       for condition in conditions.reversed() {
         var test = SyscallFilter(empty: ())
@@ -55,14 +57,14 @@ struct SyscallFilter {
       }
       body.instructions += rest
     }
-    // Behind a case without conditions nothing is reached.
+    // A case without conditions always returns, so no instruction after it is reached.
     if !trap.cases.contains(where: \.isEmpty) { body.answer(CLinux_SECCOMP_RET_ALLOW) }
     return body.instructions
   }
 
-  /// Falls through when `condition` holds, else skips `count` instructions behind the test.
+  /// Appends a test that skips the `count` instructions after it unless `condition` holds.
   private mutating func require(
-    _ condition: Condition, on architecture: Architecture, orSkip count: UInt8
+    _ condition: ArgumentCondition, on architecture: Architecture, orSkip count: UInt8
   ) {
     switch condition {
     case .masked(let argument, let mask, let value):
@@ -86,7 +88,8 @@ struct SyscallFilter {
     }
   }
 
-  /// The upper words of the offsets of 255 regions. A region may be larger than 4 GiB.
+  /// The upper 32 bits of the offsets of the 255 regions. The lower bits cannot decide, because a
+  /// region may be larger than 4 GiB.
   private static let firstRegion = UInt32(RegionOffset.start(of: 0) >> 32)
   private static let endOfRegions = UInt32(RegionOffset.end >> 32)
 
@@ -102,7 +105,7 @@ struct SyscallFilter {
   }
 }
 
-/// BPF_…: class, size or operation, and source in one number.
+/// BPF_… operation codes: class, size or operation, and source in one number.
 private enum Code {
   static let load = UInt16(BPF_LD | BPF_W | BPF_ABS)
   static let and = UInt16(BPF_ALU | BPF_AND | BPF_K)

@@ -1,12 +1,15 @@
-// A queue's descriptor in the program: one end of a SEQPACKET socket pair. The other end is ours.
+// The stand-in of a queue: a SEQPACKET socket pair, of which the program holds one end and the
+// server the other.
 //
-//   readable      an empty message waits in the program's end: poll, select and epoll see it natively
-//   writable      natively true; for a queue that is never writable the program's end is filled up
-//   last close    our end hangs up
-//   read, write   trapped by number (`firstQueueDescriptor`) and answered by the queue
+//   readable      an empty message waits in the program's end; poll, select and epoll report it
+//   writable      a socket is writable by itself; for a queue that never is, the send buffer of the
+//                 program's end is filled
+//   last close    the kernel reports a hang-up on the server's end
+//   read, write   trapped by descriptor number (`firstQueueDescriptor`) and answered from the queue
 //
-// A program that moves the descriptor below that number reads the socket instead: an empty message
-// or, after a clock tick, EAGAIN; never a byte that the queue did not say, and never a long wait.
+// A program that duplicates the descriptor to a number below `firstQueueDescriptor` reads the
+// socket itself: an empty message or, after a clock tick, EAGAIN. The program never gets bytes that
+// are not the queue's and never waits long.
 
 internal import FrontEnd
 internal import Glibc
@@ -16,25 +19,27 @@ internal import SystemPackage
 internal import UAPI
 
 final class QueueStandIn: Sendable {
-  /// Our end.
+  /// The server's end.
   let descriptor: OwnedDescriptor
-  /// Messages may wait in the program's end. Orders marking against clearing.
-  private let isMarked = Mutex(false)
-  /// The program's end is known by.
+  /// Whether messages may wait in the program's end. The lock is held while messages are sent or
+  /// received.
+  private let hasMessages = Mutex(false)
+  /// The identity of the program's end.
   let identity: StandInIdentity
-  /// Where the program's end was seen last.
-  private let place = Mutex<(task: HostTask, number: Int32)?>(nil)
+  /// The descriptor that referred to the program's end when the program used it last.
+  private let lastDescriptor = Mutex<(task: HostTask, number: Int32)?>(nil)
 
-  /// - Returns: the carrier and the program's end, to be given away.
+  /// Makes a socket pair for a queue with the given readiness.
+  /// - Returns: the stand-in, and the program's end for the program.
   static func make(_ readiness: Readiness) throws(Errno) -> (QueueStandIn, OwnedDescriptor) {
     let (descriptor, theirs) = try UnixSocket.pair()
-    let carrier = QueueStandIn(descriptor, identity: try StandInIdentity(of: theirs))
+    let standIn = QueueStandIn(descriptor, identity: try StandInIdentity(of: theirs))
     var tick = timeval(tv_sec: 0, tv_usec: 1)
     let size = socklen_t(MemoryLayout<timeval>.size)
     setsockopt(theirs.rawValue, SOL_SOCKET, SO_RCVTIMEO, &tick, size)
     setsockopt(theirs.rawValue, SOL_SOCKET, SO_SNDTIMEO, &tick, size)
-    if !readiness.contains(.writable) { fill(theirs) }
-    return (carrier, theirs)
+    if !readiness.contains(.writable) { fillSendBuffer(of: theirs) }
+    return (standIn, theirs)
   }
 
   private init(_ descriptor: OwnedDescriptor, identity: StandInIdentity) {
@@ -42,8 +47,8 @@ final class QueueStandIn: Sendable {
     self.identity = identity
   }
 
-  /// Sends what nobody will receive until the socket has no room and so is never writable.
-  private static func fill(_ socket: OwnedDescriptor) {
+  /// Sends messages, which are never received, until the socket has no room and so is not writable.
+  private static func fillSendBuffer(of socket: OwnedDescriptor) {
     var smallest: Int32 = 1
     setsockopt(
       socket.rawValue, SOL_SOCKET, SO_SNDBUF, &smallest, socklen_t(MemoryLayout<Int32>.size))
@@ -55,48 +60,52 @@ final class QueueStandIn: Sendable {
     }
   }
 
-  /// What the queue holds has changed. When it may have become readable: one more message, which an
-  /// edge-triggered epoll sees even when one waits already. A full socket has enough of them. When it
-  /// was emptied by somebody else than its reader: none.
-  func wake(_ file: any OpenFile) {
-    let place = place.withLock { $0 }
-    isMarked.withLock { isMarked in
+  /// Updates the readiness of the program's end after a change of the queue. When the queue is
+  /// readable, sends one more message even if one waits already, because an edge-triggered epoll
+  /// reports each new message; when the socket is full, there are messages enough. When something
+  /// other than the program's read has emptied the queue, receives the messages.
+  func updateReadiness(_ file: any OpenFile) {
+    let last = lastDescriptor.withLock { $0 }
+    hasMessages.withLock { hasMessages in
       if file.readiness().contains(.readable) {
-        mark(&isMarked)
-      } else if isMarked, let place {
-        clear(&isMarked, place.number, of: place.task)
+        sendMessage(&hasMessages)
+      } else if hasMessages, let last {
+        receiveMessages(&hasMessages, through: last.number, of: last.task)
       }
     }
   }
 
-  /// `number` of `task` is the program's end.
-  func note(_ number: Int32, of task: HostTask) {
-    place.withLock { $0 = (task, number) }
+  /// Records that descriptor `number` of `task` refers to the program's end.
+  func recordDescriptor(_ number: Int32, of task: HostTask) {
+    lastDescriptor.withLock { $0 = (task, number) }
   }
 
-  /// The queue has been read: what poll shows is set to what it holds. `descriptor` of `task` is
-  /// the program's end.
-  func settle(_ file: any OpenFile, descriptor number: Int32, of task: HostTask) {
-    note(number, of: task)
-    isMarked.withLock { isMarked in
-      guard isMarked, !file.readiness().contains(.readable) else { return }
-      clear(&isMarked, number, of: task)
+  /// Updates the readiness after the program has read the queue through descriptor `number` of
+  /// `task`: when the queue is not readable any more, receives the messages.
+  func updateReadiness(_ file: any OpenFile, afterReadOf number: Int32, of task: HostTask) {
+    recordDescriptor(number, of: task)
+    hasMessages.withLock { hasMessages in
+      guard hasMessages, !file.readiness().contains(.readable) else { return }
+      receiveMessages(&hasMessages, through: number, of: task)
     }
   }
 
-  /// Takes the messages back. They stay, and a reader finds the queue empty, when the program has
-  /// moved its end meanwhile.
-  private func clear(_ isMarked: inout Bool, _ number: Int32, of task: HostTask) {
+  /// Receives all messages from the program's end, through a copy of descriptor `number` of `task`.
+  /// When this descriptor does not refer to the program's end any more, the messages stay, and a
+  /// read of the program finds the queue empty.
+  private func receiveMessages(
+    _ hasMessages: inout Bool, through number: Int32, of task: HostTask
+  ) {
     guard let theirs = try? task.duplicateDescriptor(number),
       (try? StandInIdentity(of: theirs)) == identity
     else { return }
     var byte: UInt8 = 0
     while recv(theirs.rawValue, &byte, 1, Int32(MSG_DONTWAIT)) >= 0 {}
-    isMarked = false
+    hasMessages = false
   }
 
-  private func mark(_ isMarked: inout Bool) {
-    isMarked = true
+  private func sendMessage(_ hasMessages: inout Bool) {
+    hasMessages = true
     send(
       descriptor.rawValue, nil, 0, Int32(MSG_DONTWAIT | MSG_NOSIGNAL))
   }

@@ -1,15 +1,17 @@
-// A carrier is the file that a program really holds where it believes to hold a device: it gives the
-// open file an identity (its inode) that survives dup, fork, exec and SCM_RIGHTS, and tells its last
-// close. Calls on it are trapped; what is not trapped must do no harm.
+// A stand-in file is the file that a program's descriptor refers to where the program has opened a
+// device node. Its inode identifies the open device across dup, fork, exec and SCM_RIGHTS, and its
+// last close can be observed. Calls on it are trapped; a call that is not trapped must have no
+// effect.
 //
-// An open device is carried by a memfd that is sealed, so that nobody can put anything in, or, where a
-// device has regions to map, so that it keeps its length: a mapping of a region is then a native one of
-// the carrier, at the same offset; a region that the server shares it maps itself, too, through an open
-// file of its own. Its position is the end of all positions, from where no byte can be
-// read or written: plain read(2) and write(2) are EINVAL, as of a file that has neither. (A
-// memfd_secret(2) says so by itself, but nothing tells its last close.)
+// An open device has a memfd as its stand-in. The memfd is sealed against a change of its size, and,
+// when the device has no regions that can be mapped, against writing. A program's mapping of a
+// region is a mapping of the memfd at the region's offset. A region that is shared with the server
+// is also mapped by the server, through an open file of its own. The file position is the largest
+// possible one, where no byte can be read or written: read(2) and write(2) fail with EINVAL, as on
+// a file without these operations. (A memfd_secret(2) fails so by itself, but its last close cannot
+// be observed.)
 //
-// A queue is carried by one end of a socket pair (QueueStandIn), because it has to be poll-able.
+// A queue has one end of a socket pair as its stand-in (QueueStandIn), because it must be pollable.
 
 internal import CLinux
 internal import Glibc
@@ -17,11 +19,13 @@ internal import Host
 internal import SystemPackage
 internal import UAPI
 
-/// Which carrier a descriptor refers to.
+/// The identity of a stand-in file.
 typealias StandInIdentity = FileIdentity
 
 extension FileIdentity {
-  /// - Throws: `.badFileDescriptor` when `task` has no descriptor of this number.
+  /// The identity of the file that `descriptor` of `task` refers to.
+  /// - Throws: `.badFileDescriptor` when the thread has no such descriptor, or another errno of
+  ///   stat(2) of /proc/<pid>/fd/<descriptor>.
   init(of descriptor: Int32, in task: HostTask) throws(Errno) {
     var device: UInt64 = 0
     var inode: UInt64 = 0
@@ -32,9 +36,10 @@ extension FileIdentity {
     self.init(device: device, inode: inode)
   }
 
-  /// The same of the task that `pidfd` is of: a copy of the descriptor is looked at, which is quicker
-  /// than its path below /proc.
-  /// - Throws: also `.noSuchProcess` when the task has ended.
+  /// The identity of the file that `descriptor` of the thread of `pidfd` refers to. Duplicating the
+  /// descriptor is faster than looking up its path below /proc.
+  /// - Throws: `.badFileDescriptor`, `.noSuchProcess` when the thread has ended, or another errno
+  ///   of pidfd_getfd(2).
   init(of descriptor: Int32, in pidfd: OwnedDescriptor) throws(Errno) {
     var device: UInt64 = 0
     var inode: UInt64 = 0
@@ -52,7 +57,8 @@ enum StandInFile {
   private static let linkPrefix = "/memfd:"
   private static let linkSuffix = " (deleted)"
 
-  /// A new carrier for an open of the node at `path`; the path is what /proc/<pid>/fd shows.
+  /// Makes a stand-in file for an open of the node at `path`. /proc/<pid>/fd shows the path as the
+  /// name of the memfd.
   static func make(for path: String, hasRegions: Bool) throws(Errno) -> OwnedDescriptor {
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create(
@@ -61,6 +67,7 @@ enum StandInFile {
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
     if hasRegions {
+      // See StandInLocks.
       let result = CLinux_ofd_lock(memory.rawValue)
       guard result == 0 else { throw Errno(rawValue: -result) }
     }
@@ -70,22 +77,23 @@ enum StandInFile {
     return memory
   }
 
-  /// Makes the carrier hold what `region` holds. Its program may do to it what it likes meanwhile.
-  static func fill(_ carrier: OwnedDescriptor, with region: any MappableRegion) throws(Errno) {
-    // What was mapped here before, if anything.
-    let result = CLinux_punch_hole(carrier.rawValue, region.offset, region.length)
+  /// Writes the contents of `region` into the stand-in file. The programs that have the file may
+  /// change it at the same time.
+  static func fill(_ standIn: OwnedDescriptor, with region: any MappableRegion) throws(Errno) {
+    // Removes the contents of a region that was mapped here before.
+    let result = CLinux_punch_hole(standIn.rawValue, region.offset, region.length)
     guard result == 0 else { throw Errno(rawValue: -result) }
     do {
-      _ = try FileDescriptor(rawValue: carrier.rawValue).writeAll(
+      _ = try FileDescriptor(rawValue: standIn.rawValue).writeAll(
         toAbsoluteOffset: Int64(region.offset), region.contents)
     } catch {
       throw .noMemory
     }
   }
 
-  /// The carrier as an open file of the server's own.
-  static func reopen(_ carrier: OwnedDescriptor) throws(Errno) -> OwnedDescriptor {
-    let descriptor = open("/proc/self/fd/\(carrier.rawValue)", O_RDWR | O_CLOEXEC)
+  /// Opens the stand-in file anew, as an open file of the server's own.
+  static func reopen(_ standIn: OwnedDescriptor) throws(Errno) -> OwnedDescriptor {
+    let descriptor = open("/proc/self/fd/\(standIn.rawValue)", O_RDWR | O_CLOEXEC)
     guard descriptor >= 0 else { throw Errno(rawValue: errno) }
     return OwnedDescriptor(owning: descriptor)
   }
@@ -94,7 +102,8 @@ enum StandInFile {
     guard result == 0 else { throw Errno(rawValue: errno) }
   }
 
-  /// The node's path that ``make(for:)`` was given, from the text of a link under /proc/<pid>/fd.
+  /// The path that ``make(for:hasRegions:)`` got, from the text of a link under /proc/<pid>/fd.
+  /// `nil` when the link does not lead to a memfd.
   static func nodePath(fromLink link: String) -> String? {
     guard link.hasPrefix(linkPrefix), link.hasSuffix(linkSuffix) else { return nil }
     return String(link.dropFirst(linkPrefix.count).dropLast(linkSuffix.count))

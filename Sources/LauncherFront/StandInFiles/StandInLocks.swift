@@ -1,9 +1,11 @@
-// Carriers that the server maps some of, for a region that it shares with programs. Such a carrier is
-// not deleted when the last program lets go of it, so its last close is told in another way.
+// Observes the last close of stand-in files that the server maps itself, for a region that it
+// shares with programs. The server's mapping keeps such a file from being deleted, so inotify does
+// not report the last close.
 //
-// A lock belongs to the open file that programs have (F_OFD_SETLK), not to a process or to a
-// descriptor, and goes with the file's last descriptor and mapping. The server maps the carrier through
-// an open file of its own, and through that it sees the lock, and can wait for its end.
+// `StandInFile.make` locks the file for the open file that programs get (F_OFD_SETLK). Such a lock
+// belongs to the open file, not to a process or a descriptor, and the kernel removes it with the
+// open file's last descriptor and mapping. The server's own open file of the same file conflicts
+// with the lock, so the server can test for the lock and wait for its end.
 
 internal import CLinux
 internal import Host
@@ -11,14 +13,17 @@ internal import Synchronization
 internal import SystemPackage
 
 final class StandInLocks: Sendable {
-  /// The server's own open files, one of a carrier.
+  /// The server's own open files, one for each stand-in file.
   private let files = Mutex<[StandInIdentity: OwnedDescriptor]>([:])
 
+  /// Watches the lock of the stand-in file with `identity`. Does nothing when it is watched
+  /// already.
   /// - Parameters:
-  ///   - own: of the same carrier, opened anew.
-  ///   - onRelease: called some time after programs have let go of it.
-  func add(
-    _ identity: StandInIdentity, _ own: OwnedDescriptor, onRelease: @escaping @Sendable () -> Void
+  ///   - own: an open file of the server's own of that stand-in file.
+  ///   - onUnlock: called on another thread some time after programs have closed the file.
+  /// - Throws: `.noMemory` when the host cannot create the thread.
+  func watch(
+    _ identity: StandInIdentity, _ own: OwnedDescriptor, onUnlock: @escaping @Sendable () -> Void
   ) throws(Errno) {
     let isFirst = files.withLock { files in
       if files[identity] != nil { return false }
@@ -26,9 +31,9 @@ final class StandInLocks: Sendable {
       return true
     }
     guard isFirst else { return }
-    let isStarted = startThread(named: "claim") {
+    let isStarted = startThread(named: "stand-in-lock") {
       CLinux_ofd_await_unlock(own.rawValue)
-      onRelease()
+      onUnlock()
     }
     guard isStarted else {
       files.withLock { $0[identity] = nil }
@@ -36,14 +41,14 @@ final class StandInLocks: Sendable {
     }
   }
 
-  /// Those that programs have let go of since somebody asked.
-  func takeReleased() -> [StandInIdentity] {
+  /// Removes the files that programs have closed, and returns their identities.
+  func removeUnlocked() -> [StandInIdentity] {
     files.withLock { files in
-      // As nearly always, before every call.
+      // The common case: this runs before each call is served.
       if files.isEmpty { return [] }
-      let released = files.filter { !CLinux_ofd_is_locked($0.value.rawValue) }.map(\.key)
-      for identity in released { files[identity] = nil }
-      return released
+      let unlocked = files.filter { !CLinux_ofd_is_locked($0.value.rawValue) }.map(\.key)
+      for identity in unlocked { files[identity] = nil }
+      return unlocked
     }
   }
 }

@@ -1,5 +1,6 @@
-// `run --trace`: one line per answered call, in strace's spelling as far as a line can have it. Of an
-// ioctl's struct it has the fields as the program gave them, and behind the answer those that the call changed.
+// The trace of `run --trace`: one line per answered call, in the format of strace(1) as far as it
+// fits one line. An ioctl shows the fields of its struct as the program passed them and, after the
+// result, the fields that the call changed.
 
 internal import FrontEnd
 internal import Host
@@ -9,7 +10,7 @@ internal import UAPI
 
 package final class CallTrace: Sendable {
   private let descriptor: FileDescriptor
-  /// Lines of several threads must not mix.
+  /// Held while a line is written, so that lines of several threads do not mix.
   private let lock = Mutex(())
 
   package init(to descriptor: FileDescriptor) { self.descriptor = descriptor }
@@ -17,7 +18,8 @@ package final class CallTrace: Sendable {
   /// A call that is being answered.
   struct Entry {
     let call: TrappedCall
-    /// The path that is opened, or of the node behind the descriptor.
+    /// The path that is opened, or the path of the node behind the descriptor. "queue" for a queue
+    /// or a virtual file. `nil` when the call is not about a file of this server.
     let subject: String?
     let ioctl: IoctlTrace?
     let began = ContinuousClock.now
@@ -25,16 +27,17 @@ package final class CallTrace: Sendable {
     init(_ call: TrappedCall, subject: String?, memory: any UserMemory) {
       (self.call, self.subject) = (call, subject)
       ioctl =
-        call.operation == .ioctl
+        call.systemCall == .ioctl
         ? IoctlTrace(call.word(1), argument: call[2], on: subject, in: memory) : nil
     }
   }
 
+  /// Writes the line of a call.
   func record(_ entry: Entry, _ answer: Answer) {
     let time = (ContinuousClock.now - entry.began).components
     let microseconds = time.seconds * 1_000_000 + time.attoseconds / 1_000_000_000_000
     let line =
-      "[\(entry.call.task.id)] \(entry.call.operation.rawValue)(\(arguments(of: entry)))"
+      "[\(entry.call.task.id)] \(entry.call.systemCall.rawValue)(\(arguments(of: entry)))"
       + " = \(Self.describe(answer))\(entry.ioctl?.changes() ?? "") <\(microseconds) us>\n"
     lock.withLock { _ in _ = try? descriptor.writeAll(line.utf8) }
   }
@@ -42,7 +45,7 @@ package final class CallTrace: Sendable {
   private func arguments(of entry: Entry) -> String {
     let call = entry.call
     let file = "\(call.descriptor(0))" + (entry.subject.map { "<\($0)>" } ?? "")
-    switch call.operation {
+    switch call.systemCall {
     case .ioctl:
       return "\(file), \(entry.ioctl?.arguments ?? "")"
     case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2:

@@ -1,4 +1,4 @@
-// read, write and mmap.
+// read(2), write(2) and related calls, lseek(2), fcntl(F_GETFL) and mmap(2).
 
 internal import FrontEnd
 internal import Glibc
@@ -8,30 +8,33 @@ internal import SystemPackage
 internal import UAPI
 
 extension Supervisor {
-  /// pread and its relatives, by the offset known to be meant for a device region.
+  /// Answers pread(2) and related calls, which the filter has trapped because of their offset.
   func transferAtOffset(_ call: TrappedCall) throws(Errno) -> Answer {
     guard let start = TransferCall(call).offset else { return try transferOfQueue(call) }
-    return try withEntry(for: call) { (entry, client) throws(Errno) in
-      // A queue has no position; the carrier says ESPIPE natively.
+    return try withOpenFile(for: call) { (entry, client) throws(Errno) in
+      // A queue has no position. The kernel answers ESPIPE for its socket.
       guard entry.queue == nil else { return .native }
       return try transfer(call, of: entry, from: start, client)
     }
   }
 
-  /// read and its relatives on a high descriptor number. A device's own descriptor may have been
-  /// moved there; it is read where it would be below.
+  /// Answers read(2) and related calls on a descriptor from ``firstQueueDescriptor`` on. The kernel
+  /// answers for a device's descriptor that was moved there, as below that number.
   func transferOfQueue(_ call: TrappedCall) throws(Errno) -> Answer {
-    try withEntry(for: call) { (entry, client) throws(Errno) in
+    try withOpenFile(for: call) { (entry, client) throws(Errno) in
       if let position = entry.position { return try transfer(call, of: entry, position, client) }
       guard let queue = entry.queue else { return .native }
-      defer { queue.settle(entry.file, descriptor: call.descriptor(0), of: call.task) }
+      defer {
+        queue.updateReadiness(entry.file, afterReadOf: call.descriptor(0), of: call.task)
+      }
       return try transfer(call, of: entry, from: 0, client)
     }
   }
 
-  /// lseek of what a device has made. Where the file has none, its carrier gives the right answer.
+  /// Answers lseek(2) on a descriptor that a device has made. When the file has no lseek operation,
+  /// the kernel's answer for the stand-in is right.
   func seek(_ call: TrappedCall) throws(Errno) -> Answer {
-    try withEntry(for: call) { (entry, client) throws(Errno) in
+    try withOpenFile(for: call) { (entry, client) throws(Errno) in
       guard entry.file.hasSeek else { return .native }
       let offset =
         call.architecture == .i386
@@ -40,9 +43,9 @@ extension Supervisor {
     }
   }
 
-  /// fcntl(F_GETFL) of what a device has made, where a carrier cannot have its flags.
+  /// Answers fcntl(F_GETFL) on a queue whose flags its socket cannot have.
   func statusFlags(_ call: TrappedCall) throws(Errno) -> Answer {
-    try withEntry(for: call) { (entry, client) throws(Errno) in
+    try withOpenFile(for: call) { (entry, client) throws(Errno) in
       let flags = entry.file.descriptorFlags & DescriptorFlags.status
       guard entry.queue != nil, flags != DescriptorFlags.standard & DescriptorFlags.status else {
         return .native
@@ -51,9 +54,9 @@ extension Supervisor {
     }
   }
 
-  /// read and its relatives on a virtual file, which has a position.
+  /// Transfers at the position of a virtual file, and advances the position.
   private func transfer(
-    _ call: TrappedCall, of entry: OpenEntry, _ position: FilePosition,
+    _ call: TrappedCall, of entry: OpenFileEntry, _ position: FilePosition,
     _ client: LauncherClient
   ) throws(Errno) -> Answer {
     let start = position.offset.withLock { $0 }
@@ -63,37 +66,38 @@ extension Supervisor {
   }
 
   private func transfer(
-    _ call: TrappedCall, of entry: OpenEntry, from start: UInt64, _ client: LauncherClient
+    _ call: TrappedCall, of entry: OpenFileEntry, from start: UInt64, _ client: LauncherClient
   ) throws(Errno) -> Answer {
-    // fs: vfs_read() and vfs_readv(), in their order.
-    let direction: TransferDirection = call.operation.isWrite ? .write : .read
+    // The checks are in the order of vfs_read() and vfs_readv().
+    let direction: TransferDirection = call.systemCall.isWrite ? .write : .read
     guard direction.isSupported(by: entry.file) else { throw .invalidArgument }
     let memory = try TransferCall(call).transfer(in: client)
     let done = try memory.run(in: client) { (buffer, done) throws(Errno) in
-      try injecting(into: call) { () throws(Errno) in
+      try withFaultInjection(for: call) { () throws(Errno) in
         try direction.perform(on: entry.file, buffer, at: start &+ UInt64(done))
       }
     }
     return .value(Int64(done))
   }
 
-  /// A mapping of a device. Where the device has a region, the kernel maps the carrier.
+  /// Prepares the stand-in file for mmap(2) of a device's region. Then the kernel maps the stand-in
+  /// file.
   ///
-  /// Between our answer and the mapping, another thread of the program can make the number mean
-  /// another file. That concerns nobody but itself.
+  /// Between the answer and the mapping, another thread of the program can make the descriptor
+  /// number refer to another file. Then the kernel maps that file, which affects only the program.
   func map(_ call: TrappedCall) throws(Errno) -> Answer {
     guard let request = MappingRequest(call),
-      let entry = try? files.begin(call.descriptor(4), of: call.task)
+      let entry = try? files.beginCall(on: call.descriptor(4), of: call.task)
     else { return .native }
-    defer { files.end(entry) }
+    defer { files.endCall(on: entry) }
     let region = try entry.file.region(for: request)
     try region.place(in: entry.identity) { () throws(Errno) in
-      let carrier = try call.task.duplicateDescriptor(call.descriptor(4))
-      guard try StandInIdentity(of: carrier) == entry.identity else { throw .badFileDescriptor }
-      try StandInFile.fill(carrier, with: region)
+      let standIn = try call.task.duplicateDescriptor(call.descriptor(4))
+      guard try StandInIdentity(of: standIn) == entry.identity else { throw .badFileDescriptor }
+      try StandInFile.fill(standIn, with: region)
       guard region.isShared else { return nil }
-      let own = try StandInFile.reopen(carrier)
-      try files.share(entry, through: own)
+      let own = try StandInFile.reopen(standIn)
+      try files.watchLock(of: entry, through: own)
       return try SharedRegisters(of: own, at: region.offset, length: region.length)
     }
     return .native
@@ -104,14 +108,15 @@ extension TransferCall {
   fileprivate init(_ call: TrappedCall) {
     self.init(
       Form(
-        position: call.operation.position, isVector: call.operation.isVectored,
+        position: call.systemCall.position, isVector: call.systemCall.isVectored,
         wordSize: call.architecture.wordSize)
     ) { call[$0] }
   }
 }
 
 extension MappingRequest {
-  /// Nil for what the kernel refuses whatever the file is (mm: ksys_mmap_pgoff(), do_mmap()).
+  /// - Returns: `nil` for arguments that the kernel rejects for every file (mm: ksys_mmap_pgoff(),
+  ///   do_mmap()).
   init?(_ call: TrappedCall) {
     let flags = Int32(bitPattern: call.word(3))
     let type = flags & Self.typeMask
@@ -126,11 +131,11 @@ extension MappingRequest {
 
   /// MAP_TYPE
   private static let typeMask: Int32 = 0xf
-  /// No address space is larger.
+  /// The largest size of an address space.
   private static let mostBytes: UInt64 = 1 << 57
 }
 
-extension Operation {
+extension SystemCall {
   fileprivate var isWrite: Bool {
     switch self {
     case .pwrite, .pwritev, .pwritev2, .write, .writev: true

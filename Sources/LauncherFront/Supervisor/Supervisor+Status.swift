@@ -1,5 +1,3 @@
-// stat(2) and its relatives, by path and by descriptor: both must show a character device.
-
 internal import Glibc
 internal import SystemPackage
 internal import UAPI
@@ -8,11 +6,13 @@ extension Supervisor {
   /// AT_EMPTY_PATH
   private static let emptyPath: UInt32 = 0x1000
 
+  /// Answers stat(2) and related calls, by path and by descriptor, for device nodes and for the
+  /// directories above them that the host does not have.
   func status(_ call: TrappedCall) throws(Errno) -> Answer {
     let client = client(of: call)
     let status: NodeStatus?
     let destination: UInt64
-    switch call.operation {
+    switch call.systemCall {
     case .fstat:
       status = self.status(of: call.descriptor(0), call)
       destination = call[1]
@@ -28,7 +28,7 @@ extension Supervisor {
     }
     guard let status else { return .native }
     let bytes =
-      call.operation == .statx ? status.extendedBytes : status.bytes(for: call.architecture)
+      call.systemCall == .statx ? status.extendedBytes : status.bytes(for: call.architecture)
     try client.storeArray(bytes, at: destination)
     return .value(0)
   }
@@ -38,24 +38,24 @@ extension Supervisor {
     _ client: LauncherClient
   ) -> NodeStatus? {
     let isEmptyAllowed = flags & Self.emptyPath != 0
-    // Since Linux 6.11 a null path stands for an empty one.
+    // Since Linux 6.11 a null pointer stands for the empty path.
     if isEmptyAllowed, address == 0 { return status(of: directory, call) }
-    guard let path = ProgramString.read(at: address, from: client) else { return nil }
+    guard let path = client.loadPath(at: address) else { return nil }
     if path.isEmpty { return isEmptyAllowed ? status(of: directory, call) : nil }
     return switch paths.target(of: path, from: directory, in: call.task) {
     case .node(let node): NodeStatus(of: node)
-    case .directory: Self.existsNatively(path) ? nil : .directory
+    case .directory: Self.existsOnHost(path) ? nil : .directory
     case nil: nil
     }
   }
 
   private func status(of descriptor: Int32, _ call: TrappedCall) -> NodeStatus? {
-    guard let entry = try? files.begin(descriptor, of: call.task) else { return nil }
-    defer { files.end(entry) }
+    guard let entry = try? files.beginCall(on: descriptor, of: call.task) else { return nil }
+    defer { files.endCall(on: entry) }
     return entry.node.map(NodeStatus.init(of:))
   }
 
-  private static func existsNatively(_ path: String) -> Bool {
+  private static func existsOnHost(_ path: String) -> Bool {
     path.hasPrefix("/") && Glibc.access(path, F_OK) == 0
   }
 }

@@ -1,5 +1,5 @@
-// Answers trapped calls. Each worker thread takes a call, answers it and takes the next; a call on
-// something that is none of ours goes on natively.
+// Answers trapped calls. Each worker thread receives a call, answers it and receives the next one.
+// The kernel executes calls on files that are not of this server.
 
 internal import FrontEnd
 internal import Glibc
@@ -10,102 +10,112 @@ internal import SystemPackage
 internal import UAPI
 
 final class Supervisor: Sendable {
-  let files: OpenFiles
+  let files: OpenFileTable
   let paths: DevicePaths
-  let trace: CallTrace?
+  private let trace: CallTrace?
   private let virtualFiles: VirtualFiles?
-  private let listener: Listener
+  private let listener: SeccompListener
   private let queueNumbers = QueueNumbers()
-  private let spaces = AddressSpaces()
-  private let threads: KnownThreads
+  private let spaces = ClientAddressSpaces()
+  private let threads: CallerThreads
+  /// See LauncherOptions. Without the capabilities that this process has.
   private let capabilitiesOfRoot: Set<Capability>
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
-  private let crew = WorkerPool(limit: 16)
-  private let answered = Atomic<Int>(0)
-  private let passedOn = Atomic<Int>(0)
+  private let workers = WorkerPool(limit: 16)
+  private let answeredCalls = Atomic<Int>(0)
+  private let nativeCalls = Atomic<Int>(0)
 
   init(
-    listener: Listener, nodes: [DeviceNode], virtualFiles: VirtualFiles?, options: LauncherOptions
+    listener: SeccompListener, nodes: [DeviceNode], virtualFiles: VirtualFiles?,
+    options: LauncherOptions
   ) throws(Errno) {
     self.virtualFiles = virtualFiles
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
-    let ours = HostTask(id: getpid())
-    capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !ours.isCapable(of: $0) }
-    files = try OpenFiles()
-    threads = try KnownThreads()
+    let own = HostTask(id: getpid())
+    capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !own.isCapable(of: $0) }
+    files = try OpenFileTable()
+    threads = try CallerThreads()
     paths = DevicePaths(nodes)
   }
 
   func start() {
-    crew.start { [self] in startThread(named: "supervisor") { self.work() } }
-    startThread(named: "closes") { [self] in files.watchForever() }
-    startThread(named: "threads") { [self] in threads.watchForever() }
+    workers.start { [self] in startThread(named: "supervisor") { self.work() } }
+    startThread(named: "last-close") { [self] in files.processEventsForever() }
+    startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
   }
 
-  var counts: LauncherCounts {
+  /// Releases the files whose last close has happened, and returns what the launcher has done.
+  func finish() -> LauncherCounts {
+    files.processPendingEvents()
     let open = files.counts
     return LauncherCounts(
-      opened: open.opened, stillOpen: open.open, answered: answered.load(ordering: .relaxed),
-      passedOn: passedOn.load(ordering: .relaxed), workers: crew.total)
+      opened: open.opened, stillOpen: open.open, answered: answeredCalls.load(ordering: .relaxed),
+      passedOn: nativeCalls.load(ordering: .relaxed), workers: workers.total)
   }
 
   private func work() {
-    // When this worker sent its last answer.
-    var answered = 0
+    // The time of this worker's last answer.
+    var answerTime = 0
     repeat {
       switch listener.receive() {
-      case .ended: return crew.end()
-      case .gone: crew.take(atOnce: false)
+      case .filterUnused: return workers.stop()
+      case .noCall: workers.didReceive(withoutWaiting: false)
       case .call(let call):
-        crew.take(atOnce: Self.now() - answered < Self.fastestNextCall)
+        workers.didReceive(withoutWaiting: Self.now() - answerTime < Self.shortestPause)
         let answer = serve(call)
-        answered = Self.now()
+        answerTime = Self.now()
         listener.send(answer, to: call.id)
       }
-    } while crew.wait()
+    } while workers.waitForTurn()
   }
 
-  /// Nanoseconds in which no program gets an answer and makes its next call: a call that is here sooner
-  /// was made by another thread, before.
-  private static let fastestNextCall = 3000
+  /// Nanoseconds. No program gets an answer and makes its next call within this time, so a call
+  /// that is received earlier was made by another thread before the answer.
+  private static let shortestPause = 3000
 
+  /// Nanoseconds of CLOCK_MONOTONIC.
   private static func now() -> Int {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return time.tv_sec * 1_000_000_000 + time.tv_nsec
   }
 
+  /// Answers a call, counts it and traces it.
   private func serve(_ call: TrappedCall) -> Answer {
     let entry =
       trace == nil
       ? nil : CallTrace.Entry(call, subject: subject(of: call), memory: client(of: call))
     let answer = answer(call)
     if case .native = answer {
-      passedOn.wrappingAdd(1, ordering: .relaxed)
+      nativeCalls.wrappingAdd(1, ordering: .relaxed)
     } else {
-      answered.wrappingAdd(1, ordering: .relaxed)
-      // Before the program goes on, so that its own output comes after the line.
+      answeredCalls.wrappingAdd(1, ordering: .relaxed)
+      // The line is written before the answer is sent, so that later output of the program follows
+      // it.
       if let trace, let entry { trace.record(entry, answer) }
     }
     return answer
   }
 
-  /// The path that a call is about, for the trace; nil: of nothing of ours.
+  /// The path that a call is about, for the trace. `nil` when it is not about a file of this
+  /// server.
   private func subject(of call: TrappedCall) -> String? {
     if let request = OpenRequest(call, memory: client(of: call)) { return request.path }
-    guard let entry = try? files.begin(call.descriptor(0), of: call.task) else { return nil }
-    defer { files.end(entry) }
+    guard let entry = try? files.beginCall(on: call.descriptor(0), of: call.task) else {
+      return nil
+    }
+    defer { files.endCall(on: entry) }
     return entry.node?.paths[0] ?? "queue"
   }
 
   private func answer(_ call: TrappedCall) -> Answer {
     do {
-      return switch call.operation {
+      return switch call.systemCall {
       case .open, .openat, .openat2: try open(call)
       case .access, .faccessat, .faccessat2: access(call)
-      case .execve, .execveat, .exit, .exitGroup: processLeaves(call)
+      case .execve, .execveat, .exit, .exitGroup: leaveAddressSpace(call)
       case .fcntl: try statusFlags(call)
       case .fstat, .fstatat, .lstat, .stat, .statx: try status(call)
       case .ioctl: try ioctl(call)
@@ -125,36 +135,38 @@ final class Supervisor: Sendable {
       threads: threads, capabilitiesOfRoot: capabilitiesOfRoot)
   }
 
-  /// Answers with what `body` makes of the open file behind argument 0.
-  func withEntry(
-    for call: TrappedCall, _ body: (OpenEntry, LauncherClient) throws(Errno) -> Answer
+  /// Calls `body` with the open file that argument 0 refers to, and returns its answer. When
+  /// argument 0 does not refer to a file of this server, the kernel executes the call.
+  func withOpenFile(
+    for call: TrappedCall, _ body: (OpenFileEntry, LauncherClient) throws(Errno) -> Answer
   ) throws(Errno) -> Answer {
     let client = client(of: call)
-    // What is none of ours, or no descriptor: the kernel has the right answer.
-    guard let entry = try? client.begin(call.descriptor(0)) else { return .native }
+    guard let entry = try? client.beginCall(on: call.descriptor(0)) else { return .native }
     defer {
-      files.end(entry)
+      files.endCall(on: entry)
       files.deliverWakeups()
     }
-    // Everything is to be seen that happened before this call.
-    files.settle()
-    if !client.isKnown { threads.learn(call) { listener.isWaiting(call.id) } }
+    // The call must see all closes that happened before it.
+    files.processPendingEvents()
+    if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }
 
   private func ioctl(_ call: TrappedCall) throws(Errno) -> Answer {
     if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
-    return try withEntry(for: call) { (entry, client) throws(Errno) in
+    return try withOpenFile(for: call) { (entry, client) throws(Errno) in
       try entry.file.checkIoctl(isCompat: call.architecture == .i386)
-      let result = try injecting(into: call) { () throws(Errno) in
+      let result = try withFaultInjection(for: call) { () throws(Errno) in
         try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       }
       return .value(Int64(result))
     }
   }
 
-  private func processLeaves(_ call: TrappedCall) -> Answer {
-    if let space = spaces.spaceLeft(by: call.task, call.operation), listener.isWaiting(call.id) {
+  private func leaveAddressSpace(_ call: TrappedCall) -> Answer {
+    if let space = spaces.space(freedBy: call.systemCall, of: call.task),
+      listener.isWaiting(call.id)
+    {
       processEnds?(space)
     }
     return .native
@@ -166,12 +178,12 @@ final class Supervisor: Sendable {
     let client = client(of: call)
     guard let request = OpenRequest(call, memory: client) else { return .native }
     let flags = Int32(truncatingIfNeeded: request.flags)
-    // What a program has closed is not to be seen in a status any more.
-    if virtualFiles != nil { files.settle() }
+    // /proc/<pid>/status must not show pages of files that the program has closed.
+    if virtualFiles != nil { files.processPendingEvents() }
     if let virtualFiles,
       let opened = try virtualFiles.open(request.path, flags: flags, by: call.task)
     {
-      return try give(opened, to: client, closeOnExec: flags & O_CLOEXEC != 0)
+      return try install(opened, in: client, closeOnExec: flags & O_CLOEXEC != 0)
     }
     guard flags & Self.pathOnly == 0,
       case .node(let node) = paths.target(
@@ -179,70 +191,74 @@ final class Supervisor: Sendable {
     else { return .native }
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL { throw .fileExists }
     if flags & O_DIRECTORY != 0 { throw .notDirectory }
-    files.settle()
-    let file = try injecting(into: call) { () throws(Errno) in try node.device.open(by: client) }
-    let carrier = try files.adopt(file, of: node)
-    _ = fcntl(carrier.rawValue, F_SETFL, flags & O_NONBLOCK)
-    // Answered only when our copy is closed: else the program's close() might not be the last one.
-    // That is why the descriptor is not sent with the answer (SECCOMP_ADDFD_FLAG_SEND).
+    files.processPendingEvents()
+    let file = try withFaultInjection(for: call) { () throws(Errno) in
+      try node.device.open(by: client)
+    }
+    let standIn = try files.add(file, of: node)
+    _ = fcntl(standIn.rawValue, F_SETFL, flags & O_NONBLOCK)
+    // This function closes its own copy of the descriptor before the answer is sent. Otherwise the
+    // program's close(2) might not be the last one. That is why the descriptor is not installed
+    // with the answer (SECCOMP_ADDFD_FLAG_SEND).
     return .value(
       Int64(
-        try listener.install(carrier, for: call.id, closeOnExec: flags & O_CLOEXEC != 0)))
+        try listener.install(standIn, for: call.id, closeOnExec: flags & O_CLOEXEC != 0)))
   }
 
-  private func give(
-    _ opened: VirtualFiles.Opened, to client: LauncherClient, closeOnExec: Bool
+  private func install(
+    _ opened: OpenedVirtualFile, in client: LauncherClient, closeOnExec: Bool
   ) throws(Errno) -> Answer {
     switch opened {
-    case .plain(let descriptor):
+    case .native(let descriptor):
       return .value(
         Int64(try listener.install(descriptor, for: client.call, closeOnExec: closeOnExec)))
     case .served(let file, let path):
       let process = try client.task.processID()
       let number = try queueNumbers.reserve(in: client.task, of: process)
-      defer { queueNumbers.unreserve(number, of: process) }
+      defer { queueNumbers.cancel(number, of: process) }
       try listener.install(
-        try files.adopt(file, path: path), as: number, for: client.call, closeOnExec: closeOnExec)
+        try files.add(file, path: path), as: number, for: client.call, closeOnExec: closeOnExec)
       return .value(Int64(number))
     }
   }
 
-  /// Runs a call of a device with the failure that the calling task has asked for, if any.
-  func injecting<Result>(
-    into call: TrappedCall, _ body: () throws(Errno) -> Result
+  /// Runs a call of a device with the fail-nth counter of the calling thread.
+  func withFaultInjection<Result>(
+    for call: TrappedCall, _ body: () throws(Errno) -> Result
   ) throws(Errno) -> Result {
-    guard let countdowns = virtualFiles?.countdowns else { return try body() }
-    return try countdowns.inject(into: call.task, body)
+    guard let failNth = virtualFiles?.failNth else { return try body() }
+    return try failNth.withFaultInjection(for: call.task, body)
   }
 
   /// O_PATH
   private static let pathOnly: Int32 = 0o10000000
 
   private func access(_ call: TrappedCall) -> Answer {
-    let named = call.operation != .access
-    let directory = named ? call.descriptor(0) : AT_FDCWD
-    guard let path = ProgramString.read(at: call[named ? 1 : 0], from: client(of: call)),
+    let hasDirectory = call.systemCall != .access
+    let directory = hasDirectory ? call.descriptor(0) : AT_FDCWD
+    guard let path = client(of: call).loadPath(at: call[hasDirectory ? 1 : 0]),
       let target = paths.target(of: path, from: directory, in: call.task)
     else { return .native }
-    let mode = Int32(bitPattern: call.word(named ? 2 : 1))
+    let mode = Int32(bitPattern: call.word(hasDirectory ? 2 : 1))
     switch target {
     case .node: return mode & X_OK != 0 ? .failure(.permissionDenied) : .value(0)
-    // A directory that exists natively says who may do what.
+    // The answer of a directory with mode 0755 to a user that does not own it.
     case .directory: return mode & W_OK != 0 ? .failure(.permissionDenied) : .value(0)
     }
   }
 }
 
-/// What a program wants opened.
+/// The arguments of open(2), openat(2) or openat2(2).
 private struct OpenRequest {
   let path: String
   let directory: Int32
   let flags: UInt64
 
-  /// Nil when the arguments cannot be read: the kernel has the right errno.
+  /// - Returns: `nil` for other calls, and when the arguments cannot be read: the kernel then
+  ///   answers with the right errno.
   init?(_ call: TrappedCall, memory: some UserMemory) {
     let pathArgument: UInt64
-    switch call.operation {
+    switch call.systemCall {
     case .open:
       directory = AT_FDCWD
       pathArgument = call[0]
@@ -260,32 +276,7 @@ private struct OpenRequest {
     default:
       return nil
     }
-    guard let path = ProgramString.read(at: pathArgument, from: memory) else { return nil }
+    guard let path = memory.loadPath(at: pathArgument) else { return nil }
     self.path = path
-  }
-}
-
-/// A C string in a program's memory.
-enum ProgramString {
-  /// The path name at `address`; nil when it cannot be read or is longer than PATH_MAX, for which
-  /// the kernel has the right errno.
-  static func read(at address: UInt64, from memory: some UserMemory) -> String? {
-    let (limit, step) = (Int(PATH_MAX), 256)
-    return withUnsafeTemporaryAllocation(byteCount: limit, alignment: 1) { buffer in
-      var count = 0
-      while count < limit {
-        let (next, overflow) = address.addingReportingOverflow(UInt64(count))
-        if overflow { return nil }
-        // Never across a page boundary: the string may end just before an unmapped page.
-        let piece = min(step, 4096 - Int(next % 4096), limit - count)
-        let chunk = UnsafeMutableRawBufferPointer(rebasing: buffer[count..<count + piece])
-        do { try memory.copyIn(from: next, into: chunk) } catch { return nil }
-        if let end = chunk.firstIndex(of: 0) {
-          return String(decoding: buffer[..<(count + end)], as: UTF8.self)
-        }
-        count += piece
-      }
-      return nil
-    }
   }
 }

@@ -1,16 +1,19 @@
-// Who of the worker threads waits for the next call.
+// Decides how many worker threads wait for the next call.
 //
-// The kernel wakes everybody who waits when a call comes, and lets one of them have it (seccomp:
-// recv_wait_event()); with several waiting, most of the time of a short call is spent on those who wake
-// for nothing. So normally one worker waits, takes a call, answers it and waits again, and the others
-// are parked. Another one has to wait when
+// When a call arrives, the kernel wakes all threads that wait for one, and one of them gets the
+// call (seccomp: recv_wait_event()). If several threads wait, the needless wake-ups take longer
+// than a short call. So normally one worker waits, receives a call, answers it and waits again, and
+// the other workers are parked. A further worker must wait when
 //
-//   - the one who waited answers a call that takes its time. A watch looks every millisecond whether
-//     nobody waits and nothing was received; it rests while there are no calls.
-//   - calls come faster than one worker answers them: who takes a call without having waited for it lets
-//     one more wait, up to the number of processors, until a millisecond has passed without need.
+//   - the worker that waited takes long to answer its call. A monitor thread checks every
+//     millisecond whether no worker waits and no call was received. The monitor sleeps while there
+//     are no calls.
+//   - calls arrive faster than one worker answers them. A worker that receives a call without
+//     having waited makes one more worker wait, up to the number of processors. After a millisecond
+//     without such a call the number decreases again.
 //
-// A worker is counted as waiting from when it is told to, so that nobody is told in vain.
+// A worker counts as waiting from the moment in which it is unparked, so that no second worker is
+// unparked for the same reason.
 
 internal import Glibc
 internal import Host
@@ -18,59 +21,66 @@ internal import Synchronization
 
 final class WorkerPool: Sendable {
   private struct State {
-    /// Workers who wait for a call or are on their way to.
+    /// Workers that wait for a call, or will after they were unparked or started.
     var waiting = 0
-    /// How many shall.
+    /// The number of workers that should wait.
     var wanted = 1
+    /// Workers that wait for their turn, see `waitForTurn()`.
     var parked = 0
     var total = 0
-    /// Calls taken, ever.
-    var taken: UInt64 = 0
-    var isWatched = false
-    /// A call came before anybody waited for it, since the watch last looked.
-    var wasLate = false
-    var isOver = false
+    /// The number of calls ever received.
+    var received: UInt64 = 0
+    var isMonitored = false
+    /// Whether a worker has received a call without having waited, since the monitor's last check.
+    var hadPendingCall = false
+    var isStopped = false
     var startWorker: (@Sendable () -> Bool)?
   }
 
   private let state = Mutex(State())
   private let limit: Int
   private let wantedLimit: Int
+  /// Unparks one worker for each signal.
   private let turns = ThreadSemaphore()
-  private let watch = ThreadSemaphore()
-  private static let tick: useconds_t = 1000
+  /// Wakes the monitor.
+  private let monitor = ThreadSemaphore()
+  /// Microseconds between two checks of the monitor.
+  private static let interval: useconds_t = 1000
 
   /// - Parameters:
-  ///   - limit: workers at most.
-  ///   - processors: how many of them can work at the same time.
+  ///   - limit: the largest number of workers.
+  ///   - processors: the largest number of workers that wait at the same time.
   init(limit: Int, processors: Int = sysconf(Int32(_SC_NPROCESSORS_ONLN))) {
     self.limit = limit
     wantedLimit = max(1, min(limit, processors))
   }
 
-  /// - Parameter startWorker: starts a thread that waits for a call, and after each call for its turn:
-  ///   ``wait()``. False when there is none to be had.
+  /// Starts the first worker.
+  /// - Parameter startWorker: starts a thread that waits for a call and after each call calls
+  ///   ``waitForTurn()``. Returns false when the host cannot create a thread.
   func start(_ startWorker: @escaping @Sendable () -> Bool) {
-    startThread(named: "crew") { [self] in watchForever() }
+    startThread(named: "worker-monitor") { [self] in monitorForever() }
     state.withLock { state in
       state.startWorker = startWorker
-      bringOne(&state)
+      addWaiter(&state)
       if state.total == 0 {
-        // There was no thread to be had: the watch tries again.
-        state.isWatched = true
-        watch.signal()
+        // The host could not create a thread. The monitor tries again.
+        state.isMonitored = true
+        monitor.signal()
       }
     }
   }
 
+  /// The number of workers.
   var total: Int { state.withLock { $0.total } }
 
-  // MARK: Workers
+  // MARK: Called by workers
 
-  /// A worker is free. Returns when it is to wait for a call; false: when there will be none.
-  func wait() -> Bool {
+  /// Parks the worker, which has answered its call, until it is to wait for the next one.
+  /// - Returns: false when the pool is stopped.
+  func waitForTurn() -> Bool {
     let isTurn = state.withLock { state in
-      if state.isOver { return true }
+      if state.isStopped { return true }
       guard state.waiting < state.wanted else {
         state.parked += 1
         return false
@@ -79,38 +89,40 @@ final class WorkerPool: Sendable {
       return true
     }
     if !isTurn { turns.wait() }
-    return !state.withLock { $0.isOver }
+    return !state.withLock { $0.isStopped }
   }
 
-  /// A worker who waited has a call.
-  /// - Parameter atOnce: it was there already.
-  func take(atOnce: Bool) {
+  /// Records that a worker which waited has received a call.
+  /// - Parameter withoutWaiting: whether the call was pending already when the worker asked for
+  ///   one.
+  func didReceive(withoutWaiting: Bool) {
     state.withLock { state in
       state.waiting -= 1
-      state.taken &+= 1
-      if atOnce {
-        state.wasLate = true
+      state.received &+= 1
+      if withoutWaiting {
+        state.hadPendingCall = true
         state.wanted = min(state.wanted + 1, wantedLimit)
-        if state.waiting < state.wanted - 1 { bringOne(&state) }
+        if state.waiting < state.wanted - 1 { addWaiter(&state) }
       }
-      if !state.isWatched {
-        state.isWatched = true
-        watch.signal()
+      if !state.isMonitored {
+        state.isMonitored = true
+        monitor.signal()
       }
     }
   }
 
-  /// A worker who waited was told that there will be no more calls.
-  func end() {
+  /// Stops the pool, because there will be no more calls: parked workers return from
+  /// ``waitForTurn()``.
+  func stop() {
     state.withLock { state in
-      state.isOver = true
+      state.isStopped = true
       for _ in 0..<state.parked { turns.signal() }
       state.parked = 0
     }
   }
 
-  /// Lets one more worker wait, if there is one to be had.
-  private func bringOne(_ state: inout State) {
+  /// Makes one more worker wait: a parked one, or a new one below the limit.
+  private func addWaiter(_ state: inout State) {
     if state.parked > 0 {
       state.parked -= 1
       state.waiting += 1
@@ -121,29 +133,30 @@ final class WorkerPool: Sendable {
     }
   }
 
-  // MARK: The watch
+  // MARK: The monitor
 
-  private func watchForever() {
+  private func monitorForever() {
     while true {
-      watch.wait()
-      var seen = state.withLock { $0.taken }
-      repeat { usleep(Self.tick) } while look(&seen)
+      monitor.wait()
+      var received = state.withLock { $0.received }
+      repeat { usleep(Self.interval) } while check(&received)
     }
   }
 
-  /// - Parameter seen: the calls that were taken when it looked last.
-  /// - Returns: false when nothing happens.
-  private func look(_ seen: inout UInt64) -> Bool {
+  /// Adjusts the number of workers that wait.
+  /// - Parameter received: the number of calls received at the last check; updated.
+  /// - Returns: false when there are no calls, so that the monitor can sleep.
+  private func check(_ received: inout UInt64) -> Bool {
     state.withLock { state in
-      let isQuiet = state.taken == seen
-      seen = state.taken
-      if isQuiet && state.waiting > 0 || state.isOver {
-        state.isWatched = false
+      let isQuiet = state.received == received
+      received = state.received
+      if isQuiet && state.waiting > 0 || state.isStopped {
+        state.isMonitored = false
         return false
       }
-      if isQuiet { bringOne(&state) }
-      if !state.wasLate { state.wanted = max(1, state.wanted - 1) }
-      state.wasLate = false
+      if isQuiet { addWaiter(&state) }
+      if !state.hadPendingCall { state.wanted = max(1, state.wanted - 1) }
+      state.hadPendingCall = false
       return true
     }
   }

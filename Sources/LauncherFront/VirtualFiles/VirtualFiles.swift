@@ -1,6 +1,7 @@
-// Files beside the devices that a kernel with iommufd has, or shows differently from this one: they
-// belong to no device and are found by their absolute path. Without them a program's opens for reading
-// only or for writing only are not even looked at.
+// Files outside /dev that a kernel with iommufd has and the host lacks, or that have other contents
+// there: fail-nth and the debugfs files of fault injection, and /proc/<pid>/status with pinned
+// pages. They are found by their absolute paths. Without virtual files the filter does not trap
+// opens for reading only or for writing only.
 
 internal import CLinux
 internal import Glibc
@@ -8,43 +9,49 @@ internal import Host
 internal import SystemPackage
 internal import UAPI
 
-/// Pages of a process's memory that devices have pinned, and those of them that count as locked.
+/// The number of pages of a process's memory that devices have pinned, and how many of them are
+/// charged as locked memory.
 package typealias PinnedPages = (pinned: UInt64, locked: UInt64)
 
+/// A virtual file that a program opens.
+enum OpenedVirtualFile {
+  /// A file whose reads and writes the supervisor answers, and its path.
+  case served(any OpenFile, path: String)
+  /// A file of the host, whose descriptor is installed in the program.
+  case native(OwnedDescriptor)
+}
+
 struct VirtualFiles: Sendable {
-  /// Nil without fault injection.
-  let countdowns: FaultCountdowns?
-  let debugDirectory: DebugDirectory?
-  /// Nil: /proc/<pid>/status is the host's alone.
+  /// `nil` without fault injection.
+  let failNth: FailNthCounters?
+  /// `nil` without fault injection.
+  let debugfs: DebugfsDirectory?
+  /// Returns the pages to add to /proc/<pid>/status. `nil` leaves the host's file unchanged.
   let pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?
 
-  /// Nil when there are none.
+  /// - Returns: `nil` when `options` asks for no virtual file.
   init?(_ options: LauncherOptions) throws(Errno) {
     guard options.failNth || options.pinnedPages != nil else { return nil }
-    countdowns = options.failNth ? FaultCountdowns() : nil
-    debugDirectory = options.failNth ? try DebugDirectory() : nil
+    failNth = options.failNth ? FailNthCounters() : nil
+    debugfs = options.failNth ? try DebugfsDirectory() : nil
     pinnedPages = options.pinnedPages
   }
 
-  enum Opened {
-    /// A file whose reads and writes we answer; its own path.
-    case served(any OpenFile, path: String)
-    /// A file of the host that can be left to the program.
-    case plain(OwnedDescriptor)
-  }
-
-  /// What `path` means to `task`; nil for everything that is the host's.
-  func open(_ path: String, flags: Int32, by task: HostTask) throws(Errno) -> Opened? {
+  /// Opens the virtual file that `path` denotes when `task` uses it.
+  /// - Returns: `nil` when `path` denotes a file of the host.
+  func open(
+    _ path: String, flags: Int32, by task: HostTask
+  ) throws(Errno) -> OpenedVirtualFile? {
     guard path.hasPrefix("/") else { return nil }
-    if let debugDirectory, let descriptor = try debugDirectory.open(path, flags: flags) {
-      return .plain(descriptor)
+    if let debugfs, let descriptor = try debugfs.open(path, flags: flags) {
+      return .native(descriptor)
     }
-    guard let file = TaskFile(path, seenBy: task) else { return nil }
+    guard let file = ThreadFile(path, openedBy: task) else { return nil }
     switch file.name {
     case "fail-nth":
-      guard let countdowns else { return nil }
+      guard let failNth else { return nil }
       return .served(
-        FailNthFile(of: HostTask(id: file.task), in: countdowns),
+        FailNthFile(of: HostTask(id: file.task), in: failNth),
         path: "/proc/\(file.process)/task/\(file.task)/fail-nth")
     case "status" where flags & O_ACCMODE == O_RDONLY:
       return try status(of: file.process, at: "/proc/\(file.process)/task/\(file.task)/status")
@@ -53,8 +60,11 @@ struct VirtualFiles: Sendable {
     }
   }
 
-  /// The host's text with our pins in it, as it is now. Nil when there are none.
-  private func status(of process: Int32, at path: String) throws(Errno) -> Opened? {
+  /// A copy of the host's file with the process's pinned pages added to VmPin and VmLck. `nil` when
+  /// the process has no pinned pages.
+  private func status(
+    of process: Int32, at path: String
+  ) throws(Errno) -> OpenedVirtualFile? {
     guard let (pinned, locked) = pinnedPages?(process), pinned > 0 || locked > 0,
       let native = try? ProcFile.read(path)
     else { return nil }
@@ -68,10 +78,10 @@ struct VirtualFiles: Sendable {
     }
     let reader = Glibc.open("/proc/self/fd/\(memory.rawValue)", O_RDONLY | O_CLOEXEC)
     guard reader >= 0 else { throw Errno(rawValue: errno) }
-    return .plain(OwnedDescriptor(owning: reader))
+    return .native(OwnedDescriptor(owning: reader))
   }
 
-  /// Adds kilobytes to fields of a status text.
+  /// Adds numbers of KiB to fields of a text in the format of /proc/<pid>/status.
   static func adding(_ kilobytes: [Substring: UInt64], to text: String) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       let parts = line.split(separator: ":", maxSplits: 1)
@@ -85,14 +95,14 @@ struct VirtualFiles: Sendable {
   }
 }
 
-/// A file of a task under /proc.
-struct TaskFile: Equatable {
+/// A file of a thread, fail-nth or status: /proc/<pid>/<name> or /proc/<pid>/task/<tid>/<name>.
+struct ThreadFile: Equatable {
   let process: Int32
   let task: Int32
   let name: String
 
-  /// Nil for other paths, and for tasks that do not exist.
-  init?(_ path: String, seenBy caller: HostTask) {
+  /// - Returns: `nil` for other paths, and for threads that do not exist.
+  init?(_ path: String, openedBy caller: HostTask) {
     let parts = path.split(separator: "/").filter { $0 != "." }
     guard parts.count == 3 || parts.count == 5 && parts[2] == "task", parts[0] == "proc",
       let name = parts.last, name == "fail-nth" || name == "status"

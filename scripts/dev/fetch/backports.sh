@@ -1,14 +1,15 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Packages of a newer Debian suite, fetched beside the system's own apt: nothing is installed and no
-# privileges are needed. To be sourced by a script that has set -euo pipefail.
+# Functions that download packages of the suite trixie-backports with an apt configuration of their own.
+# They install nothing and need no privileges. The script that sources this file has set -euo pipefail.
 #
-#   backports_open DIRECTORY [SUITE]   sets apt up in DIRECTORY and reads the suite's lists, and SUITE's
-#   backports_candidate NAME           prints the version of NAME that the suite has, or nothing
-#   backports_depends NAME PATTERN     prints the packages that NAME depends on and that match
-#   backports_download NAME            puts NAME's .deb into DIRECTORY and prints its path
-#   backports_closure NAME...          the same for them and all that they need, of both suites
+#   backports_open DIRECTORY [SUITE]   configures apt in DIRECTORY; reads the lists of backports and of SUITE
+#   backports_candidate NAME           prints the version of NAME in backports, or nothing
+#   backports_depends NAME PATTERN     prints the dependencies of NAME that match PATTERN
+#   backports_download NAME            downloads the .deb of NAME to DIRECTORY and prints its path
+#   backports_closure NAME...          downloads the packages and all their dependencies from both suites, and
+#                                      prints the paths
 
 readonly backports_suite=trixie-backports
 cache=$(realpath -m "${IOMMUFD_SIM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/iommufd-sim}")
@@ -21,19 +22,19 @@ fail() {
 
 backports_open() {
   local archive codename keyring
-  # The archive is the one this system's own packages come from, so that mirrors and proxies are
-  # honoured and no host is named here. apt parses its sources better than any pattern would.
+  # The archive is the one that this system's packages come from. So the mirror and the proxy of the system
+  # are used, and no host name is needed here. apt parses its own sources.
   codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-  # shellcheck disable=SC2016 # the format is apt's to expand
+  # shellcheck disable=SC2016 # apt expands the format
   archive=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' \
     'Created-By: Packages' |
     awk -v release="$codename" '!found && $2 == release && $3 == "main" { found = 1; print $1 }')
-  [[ -n $archive ]] || fail "no archive of Debian '$codename' among apt's sources"
+  [[ -n $archive ]] || fail "the apt sources of this system have no archive of Debian '$codename'"
 
   for keyring in /usr/share/keyrings/debian-archive-keyring.{pgp,gpg}; do
     [[ -e $keyring ]] && break
   done
-  [[ -e $keyring ]] || fail 'no debian-archive-keyring'
+  [[ -e $keyring ]] || fail 'the package debian-archive-keyring is not installed'
 
   backports_apt=$1
   mkdir -p "$backports_apt"/{sources,lists/partial,cache/archives/partial}
@@ -48,7 +49,7 @@ TEXT
     -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$backports_apt/sources"
     -o Dir::State::lists="$backports_apt/lists" -o Dir::Cache="$backports_apt/cache"
     -o Acquire::Languages=none -o Debug::NoLocking=true
-    -o APT::Sandbox::User=root) # apt's own user may not enter the cache, and warns when run by root
+    -o APT::Sandbox::User=root) # the user _apt cannot read the cache, and apt would warn as root
   apt-get "${backports_options[@]}" update >&2
 }
 
@@ -68,7 +69,7 @@ backports_download() {
 }
 
 backports_closure() {
-  : > "$backports_apt/status" # of a system on which nothing is installed
+  : > "$backports_apt/status" # an empty status file: no package counts as installed
   apt-get "${backports_options[@]}" -o Dir::State::status="$backports_apt/status" \
     install --yes --download-only --no-install-recommends -t "$backports_suite" "$@" >&2
   printf '%s\n' "$backports_apt"/cache/archives/*.deb

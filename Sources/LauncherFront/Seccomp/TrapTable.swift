@@ -1,0 +1,161 @@
+// The system calls that the filter traps, as one table: the call, its number on each architecture,
+// and the conditions on its arguments that the filter can test.
+//
+// A trapped call costs its program some microseconds, an untrapped one nothing. So the conditions
+// let all calls pass that cannot concern a device. The filter can test registers but no memory, and
+// a path is in memory. The remaining calls are ioctls of VFIO's type, opens for reading *and*
+// writing, look-ups of file status, mappings of files, and reads and writes of a device region or a
+// queue.
+
+/// A condition on one argument.
+enum ArgumentCondition: Equatable {
+  /// The lower 32 bits fulfil `argument & mask == value`.
+  case masked(_ argument: Int, mask: UInt32, equals: UInt32)
+  /// The lower 32 bits, unsigned, are `minimum` or more.
+  case atLeast(_ argument: Int, minimum: UInt32)
+  /// The lower 32 bits fulfil `argument & mask != value`.
+  case unlike(_ argument: Int, mask: UInt32, value: UInt32)
+  /// The file offset that starts at this argument lies in a device region, see ``RegionOffset``.
+  case regionOffset(_ argument: Int)
+}
+
+/// The lowest number of a queue descriptor. The filter distinguishes read(2) and write(2) of queues
+/// from those of other files by the descriptor number. The usual soft limit of 1024 leaves room for
+/// 64 queues.
+let firstQueueDescriptor: Int32 = 960
+
+/// A row of the table.
+struct Trap {
+  let systemCall: SystemCall
+  /// The number on each architecture. `nil` when the architecture does not have the call.
+  let x8664: UInt32?
+  let i386: UInt32?
+  let aarch64: UInt32?
+  /// The call is trapped when all conditions of one of the elements hold. An element without
+  /// conditions always holds.
+  var cases: [[ArgumentCondition]] = [[]]
+
+  func number(on architecture: Architecture) -> UInt32? {
+    switch architecture {
+    case .x8664: x8664
+    case .i386: i386
+    case .aarch64: aarch64
+    }
+  }
+
+  /// The trapped call with `number`. `nil` for calls that are not in the table.
+  static func systemCall(number: UInt32, on architecture: Architecture) -> SystemCall? {
+    systemCalls[architecture]?[number]
+  }
+
+  private static let systemCalls: [Architecture: [UInt32: SystemCall]] = {
+    var systemCalls: [Architecture: [UInt32: SystemCall]] = [:]
+    for architecture in Architecture.allCases {
+      for trap in table + exits {
+        if let number = trap.number(on: architecture) {
+          systemCalls[architecture, default: [:]][number] = trap.systemCall
+        }
+      }
+    }
+    return systemCalls
+  }()
+
+  /// O_ACCMODE | O_DIRECTORY | O_PATH. O_CREAT is ignored: a shell's `exec 3<>` sets it.
+  private static let openMask: UInt32 = 0o3 | 0o200000 | 0o10000000
+  /// Opens for reading and writing. arm64 has O_DIRECTORY at another bit.
+  private static func opens(_ argument: Int) -> [[ArgumentCondition]] {
+    #if arch(arm64)
+      let mask: UInt32 = 0o3 | 0o40000 | 0o10000000
+    #else
+      let mask = openMask
+    #endif
+    return [[.masked(argument, mask: mask, equals: 0o2)]]
+  }
+  private static let queue: [[ArgumentCondition]] = [
+    [.atLeast(0, minimum: UInt32(firstQueueDescriptor))]
+  ]
+  private static let region: [[ArgumentCondition]] = [[.regionOffset(3)]]
+  /// preadv2(2) with offset -1, which stands for the file position. The condition tests the lower
+  /// half of the offset.
+  private static let position: [[ArgumentCondition]] = [
+    [
+      .atLeast(0, minimum: UInt32(firstQueueDescriptor)),
+      .masked(3, mask: .max, equals: .max),
+    ]
+  ]
+
+  /// The table for programs that have virtual files (``VirtualFiles``). It traps all opens, and
+  /// transfers at any offset on descriptors from ``firstQueueDescriptor`` on, which virtual files
+  /// get.
+  static let tableWithVirtualFiles: [Trap] = table.map { trap in
+    var trap = trap
+    switch trap.systemCall {
+    case .open, .openat: trap.cases = [[]]
+    case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2: trap.cases += queue
+    default: break
+    }
+    return trap
+  }
+
+  /// The calls by which a process leaves its address space. A fatal signal, which has the same
+  /// effect, is no call.
+  static let exits: [Trap] = [
+    Trap(systemCall: .execve, x8664: 59, i386: 11, aarch64: 221),
+    Trap(systemCall: .execveat, x8664: 322, i386: 358, aarch64: 281),
+    Trap(systemCall: .exit, x8664: 60, i386: 1, aarch64: 93),
+    Trap(systemCall: .exitGroup, x8664: 231, i386: 252, aarch64: 94),
+  ]
+
+  static let table: [Trap] = [
+    Trap(systemCall: .access, x8664: 21, i386: 33, aarch64: nil),
+    Trap(systemCall: .faccessat, x8664: 269, i386: 307, aarch64: 48),
+    Trap(systemCall: .faccessat2, x8664: 439, i386: 439, aarch64: 439),
+    // F_GETFL
+    Trap(
+      systemCall: .fcntl, x8664: 72, i386: 221, aarch64: 25,
+      cases: [
+        [
+          .atLeast(0, minimum: UInt32(firstQueueDescriptor)),
+          .masked(1, mask: 0xffff_ffff, equals: 3),
+        ]
+      ]),
+    Trap(systemCall: .fstat, x8664: 5, i386: 197, aarch64: 80),
+    Trap(systemCall: .fstatat, x8664: 262, i386: 300, aarch64: 79),
+    // iommufd_fops_ioctl() selects the command by the request's number, and compares the whole
+    // request only after it has read the argument. So the filter traps all requests of VFIO's type,
+    // with any direction and size, and requests of other types that have no direction, no size and
+    // a number in iommufd's range (0x80 and above). Requests of KVM's type are left out, so that
+    // KVM_RUN is not delayed, except KVM_SET_DEVICE_ATTR, by which a VMM passes VFIO files to KVM.
+    Trap(
+      systemCall: .ioctl, x8664: 16, i386: 54, aarch64: 29,
+      cases: [
+        [.masked(1, mask: 0xff00, equals: 0x3b00)],
+        [
+          .masked(1, mask: 0xffff_0080, equals: 0x80), .unlike(1, mask: 0xff00, value: 0xae00),
+        ],
+        [.masked(1, mask: .max, equals: KVMDevice.setAttribute)],
+      ]),
+    Trap(systemCall: .lseek, x8664: 8, i386: 19, aarch64: 62, cases: queue),
+    Trap(systemCall: .lstat, x8664: 6, i386: 196, aarch64: nil),
+    // Mappings of files: no MAP_ANONYMOUS. MAP_DENYWRITE, which the kernel ignores, marks the
+    // mappings of the dynamic linker; they are not trapped.
+    Trap(
+      systemCall: .mmap, x8664: 9, i386: 192, aarch64: 222,
+      cases: [[.masked(3, mask: 0x820, equals: 0)]]),
+    Trap(systemCall: .open, x8664: 2, i386: 5, aarch64: nil, cases: opens(1)),
+    Trap(systemCall: .openat, x8664: 257, i386: 295, aarch64: 56, cases: opens(2)),
+    Trap(systemCall: .openat2, x8664: 437, i386: 437, aarch64: 437),
+    Trap(systemCall: .pread, x8664: 17, i386: 180, aarch64: 67, cases: region),
+    Trap(systemCall: .preadv, x8664: 295, i386: 333, aarch64: 69, cases: region),
+    Trap(systemCall: .preadv2, x8664: 327, i386: 378, aarch64: 286, cases: region + position),
+    Trap(systemCall: .pwrite, x8664: 18, i386: 181, aarch64: 68, cases: region),
+    Trap(systemCall: .pwritev, x8664: 296, i386: 334, aarch64: 70, cases: region),
+    Trap(systemCall: .pwritev2, x8664: 328, i386: 379, aarch64: 287, cases: region + position),
+    Trap(systemCall: .read, x8664: 0, i386: 3, aarch64: 63, cases: queue),
+    Trap(systemCall: .readv, x8664: 19, i386: 145, aarch64: 65, cases: queue),
+    Trap(systemCall: .stat, x8664: 4, i386: 195, aarch64: nil),
+    Trap(systemCall: .statx, x8664: 332, i386: 383, aarch64: 291),
+    Trap(systemCall: .write, x8664: 1, i386: 4, aarch64: 64, cases: queue),
+    Trap(systemCall: .writev, x8664: 20, i386: 146, aarch64: 66, cases: queue),
+  ]
+}
