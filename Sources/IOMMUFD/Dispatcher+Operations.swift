@@ -35,7 +35,7 @@ extension Dispatcher {
     Operation(.ioasCopy, minimumThrough: \iommu_ioas_copy.src_iova, IOASCommands.copy),
     Operation(
       .ioasIOVARanges, minimumThrough: \iommu_ioas_iova_ranges.out_iova_alignment,
-      IOASCommands.rangesOfIOVA),
+      IOASCommands.iovaRanges),
     Operation(.ioasMap, minimumThrough: \iommu_ioas_map.iova, IOASCommands.map),
     Operation(.ioasMapFile, minimumThrough: \iommu_ioas_map_file.iova, IOASCommands.mapFile),
     Operation(

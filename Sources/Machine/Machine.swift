@@ -35,7 +35,7 @@ package final class Machine: Sendable {
     devices = try Self.makeDevices(description, units)
     for (name, unit) in units {
       let behind = zip(description.devices, devices).filter { $0.0.unit == name }
-      let router = FaultRouter(behind.map { $0.1.physical })
+      let router = RequesterRouter(behind.map { $0.1.physical })
       unit.driver.setFaultSink { router.report($0) }
       unit.driver.setPageRequestSink { router.report($0) }
     }

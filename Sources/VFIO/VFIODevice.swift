@@ -43,7 +43,7 @@ package final class VFIODevice: Sendable {
 
 /// Devices that are reset together.
 package final class DeviceSet: Sendable {
-  let lock = ControlLock()
+  let lock = AssertableLock()
   /// Whether the devices are below a port that can reset their bus. A device of the root complex is
   /// a set of its own.
   package let isBus: Bool

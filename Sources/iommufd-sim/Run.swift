@@ -75,7 +75,7 @@ struct Run: ParsableCommand {
       options.failNth = failNth
       if description.hasSelftest {
         options.capabilitiesOfRoot = [.sysResource]
-        options.pinnedPages = { PinningHost.shared.lockedMemory.pages(ofProcess: $0) }
+        options.pinnedPages = { PinningHost.shared.counters.pages(ofProcess: $0) }
       }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
       if summary { say(Self.describe(result.counts)) }

@@ -87,29 +87,29 @@ import UAPI
   }
 
   @Test func numbersWrap() {
-    var queue = VirtualEventQueue(depth: 1, firstSequence: 0x7fff_ffff)
+    var queue = VEventQueueContents(depth: 1, firstSequence: 0x7fff_ffff)
     queue.append([1])
     queue.append([2])
-    let numbers = [queue.takeFirst()?.sequence, queue.takeFirst()?.sequence]
+    let numbers = [queue.dequeue()?.sequence, queue.dequeue()?.sequence]
     #expect(numbers == [0x7fff_ffff, 0])
   }
 
   /// A header that could not be stored is needed only when nothing newer is there.
   @Test func lostEventsPutBack() throws {
-    var queue = VirtualEventQueue(depth: 1)
+    var queue = VEventQueueContents(depth: 1)
     queue.append([1])
     queue.append([2])
-    let (first, second) = (queue.takeFirst(), queue.takeFirst())
+    let (first, second) = (queue.dequeue(), queue.dequeue())
     let (event, header) = (try #require(first), try #require(second))
     #expect(header.data == nil)
-    queue.putBack(header)
+    queue.requeue(header)
     #expect(!queue.isEmpty)
-    let third = queue.takeFirst()
+    let third = queue.dequeue()
     let again = try #require(third)
     queue.confirm(event)
     queue.append([3])
-    queue.putBack(again)
-    #expect(queue.takeFirst()?.data == [3])
+    queue.requeue(again)
+    #expect(queue.dequeue()?.data == [3])
     #expect(queue.isEmpty)
   }
 
@@ -221,7 +221,7 @@ import UAPI
     #expect(throws: Errno.noSuchAddressOrDevice) {
       try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
     }
-    regions.forgetFile()
+    regions.permitPinning()
   }
 
   // MARK: Hardware queues

@@ -4,8 +4,8 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// VFIO_IOMMU_PASID_REQUEST in all forms that versions of the proposal had. The command and `argsz` tell
-/// the forms apart.
+/// VFIO_IOMMU_PASID_REQUEST in all forms that versions of the proposal had. The command and `argsz`
+/// tell the forms apart.
 struct PASIDRequest {
   let context: Context
   let client: any Client
@@ -66,8 +66,8 @@ struct PASIDRequest {
     }
   }
 
-  /// Unbinds the tables of this context before the PASID is freed, as the driver did that was notified.
-  /// intel: intel_svm_free_async_fn()
+  /// Unbinds the tables of this context before the PASID is freed, as the driver did that was
+  /// notified. intel: intel_svm_free_async_fn()
   private func free(_ pasid: PASID, of owner: AddressSpace) throws(Errno) {
     try space.requireOwner(owner, of: pasid)
     _ = context.lock.withLock { addressing.unbind(pasid, in: context) }

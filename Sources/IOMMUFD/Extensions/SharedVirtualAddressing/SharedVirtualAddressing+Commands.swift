@@ -1,6 +1,6 @@
-// The container commands of shared virtual addressing: VFIO_IOMMU_PASID_REQUEST, VFIO_IOMMU_BIND and
-// VFIO_IOMMU_CACHE_INVALIDATE. Like the other container commands they read a struct up to what its first
-// version had, and argsz may be longer.
+// The container commands of shared virtual addressing: VFIO_IOMMU_PASID_REQUEST, VFIO_IOMMU_BIND
+// and VFIO_IOMMU_CACHE_INVALIDATE. Like the other container commands they read a struct up to what
+// its first version had, and argsz may be longer.
 
 internal import CUAPI
 internal import IOMMU
@@ -79,7 +79,8 @@ extension SharedVirtualAddressing {
 
 extension Context {
   /// Returns the devices that are attached to the container's IOAS, in the order of IDs.
-  /// - Throws: `.operationNotSupportedByDevice` without container, `.invalidArgument` without devices.
+  /// - Throws: `.operationNotSupportedByDevice` without container, `.invalidArgument` without
+  ///   devices.
   fileprivate func containerDevices() throws(Errno) -> [BoundDevice] {
     let ioas = try requireContainerIOAS()
     let devices = groups.values.flatMap { group in
@@ -91,8 +92,8 @@ extension Context {
 }
 
 extension Client {
-  /// Loads the structure behind `argsz` and `flags` of a command. The structure begins with an `argsz` of
-  /// its own. Bytes beyond today's structure are ignored, missing ones are zero.
+  /// Loads the structure behind `argsz` and `flags` of a command. The structure begins with an
+  /// `argsz` of its own. Bytes beyond today's structure are ignored, missing ones are zero.
   /// iommu: iommu_sva_prepare_bind_data(), iommu_uapi_cache_invalidate()
   fileprivate func loadBehindHeader<Value: LengthPrefixed>(
     _: Value.Type, of length: UInt32, at argument: UInt64, minimum: Int
