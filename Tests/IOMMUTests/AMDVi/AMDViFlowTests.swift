@@ -36,7 +36,7 @@ struct AMDViFlowTests {
     let machine = try AMDViMachine()
     let domain = try machine.make(.pasid)
     try machine.attach(domain)
-    let zero = AMDViEvent.Subject.pasid(PASID(rawValue: 0))
+    let zero = AMDViEvent.AddressSpace.pasid(PASID(rawValue: 0))
     #expect(machine.port.load(0x5000).0.amdviEvent == .absent(zero, at: 0x5000))
     #expect(
       machine.port.load(0x5000, pasid: one).0.amdviEvent == .absent(.pasid(one), at: 0x5000))

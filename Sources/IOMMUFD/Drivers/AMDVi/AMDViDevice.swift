@@ -168,7 +168,7 @@ final class AMDViDevice: Sendable {
     case .guest: services = [.ats, .pageRequests]
     case .nested(let domain):
       services = domain.guestEntry.allowsDeviceTLB ? .ats : []
-      if domain.guestEntry.requestsPages { services.insert(.pageRequests) }
+      if domain.guestEntry.allowsPageRequests { services.insert(.pageRequests) }
     }
     if !properties.hasATS || !services.contains(.ats) { return [] }
     if !properties.hasPageRequests { services.remove(.pageRequests) }
@@ -211,7 +211,7 @@ final class AMDViDevice: Sendable {
       entry.allowsReading = true
       entry.allowsWriting = true
       entry.isGuestValid = true
-      entry.requestsPages = services.contains(.pageRequests)
+      entry.allowsPageRequests = services.contains(.pageRequests)
       entry.usesGuestTableWithoutPASID = true
       entry.guestCR3Levels = table.levels
       entry.guestCR3Table = table.root.rawValue
@@ -240,7 +240,7 @@ extension DeviceTableEntry {
   /// GV is set whatever the guest says. amd: set_dte_nested()
   fileprivate mutating func setGuestPart(_ guest: DeviceTableEntry) {
     isGuestValid = true
-    requestsPages = guest.requestsPages
+    allowsPageRequests = guest.allowsPageRequests
     usesGuestTableWithoutPASID = guest.usesGuestTableWithoutPASID
     guestCR3Levels = guest.guestCR3Levels
     guestCR3Table = guest.guestCR3Table

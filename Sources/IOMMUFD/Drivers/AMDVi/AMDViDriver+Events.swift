@@ -13,7 +13,7 @@ extension AMDViDriver {
   package func setFaultSink(_ sink: FaultSink?) {
     unit.setFaultSink { [weak self] record in
       guard let self else { return }
-      _ = unit.takeEvents()
+      _ = unit.consumeEvents()
       if case .amdvi(let event) = record.reason, event.kind == .invalidPageRequest {
         respond(
           to: PageRequestGroupID(

@@ -193,11 +193,13 @@ final class SMMUv3Device: Sendable {
     from old: SMMUv3PagingDomain?, to new: SMMUv3PagingDomain?, _ pasid: UInt32,
     in state: inout State
   ) {
-    let user = SMMUv3ATSUser(stream: stream, pasid: pasid)
+    let user = SMMUv3ATSUser(stream: stream, pasid: PASID(rawValue: pasid))
     old?.removeATSUser(user)
     guard state.usesATS else { return }
     new?.addATSUser(user)
-    driver.unit.submit([.invalidateATC(stream, pasid: pasid, address: 0, sizeShift: 64), .sync])
+    driver.unit.submit([
+      .invalidateATC(stream, pasid: user.pasid, address: IOVA(0), sizeShift: 64), .sync,
+    ])
   }
 
   // MARK: Structures
@@ -215,18 +217,22 @@ final class SMMUv3Device: Sendable {
     let isLinked = try contexts.reserve(pasid)
     state.contexts = contexts
     if isLinked {
-      driver.unit.submit([.invalidateContext(stream, substream: pasid, isLeaf: false), .sync])
+      driver.unit.submit([
+        .invalidateContext(stream, substream: PASID(rawValue: pasid), isLeaf: false), .sync,
+      ])
     }
   }
 
-  private var stream: UInt32 { UInt32(requester.rawValue) }
+  private var stream: StreamID { StreamID(requester) }
 
   private func store(
     _ descriptor: ContextDescriptor?, for pasid: UInt32, in state: inout State
   ) {
     guard state.contexts != nil else { return }
     state.contexts?.store(descriptor, for: pasid)
-    driver.unit.submit([.invalidateContext(stream, substream: pasid, isLeaf: true), .sync])
+    driver.unit.submit([
+      .invalidateContext(stream, substream: PASID(rawValue: pasid), isLeaf: true), .sync,
+    ])
   }
 
   /// The device stops using ATS before the stream table entry forbids it, and begins after the entry
@@ -240,7 +246,9 @@ final class SMMUv3Device: Sendable {
     driver.memory.storeEntry(entry.words, at: self.entry)
     driver.unit.submit([.invalidateStream(stream), .sync])
     if ats || usedATS {
-      driver.unit.submit([.invalidateATC(stream, pasid: nil, address: 0, sizeShift: 64), .sync])
+      driver.unit.submit([
+        .invalidateATC(stream, pasid: nil, address: IOVA(0), sizeShift: 64), .sync,
+      ])
     }
     if ats && !usedATS { state.atsControl?(true) }
     state.usesATS = ats
@@ -251,7 +259,7 @@ final class SMMUv3Device: Sendable {
     var descriptor = ContextDescriptor()
     domain.fill(&descriptor)
     descriptor.setTableAttributes(inner: 1, outer: 1, sharing: 3)
-    descriptor.isUpperDisabled = true
+    descriptor.disablesUpperWalks = true
     descriptor.isValid = true
     descriptor.usesAArch64Tables = true
     descriptor.stallsFaults = properties.canStall

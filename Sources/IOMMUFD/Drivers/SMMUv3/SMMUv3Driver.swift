@@ -218,7 +218,7 @@ package final class SMMUv3Driver: IOMMUDriver {
 
   /// The interrupt handler of the event queue. arm-smmu-v3: arm_smmu_evtq_thread()
   private func handleEvents(_ record: FaultRecord) {
-    for event in unit.takeEvents() { handle(event) }
+    for event in unit.consumeEvents() { handle(event) }
     sinks.withLock { $0.faults }?(record)
   }
 
@@ -231,11 +231,11 @@ package final class SMMUv3Driver: IOMMUDriver {
     default:
       return
     }
-    let stream = RequesterID(rawValue: UInt16(truncatingIfNeeded: event.stream))
+    let stream = RequesterID(rawValue: UInt16(truncatingIfNeeded: event.stream.rawValue))
     if event.isStalled { return handleStall(event, of: stream) }
     guard !event.isStage2, let guest = knownDevice(stream)?.guest else { return }
     var told = event
-    told.stream = UInt32(truncatingIfNeeded: guest.stream)
+    told.stream = StreamID(rawValue: UInt32(truncatingIfNeeded: guest.stream))
     let bytes = withUnsafeBytes(of: told.words) { Array($0) }
     do throws(Errno) {
       try guest.unit.host.report(bytes, type: IOMMU_VEVENTQ_TYPE_ARM_SMMUV3.rawValue)
@@ -264,10 +264,10 @@ extension SMMUv3Driver {
   /// arm-smmu-v3: arm_smmu_page_response()
   package func respond(to group: PageRequestGroupID, _ response: PageResponse) {
     guard knownDevice(group.requester)?.properties.canStall == true else { return }
-    let resumption: SMMUv3Command.Resumption = response == .success ? .retry : .abort
+    let resumption: SMMUv3Command.ResumeResponse = response == .success ? .retry : .abort
     unit.submit([
       .resume(
-        UInt32(group.requester.rawValue), tag: UInt16(truncatingIfNeeded: group.group),
+        StreamID(group.requester), tag: UInt16(truncatingIfNeeded: group.group),
         resumption)
     ])
   }

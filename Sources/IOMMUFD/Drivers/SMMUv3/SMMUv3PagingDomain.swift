@@ -228,7 +228,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     let shift = isNestingParent ? 64 : max(12, UInt64.bitWidth - difference.leadingZeroBitCount)
     driver.unit.submit(
       users.map {
-        .invalidateATC($0.stream, pasid: $0.pasid, address: iova, sizeShift: shift)
+        .invalidateATC($0.stream, pasid: $0.pasid, address: IOVA(iova), sizeShift: shift)
       } + [.sync])
   }
 
@@ -269,6 +269,6 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
 
 /// A device, or one PASID of it, whose own translations a domain has to invalidate.
 struct SMMUv3ATSUser: Equatable, Sendable {
-  let stream: UInt32
-  let pasid: UInt32?
+  let stream: StreamID
+  let pasid: PASID?
 }

@@ -66,9 +66,9 @@ final class SMMUv3VirtualIOMMU: VirtualIOMMU {
     guard SMMUv3GuestCommand.isAllowed(command, on: parent.driver.unit.capabilities) else {
       throw .ioError
     }
-    if command.operation == .tlbiEverything { return .tlbi(.tlbiAll, vmid: parent.tag) }
+    if command.opcode == .tlbiEverything { return .tlbi(.tlbiAll, vmid: parent.tag) }
     let confined = command.confined(toVMID: parent.tag) { stream in
-      (host.device(virtualID: UInt64(stream))?.rawValue).map(UInt32.init)
+      host.device(virtualID: UInt64(stream.rawValue)).map { StreamID($0) }
     }
     guard let confined else { throw .ioError }
     return confined
@@ -95,7 +95,7 @@ enum SMMUv3GuestCommand {
     var upper: UInt64 = 0
     let asid = (UInt64(1) << UInt64(unit.asidBits) - 1) << 48
     let hasSubstreams = unit.substreamBits > 0
-    switch command.operation {
+    switch command.opcode {
     case .tlbiEverything:
       break
     case .tlbiAddress, .tlbiAddressAllASIDs:
@@ -104,7 +104,7 @@ enum SMMUv3GuestCommand {
         lower |= range
         upper |= hints
       }
-      if command.operation == .tlbiAddress { lower |= asid }
+      if command.opcode == .tlbiAddress { lower |= asid }
       lower |= vmid
       upper |= leaf | address
     case .tlbiASID:

@@ -113,11 +113,13 @@ final class Tegra241VirtualIOMMU: VirtualIOMMU {
   func addDevice(_ device: RequesterID, virtualID: UInt64) throws(Errno) {
     // VINTF_SID_MATCH_VIRT_SID
     guard virtualID < 1 << 20 else { throw .invalidArgument }
-    guard interface.match(UInt32(virtualID), UInt32(device.rawValue)) else { throw .noSpace }
+    guard interface.match(StreamID(rawValue: UInt32(virtualID)), StreamID(device)) else {
+      throw .noSpace
+    }
   }
 
   func removeDevice(_ device: RequesterID, virtualID: UInt64) {
-    interface.unmatch(UInt32(truncatingIfNeeded: virtualID))
+    interface.unmatch(StreamID(rawValue: UInt32(truncatingIfNeeded: virtualID)))
   }
 
   // MARK: Queues

@@ -8,7 +8,7 @@ extension VTdDriver {
   /// dmar_fault() does, so that they never overflow.
   package func setFaultSink(_ sink: FaultSink?) {
     unit.setFaultSink { [weak unit] record in
-      _ = unit?.takeFaultRecords()
+      _ = unit?.consumeFaultRecords()
       sink?(record)
     }
   }
@@ -34,7 +34,7 @@ extension PageRequest {
   /// intel: prq_event_thread(): the address is canonical for the processor, and the access is one that
   /// its page fault handler could make.
   fileprivate var isSensible: Bool {
-    let high = Int64(bitPattern: address) >> 47
+    let high = Int64(bitPattern: address.rawValue) >> 47
     guard high == 0 || high == -1 else { return false }
     if access.contains(.privileged), !access.isDisjoint(with: [.read, .write]) { return false }
     return !access.isSuperset(of: [.execute, .read])

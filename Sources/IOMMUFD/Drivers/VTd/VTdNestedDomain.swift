@@ -143,9 +143,9 @@ extension VTdCacheTag {
   ) -> (error: VTdInvalidationError, requester: RequesterID)? {
     switch cache {
     case .deviceTLB(let requester):
-      driver.unit.failure(of: .deviceTLB(requester))
+      driver.unit.plannedFailure(of: .deviceTLB(requester))
     case .iotlb:
-      driver.unit.failure(
+      driver.unit.plannedFailure(
         of: .iotlb(
           uses.filter { $0.driver === driver && $0.pasid == pasid }.map(\.device.requester)))
     }

@@ -48,7 +48,7 @@ final class InvalidationErrors: ExtensionHooks {
   }
 
   func deviceIsUnbound(_ device: BoundDevice) {
-    device.vtdUnit?.forgetPlannedFailures(of: device.device.requesterID)
+    device.vtdUnit?.removePlannedFailures(of: device.device.requesterID)
   }
 
   /// The last two members of an entry, `error` and `dev_id`.
