@@ -130,7 +130,9 @@ struct AMDViWalkTests {
     #expect(rig.port.store(12, to: 0x7000, pasid: one) == .completed)
     #expect(rig.guest[rig.guest.entry(root, 0x7000)] & 0xfff == 0x67)
     var dirty: [UInt64] = []
-    rig.host.readDirty(0...(1 << 39 - 1), clearing: false) { address, _ in dirty.append(address) }
+    rig.host.readDirty(0...(1 << 39 - 1), clearing: false) { iova, _ in
+      dirty.append(iova.rawValue)
+    }
     // One host page of 8 MiB: of the data, and of the tables whose flags were set.
     #expect(dirty == [AMDViRig.base])
   }

@@ -189,7 +189,7 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
       guard range.lowerBound <= last else { return }
       state.table.readDirty(range.lowerBound...last, clearing: clearing) {
         hasCleared = clearing
-        report(IOVA($0), $1)
+        report($0, $1)
       }
     }
     if hasCleared { flush(range.lowerBound, range.upperBound, directories: false) }

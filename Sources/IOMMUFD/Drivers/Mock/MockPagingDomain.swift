@@ -96,7 +96,7 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
   ) throws(Errno) {
     guard Self.allAddresses.contains(range.upperBound) else { throw .outOfRange }
     state.withLock { _ in
-      table.readDirty(range, clearing: clearing) { report(IOVA($0), $1) }
+      table.readDirty(range, clearing: clearing) { report($0, $1) }
     }
   }
 

@@ -187,7 +187,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     state.withLock { _ in
       table.readDirty(range, clearing: clearing) {
         hasCleared = clearing
-        report(IOVA($0), $1)
+        report($0, $1)
       }
     }
     if hasCleared {

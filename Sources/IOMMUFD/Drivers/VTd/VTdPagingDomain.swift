@@ -253,9 +253,9 @@ extension VTdPagingDomain: DirtyTracking {
     var found: ClosedRange<UInt64>?
     state.withLock { _ in
       table.readDirty(range, clearing: clearing) { iova, length in
-        let first = found?.lowerBound ?? iova
-        found = first...(iova + (length - 1))
-        report(IOVA(iova), length)
+        let first = found?.lowerBound ?? iova.rawValue
+        found = first...(iova.rawValue + (length - 1))
+        report(iova, length)
       }
     }
     // A cached translation would let the next write pass without the flag.
