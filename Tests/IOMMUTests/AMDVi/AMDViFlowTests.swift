@@ -241,10 +241,10 @@ struct AMDViFlowTests {
     }
     try use()
     let tables = machine.memory.tablePagesInUse
-    let id = try machine.driver.domainIDs.take()
-    machine.driver.domainIDs.give(id)
+    let id = try machine.driver.domainIDs.allocate()
+    machine.driver.domainIDs.release(id)
     for _ in 0..<10 { try use() }
     #expect(machine.memory.tablePagesInUse == tables)
-    #expect(try machine.driver.domainIDs.take() == id)
+    #expect(try machine.driver.domainIDs.allocate() == id)
   }
 }
