@@ -32,7 +32,7 @@ final class FormatWorkload {
   }
 
   func rows() throws -> [Row] {
-    try WalkProbe.Format.allCases.flatMap { format in
+    try WalkBenchmark.Format.allCases.flatMap { format in
       let walks = try FormatWalks(format, pages: Self.pages, memory: memory)
       return [
         row(walks, "256 pages", hot), row(walks, "65,536 pages", cold),
@@ -49,7 +49,7 @@ final class FormatWorkload {
       },
       ours: { count in
         repeated(count / addresses.count) { _ in
-          addresses.withUnsafeBufferPointer { walks.probe.walks($0) }
+          addresses.withUnsafeBufferPointer { walks.benchmark.walks($0) }
         }
       })
   }
@@ -57,8 +57,8 @@ final class FormatWorkload {
 
 /// One table, for both sides.
 private final class FormatWalks {
-  let probe: WalkProbe
-  private let format: WalkProbe.Format
+  let benchmark: WalkBenchmark
+  private let format: WalkBenchmark.Format
   private let table: PagingTable
   private var described = yardstick_table()
 
@@ -70,7 +70,7 @@ private final class FormatWalks {
     }
   }
 
-  init(_ format: WalkProbe.Format, pages: Int, memory: PhysicalMemory) throws {
+  init(_ format: WalkBenchmark.Format, pages: Int, memory: PhysicalMemory) throws {
     self.format = format
     table =
       switch format {
@@ -78,10 +78,10 @@ private final class FormatWalks {
       case .armStage1: try PagingTable(vmsav8Stage1In: memory)
       case .armStage2: try PagingTable(vmsav8Stage2AddressBits: 48, memory: memory)
       }
-    guard let probe = WalkProbe(format, root: table.root, memory: memory) else {
+    guard let benchmark = WalkBenchmark(format, root: table.root, memory: memory) else {
       throw Errno.invalidArgument
     }
-    self.probe = probe
+    self.benchmark = benchmark
     for page in 0..<UInt64(pages) {
       let result = table.map(
         IOVA(page << 13), to: PhysicalAddress(1 << 32 + (page * 7 % 4096) << 12), length: 4096,
@@ -92,7 +92,7 @@ private final class FormatWalks {
     described.last = 1 << 48 - 1
     described.top_level = 3
     described.forbidden = ~described.last
-    let reserved = probe.reservedBits
+    let reserved = benchmark.reservedBits
     withUnsafeMutableBytes(of: &described.reserved_in_table) { bytes in
       reserved.table.withUnsafeBytes { bytes.copyMemory(from: $0) }
     }

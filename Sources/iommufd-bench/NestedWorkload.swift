@@ -60,7 +60,7 @@ final class NestedWorkload {
       frames: memoryImage.frameCount)
     Self.buildTables(of: addresses, in: memory, at: frames)
     describe(&first, root: UInt64(Self.dataPages) << 12, unit.firstStageReservedBits)
-    describe(&second, root: host.root.rawValue, unit.reservedBits)
+    describe(&second, root: host.root.rawValue, unit.secondStageReservedBits)
   }
 
   /// Present, writable, for everybody, used and written to.
@@ -117,7 +117,7 @@ final class NestedWorkload {
         var sum: UInt64 = 0
         for _ in 0..<count / addresses.count {
           sum &+= addresses.withUnsafeBufferPointer {
-            unit.probeNestedWalks(
+            unit.benchmarkNestedWalks(
               $0, first: PhysicalAddress(first.root), second: host.root)
           }
         }

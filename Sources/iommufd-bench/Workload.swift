@@ -78,7 +78,7 @@ final class Workload {
       kinds: image.kinds.assumingMemoryBound(to: UInt8.self), frames: image.frameCount)
     table.root = domain.root.rawValue
     table.top_level = 3
-    let reserved = unit.reservedBits
+    let reserved = unit.secondStageReservedBits
     withUnsafeMutableBytes(of: &table.reserved_in_table) { bytes in
       reserved.table.withUnsafeBytes { bytes.copyMemory(from: $0) }
     }
@@ -132,7 +132,7 @@ final class Workload {
       },
       ours: { [self] count in
         repeated(count / hot.count) { _ in
-          hot.withUnsafeBufferPointer { unit.probeLookups($0, domain: id) }
+          hot.withUnsafeBufferPointer { unit.benchmarkLookups($0, domain: id) }
         }
       })
   }
@@ -149,7 +149,7 @@ final class Workload {
       ours: { [self] count in
         repeated(count / addresses.count) { _ in
           addresses.withUnsafeBufferPointer {
-            unit.probeWalks($0, root: domain.root, topLevel: 3)
+            unit.benchmarkWalks($0, root: domain.root, topLevel: 3)
           }
         }
       })

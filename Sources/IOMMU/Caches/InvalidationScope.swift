@@ -1,13 +1,6 @@
 // What an invalidation takes away. Architectures name and encode these differently; every cache
 // here understands the same few.
 
-/// The tag of a translation: which address space, as the unit's tables call it (VT-d: domain id).
-package struct DomainID: RawRepresentable, Hashable, Comparable, Sendable, BitwiseCopyable {
-  package let rawValue: UInt16
-  @inline(__always) package init(rawValue: UInt16) { self.rawValue = rawValue }
-  package static func < (a: DomainID, b: DomainID) -> Bool { a.rawValue < b.rawValue }
-}
-
 package enum InvalidationScope: Hashable, Sendable {
   case global
   case domain(DomainID)

@@ -18,7 +18,7 @@ extension DeviceFile {
       request.offset, width: Int(request.flags), value: request.data,
       of: device.function.description)
     if request.fd < 0 {
-      try opened.ioEvents.remove(event)
+      try opened.removeIOEvent(event)
     } else {
       try opened.addIOEvent(event, request.fd, client: call.client)
     }

@@ -2,7 +2,6 @@
 
 internal import CUAPI
 internal import PCI
-internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
@@ -76,12 +75,5 @@ extension DeviceFile {
       info.flags |= UInt32(VFIO_IRQ_INFO_NORESIZE)
     }
     try call.store(info, count: size)
-  }
-}
-
-extension OpenedDevice {
-  /// Returns the number of interrupts of an index. 0 for an index that does not exist.
-  func interruptCount(_ index: UInt32) -> UInt32 {
-    interrupts.count(index, interruptPin: config.withLock { $0.interruptPin })
   }
 }

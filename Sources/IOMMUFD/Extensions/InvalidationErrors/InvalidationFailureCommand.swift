@@ -24,7 +24,7 @@ enum InvalidationFailureCommand {
         guard arguments.operation == 0, arguments.error == 0, arguments.nth == 0 else {
           throw Errno.invalidArgument
         }
-        return unit.forgetPlannedFailures(of: requester)
+        return unit.removePlannedFailures(of: requester)
       }
       let isOfDeviceTLB = arguments.operation == IOMMUFD_SIM_VTD_OPERATION_DEVICE_TLB.rawValue
       guard let error = VTdInvalidationError(bit: arguments.error), arguments.nth > 0,

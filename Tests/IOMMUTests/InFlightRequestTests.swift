@@ -5,28 +5,28 @@ import Testing
 
 @testable import IOMMU
 
-@Suite struct PortGateTests {
-  private let gate = PortGate()
+@Suite struct InFlightRequestTests {
+  private let inFlight = InFlightRequest()
 
   /// A request is under way all the time that `meanwhile` takes, and an invalidation begins.
   /// - Parameter use: what the request says of itself.
   /// - Returns: whether the invalidation waited for its end.
   private func isAwaited(
-    _ use: @escaping @Sendable (PortGate) -> Void, meanwhile: () -> Void,
+    _ use: @escaping @Sendable (InFlightRequest) -> Void, meanwhile: () -> Void,
     by invalidate: @escaping @Sendable () -> Void
   ) -> Bool {
     let (hasBegun, mayEnd, hasPassed) = (ThreadSemaphore(), ThreadSemaphore(), ThreadSemaphore())
     let isEarly = Atomic(false)
     let isUnderWay = Atomic(true)
-    let gate = gate
+    let inFlight = inFlight
     startThread(named: "request") {
-      gate.lock.withLock { _ in
-        gate.begin()
-        use(gate)
+      inFlight.lock.withLock { _ in
+        inFlight.begin()
+        use(inFlight)
         hasBegun.signal()
         mayEnd.wait()
         isUnderWay.store(false, ordering: .releasing)
-        gate.end()
+        inFlight.end()
       }
     }
     hasBegun.wait()
@@ -43,22 +43,22 @@ import Testing
   }
 
   @Test func onlyTheDomainInUseIsWaitedFor() {
-    let gate = gate
+    let inFlight = inFlight
     #expect(
       isAwaited {
-        $0.use(DomainID(rawValue: 1))
+        $0.use(InFlightKey(rawValue: 1))
       } meanwhile: {
         // The request is stalled; another domain's invalidation does not notice.
-        gate.pass(space: 2)
+        inFlight.wait(for: InFlightKey(rawValue: 2))
       } by: {
-        gate.pass(space: 1)
+        inFlight.wait(for: InFlightKey(rawValue: 1))
       })
-    gate.pass(space: nil)
+    inFlight.wait(for: nil)
   }
 
   @Test func requestsByADeviceTLBAreWaitedForByItsOwnInvalidations() {
-    let ports = UnitPorts()
-    ports.add(gate, DeviceTLB(requester: .test(1)))
+    let ports = PortList()
+    ports.add(inFlight, DeviceTLB(requester: .test(1)))
     #expect(
       isAwaited {
         $0.useDeviceTLB()

@@ -1,10 +1,10 @@
-// From the fields of a context descriptor or stream table entry to a table that can be walked.
+// The page tables that the fields of a context descriptor or a stream table entry describe.
 //
-// What a table translates, and at which level its walk begins, follows from the granule and the input
-// size TxSZ; a stage 2 also says the level, because up to 16 tables side by side can take the
-// place of a level above (DDI 0487 D8.2.2, D8.2.8 Concatenated translation tables).
+// The granule and the input size TxSZ determine the addresses that a table translates and the level
+// at which a walk begins. For stage 2 a field gives that level, because up to 16 concatenated
+// tables can replace a level (DDI 0487 D8.2.2, D8.2.8 Concatenated translation tables).
 
-/// One VMSAv8-64 table, checked.
+/// A VMSAv8-64 page table whose fields are valid.
 struct VMSAv8Table: Hashable, Sendable, BitwiseCopyable {
   enum Granule: Hashable, Sendable, BitwiseCopyable {
     case size4K, size16K, size64K
@@ -20,19 +20,22 @@ struct VMSAv8Table: Hashable, Sendable, BitwiseCopyable {
 
   let granule: Granule
   let root: TableRoot
-  /// Addresses have this many bits.
+  /// The number of bits of input addresses.
   let inputBits: Int
 
+  /// The highest address that the table translates.
   var lastAddress: UInt64 { 1 << UInt64(inputBits) &- 1 }
 
-  /// A table of stage 1.
+  /// Makes a table of stage 1.
   /// - Parameters:
   ///   - address: TTB.
   ///   - inputSize: TxSZ.
   ///   - outputBits: the effective output size (IPS).
-  ///   - minimumSize: the least TxSZ the implementation has with these options: 16, or 12 with 52-bit
-  ///     input addresses. It has 39 as the largest, or with small tables (TTST) 48, and 47 for 64 KiB.
-  /// - Returns: nil when TxSZ is out of range (SMMUv3: C_BAD_CD).
+  ///   - minimumSize: the smallest TxSZ of the implementation with these options: 16, or 12 with
+  ///     52-bit input addresses.
+  ///   - hasSmallTables: whether the implementation has small tables (TTST). The largest TxSZ is
+  ///     then 48, or 47 for 64 KiB, and otherwise 39.
+  /// - Returns: `nil` when TxSZ is out of range (SMMUv3: C_BAD_CD).
   init?(
     stage1 address: PhysicalAddress, granule: Granule, inputSize: Int, outputBits: Int,
     minimumSize: Int = 16, hasSmallTables: Bool = false, options: WalkOptions = []
@@ -46,14 +49,14 @@ struct VMSAv8Table: Hashable, Sendable, BitwiseCopyable {
       address, granule, inputBits: bits, topLevel: levels - 1, outputBits: outputBits, options)
   }
 
-  /// A table of stage 2.
+  /// Makes a table of stage 2.
   /// - Parameters:
   ///   - address: S2TTB.
   ///   - inputSize: S2T0SZ.
-  ///   - startLevel: Arm's number of the level the walk begins at, which S2SL0 encodes.
+  ///   - startLevel: Arm's number of the level at which the walk begins, which S2SL0 encodes.
   ///   - outputBits: the effective output size (S2PS).
-  /// - Returns: nil when the start level and the input size do not go together, or one is out of
-  ///   range (SMMUv3: C_BAD_STE).
+  /// - Returns: `nil` when the start level and the input size do not match, or one of them is out
+  ///   of range (SMMUv3: C_BAD_STE).
   init?(
     stage2 address: PhysicalAddress, granule: Granule, inputSize: Int, startLevel: Int,
     outputBits: Int, minimumSize: Int = 16, hasSmallTables: Bool = false,
@@ -76,7 +79,8 @@ struct VMSAv8Table: Hashable, Sendable, BitwiseCopyable {
     _ address: PhysicalAddress, _ granule: Granule, inputBits: Int, topLevel: Int,
     outputBits: Int, _ options: WalkOptions
   ) {
-    // The top table is aligned to its size, at least to 64 bytes; address bits below do not count.
+    // The top table is aligned to its size, and at least to 64 bytes. Lower address bits are
+    // ignored.
     let topBits = inputBits - granule.shift - (granule.shift - 3) * topLevel
     let size = UInt64(8) << UInt64(max(3, topBits))
     self.granule = granule
@@ -88,18 +92,22 @@ struct VMSAv8Table: Hashable, Sendable, BitwiseCopyable {
   }
 }
 
-/// The two tables of a stage 1 translation regime, for low and for high addresses.
+/// The two tables of a stage 1 translation regime, for the lower and the upper address range.
 struct VMSAv8Regime: Hashable, Sendable, BitwiseCopyable {
-  /// Nil: walks are disabled (EPDx), or there is no such range.
+  /// The table of the lower range. `nil` when its walks are disabled (EPD0).
   var lower: VMSAv8Table?
+  /// The table of the upper range. `nil` when its walks are disabled (EPD1), or the regime has no
+  /// upper range.
   var upper: VMSAv8Table?
-  /// TBI0 and TBI1: the topmost byte of an address does not count.
+  /// TBI0: the topmost byte of an address in the lower range is ignored.
   var ignoresTopByteOfLower = false
+  /// TBI1: the topmost byte of an address in the upper range is ignored.
   var ignoresTopByteOfUpper = false
 
-  /// The table for an address, and the part of the address that it translates. Nil: the address is in
-  /// neither range, a translation fault before any walk (DDI 0487 D8.2.1: bit 55 chooses, and
-  /// the bits above the input size are copies of it).
+  /// The table for an address, and the part of the address that the table translates. Bit 55
+  /// selects the range, and the bits above the input size must be copies of bit 55 (DDI 0487
+  /// D8.2.1).
+  /// - Returns: `nil` when the address is in neither range: a translation fault without a walk.
   @inline(__always)
   func table(for address: UInt64) -> (table: VMSAv8Table, input: UInt64)? {
     let isUpper = address & 1 << 55 != 0

@@ -1,19 +1,21 @@
-// The amd driver's interrupt handlers: of the event log (iommu.c) and of the page request log (ppr.c).
+// The amd driver's interrupt handlers for the event log (drivers/iommu/amd/iommu.c) and for the
+// page request log (ppr.c).
 //
-// A page request gets to a domain only by PASID, and no domain of iommufd's can be attached to one. So Linux
-// 7.3 answers every one of them itself: a queue attached to a page table (IOMMU_HWPT_FAULT_ID_VALID) is
-// accepted and stays empty. With a guest's GCR3 table, as the uAPI describes it, the PASIDs are the guest's,
-// and its requests go to the queue of the nested domain.
+// The kernel finds the domain of a page request by PASID, and no domain of iommufd can be attached
+// to a PASID. So Linux 7.3 itself answers every page request: it accepts a HWPT with a fault queue
+// (IOMMU_HWPT_FAULT_ID_VALID), and the queue stays empty. With a guest's GCR3 table, as the uAPI
+// describes it, PASIDs belong to the guest, and page requests go to the fault queue of the nested
+// domain.
 
 package import IOMMU
 
 extension AMDViDriver {
-  /// The event log's interrupt handler empties it, and answers page requests that the unit did not
-  /// take. amd: iommu_poll_events(), amd_iommu_report_ppr_err()
+  /// Sets the receiver of faults. The handler drains the event log, and answers a page request that
+  /// the unit has logged as invalid (amd: iommu_poll_events(), amd_iommu_report_ppr_err()).
   package func setFaultSink(_ sink: FaultSink?) {
     unit.setFaultSink { [weak self] record in
       guard let self else { return }
-      _ = unit.takeEvents()
+      _ = unit.consumeEvents()
       if case .amdvi(let event) = record.reason, event.kind == .invalidPageRequest {
         respond(
           to: PageRequestGroupID(
@@ -28,21 +30,20 @@ extension AMDViDriver {
   package func setPageRequestSink(_ sink: PageRequestSink?) {
     unit.setPageRequestSink { [weak self] request in
       guard let self else { return }
-      guard let sink, isSensible(request) else {
+      guard let sink, isValid(request) else {
         return respond(to: request.groupID, .failure)
       }
       sink(request)
     }
   }
 
-  /// amd: ppr_is_valid(): those without PASID are ignored. PASID 0 is that of requests without one.
-  private func isSensible(_ request: PageRequest) -> Bool {
+  /// Returns whether the page request has a PASID that the device can have (amd: ppr_is_valid()).
+  /// PASID 0 is the PASID of requests without a PASID.
+  private func isValid(_ request: PageRequest) -> Bool {
     guard let pasid = request.pasid, pasid.rawValue != 0,
       let properties = knownDevice(request.requester)?.properties
     else { return false }
-    // The unit has one less than its bits say. amd: iommu_init_pci()
-    let count = min(1 << properties.pasidBits, 1 << unit.capabilities.pasidBits - 1)
-    return Int(pasid.rawValue) < count
+    return Int(pasid.rawValue) < min(1 << properties.pasidBits, unit.capabilities.pasidCount)
   }
 
   /// amd: amd_iommu_complete_ppr()

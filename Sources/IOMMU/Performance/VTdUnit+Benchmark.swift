@@ -1,26 +1,11 @@
-// The inner steps of a translation, in batches: each is too short to be timed one by one, and a
-// generic cannot be timed from another module at all. For iommufd-bench and the census.
+// Batches of the steps of a VT-d translation: IOTLB look-ups, second-stage walks and nested walks.
 
 internal import Synchronization
 
-/// The hardware's view of memory, for a yardstick that is to walk the same tables.
-package struct MemoryImage {
-  package let base: UnsafeMutableRawPointer
-  package let kinds: UnsafeRawPointer
-  package let frameCount: UInt64
-}
-
-extension PhysicalMemory {
-  package var image: MemoryImage {
-    MemoryImage(
-      base: window.base, kinds: kindBytes, frameCount: 1 << UInt64(addressBits - Frame.shift))
-  }
-}
-
 extension VTdUnit {
-  /// Walks every address for a read.
+  /// Walks a second-stage table for a read of every address.
   /// - Returns: the sum of the frames found.
-  package func probeWalks(
+  package func benchmarkWalks(
     _ addresses: UnsafeBufferPointer<UInt64>, root: PhysicalAddress, topLevel: Int
   ) -> UInt64 {
     let root = TableRoot(address: root, topLevel: topLevel, updatesFlags: false)
@@ -36,17 +21,17 @@ extension VTdUnit {
     return sum
   }
 
-  /// Walks every address for a read, through first-stage tables in a client's memory.
+  /// Walks first-stage tables in a client's memory for a read of every address.
   /// - Parameters:
-  ///   - first: the root of a 4-level table, as the second stage's input.
-  ///   - second: the root of the 4-level table that says where it is.
+  ///   - first: the guest physical address of a 4-level first-stage table.
+  ///   - second: the 4-level second-stage table that maps the guest's memory.
   /// - Returns: the sum of the pages found.
-  package func probeNestedWalks(
+  package func benchmarkNestedWalks(
     _ addresses: UnsafeBufferPointer<UInt64>, first: PhysicalAddress, second: PhysicalAddress
   ) -> UInt64 {
     let root = TableRoot(
       address: first, topLevel: 3, updatesFlags: true, options: [.writeProtect])
-    let stage = SecondStageTable(
+    let secondStage = SecondStageTable(
       root: TableRoot(address: second, topLevel: 3, updatesFlags: false),
       lastAddress: 1 << 48 - 1)
     let firstRules = VTdFirstStage.rules(addressBits: memory.addressBits, has1GPages: true)
@@ -55,7 +40,7 @@ extension VTdUnit {
       var index = 0
       while index < addresses.count {
         var tables = NestedTableMemory<VTdSecondStage, GuestTableMemory, FrameWindow>(
-          stage, rules: rules, guest: GuestTableMemory(memory), tables: window)
+          secondStage, rules: rules, guest: GuestTableMemory(memory), tables: window)
         let outcome = NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
           addresses[index], root, access: .read, rules: firstRules, tables: &tables)
         if case .leaf(let page, _) = outcome { sum &+= page.physical.rawValue }
@@ -65,9 +50,9 @@ extension VTdUnit {
     }
   }
 
-  /// Looks every address up in the IOTLB, under one acquisition of the lock.
+  /// Looks up every address in the IOTLB. Takes the unit's lock once.
   /// - Returns: the sum of the frames found.
-  package func probeLookups(
+  package func benchmarkLookups(
     _ addresses: UnsafeBufferPointer<UInt64>, domain: DomainID
   ) -> UInt64 {
     state.withLock { state in
@@ -84,15 +69,11 @@ extension VTdUnit {
     }
   }
 
-  /// The reserved bits by level, for a yardstick.
-  package var reservedBits: (table: [UInt64], leaf: [UInt64]) { Self.bits(rules) }
+  /// The reserved bits of second-stage entries.
+  package var secondStageReservedBits: ReservedBits { rules.reservedBits }
 
-  /// The same for first-stage tables.
-  package var firstStageReservedBits: (table: [UInt64], leaf: [UInt64]) {
-    Self.bits(VTdFirstStage.rules(addressBits: memory.addressBits, has1GPages: true))
-  }
-
-  private static func bits(_ rules: EntryRules) -> (table: [UInt64], leaf: [UInt64]) {
-    ((0..<6).map { rules.reservedInTable[$0] }, (0..<6).map { rules.reservedInLeaf[$0] })
+  /// The reserved bits of first-stage entries.
+  package var firstStageReservedBits: ReservedBits {
+    VTdFirstStage.rules(addressBits: memory.addressBits, has1GPages: true).reservedBits
   }
 }

@@ -1,7 +1,5 @@
-// The walker on tables of formats that VTdUnit+Probe.swift does not have, in batches: a generic cannot be
-// timed from another module. For iommufd-bench and the census.
-
-package struct WalkProbe {
+/// Batches of walks of one table, for the formats that `VTdUnit` does not walk.
+package struct WalkBenchmark {
   package enum Format: CaseIterable, Sendable {
     case amdHost, armStage1, armStage2
   }
@@ -13,8 +11,8 @@ package struct WalkProbe {
   private let rules: EntryRules
 
   /// - Parameters:
-  ///   - root: of a table with four levels of 512 entries.
-  ///   - memory: outlives the probe.
+  ///   - address: the root of a table with four levels of 512 entries.
+  ///   - memory: must outlive the benchmark.
   package init?(_ format: Format, root address: PhysicalAddress, memory: PhysicalMemory) {
     guard
       let table = format == .armStage2
@@ -29,7 +27,7 @@ package struct WalkProbe {
     rules = AMDv1.rules(addressBits: memory.addressBits)
   }
 
-  /// Walks every address for a read.
+  /// Walks the table for a read of every address.
   /// - Returns: the sum of the pages found.
   package func walks(_ addresses: UnsafeBufferPointer<UInt64>) -> UInt64 {
     switch format {
@@ -76,8 +74,6 @@ package struct WalkProbe {
     return sum
   }
 
-  /// The reserved bits of AMD entries by level, for a yardstick.
-  package var reservedBits: (table: [UInt64], leaf: [UInt64]) {
-    ((0..<6).map { rules.reservedInTable[$0] }, (0..<6).map { rules.reservedInLeaf[$0] })
-  }
+  /// The reserved bits of AMD host table entries.
+  package var reservedBits: ReservedBits { rules.reservedBits }
 }
