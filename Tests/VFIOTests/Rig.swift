@@ -141,7 +141,7 @@ final class Rig: Sendable {
     return memory
   }
 
-  private func call<T: BitwiseCopyable>(_ request: IoctlNumber, _ argument: inout T) -> Errno? {
+  private func call<T: BitwiseCopyable>(_ request: Ioctl, _ argument: inout T) -> Errno? {
     DeviceClient(client, iommufd).call(request, &argument)
   }
 }
@@ -172,17 +172,17 @@ struct DeviceClient: Sendable {
     #expect(try read(0, 8, as: UInt32.self) & 1 == 0)
   }
 
-  func ioctl(_ request: IoctlNumber, _ argument: UInt64 = 0) -> Errno? {
+  func ioctl(_ request: Ioctl, _ argument: UInt64 = 0) -> Errno? {
     guard let file = client.file(number) else { return .badFileDescriptor }
     do throws(Errno) {
-      _ = try file.ioctl(request.rawValue, argument: argument, client: client)
+      _ = try file.ioctl(request.number.rawValue, argument: argument, client: client)
       return nil
     } catch {
       return error
     }
   }
 
-  func call<T: BitwiseCopyable>(_ request: IoctlNumber, _ argument: inout T) -> Errno? {
+  func call<T: BitwiseCopyable>(_ request: Ioctl, _ argument: inout T) -> Errno? {
     let memory = TestMemory()
     memory.store(argument)
     let failure = ioctl(request, memory.address)

@@ -89,13 +89,3 @@ private struct PrefetchedMemory: UserMemory {
     try memory.copyOut(bytes, to: address)
   }
 }
-
-extension MemoryLayout {
-  /// Returns the offset of the first byte behind `member`: offsetofend().
-  fileprivate static func end<Member>(of member: KeyPath<T, Member>) -> Int {
-    guard let offset = offset(of: member) else {
-      preconditionFailure("the key path names a computed property")
-    }
-    return offset + MemoryLayout<Member>.size
-  }
-}

@@ -1,17 +1,18 @@
-// Memory that mappings are made of. It lives as long as this process.
-
 internal import Glibc
 internal import Host
 internal import SystemPackage
 
-extension Session {
-  /// Address of the memory to map: a buffer made before, or new private memory.
+/// The memory of this process that subcommands map. It exists as long as the process.
+extension ScriptSession {
+  /// Returns the address of the memory to map: `address` when it is given, otherwise a new private
+  /// buffer.
   func memory(at address: Number?, size: Number) throws(Failure) -> UInt64 {
     if let address { return address.value }
     return try makeBuffer(size: size.value, shared: false).address
   }
 
-  /// Zeroed memory of this process for a mapping: private, or a shared memfd.
+  /// Makes a buffer of zeros: private memory, or the mapping of a memfd when `shared` is set.
+  /// - Returns: its address, and the descriptor of the memfd.
   func makeBuffer(
     size: UInt64, shared: Bool
   ) throws(Failure) -> (address: UInt64, descriptor: Int32?) {
@@ -34,16 +35,18 @@ extension Session {
     return (key, shared ? descriptor : nil)
   }
 
-  /// `length` bytes of a buffer made by ``makeBuffer(size:shared:)``, from its start plus `offset`.
+  /// Returns `length` bytes, from `offset` on, of the buffer that starts at `address`.
   func buffer(
     at address: UInt64, offset: UInt64, length: UInt64
   ) throws(Failure) -> UnsafeMutableRawBufferPointer {
     guard let buffer = buffers[address] else {
-      throw .usage("no buffer at 0x\(String(address, radix: 16)): make one with `buffer`")
+      throw .usage(
+        "no buffer starts at 0x\(String(address, radix: 16)); `buffer` makes one")
     }
     let (end, overflow) = offset.addingReportingOverflow(length)
     guard !overflow, end <= UInt64(buffer.count) else {
-      throw .usage("the buffer has \(buffer.count) bytes, \(offset)+\(length) lies outside")
+      throw .usage(
+        "\(length) bytes at offset \(offset) exceed the buffer, which has \(buffer.count) bytes")
     }
     return UnsafeMutableRawBufferPointer(rebasing: buffer[Int(offset)..<Int(end)])
   }

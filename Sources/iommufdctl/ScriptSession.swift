@@ -1,16 +1,17 @@
-// The descriptors and memory that commands work on. A command line makes a session for one command;
-// a script makes one for all its lines.
-
 internal import Glibc
 internal import SystemPackage
 
-final class Session {
-  /// The nodes tried in turn when no descriptor and no node is given.
+/// The iommufd that subcommands work on and the buffers that they map. A script has one session for
+/// all its lines; a command line has one for its only subcommand. Descriptors and buffers stay
+/// until this process ends.
+final class ScriptSession {
+  /// The nodes that are tried in turn when neither a descriptor nor a node is given.
   static let defaultNodes = ["/dev/iommufd-sim", "/dev/iommu"]
 
   private let node: String?
   private var iommufd: Int32?
-  /// Buffers by address, so that buffer commands cannot touch anything else of this process.
+  /// Buffers by address. A buffer subcommand accepts only these addresses, so a script cannot
+  /// access other memory of this process.
   var buffers: [UInt64: UnsafeMutableRawBufferPointer] = [:]
 
   init(descriptor: Int32?, node: String?) {
@@ -18,7 +19,7 @@ final class Session {
     self.node = node
   }
 
-  /// The iommufd, opened at its first use.
+  /// Returns the descriptor of the iommufd. The first use opens it.
   func iommufdDescriptor() throws(Failure) -> Int32 {
     if let iommufd { return iommufd }
     let path =
