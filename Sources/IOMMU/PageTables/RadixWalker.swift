@@ -138,7 +138,11 @@ enum RadixWalker<Format: WalkableFormat> {
 }
 
 extension Translation {
-  /// The physical address of `address`, an input address in the page.
+  /// The physical address of `iova`, which must be in the page.
+  @inline(__always)
+  func address(of iova: IOVA) -> PhysicalAddress { address(of: iova.rawValue) }
+
+  /// The physical address of `address`, an input address that must be in the page.
   @inline(__always)
   func address(of address: UInt64) -> PhysicalAddress {
     let mask = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1

@@ -12,7 +12,6 @@
 // `PhysicalMemory` owns this state and guards it with a lock. Accesses do not take that lock: they
 // read only the kind of a frame.
 
-
 struct ClientFrames {
   private let limits: PhysicalMemory.Limits
   private let window: FrameWindow
