@@ -34,13 +34,13 @@ struct ConfigurationCache<Value: BitwiseCopyable>: ~Copyable {
 
   deinit { entries.deallocate() }
 
-  /// The index of the first entry of the set for `key`.
+  /// Returns the index of the first entry of the set for `key`.
   @inline(__always)
   private func firstWay(_ key: UInt64) -> Int {
     Int(truncatingIfNeeded: (key ^ key &>> 20) & setMask) &* Self.ways
   }
 
-  /// The value of `key`. The pointer is valid until the cache is changed.
+  /// Returns the value of `key`. The pointer is valid until the cache is changed.
   @inline(__always)
   mutating func find(_ key: UInt64) -> UnsafePointer<Value>? {
     let first = firstWay(key)

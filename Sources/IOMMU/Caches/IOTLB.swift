@@ -26,12 +26,12 @@ struct IOTLBTag: Equatable {
   @inline(__always)
   init(rawValue: UInt64) { self.rawValue = rawValue }
 
-  /// The tag of translations by second-stage tables alone. They do not depend on the request's
-  /// PASID.
+  /// Makes the tag of translations by second-stage tables alone. They do not depend on the
+  /// request's PASID.
   @inline(__always)
   init(domain: DomainID) { rawValue = UInt64(domain.rawValue) }
 
-  /// The tag of translations by one PASID's own tables.
+  /// Makes the tag of translations by one PASID's own tables.
   @inline(__always)
   init(domain: DomainID, pasid: PASID) {
     rawValue = UInt64(domain.rawValue) | 1 << 16 | UInt64(pasid.rawValue) << 20
@@ -39,7 +39,7 @@ struct IOTLBTag: Equatable {
 
   var domain: DomainID { DomainID(rawValue: UInt16(truncatingIfNeeded: rawValue)) }
 
-  /// Whether the tag is one of translations by a PASID's own tables.
+  /// Returns whether the tag is one of translations by a PASID's own tables.
   @inline(__always)
   static func hasPASID(_ rawValue: UInt64) -> Bool { rawValue & 1 << 16 != 0 }
 }
@@ -56,7 +56,7 @@ struct IOTLB: ~Copyable {
     large = IOTLBArray(sets: geometry.sets1G, pageShift: 30)
   }
 
-  /// The cached translation of the page that contains `iova`.
+  /// Returns the cached translation of the page that contains `iova`.
   @inline(__always)
   mutating func lookup(_ tag: IOTLBTag, _ iova: IOVA) -> Translation? {
     if let hit = small.lookup(tag, iova) { return hit }
@@ -65,9 +65,9 @@ struct IOTLB: ~Copyable {
     return nil
   }
 
-  /// The cached translation of the page that contains `iova`, if it allows `access`. One that does
-  /// not allow `access` is a miss: the table can allow the access by now, or the write has to set
-  /// the dirty flag (VT-d §6.2.4).
+  /// Returns the cached translation of the page that contains `iova`, if it allows `access`. One
+  /// that does not allow `access` is a miss: the table can allow the access by now, or the write
+  /// has to set the dirty flag (VT-d §6.2.4).
   @inline(__always)
   mutating func lookup(_ tag: IOTLBTag, _ iova: IOVA, for access: Permissions) -> Translation? {
     guard let hit = lookup(tag, iova), hit.permissions.isSuperset(of: access) else {
@@ -106,7 +106,7 @@ struct IOTLB: ~Copyable {
     large.removeAll(where: condition)
   }
 
-  /// The entry that ``lookup(_:_:)`` finds.
+  /// Returns the entry that ``lookup(_:_:)`` finds.
   func entry(_ tag: IOTLBTag, _ iova: IOVA) -> CachedTranslation? {
     small.entry(tag, iova) ?? medium.entry(tag, iova) ?? large.entry(tag, iova)
   }
@@ -166,7 +166,7 @@ private struct IOTLBArray: ~Copyable {
   @inline(__always)
   var isEmpty: Bool { count == 0 }
 
-  /// The index of the first entry of the set for `iova`.
+  /// Returns the index of the first entry of the set for `iova`.
   @inline(__always)
   private func firstWay(_ tag: IOTLBTag, _ iova: IOVA) -> Int {
     // The tag is part of the hash, so that domains that map the same addresses use different sets.
@@ -174,7 +174,7 @@ private struct IOTLBArray: ~Copyable {
     return Int(truncatingIfNeeded: set & setMask) &* Self.ways
   }
 
-  /// `Entry.page` of the entry for `iova`.
+  /// Returns `Entry.page` of the entry for `iova`.
   @inline(__always)
   private func page(_ iova: IOVA) -> UInt64 {
     ((iova.rawValue &>> pageShift) &<< pageShift) | Self.valid
@@ -289,8 +289,8 @@ private struct IOTLBArray: ~Copyable {
     }
   }
 
-  /// Whether the entry's page intersects 2^`shift` bytes at `iova`. Two aligned ranges intersect
-  /// when the larger contains the smaller.
+  /// Returns whether the entry's page intersects 2^`shift` bytes at `iova`. Two aligned ranges
+  /// intersect when the larger contains the smaller.
   private func intersects(_ entry: Entry, _ iova: IOVA, _ shift: Int) -> Bool {
     let larger = UInt64(max(shift, Int(pageShift)))
     return larger >= 64 || (entry.page ^ iova.rawValue) >> larger == 0

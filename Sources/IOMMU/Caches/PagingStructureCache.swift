@@ -41,7 +41,7 @@ struct PagingStructureCache: ~Copyable {
 
   deinit { entries.deallocate() }
 
-  /// The lowest table at which a walk for `iova` can start.
+  /// Returns the lowest table at which a walk for `iova` can start.
   mutating func find(_ tag: IOTLBTag, _ iova: IOVA) -> CachedTable? {
     let address = iova.rawValue
     var best: UnsafeMutablePointer<Entry>?

@@ -19,7 +19,7 @@ struct TableArena: ~Copyable {
   /// - Parameter limit: in pages of 4 KiB.
   init(limit: Int) { self.limit = limit }
 
-  /// Whether the limit allows a block of 2^order pages more.
+  /// Returns whether the limit allows a block of 2^order pages more.
   func allows(order: Int) -> Bool { pagesInUse <= limit - 1 << order }
 
   /// Allocates a block of 2^order pages.

@@ -1,5 +1,5 @@
-// What is measured: one unit with one device, its domain, and a client's shared memory. Pages are
-// mapped one by one and apart, so that walks go through all four levels.
+// IOTLB look-ups, walks and DMA requests of one device behind a VT-d unit, and map and unmap in its
+// domain. The domain maps pages of a client's shared memory one by one.
 
 import CLinux
 import CYardstick
@@ -9,9 +9,7 @@ import IOMMU
 import IOMMUFD
 import SystemPackage
 
-final class Workload {
-  private static let hotPages = 256
-  private static let coldPages = 65_536
+final class TranslationWorkload {
   private static let dataPages = 4_096
 
   private let memory: PhysicalMemory
@@ -19,16 +17,16 @@ final class Workload {
   private let driver: VTdDriver
   private let domain: VTdPagingDomain
   private let port: DMAPort
-  private let hot: [UInt64]
-  private let cold: [UInt64]
+  private let addresses = AddressLists()
   private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 64)
   private let iotlb: OpaquePointer
   private let yardstickPort: OpaquePointer
   private let yardstickDomain: OpaquePointer
-  private let freeDomain: any PagingDomain
+  /// A domain without devices, in which map and unmap are measured.
+  private let unusedDomain: any PagingDomain
   private let image: yardstick_memory
-  private var table = yardstick_table()
-  /// The first id that a driver gives.
+  private let table: yardstick_table
+  /// The first domain ID that the driver allocates.
   private let id = DomainID(rawValue: 2)
 
   init() throws {
@@ -40,7 +38,7 @@ final class Workload {
       throw Errno.invalidArgument
     }
     self.domain = domain
-    freeDomain = try driver.makePagingDomain([], for: requester)
+    unusedDomain = try driver.makePagingDomain([], for: requester)
     try driver.attach(domain, to: requester, pasid: nil)
     port = DMAPort(requester: requester, vtd: unit)
 
@@ -49,52 +47,29 @@ final class Workload {
       throw Errno(rawValue: errno)
     }
     let data = try memory.pin(.file(file, offset: 0), pages: Self.dataPages)[0].physical.rawValue
-    var pages: [UInt64] = []
-    for index in 0..<Self.coldPages {
-      // Twice the page number: neighbours are not adjacent, and nothing is aligned.
-      let iova = UInt64(index) << 13
-      let frame = data + UInt64(index * 7 % Self.dataPages) << 12
+    for page in 0..<AddressLists.coldPages {
+      let frame = data + UInt64(page * 7 % Self.dataPages) << 12
       try domain.map(
-        IOVA(iova), to: PhysicalAddress(frame), length: 4096, permissions: [.read, .write])
-      pages.append(iova)
+        IOVA(AddressLists.iova(ofPage: page)), to: PhysicalAddress(frame), length: 4096,
+        permissions: [.read, .write])
     }
-    // Every frame is touched, so that no round pays for its first use.
+    // Reads every frame once, so that no round measures a first access.
     for page in 0..<Self.dataPages {
       _ = memory.read(PhysicalAddress(data + UInt64(page) << 12), into: buffer)
     }
-    var random = UInt64(1)
-    func shuffled(_ count: Int) -> [UInt64] {
-      (0..<65_536).map { _ in
-        random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return pages[Int(random >> 33) % count] | (random >> 20 & 0x3f) << 4
-      }
-    }
-    hot = shuffled(Self.hotPages)
-    cold = shuffled(Self.coldPages)
 
-    let image = memory.image
-    self.image = yardstick_memory(
-      base: image.base.assumingMemoryBound(to: UInt8.self),
-      kinds: image.kinds.assumingMemoryBound(to: UInt8.self), frames: image.frameCount)
-    table.root = domain.root.rawValue
-    table.top_level = 3
-    let reserved = unit.secondStageReservedBits
-    withUnsafeMutableBytes(of: &table.reserved_in_table) { bytes in
-      reserved.table.withUnsafeBytes { bytes.copyMemory(from: $0) }
-    }
-    withUnsafeMutableBytes(of: &table.reserved_in_leaf) { bytes in
-      reserved.leaf.withUnsafeBytes { bytes.copyMemory(from: $0) }
-    }
+    image = yardstick_memory(memory)
+    table = yardstick_table(root: domain.root, unit.secondStageReservedBits)
     iotlb = yardstick_iotlb_make(128)
-    var memoryImage = self.image
+    var (image, table) = (image, table)
     yardstickPort = yardstick_port_make(
-      &memoryImage, &table, UInt64(requester.rawValue), UInt64(id.rawValue), 128)
+      &image, &table, UInt64(requester.rawValue), UInt64(id.rawValue), 128)
     yardstickDomain = yardstick_domain_make(4096)
     fillCaches()
   }
 
   private func fillCaches() {
-    for address in Set(hot.map { $0 & ~0xfff }).sorted() {
+    for address in Set(addresses.hot.map { $0 & ~0xfff }).sorted() {
       _ = port.read(IOVA(address), into: UnsafeMutableRawBufferPointer(rebasing: buffer[..<64]))
       let frame = domain.physicalAddress(of: IOVA(address))?.rawValue ?? 0
       yardstick_iotlb_insert(iotlb, UInt64(id.rawValue), address, frame | 3)
@@ -110,29 +85,29 @@ final class Workload {
 
   var rows: [Row] {
     [
-      lookups("IOTLB hit"),
-      walks("4-level walk, 256 pages", hot),
-      walks("4-level walk, 65,536 pages", cold),
-      reads("DMA read 64 B, IOTLB hits", hot, 64),
-      reads("DMA read 4 KiB, IOTLB hits", hot.map { $0 & ~0xfff }, 4096),
-      reads("DMA read 64 B, mostly misses", cold, 64),
-      mapping("map + unmap 4 KiB", length: 1 << 12, askew: 0, count: 50_000),
-      mapping("map + unmap 2 MiB, one page", length: 1 << 21, askew: 0, count: 50_000),
-      mapping("map + unmap 2 MiB, 512 pages", length: 1 << 21, askew: 1 << 12, count: 2_000),
+      lookups("IOTLB hit", addresses.hot),
+      walks("4-level walk, 256 pages", addresses.hot),
+      walks("4-level walk, 65,536 pages", addresses.cold),
+      reads("DMA read 64 B, IOTLB hits", addresses.hot, 64),
+      reads("DMA read 4 KiB, IOTLB hits", addresses.hot.map { $0 & ~0xfff }, 4096),
+      reads("DMA read 64 B, mostly misses", addresses.cold, 64),
+      mapping("map + unmap 4 KiB", length: 1 << 12, misalignment: 0, count: 50_000),
+      mapping("map + unmap 2 MiB, one page", length: 1 << 21, misalignment: 0, count: 50_000),
+      mapping("map + unmap 2 MiB, 512 pages", length: 1 << 21, misalignment: 1 << 12, count: 2_000),
     ]
   }
 
-  private func lookups(_ name: String) -> Row {
+  private func lookups(_ name: String, _ addresses: [UInt64]) -> Row {
     Row(
       name: name, limit: 1.3, count: 1_048_576,
       yardstick: { [self] count in
-        repeated(count / hot.count) { _ in
-          yardstick_iotlb_lookups(iotlb, UInt64(id.rawValue), hot, hot.count)
+        repeated(count / addresses.count) { _ in
+          yardstick_iotlb_lookups(iotlb, UInt64(id.rawValue), addresses, addresses.count)
         }
       },
       ours: { [self] count in
-        repeated(count / hot.count) { _ in
-          hot.withUnsafeBufferPointer { unit.benchmarkLookups($0, domain: id) }
+        repeated(count / addresses.count) { _ in
+          addresses.withUnsafeBufferPointer { unit.benchmarkLookups($0, domain: id) }
         }
       })
   }
@@ -155,7 +130,7 @@ final class Workload {
       })
   }
 
-  /// The checksum counts the requests that were completed.
+  /// Returns a row of DMA reads. The checksum is the number of completed requests.
   private func reads(_ name: String, _ addresses: [UInt64], _ size: Int) -> Row {
     let part = UnsafeMutableRawBufferPointer(rebasing: buffer[..<size])
     return Row(
@@ -177,10 +152,11 @@ final class Workload {
       })
   }
 
-  /// The checksum is what was unmapped.
-  private func mapping(_ name: String, length: UInt64, askew: UInt64, count: Int) -> Row {
+  /// Returns a row of map and unmap pairs. The checksum is the number of unmapped bytes.
+  /// - Parameter misalignment: what the physical address is off the IOVA's alignment.
+  private func mapping(_ name: String, length: UInt64, misalignment: UInt64, count: Int) -> Row {
     let iova: UInt64 = 1 << 40
-    let physical = 1 << 34 + askew
+    let physical = 1 << 34 + misalignment
     let permissions: Permissions = [.read, .write]
     return Row(
       name: name, limit: 1.25, count: count,
@@ -192,22 +168,10 @@ final class Workload {
       },
       ours: { [self] count in
         repeated(count) { _ in
-          try? freeDomain.map(
+          try? unusedDomain.map(
             IOVA(iova), to: PhysicalAddress(physical), length: length, permissions: permissions)
-          return freeDomain.unmap(IOVA(iova), length: length)
+          return unusedDomain.unmap(IOVA(iova), length: length)
         }
       })
   }
-}
-
-/// The sum of `count` results. A plain loop: nothing else is to be measured.
-@inline(__always)
-func repeated(_ count: Int, _ body: (Int) -> UInt64) -> UInt64 {
-  var sum: UInt64 = 0
-  var index = 0
-  while index < count {
-    sum &+= body(index)
-    index &+= 1
-  }
-  return sum
 }
