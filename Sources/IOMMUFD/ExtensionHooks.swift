@@ -1,9 +1,10 @@
 // The hooks through which an extension takes part in /dev/iommu.
 //
-// An extension is an interface that was proposed for Linux and never merged, or one of the simulator's
-// own (docs/extensions.md). No file of the core names an extension: the core calls the hooks below, the
-// folder Extensions implements them, and the machine installs them as an `ExtensionSet`. Without an
-// extension a context has an empty list of hooks. Translations have no hooks.
+// An extension is an interface that was proposed for Linux and never merged, or one of the
+// simulator's own (docs/extensions.md). No file of the core names an extension: the core calls the
+// hooks below, the folder Extensions implements them, and the machine installs them as an
+// `ExtensionSet`. Without an extension a context has an empty list of hooks. Translations have no
+// hooks.
 
 internal import IOMMU
 internal import SystemPackage
@@ -13,14 +14,14 @@ internal import UAPI
 package struct ExtensionSet: Sendable {
   package static let none = ExtensionSet()
 
-  /// Rows of uapi/iommufd_sim.h that the extensions add to the ioctl table.
-  var commands: [Operation] = []
+  /// The handlers of commands of uapi/iommufd_sim.h that the extensions add.
+  var handlers: [IoctlHandler] = []
   /// One closure per extension with hooks; called once for each new context.
   var hooks: [@Sendable () -> any ExtensionHooks] = []
 }
 
-/// The part of one extension in one context. The context owns the object for its whole life. State of
-/// the object is guarded by the context's lock. Every hook has a default, which does nothing.
+/// The part of one extension in one context. The context owns the object for its whole life. State
+/// of the object is guarded by the context's lock. Every hook has a default, which does nothing.
 protocol ExtensionHooks: AnyObject {
   // MARK: VFIO container commands
 
@@ -45,14 +46,15 @@ protocol ExtensionHooks: AnyObject {
     _ hwpt: NestedHWPT, _ entries: UserDataArray, handled: inout Int
   ) throws(Errno) -> Bool
 
-  /// Called with the context's lock held before `device` is detached without PASID, and after it was
-  /// moved to a HWPT of another IOAS.
+  /// Called with the context's lock held before `device` is detached without PASID, and after it
+  /// was moved to a HWPT of another IOAS.
   func deviceLeavesIOAS(_ device: BoundDevice)
 
   /// Called with the context's lock held when `device` is unbound.
   func deviceIsUnbound(_ device: BoundDevice)
 
-  /// Called without the lock after the last reference to `context` is gone and its objects are destroyed.
+  /// Called without the lock after the last reference to `context` is gone and its objects are
+  /// destroyed.
   func contextIsReleased(_ context: Context)
 
   // MARK: The open file

@@ -1,11 +1,9 @@
-// The node /dev/iommu, and one open(2) of it.
-
 internal import CUAPI
-internal import Host
 package import IOMMU
 package import SystemPackage
 package import UAPI
 
+/// The node /dev/iommu.
 package final class IOMMUFDDevice: CharacterDevice {
   package let name: String
   private let memory: PhysicalMemory
@@ -13,7 +11,8 @@ package final class IOMMUFDDevice: CharacterDevice {
   private let selftest: Selftest?
   private let extensions: ExtensionSet
 
-  /// - Parameter selftest: makes IOMMU_TEST_CMD a command.
+  /// - Parameter selftest: `nil` leaves IOMMU_TEST_CMD out, as a kernel without
+  ///   CONFIG_IOMMUFD_TEST.
   package init(
     name: String = "iommu", memory: PhysicalMemory, selftest: Selftest? = nil,
     extensions: ExtensionSet = .none
@@ -23,8 +22,8 @@ package final class IOMMUFDDevice: CharacterDevice {
     self.selftest = selftest
     self.extensions = extensions
     dispatcher = Dispatcher(
-      Dispatcher.operations + (selftest == nil ? [] : [SelftestCommand.row]),
-      simulatorCommands: Dispatcher.simulatorCommands + extensions.commands)
+      Dispatcher.handlers + (selftest == nil ? [] : [SelftestCommand.handler]),
+      simulatorHandlers: Dispatcher.simulatorHandlers + extensions.handlers)
   }
 
   package func open(by client: any Client) throws(Errno) -> any OpenFile {
@@ -34,6 +33,8 @@ package final class IOMMUFDDevice: CharacterDevice {
   }
 }
 
+/// One open /dev/iommu as a front end serves it. Its state is the ``Context``, which can outlive
+/// it.
 package final class IOMMUFDFile: OpenFile {
   package let context: Context
   private let dispatcher: Dispatcher
@@ -50,7 +51,7 @@ package final class IOMMUFDFile: OpenFile {
       IoctlNumber(rawValue: request), argument: argument, client: client, on: context)
   }
 
-  // The kernel's iommufd has neither read nor write.
+  // The kernel's iommufd has neither read nor write; an extension may have them.
 
   private var transferHooks: (any ExtensionHooks)? {
     context.hooks.first { $0.hasReadAndWrite }
@@ -76,7 +77,7 @@ package final class IOMMUFDFile: OpenFile {
   }
 
   package func release() {
-    context.mappableRegions.forgetFile()
+    context.mappableRegions.permitPinning()
     context.release()
   }
 }

@@ -1,5 +1,9 @@
-// Memory that clients can mmap through an iommufd, each piece at an offset of its own (iommufd: struct
-// iommufd_mmap, ictx->mt_mmap). Under a leaf lock, as drivers add and remove from anywhere.
+// The regions that clients can map through one open /dev/iommu, each at an offset of its own
+// (iommufd: struct iommufd_mmap, ictx->mt_mmap).
+//
+// A region holds a copy of its first contents, or registers. Registers are shared: when a client
+// maps the region first, the front end maps it into the server too, and `share` hands that mapping
+// to the driver. The lock is a leaf, because drivers add and remove regions from any thread.
 
 internal import Host
 internal import Synchronization
@@ -7,27 +11,27 @@ internal import SystemPackage
 internal import UAPI
 
 final class MappableRegions: Sendable {
-  /// Regions of one context.
+  /// The number of regions that one context can have.
   private static let capacity = 4096
 
   private struct State {
-    /// In the order of offsets.
+    /// In ascending order of offsets.
     var regions: [Region] = []
-    /// What regions were mapped from.
+    /// The file that programs map the regions from. Pages of its mappings are not pinned.
     var file: FileIdentity?
   }
 
   private let state = Mutex(State())
 
-  /// Offset 0 is nobody's.
+  /// No region has offset 0.
   private static let firstOffset: UInt64 = 4096
   private static let endOfOffsets: UInt64 = 1 << 44
 
+  /// Adds a region at the lowest free offset. iommufd: _iommufd_alloc_mmap()
   /// - Parameters:
-  ///   - length: whole pages.
-  ///   - share: is given the server's own mapping when clients map it first; nil: there is none.
-  /// - Returns: the region, at the lowest free offset. iommufd: _iommufd_alloc_mmap()
-  /// - Throws: `.noMemory`.
+  ///   - length: in bytes, a multiple of the page size.
+  ///   - share: gets the server's own mapping of registers. `nil` for a region that is not shared.
+  /// - Throws: `.noMemory` when the context has too many regions or no room for `length`.
   func add(
     _ contents: [UInt8], length: UInt64, share: RegionSharing? = nil
   ) throws(Errno) -> Region {
@@ -53,7 +57,10 @@ final class MappableRegions: Sendable {
     state.withLock { $0.regions.removeAll { $0.offset == offset } }
   }
 
-  /// A region is mapped whole or not at all. iommufd: iommufd_fops_mmap()
+  /// Returns the region that mmap(2) asks for. A region is mapped whole or not at all.
+  /// iommufd: iommufd_fops_mmap()
+  /// - Throws: `.invalidArgument` for a private mapping, `.notPermitted` for an executable one,
+  ///   `.noSuchAddressOrDevice` (ENXIO) when no region has this offset and length.
   func region(for request: MappingRequest) throws(Errno) -> Region {
     guard request.isShared else { throw .invalidArgument }
     guard !request.isExecutable else { throw .notPermitted }
@@ -62,19 +69,21 @@ final class MappableRegions: Sendable {
     return region
   }
 
-  /// One register of a shared region, as mmap(2) would reach it.
-  /// - Throws: `.invalidArgument` where there is none.
+  /// Returns the mapping of a shared region and the offset in it of the register that mmap(2) would
+  /// reach at `position`.
+  /// - Throws: `.invalidArgument` when `position` is not aligned to 4 bytes or not in a shared
+  ///   region.
   func register(at position: UInt64) throws(Errno) -> (pages: SharedRegisters, offset: Int) {
     let region = state.withLock { state in
       state.regions.first { ($0.offset..<$0.end).contains(position) }
     }
     guard let region, position % 4 == 0 else { throw .invalidArgument }
-    return (try region.ownPages(), Int(position - region.offset))
+    return (try region.serverPages(), Int(position - region.offset))
   }
 
-  /// Clients have memory of `file` mapped that is the device's and not theirs: no page of it can be
-  /// pinned, as none of a mapping by remap_pfn_range().
-  fileprivate func note(_ file: FileIdentity) {
+  /// Makes mappings of `file` unfit for pinning. They are memory of a device, as a mapping by
+  /// remap_pfn_range() is, which pin_user_pages() refuses.
+  fileprivate func refusePinning(of file: FileIdentity) {
     let isNew = state.withLock { state in
       defer { state.file = file }
       return state.file != file
@@ -82,8 +91,9 @@ final class MappableRegions: Sendable {
     if isNew { PinningHost.shared.files.refuse(file) }
   }
 
-  /// The open file is released, and with it whatever regions were mapped from.
-  func forgetFile() {
+  /// Ends the effect of the regions on pinning. Called when the open file is released, and with it
+  /// the file that the regions were mapped from.
+  func permitPinning() {
     let file = state.withLock { state in
       defer { state.file = nil }
       return state.file
@@ -95,9 +105,9 @@ final class MappableRegions: Sendable {
 extension MappableRegions {
   final class Region: MappableRegion {
     private struct State {
-      /// What programs map it from.
+      /// The file that programs map the region from.
       var file: FileIdentity?
-      /// Our own mapping of it.
+      /// The server's own mapping of the region.
       var pages: SharedRegisters?
       var isClosed = false
     }
@@ -123,13 +133,13 @@ extension MappableRegions {
     var end: UInt64 { offset + length }
     var isShared: Bool { share != nil }
 
-    func place(
+    func prepareMapping(
       in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?
     ) throws(Errno) {
       try state.withLock { state throws(Errno) in
         if state.isClosed { throw .noSuchAddressOrDevice }
         if state.file == file { return }
-        regions.note(file)
+        regions.refusePinning(of: file)
         if let pages = try fill() {
           try share?(pages)
           state.pages = pages
@@ -138,8 +148,10 @@ extension MappableRegions {
       }
     }
 
-    /// Our own mapping; of memory that nobody else can reach, unless a client has mapped the region.
-    func ownPages() throws(Errno) -> SharedRegisters {
+    /// Returns the server's own mapping of a shared region. Without a client that has mapped the
+    /// region, the mapping is of a memfd that no client can reach.
+    /// - Throws: `.invalidArgument` for a region that is not shared or is closed.
+    func serverPages() throws(Errno) -> SharedRegisters {
       try state.withLock { state throws(Errno) in
         if let pages = state.pages { return pages }
         guard let share, !state.isClosed else { throw Errno.invalidArgument }
@@ -152,8 +164,8 @@ extension MappableRegions {
       }
     }
 
-    /// Makes that it cannot be mapped any more.
-    /// - Returns: false when some process maps it; nothing has changed then.
+    /// Forbids new mappings of the region.
+    /// - Returns: `false` when a process has the region mapped; nothing has changed then.
     func close() -> Bool {
       state.withLock { state in
         if let file = state.file, file.isMapped(offset..<end, besides: state.pages) {
@@ -164,6 +176,7 @@ extension MappableRegions {
       }
     }
 
+    /// Undoes ``close()``.
     func reopen() { state.withLock { $0.isClosed = false } }
   }
 }

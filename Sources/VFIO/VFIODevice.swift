@@ -2,7 +2,7 @@
 // that are reset together (struct vfio_device_set).
 //
 // Locking: the lock of a `DeviceSet` guards the bindings of its devices. Bind, attach, detach and
-// close hold the lock, as in the kernel. The lock comes before iommufd's control lock.
+// close hold the lock, as in the kernel. The lock comes before the lock of a context.
 
 package import IOMMUFD
 package import PCI
@@ -43,7 +43,7 @@ package final class VFIODevice: Sendable {
 
 /// Devices that are reset together.
 package final class DeviceSet: Sendable {
-  let lock = ControlLock()
+  let lock = AssertableLock()
   /// Whether the devices are below a port that can reset their bus. A device of the root complex is
   /// a set of its own.
   package let isBus: Bool

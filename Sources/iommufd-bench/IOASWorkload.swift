@@ -127,7 +127,7 @@ private final class OpenIOAS {
     var allocation = iommu_ioas_alloc()
     allocation.size = UInt32(MemoryLayout<iommu_ioas_alloc>.size)
     let argument = Argument(allocation)
-    _ = try file.ioctl(IoctlNumber.ioasAlloc.rawValue, argument: argument.address, client: client)
+    _ = try file.ioctl(Ioctl.ioasAlloc.number.rawValue, argument: argument.address, client: client)
     id = argument.value.out_ioas_id
     guard hasDomain else { return }
     var attachment = iommu_test_cmd()
@@ -135,13 +135,13 @@ private final class OpenIOAS {
     attachment.op = UInt32(IOMMU_TEST_OP_MOCK_DOMAIN)
     attachment.id = id
     let device = Argument(attachment)
-    _ = try file.ioctl(IoctlNumber.test.rawValue, argument: device.address, client: client)
+    _ = try file.ioctl(Ioctl.test.number.rawValue, argument: device.address, client: client)
   }
 
   deinit { file.release() }
 
-  func call(_ number: IoctlNumber, _ argument: UInt64) -> Bool {
-    (try? file.ioctl(number.rawValue, argument: argument, client: client)) != nil
+  func call(_ ioctl: Ioctl, _ argument: UInt64) -> Bool {
+    (try? file.ioctl(ioctl.number.rawValue, argument: argument, client: client)) != nil
   }
 }
 

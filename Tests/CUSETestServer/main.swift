@@ -1,5 +1,5 @@
 // cuse-testserver NAME [PIDFILE]: serves a CommandDevice as /dev/NAME and a MemoryDevice as
-// /dev/NAME-nodes/memory0, for scripts/test-cuse.
+// /dev/NAME-nodes/memory0, for scripts/dev/test/cuse.
 
 import CUSEFront
 import Glibc

@@ -300,7 +300,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     try context.lock.withLock {
       let ioas = try context.ioas(ObjectID(id))
       let table = ioas.pageTable
-      for iova: UInt64 in [0x10000, 0x20000] {
+      for iova: IOVA in [0x10000, 0x20000] {
         _ = try table.map(
           userAddress: memory.address, length: 8192, at: iova, permissions: .read,
           accounting: .user, client: file.client)
@@ -330,7 +330,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     defer { file.close() }
     try context.lock.withLock {
       let ioas = try context.ioas(ObjectID(id))
-      var asked: [ClosedRange<UInt64>] = []
+      var asked: [ClosedRange<IOVA>] = []
       let access = try Access.make(in: context, needsPins: true) { asked.append($0) }
       try access.attach(to: ioas)
       _ = try ioas.pageTable.map(

@@ -34,13 +34,13 @@ private struct Purse {
 
   /// - Returns: nil, or the errno.
   func map(
-    _ table: IOPageTable, page: Int, pages: Int = 1, mode: PinAccounting.Mode = .user,
+    _ table: IOPageTable, page: Int, pages: Int = 1, mode: PinAccountingMode = .user,
     client: InProcessClient? = nil
   ) -> Errno? {
     do throws(Errno) {
       _ = try table.map(
         userAddress: mapping.address + UInt64(page * 4096), length: UInt64(pages * 4096),
-        at: UInt64(page * 4096), permissions: [.read, .write], accounting: mode,
+        at: IOVA(UInt64(page * 4096)), permissions: [.read, .write], accounting: mode,
         client: client ?? self.client)
       return nil
     } catch {
@@ -48,7 +48,7 @@ private struct Purse {
     }
   }
 
-  var charged: UInt64 { host.lockedMemory.total(of: .user(user)) }
+  var charged: UInt64 { host.counters.total(of: .user(user)) }
 }
 
 @Suite struct AccountingTests {
@@ -107,28 +107,28 @@ private struct Purse {
     let purse = try Purse()
     let table = try purse.table()
     #expect(purse.map(table, page: 0, pages: 16, client: InProcessClient()) == nil)
-    #expect(purse.host.lockedMemory.total(of: .user(try own.realUserID())) == 0)
+    #expect(purse.host.counters.total(of: .user(try own.realUserID())) == 0)
   }
 
   @Test func byProcessTheAddressSpacePays() throws {
     let purse = try Purse()
     let table = try purse.table()
-    let account = LockedMemory.Account.addressSpace(
+    let account = PinCounters.Counter.addressSpace(
       ObjectIdentifier(try purse.client.addressSpace()))
     #expect(purse.map(table, page: 0, pages: 4, mode: .process) == nil)
-    #expect(purse.host.lockedMemory.total(of: account) == 4 && purse.charged == 0)
+    #expect(purse.host.counters.total(of: account) == 4 && purse.charged == 0)
     #expect(purse.map(table, page: 5, mode: .process) == .noMemory)
     // The other book is not touched by that.
     #expect(purse.map(table, page: 5, pages: 4) == nil)
     _ = table.unmapAll()
-    #expect(purse.host.lockedMemory.total(of: account) == 0 && purse.charged == 0)
+    #expect(purse.host.counters.total(of: account) == 0 && purse.charged == 0)
   }
 
   @Test func anotherProcessTakesOver() throws {
     let purse = try Purse()
     let heir = try ChildProcess.unprivileged(user: 65533, lockablePages: 2)
     guard try heir.task.realUserID() != purse.user else { return }
-    let heirs = LockedMemory.Account.user(try heir.task.realUserID())
+    let heirs = PinCounters.Counter.user(try heir.task.realUserID())
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "file", length: 1 << 16))
     let tables = [try purse.table(), try purse.table()]
     _ = try tables[0].map(
@@ -141,19 +141,19 @@ private struct Purse {
 
     let client = InProcessClient(identity: heir.task)
     #expect(throws: Errno.noMemory) { try IOPageTable.changeProcess(of: tables, to: client) }
-    #expect(purse.charged == 3 && purse.host.lockedMemory.total(of: heirs) == 0)
+    #expect(purse.charged == 3 && purse.host.counters.total(of: heirs) == 0)
     try heir.setLockablePages(3)
     try IOPageTable.changeProcess(of: tables, to: client)
-    #expect(purse.charged == 0 && purse.host.lockedMemory.total(of: heirs) == 3)
+    #expect(purse.charged == 0 && purse.host.counters.total(of: heirs) == 3)
     // It is the same process already: nobody pays again.
     try IOPageTable.changeProcess(of: tables, to: client)
-    #expect(purse.host.lockedMemory.total(of: heirs) == 3)
+    #expect(purse.host.counters.total(of: heirs) == 3)
 
     #expect(purse.map(tables[0], page: 8) == nil)
     #expect(throws: Errno.invalidArgument) {
       try IOPageTable.changeProcess(of: tables, to: purse.client)
     }
     for table in tables { _ = table.unmapAll() }
-    #expect(purse.host.lockedMemory.total(of: heirs) == 0)
+    #expect(purse.host.counters.total(of: heirs) == 0)
   }
 }

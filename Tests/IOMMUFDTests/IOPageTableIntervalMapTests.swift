@@ -17,7 +17,7 @@ struct SeededGenerator: RandomNumberGenerator {
 
 extension IntervalMap {
   /// Every span, in order.
-  var spans: [Interval<Value>] {
+  var intervals: [Interval<Value>] {
     var all: [Interval<Value>] = []
     forEach { all.append($0) }
     return all
@@ -29,7 +29,8 @@ extension IntervalMap {
   private static func isSound(_ node: Node) -> Bool {
     guard node.count > 0, node.count <= capacity else { return false }
     if node.isLeaf {
-      return node.first == node.spans[0].first && node.last == node.spans[node.count - 1].last
+      return node.first == node.intervals[0].first
+        && node.last == node.intervals[node.count - 1].last
     }
     return node.first == node.children[0].first
       && node.last == node.children[node.count - 1].last
@@ -40,7 +41,7 @@ extension IntervalMap {
 @Suite struct SpanTreeTests {
   @Test func emptyTreeFindsNothing() {
     let tree = IntervalMap<Int>()
-    #expect(tree.firstSpan(overlapping: 0, through: .max) == nil)
+    #expect(tree.firstInterval(overlapping: 0, through: .max) == nil)
     #expect(tree.remove(containing: 5) == nil)
     #expect(tree.first == nil)
   }
@@ -48,12 +49,12 @@ extension IntervalMap {
   @Test func theLastNumberCanBeUsed() throws {
     let tree = IntervalMap<Int>()
     tree.insert(Interval(first: .max - 4095, last: .max, value: 1))
-    #expect(tree.span(containing: .max)?.value == 1)
+    #expect(tree.interval(containing: .max)?.value == 1)
     let span = try #require(tree.first)
-    #expect(tree.span(after: span, through: .max) == nil)
+    #expect(tree.interval(after: span, through: .max) == nil)
     let request = HoleRequest(count: 4096, alignment: 4096, offset: 0)
-    #expect(tree.firstPlace(for: request, from: .max - 4095, through: .max) == nil)
-    #expect(tree.firstPlace(for: request, from: 0, through: .max) == 0)
+    #expect(tree.firstPosition(for: request, from: .max - 4095, through: .max) == nil)
+    #expect(tree.firstPosition(for: request, from: 0, through: .max) == 0)
   }
 
   /// Random insertions and removals against a sorted array.
@@ -79,12 +80,12 @@ extension IntervalMap {
       }
       if step % 500 == 0 {
         #expect(tree.isSound)
-        #expect(tree.spans.map(\.first) == model.keys.sorted())
+        #expect(tree.intervals.map(\.first) == model.keys.sorted())
       }
     }
     #expect(tree.count == model.count)
     for first in model.keys { tree.remove(containing: first) }
-    #expect(tree.isEmpty && tree.spans.isEmpty)
+    #expect(tree.isEmpty && tree.intervals.isEmpty)
   }
 
   /// Removing in ascending order leaves nodes with one child, which must go with their last entry.
@@ -97,6 +98,6 @@ extension IntervalMap {
       tree.remove(containing: UInt64(index) * 2)
       if index % 97 == 0 || index > 4_950 { #expect(tree.isSound) }
     }
-    #expect(tree.spans.map(\.value) == [4_999])
+    #expect(tree.intervals.map(\.value) == [4_999])
   }
 }

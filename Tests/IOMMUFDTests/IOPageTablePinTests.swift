@@ -36,7 +36,7 @@ private struct PinnedTable {
   func map(_ address: UInt64, _ length: UInt64, writable: Bool, at iova: UInt64) -> Errno? {
     do throws(Errno) {
       _ = try table.map(
-        userAddress: address, length: length, at: iova,
+        userAddress: address, length: length, at: IOVA(iova),
         permissions: writable ? [.read, .write] : .read, accounting: .user, client: client)
       return nil
     } catch {
@@ -326,7 +326,7 @@ private struct PinnedTable {
     let mapping = try TestMapping(4)
     for page in 0..<4 as Range<UInt64> {
       _ = try table.map(
-        userAddress: mapping.address + page * 4096, length: 4096, at: page * 4096,
+        userAddress: mapping.address + page * 4096, length: 4096, at: IOVA(page * 4096),
         permissions: [.read, .write], accounting: .user, client: InProcessClient())
     }
     mapping.protect(page: 2, PROT_READ)
@@ -345,7 +345,7 @@ private struct PinnedTable {
     let table = IOPageTable(memory: try .testMemory, host: PinningHost())
     let mapping = try TestMapping(1)
     _ = try table.map(
-      userAddress: mapping.address, length: 4096, at: 1 << 32, permissions: .read,
+      userAddress: mapping.address, length: 4096, at: IOVA(1 << 32), permissions: .read,
       accounting: .user, client: InProcessClient())
     let domain = try RecordingDriver(aperture: 0x1000...0xffff_ffff).newDomain()
     #expect(throws: Errno.addressInUse) { try table.addDomain(domain) }

@@ -76,7 +76,7 @@ extension IOPageTable {
   /// What automatic placement would answer.
   func place(_ source: UInt64, _ length: UInt64) -> Result<UInt64, Errno> {
     do throws(Errno) {
-      return .success(try chooseIOVA(for: source, length: length))
+      return .success(try chooseIOVA(for: source, length: length).rawValue)
     } catch {
       return .failure(error)
     }
@@ -84,7 +84,8 @@ extension IOPageTable {
 
   /// Adds an area of which only the IOVA matters.
   func insertArea(_ range: ClosedRange<UInt64>, of pages: IOPTPages) {
-    let area = Area(iova: range, of: pages, at: 0, permissions: .read)
+    let area = Area(
+      IOVA(range.lowerBound)...IOVA(range.upperBound), of: pages, at: 0, permissions: .read)
     areas.insert(Interval(first: range.lowerBound, last: range.upperBound, value: area))
   }
 }
@@ -112,12 +113,12 @@ extension IOPageTable {
     for _ in 0..<Int.random(in: 0..<4, using: &random) {
       let range = range()
       try? table.reserve(range, for: nil)
-      if table.reservations.overlaps(range) { model.reserved.append(range) }
+      if table.ranges.isReserved(anyOf: range) { model.reserved.append(range) }
     }
     for _ in 0..<(Bool.random(using: &random) ? 0 : 6) {
       let range = range()
       guard !model.allowed.contains(where: { $0.overlaps(range) }),
-        !table.reservations.overlaps(range)
+        !table.ranges.isReserved(anyOf: range)
       else { continue }
       model.allowed.append(range)
     }
@@ -139,7 +140,8 @@ extension IOPageTable {
       case (.success(let place), true): taken = place...place + length - 1
       default: taken = range()
       }
-      if table.areas.firstSpan(overlapping: taken.lowerBound, through: taken.upperBound) == nil {
+      if table.areas.firstInterval(overlapping: taken.lowerBound, through: taken.upperBound) == nil
+      {
         table.insertArea(taken, of: pages)
         model.areas.append(taken)
       } else if let victim = model.areas.indices.randomElement(using: &random) {

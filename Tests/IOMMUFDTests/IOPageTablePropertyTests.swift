@@ -96,7 +96,9 @@ extension IOPageTable {
     do throws(Errno) {
       return .success(
         try map(
-          slices, length: length, at: iova, permissions: writable ? [.read, .write] : .read))
+          slices, length: length, at: iova.map(IOVA.init(_:)),
+          permissions: writable ? [.read, .write] : .read
+        ).rawValue)
     } catch {
       return .failure(error)
     }
@@ -114,13 +116,13 @@ extension IOPageTable {
     var model = ModelTable()
     let file = OwnedDescriptor(
       owning: try MemoryFile.create(name: "pages", length: Self.fileLength))
-    let payer = try PinAccount(InProcessClient(), mode: .user, needsAddressSpace: false)
+    let account = try PinAccount(InProcessClient(), mode: .user, needsAddressSpace: false)
     var pages: [IOPTPages] = []
     for index in 0..<6 {
       pages.append(
         IOPTPages(
           .file(file, base: UInt64(index) * 4096), pageCount: 512 + UInt64(index),
-          isWritable: index % 3 != 0, payer: payer, memory: memory, host: table.host))
+          isWritable: index % 3 != 0, account: account, memory: memory, host: table.host))
     }
     let driver = RecordingDriver(aperture: 0...(1 << 32 - 1))
     var domains: [RecordingDomain] = []
@@ -168,7 +170,7 @@ extension IOPageTable {
 
       case 8..<12:
         let (first, length) = (iova(), length())
-        let result = table.unmap(first, length: length)
+        let result = table.unmap(IOVA(first), length: length)
         let (last, overflow) = first.addingReportingOverflow(length &- 1)
         if length == 0 || overflow {
           #expect(result.failure == (length == 0 ? .invalidArgument : .overflow))
@@ -181,7 +183,7 @@ extension IOPageTable {
         let (source, target) = (iova(), number(2) == 0 ? nil : iova())
         let length = min(length(), 1 << 20)
         guard length > 0, !source.addingReportingOverflow(length - 1).overflow else { continue }
-        let slices = try? table.pages(at: source, length: length)
+        let slices = try? table.pages(at: IOVA(source), length: length)
         let parts = model.cover(source, length)
         #expect((slices == nil) == (parts == nil))
         guard let slices, let parts else { continue }
@@ -210,7 +212,9 @@ extension IOPageTable {
       case 15..<17:
         let (first, length) = (iova(), length())
         var failure: Errno?
-        do throws(Errno) { try table.cut(around: first, length: length) } catch { failure = error }
+        do throws(Errno) { try table.cut(around: IOVA(first), length: length) } catch {
+          failure = error
+        }
         var expected = model.cut(after: first &+ length &- 1)
         if expected == nil && first != 0 { expected = model.cut(after: first - 1) }
         #expect(failure == expected)
@@ -282,9 +286,9 @@ extension IOPageTable {
   ) {
     let sorted = model.areas.sorted { $0.range.lowerBound < $1.range.lowerBound }
     #expect(table.areas.isSound)
-    #expect(table.areas.spans.map(\.first) == sorted.map(\.range.lowerBound))
-    #expect(table.areas.spans.map(\.last) == sorted.map(\.range.upperBound))
-    #expect(table.areas.spans.map(\.value.startByte) == sorted.map(\.startByte))
+    #expect(table.areas.intervals.map(\.first) == sorted.map(\.range.lowerBound))
+    #expect(table.areas.intervals.map(\.last) == sorted.map(\.range.upperBound))
+    #expect(table.areas.intervals.map(\.value.startByte) == sorted.map(\.startByte))
     let bytes = sorted.reduce(0) { $0 + ($1.range.upperBound - $1.range.lowerBound + 1) }
     for domain in domains { #expect(domain.mappedBytes == bytes) }
     // A page of the file is one frame, whichever pages and areas it is pinned through.

@@ -17,10 +17,10 @@ extension PhysicalMemory {
 extension IOPTPages {
   /// Pages of no use but to be mapped.
   static func unpinnable() throws -> IOPTPages {
-    let payer = try PinAccount(InProcessClient(), mode: .user, needsAddressSpace: false)
+    let account = try PinAccount(InProcessClient(), mode: .user, needsAddressSpace: false)
     let file = OwnedDescriptor(owning: open("/dev/null", O_RDWR))
     return IOPTPages(
-      .file(file, base: 0), pageCount: 1 << 40, isWritable: true, payer: payer,
+      .file(file, base: 0), pageCount: 1 << 40, isWritable: true, account: account,
       memory: try .testMemory, host: PinningHost())
   }
 }

@@ -132,10 +132,10 @@ private let start = UInt64(MOCK_APERTURE_START)
     let memory = TestMemory(pages: 4)
     var bitmap = DirtyBitmap(
       at: memory.address + UInt64(offset),
-      for: range.lowerBound << 12...(range.upperBound << 12 | 0xfff), pageSize: 4096,
+      for: IOVA(range.lowerBound << 12)...IOVA(range.upperBound << 12 | 0xfff), pageSize: 4096,
       memory: InProcessClient())
     for range in ranges {
-      bitmap.set(range.lowerBound << 12, length: UInt64(range.count) << 12)
+      bitmap.set(IOVA(range.lowerBound << 12), length: UInt64(range.count) << 12)
     }
     bitmap.finish()
     return Set(
@@ -168,7 +168,7 @@ private let start = UInt64(MOCK_APERTURE_START)
     let memory = TestMemory(pages: 1100)
     let last = UInt64(1100 * 4096 * 8 - 1)
     var bitmap = DirtyBitmap(
-      at: memory.address, for: 0...(last << 12 | 0xfff), pageSize: 4096,
+      at: memory.address, for: 0...IOVA(last << 12 | 0xfff), pageSize: 4096,
       memory: InProcessClient())
     bitmap.set(4096, length: (last - 1) << 12)
     bitmap.finish()

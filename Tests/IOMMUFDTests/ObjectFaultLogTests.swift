@@ -78,10 +78,10 @@ extension QueueFile<RecordLog> {
     let wakes = Atomic(0)
     queue.setReadinessObserver { wakes.add(1, ordering: .relaxed) }
     _ = queue.add([1])
-    queue.queue.wake()
+    queue.queue.notify()
     #expect(wakes.load(ordering: .relaxed) == 1)
     queue.setReadinessObserver(nil)
-    queue.queue.wake()
+    queue.queue.notify()
     #expect(wakes.load(ordering: .relaxed) == 1)
   }
 
@@ -90,7 +90,7 @@ extension QueueFile<RecordLog> {
     let buffer = UserBuffer(memory: client, address: TestMemory().address, count: 8)
     #expect(throws: Errno.invalidArgument) { try queue.write(from: buffer, at: 0) }
     #expect(throws: Errno.inappropriateIOCTLForDevice) {
-      try queue.ioctl(IoctlNumber.ioasAlloc.rawValue, argument: 0, client: client)
+      try queue.ioctl(Ioctl.ioasAlloc.number.rawValue, argument: 0, client: client)
     }
   }
 }
@@ -134,7 +134,7 @@ extension QueueFile<RecordLog> {
     let driver = RecordingDriver()
     let context = try file.context
     let physical = (0..<2).map { device($0, driver) }
-    let router = FaultRouter(physical)
+    let router = RequesterRouter(physical)
     driver.setFaultSink { router.report($0) }
     let devices = try physical.map { try context.bind($0) }
     let all = try open(file).get()

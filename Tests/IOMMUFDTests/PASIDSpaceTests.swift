@@ -66,7 +66,9 @@ import Testing
     let pasid = try allocate()
     #expect(throws: Errno.permissionDenied) { try space.free(pasid, of: other) }
     #expect(throws: Errno.permissionDenied) { try space.requireOwner(other, of: pasid) }
-    #expect(throws: Errno.noSuchFileOrDirectory) { try space.free(PASID(rawValue: pasid.rawValue + 1), of: owner) }
+    #expect(throws: Errno.noSuchFileOrDirectory) {
+      try space.free(PASID(rawValue: pasid.rawValue + 1), of: owner)
+    }
     try space.requireOwner(owner, of: pasid)
     try space.free(pasid, of: owner)
     #expect(throws: Errno.noSuchFileOrDirectory) { try space.free(pasid, of: owner) }
@@ -104,7 +106,9 @@ import Testing
     #expect(throws: Errno.resourceBusy) { try space.free(pasid, of: owner) }
     space.freeAll(of: file.identity)
     try space.requireOwner(owner, of: pasid)
-    #expect(throws: Errno.noSpace) { try allocate(pasid.rawValue, through: pasid.rawValue, for: other) }
+    #expect(throws: Errno.noSpace) {
+      try allocate(pasid.rawValue, through: pasid.rawValue, for: other)
+    }
     space.release(pasid, by: otherFile.identity)
     #expect(try allocate(pasid.rawValue, through: pasid.rawValue, for: other) == pasid)
 

@@ -87,29 +87,29 @@ import UAPI
   }
 
   @Test func numbersWrap() {
-    var queue = VirtualEventQueue(depth: 1, firstSequence: 0x7fff_ffff)
+    var queue = VEventQueueContents(depth: 1, firstSequence: 0x7fff_ffff)
     queue.append([1])
     queue.append([2])
-    let numbers = [queue.takeFirst()?.sequence, queue.takeFirst()?.sequence]
+    let numbers = [queue.dequeue()?.sequence, queue.dequeue()?.sequence]
     #expect(numbers == [0x7fff_ffff, 0])
   }
 
   /// A header that could not be stored is needed only when nothing newer is there.
   @Test func lostEventsPutBack() throws {
-    var queue = VirtualEventQueue(depth: 1)
+    var queue = VEventQueueContents(depth: 1)
     queue.append([1])
     queue.append([2])
-    let (first, second) = (queue.takeFirst(), queue.takeFirst())
+    let (first, second) = (queue.dequeue(), queue.dequeue())
     let (event, header) = (try #require(first), try #require(second))
     #expect(header.data == nil)
-    queue.putBack(header)
+    queue.requeue(header)
     #expect(!queue.isEmpty)
-    let third = queue.takeFirst()
+    let third = queue.dequeue()
     let again = try #require(third)
     queue.confirm(event)
     queue.append([3])
-    queue.putBack(again)
-    #expect(queue.takeFirst()?.data == [3])
+    queue.requeue(again)
+    #expect(queue.dequeue()?.data == [3])
     #expect(queue.isEmpty)
   }
 
@@ -145,7 +145,7 @@ import UAPI
     #expect(region.contents == [0x41, 0, 0, 0])
     #expect(mock.destroy(first) == nil)
     #expect(throws: Errno.noSuchAddressOrDevice) {
-      try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
+      try region.prepareMapping(in: FileIdentity(device: 1, inode: 1)) { nil }
     }
     // The lowest free place.
     data.store(iommu_viommu_selftest(in_data: 0x43))
@@ -167,11 +167,13 @@ import UAPI
       owning: try MemoryFile.create(name: "carrier", length: region.offset + region.length))
     let identity = try FileStatus(of: carrier).identity
     #expect(throws: Errno.noMemory) {
-      try region.place(in: identity) { () throws(Errno) -> SharedRegisters? in throw .noMemory }
+      try region.prepareMapping(in: identity) { () throws(Errno) -> SharedRegisters? in
+        throw .noMemory
+      }
     }
     var filled = 0
     func place() throws {
-      try region.place(in: identity) {
+      try region.prepareMapping(in: identity) {
         filled += 1
         return nil
       }
@@ -212,16 +214,16 @@ import UAPI
     #expect(try regions.register(at: 16380).pages.load(place) == 0x1234)
     let carrier = OwnedDescriptor(
       owning: try MemoryFile.create(name: "carrier", length: region.end))
-    try region.place(in: try FileStatus(of: carrier).identity) { () throws(Errno) in
+    try region.prepareMapping(in: try FileStatus(of: carrier).identity) { () throws(Errno) in
       try SharedRegisters(of: carrier, at: region.offset, length: region.length)
     }
     #expect(shared.withLock { $0.count } == 2)
     // The server's own mapping is nobody's use of it.
     #expect(region.close())
     #expect(throws: Errno.noSuchAddressOrDevice) {
-      try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
+      try region.prepareMapping(in: FileIdentity(device: 1, inode: 1)) { nil }
     }
-    regions.forgetFile()
+    regions.permitPinning()
   }
 
   // MARK: Hardware queues

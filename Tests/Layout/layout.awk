@@ -3,10 +3,10 @@
 #
 #   awk -v header=linux/vfio.h -f layout.awk MACROS-BEFORE MACROS-AFTER PREPROCESSED
 #
-# The first two are the output of `cc -E -dM` without and with the header, the third is `cc -E` with
-# it. Names come from here, numbers from the compiler. The grammar is that of uapi headers, where
-# everything is a struct, a union or an enum, each member declared on its own; whatever else turns
-# up ends the run, so that nothing can be passed over in silence.
+# MACROS-BEFORE and MACROS-AFTER are the output of `cc -E -dM` without and with the header, PREPROCESSED
+# is the output of `cc -E` with it. This script supplies the names, the compiler the numbers. The
+# grammar is that of uapi headers: structs, unions and enums, in which each member has a declaration of
+# its own. Any other input ends the run with an error, so that no part of a header is left out.
 
 BEGIN {
   print "#include \"print.h\""
@@ -18,7 +18,7 @@ FNR == 1 { file++ }
 
 file == 1 { old[macro_name($2)] = 1; next }
 
-# A macro with one parameter is compared by what it makes of small numbers.
+# A macro with one parameter is compared by its values for the numbers 0 to 15.
 file == 2 {
   name = macro_name($2)
   if (name in old || NF < 3) next
@@ -28,13 +28,13 @@ file == 2 {
   next
 }
 
-# Line markers tell which file a line comes from.
+# Line markers name the file that the following lines come from.
 /^#/ { ours = $3 ~ ("/" header "\"$"); next }
 ours { text = text " " $0 }
 
 END {
   if (failed) exit 1
-  # A space, so that a name which only ends so is left alone.
+  # The space excludes names that only end in __attribute__.
   while (match(text, / __attribute__ *\(\([^()]*(\([^()]*\)[^()]*)*\)\)/))
     text = substr(text, 1, RSTART - 1) " " substr(text, RSTART + RLENGTH)
   gsub(/[{};,=*]|\[[^]]*\]/, " & ", text)
@@ -91,14 +91,15 @@ function enumerators(  name) {
   while ((name = next_token()) != "}") {
     if (!is_name(name)) fail("no enumerator: " name)
     constant(name)
-    # Values are the compiler's business: on to the comma or the end.
+    # Skips the value, which the compiler computes, up to the comma or the end.
     while (token[at] != "," && token[at] != "}") next_token()
     if (token[at] == ",") at++
   }
 }
 
-# Up to and including the closing brace, into how[] and path[]. The name of a nested record stands
-# behind it, so its members get that prefix afterwards; without a name they belong to the outer one.
+# Reads members up to and including the closing brace into how[] and path[]. The name of a nested
+# record follows the record, so its members get that prefix afterwards. Members of a nested record
+# without a name belong to the outer record.
 function members(  word, first, name) {
   while ((word = next_token()) != "}") {
     if ((word == "struct" || word == "union") && token[at] == "{") {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the programs written by layout.awk print with. A line is a fact:
+ * The macros with which the programs of layout.awk print. They print these lines:
+ *
  *   record struct x size 16 align 8
  *   field struct x.member offset 8 size 4 kind u32        size of an element for kind u32[]
  *   enum enum y size 4
@@ -10,7 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-/* The kind tells apart what has the same size: a signed member, a pointer, a nested record. */
+/* The kind distinguishes members of the same size: signed ones, pointers, nested records. */
 #define KIND(lvalue)                                                                               \
     _Generic((lvalue),                                                                             \
         __u8: "u8",                                                                                \
@@ -24,7 +25,7 @@
         __u64 *: "u64-pointer",                                                                    \
         default: "record")
 
-/* Only sizes are taken of the null pointer's members, none is read. */
+/* The members of the null pointer are only measured, not read. */
 #define MEMBER(type, path) (((type *)0)->path)
 
 #define RECORD(type) printf("record %s size %zu align %zu\n", #type, sizeof(type), _Alignof(type))

@@ -1,10 +1,10 @@
-# Compares a TAP stream of the kernel's selftests with what is expected of it.
+# Compares the TAP stream of a kernel selftest with the expected results.
 #
-# Read in this order: *.expected (RESULT CASE REASON…), the list of the program's cases, and, after
-# `tap=1` on the command line, the TAP. A case of the list with no line in *.expected must pass; a
-# later line overrides an earlier one; a `*` in CASE stands for anything. A case that passes although
-# another result is expected is as wrong as one that fails: the list is exact. Only where there are
-# `some_huge_pages`, but fewer than 64, may cases pass that are listed for want of them.
+# The input files are *.expected (lines RESULT CASE REASON…), the list of the program's cases, and,
+# after `tap=1` on the command line, the TAP stream. A case without a line in *.expected must pass. A
+# later line overrides an earlier one, and a `*` in CASE matches any text. A case that passes although
+# another result is expected is an error, so that the list stays exact. With `some_huge_pages`, when
+# the machine has huge pages but fewer than 64, cases of no-huge-pages.expected may pass.
 
 function expectation(name, i) {
   for (i = rules; i > 0; i--)
@@ -12,13 +12,13 @@ function expectation(name, i) {
   return 0
 }
 
-function settle(name, result, i, wanted) {
+function check_result(name, result, i, wanted) {
   i = expectation(name)
   wanted = i ? rule[i] : "pass"
   count[result]++
   seen[name] = 1
   if (result == wanted) {
-    if (i) { excused[reason[i]]++; what[reason[i]] = result }
+    if (i) { expected[reason[i]]++; what[reason[i]] = result }
     return
   }
   if (result == "pass" && some_huge_pages && source[i] ~ /no-huge-pages/) return
@@ -50,15 +50,15 @@ FILENAME ~ /\.expected$/ {
   result = /^not/ ? "fail" : /# SKIP/ ? "skip" : "pass"
   sub(/^(not )?ok [0-9]+ /, "")
   name = $1
-  if (name in known) settle(name, result)
+  if (name in known) check_result(name, result)
   else extra[++extras] = result " " name
 }
 
 END {
   for (i = 1; i <= cases; i++)
     if (!(listed[i] in seen)) { print "LOST: " listed[i] " did not report"; wrong++ }
-  for (text in excused) printf "  %d %s: %s\n", excused[text], what[text], text
-  # Cases of a later kernel are told apart: they say nothing about 7.3.
+  for (text in expected) printf "  %d %s: %s\n", expected[text], what[text], text
+  # Cases of a later kernel are listed apart, because 7.3 does not have them.
   for (i = 1; i <= extras; i++) print "newer than 7.3: " extra[i]
   printf "%s under %s: %d pass, %d fail, %d skip of %d, %d unexpected\n", program, front, \
     count["pass"], count["fail"], count["skip"], cases, wrong

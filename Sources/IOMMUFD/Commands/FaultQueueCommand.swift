@@ -2,9 +2,9 @@ internal import CUAPI
 internal import SystemPackage
 internal import UAPI
 
-/// FAULT_QUEUE_ALLOC.
+/// IOMMU_FAULT_QUEUE_ALLOC.
 enum FaultQueueCommand {
-  /// iommufd_fault_alloc()
+  /// iommufd: iommufd_fault_alloc()
   static func allocate(_ command: inout UserCommand<iommu_fault_alloc>) throws(Errno) {
     guard command.arguments.flags == 0 else { throw .notSupported }
     let context = command.context

@@ -1,4 +1,4 @@
-// The commands on page tables (iommufd: hw_pagetable.c).
+// The commands that allocate and use HWPTs (iommufd: hw_pagetable.c).
 
 internal import CUAPI
 internal import IOMMU
@@ -6,12 +6,12 @@ internal import SystemPackage
 internal import UAPI
 
 enum HWPTCommands {
-  /// Flags of HWPT_ALLOC; those that are not here are the domain's.
+  /// The flag of IOMMU_HWPT_ALLOC that is not a flag of the domain.
   private static let faultIDValid = IOMMU_HWPT_FAULT_ID_VALID.rawValue
 
-  // MARK: HWPT_ALLOC
+  // MARK: IOMMU_HWPT_ALLOC
 
-  /// iommufd_hwpt_alloc()
+  /// iommufd: iommufd_hwpt_alloc()
   static func allocate(_ command: inout UserCommand<iommu_hwpt_alloc>) throws(Errno) {
     let arguments = command.arguments
     guard arguments.__reserved == 0 else { throw .notSupported }
@@ -61,14 +61,14 @@ enum HWPTCommands {
     case let parent as PagingHWPT:
       let flags = try nestedFlags(arguments)
       guard !parent.isAutomatic, parent.flags.contains(.nestParent),
-        // The kernel compares the operations, which all units of a vendor share.
+        // The kernel compares the driver's operations, which all units of a vendor share.
         type(of: parent.driver) == type(of: device.device.driver)
       else { throw .invalidArgument }
       return try NestedHWPT.make(for: device, on: .parent(parent), flags: flags, data: data)
-    case let unit as VIOMMU:
-      guard unit.driver === device.device.driver else { throw .invalidArgument }
+    case let viommu as VIOMMU:
+      guard viommu.driver === device.device.driver else { throw .invalidArgument }
       let flags = try nestedFlags(arguments)
-      return try NestedHWPT.make(for: device, on: .virtualUnit(unit), flags: flags, data: data)
+      return try NestedHWPT.make(for: device, on: .viommu(viommu), flags: flags, data: data)
     default:
       throw .invalidArgument
     }
@@ -84,7 +84,7 @@ enum HWPTCommands {
 
   // MARK: Dirty tracking
 
-  /// iommufd_hwpt_set_dirty_tracking()
+  /// iommufd: iommufd_hwpt_set_dirty_tracking()
   static func setDirtyTracking(
     _ command: inout UserCommand<iommu_hwpt_set_dirty_tracking>
   ) throws(Errno) {
@@ -99,7 +99,8 @@ enum HWPTCommands {
     }
   }
 
-  /// iommufd_hwpt_get_dirty_bitmap(). Piece by piece, as the bitmap is written without the lock.
+  /// Reads the dirty entries in parts with the lock, and writes the bitmap of each part without it.
+  /// iommufd: iommufd_hwpt_get_dirty_bitmap()
   static func getDirtyBitmap(
     _ command: inout UserCommand<iommu_hwpt_get_dirty_bitmap>
   ) throws(Errno) {
@@ -116,28 +117,29 @@ enum HWPTCommands {
     defer { context.lock.withLock { hwpt.dropUser() } }
     let range = try context.lock.withLock { () throws(Errno) in
       try hwpt.ioas.pageTable.dirtyRange(
-        arguments.iova, length: arguments.length, pageSize: arguments.page_size)
+        IOVA(arguments.iova), length: arguments.length, pageSize: arguments.page_size)
     }
     var bitmap = DirtyBitmap(
       at: arguments.data, for: range, pageSize: arguments.page_size, memory: command.client)
-    var next: UInt64? = range.lowerBound
+    var next: IOVA? = range.lowerBound
     while let first = next {
-      let piece = try context.lock.withLock { () throws(Errno) in
+      let part = try context.lock.withLock { () throws(Errno) in
         try hwpt.ioas.pageTable.readDirty(
           first...range.upperBound, of: hwpt.domain, clearing: arguments.flags & keep == 0)
       }
-      for entry in piece.entries { bitmap.set(entry.iova.rawValue, length: entry.length) }
-      next = piece.next
+      for entry in part.entries { bitmap.set(entry.iova, length: entry.length) }
+      next = part.next
     }
     bitmap.finish()
   }
 
-  // MARK: HWPT_INVALIDATE
+  // MARK: IOMMU_HWPT_INVALIDATE
 
   private static let entryLimit: UInt32 = 1 << 19
   private static let entryLengthLimit: UInt32 = 4096
 
-  /// iommufd_hwpt_invalidate(). How much was done is told whatever the outcome.
+  /// Writes the number of handled entries back, also after a failure.
+  /// iommufd: iommufd_hwpt_invalidate()
   static func invalidate(_ command: inout UserCommand<iommu_hwpt_invalidate>) throws(Errno) {
     var handled = 0
     var failure: Errno?
@@ -164,7 +166,8 @@ enum HWPTCommands {
     let entries = UserDataArray(
       type: arguments.data_type, address: arguments.data_uptr,
       entryLength: Int(arguments.entry_len), count: Int(arguments.entry_num), memory: client)
-    // A user more instead of the lock, as the driver reads many entries from the client.
+    // The target gets a user instead of the lock, because the driver reads entries from the
+    // client's memory.
     let target = try context.lock.withLock { () throws(Errno) in
       let target = try context.objects.lookUp(ObjectID(arguments.hwpt_id))
       guard target is NestedHWPT || target is VIOMMU else { throw Errno.invalidArgument }
@@ -178,7 +181,8 @@ enum HWPTCommands {
         if try hooks.invalidate(hwpt, entries, handled: &handled) { return }
       }
       try hwpt.domain.invalidate(entries, handled: &handled)
-    case let unit as VIOMMU: try unit.unit.invalidate(entries, handled: &handled)
+    case let viommu as VIOMMU:
+      try viommu.implementation.invalidate(entries, handled: &handled)
     default: break
     }
   }

@@ -1,9 +1,8 @@
 internal import CUAPI
-internal import Host
 internal import SystemPackage
 internal import UAPI
 
-/// GET_HW_INFO: iommufd_get_hw_info()
+/// IOMMU_GET_HW_INFO. iommufd: iommufd_get_hw_info()
 enum HardwareInfoCommand {
   static func execute(_ command: inout UserCommand<iommu_hw_info>) throws(Errno) {
     let arguments = command.arguments
@@ -48,7 +47,7 @@ enum HardwareInfoCommand {
     return capabilities
   }
 
-  /// As much of `bytes` as there is room for, and zeros where there is more.
+  /// Stores as much of `bytes` as fits into `length` bytes and fills the rest with zeros.
   private static func store(
     _ bytes: [UInt8], at address: UInt64, _ length: UInt32, _ client: any Client
   ) throws(Errno) {
@@ -57,9 +56,9 @@ enum HardwareInfoCommand {
     var piece = bytes.prefix(length)[...]
     while length > 0 {
       if piece.isEmpty { piece = zeros.prefix(length)[...] }
-      let (place, overflow) = address.addingReportingOverflow(UInt64(done))
+      let (target, overflow) = address.addingReportingOverflow(UInt64(done))
       guard !overflow else { throw .badAddress }
-      try client.storeArray(piece, at: place)
+      try client.storeArray(piece, at: target)
       done += piece.count
       length -= piece.count
       piece = []

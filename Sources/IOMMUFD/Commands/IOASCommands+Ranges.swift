@@ -1,13 +1,13 @@
-// The two commands with an array beside the struct.
+// IOMMU_IOAS_IOVA_RANGES and IOMMU_IOAS_ALLOW_IOVAS, the commands with an array of ranges.
 
 internal import CUAPI
 internal import SystemPackage
 internal import UAPI
 
 extension IOASCommands {
-  /// iommufd_ioas_iova_ranges(). The array is filled as far as it goes, then the struct is written,
-  /// then the caller is told that the array was too short.
-  static func rangesOfIOVA(_ command: inout UserCommand<iommu_ioas_iova_ranges>) throws(Errno) {
+  /// Stores as many ranges as the array has elements, then the struct, and then fails with EMSGSIZE
+  /// when the array is too short. iommufd: iommufd_ioas_iova_ranges()
+  static func iovaRanges(_ command: inout UserCommand<iommu_ioas_iova_ranges>) throws(Errno) {
     guard command.arguments.__reserved == 0 else { throw .notSupported }
     let context = command.context
     let id = ObjectID(command.arguments.ioas_id)
@@ -15,15 +15,16 @@ extension IOASCommands {
       let pageTable = try context.ioas(id).pageTable
       return (pageTable.usableRanges, pageTable.alignment)
     }
-    let room = Int(command.arguments.num_iovas)
-    try command.client.storeRanges(ranges.prefix(room), at: command.arguments.allowed_iovas)
+    let capacity = Int(command.arguments.num_iovas)
+    try command.client.storeRanges(ranges.prefix(capacity), at: command.arguments.allowed_iovas)
     command.arguments.num_iovas = UInt32(clamping: ranges.count)
     command.arguments.out_iova_alignment = alignment
     try command.respond()
-    guard ranges.count <= room else { throw .messageTooLong }
+    guard ranges.count <= capacity else { throw .messageTooLong }
   }
 
-  /// iommufd_ioas_allow_iovas(). The array is read while the IOAS is in use, not locked.
+  /// Reads the array without the lock; the command is a user of the IOAS meanwhile.
+  /// iommufd: iommufd_ioas_allow_iovas()
   static func allowIOVAs(_ command: inout UserCommand<iommu_ioas_allow_iovas>) throws(Errno) {
     let arguments = command.arguments
     guard arguments.__reserved == 0 else { throw .notSupported }
@@ -42,10 +43,12 @@ extension IOASCommands {
   }
 }
 
-/// The list of ALLOW_IOVAS, in which the first element that is wrong or cannot be read decides the errno.
+/// The ranges of IOMMU_IOAS_ALLOW_IOVAS. The first element that is invalid or cannot be read
+/// decides the errno.
 struct AllowedRanges {
-  /// The kernel's bound is its memory.
+  /// The kernel is limited by its memory only.
   static let capacity = 16384
+  /// The number of elements that are read at a time.
   private static let chunk = 256
 
   private let ranges = IntervalMap<Void>()
@@ -66,7 +69,7 @@ struct AllowedRanges {
       if let ranges = client.loadRanges(index..<index + elements, of: address) {
         for range in ranges { try insert(range) }
       } else {
-        // One of them cannot be read; those before it count.
+        // An element cannot be read. The elements before it are checked first.
         for element in index..<index + elements {
           guard let range = client.loadRanges(element..<element + 1, of: address)?.first else {
             throw .badAddress
@@ -80,7 +83,7 @@ struct AllowedRanges {
 
   private mutating func insert(_ range: iommu_iova_range) throws(Errno) {
     guard range.start < range.last,
-      ranges.firstSpan(overlapping: range.start, through: range.last) == nil
+      ranges.firstInterval(overlapping: range.start, through: range.last) == nil
     else { throw .invalidArgument }
     guard count < Self.capacity else { throw .noMemory }
     count += 1
@@ -89,7 +92,7 @@ struct AllowedRanges {
 }
 
 extension Client {
-  /// Elements of an array of `struct iommu_iova_range`; nil when not all of them can be read.
+  /// Returns elements of an array of `struct iommu_iova_range`; `nil` when one cannot be read.
   fileprivate func loadRanges(_ indexes: Range<Int>, of array: UInt64) -> [iommu_iova_range]? {
     let stride = MemoryLayout<iommu_iova_range>.stride
     let (address, overflow) = array.addingReportingOverflow(UInt64(indexes.lowerBound * stride))

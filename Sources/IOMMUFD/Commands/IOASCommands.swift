@@ -1,6 +1,6 @@
-// The commands on I/O address spaces (iommufd: ioas.c). What the argument says is checked first, then
-// the object is looked up, then it is changed, and the answer is copied out last, without the lock:
-// an answer that cannot be stored is EFAULT and the change stays.
+// The commands that allocate and use IOASes (iommufd: ioas.c). A command checks its argument, looks
+// the objects up, changes them, and copies the answer out last, without the lock. When the answer
+// cannot be stored, the result is EFAULT and the change stays.
 
 internal import CUAPI
 internal import IOMMU
@@ -8,7 +8,7 @@ internal import SystemPackage
 internal import UAPI
 
 enum IOASCommands {
-  /// iommufd_ioas_alloc_ioctl()
+  /// iommufd: iommufd_ioas_alloc_ioctl()
   static func allocate(_ command: inout UserCommand<iommu_ioas_alloc>) throws(Errno) {
     guard command.arguments.flags == 0 else { throw .notSupported }
     let context = command.context
@@ -19,7 +19,7 @@ enum IOASCommands {
     try command.respond(publishing: ioas)
   }
 
-  /// iommufd_ioas_map()
+  /// iommufd: iommufd_ioas_map()
   static func map(_ command: inout UserCommand<iommu_ioas_map>) throws(Errno) {
     let arguments = command.arguments
     let flags = MapFlags(rawValue: arguments.flags)
@@ -27,17 +27,18 @@ enum IOASCommands {
     guard arguments.iova != .max, arguments.length != .max else { throw .overflow }
     guard let permissions = flags.permissions else { throw .invalidArgument }
     let (context, client) = (command.context, command.client)
-    command.arguments.iova = try context.lock.withLock { () throws(Errno) in
+    let iova = try context.lock.withLock { () throws(Errno) in
       let ioas = try context.ioas(ObjectID(arguments.ioas_id))
       return try ioas.pageTable.map(
         userAddress: arguments.user_va, length: arguments.length,
-        at: flags.place(arguments.iova), permissions: permissions,
-        accounting: context.accountMode, client: client)
+        at: flags.fixedIOVA(arguments.iova), permissions: permissions,
+        accounting: context.accountingMode, client: client)
     }
+    command.arguments.iova = iova.rawValue
     try command.respond()
   }
 
-  /// iommufd_ioas_map_file()
+  /// iommufd: iommufd_ioas_map_file()
   static func mapFile(_ command: inout UserCommand<iommu_ioas_map_file>) throws(Errno) {
     let arguments = command.arguments
     let flags = MapFlags(rawValue: arguments.flags)
@@ -45,24 +46,25 @@ enum IOASCommands {
     guard arguments.iova != .max, arguments.length != .max else { throw .overflow }
     guard let permissions = flags.permissions else { throw .invalidArgument }
     let (context, client) = (command.context, command.client)
-    let buffer = context.selftest == nil ? nil : DMABufferFile.of(arguments.fd, client)
-    command.arguments.iova = try context.lock.withLock { () throws(Errno) in
+    let buffer = context.selftest == nil ? nil : DMABufferFile.buffer(of: arguments.fd, client)
+    let iova = try context.lock.withLock { () throws(Errno) in
       let ioas = try context.ioas(ObjectID(arguments.ioas_id))
       if let buffer {
         return try ioas.pageTable.map(
           buffer: buffer, start: arguments.start, length: arguments.length,
-          at: flags.place(arguments.iova), permissions: permissions, importer: context,
+          at: flags.fixedIOVA(arguments.iova), permissions: permissions, importer: context,
           client: client)
       }
       return try ioas.pageTable.map(
         file: arguments.fd, start: arguments.start, length: arguments.length,
-        at: flags.place(arguments.iova), permissions: permissions,
-        accounting: context.accountMode, client: client)
+        at: flags.fixedIOVA(arguments.iova), permissions: permissions,
+        accounting: context.accountingMode, client: client)
     }
+    command.arguments.iova = iova.rawValue
     try command.respond()
   }
 
-  /// iommufd_ioas_copy()
+  /// iommufd: iommufd_ioas_copy()
   static func copy(_ command: inout UserCommand<iommu_ioas_copy>) throws(Errno) {
     if command.context.selftest != nil { NumberedAreas.resolve(&command) }
     let arguments = command.arguments
@@ -73,19 +75,20 @@ enum IOASCommands {
     }
     guard let permissions = flags.permissions else { throw .invalidArgument }
     let (context, client) = (command.context, command.client)
-    command.arguments.dst_iova = try context.lock.withLock { () throws(Errno) in
+    let iova = try context.lock.withLock { () throws(Errno) in
       let source = try context.ioas(ObjectID(arguments.src_ioas_id))
       let pages = try source.pageTable.pages(
-        at: arguments.src_iova, length: arguments.length)
+        at: IOVA(arguments.src_iova), length: arguments.length)
       let destination = try context.ioas(ObjectID(arguments.dst_ioas_id))
       return try destination.pageTable.map(
-        pages, length: arguments.length, at: flags.place(arguments.dst_iova),
+        pages, length: arguments.length, at: flags.fixedIOVA(arguments.dst_iova),
         permissions: permissions, client: client)
     }
+    command.arguments.dst_iova = iova.rawValue
     try command.respond()
   }
 
-  /// iommufd_ioas_unmap()
+  /// iommufd: iommufd_ioas_unmap()
   static func unmap(_ command: inout UserCommand<iommu_ioas_unmap>) throws(Errno) {
     let arguments = command.arguments
     let context = command.context
@@ -95,14 +98,15 @@ enum IOASCommands {
         return try ioas.pageTable.unmapAll().get()
       }
       guard arguments.iova != .max, arguments.length != .max else { throw Errno.overflow }
-      let unmapped = try ioas.pageTable.unmap(arguments.iova, length: arguments.length).get()
+      let unmapped = try ioas.pageTable.unmap(IOVA(arguments.iova), length: arguments.length)
+        .get()
       guard unmapped > 0 else { throw Errno.noSuchFileOrDirectory }
       return unmapped
     }
     try command.respond()
   }
 
-  /// iommufd_ioas_change_process()
+  /// iommufd: iommufd_ioas_change_process()
   static func changeProcess(
     _ command: inout UserCommand<iommu_ioas_change_process>
   ) throws(Errno) {
@@ -114,7 +118,7 @@ enum IOASCommands {
     }
   }
 
-  /// What a kernel without CONFIG_IOMMUFD_NOIOMMU answers, whatever the argument.
+  /// Fails as in a kernel without CONFIG_IOMMUFD_NOIOMMU, whatever the argument.
   static func noIOMMUGetPhysicalAddress(
     _ command: inout UserCommand<iommu_ioas_noiommu_get_pa>
   ) throws(Errno) {
@@ -122,7 +126,7 @@ enum IOASCommands {
   }
 }
 
-/// The flags of MAP, MAP_FILE and COPY.
+/// The flags of IOMMU_IOAS_MAP, IOMMU_IOAS_MAP_FILE and IOMMU_IOAS_COPY.
 struct MapFlags: OptionSet {
   let rawValue: UInt32
 
@@ -136,7 +140,7 @@ struct MapFlags: OptionSet {
 
   var isKnown: Bool { rawValue & ~Self.known == 0 }
 
-  /// nil when a device could do nothing with the mapping.
+  /// `nil` when the flags permit neither reads nor writes.
   var permissions: Permissions? {
     var permissions: Permissions = []
     if contains(.readable) { permissions.insert(.read) }
@@ -144,6 +148,7 @@ struct MapFlags: OptionSet {
     return permissions.isEmpty ? nil : permissions
   }
 
-  /// Where the mapping must lie; nil when we choose.
-  func place(_ iova: UInt64) -> UInt64? { contains(.fixedIOVA) ? iova : nil }
+  /// Returns the first IOVA of the mapping; `nil` without IOMMU_IOAS_MAP_FIXED_IOVA, when the page
+  /// table chooses it.
+  func fixedIOVA(_ iova: UInt64) -> IOVA? { contains(.fixedIOVA) ? IOVA(iova) : nil }
 }

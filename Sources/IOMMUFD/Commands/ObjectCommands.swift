@@ -2,7 +2,7 @@ internal import CUAPI
 internal import SystemPackage
 internal import UAPI
 
-/// DESTROY: iommufd_destroy()
+/// IOMMU_DESTROY. iommufd: iommufd_destroy()
 enum ObjectCommands {
   static func destroy(_ command: inout UserCommand<iommu_destroy>) throws(Errno) {
     let context = command.context

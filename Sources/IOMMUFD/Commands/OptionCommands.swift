@@ -1,5 +1,6 @@
-// Settings of a file and of an IOAS. A value read is written back alone; a value set is, too, so that a
-// SET whose argument is read-only answers EFAULT and has taken effect.
+// IOMMU_OPTION: settings of a context and of an IOAS. Both GET and SET write the value back, and
+// nothing else of the struct. So a SET whose struct is read-only fails with EFAULT and has taken
+// effect.
 
 internal import CUAPI
 internal import Host
@@ -43,20 +44,20 @@ enum OptionCommands {
     }
   }
 
-  /// iommufd: iommufd_option_rlimit_mode(). Only while the file has no objects, whose pages would
-  /// otherwise be uncharged from the wrong account.
+  /// Changes the accounting mode only while the context has no objects: their pages are uncharged
+  /// from the counter that they were charged to. iommufd: iommufd_option_rlimit_mode()
   private static func rlimitMode(
     _ direction: Direction, of context: Context, client: any Client
   ) throws(Errno) -> UInt64 {
     guard case .set(let value) = direction else {
-      return context.lock.withLock { context.accountMode == .process ? 1 : 0 }
+      return context.lock.withLock { context.accountingMode == .process ? 1 : 0 }
     }
     guard client.isCapable(of: .sysResource) else { throw .notPermitted }
     try context.lock.withLock { () throws(Errno) in
       guard context.objects.isEmpty else { throw Errno.resourceBusy }
       switch value {
-      case 0: context.accountMode = .user
-      case 1: context.accountMode = .process
+      case 0: context.accountingMode = .user
+      case 1: context.accountingMode = .process
       default: throw Errno.invalidArgument
       }
     }

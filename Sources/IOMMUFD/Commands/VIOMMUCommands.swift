@@ -1,4 +1,4 @@
-// The commands on virtual units and what belongs to them (iommufd: viommu.c, eventq.c).
+// The commands that allocate vIOMMUs and the objects on them (iommufd: viommu.c, eventq.c).
 
 internal import CUAPI
 internal import IOMMU
@@ -6,16 +6,17 @@ internal import SystemPackage
 internal import UAPI
 
 enum VIOMMUCommands {
-  // MARK: VIOMMU_ALLOC
+  // MARK: IOMMU_VIOMMU_ALLOC
 
-  /// iommufd_viommu_alloc_ioctl()
+  /// iommufd: iommufd_viommu_alloc_ioctl()
   static func allocate(_ command: inout UserCommand<iommu_viommu_alloc>) throws(Errno) {
     let arguments = command.arguments
     guard arguments.flags == 0, arguments.type != IOMMU_VIOMMU_TYPE_DEFAULT.rawValue else {
       throw .notSupported
     }
     let (context, client) = (command.context, command.client)
-    // A user more instead of the lock, as the driver reads from and writes to the client.
+    // The parent gets a user instead of the lock, because the driver reads and writes the client's
+    // memory.
     let (id, device, parent) = try context.lock.withLock { () throws(Errno) in
       let device = try context.objects.lookUp(ObjectID(arguments.dev_id), as: BoundDevice.self)
       guard
@@ -45,9 +46,9 @@ enum VIOMMUCommands {
     try command.respond(publishing: viommu)
   }
 
-  // MARK: VDEVICE_ALLOC
+  // MARK: IOMMU_VDEVICE_ALLOC
 
-  /// iommufd_vdevice_alloc_ioctl()
+  /// iommufd: iommufd_vdevice_alloc_ioctl()
   static func allocateDevice(
     _ command: inout UserCommand<iommu_vdevice_alloc>
   ) throws(Errno) {
@@ -62,11 +63,11 @@ enum VIOMMUCommands {
     try command.respond(publishing: device)
   }
 
-  // MARK: VEVENTQ_ALLOC
+  // MARK: IOMMU_VEVENTQ_ALLOC
 
   private static let depthLimit: UInt32 = 1 << 19
 
-  /// iommufd_veventq_alloc()
+  /// iommufd: iommufd_veventq_alloc()
   static func allocateEventQueue(
     _ command: inout UserCommand<iommu_veventq_alloc>
   ) throws(Errno) {
@@ -88,9 +89,9 @@ enum VIOMMUCommands {
       publishing: queue, installing: queue.makeFile(), number: \.out_veventq_fd)
   }
 
-  // MARK: HW_QUEUE_ALLOC
+  // MARK: IOMMU_HW_QUEUE_ALLOC
 
-  /// iommufd_hw_queue_alloc_ioctl()
+  /// iommufd: iommufd_hw_queue_alloc_ioctl()
   static func allocateHardwareQueue(
     _ command: inout UserCommand<iommu_hw_queue_alloc>
   ) throws(Errno) {
@@ -105,7 +106,7 @@ enum VIOMMUCommands {
     let queue = try context.lock.withLock { () throws(Errno) in
       let viommu = try context.objects.lookUp(ObjectID(arguments.viommu_id), as: VIOMMU.self)
       return try HWQueue.make(
-        type: arguments.type, index: arguments.index, iova: arguments.nesting_parent_iova,
+        type: arguments.type, index: arguments.index, iova: IOVA(arguments.nesting_parent_iova),
         length: arguments.length, on: viommu, client: client)
     }
     command.arguments.out_hw_queue_id = queue.id.rawValue

@@ -1,9 +1,9 @@
 // VFIO_IOMMU_GET_INFO: page sizes, and a chain of capabilities behind the struct.
 //
-// The kernel writes what fits while it counts what does not: each capability is stored if it fits
-// whole (of the IOVA ranges even single elements are), the link from the former capability is set
-// if the next one's place is within the buffer, and `cap_offset`, without which nobody finds the chain,
-// is only set if all of it fits. `argsz` always answers what is needed.
+// The kernel stores what fits while it computes the length of the whole. A capability is stored
+// when it fits whole; the IOVA ranges are stored element by element. The link from the previous
+// capability is set when the next one begins within the buffer. `cap_offset`, where the chain
+// begins, is set only when the whole chain fits. `argsz` always returns the length of the whole.
 
 internal import CUAPI
 internal import SystemPackage
@@ -12,7 +12,7 @@ internal import UAPI
 extension ContainerCommands {
   /// iommufd: iommufd_vfio_iommu_get_info()
   func getInfo(at argument: UInt64) throws(Errno) {
-    let minimum = 16  // through iova_pgsizes
+    let minimum = Ioctl.vfioIOMMUGetInfo.minimumSize
     var info = try client.loadPrefix(of: vfio_iommu_type1_info.self, count: minimum, at: argument)
     guard info.argsz >= minimum else { throw .invalidArgument }
     let known = min(Int(info.argsz), MemoryLayout<vfio_iommu_type1_info>.size)
@@ -32,7 +32,7 @@ extension ContainerCommands {
 }
 
 extension IOAS {
-  /// Of the smallest page every domain can map; below 4 KiB the kernel promises no more than that.
+  /// The page sizes that every domain of the IOAS has. Sizes below 4 KiB are replaced by 4 KiB.
   /// iommufd: iommufd_get_pagesizes()
   fileprivate var pageSizes: UInt64 {
     var sizes = hwpts.reduce(UInt64.max) { $0 & $1.domain.pageSizes }
@@ -42,16 +42,17 @@ extension IOAS {
   }
 }
 
-/// The capabilities, written as they are counted.
+/// The chain of capabilities, which are stored while the length is computed.
 private struct CapabilityChain {
   static var start: Int { MemoryLayout<vfio_iommu_type1_info>.size }
 
   let client: any Client
   let base: UInt64
-  /// Bytes the caller has for struct and chain.
+  /// The length of the caller's buffer, for the struct and the chain.
   let room: Int
-  /// Bytes that struct and chain need.
+  /// The length of the struct and the chain so far.
   private(set) var length = Self.start
+  /// The offset of the previous capability.
   private var last: Int?
 
   init(client: any Client, base: UInt64, room: Int) {
@@ -60,7 +61,8 @@ private struct CapabilityChain {
     self.room = room
   }
 
-  /// iommufd: iommufd_fill_cap_dma_avail(). There is no limit of ours.
+  /// Appends the number of mappings that can still be made, without a limit.
+  /// iommufd: iommufd_fill_cap_dma_avail()
   mutating func appendAvailableMappings() throws(Errno) {
     let capability = vfio_iommu_type1_info_dma_avail(
       header: header(VFIO_IOMMU_TYPE1_INFO_DMA_AVAIL), avail: .max)
@@ -92,7 +94,7 @@ private struct CapabilityChain {
     vfio_info_cap_header(id: UInt16(truncatingIfNeeded: id), version: 1, next: 0)
   }
 
-  /// Points the former capability at this one and makes room for the next.
+  /// Links the previous capability to the one at `length`, and adds its size.
   private mutating func link(size: Int) throws(Errno) {
     if let last, room >= length {
       try client.store(UInt32(clamping: length), at: address(last + 4))

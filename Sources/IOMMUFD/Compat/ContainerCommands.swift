@@ -1,6 +1,7 @@
-// VFIO's container interface on an iommufd (iommufd: vfio_compat.c), for clients written before
-// iommufd. Their structs carry a size, argsz, and are read up to the last member of the first version;
-// nothing beyond it is looked at. An unknown flag is EINVAL, where iommufd says EOPNOTSUPP.
+// The ioctls of a VFIO container on an open /dev/iommu, for clients that were written before
+// iommufd (iommufd: vfio_compat.c). Each struct begins with its size, argsz, and is read through
+// the last member of its first version; what follows is ignored. An unknown flag is EINVAL, unlike
+// in an iommufd command, where it is EOPNOTSUPP.
 
 internal import CUAPI
 internal import IOMMU
@@ -11,9 +12,9 @@ struct ContainerCommands {
   let context: Context
   let client: any Client
 
-  /// iommufd: iommufd_vfio_ioctl(). It knows no VFIO_IOMMU_DIRTY_PAGES.
+  /// iommufd: iommufd_vfio_ioctl(), which has no VFIO_IOMMU_DIRTY_PAGES
   func call(_ request: IoctlNumber, _ argument: UInt64) throws(Errno) -> Int32 {
-    switch request {
+    switch IoctlTable.iommufd[request] {
     case .vfioGetAPIVersion: return VFIO_API_VERSION
     case .vfioCheckExtension: return try checkExtension(argument)
     case .vfioSetIOMMU: try setIOMMU(argument)
@@ -53,8 +54,8 @@ struct ContainerCommands {
     return nil
   }
 
-  /// iommufd: iommufd_vfio_set_iommu(). TYPE1 may unmap within a mapping, so it must not have large
-  /// pages; TYPE1v2 may not.
+  /// VFIO_TYPE1_IOMMU can unmap a part of a mapping, so it disables large pages. VFIO_TYPE1v2_IOMMU
+  /// cannot. iommufd: iommufd_vfio_set_iommu()
   private func setIOMMU(_ type: UInt64) throws(Errno) {
     let isType1 = type == UInt64(VFIO_TYPE1_IOMMU) || type == UInt64(VFIO_TYPE1v2_IOMMU)
     guard let flags = isType1 ? [] : automaticFlags(ofExtensionType: type) else {
@@ -67,9 +68,9 @@ struct ContainerCommands {
     }
   }
 
-  /// iommufd: iommufd_vfio_map_dma(). No permission at all is accepted.
+  /// Accepts a mapping without any permission. iommufd: iommufd_vfio_map_dma()
   private func mapDMA(at argument: UInt64) throws(Errno) {
-    let minimum = MemoryLayout<vfio_iommu_type1_dma_map>.size
+    let minimum = Ioctl.vfioIOMMUMapDMA.minimumSize
     let map = try client.load(vfio_iommu_type1_dma_map.self, at: argument)
     let known = UInt32(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
     guard map.argsz >= minimum, map.flags & ~known == 0 else { throw .invalidArgument }
@@ -79,25 +80,25 @@ struct ContainerCommands {
     try context.lock.withLock { () throws(Errno) in
       let ioas = try context.requireContainerIOAS()
       _ = try ioas.pageTable.map(
-        userAddress: map.vaddr, length: map.size, at: map.iova, permissions: permissions,
-        accounting: context.accountMode, client: client)
+        userAddress: map.vaddr, length: map.size, at: IOVA(map.iova), permissions: permissions,
+        accounting: context.accountingMode, client: client)
     }
   }
 
-  /// iommufd: iommufd_vfio_unmap_dma(). What was unmapped is written back also when the unmap failed
-  /// half-way, but not when nothing was tried.
+  /// Writes the number of unmapped bytes back, also when the unmap failed half-way, but not when
+  /// the arguments were invalid. iommufd: iommufd_vfio_unmap_dma()
   private func unmapDMA(at argument: UInt64) throws(Errno) {
-    let minimum = MemoryLayout<vfio_iommu_type1_dma_unmap>.size
+    let minimum = Ioctl.vfioIOMMUUnmapDMA.minimumSize
     var unmap = vfio_iommu_type1_dma_unmap()
     try client.loadBytes(of: &unmap, at: argument)
     let isAll = unmap.flags & UInt32(VFIO_DMA_UNMAP_FLAG_ALL) != 0
     let known = UInt32(VFIO_DMA_UNMAP_FLAG_ALL)
     guard unmap.argsz >= minimum, unmap.flags & ~known == 0 else { throw .invalidArgument }
-    let (iova, size) = (unmap.iova, unmap.size)
+    let (iova, size) = (IOVA(unmap.iova), unmap.size)
     let result = try context.lock.withLock { () throws(Errno) in
       let pageTable = try context.requireContainerIOAS().pageTable
       if isAll {
-        guard iova == 0, size == 0 else { throw Errno.invalidArgument }
+        guard iova.rawValue == 0, size == 0 else { throw Errno.invalidArgument }
         return pageTable.unmapAll()
       }
       if pageTable.disablesLargePages { try pageTable.cut(around: iova, length: size) }

@@ -1,5 +1,5 @@
-// The IOAS that the VFIO container commands work on (iommufd: vfio_compat.c). A client names one, or
-// clears the choice; destroying it clears it too.
+// IOMMU_VFIO_IOAS: gets, sets or clears the IOAS that the VFIO container commands use
+// (iommufd: vfio_compat.c). The destruction of the IOAS clears it too.
 
 internal import CUAPI
 internal import SystemPackage
@@ -32,6 +32,7 @@ enum ContainerIOASCommand {
 
 extension Context {
   /// iommufd: get_compat_ioas()
+  /// - Throws: `.operationNotSupportedByDevice` (ENODEV) when no IOAS is set.
   func requireContainerIOAS() throws(Errno) -> IOAS {
     lock.assertHeld()
     guard let containerIOAS else { throw .operationNotSupportedByDevice }

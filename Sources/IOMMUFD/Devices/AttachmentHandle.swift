@@ -1,17 +1,19 @@
-// What a page request needs to know of the attachment it comes through (iommufd: struct
-// iommufd_attach_handle). Page requests come from the data plane, which must not take the control
-// lock; so an IOMMU group keeps a handle for each of its attachments, under its own leaf lock.
+// An attachment as page requests see it (iommufd: struct iommufd_attach_handle).
+//
+// Page requests are reported by threads that do DMA, which must not take the context's lock. So the
+// IOMMU group has the handles of its attachments, under its own leaf lock. A handle is immutable
+// except for its end.
 
 internal import IOMMU
 internal import Synchronization
 internal import UAPI
 
 final class AttachmentHandle: Sendable {
-  /// Who is told; nil: nobody.
+  /// The fault queue of the HWPT. `nil` when the HWPT has none: requests then fail.
   let faultQueue: FaultQueue?
-  /// The one that made the attachment, for its whole group.
+  /// The device that made the attachment for its group.
   let device: ObjectID
-  /// What is attached has a table of the client's.
+  /// Whether the HWPT is a nested one.
   let isNested: Bool
   private let ended = Atomic(false)
 
@@ -23,14 +25,14 @@ final class AttachmentHandle: Sendable {
 
   var hasEnded: Bool { ended.load(ordering: .acquiring) }
 
-  /// The attachment is no more, and so is every request that came through it.
+  /// Ends the attachment. Page requests that came through it get the response INVALID.
   func end() {
     ended.store(true, ordering: .releasing)
-    faultQueue?.drop(self)
+    faultQueue?.respondInvalid(self)
   }
 }
 
-/// What the attachments of one group do with page requests.
+/// The handles of the attachments of one group, by PASID; `nil` is the attachment without PASID.
 struct AttachmentHandles: Sendable {
   private var handles: [PASID?: AttachmentHandle] = [:]
 
@@ -39,8 +41,9 @@ struct AttachmentHandles: Sendable {
     set { handles[pasid] = newValue }
   }
 
-  /// iommu: find_fault_handler()
-  /// - Parameter hasUserPASIDTable: the PASIDs that we do not know may be the client's own.
+  /// Returns the handle that handles page requests with `pasid`. iommu: find_fault_handler()
+  /// - Parameter hasUserPASIDTable: a PASID without attachment may be in the PASID table of the
+  ///   nested domain that is attached without PASID.
   func handler(for pasid: PASID?, hasUserPASIDTable: Bool) -> AttachmentHandle? {
     if let handle = handles[pasid] { return handle.faultQueue == nil ? nil : handle }
     guard hasUserPASIDTable, let plain = handles[nil], plain.isNested, plain.faultQueue != nil

@@ -1,10 +1,13 @@
-// What a device's DMA goes through.
+// Attach, replace and detach of a bound device.
 //
-// The target is a HWPT, or an IOAS, for which a HWPT is found or made: any automatic one that the
-// device can be attached to serves, so devices share tables. The kernel's rules, in its order:
-//   - a device is attached once per PASID (EBUSY), and as its group is (EINVAL);
-//   - without PASID, its reserved regions must be free of mappings and of allowed ranges (EADDRINUSE);
-//   - the driver accepts the domain (EINVAL: incompatible).
+// The target is a HWPT or an IOAS. For an IOAS the device is attached to an automatic HWPT: the
+// first one of the IOAS that it is compatible with, or a new one. The checks are the kernel's, in
+// its order:
+//   - a device has at most one attachment per PASID (EBUSY), and its group must be attached to the
+//     same HWPT (EINVAL);
+//   - without PASID, the reserved regions of the device must not overlap mappings or allowed ranges
+//     (EADDRINUSE);
+//   - the driver must accept the domain (EINVAL when it is incompatible).
 // A call that fails changes nothing.
 
 package import IOMMU
@@ -12,12 +15,12 @@ package import SystemPackage
 package import UAPI
 
 extension BoundDevice {
-  // MARK: What VFIO calls
+  // MARK: Calls of the owner
 
   /// iommufd: iommufd_device_attach()
   /// - Parameters:
-  ///   - target: an IOAS or a HWPT; becomes the id of the HWPT.
-  ///   - client: whose call this is; pages may have to be pinned.
+  ///   - target: an IOAS or a HWPT; on return the ID of the HWPT.
+  ///   - client: the client that makes the call, for pages that have to be pinned.
   package func attach(
     to target: inout ObjectID, pasid: PASID? = nil, client: (any Client)? = nil
   ) throws(Errno) {
@@ -45,8 +48,8 @@ extension BoundDevice {
     }
   }
 
-  /// Every PASID, then what is without. The lock is held.
-  func detachEverything() {
+  /// Detaches every PASID, then the device without PASID. The lock is held.
+  func detachAll() {
     leaveIOAS()
     let pasids = group.attachments.compactMap { $0.value.devices[id] == nil ? nil : $0.key }
     for case let pasid? in pasids { detachAndPut(pasid: pasid) }
@@ -85,7 +88,7 @@ extension BoundDevice {
     }
   }
 
-  /// - Returns: the HWPT that the device let go of, whose reference the caller puts.
+  /// - Returns: the HWPT that was replaced, which the caller puts.
   private func change(
     to hwpt: HWPT, pasid: PASID?, by change: Change
   ) throws(Errno) -> HWPT? {
@@ -106,7 +109,7 @@ extension BoundDevice {
       do throws(Errno) {
         return (hwpt, try self.change(to: hwpt, pasid: pasid, by: change))
       } catch {
-        // The domain is not for this device; any other reason is final.
+        // EINVAL: the domain is incompatible with the device, but the next one may be compatible.
         guard error == .invalidArgument else { throw error }
       }
     }
@@ -128,6 +131,7 @@ extension BoundDevice {
 
   // MARK: One HWPT
 
+  /// Attaches the device to `hwpt` and makes it a user of `hwpt`.
   /// iommufd: iommufd_hw_pagetable_attach()
   func attachDirectly(to hwpt: HWPT, pasid: PASID?) throws(Errno) {
     context.lock.assertHeld()
@@ -154,7 +158,7 @@ extension BoundDevice {
   }
 
   /// iommufd: iommufd_hw_pagetable_detach()
-  /// - Returns: the HWPT, whose reference the caller puts; nil when the device was not attached.
+  /// - Returns: the HWPT, which the caller puts; `nil` when the device was not attached.
   func detachDirectly(pasid: PASID?) -> HWPT? {
     context.lock.assertHeld()
     guard var attachment = group.attachments[pasid],
@@ -172,10 +176,10 @@ extension BoundDevice {
     return attachment.hwpt
   }
 
-  /// iommufd: iommufd_device_do_replace(). The whole group moves. When the driver refuses and the IOAS
-  /// stays the same, the kernel forgets the group's reserved regions; here they stay, as its
-  /// documentation promises.
-  /// - Returns: the HWPT left, with one reference for the caller to put; nil when it is the same.
+  /// Moves the whole group to `hwpt`. When the driver refuses and the IOAS stays the same, the
+  /// kernel removes the reserved regions of the group; here they stay, as the kernel's
+  /// documentation promises. iommufd: iommufd_device_do_replace()
+  /// - Returns: the old HWPT, with one user for the caller to put; `nil` when it is the same.
   private func replaceDirectly(
     with hwpt: HWPT, pasid: PASID?
   ) throws(Errno) -> HWPT? {
@@ -186,16 +190,16 @@ extension BoundDevice {
     if hwpt === old { return nil }
     try FaultInjection.step()
     let members = attachment.devices.values.sorted { $0.id < $1.id }
-    let changesSpace = pasid == nil && hwpt.ioas !== old.ioas
-    if changesSpace { try hwpt.ioas.enforceReservedRegions(of: members) }
+    let changesIOAS = pasid == nil && hwpt.ioas !== old.ioas
+    if changesIOAS { try hwpt.ioas.enforceReservedRegions(of: members) }
     do throws(Errno) {
       try group.requireCompatibility(of: hwpt, pasid: pasid)
       try device.group.attach(hwpt.attachment, pasid: pasid, previous: old.attachment)
     } catch {
-      if changesSpace { hwpt.ioas.removeReservedRegions(of: members) }
+      if changesIOAS { hwpt.ioas.removeReservedRegions(of: members) }
       throw error
     }
-    if changesSpace {
+    if changesIOAS {
       old.ioas.removeReservedRegions(of: members)
       for member in members { member.leaveIOAS() }
     }
@@ -212,7 +216,8 @@ extension BoundDevice {
 }
 
 extension IOAS {
-  /// All of them or none. iommufd: iommufd_group_do_replace_reserved_iova()
+  /// Reserves the regions of all devices, or of none.
+  /// iommufd: iommufd_group_do_replace_reserved_iova()
   fileprivate func enforceReservedRegions(of devices: [BoundDevice]) throws(Errno) {
     for device in devices {
       do throws(Errno) {

@@ -1,7 +1,8 @@
-// A device that a driver, here VFIO, has put under an iommufd (iommufd: struct iommufd_device).
+// A device that is bound to a context (iommufd: struct iommufd_device).
 //
-// The object belongs to VFIO: it is one of its users until `unbind()`, so DESTROY of its id is EBUSY.
-// Every attachment is one more. A bound device holds its context.
+// VFIO, or the selftest's mock device, owns the object and is a user of it until `unbind()`; so
+// IOMMU_DESTROY of its ID fails with EBUSY. Every attachment is a user too. A device bound by VFIO
+// has a reference to its context. Guarded by the context's lock.
 
 internal import IOMMU
 package import SystemPackage
@@ -10,11 +11,11 @@ internal import UAPI
 package final class BoundDevice: Object, @unchecked Sendable {
   package let device: PhysicalDevice
   let group: DeviceGroup
-  /// Tables of the device must force no-snoop accesses coherent.
+  /// Whether the domains of the device must force no-snoop accesses coherent.
   let enforcesCacheCoherency: Bool
-  /// What a guest knows it as, if one does.
+  /// The device's vDEVICE.
   weak var virtualDevice: VDevice?
-  /// The context lives at least as long as the binding.
+  /// Whether the device has a reference to the context.
   private let holdsContext: Bool
 
   private init(
@@ -28,8 +29,7 @@ package final class BoundDevice: Object, @unchecked Sendable {
     super.init(id: id, in: context)
   }
 
-  /// iommufd: iommufd_device_bind(). The caller holds a reference to `context`.
-  /// - Throws: `.notPermitted` when another context owns the device's group, `.noMemory`.
+  /// iommufd: iommufd_device_bind()
   fileprivate static func bind(
     _ device: PhysicalDevice, to context: Context, holdsContext: Bool
   ) throws(Errno) -> BoundDevice {
@@ -48,29 +48,26 @@ package final class BoundDevice: Object, @unchecked Sendable {
       context.objects.abort(id)
       throw error
     }
-    let key = ObjectIdentifier(device.group)
-    let group = context.groups[key] ?? DeviceGroup(device.group)
-    context.groups[key] = group
-    group.boundDevices += 1
+    let group = context.addBoundDevice(to: device.group)
     if group.attachments.isEmpty { device.group.block(pasid: nil) }
     let bound = BoundDevice(
       id: id, device: device, group: group, in: context, holdsContext: holdsContext)
-    bound.addUser()  // VFIO, until unbind()
+    bound.addUser()  // the owner, until unbind()
     context.objects.finalize(bound)
-    device.setListener(FaultListener(logs: context.faultLogs, id: id))
+    device.setFaultLog(DeviceFaultLog(logs: context.faultLogs, id: id))
     return bound
   }
 
-  /// Ends the binding; the device must have no attachment. iommufd: iommufd_device_unbind()
+  /// Unbinds the device, which must be detached. iommufd: iommufd_device_unbind()
   package func unbind() {
     let context = context
     context.lock.withLock { endBinding() }
     if holdsContext { context.release() }
   }
 
-  /// As ``unbind()``, for a device that does not hold the context, with the lock held.
+  /// Does what ``unbind()`` does for a device without reference to the context. The lock is held.
   func endBinding() {
-    virtualDevice?.destroyForGood()
+    virtualDevice?.destroyLeavingTombstone()
     dropUser()
     do throws(Errno) {
       try context.destroy(id)
@@ -79,23 +76,24 @@ package final class BoundDevice: Object, @unchecked Sendable {
     }
   }
 
-  /// Of the unit, for this device.
+  /// The capabilities that the unit has for this device.
   var capabilities: DeviceCapabilities { device.driver.capabilities(of: device.requesterID) }
 
   /// iommufd: iommufd_device_destroy()
   override func destroy() {
     context.lock.assertHeld()
-    device.setListener(nil)
+    device.setFaultLog(nil)
     for hooks in context.hooks { hooks.deviceIsUnbound(self) }
     device.group.releaseClaim()
-    group.boundDevices -= 1
-    if group.boundDevices == 0 { context.groups[ObjectIdentifier(device.group)] = nil }
+    context.removeBoundDevice(from: group)
   }
 }
 
 extension Context {
-  /// Puts `device` under this context. What the caller gets must be unbound before it is forgotten.
-  /// - Parameter holdsContext: the context outlives its file until then.
+  /// Binds `device` to this context. The owner of the result calls ``BoundDevice/unbind()``.
+  /// - Parameter holdsContext: the context lives until then, even when its file is closed.
+  /// - Throws: `.notPermitted` when another context owns the device's group, `.invalidArgument`
+  ///   when a member of the group cannot be blocked, `.noMemory`.
   package func bind(
     _ device: PhysicalDevice, holdsContext: Bool = true
   ) throws(Errno) -> BoundDevice {
@@ -104,7 +102,7 @@ extension Context {
     }
   }
 
-  /// Whether any device of `group` is bound to this context. iommufd: iommufd_ctx_has_group()
+  /// Whether a device of `group` is bound to this context. iommufd: iommufd_ctx_has_group()
   package func hasGroup(_ group: IOMMUGroup) -> Bool {
     lock.withLock { groups[ObjectIdentifier(group)] != nil }
   }

@@ -1,31 +1,31 @@
-// What one context knows of an IOMMU group (iommufd: struct iommufd_group): what its devices are
-// attached to, without PASID and for every PASID. The group is attached once, for the first device;
-// later devices of the group must follow the same table. Guarded by the control lock.
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// An IOMMU group in one context (iommufd: struct iommufd_group): the attachments of its devices. A
+/// group is attached as a whole when its first device is; every further device must attach to the
+/// same HWPT. Exists while the group has bound devices. Guarded by the context's lock.
 final class DeviceGroup {
-  /// One attachment of the group (iommufd: struct iommufd_attach). It has at least one device.
+  /// One attachment of the group (iommufd: struct iommufd_attach). Has at least one device.
   struct Attachment {
     var hwpt: HWPT
-    /// What page requests are told of it.
     var handle: AttachmentHandle
     var devices: [ObjectID: BoundDevice]
   }
 
   let group: IOMMUGroup
-  /// Keyed by PASID, nil being DMA without one.
+  /// By PASID; `nil` is the attachment without PASID.
   var attachments: [PASID?: Attachment] = [:]
-  /// Devices of the group that are bound to the context.
+  /// The number of devices of the group that are bound to the context.
   var boundDevices = 0
 
   init(_ group: IOMMUGroup) {
     self.group = group
   }
 
-  /// A PASID can only be attached beside tables that allow it. iommufd: iommufd_hwpt_pasid_compat()
+  /// Checks that a group with an attachment to a PASID has only HWPTs that were allocated with
+  /// IOMMU_HWPT_ALLOC_PASID. iommufd: iommufd_hwpt_pasid_compat()
+  /// - Throws: `.invalidArgument`.
   func requireCompatibility(of hwpt: HWPT, pasid: PASID?) throws(Errno) {
     if pasid == nil {
       let hasPASIDs = attachments.keys.contains { $0 != nil }

@@ -1,50 +1,65 @@
-// A range of IOVA that maps a slice of client pages (iommufd: struct iopt_area). IOVA and slice are in
-// bytes; where the alignment of the page table allows it, both may begin and end inside a page.
-
 internal import IOMMU
 
+/// One mapping of an ``IOPageTable`` (iommufd: struct iopt_area): a range of IOVAs that maps a
+/// slice of client pages. Range and slice are in bytes; where the alignment of the page table
+/// allows it, both may begin and end inside a page. Guarded by the context's lock.
 final class Area {
-  let firstIOVA: UInt64
-  let lastIOVA: UInt64
+  let range: ClosedRange<IOVA>
   let pages: IOPTPages
-  /// The byte of the pages that the first IOVA means.
+  /// The byte of `pages` that the first IOVA maps to.
   let startByte: UInt64
   let permissions: Permissions
-  /// Pins of accesses that touch the area. num_accesses
-  var pins = 0
-  /// Those of them that forbid unmapping. num_locks
-  var locks = 0
-  /// It is about to be unmapped. prevent_access
-  var refusesPins = false
+  /// The number of pins of accesses (iopt_area.num_accesses).
+  private(set) var pins = 0
+  /// The number of those pins that forbid unmapping (iopt_area.num_locks).
+  private(set) var locks = 0
+  /// Whether new pins are refused because the area is being unmapped (iopt_area.prevent_access).
+  private(set) var refusesPins = false
 
+  /// - Parameter range: not all IOVAs, a length that no call can ask for.
   init(
-    iova: ClosedRange<UInt64>, of pages: IOPTPages, at startByte: UInt64,
+    _ range: ClosedRange<IOVA>, of pages: IOPTPages, at startByte: UInt64,
     permissions: Permissions
   ) {
-    firstIOVA = iova.lowerBound
-    lastIOVA = iova.upperBound
+    self.range = range
     self.pages = pages
     self.startByte = startByte
     self.permissions = permissions
   }
 
-  /// No area covers all IOVAs: it could not be asked for.
-  var length: UInt64 { lastIOVA - firstIOVA + 1 }
-  /// How far into its first page the area begins.
+  var firstIOVA: IOVA { range.lowerBound }
+  var lastIOVA: IOVA { range.upperBound }
+  var length: UInt64 { range.length }
+  /// The offset of the first IOVA in its page (iopt_area.page_offset).
   var pageOffset: UInt64 { startByte & 4095 }
+  /// The indexes in `pages` of the first and the last page.
   var firstIndex: UInt64 { startByte >> 12 }
   var lastIndex: UInt64 { (startByte + (lastIOVA - firstIOVA)) >> 12 }
 
-  /// The byte of the pages that `iova`, which is in the area, means.
-  func startByte(of iova: UInt64) -> UInt64 { startByte + (iova - firstIOVA) }
+  /// Returns the byte of `pages` that `iova` maps to. iommufd: iopt_area_start_byte()
+  func startByte(of iova: IOVA) -> UInt64 { startByte + (iova - firstIOVA) }
 
   func isAligned(to mask: UInt64) -> Bool {
-    (firstIOVA | length | pageOffset) & mask == 0
+    (firstIOVA.rawValue | length | pageOffset) & mask == 0
   }
+
+  // MARK: Pins of accesses
+
+  func addPin(isLocking: Bool) {
+    pins += 1
+    if isLocking { locks += 1 }
+  }
+
+  func removePin(isLocking: Bool) {
+    pins -= 1
+    if isLocking { locks -= 1 }
+  }
+
+  func refusePins() { refusesPins = true }
 }
 
-/// A piece of client pages that is on its way from one page table to another, or from a client into
-/// its first (iommufd: struct iopt_pages_list).
+/// A slice of client pages that is about to be mapped, or copied from or to
+/// (iommufd: struct iopt_pages_list).
 package struct PageSlice {
   let pages: IOPTPages
   let startByte: UInt64

@@ -1,12 +1,14 @@
-// A bitmap in a client's memory, with a bit for so many bytes of IOVA (iommufd: iova_bitmap.c).
+// A dirty bitmap in a client's memory (iommufd: iova_bitmap.c). One bit is for `pageSize` bytes of
+// IOVAs.
 //
-// The kernel pins a window of the bitmap, at most 512 pages, and moves it to whatever is to be
-// recorded next. Where the window ends is visible: a page-table entry that reaches beyond the range
-// sets its bits behind the end of the bitmap too, up to the end of the last page of the window. So the window
-// is kept here as there, though nothing is pinned: a page of the bitmap is copied in when its
-// first bit is to be set, and what was changed of it copied out when the next page's turn comes. What
-// cannot be copied is dropped.
+// The kernel pins a window of the bitmap, of at most 512 pages, and moves the window to the bits
+// that it sets next. A client can see where the window ends: the bits of a page-table entry that
+// reaches beyond the range are also set behind the end of the bitmap, up to the end of the last
+// page of the window. So the window is computed here as there, although nothing is pinned. A page
+// of the bitmap is copied in when its first bit is set, and what changed of it is copied out before
+// the next page. Bits of a page that cannot be copied are dropped.
 
+internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
@@ -14,14 +16,14 @@ struct DirtyBitmap {
   private let address: UInt64
   private let first: UInt64
   private let last: UInt64
-  /// log2 of the bytes that a bit is for.
+  /// log2 of the bytes of IOVAs per bit.
   private let shift: UInt64
-  /// Bytes of the bitmap that the range needs.
+  /// The length of the bitmap in bytes.
   private let count: UInt64
   private let memory: any UserMemory
 
   private struct Window {
-    /// The byte of the bitmap that it begins with.
+    /// The first byte of the bitmap in the window.
     let base: UInt64
     let pages: UInt64
   }
@@ -30,24 +32,24 @@ struct DirtyBitmap {
   private var page = Page()
 
   private static let pageSize: UInt64 = 4096
-  /// How many pages one page of pointers can name.
+  /// The number of page pointers that fit into one page.
   private static let windowLimit: UInt64 = 512
 
-  /// - Parameter pageSize: not zero; its lowest bit counts.
+  /// - Parameter pageSize: not zero. The lowest set bit is the size that counts.
   init(
-    at address: UInt64, for range: ClosedRange<UInt64>, pageSize: UInt64, memory: any UserMemory
+    at address: UInt64, for range: ClosedRange<IOVA>, pageSize: UInt64, memory: any UserMemory
   ) {
     self.address = address
     self.memory = memory
-    first = range.lowerBound
-    last = range.upperBound
+    first = range.lowerBound.rawValue
+    last = range.upperBound.rawValue
     shift = UInt64(pageSize.trailingZeroBitCount)
-    count = ((range.upperBound - range.lowerBound) >> shift) / 8 + 1
+    count = ((last - first) >> shift) / 8 + 1
   }
 
   /// Sets the bits of a range of IOVAs. iova_bitmap_set()
-  mutating func set(_ iova: UInt64, length: UInt64) {
-    var (iova, length) = (iova, length)
+  mutating func set(_ iova: IOVA, length: UInt64) {
+    var (iova, length) = (iova.rawValue, length)
     while true {
       guard let window = window(for: iova, length) else { return }
       self.window = window
@@ -67,7 +69,7 @@ struct DirtyBitmap {
     }
   }
 
-  /// Stores what is still to be stored.
+  /// Copies out the changes that are still in the server.
   mutating func finish() { page.flush(to: memory) }
 
   // MARK: The window
@@ -87,8 +89,9 @@ struct DirtyBitmap {
     return iova >= start && iova &+ length &- 1 <= start &+ size &- 1
   }
 
-  /// The present one when the range is in it, otherwise one that begins with its first bit. Nil: that
-  /// is no bit of the bitmap. iova_bitmap_advance_to(), iova_bitmap_get()
+  /// Returns the present window when the range is in it, otherwise a new one that begins with the
+  /// bit of `iova`; `nil` when the bitmap has no such bit. iova_bitmap_advance_to(),
+  /// iova_bitmap_get()
   private func window(for iova: UInt64, _ length: UInt64) -> Window? {
     if let window, contains(window, iova, length) { return window }
     let base = ((iova &- first) >> shift) / 8
@@ -100,25 +103,28 @@ struct DirtyBitmap {
 
   // MARK: Bits
 
-  /// - Parameter start: the address that bits are counted from, a page's.
+  /// - Parameters:
+  ///   - bits: counted from `start`.
+  ///   - start: the address of a page.
+  /// - Returns: `false` when a page cannot be read.
   private mutating func setBits(_ bits: ClosedRange<UInt64>, from start: UInt64) -> Bool {
     let bitsOfPage = Self.pageSize * 8
     var bit = bits.lowerBound
     while bit <= bits.upperBound {
       let end = min(bits.upperBound, bit | (bitsOfPage - 1))
-      let place = start &+ bit / bitsOfPage * Self.pageSize
-      guard page.open(at: place, in: memory) else { return false }
+      let address = start &+ bit / bitsOfPage * Self.pageSize
+      guard page.open(at: address, in: memory) else { return false }
       page.setBits(Int(bit % bitsOfPage)...Int(end % bitsOfPage))
       bit = end + 1
     }
     return true
   }
 
-  /// The page of the bitmap that is being worked on.
+  /// The copy of one page of the bitmap.
   private struct Page {
     private var address: UInt64?
     private var bytes: [UInt8] = []
-    /// What was changed.
+    /// The bytes that were changed since the page was copied in.
     private var changed: ClosedRange<Int>?
 
     mutating func open(at address: UInt64, in memory: any UserMemory) -> Bool {

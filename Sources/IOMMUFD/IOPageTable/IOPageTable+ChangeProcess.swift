@@ -1,46 +1,47 @@
-// Another process takes over all mappings of a context: who pays, and whose limits count.
+// IOMMU_IOAS_CHANGE_PROCESS: the mappings of a context are charged to another process, whose limits
+// apply from then on.
 
 package import SystemPackage
 package import UAPI
 
 extension IOPageTable {
-  /// Hands the mappings of all page tables of a context to the process of `client`.
+  /// Charges the mappings of all page tables of a context to the process of `client`.
   /// iommufd: iommufd_ioas_change_process()
-  /// - Throws: `.invalidArgument` when memory of a process is mapped, which cannot be handed on;
-  ///   `.noMemory` when the new payer is over the limit. Nothing has changed then. Also
-  ///   `.invalidArgument`, and the mappings are handed over, when an address space that paid is gone and
-  ///   cannot be given its pages back.
+  /// - Throws: `.invalidArgument` when memory of a process is mapped, which cannot be transferred;
+  ///   `.noMemory` when the new process would exceed its limit. Nothing has changed then. Also
+  ///   `.invalidArgument` when pages were charged to an address space that is gone and so cannot be
+  ///   uncharged; the mappings are transferred in that case.
   package static func changeProcess(
     of tables: [IOPageTable], to client: any Client
   ) throws(Errno) {
-    guard let ledger = tables.first?.host.lockedMemory else { return }
+    guard let counters = tables.first?.host.counters else { return }
     let all = try distinctPages(of: tables)
-    var booked: [(payer: PinAccount, pages: UInt64)] = []
-    var successors: [PinAccount] = []
+    var charged: [(account: PinAccount, pages: UInt64)] = []
+    var newAccounts: [PinAccount] = []
     do throws(Errno) {
-      for pages in all { successors.append(try pages.payer.succeeded(by: client)) }
-      // The old payer is relieved afterwards: who pays for both for a moment needs room for both.
+      for pages in all { newAccounts.append(try pages.account.transferred(to: client)) }
+      // The old account is uncharged afterwards, so a counter that both use needs room for both.
       for kind in [PinAccount.Kind.user, .addressSpace] {
-        let changed = zip(all, successors).filter { pages, successor in
-          successor.kind == kind && pages.payer.differs(from: successor)
+        let changed = zip(all, newAccounts).filter { pages, new in
+          new.kind == kind && pages.account.needsCharge(onChangeTo: new)
         }
-        guard let payer = changed.first?.1 else { continue }
+        guard let account = changed.first?.1 else { continue }
         let count = changed.reduce(0) { $0 + $1.0.pinnedCount }
-        try payer.book(count, in: ledger)
-        booked.append((payer, count))
+        try account.charge(count, in: counters)
+        charged.append((account, count))
       }
     } catch {
-      for (payer, count) in booked { payer.release(count, in: ledger) }
+      for (account, count) in charged { account.uncharge(count, in: counters) }
       throw error
     }
-    let canRefundAll = zip(all, successors).allSatisfy { pages, successor in
-      !pages.payer.differs(from: successor) || pages.payer.canBeRefunded
+    let canUnchargeAll = zip(all, newAccounts).allSatisfy { pages, new in
+      !pages.account.needsCharge(onChangeTo: new) || pages.account.canBeUncharged
     }
-    for (pages, successor) in zip(all, successors) { pages.change(payer: successor) }
-    guard canRefundAll else { throw .invalidArgument }
+    for (pages, new) in zip(all, newAccounts) { pages.change(account: new) }
+    guard canUnchargeAll else { throw .invalidArgument }
   }
 
-  /// Each once, however many areas have it.
+  /// Returns each IOPTPages once, however many areas share it.
   private static func distinctPages(of tables: [IOPageTable]) throws(Errno) -> [IOPTPages] {
     var seen: Set<ObjectIdentifier> = []
     var all: [IOPTPages] = []

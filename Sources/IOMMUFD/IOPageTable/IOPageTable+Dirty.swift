@@ -1,63 +1,67 @@
-// Which IOVAs devices have written to, out of the page table of one domain.
+// Dirty tracking of a domain: which IOVAs devices have written to.
 
-internal import IOMMU
+package import IOMMU
 package import SystemPackage
 
 extension IOPageTable {
-  /// Starts from a clean sheet: what was written before recording starts is forgotten.
+  /// Starts or stops dirty tracking. A start clears what was recorded before it.
   /// iommufd: iopt_set_dirty_tracking()
-  /// - Throws: `.notSupported` for a domain that was not made for it.
+  /// - Throws: `.notSupported` for a domain without dirty tracking.
   package func setDirtyTracking(
     _ isEnabled: Bool, of domain: any PagingDomain
   ) throws(Errno) {
     guard let tracking = domain.dirtyTracking else { throw .notSupported }
     if isEnabled {
       try forEachArea { area throws(Errno) in
-        try tracking.readDirty(area.firstIOVA...area.lastIOVA, clearing: true) { _, _ in }
+        try tracking.readDirty(area.range, clearing: true) { _, _ in }
       }
     }
     try tracking.setDirtyTracking(isEnabled)
   }
 
-  /// The range that a bitmap with a bit for `pageSize` bytes is asked for.
+  /// Returns the range of a dirty bitmap that has one bit for `pageSize` bytes.
   /// iommufd: iommufd_check_iova_range()
+  /// - Throws: `.invalidArgument` for length or page size 0 and when an end of the range is not
+  ///   aligned to both; `.overflow`.
   package func dirtyRange(
-    _ iova: UInt64, length: UInt64, pageSize: UInt64
-  ) throws(Errno) -> ClosedRange<UInt64> {
-    guard length > 0 else { throw .invalidArgument }
-    let (last, overflow) = iova.addingReportingOverflow(length - 1)
-    if overflow { throw .overflow }
-    let borders = iova | (last &+ 1)
-    // Nothing demands a power of two.
+    _ iova: IOVA, length: UInt64, pageSize: UInt64
+  ) throws(Errno) -> ClosedRange<IOVA> {
+    let range = try ClosedRange(iova, length: length)
+    let borders = iova.rawValue | (range.upperBound.rawValue &+ 1)
+    // The kernel does not check that `pageSize` is a power of two.
     guard borders & (alignment - 1) == 0, pageSize > 0, borders & (pageSize - 1) == 0 else {
       throw .invalidArgument
     }
-    return iova...last
+    return range
   }
 
-  /// What was written to from the start of the range on, up to the first hole.
+  /// The written page-table entries of a part of a range.
   struct DirtyEntries {
     var entries: [(iova: IOVA, length: UInt64)] = []
-    /// Where the rest begins; nil: there is none.
-    var next: UInt64?
+    /// The start of the rest. `nil` at the end of the range, and when the part has a gap between
+    /// areas.
+    var next: IOVA?
   }
 
-  /// One piece of a range.
-  /// iommufd: iommu_read_and_clear_dirty()
-  /// - Throws: `.notSupported` for a domain that was not made for it; all else is dropped.
+  /// Reads the dirty entries at the start of a range. iommufd: iommu_read_and_clear_dirty()
+  /// - Throws: `.notSupported` for a domain without dirty tracking. Other errors are dropped.
   func readDirty(
-    _ range: ClosedRange<UInt64>, of domain: any PagingDomain, clearing: Bool
+    _ range: ClosedRange<IOVA>, of domain: any PagingDomain, clearing: Bool
   ) throws(Errno) -> DirtyEntries {
     guard let tracking = domain.dirtyTracking else { throw .notSupported }
-    let last = min(range.upperBound, range.lowerBound | (Self.dirtyPiece - 1))
+    let endOfPart = IOVA(range.lowerBound.rawValue | (Self.dirtyPartLength - 1))
+    let part = range.lowerBound...min(range.upperBound, endOfPart)
     var result = DirtyEntries()
-    let isCovered = forEachContiguousArea(from: range.lowerBound, through: last) { _, part in
-      try? tracking.readDirty(part, clearing: clearing) { result.entries.append(($0, $1)) }
+    let isCovered = forEachContiguousArea(in: part) { _, part in
+      try? tracking.readDirty(part, clearing: clearing) {
+        result.entries.append(($0, $1))
+      }
     }
-    if isCovered, last < range.upperBound { result.next = last + 1 }
+    if isCovered, part.upperBound < range.upperBound { result.next = part.upperBound + 1 }
     return result
   }
 
-  /// IOVAs looked at in one go. A page that spans two pieces is told of twice, which makes no difference.
-  private static let dirtyPiece: UInt64 = 1 << 28
+  /// The number of IOVAs that are read at a time, aligned to it. A page that spans two parts is
+  /// reported twice, which sets the same bits again.
+  private static let dirtyPartLength: UInt64 = 1 << 28
 }

@@ -1,12 +1,13 @@
-// Somebody in the kernel who uses the memory of an IOAS without a device (iommufd: struct
-// iommufd_access): an emulated device, or a hardware queue that reads its entries there.
+// A user of the memory of an IOAS that is no device (iommufd: struct iommufd_access): an emulated
+// device of a kernel driver, or a hardware queue whose entries lie in an IOAS.
 //
-// Its id is never told. As long as its holder has it, nobody can destroy it, and it is not counted among
-// the users of anything but its IOAS. There are two kinds: an external holder is told when memory that
-// it has pinned is to go, and keeps the whole context alive; an internal one is an object of the same
-// context, and what it pins cannot be unmapped.
+// No client knows the ID of an access. The object that made the access, its owner, is a user of it
+// until `end()`, so that IOMMU_DESTROY of a guessed ID fails with EBUSY. The access is a user of
+// its IOAS. There are two kinds. An external access has an `onUnmap` callback, which unpins what is
+// about to be unmapped, and keeps the context alive. An internal access belongs to another object
+// of the same context and has no callback: what it pins cannot be unmapped.
 //
-// Everything is guarded by the control lock of the context. A holder is told with the lock held.
+// Guarded by the context's lock, with which the callback is called.
 
 internal import IOMMU
 internal import SystemPackage
@@ -15,12 +16,12 @@ internal import UAPI
 final class Access: Object, PageTableAccess, @unchecked Sendable {
   let alignment: UInt64
   let isInternal: Bool
-  private let onUnmap: (ClosedRange<UInt64>) -> Void
+  private let onUnmap: (ClosedRange<IOVA>) -> Void
   private(set) var ioas: IOAS?
 
   private init(
     id: ObjectID, in context: Context, alignment: UInt64, isInternal: Bool,
-    onUnmap: @escaping (ClosedRange<UInt64>) -> Void
+    onUnmap: @escaping (ClosedRange<IOVA>) -> Void
   ) {
     self.alignment = alignment
     self.isInternal = isInternal
@@ -28,13 +29,13 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
     super.init(id: id, in: context)
   }
 
-  /// An access that keeps the context; its holder ends it with ``end()``, then releases the context.
+  /// Makes an external access. The owner calls ``end()`` and then ``Context/release()``.
   /// iommufd: iommufd_access_create()
   /// - Parameters:
-  ///   - needsPins: it will pin, which goes by whole pages.
-  ///   - onUnmap: takes back all pins that overlap a range; does nothing else to the IOAS.
+  ///   - needsPins: the access will pin, which requires an alignment to pages (needs_pin_pages).
+  ///   - onUnmap: unpins every pin that overlaps a range. It must not map or unmap.
   static func make(
-    in context: Context, needsPins: Bool, onUnmap: @escaping (ClosedRange<UInt64>) -> Void
+    in context: Context, needsPins: Bool, onUnmap: @escaping (ClosedRange<IOVA>) -> Void
   ) throws(Errno) -> Access {
     let access = try make(
       in: context, alignment: needsPins ? 4096 : 1, isInternal: false, onUnmap: onUnmap)
@@ -47,7 +48,7 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
     return access
   }
 
-  /// An access of another object of the context, which ends it with ``end()``.
+  /// Makes an internal access, which its owner ends with ``end()``.
   /// iommufd: iommufd_access_create_internal()
   static func makeInternal(in context: Context) throws(Errno) -> Access {
     try make(in: context, alignment: 4096, isInternal: true, onUnmap: { _ in })
@@ -55,22 +56,22 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
 
   private static func make(
     in context: Context, alignment: UInt64, isInternal: Bool,
-    onUnmap: @escaping (ClosedRange<UInt64>) -> Void
+    onUnmap: @escaping (ClosedRange<IOVA>) -> Void
   ) throws(Errno) -> Access {
     context.lock.assertHeld()
     let access = Access(
       id: try context.objects.reserve(), in: context, alignment: alignment, isInternal: isInternal,
       onUnmap: onUnmap)
-    // The holder.
-    access.addUser()
+    access.addUser()  // the owner
     context.objects.finalize(access)
     return access
   }
 
-  /// The holder is done; it has no pins any more. iommufd: iommufd_access_destroy()
+  /// Destroys the access. Its owner must have unpinned everything, or unpin it in the callback.
+  /// iommufd: iommufd_access_destroy()
   func end() {
     dropUser()
-    // Nobody else can be a user of what cannot be looked up as anything in particular.
+    // Cannot be EBUSY: only look-ups by type add users, and no command looks up an access.
     try? context.destroy(id)
   }
 
@@ -81,9 +82,9 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
 
   // MARK: The IOAS
 
-  /// iommufd: iommufd_access_attach(), iommufd_access_replace()
-  /// - Throws: `.addressInUse` when something is mapped there that is not aligned as the access needs.
-  ///   It stays where it is then.
+  /// Moves the access to another IOAS. iommufd: iommufd_access_attach(), iommufd_access_replace()
+  /// - Throws: `.addressInUse` when a mapping of `new` has not the alignment that the access needs.
+  ///   The access stays in its IOAS then.
   func attach(to new: IOAS) throws(Errno) {
     context.lock.assertHeld()
     if new === ioas { return }
@@ -97,7 +98,7 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
   func detach() {
     context.lock.assertHeld()
     guard let old = ioas else { return }
-    onUnmap(0...UInt64.max)
+    onUnmap(.all)
     old.pageTable.removeAccess(self)
     old.dropUser()
     ioas = nil
@@ -105,16 +106,17 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
 
   // MARK: Memory
 
-  func unmap(_ range: ClosedRange<UInt64>) { onUnmap(range) }
+  func unmap(_ range: ClosedRange<IOVA>) { onUnmap(range) }
 
   /// iommufd: iommufd_access_pin_pages()
-  /// - Throws: `.invalidArgument` for no bytes, `.overflow`, `.noSuchFileOrDirectory` without an IOAS; as
+  /// - Throws: `.invalidArgument` for length 0, `.overflow` when the range wraps,
+  ///   `.noSuchFileOrDirectory` without an IOAS; as
   ///   ``IOPageTable/pin(_:forWriting:isLocking:client:)``.
   func pin(
-    _ iova: UInt64, length: UInt64, forWriting: Bool, client: (any Client)?
+    _ iova: IOVA, length: UInt64, forWriting: Bool, client: (any Client)?
   ) throws(Errno) -> AccessPin {
     context.lock.assertHeld()
-    let range = try Self.range(iova, length: length)
+    let range = try ClosedRange(iova, length: length)
     guard let ioas else { throw .noSuchFileOrDirectory }
     return try ioas.pageTable.pin(
       range, forWriting: forWriting, isLocking: isInternal, client: client)
@@ -126,14 +128,15 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
     ioas?.pageTable.unpin(pin)
   }
 
-  /// Copies between a range and `buffer`, which is as long. What was copied before an error stays. The
-  /// lock is taken where it is needed, not held.
+  /// Copies between a range of IOVAs and `buffer`, which is as long. After an error the part before
+  /// it stays copied. Takes the context's lock where needed; the caller must not hold it.
   /// iommufd: iommufd_access_rw()
-  /// - Parameter directly: memory of the caller is reached as the caller does it.
+  /// - Parameter directly: copies the caller's own memory with the caller's access rights, as
+  ///   copy_from_user() does, instead of through frames.
   func copy(
-    _ buffer: CopyBuffer, at iova: UInt64, directly: Bool, client: any Client
+    _ buffer: CopyBuffer, at iova: IOVA, directly: Bool, client: any Client
   ) throws(Errno) {
-    let range = try Self.range(iova, length: UInt64(buffer.count))
+    let range = try ClosedRange(iova, length: UInt64(buffer.count))
     let (slices, failure) = try context.lock.withLock { () throws(Errno) in
       guard let ioas else { throw Errno.noSuchFileOrDirectory }
       return ioas.pageTable.slices(of: range, forWriting: buffer.isWrite)
@@ -147,14 +150,5 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
       try context.lock.withLock { () throws(Errno) in try slice.copy(part, caller: caller) }
     }
     if let failure { throw failure }
-  }
-
-  private static func range(
-    _ iova: UInt64, length: UInt64
-  ) throws(Errno) -> ClosedRange<UInt64> {
-    guard length > 0 else { throw .invalidArgument }
-    let (last, overflow) = iova.addingReportingOverflow(length - 1)
-    if overflow { throw .overflow }
-    return iova...last
   }
 }

@@ -1,10 +1,10 @@
-// Who answers the page requests of devices that are attached to a HWPT: a client, through a descriptor
-// (iommufd: struct iommufd_fault). The descriptor is one of the object's users and holds the context.
-
 internal import CUAPI
 internal import IOMMU
 internal import UAPI
 
+/// The object of IOMMU_FAULT_QUEUE_ALLOC (iommufd: struct iommufd_fault). A client reads the page
+/// requests of devices that are attached to the queue's HWPTs from the descriptor and writes the
+/// responses to it. The descriptor is a user of the object and keeps the context alive.
 final class FaultQueue: Object, @unchecked Sendable {
   let queue = EventQueue(PageRequestQueue())
 
@@ -17,22 +17,23 @@ final class FaultQueue: Object, @unchecked Sendable {
       onRelease: { [self] in releaseDescriptor() })
   }
 
-  /// Called by the thread of the DMA.
+  /// Appends a page request group. When the queue does not accept the group, the response is
+  /// FAILURE. Called by a thread that does DMA, without the context's lock.
   func deliver(_ group: PageRequestGroup) {
-    guard queue.withContents({ $0.append(group) }) else { return group.answer(.failure) }
-    queue.wake()
+    guard queue.withContents({ $0.append(group) }) else { return group.respond(.failure) }
+    queue.notify()
   }
 
-  /// Answers for the client what came through an attachment that has ended; nil: everything.
-  func drop(_ attachment: AttachmentHandle?) {
-    let groups = queue.withContents { $0.drop(attachment) }
-    for group in groups { group.answer(.invalid) }
-    if !groups.isEmpty { queue.wake() }
+  /// Responds INVALID to every group of `attachment`, which has ended; `nil` means all groups.
+  func respondInvalid(_ attachment: AttachmentHandle?) {
+    let groups = queue.withContents { $0.remove(attachment) }
+    for group in groups { group.respond(.invalid) }
+    if !groups.isEmpty { queue.notify() }
   }
 
   /// iommufd: iommufd_fault_destroy()
   override func destroy() {
     context.lock.assertHeld()
-    drop(nil)
+    respondInvalid(nil)
   }
 }

@@ -1,17 +1,17 @@
-// What a device can be attached to (iommufd: struct iommufd_hw_pagetable): a domain of a driver, as an
-// object that clients name.
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// A hardware page table that devices can be attached to (iommufd: struct iommufd_hw_pagetable): a
+/// driver's domain with an object ID.
 class HWPT: Object, @unchecked Sendable {
-  /// Whose mappings devices see: those of the domain, or of the one behind it.
+  /// The IOAS whose mappings devices see: that of the domain, or of the parent of a nested domain.
   let ioas: IOAS
   private let anyDomain: any Domain
-  /// Made with IOMMU_HWPT_ALLOC_PASID.
+  /// IOMMU_HWPT_ALLOC_PASID: the domain can be used by a device that has PASIDs attached.
   let isPASIDCompatible: Bool
-  /// Who answers page requests of devices that are attached. Set once, before the object is visible.
+  /// The queue for page requests of attached devices. Set at most once, before the object is
+  /// published.
   private(set) var faultQueue: FaultQueue?
 
   init(id: ObjectID, ioas: IOAS, domain: any Domain, isPASIDCompatible: Bool) {
@@ -21,24 +21,24 @@ class HWPT: Object, @unchecked Sendable {
     super.init(id: id, in: ioas.context)
   }
 
-  /// What a driver is told of it.
+  /// The argument of ``IOMMUDriver/attach(_:to:pasid:replacing:)`` for this HWPT.
   var attachment: DomainAttachment {
     DomainAttachment(anyDomain, handlesPageRequests: faultQueue != nil)
   }
 
   func setFaultQueue(_ queue: FaultQueue) {
-    assert(faultQueue == nil, "before the object is visible")
+    assert(faultQueue == nil, "set once, before the object is published")
     queue.addUser()
     faultQueue = queue
   }
 
-  /// Takes back an object that was never visible.
+  /// Destroys an object that was not published.
   func abort() {
     destroy()
     context.objects.abort(id)
   }
 
-  /// A device that was attached let go of it. iommufd: iommufd_hw_pagetable_put()
+  /// Drops the user that an attached device was. iommufd: iommufd_hw_pagetable_put()
   func put() { dropUser() }
 
   override func destroy() {

@@ -1,21 +1,33 @@
-// An I/O address space (iommufd: struct iommufd_ioas): which client memory an IOVA means, and the
-// hardware page tables that are kept equal to it.
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// An I/O address space (iommufd: struct iommufd_ioas): the mappings from IOVAs to client pages,
+/// and the HWPTs whose domains contain them. Guarded by the context's lock.
 final class IOAS: Object, @unchecked Sendable {
-  /// Guarded by the control lock, as is everything in it.
   let pageTable: IOPageTable
-  /// Every domain that the page table fills, in the order of their making (hwpt_list).
-  var hwpts: [PagingHWPT] = []
+  /// The HWPTs whose domains the page table fills, oldest first (hwpt_list).
+  private(set) var hwpts: [PagingHWPT] = []
   /// The flags of paging domains that an attach to the IOAS makes.
   private(set) var automaticFlags: PagingDomainFlags = []
 
   override init(id: ObjectID, in context: Context) {
     pageTable = IOPageTable(memory: context.memory)
     super.init(id: id, in: context)
+  }
+
+  /// Lists `hwpt`, whose domain the page table has filled.
+  func add(_ hwpt: PagingHWPT) {
+    context.lock.assertHeld()
+    hwpts.append(hwpt)
+  }
+
+  /// - Returns: `false` when `hwpt` is not listed.
+  func remove(_ hwpt: PagingHWPT) -> Bool {
+    context.lock.assertHeld()
+    guard let index = hwpts.firstIndex(where: { $0 === hwpt }) else { return false }
+    hwpts.remove(at: index)
+    return true
   }
 
   /// Sets the flags of paging domains that an attach to the IOAS makes from now on.

@@ -1,32 +1,33 @@
-// A page table of the client's in front of one of ours (iommufd: struct iommufd_hwpt_nested).
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// A HWPT with a nested domain (iommufd: struct iommufd_hwpt_nested): the client's own page table
+/// as the first stage, a paging HWPT as the second.
 final class NestedHWPT: HWPT, @unchecked Sendable {
-  /// What it stands on, and depends on: a HWPT of ours, or a guest's unit, which has one.
+  /// The object that the HWPT was allocated on, and is a user of: a paging HWPT or a vIOMMU.
   enum Base {
     case parent(PagingHWPT)
-    case virtualUnit(VIOMMU)
+    case viommu(VIOMMU)
 
     fileprivate var object: Object {
       switch self {
       case .parent(let parent): parent
-      case .virtualUnit(let unit): unit
+      case .viommu(let viommu): viommu
       }
     }
 
     fileprivate var parent: PagingHWPT {
       switch self {
       case .parent(let parent): parent
-      case .virtualUnit(let unit): unit.parent
+      case .viommu(let viommu): viommu.parent
       }
     }
   }
 
   let base: Base
   let domain: any NestedDomain
+  /// The paging HWPT that is the second stage.
   var parent: PagingHWPT { base.parent }
 
   private init(id: ObjectID, on base: Base, domain: any NestedDomain, flags: NestedDomainFlags) {
@@ -37,7 +38,7 @@ final class NestedHWPT: HWPT, @unchecked Sendable {
     base.object.addUser()
   }
 
-  /// Reserved, not visible: the caller finalizes or aborts.
+  /// Makes a nested domain. The ID is reserved; the caller finalizes or aborts.
   /// iommufd: iommufd_hwpt_nested_alloc(), iommufd_viommu_alloc_hwpt_nested()
   static func make(
     for device: BoundDevice, on base: Base, flags: NestedDomainFlags, data: UserData
@@ -52,8 +53,8 @@ final class NestedHWPT: HWPT, @unchecked Sendable {
         case .parent(let parent):
           try device.device.driver.makeNestedDomain(
             on: parent.domain, for: requester, flags: flags, data: data)
-        case .virtualUnit(let unit):
-          try unit.unit.makeNestedDomain(for: requester, flags: flags, data: data)
+        case .viommu(let viommu):
+          try viommu.implementation.makeNestedDomain(for: requester, flags: flags, data: data)
         }
       return NestedHWPT(id: id, on: base, domain: domain, flags: flags)
     } catch {

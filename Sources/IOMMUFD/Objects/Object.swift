@@ -1,17 +1,18 @@
 // What every object of an open /dev/iommu has (iommufd: struct iommufd_object).
 //
-// `users` counts who depends on the object: 1 for the table, 1 for every other object or VFIO device
-// that needs it. Only an object with one user can be destroyed. The kernel's second count, wait_cnt,
-// keeps an object alive while an ioctl runs on it; here the control lock does.
+// `users` is 1 for the object table plus 1 for every other object, VFIO device, access or open
+// descriptor that depends on the object. Only an object with 1 user can be destroyed. The kernel's
+// second counter, wait_cnt, keeps an object alive while an ioctl works on it; here the context's
+// lock does, or, where an ioctl must drop the lock, a user more.
 
 package import UAPI
 
 package class Object: @unchecked Sendable {
   package let id: ObjectID
-  /// Strong, as a bound device outlives the open file; the last release of the context empties its
-  /// table and so ends the cycle.
+  /// A strong reference, because a bound device outlives the open file. The cycle with the
+  /// context's object table ends when the last release of the context empties the table.
   package let context: Context
-  /// Guarded by the control lock.
+  /// Guarded by the context's lock.
   private(set) var users = 1
 
   init(id: ObjectID, in context: Context) {
@@ -26,13 +27,14 @@ package class Object: @unchecked Sendable {
 
   func dropUser() {
     context.lock.assertHeld()
-    assert(users > 1, "the table's own reference goes with the object")
+    assert(users > 1, "the table's own reference ends with the object")
     users -= 1
   }
 
-  /// Somebody depends on the object: DESTROY is EBUSY.
+  /// Whether something depends on the object, so that IOMMU_DESTROY fails with EBUSY.
   var isInUse: Bool { users > 1 }
 
-  /// Gives back everything the object depends on. Called once, after its id is gone; cannot fail.
+  /// Releases everything that the object depends on. Called once, with the context's lock held,
+  /// after the object was removed from the table. Cannot fail.
   func destroy() {}
 }

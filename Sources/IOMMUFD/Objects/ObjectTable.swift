@@ -1,21 +1,22 @@
-// The ids of one open /dev/iommu and what they mean.
+// The IDs of one open /dev/iommu and their objects (iommufd_ctx.objects).
 //
-// An object's life has four verbs. `reserve` takes the lowest free id, which nobody can find yet;
-// then the object is made, and everything that can fail happens; `finalize` publishes it and cannot
-// fail, or `abort` gives the id back. `destroy` undoes finalize. So no half-made object is ever
-// visible, and a failed command leaves no trace but the order of later ids (which it does not change
-// either: the id is free again).
+// The life of an object has four steps. `reserve` takes the lowest free ID; look-ups do not find
+// it. The caller then makes the object, which can fail. `finalize` publishes the object and cannot
+// fail; `abort` frees the ID instead. `destroy` (Context) undoes `finalize`. So a client never
+// finds an object that is half made, and a command that fails leaves the table as it was.
 //
-// A tombstone is an id that was taken from its user by force: it stays dead until the file is closed.
+// A tombstone is the ID of an object that was removed although a client has it (a vDEVICE whose
+// device is unbound). The ID is not used again until the file is closed.
 //
-// All of it is guarded by the context's control lock.
+// The owner is the context, whose lock guards the table.
 
 internal import HeapModule
 internal import SystemPackage
 internal import UAPI
 
 struct ObjectTable {
-  /// What a client can make one file hold. The kernel leaves this to the memory cgroup (ENOMEM).
+  /// The number of IDs that one context can use at a time. The kernel has no such limit: the memory
+  /// cgroup of the client limits it (ENOMEM).
   static let capacity = 65536
 
   private enum Slot {
@@ -25,18 +26,20 @@ struct ObjectTable {
     case object(Object)
   }
 
-  /// Indexed by id; slot 0 is never used.
+  /// Indexed by ID. Slot 0 is never used.
   private var slots: [Slot] = [.reserved]
-  /// Every free id below `slots.count`: the lowest is taken first (xa_alloc()).
+  /// Every free ID below `slots.count`. xa_alloc() takes the lowest first.
   private var freeIDs = Heap<UInt32>()
 
-  /// Ids that are taken, tombstones included (!xa_empty()).
+  /// The number of IDs in use, including tombstones.
   private(set) var count = 0
+  /// xa_empty()
   var isEmpty: Bool { count == 0 }
 
-  // MARK: Life
+  // MARK: Life of an object
 
   /// iommufd: _iommufd_object_alloc()
+  /// - Throws: `.noMemory` when all IDs are in use.
   mutating func reserve() throws(Errno) -> ObjectID {
     try FaultInjection.step()
     guard count < Self.capacity else { throw .noMemory }
@@ -49,36 +52,36 @@ struct ObjectTable {
     return ObjectID(UInt32(slots.count - 1))
   }
 
-  /// iommufd: iommufd_object_finalize()
+  /// Publishes `object` under its reserved ID. iommufd: iommufd_object_finalize()
   mutating func finalize(_ object: Object) {
     guard case .reserved = slots[Int(object.id.rawValue)] else {
-      preconditionFailure("only a reserved id can be finalized")
+      preconditionFailure("only a reserved ID can be finalized")
     }
     slots[Int(object.id.rawValue)] = .object(object)
   }
 
-  /// iommufd: iommufd_object_abort()
+  /// Frees a reserved ID. iommufd: iommufd_object_abort()
   mutating func abort(_ id: ObjectID) {
     guard case .reserved = slots[Int(id.rawValue)] else {
-      preconditionFailure("only a reserved id can be aborted")
+      preconditionFailure("only a reserved ID can be aborted")
     }
-    release(id)
+    free(id)
   }
 
-  /// Takes an object out of the table; the caller destroys it. iommufd: iommufd_object_remove()
-  /// - Throws: `.noSuchFileOrDirectory`; `.resourceBusy` when somebody depends on it.
+  /// Removes an object; the caller destroys it. iommufd: iommufd_object_remove()
+  /// - Throws: `.noSuchFileOrDirectory` without such an object, `.resourceBusy` when it is in use.
   mutating func remove(_ id: ObjectID, leavingTombstone: Bool = false) throws(Errno) -> Object {
     let object = try published(id)
     guard !object.isInUse else { throw .resourceBusy }
     if leavingTombstone {
       slots[Int(id.rawValue)] = .tombstone
     } else {
-      release(id)
+      free(id)
     }
     return object
   }
 
-  private mutating func release(_ id: ObjectID) {
+  private mutating func free(_ id: ObjectID) {
     slots[Int(id.rawValue)] = .free
     freeIDs.insert(id.rawValue)
     count -= 1
@@ -86,7 +89,8 @@ struct ObjectTable {
 
   // MARK: Look-up
 
-  /// - Throws: `.noSuchFileOrDirectory` also for ids that are reserved or dead.
+  /// iommufd: iommufd_get_object()
+  /// - Throws: `.noSuchFileOrDirectory`, also for reserved IDs and tombstones.
   func lookUp(_ id: ObjectID) throws(Errno) -> Object {
     try FaultInjection.step(.noSuchFileOrDirectory)
     return try published(id)
@@ -99,26 +103,26 @@ struct ObjectTable {
     return object
   }
 
-  /// - Throws: `.noSuchFileOrDirectory` also for an object of another kind.
+  /// - Throws: `.noSuchFileOrDirectory`, also for an object of another type.
   func lookUp<T: Object>(_ id: ObjectID, as type: T.Type) throws(Errno) -> T {
     guard let object = try lookUp(id) as? T else { throw .noSuchFileOrDirectory }
     return object
   }
 
-  /// Every object of one kind, in the order of ids.
+  /// Returns every object of one type, in the order of IDs.
   func all<T: Object>(_ type: T.Type) -> [T] {
     slots.compactMap { slot in
       if case .object(let object) = slot { object as? T } else { nil }
     }
   }
 
-  /// The objects nobody depends on, in the order of ids, taken out of the table.
+  /// Removes all objects that nothing depends on and returns them in the order of IDs.
   mutating func removeLeaves() -> [Object] {
     var leaves: [Object] = []
     for index in slots.indices {
       if case .object(let object) = slots[index], object.users == 1 {
         leaves.append(object)
-        release(object.id)
+        free(object.id)
       }
     }
     return leaves

@@ -1,20 +1,19 @@
-// A hardware page table that we keep (iommufd: struct iommufd_hwpt_paging): one domain of one unit's
-// driver, filled with the mappings of its IOAS.
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// A HWPT with a paging domain (iommufd: struct iommufd_hwpt_paging). The page table of its IOAS
+/// keeps the domain filled with all mappings.
 final class PagingHWPT: HWPT, @unchecked Sendable {
   let domain: any PagingDomain
-  /// Of the unit that the domain is of.
+  /// The driver of the unit that the domain belongs to.
   let driver: any IOMMUDriver
-  /// Flags it was made with.
   let flags: PagingDomainFlags
-  /// Made by an attach to the IOAS: any device may share it, and it goes with the last one. Set once,
-  /// before the object is visible.
+  /// Whether an attach to the IOAS made the HWPT (auto_domain). Devices that the domain is
+  /// compatible with share such a HWPT, and the last detach destroys it. Set before the object is
+  /// published.
   private(set) var isAutomatic = false
-  /// Forces no-snoop accesses of every attached device coherent.
+  /// Whether no-snoop accesses of attached devices are forced coherent (enforce_cache_coherency).
   private(set) var enforcesCacheCoherency = false
 
   private init(
@@ -29,10 +28,10 @@ final class PagingHWPT: HWPT, @unchecked Sendable {
     ioas.addUser()
   }
 
-  /// Makes a domain for `device` and fills it with everything that is mapped in `ioas`, the device
-  /// already attached when `attaching` (its driver may decide at attach what the domain can do). The
-  /// result is reserved, not visible: the caller finalizes or aborts.
-  /// iommufd: iommufd_hwpt_paging_alloc()
+  /// Makes a domain for `device` and fills it with the mappings of `ioas`. The ID is reserved; the
+  /// caller finalizes or aborts. iommufd: iommufd_hwpt_paging_alloc()
+  /// - Parameter attaching: attaches the device before the domain is filled, because a driver may
+  ///   decide at the first attach what the domain can do.
   static func make(
     for device: BoundDevice, on ioas: IOAS, flags: PagingDomainFlags = [],
     data: UserData? = nil, attaching: Bool, pasid: PASID? = nil, client: (any Client)? = nil
@@ -63,7 +62,7 @@ final class PagingHWPT: HWPT, @unchecked Sendable {
       hwpt.abort()
       throw error
     }
-    ioas.hwpts.append(hwpt)
+    ioas.add(hwpt)
     return hwpt
   }
 
@@ -72,15 +71,16 @@ final class PagingHWPT: HWPT, @unchecked Sendable {
     context.objects.finalize(self)
   }
 
-  /// An automatic one goes with the last device.
+  /// Also destroys an automatic HWPT that no device is attached to any more.
   override func put() {
     super.put()
     guard isAutomatic else { return }
-    // EBUSY: other devices still use it.
+    // EBUSY while another device is attached.
     try? context.destroy(id)
   }
 
   /// iommufd: iommufd_hwpt_paging_enforce_cc()
+  /// - Throws: `.invalidArgument` when the domain cannot force no-snoop accesses coherent.
   func enforceCacheCoherency() throws(Errno) {
     if enforcesCacheCoherency { return }
     enforcesCacheCoherency = domain.enforceCacheCoherency()
@@ -90,10 +90,7 @@ final class PagingHWPT: HWPT, @unchecked Sendable {
   /// iommufd: iommufd_hwpt_paging_destroy()
   override func destroy() {
     super.destroy()
-    if let index = ioas.hwpts.firstIndex(where: { $0 === self }) {
-      ioas.hwpts.remove(at: index)
-      ioas.pageTable.removeDomain(domain)
-    }
+    if ioas.remove(self) { ioas.pageTable.removeDomain(domain) }
     ioas.dropUser()
   }
 }

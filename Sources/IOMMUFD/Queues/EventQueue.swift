@@ -1,27 +1,28 @@
-// What waits to be read from a descriptor: the state that producers, readers and the object of a queue
-// share. The descriptor itself is ``QueueFile``.
+// Queues that a client reads from a descriptor. `EventQueue` is the queue: producers, readers and
+// the object of the queue share it. `QueueContents` has the rules of one kind of queue, `QueueFile`
+// is the descriptor.
 
 internal import Synchronization
 package import SystemPackage
 
-/// The rules of one kind of queue: what its units are, and what becomes of them. A *unit* is read
-/// whole or not at all: a record, or a group of them.
+/// The contents of one kind of queue. A *unit* is what is read whole or not at all: one record or a
+/// group of records.
 package protocol QueueContents: Sendable {
   associatedtype Unit: Sendable
 
   var isEmpty: Bool { get }
-  /// Takes the oldest unit for a reader.
-  mutating func takeFirst() -> Unit?
-  /// What the reader gets.
+  /// Removes the oldest unit, for a reader.
+  mutating func dequeue() -> Unit?
+  /// The bytes that a reader gets for `unit`.
   func bytes(of unit: Unit) -> [UInt8]
-  /// The unit that was taken could not be stored: it is the oldest again.
-  mutating func putBack(_ unit: Unit)
-  /// The unit that was taken has been stored.
+  /// Puts a dequeued unit back as the oldest, because its bytes could not be stored for the reader.
+  mutating func requeue(_ unit: Unit)
+  /// Called when the bytes of a dequeued unit have been stored for the reader.
   mutating func confirm(_ unit: Unit)
 
-  /// A record that was written to the descriptor. Without this, nothing can be written.
-  /// - Returns: what is to be done because of it, without the queue's lock: a device that is answered
-  ///   may go on at once and have the next thing to say.
+  /// Accepts a record that a client wrote to the descriptor. The default: `.invalidArgument`.
+  /// - Returns: what to do next, without the queue's lock: a device that gets a response may
+  ///   continue at once and report its next event.
   mutating func accept(_ record: [UInt8]) throws(Errno) -> (@Sendable () -> Void)?
 }
 
@@ -32,8 +33,8 @@ extension QueueContents {
   }
 }
 
-/// Contents, and who is told when there is something to read. The side that fills a queue never
-/// waits for readers; its lock is a leaf.
+/// Contents, and the observer that is called when the readiness of the descriptor changes. A
+/// producer never waits for readers. The lock is a leaf.
 package final class EventQueue<Contents: QueueContents>: Sendable {
   private struct State {
     var contents: Contents
@@ -56,9 +57,9 @@ package final class EventQueue<Contents: QueueContents>: Sendable {
     state.withLock { $0.observer = observer }
   }
 
-  /// Tells the front end that there is something to read, or not any more. Called without locks that
+  /// Calls the observer: the queue became readable, or empty. The caller must not hold a lock that
   /// the front end might wait for.
-  package func wake() {
+  package func notify() {
     state.withLock { $0.observer }?()
   }
 }

@@ -1,8 +1,10 @@
-// Every failed DMA of a context's devices, copied into each log that asked for it (uapi/iommufd_sim.h).
+// The fault logs of one context: descriptors from which a client reads the failed DMA requests of
+// its devices (uapi/iommufd_sim.h). A log is for one device or for all devices of the context; each
+// log has its own copy of a record.
 //
-// Faults come from the data plane, which must not take the control lock; so who listens to whom is
-// kept here, under a leaf lock of its own. A log keeps the oldest records: what comes while it is full is
-// lost, and the next record that is stored says so.
+// Faults are recorded by threads that do DMA, which must not take the context's lock; the lock here
+// is a leaf. A full log keeps its records. New ones are lost then, and the next record that is
+// stored has the overflow flag.
 
 internal import CUAPI
 internal import IOMMU
@@ -11,15 +13,16 @@ internal import SystemPackage
 internal import UAPI
 
 final class FaultLogFiles: Sendable {
-  /// Logs of one context.
+  /// The number of logs that one context can have.
   static let capacity = 256
-  /// Records of one log.
+  /// The number of records that one log holds.
   static let depth = 1024
 
   private struct Log {
     let queue: EventQueue<RecordLog>
-    /// nil: of every device.
+    /// `nil` for all devices of the context.
     let device: ObjectID?
+    /// Whether records were lost since the last one that was stored.
     var hasLost = false
   }
 
@@ -30,8 +33,8 @@ final class FaultLogFiles: Sendable {
 
   private let state = Mutex(State())
 
-  /// Opens a log, which ends with the file's release.
-  /// - Throws: `.noMemory` when the context has too many.
+  /// Opens a log, which the release of the returned file closes.
+  /// - Throws: `.noMemory` when the context has too many logs.
   func open(for device: ObjectID?) throws(Errno) -> QueueFile<RecordLog> {
     let file = state.withLock { state -> QueueFile<RecordLog>? in
       guard state.logs.count < Self.capacity else { return nil }
@@ -51,7 +54,7 @@ final class FaultLogFiles: Sendable {
     _ = state.withLock { $0.logs.removeValue(forKey: key) }
   }
 
-  /// Called by the thread of the DMA.
+  /// Copies a fault into every log that is for `device`. Called by a thread that does DMA.
   func record(_ record: FaultRecord, of device: ObjectID) {
     if state.withLock({ $0.logs.isEmpty }) { return }
     let fault = iommufd_sim_fault(record, of: device)
@@ -67,35 +70,7 @@ final class FaultLogFiles: Sendable {
       }
       return listeners
     }
-    for queue in listeners { queue.wake() }
-  }
-}
-
-/// SIM_FAULT_LOG_ALLOC.
-enum FaultLogCommand {
-  static func allocate(_ command: inout UserCommand<iommufd_sim_fault_log_alloc>) throws(Errno) {
-    let arguments = command.arguments
-    guard arguments.flags == 0 else { throw .notSupported }
-    let context = command.context
-    var device: ObjectID?
-    if arguments.dev_id != 0 {
-      let id = ObjectID(arguments.dev_id)
-      try context.lock.withLock { () throws(Errno) in
-        _ = try context.objects.lookUp(id, as: BoundDevice.self)
-      }
-      device = id
-    }
-    let file = try context.faultLogs.open(for: device)
-    do throws(Errno) {
-      var answer = command
-      try command.client.install(file) { (number: Int32) throws(Errno) in
-        answer.arguments.out_fd = UInt32(bitPattern: number)
-        try answer.respond()
-      }
-    } catch {
-      file.release()
-      throw error
-    }
+    for queue in listeners { queue.notify() }
   }
 }
 

@@ -1,9 +1,9 @@
-// Groups of page requests on their way to a client, and the client's answers on their way back
+// The page request groups of a fault queue, and the responses of the client
 // (iommufd: struct iommufd_fault).
 //
-// A group that is read gets a cookie and waits for its answer. A group leaves the queue without its
-// client when what it was requested through is detached, or when the queue goes: the device is then
-// told that its request was invalid.
+// A group waits until a client reads it. It then has a cookie and awaits the response that names
+// the cookie. When the attachment that a group came through ends, or the queue is destroyed, the
+// group is removed and the response is INVALID.
 
 internal import CUAPI
 internal import DequeModule
@@ -12,22 +12,22 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// Requests that are answered together (struct iopf_group).
+/// Page requests with one response (struct iopf_group).
 struct PageRequestGroup: Sendable {
-  /// In the order in which they came; the last one completes the group.
+  /// In the order of arrival. The last one has the last-request flag.
   let requests: [PageRequest]
-  /// What the device was attached through.
+  /// The attachment that the requests came through.
   let attachment: AttachmentHandle
   let driver: any IOMMUDriver
 
-  func answer(_ response: PageResponse) {
+  func respond(_ response: PageResponse) {
     guard let request = requests.last else { return }
     driver.respond(to: request.groupID, response)
   }
 }
 
 struct PageRequestQueue: QueueContents {
-  /// Groups of one queue, waiting or awaiting their answer.
+  /// The number of groups that wait or await a response.
   static let capacity = 1 << 16
 
   struct Delivery: Sendable {
@@ -36,49 +36,51 @@ struct PageRequestQueue: QueueContents {
   }
 
   private var waiting: Deque<PageRequestGroup> = []
-  private var awaitingAnswer: [UInt32: PageRequestGroup] = [:]
+  /// By cookie.
+  private var awaitingResponse: [UInt32: PageRequestGroup] = [:]
   private var cookies = Cookies()
 
   var isEmpty: Bool { waiting.isEmpty }
 
   /// iommufd: iommufd_fault_iopf_handler()
-  /// - Returns: false when the attachment has ended or there is no room; the group is then not in
-  ///   the queue.
+  /// - Returns: `false` when the attachment has ended or the queue is full; the queue is unchanged
+  ///   then.
   mutating func append(_ group: PageRequestGroup) -> Bool {
-    guard !group.attachment.hasEnded, waiting.count + awaitingAnswer.count < Self.capacity
+    guard !group.attachment.hasEnded, waiting.count + awaitingResponse.count < Self.capacity
     else { return false }
     waiting.append(group)
     return true
   }
 
-  /// What came through `attachment`, which has ended, is answered for the client; nil: everything.
+  /// Removes the groups of `attachment`, which has ended; `nil` means all groups.
   /// iommufd: iommufd_auto_response_faults(), iommufd_fault_destroy()
-  /// - Returns: what was dropped; each group's device is to be told, without the queue's lock.
-  mutating func drop(_ attachment: AttachmentHandle?) -> [PageRequestGroup] {
-    func isMeant(_ group: PageRequestGroup) -> Bool {
+  /// - Returns: the removed groups. The caller responds to them without the queue's lock.
+  mutating func remove(_ attachment: AttachmentHandle?) -> [PageRequestGroup] {
+    func isAffected(_ group: PageRequestGroup) -> Bool {
       attachment == nil || group.attachment === attachment
     }
-    var dropped = waiting.filter(isMeant)
-    waiting.removeAll(where: isMeant)
-    for (cookie, group) in awaitingAnswer.sorted(by: { $0.key < $1.key }) where isMeant(group) {
-      forget(cookie)
-      dropped.append(group)
+    var removed = waiting.filter(isAffected)
+    waiting.removeAll(where: isAffected)
+    for (cookie, group) in awaitingResponse.sorted(by: { $0.key < $1.key }) where isAffected(group)
+    {
+      endDelivery(cookie)
+      removed.append(group)
     }
-    return Array(dropped)
+    return Array(removed)
   }
 
-  private mutating func forget(_ cookie: UInt32) {
-    awaitingAnswer[cookie] = nil
-    cookies.putBack(cookie)
+  private mutating func endDelivery(_ cookie: UInt32) {
+    awaitingResponse[cookie] = nil
+    cookies.free(cookie)
   }
 
   // MARK: Reading
 
-  mutating func takeFirst() -> Delivery? {
+  mutating func dequeue() -> Delivery? {
     guard let group = waiting.popFirst() else { return nil }
-    let cookie = cookies.take()
-    // From now on, so that a detach meanwhile finds it.
-    awaitingAnswer[cookie] = group
+    let cookie = cookies.allocate()
+    // Entered before the client has the group, so that a detach in between finds it.
+    awaitingResponse[cookie] = group
     return Delivery(cookie: cookie, group: group)
   }
 
@@ -90,10 +92,12 @@ struct PageRequestQueue: QueueContents {
     }
   }
 
-  mutating func putBack(_ delivery: Delivery) {
-    // It may have been dropped meanwhile.
-    guard awaitingAnswer[delivery.cookie]?.attachment === delivery.group.attachment else { return }
-    forget(delivery.cookie)
+  mutating func requeue(_ delivery: Delivery) {
+    // A detach may have removed the group meanwhile.
+    guard awaitingResponse[delivery.cookie]?.attachment === delivery.group.attachment else {
+      return
+    }
+    endDelivery(delivery.cookie)
     waiting.prepend(delivery.group)
   }
 
@@ -101,42 +105,42 @@ struct PageRequestQueue: QueueContents {
 
   /// iommufd: iommufd_fault_fops_write()
   mutating func accept(_ record: [UInt8]) throws(Errno) -> (@Sendable () -> Void)? {
-    let response = record.withUnsafeBytes { $0.loadUnaligned(as: iommu_hwpt_page_response.self) }
-    let answer: PageResponse
-    switch response.code {
-    case IOMMUFD_PAGE_RESP_SUCCESS.rawValue: answer = .success
-    case IOMMUFD_PAGE_RESP_INVALID.rawValue: answer = .invalid
+    let record = record.withUnsafeBytes { $0.loadUnaligned(as: iommu_hwpt_page_response.self) }
+    let response: PageResponse
+    switch record.code {
+    case IOMMUFD_PAGE_RESP_SUCCESS.rawValue: response = .success
+    case IOMMUFD_PAGE_RESP_INVALID.rawValue: response = .invalid
     default: throw .invalidArgument
     }
-    guard let group = awaitingAnswer[response.cookie] else {
-      if response.cookie == 0, !awaitingAnswer.isEmpty { cookies.freeZero() }
+    guard let group = awaitingResponse[record.cookie] else {
+      if record.cookie == 0, !awaitingResponse.isEmpty { cookies.freeZero() }
       throw .invalidArgument
     }
-    forget(response.cookie)
-    return { group.answer(answer) }
+    endDelivery(record.cookie)
+    return { group.respond(response) }
   }
 }
 
-/// Numbers of deliveries: the lowest free one from 1 on. 0 is not one of them, until somebody answers
-/// it in vain while there are others: the kernel's map then takes it for one that was given out and
-/// is free again (XA_FLAGS_ALLOC1, xa_erase()).
+/// The cookies of deliveries: the lowest free number from 1 on. The kernel allocates them from an
+/// xarray with XA_FLAGS_ALLOC1. xa_erase() of cookie 0, by a response that names it while other
+/// deliveries await theirs, marks 0 as free; from then on 0 is a cookie like any other.
 private struct Cookies: Sendable {
-  private var free = Heap<UInt32>()
+  private var freed = Heap<UInt32>()
   private var next: UInt32 = 1
   private var hasZero = false
 
-  mutating func take() -> UInt32 {
-    if let cookie = free.popMin() { return cookie }
+  mutating func allocate() -> UInt32 {
+    if let cookie = freed.popMin() { return cookie }
     defer { next += 1 }
     return next
   }
 
-  mutating func putBack(_ cookie: UInt32) { free.insert(cookie) }
+  mutating func free(_ cookie: UInt32) { freed.insert(cookie) }
 
   mutating func freeZero() {
     if hasZero { return }
     hasZero = true
-    free.insert(0)
+    freed.insert(0)
   }
 }
 

@@ -1,19 +1,22 @@
-// A descriptor that events are read from: the fault log, and the kernel's fault and event queues.
+// The descriptor of a queue: a fault log, a fault queue or a virtual event queue
+// (iommufd: eventq.c).
 //
-// Reading never blocks, whatever the flags of the descriptor; an empty queue reads as 0 bytes, and poll
-// tells when it is not empty. A read takes as many units as fit; what keeps the first of them from
-// being stored is the answer, what keeps a later one from it is not told. (iommufd: eventq.c)
+// read(2) never blocks, whatever the flags of the descriptor. An empty queue reads as 0 bytes;
+// poll(2) reports when the queue is not empty. A read stores as many whole units as fit. When the
+// first unit cannot be stored, the read fails with that error; when a later one cannot, the read is
+// short.
 
 package import SystemPackage
 package import UAPI
 
 package final class QueueFile<Contents: QueueContents>: OpenFile {
   package struct Rules: Sendable {
-    /// A read whose size is no multiple of this is ESPIPE.
+    /// The size of a read must be a multiple of this, else ESPIPE.
     package var recordSize = 1
-    /// A read shorter than this is EINVAL.
+    /// A read of fewer bytes is EINVAL.
     package var minimumRead = 0
-    /// What can be written comes in records of this size, else ESPIPE; nil: nothing can.
+    /// The size of a write must be a multiple of this, else ESPIPE. `nil` when the descriptor
+    /// cannot be written to.
     package var responseSize: Int?
   }
 
@@ -37,16 +40,16 @@ package final class QueueFile<Contents: QueueContents>: OpenFile {
     guard destination.count % rules.recordSize == 0 else { throw .illegalSeek }
     guard destination.count >= rules.minimumRead else { throw .invalidArgument }
     var done = 0
-    while let (unit, bytes) = queue.withContents({ $0.takeFirstWithBytes() }) {
+    while let (unit, bytes) = queue.withContents({ $0.dequeueWithBytes() }) {
       guard bytes.count <= destination.count - done else {
-        queue.withContents { $0.putBack(unit) }
+        queue.withContents { $0.requeue(unit) }
         if done == 0 { throw .invalidArgument }
         break
       }
       do throws(Errno) {
         try destination.store(bytes, at: done)
       } catch {
-        queue.withContents { $0.putBack(unit) }
+        queue.withContents { $0.requeue(unit) }
         if done == 0 { throw error }
         break
       }
@@ -94,8 +97,8 @@ package final class QueueFile<Contents: QueueContents>: OpenFile {
 }
 
 extension QueueContents {
-  fileprivate mutating func takeFirstWithBytes() -> (Unit, [UInt8])? {
-    takeFirst().map { ($0, bytes(of: $0)) }
+  fileprivate mutating func dequeueWithBytes() -> (Unit, [UInt8])? {
+    dequeue().map { ($0, bytes(of: $0)) }
   }
 }
 

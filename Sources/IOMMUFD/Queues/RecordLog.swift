@@ -1,6 +1,7 @@
 internal import DequeModule
 
-/// Records, oldest first, up to a bound: what does not fit is the producer's to count as lost.
+/// A queue of records, oldest first, with a limited capacity. When the log is full it keeps the old
+/// records, and the producer counts the new one as lost.
 package struct RecordLog: QueueContents {
   private let capacity: Int
   private var records: Deque<[UInt8]> = []
@@ -9,7 +10,7 @@ package struct RecordLog: QueueContents {
     self.capacity = capacity
   }
 
-  /// - Returns: false when the log is full; the record is then not in it.
+  /// - Returns: `false` when the log is full; it is unchanged then.
   package mutating func append(_ record: [UInt8]) -> Bool {
     guard records.count < capacity else { return false }
     records.append(record)
@@ -17,7 +18,7 @@ package struct RecordLog: QueueContents {
   }
 
   package var isEmpty: Bool { records.isEmpty }
-  package mutating func takeFirst() -> [UInt8]? { records.popFirst() }
+  package mutating func dequeue() -> [UInt8]? { records.popFirst() }
   package func bytes(of record: [UInt8]) -> [UInt8] { record }
-  package mutating func putBack(_ record: [UInt8]) { records.prepend(record) }
+  package mutating func requeue(_ record: [UInt8]) { records.prepend(record) }
 }

@@ -1,14 +1,15 @@
-// Objects that come with a descriptor of their own (iommufd: iommufd_eventq_init()). The descriptor is
-// one of the object's users and keeps the context alive, longer than the iommufd's own.
+// Publishing of objects that have a descriptor (iommufd: iommufd_eventq_init()). The descriptor is
+// a user of its object and has a reference to the context, so that both outlive the open
+// /dev/iommu.
 
 internal import SystemPackage
 internal import UAPI
 
 extension UserCommand {
-  /// As ``respond(publishing:)``, for an object whose descriptor is `file`. The number is chosen first,
-  /// then the answer is written, then the object is published; the client has the descriptor last.
-  /// A failure takes all of it back.
-  /// - Parameter number: where the answer has it.
+  /// Answers the command as ``respond(publishing:)`` does, for an object with the descriptor
+  /// `file`. The order is: choose the number of the descriptor, store the answer, publish the
+  /// object, give the client the descriptor. A failure undoes all of it.
+  /// - Parameter number: the member of the answer for the number of the descriptor.
   func respond(
     publishing object: Object, installing file: any OpenFile,
     number: WritableKeyPath<Arguments, UInt32>
@@ -17,7 +18,7 @@ extension UserCommand {
     do throws(Errno) {
       try context.retain()
     } catch {
-      context.takeBack(object, isPublished: false)
+      context.withdraw(object, isPublished: false)
       throw error
     }
     context.lock.withLock { object.addUser() }
@@ -32,7 +33,7 @@ extension UserCommand {
       }
     } catch {
       context.lock.withLock { object.dropUser() }
-      context.takeBack(object, isPublished: isPublished)
+      context.withdraw(object, isPublished: isPublished)
       context.release()
       throw error
     }
@@ -40,10 +41,12 @@ extension UserCommand {
 }
 
 extension Context {
-  fileprivate func takeBack(_ object: Object, isPublished: Bool) {
+  /// Destroys an object whose command has failed.
+  fileprivate func withdraw(_ object: Object, isPublished: Bool) {
     lock.withLock {
       if isPublished {
-        // EBUSY: somebody was quick to use it; it goes with the context.
+        // EBUSY when another thread has guessed the ID and uses the object, which then lives as
+        // long as the context.
         try? destroy(object.id)
       } else {
         object.destroy()
@@ -54,7 +57,8 @@ extension Context {
 }
 
 extension Object {
-  /// The last copy of the object's descriptor is closed. iommufd: iommufd_eventq_fops_release()
+  /// Called when the last copy of the object's descriptor is closed.
+  /// iommufd: iommufd_eventq_fops_release()
   func releaseDescriptor() {
     context.lock.withLock { dropUser() }
     context.release()

@@ -1,23 +1,23 @@
-// The descriptor that stands for an access in test operations (struct selftest_access), and the pages
-// that were pinned through it, each under a number of its own.
+// The descriptor of an access of the selftest interface (selftest.c: struct selftest_access), and
+// the pages that were pinned through it. Each pin is an item with a number.
 
-internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
 final class AccessFile: OpenFile, @unchecked Sendable {
   private struct Item {
-    let range: ClosedRange<UInt64>
+    let range: ClosedRange<IOVA>
     let pin: AccessPin
   }
 
   let context: Context
   let canPin: Bool
 
-  // Guarded by the control lock of the context.
+  // Guarded by the context's lock.
 
-  /// Not before the file is visible, and not after it is closed: an operation may still have it then.
+  /// `nil` before ``open(_:)``, and after the file is closed, when an operation may still use the
+  /// file.
   private var access: Access?
   private var items: [UInt32: Item] = [:]
   private var nextItem: UInt32 = 0
@@ -27,8 +27,8 @@ final class AccessFile: OpenFile, @unchecked Sendable {
     self.canPin = canPin
   }
 
-  /// The file of a descriptor of the caller. selftest.c: iommufd_access_get()
-  /// - Throws: EBADFD, also when the number is not open.
+  /// Returns the file of a descriptor of the caller. selftest.c: iommufd_access_get()
+  /// - Throws: EBADFD, also for a closed descriptor.
   static func of(_ number: UInt32, _ client: any Client) throws(Errno) -> AccessFile {
     guard let file = try? client.openFile(Int32(bitPattern: number)) as? AccessFile else {
       throw .badFileDescriptorState
@@ -38,11 +38,11 @@ final class AccessFile: OpenFile, @unchecked Sendable {
 
   // MARK: Life
 
-  /// Makes the access, in the IOAS `id`.
+  /// Makes the access and attaches it to the IOAS `id`.
   func open(_ id: ObjectID) throws(Errno) {
     try context.lock.withLock { () throws(Errno) in
       let access = try Access.make(in: context, needsPins: canPin) { [unowned self] range in
-        releaseItems(in: range)
+        unpinItems(in: range)
       }
       do throws(Errno) {
         try access.attach(to: try context.ioas(id))
@@ -65,7 +65,7 @@ final class AccessFile: OpenFile, @unchecked Sendable {
     if access != nil { context.release() }
   }
 
-  /// - Throws: EBADFD when it has been closed meanwhile.
+  /// - Throws: EBADFD when the file was closed meanwhile.
   func openAccess() throws(Errno) -> Access {
     context.lock.assertHeld()
     guard let access else { throw .badFileDescriptorState }
@@ -74,9 +74,11 @@ final class AccessFile: OpenFile, @unchecked Sendable {
 
   // MARK: Items, with the lock held
 
+  /// Pins a range.
+  /// - Parameter check: is called with the pinned frames; when it throws, they are unpinned.
   /// - Returns: the number of the new item.
   func pin(
-    _ iova: UInt64, length: UInt64, forWriting: Bool, client: any Client,
+    _ iova: IOVA, length: UInt64, forWriting: Bool, client: any Client,
     check: ([FrameRun]) throws(Errno) -> Void
   ) throws(Errno) -> UInt32 {
     let access = try openAccess()
@@ -94,7 +96,7 @@ final class AccessFile: OpenFile, @unchecked Sendable {
     return number
   }
 
-  /// - Throws: `.noSuchFileOrDirectory` (ENOENT).
+  /// - Throws: `.noSuchFileOrDirectory` (ENOENT) without such an item.
   func unpin(_ number: UInt32) throws(Errno) {
     let access = try openAccess()
     guard let item = items.removeValue(forKey: number) else { throw .noSuchFileOrDirectory }
@@ -102,7 +104,7 @@ final class AccessFile: OpenFile, @unchecked Sendable {
   }
 
   /// selftest.c: iommufd_test_access_unmap()
-  private func releaseItems(in range: ClosedRange<UInt64>) {
+  private func unpinItems(in range: ClosedRange<IOVA>) {
     for (number, item) in items where item.range.overlaps(range) {
       items[number] = nil
       access?.unpin(item.pin)

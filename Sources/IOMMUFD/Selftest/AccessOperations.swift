@@ -1,13 +1,12 @@
-// Operations of a kernel driver that uses memory through an access.
+// Operations of the selftest interface that use an access, as a kernel driver does.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
 enum AccessOperations {
-  /// No operation is about more bytes.
+  /// The length of the longest range of an operation.
   private static let lengthLimit: UInt64 = 16 << 20
 
   fileprivate struct Flags: OptionSet {
@@ -62,14 +61,14 @@ enum AccessOperations {
     let client = command.client
     let file = try AccessFile.of(command.arguments.id, client)
     guard file.canPin else { throw .notSupported }
-    let pages = CallersPages(client, file.context.memory)
+    let pages = CallerPages(client, file.context.memory)
     let number = try file.context.lock.withLock { () throws(Errno) in
       let iova = try file.openAccess().iova(arguments.iova, flags)
       return try file.pin(
         iova, length: arguments.length, forWriting: flags.contains(.write), client: client
       ) { frames throws(Errno) in
         if arguments.uptr != 0 {
-          try pages.require(frames, at: arguments.uptr &- (iova & 4095))
+          try pages.require(frames, at: arguments.uptr &- (iova.rawValue & 4095))
         }
       }
     }
@@ -77,7 +76,7 @@ enum AccessOperations {
     do throws(Errno) {
       try command.respond()
     } catch {
-      // Unless it was unmapped meanwhile.
+      // Fails when an unmap has unpinned the item meanwhile.
       file.context.lock.withLock { try? file.unpin(number) }
       throw error
     }
@@ -105,7 +104,7 @@ enum AccessOperations {
     try FaultInjection.step()
     var failure: Errno?
     withUnsafeTemporaryAllocation(byteCount: Int(arguments.length), alignment: 16) { buffer in
-      // Pages without frames must not show the server's memory.
+      // The buffer must not leak memory of the server where no page is read.
       buffer.initializeMemory(as: UInt8.self, repeating: 0)
       do throws(Errno) {
         if flags.contains(.write) { try client.copyIn(from: arguments.uptr, into: buffer) }
@@ -127,15 +126,16 @@ enum AccessOperations {
 
 extension Access {
   /// selftest.c: iommufd_test_syz_conv_iova()
-  fileprivate func iova(_ iova: UInt64, _ flags: AccessOperations.Flags) -> UInt64 {
-    guard flags.contains(.numbered) else { return iova }
-    return ioas.map { NumberedAreas.iova(iova, in: $0) } ?? 0
+  fileprivate func iova(_ iova: UInt64, _ flags: AccessOperations.Flags) -> IOVA {
+    guard flags.contains(.numbered) else { return IOVA(iova) }
+    return ioas.map { NumberedAreas.iova(iova, in: $0) } ?? IOVA(0)
   }
 }
 
-extension CallersPages {
+extension CallerPages {
   /// selftest.c: iommufd_test_check_pages()
-  /// - Throws: `.badAddress`; EBADE when the caller has other pages at `address` than `frames`.
+  /// - Throws: `.badAddress`; EBADE when the caller's pages at `address` are not the frames of
+  ///   `runs`.
   fileprivate func require(_ runs: [FrameRun], at address: UInt64) throws(Errno) {
     let expected = runs.flatMap(\.frames)
     let start = address & ~4095

@@ -1,4 +1,4 @@
-// Operations that look into the mock unit's caches.
+// Operations of the selftest interface that read the caches of the mock unit.
 
 internal import CUAPI
 internal import IOMMU

@@ -1,10 +1,12 @@
-// A dma-buf whose exporter is the test: a stand-in for the registers of another device.
+// Operations of the selftest interface on dma-bufs. The exporter is the test; on real hardware it
+// would be the driver of another device, and the memory that device's BAR.
 
 internal import CUAPI
 internal import SystemPackage
 internal import UAPI
 
-/// A descriptor of the buffer. It is for devices; its holder can but map it into an IOAS.
+/// The descriptor of a dma-buf. A client can map the dma-buf into an IOAS and ask for its length,
+/// and nothing else.
 final class DMABufferFile: OpenFile {
   let buffer: DMABuffer
   let descriptorFlags: Int32
@@ -17,7 +19,7 @@ final class DMABufferFile: OpenFile {
 
   var hasSeek: Bool { true }
 
-  /// How long it is can be asked for, and nothing else. dma_buf_llseek()
+  /// Accepts only offset 0 from the start or from the end. dma_buf_llseek()
   func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> Int64 {
     guard offset == 0 else { throw .invalidArgument }
     switch whence {
@@ -33,27 +35,28 @@ final class DMABufferFile: OpenFile {
     static let end: Int32 = 2
   }
 
-  /// The buffer of a descriptor of the caller, if it is one.
-  static func of(_ number: Int32, _ client: any Client) -> DMABuffer? {
+  /// Returns the dma-buf of a descriptor of the caller; `nil` when the descriptor is of another
+  /// kind.
+  static func buffer(of number: Int32, _ client: any Client) -> DMABuffer? {
     ((try? client.openFile(number)) as? DMABufferFile)?.buffer
   }
 
-  /// dma_buf_ops::mmap is absent.
+  /// The selftest's dma_buf_ops have no mmap.
   func region(for request: MappingRequest) throws(Errno) -> any MappableRegion {
     throw .invalidArgument
   }
 
-  /// Mappings keep the buffer.
+  /// The mappings keep the dma-buf alive.
   func release() {}
 }
 
 enum DMABufferOperations {
   private static let lengthLimit: UInt64 = 512 * 4096
 
-  /// DMABUF_GET. The descriptor is the result; Linux 7.3 answers 0 in its place.
+  /// DMABUF_GET. The result of the ioctl is the descriptor; in Linux 7.3 it is 0.
   /// selftest.c: iommufd_test_dmabuf_get()
   static func make(_ command: inout TestCommand) throws(Errno) {
-    // A length that wraps when it is rounded up is 0 for the kernel, too.
+    // The kernel's rounding up wraps too.
     let length = (UInt64(command.arguments.dmabuf_get.length) &+ 4095) & ~4095
     guard length > 0, length <= lengthLimit else { throw .invalidArgument }
     let file = DMABufferFile(
@@ -63,8 +66,8 @@ enum DMABufferOperations {
     command.result = result
   }
 
-  /// DMABUF_REVOKE. Each call takes the memory back from all who have it; the argument is about later
-  /// mappings. selftest.c: iommufd_test_dmabuf_revoke()
+  /// DMABUF_REVOKE. Every call invalidates all mappings; the argument says whether later mappings
+  /// fail. selftest.c: iommufd_test_dmabuf_revoke()
   static func revoke(_ command: inout TestCommand) throws(Errno) {
     let arguments = command.arguments.dmabuf_revoke
     guard let file = try command.client.openFile(arguments.dmabuf_fd) as? DMABufferFile else {

@@ -1,4 +1,5 @@
-// The operation that writes to memory as a device would, as far as page tables can tell.
+// The operation of the selftest interface that sets dirty bits in a page table, as writes of a
+// device do.
 
 internal import CUAPI
 internal import IOMMU
@@ -6,7 +7,7 @@ internal import SystemPackage
 internal import UAPI
 
 enum DirtyOperations {
-  /// Bits of the bitmap.
+  /// The number of bits that the bitmap of the operation can have.
   private static let bitLimit: UInt64 = 8 << 24
 
   /// DIRTY. selftest.c: iommufd_test_dirty()

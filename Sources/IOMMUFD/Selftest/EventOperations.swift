@@ -1,4 +1,4 @@
-// Operations that make the mock unit's devices tell something.
+// Operations of the selftest interface that make mock devices report a page request or an event.
 
 internal import CUAPI
 internal import IOMMU

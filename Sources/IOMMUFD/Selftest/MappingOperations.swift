@@ -1,14 +1,14 @@
-// Operations that look at mappings from the other side: do tables lead to the pages that the caller
-// has, and how often are these pinned.
+// Operations of the selftest interface that check mappings: whether a domain maps IOVAs to the
+// caller's pages, and how often the caller's pages are pinned.
 
 internal import CUAPI
-internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
 enum MappingOperations {
-  /// ADD_RESERVED. Nothing takes it back. selftest.c: iommufd_test_add_reserved()
+  /// ADD_RESERVED. The reservation stays as long as the IOAS.
+  /// selftest.c: iommufd_test_add_reserved()
   static func addReserved(_ command: inout TestCommand) throws(Errno) {
     let arguments = command.arguments
     let (start, length) = (arguments.add_reserved.start, arguments.add_reserved.length)
@@ -24,7 +24,7 @@ enum MappingOperations {
   /// SET_TEMP_MEMORY_LIMIT. selftest.c: iommufd_test()
   static func setMemoryLimit(_ command: inout TestCommand, _ selftest: Selftest) throws(Errno) {
     let limit = command.arguments.memory_limit.limit
-    // The kernel's smallest batch: a frame and a count.
+    // The kernel's smallest batch has one PFN and one count.
     guard limit >= 12 else { throw .invalidArgument }
     selftest.temporaryMemoryLimit = limit
   }
@@ -42,7 +42,7 @@ enum MappingOperations {
       guard !overflow, (check.iova | check.length | check.uptr) & (step - 1) == 0 else {
         throw Errno.invalidArgument
       }
-      let pages = CallersPages(command.client, context.memory)
+      let pages = CallerPages(command.client, context.memory)
       var (iova, address) = (check.iova, check.uptr)
       while address < end {
         let frames = try pages.frames(from: address & ~4095, to: end)
@@ -68,7 +68,7 @@ enum MappingOperations {
     let (end, overflow) = check.uptr.addingReportingOverflow(check.length)
     guard !overflow, (check.length | check.uptr) & 4095 == 0 else { throw .invalidArgument }
     let memory = command.context.memory
-    let pages = CallersPages(command.client, memory)
+    let pages = CallerPages(command.client, memory)
     var address = check.uptr
     while address < end {
       let frames = try pages.frames(from: address, to: end)
@@ -80,9 +80,10 @@ enum MappingOperations {
   }
 }
 
-/// Which frames a caller's pages are. To be asked for they are pinned for a moment, so that pages that
-/// nobody has pinned have an answer too.
-struct CallersPages {
+/// Finds the frames of a caller's pages. A look-up pins the pages and unpins them again, because a
+/// page has a frame only while it is pinned.
+struct CallerPages {
+  /// The number of pages that one look-up pins.
   private static let batch: UInt64 = 4096
 
   private let client: any Client
@@ -93,9 +94,9 @@ struct CallersPages {
     self.memory = memory
   }
 
-  /// Frames of one or more pages from `start` on.
-  /// - Throws: `.badAddress` when the first page cannot be had; EOVERFLOW for the last page of all
-  ///   addresses, whose end is not looked at as an address any more (mm: gup_fast_fallback()).
+  /// Returns the frames of one or more pages from `start` on.
+  /// - Throws: `.badAddress` when the first page cannot be pinned; EOVERFLOW for the last page of
+  ///   all addresses, whose end is no address (mm: gup_fast_fallback()).
   func frames(from start: UInt64, to end: UInt64) throws(Errno) -> [PhysicalAddress] {
     let count = min((end - start + 4095) >> 12, Self.batch)
     if count > 1, let frames = try? frames(from: start, count: count) { return frames }

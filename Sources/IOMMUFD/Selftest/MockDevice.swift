@@ -1,10 +1,9 @@
-// A mock device as an object (struct selftest_obj): plugged in, bound and attached by one operation;
-// DESTROY undoes all of it.
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// A mock device (selftest.c: struct selftest_obj). One operation of the selftest interface plugs
+/// it in, binds and attaches it; IOMMU_DESTROY undoes all of that.
 final class MockDevice: Object, @unchecked Sendable {
   let bound: BoundDevice
   private let selftest: Selftest
@@ -15,10 +14,11 @@ final class MockDevice: Object, @unchecked Sendable {
     super.init(id: id, in: bound.context)
   }
 
-  /// selftest.c: iommufd_selftest_destroy(). The kernel leaves PASIDs attached, with a warning and a leak.
+  /// Also detaches PASIDs. The kernel leaves them attached, warns and leaks memory.
+  /// selftest.c: iommufd_selftest_destroy()
   override func destroy() {
     context.lock.assertHeld()
-    bound.detachEverything()
+    bound.detachAll()
     bound.endBinding()
     selftest.driver.unplug(bound.device.requesterID)
   }

@@ -1,4 +1,4 @@
-// Operations on mock devices: what a kernel driver for a real device would do for its user.
+// Operations of the selftest interface on mock devices. They do what VFIO does with a real device.
 
 internal import CUAPI
 internal import IOMMU
@@ -8,7 +8,7 @@ internal import UAPI
 enum MockDeviceOperations {
   // MARK: MOCK_DOMAIN, MOCK_DOMAIN_FLAGS
 
-  /// The bound device is visible before it is attached, the mock device when all is done.
+  /// The bound device is published before it is attached, the mock device at the end.
   /// selftest.c: iommufd_test_mock_domain()
   static func makeDevice(
     _ command: inout TestCommand, _ selftest: Selftest, flags: MockDriver.DeviceFlags
@@ -39,7 +39,7 @@ enum MockDeviceOperations {
       }
       throw error
     }
-    // The first three members of both operations.
+    // Both operations have these three members first.
     command.arguments.mock_domain_flags.out_stdev_id = id.rawValue
     command.arguments.mock_domain_flags.out_hwpt_id = target.rawValue
     command.arguments.mock_domain_flags.out_idev_id = device.bound.id.rawValue
@@ -48,7 +48,8 @@ enum MockDeviceOperations {
 
   // MARK: Without PASID
 
-  /// selftest.c: iommufd_test_mock_domain_replace(). An answer that cannot be stored undoes nothing.
+  /// Stays in effect when the answer cannot be stored.
+  /// selftest.c: iommufd_test_mock_domain_replace()
   static func replace(_ command: inout TestCommand) throws(Errno) {
     let device = try device(of: command)
     var target = ObjectID(command.arguments.mock_domain_replace.pt_id)
@@ -57,7 +58,7 @@ enum MockDeviceOperations {
     try command.respond()
   }
 
-  // MARK: With PASID, where 0 is none
+  // MARK: With PASID; 0 stands for no PASID
 
   /// selftest.c: iommufd_test_pasid_attach()
   static func attachPASID(_ command: inout TestCommand) throws(Errno) {
@@ -115,6 +116,7 @@ enum MockDeviceOperations {
 }
 
 extension PASID {
+  /// - Parameter rawValue: 0 stands for no PASID.
   init?(orNone rawValue: UInt32) {
     guard rawValue != 0 else { return nil }
     self.init(rawValue: rawValue)

@@ -1,20 +1,20 @@
-// For fuzzers, who cannot guess where a mapping is: an IOVA whose low half is the number of an area, and
-// whose high half is an offset into it (selftest.c: struct syz_layout).
-
 internal import CUAPI
+internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// IOVAs for fuzzers, which cannot guess where a mapping is: the low half is the number of an area,
+/// the high half an offset in the area (selftest.c: struct syz_layout).
 enum NumberedAreas {
-  /// Of ACCESS_PAGES, ACCESS_RW and IOAS_COPY.
+  /// The flag of ACCESS_PAGES, ACCESS_RW and IOMMU_IOAS_COPY.
   static let flag = UInt32(MOCK_FLAGS_ACCESS_SYZ)
 
-  /// 0 when there are not so many areas.
-  static func iova(_ iova: UInt64, in ioas: IOAS) -> UInt64 {
+  /// Returns the IOVA that a numbered one stands for; 0 without such an area.
+  static func iova(_ iova: UInt64, in ioas: IOAS) -> IOVA {
     ioas.pageTable.iova(ofArea: UInt32(truncatingIfNeeded: iova), offset: iova >> 32)
   }
 
-  /// Puts the real source into the struct, which is what the answer shows.
+  /// Replaces a numbered source by the IOVA that it stands for, also for the answer to the client.
   /// selftest.c: iommufd_test_syz_conv_iova_id()
   static func resolve(_ command: inout UserCommand<iommu_ioas_copy>) {
     guard command.arguments.flags & flag != 0 else { return }
@@ -24,7 +24,7 @@ enum NumberedAreas {
       guard let ioas = try? context.ioas(ObjectID(arguments.src_ioas_id)) else {
         return arguments.src_iova
       }
-      return iova(arguments.src_iova, in: ioas)
+      return iova(arguments.src_iova, in: ioas).rawValue
     }
   }
 }

@@ -1,30 +1,30 @@
-// The mock unit, as the kernel's own tests use it (drivers/iommu/iommufd/selftest.c): one for all open
-// files, without a place in the machine. It exists only when the server was told so, as in a kernel
-// with CONFIG_IOMMUFD_TEST.
-
 package import IOMMU
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
+/// The selftest interface (drivers/iommu/iommufd/selftest.c): the driver of one mock unit, which
+/// all contexts share and which is not a part of the machine. It exists only when the machine
+/// enables it, as in a kernel with CONFIG_IOMMUFD_TEST.
 package final class Selftest: Sendable {
   let driver: MockDriver
-  private let router = FaultRouter()
-  /// Bytes of temporary memory that pinning may take: decides in how many steps it is done.
+  private let router = RequesterRouter()
+  /// In bytes. In the kernel it limits the temporary memory of a pin, and so the number of its
+  /// steps. Here it is only stored.
   private let memoryLimit = Mutex<UInt32>(65536)
-  /// Numbers of the groups that devices are in, each alone.
-  private let nextGroup = Mutex(0)
+  /// The number of the last group. Every mock device has a group of its own.
+  private let lastGroup = Mutex(0)
 
   package init(memory: PhysicalMemory) {
     driver = MockDriver(memory: memory)
     driver.setPageRequestSink { [router] request in router.report(request) }
   }
 
-  /// A new mock device, for one context. It is unplugged with ``MockDriver/unplug(_:)``.
+  /// Plugs a new mock device in. ``MockDriver/unplug(_:)`` removes it.
   func plug(_ flags: MockDriver.DeviceFlags) throws(Errno) -> PhysicalDevice {
     try FaultInjection.step()
     let requester = try driver.plug(flags)
-    let group = nextGroup.withLock { number in
+    let group = lastGroup.withLock { number in
       number += 1
       return IOMMUGroup(id: number)
     }

@@ -1,4 +1,5 @@
-// IOMMU_TEST_CMD: one command with many operations, one file per family of them.
+// IOMMU_TEST_CMD: one command with many operations. Each file of this folder has one family of
+// them.
 
 internal import CUAPI
 internal import SystemPackage
@@ -7,9 +8,9 @@ internal import UAPI
 typealias TestCommand = UserCommand<iommu_test_cmd>
 
 enum SelftestCommand {
-  static let row = Operation(.test, minimumThrough: \iommu_test_cmd.last, execute)
+  static let handler = IoctlHandler(.test, execute)
 
-  /// iommufd_test()
+  /// selftest.c: iommufd_test()
   private static func execute(_ command: inout TestCommand) throws(Errno) {
     guard let selftest = command.context.selftest else { throw .notSupported }
     switch Int(command.arguments.op) {
@@ -46,7 +47,7 @@ enum SelftestCommand {
 }
 
 extension UserCommand<iommu_test_cmd> {
-  /// The paging HWPT that the operation is about, with its mock domain. The lock is held.
+  /// Returns the paging HWPT of the operation and its mock domain. The context's lock is held.
   /// selftest.c: get_md_pagetable()
   func mockHWPT() throws(Errno) -> (hwpt: PagingHWPT, domain: MockPagingDomain) {
     let hwpt = try context.objects.lookUp(ObjectID(arguments.id), as: PagingHWPT.self)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An AMD-Vi unit: what is told of it, which page tables there are, and a guest's own: as Linux 7.3 answers
- * for it (on the first unit), and as <linux/iommufd.h> describes it (on the second): where data go, what is
- * refused and how it is recorded, and that what was changed stays as it was until the unit forgets.
- * --private: the guest's memory is not shared with anybody.
+ * An AMD-Vi unit: GET_HW_INFO, the HWPTs that can be allocated, and a guest's page tables: as Linux
+ * 7.3 answers (on the first unit), and as <linux/iommufd.h> describes them (on the second unit):
+ * DMA, faults with their records, and cached translations until the unit is invalidated.
+ *
+ *   amd_nested [--private]     the guest's memory is private to the process
  */
 #include "guest/amd.h"
 
@@ -14,7 +15,7 @@ static struct test_device device;
 
 /* ---- the unit ----------------------------------------------------------------------------- */
 
-static void hardware(void)
+static void test_hardware(void)
 {
     struct iommu_hw_info_amd amd = {0};
     struct iommu_hw_info info;
@@ -42,7 +43,7 @@ static void hardware(void)
     check_errno(ioctl(guest.iommufd, IOMMU_GET_HW_INFO, &info), 0, "asked for its own");
 }
 
-static void reserved(void)
+static void test_reserved_ranges(void)
 {
     struct iommu_iova_range ranges[8];
     struct iommu_ioas_iova_ranges cmd = {.size = sizeof(cmd),
@@ -60,15 +61,15 @@ static void reserved(void)
     check_number(ranges[1].last, 0xfcffffffff, "up to what HyperTransport had");
     check_number(ranges[2].start, 0x10000000000, "behind it");
     check_number(ranges[2].last, UINT64_MAX, "to the end");
-    fetch(&device, 0xfee00000, 8, NO_PASID);
-    check_event(&device, INVALID_DEVICE_REQUEST, 0, 0xfee00000, 0xfee00000, NO_PASID,
-                "interrupts cannot be read");
+    dma_read(&device, 0xfee00000, 8, NO_PASID);
+    amd_check_event(&device, INVALID_DEVICE_REQUEST, 0, 0xfee00000, 0xfee00000, NO_PASID,
+                    "interrupts cannot be read");
     detach(&device, NO_PASID);
 }
 
-/* ---- page tables of the kernel's ---------------------------------------------------------- */
+/* ---- the kernel's page tables ------------------------------------------------------------- */
 
-static void allocation(void)
+static void test_kernel_tables(void)
 {
     uint32_t id = device.id, hwpt, other;
     int fd = guest.iommufd;
@@ -94,28 +95,28 @@ static void allocation(void)
                 "a guest table");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "is attached");
     check_number(read_byte(&guest, &device, data_page(3), NO_PASID), 4, "is read through");
-    fetch(&device, SPARE, 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, SPARE, SPARE, NO_PASID,
-                "a hole is PASID 0's");
+    dma_read(&device, SPARE, 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, SPARE, SPARE, NO_PASID,
+                    "a hole is PASID 0's");
     check_errno(attach_to(&device, hwpt, PASID(1)), EOPNOTSUPP, "but not for a PASID");
     check_errno(allocate_hwpt(fd, id, guest.ioas, 0, 0, NULL, 0, 0, &other), 0, "a host table");
     check_errno(attach_to(&device, other, NO_PASID), 0, "replaces it");
     check_number(read_byte(&guest, &device, data_page(3), NO_PASID), 4, "is read through, too");
-    fetch(&device, SPARE, 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, 0, SPARE, SPARE, NO_PASID, "a hole is the domain's");
+    dma_read(&device, SPARE, 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE, SPARE, NO_PASID, "a hole is the domain's");
     check_errno(attach_to(&device, other, PASID(1)), EINVAL,
                 "a table that is not for PASIDs, for one");
     detach(&device, NO_PASID);
-    store(&device, data_page(0), 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, EV_RW | DETACHED, data_page(0), data_page(0), NO_PASID,
-                "without a table everything is a fault");
+    dma_write(&device, data_page(0), 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_RW | DETACHED, data_page(0), data_page(0), NO_PASID,
+                    "without a table everything is a fault");
     destroy_object(fd, hwpt);
     destroy_object(fd, other);
 }
 
-/* ---- a guest's, as Linux 7.3 answers ------------------------------------------------------ */
+/* ---- a guest's page tables as Linux 7.3 answers ------------------------------------------- */
 
-static void as_kernel(void)
+static void test_as_linux_answers(void)
 {
     struct iommu_hwpt_amd_guest data = guest_dte(GUEST, 1, 0);
     struct iommu_hwpt_invalidate invalidate = invalidate_arguments(guest.viommu, 1, NULL, 16, 0);
@@ -123,10 +124,10 @@ static void as_kernel(void)
     int fd = guest.iommufd;
 
     section("a guest's tables, as Linux 7.3 answers");
-    check_errno(allocate_viommu(fd, device.id, guest.parent, 77, &viommu), 0,
+    check_errno(amd_allocate_viommu(fd, device.id, guest.parent, 77, &viommu), 0,
                 "a vIOMMU of whatever type");
     destroy_object(fd, viommu);
-    check_errno(allocate_viommu(fd, device.id, guest.parent, 0, NULL), EOPNOTSUPP, "but not 0");
+    check_errno(amd_allocate_viommu(fd, device.id, guest.parent, 0, NULL), EOPNOTSUPP, "but not 0");
     check_errno(allocate_hwpt(fd, device.id, guest.viommu, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data,
                               sizeof(data), 0, NULL), EOPNOTSUPP, "nested on a vIOMMU");
     check_errno(allocate_hwpt(fd, device.id, guest.parent, 0, IOMMU_HWPT_DATA_AMD_GUEST, &data,
@@ -134,9 +135,9 @@ static void as_kernel(void)
     check_errno(ioctl(fd, IOMMU_HWPT_INVALIDATE, &invalidate), EOPNOTSUPP, "HWPT_INVALIDATE");
 }
 
-/* ---- a guest's, as the uAPI describes it -------------------------------------------------- */
+/* ---- a guest's page tables as the uAPI describes them ------------------------------------- */
 
-static void entries(uint64_t gcr3)
+static void test_device_table_entries(uint64_t gcr3)
 {
     static const struct {
         uint64_t words[4];
@@ -184,7 +185,7 @@ static void entries(uint64_t gcr3)
     destroy_object(fd, hwpt);
 }
 
-static void translation(uint64_t root, uint32_t pasid)
+static void test_translation(uint64_t root, uint32_t pasid)
 {
     section("data");
     check_number(read_byte(&guest, &device, data_page(5), NO_PASID), 6,
@@ -196,8 +197,9 @@ static void translation(uint64_t root, uint32_t pasid)
     check_number(read_byte(&guest, &device, (1UL << 40) + DATA, pasid), 1, "a page of 2 MiB");
     check_number(read_byte(&guest, &device, (2UL << 40) + DATA, pasid), 1, "a page of 1 GiB");
     check_number(read_byte(&guest, &device, ~0xfffUL, pasid), 5, "the highest address");
-    check_number(fetch(&device, IOVA, 8, pasid), COMPLETED, "the buffer is filled");
-    check_number(store(&device, IOVA + 3 * PAGE - 4, 8, pasid), COMPLETED, "and written to two");
+    check_number(dma_read(&device, IOVA, 8, pasid), COMPLETED, "the buffer is filled");
+    check_number(dma_write(&device, IOVA + 3 * PAGE - 4, 8, pasid), COMPLETED,
+                 "and written to two");
     check_number(*guest_word(&guest, data_page(3)) & 0xffffffff, 0x01010101, "the data arrive");
     check_number(*entry_at(&guest, root, IOVA + 3 * PAGE, 0) & 0xfff, USER | A | D,
                  "the second is marked as written");
@@ -205,65 +207,67 @@ static void translation(uint64_t root, uint32_t pasid)
     memset(guest_word(&guest, data_page(3)), 4, PAGE);
 }
 
-static void refusals(uint64_t root, uint32_t pasid)
+static void test_refusals(uint64_t root, uint32_t pasid)
 {
     uint64_t at = IOVA + 0x10 * PAGE;
     const unsigned gva = EV_GN | EV_US;
 
     section("refusals");
-    drop_faults(&device);
-    fetch(&device, at, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva, at, at, pasid, "nothing there, for reading");
-    store(&device, at + 8, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_RW, at + 8, at + 8, pasid, "and for writing");
-    fetch(&device, 1UL << 47, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva, 1UL << 47, 1UL << 47, pasid, "not canonical");
+    drain_faults(&device);
+    dma_read(&device, at, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva, at, at, pasid, "nothing there, for reading");
+    dma_write(&device, at + 8, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_RW, at + 8, at + 8, pasid, "and for writing");
+    dma_read(&device, 1UL << 47, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva, 1UL << 47, 1UL << 47, pasid, "not canonical");
     map_page(&guest, root, at, data_page(0), P | US);
     check_number(read_byte(&guest, &device, at, pasid), 1, "a read-only page is read");
-    store(&device, at, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE | EV_RW, at, at, pasid,
-                "and not written");
+    dma_write(&device, at, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE | EV_RW, at, at, pasid,
+                    "and not written");
     check_number(*guest_word(&guest, data_page(0)) & 0xff, 1, "no byte moved");
     at += PAGE;
     map_page(&guest, root, at, data_page(0), P | RW);
-    fetch(&device, at, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE, at, at, pasid, "for privilege only");
-    check_number(fetch(&device, at, 8, pasid | PRIVILEGED), COMPLETED, "with it, it is read");
+    dma_read(&device, at, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_PE, at, at, pasid,
+                    "for privilege only");
+    check_number(dma_read(&device, at, 8, pasid | PRIVILEGED), COMPLETED, "with it, it is read");
     at += PAGE;
     map_page(&guest, root, at, data_page(0), USER | 1UL << 63);
-    fetch(&device, at, 8, pasid | EXECUTE);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_NX | EV_PR | EV_PE, at, at, pasid,
-                "no-execute counts");
+    dma_read(&device, at, 8, pasid | EXECUTE);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_NX | EV_PR | EV_PE, at, at, pasid,
+                    "no-execute counts");
     at += PAGE;
     *entry_at(&guest, root, 3UL << 40, 2) = data_page(0) | USER | PS;
-    fetch(&device, 3UL << 40, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_RZ, 3UL << 40, 3UL << 40, pasid,
-                "reserved bits of a large page");
+    dma_read(&device, 3UL << 40, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, gva | EV_PR | EV_RZ, 3UL << 40, 3UL << 40, pasid,
+                    "reserved bits of a large page");
     map_page(&guest, root, at, SPARE, USER);
-    fetch(&device, at + 8, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, 0, SPARE + 8, at + 8, pasid,
-                "nothing there for the host: its address");
+    dma_read(&device, at + 8, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE + 8, at + 8, pasid,
+                    "nothing there for the host: its address");
     *entry_at(&guest, root, 5UL << 39, 3) = SPARE | USER;
-    fetch(&device, 5UL << 39, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, 0, SPARE, 5UL << 39, pasid, "a table that is not there");
-    fetch(&device, IOVA, 8, PASID(77));
-    check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(77), "a PASID without a table");
-    fetch(&device, IOVA, 8, PASID(0x200));
-    check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(0x200),
-                "a PASID that the GCR3 table has no room for");
+    dma_read(&device, 5UL << 39, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, 0, SPARE, 5UL << 39, pasid,
+                    "a table that is not there");
+    dma_read(&device, IOVA, 8, PASID(77));
+    amd_check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(77), "a PASID without a table");
+    dma_read(&device, IOVA, 8, PASID(0x200));
+    amd_check_event(&device, IO_PAGE_FAULT, gva, IOVA, IOVA, PASID(0x200),
+                    "a PASID that the GCR3 table has no room for");
 }
 
-static void caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
+static void test_caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
 {
-    uint32_t again = make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
-    uint64_t other = make_table(&guest);
+    uint32_t again = amd_make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
+    uint64_t other = allocate_table(&guest);
 
     section("what is cached");
     map_page(&guest, other, IOVA, data_page(8), USER);
     check_number(read_byte(&guest, &device, IOVA, pasid), 1, "a page is read");
     map_page(&guest, root, IOVA, data_page(6), USER);
     check_number(read_byte(&guest, &device, IOVA, pasid), 1, "it is moved: the old one is read");
-    forget(&guest);
+    amd_flush_caches(&guest);
     check_number(read_byte(&guest, &device, IOVA, pasid), 7, "something is unmapped: the new one");
     map_page(&guest, root, IOVA, data_page(7), USER);
     check_number(read_byte(&guest, &device, IOVA, pasid), 7, "it is moved again");
@@ -276,14 +280,15 @@ static void caches(uint64_t gcr3, uint64_t root, uint32_t pasid, uint32_t hwpt)
     guest_word(&guest, gcr3)[pasid & 511] = root | 1;
     check_errno(destroy_object(guest.iommufd, hwpt), EBUSY, "what is attached stays");
     check_errno(detach(&device, NO_PASID), 0, "detached");
-    fetch(&device, IOVA, 8, pasid);
-    check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, IOVA, IOVA, pasid, "everything is a fault");
+    dma_read(&device, IOVA, 8, pasid);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, IOVA, IOVA, pasid,
+                    "everything is a fault");
     destroy_object(guest.iommufd, again);
 }
 
-static void without_pasid(uint64_t gcr3, uint64_t root)
+static void test_without_pasid(uint64_t gcr3, uint64_t root)
 {
-    uint64_t upper = make_table(&guest);
+    uint64_t upper = allocate_table(&guest);
     uint32_t hwpt;
 
     section("GIoV, and GCR3 tables of two levels");
@@ -292,30 +297,30 @@ static void without_pasid(uint64_t gcr3, uint64_t root)
     guest_word(&guest, gcr3)[0] = root | 1;
     map_page(&guest, root, GUEST + STAGING, GUEST + STAGING, USER);
     map_page(&guest, root, 1UL << 47, data_page(9), USER);
-    hwpt = make_nested(&guest, &device, guest_dte(upper, 2, DTE_GIOV | DTE_GLX(1)));
+    hwpt = amd_make_nested(&guest, &device, guest_dte(upper, 2, DTE_GIOV | DTE_GLX(1)));
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "it is attached");
     check_number(read_byte(&guest, &device, IOVA + PAGE, NO_PASID), 2,
                  "without PASID it is PASID 0");
     check_number(read_byte(&guest, &device, 1UL << 47, NO_PASID), 10, "addresses have no sign");
     check_number(read_byte(&guest, &device, IOVA + PAGE, PASID(0xfe00)), 2, "a high PASID");
-    drop_faults(&device);
-    fetch(&device, data_page(0), 8, NO_PASID);
-    check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, data_page(0), data_page(0), NO_PASID,
-                "the guest's memory is not seen");
+    drain_faults(&device);
+    dma_read(&device, data_page(0), 8, NO_PASID);
+    amd_check_event(&device, IO_PAGE_FAULT, EV_GN | EV_US, data_page(0), data_page(0), NO_PASID,
+                    "the guest's memory is not seen");
     detach(&device, NO_PASID);
     destroy_object(guest.iommufd, hwpt);
 }
 
-static void as_uapi(bool shared)
+static void test_as_uapi_describes(bool shared)
 {
     const uint32_t pasid = PASID(9);
     uint64_t gcr3, root;
     uint32_t hwpt;
 
-    device = find_device(guest.iommufd);
-    guest = make_guest(guest.iommufd, &device, shared);
-    gcr3 = make_table(&guest);
-    root = make_table(&guest);
+    device = amd_find_device(guest.iommufd);
+    guest = amd_make_guest(guest.iommufd, &device, shared);
+    gcr3 = allocate_table(&guest);
+    root = allocate_table(&guest);
     guest_word(&guest, gcr3)[9] = root | 1;
     for (unsigned i = 0; i != 8; i++)
         map_page(&guest, root, IOVA + i * PAGE, data_page(i), USER);
@@ -323,13 +328,13 @@ static void as_uapi(bool shared)
     *entry_at(&guest, root, 2UL << 40, 2) = GUEST | USER | PS;
     map_page(&guest, root, ~0xfffUL & 0xffffffffffffUL, data_page(4), USER);
 
-    entries(gcr3);
-    hwpt = make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
+    test_device_table_entries(gcr3);
+    hwpt = amd_make_nested(&guest, &device, guest_dte(gcr3, 1, 0));
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "a nested table is attached");
-    translation(root, pasid);
-    refusals(root, pasid);
-    caches(gcr3, root, pasid, hwpt);
-    without_pasid(gcr3, root);
+    test_translation(root, pasid);
+    test_refusals(root, pasid);
+    test_caches(gcr3, root, pasid, hwpt);
+    test_without_pasid(gcr3, root);
 }
 
 int main(int argc, char **argv)
@@ -337,12 +342,12 @@ int main(int argc, char **argv)
     bool shared = !(argc > 1 && !strcmp(argv[1], "--private"));
     int iommufd = open_iommufd();
 
-    device = find_device(iommufd);
-    guest = make_guest(iommufd, &device, shared);
-    hardware();
-    reserved();
-    allocation();
-    as_kernel();
-    as_uapi(shared);
-    return checked();
+    device = amd_find_device(iommufd);
+    guest = amd_make_guest(iommufd, &device, shared);
+    test_hardware();
+    test_reserved_ranges();
+    test_kernel_tables();
+    test_as_linux_answers();
+    test_as_uapi_describes(shared);
+    return checks_exit_status();
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A 32-bit caller. Linux's /dev/iommu has no entry for them (no compat_ioctl), so every request is
- * ENOTTY, whatever it points to; opening and closing work. Built without a C library, so that the
- * machine needs none for 32 bits.
+ * A 32-bit caller. Linux's /dev/iommu has no compat_ioctl, so every request fails with ENOTTY;
+ * open() and close() work. The client has no C library, so that the machine needs no 32-bit one.
  */
 #define O_RDWR 2
 #define PROT_READ 1

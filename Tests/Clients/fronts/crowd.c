@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crowd SEED: many callers at once. Threads on one open, processes with opens of their own, hostile
- * ones among them, some killed in the middle of a call; and an ordinary client beside all that, whose
- * answers must be those of a quiet machine.
+ * Many callers at once: threads that share an open file, and processes with files of their own,
+ * some of which issue random calls or are killed during a call. An ordinary client beside them must
+ * get the same answers as alone.
  *
- * Who is first among the threads is nobody's business, so only what cannot depend on it is printed.
+ *   crowd SEED
+ *
+ * The client prints nothing that depends on the order of the threads.
  */
 #include "transcript/ioas.h"
 #include "random.h"
@@ -14,11 +16,11 @@
 
 enum { THREADS = 8, ROUNDS = 40, HOSTILE = 3, VICTIMS = 20 };
 
-/* ---- threads on one open ---------------------------------------------------------------- */
+/* ---- threads that share an open file ---------------------------------------------------- */
 
 struct worker {
     pthread_t thread;
-    uint32_t shared; /* an IOAS that all threads use */
+    uint32_t shared; /* the IOAS that all threads use */
     unsigned number;
     unsigned failures;
 };
@@ -28,7 +30,10 @@ static int call(unsigned long request, void *cmd)
     return ioctl(iommufd, request, cmd) ? errno : 0;
 }
 
-/** A private IOAS, and a private part of the shared one: nothing may fail. */
+/**
+ * Maps, copies and unmaps in an IOAS of its own and in a range of its own of the shared IOAS. No
+ * call may fail.
+ */
 static void *work(void *argument)
 {
     struct worker *me = argument;
@@ -62,7 +67,7 @@ static void *work(void *argument)
     return NULL;
 }
 
-static void threads(void)
+static void test_threads(void)
 {
     struct worker workers[THREADS];
     uint32_t shared = ioas_alloc();
@@ -84,13 +89,13 @@ static void threads(void)
 
 /* ---- other processes -------------------------------------------------------------------- */
 
-/** Calls without end and without sense, on an open of its own. */
-static void be_hostile(uint64_t seed)
+/** Issues random calls on an open file of its own until it is killed. */
+static void issue_random_calls(uint64_t seed)
 {
     uint64_t words[32];
     void *argument;
 
-    random_state = seed;
+    random_seed(seed);
     close(iommufd);
     iommufd = open_iommufd();
     for (;;) {
@@ -109,11 +114,12 @@ static void be_hostile(uint64_t seed)
     }
 }
 
-/** Ordinary work without end, until it is killed. */
-static void be_busy(void)
+/** Issues ordinary calls on an open file of its own until it is killed. */
+static void issue_ordinary_calls(uint64_t seed)
 {
     struct worker me = {.number = 0};
 
+    (void)seed;
     close(iommufd);
     iommufd = open_iommufd();
     for (;;) {
@@ -140,12 +146,6 @@ static pid_t start(void (*what)(uint64_t), uint64_t seed)
     return child;
 }
 
-static void busy(uint64_t seed)
-{
-    (void)seed;
-    be_busy();
-}
-
 static void end(pid_t child, unsigned *killed)
 {
     int status;
@@ -155,8 +155,8 @@ static void end(pid_t child, unsigned *killed)
         ++*killed;
 }
 
-/** What an ordinary client does and sees. */
-static void ordinary(void)
+/** Issues the calls of an ordinary client and prints their lines. */
+static void run_ordinary_client(void)
 {
     static const unsigned lengths[] = {1, 2, 5, 512, 513};
     uint32_t first = ioas_alloc(), second = ioas_alloc();
@@ -167,7 +167,7 @@ static void ordinary(void)
     unmap(first, 0x1000, PAGE);
     unmap(first, 0, UINT64_MAX);
     destroy(first);
-    show_ranges(second);
+    print_iova_ranges(second);
     destroy(second);
 }
 
@@ -176,28 +176,28 @@ int main(int argc, char **argv)
     pid_t hostile[HOSTILE];
     unsigned unused = 0, killed = 0;
 
-    random_arguments(argc, argv, &unused);
+    read_seed_and_count(argc, argv, &unused);
     begin("threads on one open");
-    threads();
+    test_threads();
 
     reopen("beside hostile processes");
     for (unsigned i = 0; i != HOSTILE; i++)
-        hostile[i] = start(be_hostile, random_next());
-    ordinary();
+        hostile[i] = start(issue_random_calls, random_next());
+    run_ordinary_client();
     for (unsigned i = 0; i != VICTIMS; i++) {
-        pid_t victim = start(busy, 0);
+        pid_t victim = start(issue_ordinary_calls, 0);
 
         usleep((useconds_t)below(20000));
         end(victim, &killed);
     }
     printf("killed %u of %d while they worked\n", killed, VICTIMS);
-    ordinary();
+    run_ordinary_client();
     killed = 0;
     for (unsigned i = 0; i != HOSTILE; i++)
         end(hostile[i], &killed);
     printf("killed %u of %d hostile ones\n", killed, HOSTILE);
 
     reopen("afterwards");
-    ordinary();
+    run_ordinary_client();
     return 0;
 }

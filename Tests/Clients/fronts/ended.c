@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a device reads from private memory whose process has ended: a real host keeps the pinned
- * pages, the front ends the bytes that were there last. A child maps memory for the device that its
- * parent attached, then exits or executes another program, and the parent has the device read it.
- * With an argument children are also killed. Ends with 0 when all is well.
+ * DMA from private memory of a process that has ended. A kernel keeps the pinned pages; the front
+ * ends keep the bytes that were in them last. A child maps memory for a device that its parent has
+ * attached, then exits or executes another program, and the parent lets the device read the memory.
+ *
+ *   ended [killed]     with an argument a child is killed, too; status 0 when all bytes are right
  */
 #include <fcntl.h>
 #include <signal.h>
@@ -23,8 +24,8 @@ enum {
     LENGTH = 4096,
     CHILD_IOVA = 0x100000,
     PARENT_IOVA = 0x200000,
-    TO_DEVICE = 3,
-    TO_MEMORY = 1,
+    DMA_READ = 3,
+    DMA_WRITE = 1,
 };
 
 static void need(int ok, const char *what)
@@ -43,7 +44,7 @@ static uint64_t region(int device, unsigned index)
     return info.offset;
 }
 
-static void *map(int iommufd, unsigned ioas, uint64_t iova, int fill)
+static void *map_memory(int iommufd, unsigned ioas, uint64_t iova, int fill)
 {
     void *memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct iommu_ioas_map map = {
@@ -61,16 +62,16 @@ static void *map(int iommufd, unsigned ioas, uint64_t iova, int fill)
     return memory;
 }
 
-static void copy(int device, uint64_t registers, uint64_t iova, uint32_t command)
+static void run_dma(int device, uint64_t registers, uint64_t iova, uint32_t command)
 {
     need(pwrite(device, &iova, 8, registers) == 8, "address register");
     need(pwrite(device, &command, 4, registers + 8) == 4, "command register");
 }
 
-enum end { EXITS, EXECUTES, IS_KILLED, ENDS };
+enum end { BY_EXIT, BY_EXEC, BY_SIGNAL, ENDS };
 static const char *const names[ENDS] = {"exit", "exec", "kill"};
 
-/* A child maps memory that holds `fill`, changes its first byte, and ends. */
+/** Forks a child that maps memory filled with `fill`, changes the first byte and ends. */
 static void run_child(int iommufd, unsigned ioas, int fill, enum end end)
 {
     pid_t child = fork();
@@ -78,16 +79,17 @@ static void run_child(int iommufd, unsigned ioas, int fill, enum end end)
 
     need(child >= 0, "fork");
     if (child == 0) {
-        char *memory = map(iommufd, ioas, CHILD_IOVA, fill);
+        char *memory = map_memory(iommufd, ioas, CHILD_IOVA, fill);
 
         memory[0] = fill + 1;
-        if (end == EXECUTES)
+        if (end == BY_EXEC)
             execl("/bin/true", "true", (char *)NULL);
-        if (end == IS_KILLED)
+        if (end == BY_SIGNAL)
             raise(SIGKILL);
         _exit(0);
     }
-    need(waitpid(child, &status, 0) == child && status == (end == IS_KILLED ? SIGKILL : 0), "child");
+    need(waitpid(child, &status, 0) == child && status == (end == BY_SIGNAL ? SIGKILL : 0),
+         "child");
 }
 
 static int open_node(const char *variable, const char *otherwise)
@@ -118,15 +120,15 @@ int main(int argc, char **argv)
          "command register");
     registers = region(device, VFIO_PCI_BAR0_REGION_INDEX);
 
-    for (enum end end = EXITS; end < (argc > 1 ? ENDS : IS_KILLED); end++) {
+    for (enum end end = BY_EXIT; end < (argc > 1 ? ENDS : BY_SIGNAL); end++) {
         int fill = 0x5a + end;
         struct iommu_ioas_unmap all = {
             .size = sizeof(all), .ioas_id = alloc.out_ioas_id, .length = UINT64_MAX};
-        char *memory = map(iommufd, alloc.out_ioas_id, PARENT_IOVA, 0);
+        char *memory = map_memory(iommufd, alloc.out_ioas_id, PARENT_IOVA, 0);
 
         run_child(iommufd, alloc.out_ioas_id, fill, end);
-        copy(device, registers, CHILD_IOVA, TO_DEVICE);
-        copy(device, registers, PARENT_IOVA, TO_MEMORY);
+        run_dma(device, registers, CHILD_IOVA, DMA_READ);
+        run_dma(device, registers, PARENT_IOVA, DMA_WRITE);
         if (memory[0] != fill + 1 || memory[1] != fill || memory[LENGTH - 1] != fill) {
             printf("%s: %#x %#x ... %#x\n", names[end], memory[0], memory[1],
                    memory[LENGTH - 1]);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where a struct may lie: across two pages, cut off at every byte by a hole, in read-only memory,
- * in a shared file, in memory that nobody has touched yet, unaligned.
+ * Structs across two pages, cut at every byte by a hole, in read-only memory, in a shared file, in
+ * untouched memory, and at unaligned addresses.
  *
- * What cannot be read is refused before anything is done. What cannot be written is found out when
- * the answer is stored: the call has had its effect by then.
+ * A struct that cannot be read is refused before the command has an effect. A struct that cannot be
+ * written is noticed when the answer is stored, after the effect.
  */
 #include "transcript/ioas.h"
 
-static unsigned char *pages; /* two pages, the second can be taken away */
+static unsigned char *pages; /* two pages */
 static uint32_t ioas;
 
 struct valid {
@@ -16,7 +16,7 @@ struct valid {
     unsigned char bytes[64];
 };
 
-/** A struct of each command that succeeds. */
+/** Fills in a struct for each command with which it succeeds. Returns their number. */
 static size_t fill(struct valid *list)
 {
     size_t count = 0;
@@ -42,23 +42,23 @@ static size_t fill(struct valid *list)
     return count;
 }
 
-static void at(const struct valid *valid, unsigned char *where, const char *what)
+static void run_at(const struct valid *valid, unsigned char *where, const char *what)
 {
     memcpy(where, valid->bytes, valid->command->size);
     printf("%s: ", what);
     run(valid->command, where);
 }
 
-static void everywhere(struct valid *list, size_t count, unsigned char *base, const char *what)
+static void test_everywhere(struct valid *list, size_t count, unsigned char *base, const char *what)
 {
     section("%s", what);
     for (size_t i = 0; i != count; i++)
-        at(&list[i], base, "aligned");
+        run_at(&list[i], base, "aligned");
     for (size_t i = 0; i != count; i++)
-        at(&list[i], base + 1, "unaligned");
+        run_at(&list[i], base + 1, "unaligned");
 }
 
-static void across_pages(struct valid *list, size_t count)
+static void test_across_pages(struct valid *list, size_t count)
 {
     char what[32];
 
@@ -66,12 +66,12 @@ static void across_pages(struct valid *list, size_t count)
     for (size_t i = 0; i != count; i++)
         for (unsigned first = 1; first < list[i].command->size; first += 3) {
             snprintf(what, sizeof(what), "%u bytes in the first", first);
-            at(&list[i], pages + PAGE - first, what);
+            run_at(&list[i], pages + PAGE - first, what);
         }
 }
 
-/** The second page can be read but not written. */
-static void half_writable(struct valid *list, size_t count)
+/** Structs on two pages of which one is read-only. */
+static void test_half_writable(struct valid *list, size_t count)
 {
     section("the second page is read-only");
     for (size_t i = 0; i != count; i++) {
@@ -99,7 +99,7 @@ static void half_writable(struct valid *list, size_t count)
     }
 }
 
-static void cut_off(struct valid *list, size_t count)
+static void test_cut_off(struct valid *list, size_t count)
 {
     section("cut off by a hole");
     for (size_t i = 0; i != count; i++) {
@@ -133,28 +133,29 @@ int main(void)
     size_t count;
 
     begin("pointers");
-    pages = region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
+    pages = map_region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
     ioas = ioas_alloc();
     count = fill(list);
     map(ioas, 0, PAGE, FIXED | R, 0x1000);
-    everywhere(list, count, pages, "in private memory");
+    test_everywhere(list, count, pages, "in private memory");
     file = shared_file();
-    everywhere(list, count, file, "in a shared file");
-    everywhere(list, count, mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
-               "in shared anonymous memory");
-    across_pages(list, count);
-    half_writable(list, count);
-    cut_off(list, count);
+    test_everywhere(list, count, file, "in a shared file");
+    test_everywhere(list, count,
+                    mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+                    "in shared anonymous memory");
+    test_across_pages(list, count);
+    test_half_writable(list, count);
+    test_cut_off(list, count);
 
     section("beyond the end of a file");
     for (size_t i = 0; i != count; i++)
         run_raw(list[i].command->request, (uintptr_t)file + PAGE, "%s", list[i].command->name);
     section("in memory that was never touched, on the stack");
-    pages = region_at("untouched", 0x230000000000, PAGE, PROT_READ | PROT_WRITE);
+    pages = map_region_at("untouched", 0x230000000000, PAGE, PROT_READ | PROT_WRITE);
     for (size_t i = 0; i != count; i++)
         run_raw(list[i].command->request, (uintptr_t)pages, "%s", list[i].command->name);
     unsigned char stack[64];
     for (size_t i = 0; i != count; i++)
-        at(&list[i], stack, "stack");
+        run_at(&list[i], stack, "stack");
     return 0;
 }

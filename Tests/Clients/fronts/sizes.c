@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * How long a struct may be. The size field comes first in every struct and is read before anything
- * else; shorter structs are completed with zeros, longer ones must end in zeros.
+ * The size rules of all commands. Every struct begins with its size, which the kernel reads first.
+ * It completes a shorter struct with zeros; the bytes of a longer struct beyond the kernel's must
+ * be zeros.
  *
- * Every command is given a value that it refuses with something other than EINVAL, E2BIG or EFAULT
- * (an unknown flag, an id that does not exist), so that these three speak of the size alone.
+ * The structs have a value that the command refuses with another errno than EINVAL, E2BIG and
+ * EFAULT, an unknown flag or an ID that does not exist. These three errnos therefore tell about the
+ * size only.
  */
 #include "transcript/hwpt.h"
 
 enum { READABLE = 1 << 16 };
 
-static unsigned char *memory; /* READABLE zero bytes, then nothing */
+static unsigned char *memory; /* READABLE bytes before a hole */
 
-/** Writes a struct of `size` bytes, as far as it is there, at `at`. */
-static void place(unsigned char *at, uint32_t size)
+/**
+ * Stores a struct of `size` bytes, as far as there is memory, at `at`, and zeros in all other
+ * memory.
+ */
+static void write_struct(unsigned char *at, uint32_t size)
 {
     const uint32_t refused = 0x80000000;
 
@@ -28,7 +33,10 @@ static int attempt(const struct command *command, const void *at)
     return ioctl(iommufd, command->request, at) < 0 ? errno : 0;
 }
 
-/** Has `answer_to` try everything from `first` to `last`: one line for each run of equal answers. */
+/**
+ * Calls `answer_to` for each number from `first` to `last`, and prints a line for each run of equal
+ * answers.
+ */
 static void sweep(const struct command *command, uint32_t first, uint32_t last, const char *before,
                   const char *after, int (*answer_to)(const struct command *, uint32_t))
 {
@@ -36,7 +44,7 @@ static void sweep(const struct command *command, uint32_t first, uint32_t last, 
     int previous = answer_to(command, first);
 
     for (uint32_t at = first + 1; at <= last + 1; at++) {
-        int answer = at <= last ? answer_to(command, at) : -1; /* which ends the last run */
+        int answer = at <= last ? answer_to(command, at) : -1; /* ends the last run */
 
         if (answer == previous)
             continue;
@@ -49,7 +57,7 @@ static void sweep(const struct command *command, uint32_t first, uint32_t last, 
 
 static int answer_to_size(const struct command *command, uint32_t size)
 {
-    place(memory, size);
+    write_struct(memory, size);
     return attempt(command, memory);
 }
 
@@ -69,24 +77,24 @@ static void tails(const struct command *command)
     for (size_t i = 0; i != COUNT(lengths); i++) {
         uint32_t size = command->size + lengths[i];
 
-        place(memory, size);
+        write_struct(memory, size);
         snprintf(what, sizeof(what), "and %u zeros", lengths[i]);
         line(command, what, memory);
         memory[size - 1] = 1;
         snprintf(what, sizeof(what), "and %u zeros, the last a one", lengths[i]);
         line(command, what, memory);
-        place(memory, size);
+        write_struct(memory, size);
         memory[command->size] = 0x80;
         snprintf(what, sizeof(what), "and %u zeros, the first a one", lengths[i]);
         line(command, what, memory);
-        place(memory, size);
+        write_struct(memory, size);
         if (size < READABLE)
             memory[size] = 1;
         snprintf(what, sizeof(what), "and %u zeros, then a one", lengths[i]);
         line(command, what, memory);
     }
     for (size_t i = 0; i != COUNT(beyond); i++) {
-        place(memory, beyond[i]);
+        write_struct(memory, beyond[i]);
         snprintf(what, sizeof(what), "of size %#x", beyond[i]);
         line(command, what, memory);
         memory[READABLE - 1] = 1;
@@ -95,7 +103,10 @@ static void tails(const struct command *command)
     }
 }
 
-/** The struct's first `readable` bytes end a mapping. */
+/**
+ * Issues the command with a struct of which only the first `readable` bytes can be read. Returns 0
+ * or the errno.
+ */
 static int answer_to_cut(const struct command *command, uint32_t readable)
 {
     unsigned char *at = memory + READABLE - readable;
@@ -113,11 +124,11 @@ static void at_the_edge(const struct command *command)
     uint32_t size = command->size + 8;
 
     sweep(command, 1, command->size, "with ", " bytes readable", answer_to_cut);
-    /* Too short as well as cut off: which of the two is seen? */
+    /* A struct that is both too short and cut off. */
     memset(memory, 0, READABLE);
     memcpy(memory + READABLE - 4, &(uint32_t){4}, 4);
     line(command, "size 4, the only bytes readable", memory + READABLE - 4);
-    /* A tail that is not zero and a struct that cannot be read. */
+    /* A tail that is not zero, and a struct whose last byte cannot be read. */
     memset(memory, 0, READABLE);
     memcpy(memory + READABLE - size, &size, 4);
     memory[READABLE - 1] = 1;
@@ -136,7 +147,7 @@ static void nowhere(const struct command *command)
     line(command, "at the last address", (void *)0xffffffffffffffff);
 }
 
-/** Numbers that differ from the command's in type, direction or size are other commands. */
+/** Requests with the number of the command and another type, direction or size. */
 static void other_numbers(const struct command *command)
 {
     unsigned nr = _IOC_NR(command->request);
@@ -154,13 +165,13 @@ static void other_numbers(const struct command *command)
     };
 
     for (size_t i = 0; i != COUNT(others); i++) {
-        place(memory, command->size);
+        write_struct(memory, command->size);
         run_raw(others[i].request, (uintptr_t)memory, "%s %s", command->name, others[i].what);
         run_raw(others[i].request, 0, "%s %s at NULL", command->name, others[i].what);
     }
 }
 
-static void lengths_and_places(const struct command *command)
+static void test_command(const struct command *command)
 {
     part = command->part;
     section("%s: minimum %u, size %u", command->name, command->minimum, command->size);
@@ -174,14 +185,14 @@ static void lengths_and_places(const struct command *command)
 int main(void)
 {
     begin("sizes: how long a struct may be");
-    memory = region_at("memory", 0x200000000000, READABLE, PROT_READ | PROT_WRITE);
+    memory = map_region_at("memory", 0x200000000000, READABLE, PROT_READ | PROT_WRITE);
     for (size_t i = 0; i != COUNT(every_command); i++)
-        lengths_and_places(every_command[i]);
-    lengths_and_places(&TEST_CMD);
+        test_command(every_command[i]);
+    test_command(&TEST_CMD);
     part = "mock";
     section("numbers of the table that no command has");
     for (unsigned nr = 0x96; nr != 0xa0; nr++) {
-        place(memory, 64);
+        write_struct(memory, 64);
         run_raw(_IO(IOMMUFD_TYPE, nr), (uintptr_t)memory, "number %#x", nr);
         run_raw(_IO(IOMMUFD_TYPE, nr), 0, "number %#x at NULL", nr);
     }
@@ -190,7 +201,7 @@ int main(void)
     for (unsigned nr = 0; nr != 256; nr++) {
         if ((nr >= 0x80 && nr <= 0xa0) || nr == 0xe0)
             continue;
-        place(memory, 64);
+        write_struct(memory, 64);
         run_raw(_IO(IOMMUFD_TYPE, nr), 0, "number %#x at NULL", nr);
     }
     return 0;

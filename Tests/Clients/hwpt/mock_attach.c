@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an attached device changes for an IOAS: its alignment, its usable ranges, that mapping pins
- * pages and so can fail, and what may be destroyed when.
+ * An IOAS with an attached device: its alignment and its usable ranges, mapping, which now pins
+ * pages and can fail, and the objects that can be destroyed.
  */
 #include "mock/mock.h"
 
-static void ids_and_ranges(void)
+static void test_ids_and_ranges(void)
 {
     struct mock_device device, second;
     uint32_t ioas = ioas_alloc();
 
     mock_domain(ioas, &device);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     iova_ranges(ioas, NULL, 0);
     option(IOMMU_OPTION_HUGE_PAGES, IOMMU_OPTION_OP_GET, ioas, 0);
     section("a second device shares the page table");
@@ -23,12 +23,12 @@ static void ids_and_ranges(void)
     destroy(device.stdev);
     destroy(device.hwpt);
     destroy(second.stdev);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     destroy(ioas);
     ioas_alloc();
 }
 
-static void bad_attach(void)
+static void test_bad_attach(void)
 {
     struct mock_device device;
     uint32_t ioas;
@@ -45,8 +45,10 @@ static void bad_attach(void)
     mock_domain_flags(ioas, MOCK_FLAGS_DEVICE_NO_DIRTY, &device);
 }
 
-/** An IOAS whose mappings do not suit the unit refuses it. */
-static void unsuitable(void)
+/**
+ * Attaching fails when mappings of the IOAS do not fit the aperture or the page size of the IOMMU.
+ */
+static void test_unsuitable_mappings(void)
 {
     static const struct {
         const char *why;
@@ -74,27 +76,27 @@ static void unsuitable(void)
         map(ioas, (uintptr_t)buffer + cases[i].offset, cases[i].length, FIXED | R | W,
             cases[i].iova);
         mock_domain(ioas, &device);
-        show_ranges(ioas);
+        print_iova_ranges(ioas);
         ioas_alloc();
     }
     section("allowed ranges that the device does not have");
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
-    allow_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
     mock_domain(ioas, &device);
-    allow_list(ioas, (struct iommu_iova_range[]){{MOCK_START, MOCK_START + 0xffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{MOCK_START, MOCK_START + 0xffff}}, 1);
     mock_domain(ioas, &device);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x1000, MOCK_START}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x80000000}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x7fffffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x1000, 0x1fff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x1000, MOCK_START}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x80000000}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{MOCK_START, 0x7fffffff}}, 1);
 }
 
-static void mapping(void)
+static void test_mapping(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
-    void *readable = region_at("readable", 0x210000000000, PAGE, PROT_READ);
+    void *readable = map_region_at("readable", 0x210000000000, PAGE, PROT_READ);
 
     mock_domain(ioas, &device);
     section("alignment");
@@ -137,8 +139,8 @@ static void mapping(void)
     munmap(readable, PAGE);
 }
 
-/** The pages of an earlier mapping are pinned when the device comes; it may fail then. */
-static void late_device(void)
+/** Attaching pins the pages of earlier mappings, which can fail. */
+static void test_late_device(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
@@ -147,7 +149,7 @@ static void late_device(void)
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R | W, MOCK_START);
     map(ioas, 0, PAGE, FIXED | R, MOCK_START + PAGE);
     mock_domain(ioas, &device);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     check_refs(buffer, PAGE, 0);
     unmap(ioas, MOCK_START + PAGE, PAGE);
     mock_domain(ioas, &device);
@@ -175,7 +177,7 @@ static void late_device(void)
     option(IOMMU_OPTION_HUGE_PAGES, IOMMU_OPTION_OP_SET, ioas, 0);
 }
 
-static void replace(void)
+static void test_replace(void)
 {
     struct mock_device device;
     uint32_t first = ioas_alloc(), second = ioas_alloc();
@@ -191,11 +193,11 @@ static void replace(void)
     mock_replace(device.idev, first);
     map(second, (uintptr_t)buffer, PAGE, FIXED | R, 0x1000);
     mock_replace(device.stdev, second);
-    show_ranges(first);
-    show_ranges(second);
+    print_iova_ranges(first);
+    print_iova_ranges(second);
 }
 
-static void files(void)
+static void test_files(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc();
@@ -228,17 +230,17 @@ int main(void)
     begin("an attached device");
     make_buffer(16);
     memset(buffer, 0, 16 * PAGE);
-    ids_and_ranges();
+    test_ids_and_ranges();
     reopen("errors");
-    bad_attach();
-    unsuitable();
+    test_bad_attach();
+    test_unsuitable_mappings();
     reopen("mapping with a device");
-    mapping();
+    test_mapping();
     reopen("a late device");
-    late_device();
+    test_late_device();
     reopen("replacing");
-    replace();
+    test_replace();
     reopen("files");
-    files();
+    test_files();
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Dirty tracking: which devices have it, what a bit covers, and how little of what the client gives is
- * checked. The tables' entries are whole system pages here (huge pages are off), of two units' pages.
+ * Dirty tracking: which devices have it, what a bit covers, and which arguments are checked.
+ * Page-table entries map system pages here, because huge pages are disabled; a system page is two
+ * pages of the mock IOMMU.
  */
 #include "mock/mock.h"
 
@@ -29,7 +30,7 @@ static void dirty_bits(uint32_t hwpt, uint64_t iova, uint64_t length, uint8_t bi
     make_dirty(hwpt, iova, length, 2048, bitmap);
 }
 
-static void capabilities(void)
+static void test_capabilities(void)
 {
     static unsigned char info[24];
     struct mock_device device, without, wide;
@@ -65,7 +66,7 @@ static void capabilities(void)
     set_dirty_tracking(hwpt, 0);
 }
 
-static void bits(void)
+static void test_bits(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc(), hwpt, plain;
@@ -130,8 +131,8 @@ int main(void)
     begin("dirty tracking");
     make_buffer(16);
     memset(buffer, 1, 16 * PAGE);
-    capabilities();
+    test_capabilities();
     reopen("bits");
-    bits();
+    test_bits();
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Page requests: which page table they go to, how they are read and answered, and what becomes of those
- * that wait when the device is attached to something else.
+ * Page requests: the HWPT whose fault queue gets a request, reading and answering requests, and the
+ * requests that wait when the device is attached to another HWPT.
  */
 #include "mock/mock.h"
 
@@ -12,10 +12,10 @@ static void respond(int queue, uint32_t cookie, uint32_t code)
     write_words(queue, &response, sizeof(response));
 }
 
-static void read_and_answer(void)
+static void test_read_and_answer(void)
 {
     struct iommu_hwpt_page_response three[3] = {{.cookie = 2}, {.cookie = 77}, {.cookie = 3}};
-    unsigned char *edge = buffer + PAGE - 60; /* the page after it is not there */
+    unsigned char *edge = buffer + PAGE - 60; /* the next page is unmapped */
     struct mock_device device;
     uint32_t ioas = ioas_alloc(), fault, hwpt;
     int queue = -1;
@@ -43,7 +43,7 @@ static void read_and_answer(void)
     read_words(queue, buffer, 40);
     read_words(queue, buffer, 120);
     poll_queue(queue);
-    trigger_iopf(device.idev, 33, 4); /* this table is not a nested one */
+    trigger_iopf(device.idev, 33, 4); /* this HWPT is not nested */
     read_words(queue, buffer, 40);
     section("answers");
     respond(queue, 0, 0);
@@ -75,7 +75,7 @@ static void read_and_answer(void)
     destroy(fault);
 }
 
-static void through_nested(void)
+static void test_through_nested(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc(), parent, fault, first, second;
@@ -114,8 +114,8 @@ int main(void)
     begin("page requests");
     make_buffer(2);
     munmap(buffer + PAGE, PAGE);
-    read_and_answer();
+    test_read_and_answer();
     reopen("nested");
-    through_nested();
+    test_through_nested();
     return 0;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Attaching for a PASID: which page tables are fit for it, what the attachment of the whole device has to
- * be, and that a failed replacement leaves everything as it was.
+ * Attaching a PASID: the HWPTs that a PASID can be attached to, the HWPT that the device itself
+ * must be attached to, and a replacement that fails and changes nothing.
  */
 #include "mock/mock.h"
 
-static void rules(void)
+static void test_rules(void)
 {
     struct mock_device device, narrow;
     uint32_t ioas = ioas_alloc(), plain, fit, second, parent, nested;
@@ -68,7 +68,7 @@ static void rules(void)
     pasid_detach(narrow.stdev, 1);
 }
 
-static void automatic(void)
+static void test_automatic_tables(void)
 {
     struct mock_device device, second;
     uint32_t first = ioas_alloc(), other = ioas_alloc(), hwpt;
@@ -99,8 +99,8 @@ int main(void)
 {
     part = "mock";
     begin("PASIDs");
-    rules();
+    test_rules();
     reopen("automatic tables");
-    automatic();
+    test_automatic_tables();
     return 0;
 }

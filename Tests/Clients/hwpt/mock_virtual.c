@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vIOMMUs and what is made on them: nested page tables, virtual devices, event queues, hardware
- * queues; invalidation through either; and who may be destroyed when.
+ * vIOMMUs and the objects of a vIOMMU: nested HWPTs, vDEVICEs, vEVENTQs and hardware queues;
+ * invalidation by a nested HWPT and by a vIOMMU; and the objects that can be destroyed.
  */
 #include "mock/mock.h"
 
@@ -11,7 +11,7 @@ enum { VIOMMU = IOMMU_VIOMMU_TYPE_SELFTEST, EVENTS = IOMMU_VEVENTQ_TYPE_SELFTEST
 static struct mock_device device;
 static uint32_t ioas, parent;
 
-static void fresh(const char *what)
+static void reopen_with_device(const char *what)
 {
     reopen(what);
     ioas = ioas_alloc();
@@ -19,7 +19,7 @@ static void fresh(const char *what)
     parent = hwpt_alloc(device.idev, ioas, NEST);
 }
 
-static void page_tables(void)
+static void test_nested_tables(void)
 {
     static struct iommu_hwpt_selftest data = {.iotlb = 7, .pagetable_type = 2};
     uint32_t plain = hwpt_alloc(device.idev, ioas, 0), nested;
@@ -56,11 +56,11 @@ static void page_tables(void)
     data.pagetable_type = 1;
     plain = ioas_alloc();
     hwpt_alloc_with(device.idev, plain, 0, 0xdead, &data, 8, 0);
-    show_ranges(plain);
+    print_iova_ranges(plain);
     map(plain, (uintptr_t)buffer, 0x800, FIXED | R, 0x10000);
 }
 
-static void iotlb(void)
+static void test_iotlb(void)
 {
     static struct iommu_hwpt_invalidate_selftest entries[4] = {{0, 1}, {0, 4}, {1, 0}, {2, 0}};
     uint32_t nested = nested_alloc(device.idev, parent, 0, 0);
@@ -92,7 +92,7 @@ static void iotlb(void)
     check_iotlb(nested, 3, 0);
 }
 
-static void viommus(void)
+static void test_viommus(void)
 {
     static struct iommu_viommu_selftest data;
     uint32_t ids[5], *word;
@@ -133,7 +133,7 @@ static void viommus(void)
     destroy(parent);
 }
 
-static void devices_and_events(void)
+static void test_vdevices_and_events(void)
 {
     struct mock_device other;
     uint32_t viommu = viommu_alloc(device.idev, parent, VIOMMU, NULL, 0);
@@ -205,7 +205,7 @@ static void devices_and_events(void)
         ioas_alloc();
 }
 
-static void caches(void)
+static void test_device_caches(void)
 {
     static struct iommu_viommu_invalidate_selftest entries[4] = {
         {0, 0x55, 1}, {1, 0x55, 0}, {0, 0x56, 0}, {2, 0x55, 0}};
@@ -236,7 +236,7 @@ static void caches(void)
     invalidate(viommu, INVALIDATE, entries + 3, 12, 1);
 }
 
-static void hardware_queues(void)
+static void test_hardware_queues(void)
 {
     uint32_t viommu = viommu_alloc(device.idev, parent, VIOMMU, NULL, 0), first, second;
 
@@ -263,7 +263,7 @@ static void hardware_queues(void)
     first = hw_queue_alloc(viommu, QUEUE, 0, MOCK_START, PAGE);
     hw_queue_alloc(viommu, QUEUE, 0, MOCK_START, PAGE);
     second = hw_queue_alloc(viommu, QUEUE, 1, MOCK_START + 0x800, 0x800);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     destroy(first + 1);
     destroy(first);
     destroy(viommu);
@@ -272,7 +272,7 @@ static void hardware_queues(void)
     destroy(second);
     destroy(first);
     unmap(ioas, MOCK_START, PAGE);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
 }
 
 int main(void)
@@ -282,17 +282,17 @@ int main(void)
     make_buffer(17);
     munmap(buffer + 16 * PAGE, PAGE);
     memset(buffer, 0, 16 * PAGE);
-    fresh("page tables");
-    page_tables();
-    fresh("the mock TLB");
-    iotlb();
-    fresh("vIOMMUs");
-    viommus();
-    fresh("virtual devices and events");
-    devices_and_events();
-    fresh("device caches");
-    caches();
-    fresh("hardware queues");
-    hardware_queues();
+    reopen_with_device("page tables");
+    test_nested_tables();
+    reopen_with_device("the mock TLB");
+    test_iotlb();
+    reopen_with_device("vIOMMUs");
+    test_viommus();
+    reopen_with_device("virtual devices and events");
+    test_vdevices_and_events();
+    reopen_with_device("device caches");
+    test_device_caches();
+    reopen_with_device("hardware queues");
+    test_hardware_queues();
     return 0;
 }

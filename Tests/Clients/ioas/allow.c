@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_ALLOW_IOVAS: ranges that automatic placement keeps to. They do not bind fixed mappings, must
- * not overlap, and are replaced as a whole.
+ * IOAS_ALLOW_IOVAS sets the ranges for automatic IOVA allocation. Fixed mappings may be outside of
+ * them. The ranges must not overlap, and each call replaces all of them.
  */
 #include "transcript/ioas.h"
 
 typedef struct iommu_iova_range range;
 
-static void arguments(uint32_t ioas)
+static void test_arguments(uint32_t ioas)
 {
-    range *list = region_at("array", 0x220000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
+    range *list = map_region_at("array", 0x220000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
     range *last = list + PAGE / sizeof(range) - 1;
     struct iommu_ioas_allow_iovas cmd = {.size = sizeof(cmd),
                                          .ioas_id = ioas,
@@ -23,34 +23,34 @@ static void arguments(uint32_t ioas)
     cmd.ioas_id = 99;
     run(&IOAS_ALLOW_IOVAS, &cmd);
     list[0] = (range){0x1000, 0x1fff};
-    allow(0, list, 1);
-    allow(ioas + 1, list, 1);
-    allow(99, NULL, 1);
-    allow(ioas, NULL, 0);
-    allow(ioas, NULL, 1);
-    allow(ioas, (range *)0xffff888000000000, 1);
-    allow(ioas, (range *)0xffff888000000000, 0);
-    allow(ioas, list, 1);
+    allow_iovas(0, list, 1);
+    allow_iovas(ioas + 1, list, 1);
+    allow_iovas(99, NULL, 1);
+    allow_iovas(ioas, NULL, 0);
+    allow_iovas(ioas, NULL, 1);
+    allow_iovas(ioas, (range *)0xffff888000000000, 1);
+    allow_iovas(ioas, (range *)0xffff888000000000, 0);
+    allow_iovas(ioas, list, 1);
 
     section("an array that ends at a hole");
     for (range *at = list; at <= last; at++)
         *at = (range){(uint64_t)(at - list) << 16, ((uint64_t)(at - list) << 16) + 0xfff};
-    allow(ioas, last, 1);
-    allow(ioas, last, 2);
-    allow(ioas, list, PAGE / sizeof(range));
-    allow(ioas, list, PAGE / sizeof(range) + 1);
-    allow(ioas, (range *)((char *)last + 1), 1);
-    allow(ioas, (range *)((char *)last + 8), 1);
-    allow(ioas, last, 0xffffffff);
+    allow_iovas(ioas, last, 1);
+    allow_iovas(ioas, last, 2);
+    allow_iovas(ioas, list, PAGE / sizeof(range));
+    allow_iovas(ioas, list, PAGE / sizeof(range) + 1);
+    allow_iovas(ioas, (range *)((char *)last + 1), 1);
+    allow_iovas(ioas, (range *)((char *)last + 8), 1);
+    allow_iovas(ioas, last, 0xffffffff);
     last->last = last->start;
-    allow(ioas, last, 2);
+    allow_iovas(ioas, last, 2);
     section("it can be unaligned and read-only");
     memmove((char *)list + 3, list, sizeof(range) * 4);
     mprotect(list, PAGE, PROT_READ);
-    allow(ioas, (range *)((char *)list + 3), 4);
+    allow_iovas(ioas, (range *)((char *)list + 3), 4);
 }
 
-static void bad_lists(uint32_t ioas)
+static void test_bad_lists(uint32_t ioas)
 {
     static const struct {
         uint32_t count;
@@ -78,18 +78,18 @@ static void bad_lists(uint32_t ioas)
 
     section("lists");
     for (size_t i = 0; i != COUNT(cases); i++) {
-        allow_list(ioas, cases[i].list, cases[i].count);
+        allow_iova_list(ioas, cases[i].list, cases[i].count);
         map(ioas, 0, PAGE, R, 0);
         unmap(ioas, 0, UINT64_MAX);
     }
 }
 
-static void placement(uint32_t ioas)
+static void test_placement(uint32_t ioas)
 {
     static const range two[] = {{0x10000, 0x12fff}, {0x20000, 0x20fff}};
 
     section("placement within two ranges of 3 and 1 pages");
-    allow_list(ioas, two, 2);
+    allow_iova_list(ioas, two, 2);
     for (unsigned i = 0; i != 6; i++)
         map(ioas, PAGE, PAGE, R, 0);
     unmap(ioas, 0, UINT64_MAX);
@@ -108,13 +108,13 @@ static void placement(uint32_t ioas)
     map(ioas, PAGE, PAGE, R, 0);
     unmap(ioas, 0, UINT64_MAX);
     section("an empty list allows everything again");
-    allow(ioas, NULL, 0);
+    allow_iovas(ioas, NULL, 0);
     map(ioas, PAGE, PAGE, R, 0);
     unmap(ioas, 0, UINT64_MAX);
 }
 
-/** Alignment within a range, and ranges at both ends of the address space. */
-static void alignment(uint32_t ioas)
+/** Alignment within a range, and ranges at the ends of the address space. */
+static void test_alignment(uint32_t ioas)
 {
     static const range lists[][2] = {
         {{0x1234, 0x5fff}, {0x100000, 0x3fffff}},
@@ -129,7 +129,7 @@ static void alignment(uint32_t ioas)
 
     section("alignment within ranges");
     for (size_t i = 0; i != COUNT(lists); i++) {
-        allow_list(ioas, lists[i], 2);
+        allow_iova_list(ioas, lists[i], 2);
         map(ioas, 0x200000, 0x200000, R, 0);
         map(ioas, 0x200000, 0x1ff000, R, 0);
         map(ioas, 0x1000, 0x1000, R, 0);
@@ -144,13 +144,15 @@ static void alignment(uint32_t ioas)
     }
 }
 
-/** The last byte of a range is not the only one that counts: some lengths end one byte early. */
-static void exact_fit(uint32_t ioas)
+/**
+ * Mappings that end at the last byte of a range. The kernel refuses some of them although they fit.
+ */
+static void test_exact_fit(uint32_t ioas)
 {
     static const range one[] = {{0x10000, 0x10fff}};
 
     section("a range of exactly one page");
-    allow_list(ioas, one, 1);
+    allow_iova_list(ioas, one, 1);
     for (unsigned length = 0xffd; length <= 0x1001; length++) {
         map(ioas, 0x10000, length, R, 0);
         unmap(ioas, 0, UINT64_MAX);
@@ -161,17 +163,17 @@ static void exact_fit(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-/** A list that is refused leaves the one before in place. */
-static void refused_list(uint32_t ioas)
+/** A list that is refused does not replace the list before. */
+static void test_refused_list(uint32_t ioas)
 {
     static const range good[] = {{0x10000, 0x1ffff}};
     static const range bad[] = {{0x50000, 0x5ffff}, {0x5ffff, 0x60000}};
 
     section("a refused list changes nothing");
-    allow_list(ioas, good, 1);
-    allow_list(ioas, bad, 2);
+    allow_iova_list(ioas, good, 1);
+    allow_iova_list(ioas, bad, 2);
     map(ioas, PAGE, PAGE, R, 0);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
 }
 
 int main(void)
@@ -180,13 +182,13 @@ int main(void)
 
     begin("allow");
     ioas = ioas_alloc();
-    arguments(ioas);
-    bad_lists(ioas);
-    allow(ioas, NULL, 0);
-    placement(ioas);
-    alignment(ioas);
-    exact_fit(ioas);
-    refused_list(ioas);
+    test_arguments(ioas);
+    test_bad_lists(ioas);
+    allow_iovas(ioas, NULL, 0);
+    test_placement(ioas);
+    test_alignment(ioas);
+    test_exact_fit(ioas);
+    test_refused_list(ioas);
     destroy(ioas);
     return 0;
 }

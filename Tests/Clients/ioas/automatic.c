@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_MAP without FIXED_IOVA: where the IOVA is placed. It is aligned to what the user address and
- * the length have in common, at most to a huge page, keeps the offset within the page, and is the
- * first that fits above page 0.
+ * IOAS_MAP without FIXED_IOVA. The kernel aligns the IOVA to the common alignment of the user
+ * address and the length, at most to a huge page, keeps the offset within the page, and uses the
+ * first hole above page 0 that fits.
  */
 #include "transcript/ioas.h"
 
 enum { HUGE_ORDER = 21 };
 
-static void by_address_alignment(void)
+static void test_by_address_alignment(void)
 {
     uint32_t ioas = ioas_alloc();
 
@@ -23,7 +23,7 @@ static void by_address_alignment(void)
     destroy(ioas);
 }
 
-static void by_length(void)
+static void test_by_length(void)
 {
     uint32_t ioas = ioas_alloc();
 
@@ -42,7 +42,7 @@ static void by_length(void)
     destroy(ioas);
 }
 
-static void offsets_in_a_page(void)
+static void test_offsets_in_a_page(void)
 {
     static const unsigned offsets[] = {1, 2, 3, 0x10, 0x123, 0x800, 0x801, 0xffe, 0xfff};
     uint32_t ioas = ioas_alloc();
@@ -54,7 +54,7 @@ static void offsets_in_a_page(void)
     destroy(ioas);
 }
 
-static void first_fit(void)
+static void test_first_fit(void)
 {
     uint32_t ioas = ioas_alloc();
 
@@ -73,8 +73,8 @@ static void first_fit(void)
     destroy(ioas);
 }
 
-/** Areas that do not begin or end at a page: the gap between them is counted in bytes. */
-static void bytes(void)
+/** Gaps between areas that do not begin or end at a page boundary. */
+static void test_gaps_of_bytes(void)
 {
     uint32_t ioas = ioas_alloc();
 
@@ -92,7 +92,7 @@ static void bytes(void)
     destroy(ioas);
 }
 
-static void too_long(void)
+static void test_long_lengths(void)
 {
     static const uint64_t lengths[] = {
         1UL << 61, 1UL << 62, (1UL << 62) + 1, (1UL << 63) - 2, (1UL << 63) - 1, 1UL << 63,
@@ -117,7 +117,7 @@ static void too_long(void)
     destroy(ioas);
 }
 
-static void the_end(void)
+static void test_last_pages(void)
 {
     uint32_t ioas = ioas_alloc();
 
@@ -132,8 +132,10 @@ static void the_end(void)
     destroy(ioas);
 }
 
-/** With large pages off the alignment is a page; what is less aligned is refused. */
-static void with_alignment(void)
+/**
+ * With huge pages disabled the alignment is a page. An argument that is less aligned is refused.
+ */
+static void test_page_alignment(void)
 {
     uint32_t ioas = ioas_alloc();
 
@@ -156,13 +158,13 @@ static void with_alignment(void)
 int main(void)
 {
     begin("automatic placement");
-    by_address_alignment();
-    by_length();
-    offsets_in_a_page();
-    first_fit();
-    bytes();
-    too_long();
-    the_end();
-    with_alignment();
+    test_by_address_alignment();
+    test_by_length();
+    test_offsets_in_a_page();
+    test_first_fit();
+    test_gaps_of_bytes();
+    test_long_lengths();
+    test_last_pages();
+    test_page_alignment();
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_CHANGE_PROCESS: the caller takes over the accounting of everything that is mapped, possible
- * only if all of it is files.
+ * IOAS_CHANGE_PROCESS moves the accounting of all mappings to the caller. It fails when a mapping
+ * is not of a file.
  */
 #include "transcript/ioas.h"
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_COPY: maps what another range maps, sharing its pages. The source must be mapped without a
- * gap; the copy has as many areas as the source range touches and at most its permissions.
+ * IOAS_COPY maps the pages of another range and shares them. The source must be mapped without a
+ * gap. The copy has as many areas as the source range touches, and at most their permissions.
  */
 #include "transcript/ioas.h"
 
 static uintptr_t va;
 
-static void arguments(uint32_t to, uint32_t from)
+static void test_arguments(uint32_t to, uint32_t from)
 {
     section("flags");
     for (uint32_t flags = 0; flags != 16; flags++)
@@ -40,7 +40,7 @@ static void arguments(uint32_t to, uint32_t from)
     unmap(to, 0, UINT64_MAX);
 }
 
-static void gaps(uint32_t to, uint32_t from)
+static void test_gaps(uint32_t to, uint32_t from)
 {
     section("the source: [0x10000, 0x14000), [0x14000, 0x16000), [0x17000, 0x18000)");
     copy(to, from, 0x10000, 0x4000, R, 0);
@@ -64,7 +64,7 @@ static void gaps(uint32_t to, uint32_t from)
     unmap(to, 0x103000, 0x1000);
 }
 
-static void targets(uint32_t to, uint32_t from)
+static void test_targets(uint32_t to, uint32_t from)
 {
     section("where to");
     unmap(to, 0, UINT64_MAX);
@@ -86,7 +86,7 @@ static void targets(uint32_t to, uint32_t from)
         copy(to, from, 0x10000 + at, 0x800, R, 0);
 }
 
-static void permissions(uint32_t to, uint32_t from)
+static void test_permissions(uint32_t to, uint32_t from)
 {
     section("permissions");
     unmap(to, 0, UINT64_MAX);
@@ -110,8 +110,8 @@ static void permissions(uint32_t to, uint32_t from)
     copy(to, to, 0xa00000, PAGE, FIXED | R | W, 0xa10000);
 }
 
-/** The pages live on in the copy. */
-static void source_gone(uint32_t to, uint32_t from)
+/** The copy keeps the pages when the source is unmapped. */
+static void test_destroyed_source(uint32_t to, uint32_t from)
 {
     section("the source goes away");
     unmap(to, 0, UINT64_MAX);
@@ -123,7 +123,7 @@ static void source_gone(uint32_t to, uint32_t from)
     copy(from, to, 0x10000, PAGE, R, 0);
 }
 
-static void with_alignment(void)
+static void test_page_alignment(void)
 {
     uint32_t from = ioas_alloc();
     uint32_t to = ioas_alloc();
@@ -148,7 +148,7 @@ static void with_alignment(void)
     destroy(to);
 }
 
-static void answer_lost(uint32_t from)
+static void test_unwritable_answer(uint32_t from)
 {
     struct iommu_ioas_copy *cmd =
         mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -183,12 +183,12 @@ int main(void)
     map(from, va, 4 * PAGE, FIXED | R | W, 0x10000);
     map(from, va + 8 * PAGE, 2 * PAGE, FIXED | R | W, 0x14000);
     map(from, va + 1, PAGE, FIXED | R | W, 0x17000);
-    arguments(to, from);
-    gaps(to, from);
-    targets(to, from);
-    permissions(to, from);
-    source_gone(to, from);
-    with_alignment();
-    answer_lost(from);
+    test_arguments(to, from);
+    test_gaps(to, from);
+    test_targets(to, from);
+    test_permissions(to, from);
+    test_destroyed_source(to, from);
+    test_page_alignment();
+    test_unwritable_answer(from);
     return 0;
 }

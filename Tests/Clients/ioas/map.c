@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_MAP at a fixed IOVA: flags, bounds, collisions. Without a device nothing is pinned, so any
- * user address will do and lengths have no limit but 64 bits.
+ * IOAS_MAP at a fixed IOVA: flags, bounds, collisions. Without a device no page is pinned, so every
+ * user address is accepted and only 64-bit arithmetic limits the length.
  */
 #include "transcript/ioas.h"
 
-static void arguments(uint32_t ioas)
+static void test_arguments(uint32_t ioas)
 {
     uintptr_t va = (uintptr_t)buffer;
 
@@ -38,7 +38,7 @@ static void arguments(uint32_t ioas)
     map(ioas, UINT64_MAX, 2, FIXED | R, 0x100000001);
 }
 
-static void lengths(uint32_t ioas)
+static void test_lengths(uint32_t ioas)
 {
     static const uint64_t values[] = {
         0,       1,      2,          3,
@@ -59,7 +59,7 @@ static void lengths(uint32_t ioas)
     }
 }
 
-static void iovas(uint32_t ioas)
+static void test_iovas(uint32_t ioas)
 {
     static const uint64_t values[] = {
         0, 1, 0xfff, 0x1000, 0x7fffffff, UINT64_MAX - 2 * PAGE, UINT64_MAX - PAGE,
@@ -77,7 +77,7 @@ static void iovas(uint32_t ioas)
     }
 }
 
-static void user_addresses(uint32_t ioas)
+static void test_user_addresses(uint32_t ioas)
 {
     static const uint64_t values[] = {
         0, 1, 0xfff, 0x7ffffffff000, 0x800000000000, 0xffff888000000000, UINT64_MAX - PAGE,
@@ -93,7 +93,7 @@ static void user_addresses(uint32_t ioas)
     }
 }
 
-static void collisions(uint32_t ioas)
+static void test_collisions(uint32_t ioas)
 {
     uintptr_t va = (uintptr_t)buffer;
 
@@ -111,10 +111,10 @@ static void collisions(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-/** The same memory may be mapped any number of times, and its mapping may be gone. */
-static void same_memory(uint32_t ioas)
+/** Memory can be mapped any number of times, and need not be mapped in the process. */
+static void test_same_memory(uint32_t ioas)
 {
-    void *gone = region_at("gone", 0x210000000000, PAGE, PROT_READ);
+    void *gone = map_region_at("gone", 0x210000000000, PAGE, PROT_READ);
 
     section("the same memory again, memory that is not there");
     for (int i = 0; i != 3; i++)
@@ -124,8 +124,8 @@ static void same_memory(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-/** The struct cannot be written: EFAULT, and the mapping is there all the same. */
-static void answer_lost(uint32_t ioas)
+/** When the struct cannot be written, the command fails with EFAULT but the mapping exists. */
+static void test_unwritable_answer(uint32_t ioas)
 {
     struct iommu_ioas_map *cmd =
         mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -149,8 +149,8 @@ static void answer_lost(uint32_t ioas)
     munmap(cmd, PAGE);
 }
 
-/** Fields that a longer struct of tomorrow or none at all would have. */
-static void input_left_alone(uint32_t ioas)
+/** A struct that is longer than that of Linux 7.3, and an IOVA that is only an output. */
+static void test_longer_struct(uint32_t ioas)
 {
     struct {
         struct iommu_ioas_map cmd;
@@ -177,16 +177,16 @@ int main(void)
     begin("map");
     make_buffer(16);
     ioas = ioas_alloc();
-    arguments(ioas);
+    test_arguments(ioas);
     unmap(ioas, 0, UINT64_MAX);
-    lengths(ioas);
-    iovas(ioas);
-    user_addresses(ioas);
+    test_lengths(ioas);
+    test_iovas(ioas);
+    test_user_addresses(ioas);
     unmap(ioas, 0, UINT64_MAX);
-    collisions(ioas);
-    same_memory(ioas);
-    answer_lost(ioas);
-    input_left_alone(ioas);
+    test_collisions(ioas);
+    test_same_memory(ioas);
+    test_unwritable_answer(ioas);
+    test_longer_struct(ioas);
     destroy(ioas);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_MAP_FILE: maps a file's pages by descriptor. Until a device pins the pages, any descriptor
- * that is open will do.
+ * IOAS_MAP_FILE maps the pages of a file that a file descriptor names. Until a device pins the
+ * pages, every kind of open file is accepted.
  */
 #include "transcript/ioas.h"
 
@@ -16,7 +16,7 @@ static void resize(int fd, off_t length)
         exit(2);
 }
 
-static void arguments(uint32_t ioas)
+static void test_arguments(uint32_t ioas)
 {
     section("flags");
     for (uint32_t flags = 0; flags != 16; flags++)
@@ -34,7 +34,7 @@ static void arguments(uint32_t ioas)
     map_file(ioas, -1, 0, PAGE, R, UINT64_MAX);
 }
 
-static void descriptors(uint32_t ioas)
+static void test_descriptors(uint32_t ioas)
 {
     int pipe_ends[2], sockets[2];
     int null = name_fd("/dev/null", open("/dev/null", O_RDWR));
@@ -72,7 +72,7 @@ static void descriptors(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-static void offsets(uint32_t ioas)
+static void test_offsets(uint32_t ioas)
 {
     static const struct {
         uint64_t start, length;
@@ -94,7 +94,7 @@ static void offsets(uint32_t ioas)
     }
 }
 
-static void placement(uint32_t ioas)
+static void test_placement(uint32_t ioas)
 {
     section("placement follows the offset in the file");
     for (unsigned order = 0; order != 32; order++) {
@@ -106,7 +106,7 @@ static void placement(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-static void fixed(uint32_t ioas)
+static void test_fixed(uint32_t ioas)
 {
     section("fixed");
     map_file(ioas, memory_file, 0, 2 * PAGE, FIXED | R, 0x10000);
@@ -120,8 +120,8 @@ static void fixed(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-/** The mapping keeps the file, whatever becomes of the descriptor. */
-static void descriptor_gone(uint32_t ioas)
+/** The mapping holds a reference to the file when the file descriptor is closed. */
+static void test_closed_descriptor(uint32_t ioas)
 {
     int fd = name_fd("second", memfd_create("second", 0));
     uint32_t other = ioas_alloc();
@@ -138,7 +138,7 @@ static void descriptor_gone(uint32_t ioas)
     destroy(other);
 }
 
-static void with_alignment(uint32_t ioas)
+static void test_page_alignment(uint32_t ioas)
 {
     section("alignment 0x1000");
     unmap(ioas, 0, UINT64_MAX);
@@ -158,14 +158,14 @@ int main(void)
     memory_file = name_fd("memfd", memfd_create("memory", 0));
     resize(memory_file, 4 * PAGE);
     ioas = ioas_alloc();
-    arguments(ioas);
+    test_arguments(ioas);
     unmap(ioas, 0, UINT64_MAX);
-    descriptors(ioas);
-    offsets(ioas);
-    placement(ioas);
-    fixed(ioas);
-    descriptor_gone(ioas);
-    with_alignment(ioas);
+    test_descriptors(ioas);
+    test_offsets(ioas);
+    test_placement(ioas);
+    test_fixed(ioas);
+    test_closed_descriptor(ioas);
+    test_page_alignment(ioas);
     destroy(ioas);
     return 0;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_NOIOMMU_GET_PA: the physical address behind an IOVA, for devices without an IOMMU. A kernel
- * built without that support, as the one recorded here, answers EOPNOTSUPP to whatever is asked.
+ * IOAS_NOIOMMU_GET_PA returns the physical address of an IOVA, for devices without an IOMMU. A
+ * kernel that is built without that support, as the recorded one is, fails with EOPNOTSUPP for all
+ * arguments.
  */
 #include "transcript/ioas.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Object ids and lifetimes: the lowest free id from 1 is taken, ids belong to one open of the node,
- * and the last close destroys everything.
+ * Object IDs and lifetimes: an object gets the lowest free ID from 1, IDs belong to one open file,
+ * and the last close of the file destroys all its objects.
  */
 #include "transcript/ioas.h"
 
@@ -12,7 +12,7 @@ static void alloc_flags(uint32_t flags)
     run(&IOAS_ALLOC, &cmd);
 }
 
-static void destroy_absent(void)
+static void test_absent_ids(void)
 {
     static const uint32_t ids[] = {0, 1, 2, 1000, 0x7ffffffe, 0x7fffffff, 0x80000000, 0xffffffff};
 
@@ -20,7 +20,7 @@ static void destroy_absent(void)
         destroy(ids[i]);
 }
 
-static void lowest_free(void)
+static void test_lowest_free_id(void)
 {
     for (int i = 0; i != 6; i++)
         ioas_alloc();
@@ -38,8 +38,8 @@ static void lowest_free(void)
     ioas_alloc();
 }
 
-/** A failed allocation leaves its id free. */
-static void failed_allocation(void)
+/** A failed allocation does not use up an ID. */
+static void test_failed_allocation(void)
 {
     struct iommu_ioas_alloc cmd = {.size = sizeof(cmd)};
     struct iommu_ioas_alloc *page;
@@ -54,7 +54,7 @@ static void failed_allocation(void)
     munmap(page, PAGE);
 }
 
-static void many(void)
+static void test_many_objects(void)
 {
     unsigned allocated = 0;
     uint32_t last = 0;
@@ -81,7 +81,7 @@ static void many(void)
     ioas_alloc();
 }
 
-static void two_opens(void)
+static void test_two_opens(void)
 {
     struct iommu_ioas_alloc cmd = {.size = sizeof(cmd)};
     struct iommu_destroy gone = {.size = sizeof(gone), .id = 1};
@@ -109,8 +109,11 @@ static void two_opens(void)
     run_on(second, &IOAS_ALLOC, &cmd);
 }
 
-/** A child shares the open; what it allocates is there for the parent and outlives the child. */
-static void forked(void)
+/**
+ * A child shares the open file. An object that it allocates exists for the parent, too, and after
+ * its exit.
+ */
+static void test_fork(void)
 {
     int status = 0;
     pid_t child;
@@ -132,7 +135,7 @@ static void forked(void)
     ioas_alloc();
 }
 
-static void other_operations(void)
+static void test_other_operations(void)
 {
     static const int protections[] = {PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC};
     char byte = 0;
@@ -160,19 +163,19 @@ static void other_operations(void)
 int main(void)
 {
     begin("objects: nothing is allocated");
-    destroy_absent();
+    test_absent_ids();
     reopen("the lowest free id");
-    lowest_free();
+    test_lowest_free_id();
     reopen("a failed allocation leaves no trace");
-    failed_allocation();
+    test_failed_allocation();
     reopen("a thousand objects");
-    many();
+    test_many_objects();
     reopen("two opens");
-    two_opens();
+    test_two_opens();
     reopen("fork");
-    forked();
+    test_fork();
     part = "files";
     reopen("other file operations");
-    other_operations();
+    test_other_operations();
     return 0;
 }

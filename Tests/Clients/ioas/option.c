@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * OPTION: how pinned pages are accounted (RLIMIT_MODE, before the first object exists) and whether
- * large I/O page table entries are used (HUGE_PAGES, per IOAS; without them everything is aligned
- * to a page).
+ * OPTION: RLIMIT_MODE selects how pinned pages are accounted, and can be set before the first
+ * object exists. HUGE_PAGES enables large I/O page table entries of an IOAS; without it all
+ * mappings are aligned to a page.
  */
 #include "transcript/ioas.h"
 
@@ -12,7 +12,7 @@
 enum { SET = IOMMU_OPTION_OP_SET, GET = IOMMU_OPTION_OP_GET };
 enum { MODE = IOMMU_OPTION_RLIMIT_MODE, HUGE = IOMMU_OPTION_HUGE_PAGES };
 
-static void rlimit_mode(void)
+static void test_rlimit_mode(void)
 {
     option(MODE, GET, 0, 0x55);
     option(MODE, SET, 0, 1);
@@ -38,15 +38,15 @@ static void rlimit_mode(void)
     option(MODE, GET, 0, 0);
 }
 
-static void huge_pages(void)
+static void test_huge_pages(void)
 {
     uint32_t ioas = ioas_alloc();
 
     option(HUGE, GET, ioas, 0x55);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     option(HUGE, SET, ioas, 0);
     option(HUGE, GET, ioas, 0x55);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     option(HUGE, SET, ioas, 0);
     option(HUGE, SET, ioas, 2);
     option(HUGE, SET, ioas, UINT64_MAX);
@@ -66,7 +66,7 @@ static void huge_pages(void)
     map(ioas, 0, 1, FIXED | R, 0x20000);
     option(HUGE, SET, ioas, 0);
     option(HUGE, GET, ioas, 0);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     unmap(ioas, 0x20000, 1);
     map(ioas, 0, PAGE, FIXED | R, 0x20800);
     option(HUGE, SET, ioas, 0);
@@ -80,7 +80,7 @@ static void huge_pages(void)
     map(ioas, 0, 1, FIXED | R, 0x20000);
 }
 
-static void unknown(void)
+static void test_unknown_options(void)
 {
     struct iommu_option cmd = {.size = sizeof(cmd), .op = GET, .__reserved = 1, .val64 = 9};
 
@@ -94,10 +94,10 @@ static void unknown(void)
     run(&OPTION, &cmd);
 }
 
-/** Only the value is written back, so only the value need be writable. */
-static void answer_lost(void)
+/** GET writes back only the value, so only the value must be writable. */
+static void test_unwritable_answer(void)
 {
-    unsigned char *pages = region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
+    unsigned char *pages = map_region_at("pages", 0x200000000000, 2 * PAGE, PROT_READ | PROT_WRITE);
     struct iommu_option *cmd = (void *)(pages + PAGE - offsetof(struct iommu_option, val64));
     uint32_t ioas = ioas_alloc();
 
@@ -115,7 +115,7 @@ static void answer_lost(void)
     run(&OPTION, cmd);
 }
 
-/** Takes CAP_SYS_RESOURCE from the effective set; 0 if there was none to take. */
+/** Removes CAP_SYS_RESOURCE from the effective set. Returns 0, also when it was not in the set. */
 static int drop_sys_resource(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -130,12 +130,12 @@ static int drop_sys_resource(void)
 int main(void)
 {
     begin("option: RLIMIT_MODE");
-    rlimit_mode();
+    test_rlimit_mode();
     reopen("HUGE_PAGES");
-    huge_pages();
+    test_huge_pages();
     reopen("unknown options");
-    unknown();
-    answer_lost();
+    test_unknown_options();
+    test_unwritable_answer();
     reopen("without CAP_SYS_RESOURCE");
     printf("capset -> %d\n", drop_sys_resource());
     option(MODE, SET, 0, 1);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * IOAS_UNMAP: whole areas only. A range that would cut one is refused when the cut is reached, and
- * what lay before it is gone by then.
+ * IOAS_UNMAP of whole areas. The command fails when it reaches an area that the range covers in
+ * part. By then it has unmapped the areas before that one.
  */
 #include "transcript/ioas.h"
 
 static uintptr_t va;
 
-/** Which of the page-sized areas 0x10000, 0x20000 ... are still there: a map says so by EEXIST. */
-static void probe(uint32_t ioas)
+/**
+ * Prints which of the page-sized areas 0x10000, 0x20000, … exist. Mapping there fails with EEXIST.
+ */
+static void print_areas(uint32_t ioas)
 {
     printf("areas:");
     for (uint64_t iova = 0; iova != 0x90000; iova += 0x10000) {
@@ -36,7 +38,7 @@ static void five_areas(uint32_t ioas)
         map(ioas, va, PAGE, FIXED | R, iova);
 }
 
-static void arguments(uint32_t ioas)
+static void test_arguments(uint32_t ioas)
 {
     section("arguments, nothing mapped");
     unmap(0, 0x1000, PAGE);
@@ -60,7 +62,7 @@ static void arguments(uint32_t ioas)
     unmap(99, UINT64_MAX, UINT64_MAX);
 }
 
-static void ranges(uint32_t ioas)
+static void test_ranges(uint32_t ioas)
 {
     static const struct {
         uint64_t iova, length;
@@ -77,12 +79,12 @@ static void ranges(uint32_t ioas)
                 (unsigned long long)cases[i].length);
         five_areas(ioas);
         unmap(ioas, cases[i].iova, cases[i].length);
-        probe(ioas);
+        print_areas(ioas);
         unmap(ioas, cases[i].iova, cases[i].length);
     }
 }
 
-static void large(uint32_t ioas)
+static void test_large_lengths(uint32_t ioas)
 {
     section("lengths beyond 32 and 63 bits");
     unmap(ioas, 0, UINT64_MAX);
@@ -99,7 +101,7 @@ static void large(uint32_t ioas)
     unmap(ioas, 0, UINT64_MAX);
 }
 
-static void answer_lost(uint32_t ioas)
+static void test_unwritable_answer(uint32_t ioas)
 {
     struct iommu_ioas_unmap *cmd =
         mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -110,19 +112,19 @@ static void answer_lost(uint32_t ioas)
         .size = sizeof(*cmd), .ioas_id = ioas, .iova = 0x10000, .length = 0x11000};
     mprotect(cmd, PAGE, PROT_READ);
     run(&IOAS_UNMAP, cmd);
-    probe(ioas);
+    print_areas(ioas);
     run(&IOAS_UNMAP, cmd);
     mprotect(cmd, PAGE, PROT_READ | PROT_WRITE);
     cmd->iova = 0;
     cmd->length = UINT64_MAX;
     mprotect(cmd, PAGE, PROT_READ);
     run(&IOAS_UNMAP, cmd);
-    probe(ioas);
+    print_areas(ioas);
     run(&IOAS_UNMAP, cmd);
     munmap(cmd, PAGE);
 }
 
-static void with_option(uint32_t ioas)
+static void test_page_alignment(uint32_t ioas)
 {
     section("large pages off: areas still cannot be cut by this command");
     unmap(ioas, 0, UINT64_MAX);
@@ -142,11 +144,11 @@ int main(void)
     make_buffer(16);
     va = (uintptr_t)buffer;
     ioas = ioas_alloc();
-    arguments(ioas);
-    ranges(ioas);
-    large(ioas);
-    answer_lost(ioas);
-    with_option(ioas);
+    test_arguments(ioas);
+    test_ranges(ioas);
+    test_large_lengths(ioas);
+    test_unwritable_answer(ioas);
+    test_page_alignment(ioas);
     destroy(ioas);
     unmap(ioas, 0, UINT64_MAX);
     return 0;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Clients that know what has to come out, and say for each thing whether it did:
+ * Checks of clients that know the expected results. Each check prints one line:
  *
  *   ok   a changed entry is not seen without invalidation
  *   BAD  a changed entry is not seen without invalidation: 0x22, not 0x11
  *
- * A client whose every line is "ok" exits with status 0.
+ * A client whose lines are all "ok" exits with status 0.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -18,65 +18,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-static unsigned bad_checks;
+#include "section.h"
 
-static inline void section(const char *title) { printf("# %s\n", title); }
+/** Checks that `got` is `want`, and returns whether it is. `format` says what is checked. */
+__attribute__((format(printf, 3, 4))) bool check_number(uint64_t got, uint64_t want,
+                                                        const char *format, ...);
 
-__attribute__((format(printf, 3, 4))) static inline bool check_number(uint64_t got, uint64_t want,
-                                                                      const char *format, ...)
-{
-    va_list arguments;
+/**
+ * Checks that a call whose result is `result` failed with errno `want`, or, when `want` is 0, that
+ * the call succeeded. Returns whether it did.
+ */
+__attribute__((format(printf, 3, 4))) bool check_errno(long result, int want, const char *format,
+                                                       ...);
 
-    printf(got == want ? "ok   " : "BAD  ");
-    va_start(arguments, format);
-    vprintf(format, arguments);
-    va_end(arguments);
-    if (got != want) {
-        printf(": %#llx, not %#llx", (unsigned long long)got, (unsigned long long)want);
-        bad_checks++;
-    }
-    printf("\n");
-    return got == want;
-}
+/** Ends the client with status 2 because something that the checks depend on is missing. */
+__attribute__((format(printf, 1, 2), noreturn)) void fatal(const char *format, ...);
 
-/** @result: of a call that is to fail with `want`, or, with 0, not to fail. */
-__attribute__((format(printf, 3, 4))) static inline bool check_errno(long result, int want,
-                                                                     const char *format, ...)
-{
-    int got = result < 0 ? errno : 0;
-    va_list arguments;
-
-    printf(got == want ? "ok   " : "BAD  ");
-    va_start(arguments, format);
-    vprintf(format, arguments);
-    va_end(arguments);
-    printf(want ? ": %s" : "", want ? strerrorname_np(want) : "");
-    if (got != want) {
-        printf(": %s", got ? strerrorname_np(got) : "no error");
-        bad_checks++;
-    }
-    printf("\n");
-    return got == want;
-}
-
-/** Of what the checks depend on: without it there is nothing to check. */
-__attribute__((format(printf, 1, 2))) static inline void give_up(const char *format, ...)
-{
-    va_list arguments;
-
-    fflush(stdout);
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputs("\n", stderr);
-    exit(2);
-}
-
-static inline int checked(void)
-{
-    if (bad_checks)
-        fprintf(stderr, "%u checks are bad\n", bad_checks);
-    return bad_checks ? 1 : 0;
-}
+/** Returns the client's exit status: 0 when all checks were "ok", else 1. */
+int checks_exit_status(void);
 
 #endif /* CHECK_H */

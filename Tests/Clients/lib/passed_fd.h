@@ -1,46 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A descriptor on its way through a Unix socket (SCM_RIGHTS). */
+/* Passing a file descriptor over a Unix socket (SCM_RIGHTS). */
 #ifndef PASSED_FD_H
 #define PASSED_FD_H
 
 #include <stdbool.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
-union passed_fd {
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(int))];
-};
+/** Sends `fd` with one byte of data. Returns whether it was sent. */
+bool send_fd(int socket, int fd);
 
-static inline bool send_fd(int socket, int fd)
-{
-    union passed_fd control = {{CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
-    struct iovec vector = {"x", 1};
-    struct msghdr message = {.msg_iov = &vector,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control)};
-
-    memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-    return sendmsg(socket, &message, 0) == 1;
-}
-
-/** -1: none came. */
-static inline int receive_fd(int socket)
-{
-    union passed_fd control;
-    char byte;
-    struct iovec vector = {&byte, 1};
-    struct msghdr message = {.msg_iov = &vector,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control)};
-    int fd = -1;
-
-    if (recvmsg(socket, &message, 0) == 1 && CMSG_FIRSTHDR(&message))
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(fd));
-    return fd;
-}
+/** Receives a message of one byte. Returns the file descriptor that came with it, or -1. */
+int receive_fd(int socket);
 
 #endif /* PASSED_FD_H */

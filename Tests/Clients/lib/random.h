@@ -1,46 +1,30 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Randomness that a seed repeats, the same on every machine. One generator for the whole client, so
- * that the seed alone decides its calls. C leaves the order of operands, arguments and initializers to the
- * compiler, so none of these has two that draw: they are drawn by statements before.
+ * Pseudo-random numbers that a seed repeats, the same on every machine. A client has one generator,
+ * so that the seed alone decides which calls the client makes.
+ *
+ * C leaves the order in which operands, arguments and initializers are evaluated to the compiler.
+ * No expression, argument list or initializer of a client therefore draws two numbers: a statement
+ * before it draws them.
  */
 #ifndef RANDOM_H
 #define RANDOM_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
 
-static uint64_t random_state = 1;
+void random_seed(uint64_t seed);
 
-/** splitmix64: every seed is a good one. */
-static inline uint64_t random_next(void)
-{
-    uint64_t value = (random_state += 0x9e3779b97f4a7c15);
+/** Returns 64 random bits (splitmix64, for which every seed is a good one). */
+uint64_t random_next(void);
 
-    value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9;
-    value = (value ^ (value >> 27)) * 0x94d049bb133111eb;
-    return value ^ (value >> 31);
-}
+/** Returns a number in 0 ..< bound. */
+uint64_t below(uint64_t bound);
 
-/** 0 ..< bound */
-static inline uint64_t below(uint64_t bound)
-{
-    return random_next() % bound;
-}
+/** Returns true with a probability of `percent`. */
+bool chance(unsigned percent);
 
-static inline bool chance(unsigned percent)
-{
-    return below(100) < percent;
-}
-
-/** Seed and count from the command line. */
-static inline void random_arguments(int argc, char **argv, unsigned *count)
-{
-    if (argc > 1)
-        random_state = strtoull(argv[1], NULL, 0);
-    if (argc > 2)
-        *count = (unsigned)strtoul(argv[2], NULL, 0);
-}
+/** Reads SEED and COUNT from the command line. An argument that is missing changes nothing. */
+void read_seed_and_count(int argc, char **argv, unsigned *count);
 
 #endif /* RANDOM_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An access: an in-kernel user of an IOAS that reads, writes or pins its mappings without a page
- * table. What it holds stands in the way of unmapping, aligning and destroying.
+ * Accesses: in-kernel users of an IOAS that read, write or pin its mappings without a page table.
+ * An access affects unmapping, the alignment of the IOAS and its destruction.
  */
 #include "mock/mock.h"
 
@@ -9,7 +9,7 @@ enum { PIN = MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES, WRITE = MOCK_ACCESS_RW_WR
 
 static unsigned char *scratch;
 
-static void make(void)
+static void test_creation(void)
 {
     uint32_t ioas = ioas_alloc();
     int access;
@@ -18,7 +18,7 @@ static void make(void)
     create_access("access", 99, 0);
     create_access("access", ioas, 2);
     access = create_access("access", ioas, 0);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     section("its id is hidden, and it uses the IOAS");
     ioas_alloc();
     destroy(2);
@@ -30,19 +30,19 @@ static void make(void)
     section("one that pins raises the alignment");
     ioas = ioas_alloc();
     access = create_access("pinning", ioas, PIN);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     map(ioas, (uintptr_t)buffer, 0x800, FIXED | R, 0x10000);
     map(ioas, (uintptr_t)buffer + 0x800, PAGE, FIXED | R, 0x10000);
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R, 0x10800);
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R, 0x10000);
     close(access);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     map(ioas, (uintptr_t)buffer, 0x800, FIXED | R, 0x20000);
     create_access("pinning", ioas, PIN);
     create_access("access", ioas, 0);
 }
 
-static void read_and_write(void)
+static void test_read_and_write(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("access", ioas, 0);
@@ -92,7 +92,7 @@ static void read_and_write(void)
     close(access);
 }
 
-static void pins(void)
+static void test_pins(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("pinning", ioas, PIN);
@@ -132,7 +132,7 @@ static void pins(void)
     close(access);
 }
 
-static void not_pinning(void)
+static void test_not_pinning(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("access", ioas, 0);
@@ -143,7 +143,7 @@ static void not_pinning(void)
     close(access);
 }
 
-static void replace(void)
+static void test_replace(void)
 {
     uint32_t first = ioas_alloc(), second = ioas_alloc();
     int access = create_access("pinning", first, PIN);
@@ -155,8 +155,8 @@ static void replace(void)
     access_replace(access, second);
     check_refs(buffer, PAGE, 0);
     access_pages(access, 0x10000, PAGE, buffer + PAGE, 0);
-    show_ranges(first);
-    show_ranges(second);
+    print_iova_ranges(first);
+    print_iova_ranges(second);
     destroy(first);
     destroy(second);
     access_replace(access, 99);
@@ -170,7 +170,7 @@ static void replace(void)
     close(access);
 }
 
-static void splitting(void)
+static void test_splitting(void)
 {
     uint32_t ioas = ioas_alloc();
     int access = create_access("pinning", ioas, PIN);
@@ -193,7 +193,7 @@ static void splitting(void)
     close(access);
 }
 
-static void other_operations(void)
+static void test_other_operations(void)
 {
     static const uint32_t operations[] = {0, 24, 100, 0xffffffff};
     struct iommu_test_cmd cmd;
@@ -205,7 +205,7 @@ static void other_operations(void)
     add_reserved(99, 0x10000, PAGE);
     add_reserved(ioas, 0x10000, PAGE);
     add_reserved(ioas, 0x10800, PAGE);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     map(ioas, (uintptr_t)buffer, PAGE, FIXED | R, 0x10000);
     map(ioas, (uintptr_t)buffer, 1, FIXED | R, 0x117ff);
     map(ioas, (uintptr_t)buffer, 1, FIXED | R, 0x11800);
@@ -213,11 +213,11 @@ static void other_operations(void)
     add_reserved(ioas, 0xf000, 1);
     add_reserved(ioas, 0, PAGE);
     iova_ranges(ioas, NULL, 0);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     for (unsigned i = 0; i != 20; i++)
         map(ioas, (uintptr_t)buffer, PAGE, R, 0);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x11000, 0x1ffff}}, 1);
-    allow_list(ioas, (struct iommu_iova_range[]){{0x12000, 0x1ffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x11000, 0x1ffff}}, 1);
+    allow_iova_list(ioas, (struct iommu_iova_range[]){{0x12000, 0x1ffff}}, 1);
     add_reserved(ioas, 0x1f000, PAGE);
     section("limits and operations that there are not");
     memory_limit(0);
@@ -234,19 +234,19 @@ int main(void)
     part = "mock";
     begin("an access");
     make_buffer(16);
-    scratch = region_at("scratch", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
+    scratch = map_region_at("scratch", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
     memset(buffer, 0, 16 * PAGE);
-    make();
+    test_creation();
     reopen("reading and writing");
-    read_and_write();
+    test_read_and_write();
     reopen("pins");
-    pins();
-    not_pinning();
+    test_pins();
+    test_not_pinning();
     reopen("replacing");
-    replace();
+    test_replace();
     reopen("splitting");
-    splitting();
+    test_splitting();
     reopen("other operations");
-    other_operations();
+    test_other_operations();
     return 0;
 }

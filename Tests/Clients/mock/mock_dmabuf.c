@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * DMA buffers: what their descriptors are, how much of them can be mapped, who reaches them then, and
- * what becomes of mappings when the exporter takes the memory back.
+ * DMA buffers: their file descriptors, mapping them in part and in full, accesses and devices that
+ * use them, and the mappings of a buffer whose exporter revokes it.
  *
- * Linux 7.3 answers DMABUF_GET with 0 and leaves the descriptor at the lowest free number; the
- * simulator answers the descriptor. Neither number is printed.
+ * DMABUF_GET of Linux 7.3 answers 0 instead of the file descriptor, which is the lowest free
+ * number. The simulator answers the file descriptor. Neither number is printed.
  */
 #include "mock/mock.h"
 
@@ -12,8 +12,8 @@
 
 enum { LENGTH = 4 * PAGE };
 
-/** Gives the descriptor, or -1. */
-static int get(const char *name, uint32_t length, uint32_t flags)
+/** Returns the file descriptor of a new DMA buffer, or -1. */
+static int get_buffer(const char *name, uint32_t length, uint32_t flags)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DMABUF_GET, 0);
     int lowest = dup(iommufd);
@@ -34,7 +34,7 @@ static int get(const char *name, uint32_t length, uint32_t flags)
     return name_fd(name, result ? (int)result : lowest);
 }
 
-static void take_back(int fd, uint32_t revoked)
+static void revoke_buffer(int fd, uint32_t revoked)
 {
     struct iommu_test_cmd cmd = test_command(IOMMU_TEST_OP_DMABUF_REVOKE, 0);
     long result;
@@ -56,7 +56,7 @@ static void seek(int fd, long offset, int whence)
     printf("\n");
 }
 
-static void descriptors(void)
+static void test_descriptors(void)
 {
     static const uint32_t lengths[] = {0, 1, PAGE, PAGE + 1, 1 << 21, (1 << 21) + 1, UINT32_MAX};
     static const uint32_t flags[] = {0,      O_WRONLY,           O_RDWR,    O_RDWR | O_CLOEXEC,
@@ -66,22 +66,22 @@ static void descriptors(void)
 
     section("lengths");
     for (size_t i = 0; i != COUNT(lengths); i++) {
-        fd = get("buffer", lengths[i], O_RDWR);
+        fd = get_buffer("buffer", lengths[i], O_RDWR);
         if (fd < 0)
             continue;
         seek(fd, 0, SEEK_END);
         close(fd);
-        named_fd_count--;
+        remove_last_fd_name();
     }
     section("flags");
     for (size_t i = 0; i != COUNT(flags); i++) {
-        fd = get("buffer", PAGE, flags[i]);
+        fd = get_buffer("buffer", PAGE, flags[i]);
         printf("flags %#x %#x\n", fcntl(fd, F_GETFL), fcntl(fd, F_GETFD));
         close(fd);
-        named_fd_count--;
+        remove_last_fd_name();
     }
     section("file operations");
-    fd = get("buffer", LENGTH, O_RDWR);
+    fd = get_buffer("buffer", LENGTH, O_RDWR);
     seek(fd, 0, SEEK_SET);
     seek(fd, 1, SEEK_SET);
     seek(fd, 0, SEEK_CUR);
@@ -95,17 +95,17 @@ static void descriptors(void)
     print_result(ioctl(fd, IOMMU_IOAS_ALLOC, &byte));
     printf("\n");
     close(fd);
-    named_fd_count--;
+    remove_last_fd_name();
     section("what REVOKE refuses");
-    take_back(-1, 1);
-    take_back(iommufd, 1);
+    revoke_buffer(-1, 1);
+    revoke_buffer(iommufd, 1);
 }
 
-static void mappings(void)
+static void test_mappings(void)
 {
     struct mock_device device;
     uint32_t ioas = ioas_alloc(), other = ioas_alloc();
-    int fd = get("buffer", LENGTH, O_RDWR | O_CLOEXEC), access;
+    int fd = get_buffer("buffer", LENGTH, O_RDWR | O_CLOEXEC), access;
     unsigned char bytes[16] = {1};
 
     section("a part of it, and more than it has");
@@ -130,13 +130,13 @@ static void mappings(void)
     map_file(ioas, fd, 2 * PAGE, PAGE, FIXED | R | W, MOCK_START + 0x40000);
     check_map(device.hwpt, MOCK_START, 0x800, NULL);
     section("taken back");
-    take_back(fd, 1);
+    revoke_buffer(fd, 1);
     map_file(ioas, fd, 0, PAGE, FIXED | R | W, MOCK_START + 0x50000);
     copy(other, ioas, MOCK_START, PAGE, FIXED | R | W, MOCK_START + 0x50000);
     mock_domain(other, &device);
     unmap(ioas, MOCK_START + 0x40000, PAGE);
     section("given again");
-    take_back(fd, 0);
+    revoke_buffer(fd, 0);
     map_file(ioas, fd, 0, PAGE, FIXED | R | W, MOCK_START + 0x50000);
     unmap(ioas, 0, UINT64_MAX);
     section("type1 cannot cut it");
@@ -145,8 +145,8 @@ static void mappings(void)
     unmap(ioas, MOCK_START, PAGE);
 }
 
-/** A page table and type1, a buffer and type1: what SET_IOMMU and UNMAP_DMA of type1 refuse. */
-static void type1(void)
+/** What type1 refuses: SET_IOMMU with a page table, and UNMAP_DMA of a part of a buffer. */
+static void test_type1(void)
 {
     struct vfio_iommu_type1_dma_unmap cut = {
         .argsz = sizeof(cut), .iova = MOCK_START, .size = PAGE};
@@ -158,7 +158,7 @@ static void type1(void)
     ioas = ioas_alloc();
     vfio_ioas(IOMMU_VFIO_IOAS_SET, ioas);
     run_raw(VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU, "SET_IOMMU type1");
-    fd = get("buffer", LENGTH, O_RDWR | O_CLOEXEC);
+    fd = get_buffer("buffer", LENGTH, O_RDWR | O_CLOEXEC);
     map_file(ioas, fd, 0, LENGTH, FIXED | R | W, MOCK_START);
     run_raw(VFIO_IOMMU_UNMAP_DMA, (uintptr_t)&cut, "UNMAP_DMA of the first page");
     printf("size %#llx\n", (unsigned long long)cut.size);
@@ -178,8 +178,8 @@ static void type1(void)
     run_raw(VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU, "SET_IOMMU type1v2");
 }
 
-/** What is counted by process cannot be counted when the process is gone. */
-static void payer(void)
+/** Attaches a device to a file mapping of a process that has exited, with accounting by process. */
+static void test_exited_process(void)
 {
     struct mock_device device;
     uint32_t ioas;
@@ -211,9 +211,9 @@ int main(void)
 {
     part = "mock";
     begin("DMA buffers");
-    descriptors();
-    mappings();
-    type1();
-    payer();
+    test_descriptors();
+    test_mappings();
+    test_type1();
+    test_exited_process();
     return 0;
 }

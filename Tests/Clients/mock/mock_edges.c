@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What random calls have found and seldom meet: lists that are longer than the kernel allocates, the
- * last page of all addresses, mappings that permit nothing, a queue that somebody else empties, vectors
- * of nothing.
+ * Cases that random calls have found but seldom produce: lists that are longer than the kernel
+ * allocates, the last page of the address space, mappings without permissions, a queue that a
+ * detach empties, I/O vectors with empty elements.
  */
 #include "mock/mock.h"
 
@@ -14,8 +14,8 @@
 static struct mock_device device;
 static uint32_t ioas, parent, viommu;
 
-/** An IOAS with a page of memory, a device with PASIDs on it, and a vIOMMU. */
-static void make_unit(void)
+/** Makes an IOAS with mapped memory, a device that has PASIDs, and a vIOMMU. */
+static void make_objects(void)
 {
     ioas = ioas_alloc();
     map(ioas, (uintptr_t)buffer, 4 * PAGE, FIXED | R | W, MOCK_START);
@@ -24,7 +24,7 @@ static void make_unit(void)
     viommu = viommu_alloc(device.idev, parent, IOMMU_VIOMMU_TYPE_SELFTEST, NULL, 0);
 }
 
-static void hardware_queues(void)
+static void test_hardware_queues(void)
 {
     uint32_t type = IOMMU_HW_QUEUE_TYPE_SELFTEST, first, second;
 
@@ -51,11 +51,11 @@ static void hardware_queues(void)
     destroy(viommu);
 }
 
-static void long_lists(void)
+static void test_long_lists(void)
 {
     struct iommu_hwpt_invalidate cmd =
         invalidate_arguments(viommu, IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST, buffer, 12, 0);
-    /* 4 MiB of entries of 12 bytes are the most that there is room for. */
+    /* The kernel allocates at most 4 MiB for the entries, which have 12 bytes. */
     static const uint32_t counts[] = {349525, 349526, 1 << 19, (1 << 19) + 1};
 
     section("invalidation: long lists");
@@ -69,7 +69,7 @@ static void long_lists(void)
     }
 }
 
-static void last_page(void)
+static void test_last_page(void)
 {
     int access = create_access("access", ioas, MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES);
     const unsigned char *last = (void *)(UINTPTR_MAX - 4095);
@@ -96,8 +96,8 @@ static void last_page(void)
     get_dirty_bitmap(parent, 0, UINT64_MAX - 4095, 4096, PAGE, buffer);
 }
 
-/** Only type1's MAP_DMA makes a mapping that can neither be read nor written. */
-static void nothing_permitted(void)
+/** Only type1's MAP_DMA can create a mapping without read and write permission. */
+static void test_mapping_without_permission(void)
 {
     struct vfio_iommu_type1_dma_map cmd = {.argsz = sizeof(cmd),
                                            .vaddr = (uintptr_t)buffer,
@@ -118,8 +118,8 @@ static void nothing_permitted(void)
     destroy(late.stdev);
 }
 
-/** What is attached goes, and takes the requests along that came through it. */
-static void emptied(void)
+/** Replacing an attached HWPT discards the page requests that came through it. */
+static void test_emptied_queue(void)
 {
     uint32_t queue, table;
     int fd = -1;
@@ -154,8 +154,11 @@ static void read_vector(int fd, unsigned count, size_t first, size_t second, siz
     printf("\n");
 }
 
-/** A queue is read a piece at a time; a piece of no bytes is a read only where it comes first. */
-static void vectors(void)
+/**
+ * The kernel reads a queue one element at a time, and skips an empty element unless it is the
+ * first.
+ */
+static void test_vectors(void)
 {
     struct iovec piece = {buffer, 8};
     int fd = -1;
@@ -196,13 +199,13 @@ int main(void)
     make_buffer(16);
     memset(buffer, 1, 16 * PAGE);
     begin("edges");
-    make_unit();
-    long_lists();
-    hardware_queues();
+    make_objects();
+    test_long_lists();
+    test_hardware_queues();
     map(ioas, (uintptr_t)buffer, 4 * PAGE, FIXED | R | W, MOCK_START);
-    last_page();
-    nothing_permitted();
-    emptied();
-    vectors();
+    test_last_page();
+    test_mapping_without_permission();
+    test_emptied_queue();
+    test_vectors();
     return 0;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The only program of a virtual machine: its init. The machine has a test device that was passed through,
- * and an IOMMU which QEMU emulates with ours beneath. This is a VFIO program of the old kind, with
- * groups and a container, as Debian's kernel has them; it does not know that it is in a machine.
+ * The init of a virtual machine, and its only program. The machine has a test device that QEMU
+ * passes through, and an IOMMU that QEMU emulates on top of the simulator. The program uses VFIO
+ * groups and a container, which Debian's kernel has, and does not depend on being in a virtual
+ * machine.
  *
- *   guest ROUNDS     (the kernel passes on what stands behind "--" on its command line)
+ *   guest ROUNDS     the kernel passes the arguments after "--" on its command line
  *
- * /modules holds the kernel modules that it needs, in order of their names.
+ * /modules holds the kernel modules that the program loads, in the order of their names.
  */
 #include "random.h"
 #include "vfio/test_device.h"
@@ -21,11 +22,11 @@ enum { BUFFERS = 8, PLACES = 16 };
 
 static int container;
 static struct test_device device = {.fd = -1};
-/** Memory of the program, and what it must hold. */
+/** Memory for DMA, and a model of its contents. */
 static unsigned char (*buffers)[PAGE], model[BUFFERS][PAGE];
-/** What the device must have in its own buffer. */
+/** A model of the device's buffer. */
 static unsigned char held[PAGE];
-/** Which buffer is mapped at a place; -1: none. */
+/** The buffer that is mapped at a place, or -1. */
 static int mapped[PLACES];
 
 static uint64_t address_of(unsigned place)
@@ -33,7 +34,7 @@ static uint64_t address_of(unsigned place)
     return 0x10000000 + (uint64_t)place * 0x100000 + place % 3 * PAGE;
 }
 
-/* The machine */
+/* ---- the machine -------------------------------------------------------------------------- */
 
 static void load_modules(void)
 {
@@ -53,12 +54,12 @@ static void load_modules(void)
         snprintf(path, sizeof(path), "/modules/%s", name);
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || syscall(SYS_finit_module, fd, parameters, 0))
-            give_up("%s: %s", path, strerror(errno));
+            fatal("%s: %s", path, strerror(errno));
         close(fd);
     }
 }
 
-/** The device that was passed through: its name on the bus, and its group's node. */
+/** Finds the device that is passed through: its name on the bus and the node of its group. */
 static void find_device(char name[static 256], char group[static 512])
 {
     DIR *devices = opendir("/sys/bus/pci/drivers/vfio-pci");
@@ -67,16 +68,16 @@ static void find_device(char name[static 256], char group[static 512])
     ssize_t length;
 
     if (!devices)
-        give_up("no vfio-pci");
+        fatal("no vfio-pci");
     while ((entry = readdir(devices)) && !strchr(entry->d_name, ':'))
         continue;
     if (!entry)
-        give_up("vfio-pci has no device");
+        fatal("vfio-pci has no device");
     snprintf(name, 256, "%.255s", entry->d_name);
     snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group", name);
     length = readlink(link, target, sizeof(target) - 1);
     if (length < 0)
-        give_up("%s has no IOMMU", name);
+        fatal("%s has no IOMMU", name);
     target[length] = 0;
     snprintf(group, 512, "/dev/vfio/%s", strrchr(target, '/') + 1);
     closedir(devices);
@@ -93,21 +94,21 @@ static void open_device(void)
     container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
     group = open(path, O_RDWR | O_CLOEXEC);
     if (container < 0 || group < 0)
-        give_up("%s: %s", path, strerror(errno));
+        fatal("%s: %s", path, strerror(errno));
     if (ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) ||
         ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU))
-        give_up("no container: %s", strerror(errno));
+        fatal("no container: %s", strerror(errno));
     device.fd = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, name);
     if (device.fd < 0 || ioctl(device.fd, VFIO_DEVICE_GET_REGION_INFO, &region))
-        give_up("no device: %s", strerror(errno));
+        fatal("no device: %s", strerror(errno));
     device.registers = region.offset;
     region.index = VFIO_PCI_CONFIG_REGION_INDEX;
     if (ioctl(device.fd, VFIO_DEVICE_GET_REGION_INFO, &region) ||
         pwrite(device.fd, &command, 2, (off_t)region.offset + 4) != 2)
-        give_up("no configuration space: %s", strerror(errno));
+        fatal("no configuration space: %s", strerror(errno));
 }
 
-/* DMA */
+/* ---- DMA ---------------------------------------------------------------------------------- */
 
 static bool map(unsigned place, const void *memory, uint64_t size, uint32_t flags)
 {
@@ -130,15 +131,15 @@ static bool unmap(unsigned place, uint64_t size)
 
 static bool fetched(uint64_t iova)
 {
-    return fetch(&device, iova, PAGE, NO_PASID) == COMPLETED;
+    return dma_read(&device, iova, PAGE, NO_PASID) == COMPLETED;
 }
 
 static bool stored(uint64_t iova)
 {
-    return store(&device, iova, PAGE, NO_PASID) == COMPLETED;
+    return dma_write(&device, iova, PAGE, NO_PASID) == COMPLETED;
 }
 
-/** By a fault, or, of a device with ATS, because it was told so beforehand. */
+/** Returns whether DMA was refused: by a fault, or, with ATS, by a translation completion. */
 static bool refused(uint32_t status)
 {
     return status == FAULTED || status == DENIED;
@@ -146,17 +147,17 @@ static bool refused(uint32_t status)
 
 static bool fetch_refused(uint64_t iova)
 {
-    return refused(fetch(&device, iova, PAGE, NO_PASID));
+    return refused(dma_read(&device, iova, PAGE, NO_PASID));
 }
 
 static bool store_refused(uint64_t iova)
 {
-    return refused(store(&device, iova, PAGE, NO_PASID));
+    return refused(dma_write(&device, iova, PAGE, NO_PASID));
 }
 
 #define BOTH_WAYS (VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
 
-static void test_plainly(void)
+static void test_one_page(void)
 {
     memset(buffers[0], 0x11, PAGE);
     memset(buffers[1], 0x22, PAGE);
@@ -186,7 +187,7 @@ static void test_plainly(void)
     check_number(unmap(0, PAGE), true, "gone again");
 }
 
-/** Large enough for large pages, which a guest's kernel uses where it can. */
+/** A mapping that is large enough for large pages, which the guest's kernel uses where possible. */
 static void test_large(void)
 {
     const size_t size = 8 << 20;
@@ -207,7 +208,7 @@ static void test_large(void)
     munmap(memory, size);
 }
 
-/** One map, unmap or copy. Gives how many things were not as they have to be. */
+/** Maps, unmaps or copies. Returns the number of unexpected results. */
 static unsigned random_step(void)
 {
     unsigned place = (unsigned)below(PLACES), bad = 0;
@@ -243,7 +244,7 @@ static void test_randomly(unsigned rounds)
 
     memset(buffers, 0, sizeof(model));
     memset(mapped, -1, sizeof(mapped));
-    // Whatever the device has from before.
+    /* The first read gives the device's buffer known contents. */
     mapped[0] = 0;
     bad += !map(0, buffers[0], PAGE, BOTH_WAYS);
     bad += !fetched(address_of(0));
@@ -259,7 +260,7 @@ int main(int argc, char **argv)
     load_modules();
     open_device();
     buffers = mmap(NULL, sizeof(model), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    test_plainly();
+    test_one_page();
     test_large();
     test_randomly(argc > 1 ? (unsigned)atoi(argv[1]) : 100);
     printf("end of the guest\n");

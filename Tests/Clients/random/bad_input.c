@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bad_input SEED COUNT [all]: whatever a broken or hostile client might send. Every request number
- * of the type, structs of random bytes, counts and lengths that make no sense, pointers to
- * everywhere. "all" adds the commands that need a device.
+ * Requests of a broken or hostile client: every request number of the type, structs of random
+ * bytes, impossible counts and lengths, and arbitrary pointers.
  *
- * Nothing is expected of any one call but an answer. What is printed is how many calls of each
- * number ended in each errno: the same everywhere, if the same seed is given to the same interface.
- * At the end an ordinary client must still be served.
+ *   bad_input SEED COUNT [all]     all: the commands that need a device, too
+ *
+ * A call may have any result. The client prints for each request number how many calls ended in
+ * each errno, which depends only on the seed. At the end an ordinary client must still be served.
  */
 #include "transcript/hwpt.h"
 #include "random.h"
 
 #include <sys/syscall.h>
 
+#include "iommufd_test.h"
+
 enum { NUMBERS = 256, ERRNOS = 134 };
 
 static unsigned counts[NUMBERS][ERRNOS];
 static unsigned char *good, *readonly, *edge;
 
-/** Values that are usual, on an edge or absurd. */
+/** Returns a usual, extreme or random value. */
 static uint64_t some_value(void)
 {
     static const uint64_t edges[] = {
@@ -45,7 +47,7 @@ static void random_struct(unsigned char *at, uint32_t usual)
     uint32_t size = below(4) ? usual : sizes[below(COUNT(sizes))];
 
     for (unsigned i = 0; i != 16; i++) {
-        bool is_one = below(2); /* or two of 32 bits */
+        bool is_one = below(2); /* else two of 32 bits */
         uint64_t value = some_value();
 
         if (!is_one)
@@ -82,15 +84,18 @@ static void *some_pointer(uint32_t usual)
     }
 }
 
-static size_t command_count = WITHOUT_DEVICE;
+static size_t command_count = COMMANDS_WITHOUT_DEVICE;
 
-/** The simulator's own numbers, and those that only a kernel with its selftest looks at. */
+/**
+ * Returns whether the number is an extension's, or one that only a kernel with the selftest
+ * interface knows.
+ */
 static bool not_everywhere(unsigned nr)
 {
     return (nr > _IOC_NR(IOMMU_VFIO_IOAS) && nr <= _IOC_NR(IOMMU_TEST_CMD)) || nr >= 0xe0;
 }
 
-/** Mostly numbers that mean something; the others mean nothing to anyone. */
+/** Returns a request, mostly of a command, and the usual size of its struct. */
 static unsigned long some_request(uint32_t *usual)
 {
     unsigned nr = (unsigned)below(NUMBERS);
@@ -108,14 +113,16 @@ static unsigned long some_request(uint32_t *usual)
     return request;
 }
 
-/** A descriptor made by a lucky call must not fill the table of open files. */
+/**
+ * Closes the file descriptors that calls have created, which would fill the file descriptor table.
+ */
 static void close_new_descriptors(int highest)
 {
-    /* Which numbers descriptors get is not ours to know. */
+    /* The front end chooses the numbers of queues. */
     syscall(SYS_close_range, highest + 1, ~0u, 0);
 }
 
-static void digest(void)
+static void print_counts(void)
 {
     for (unsigned nr = 0; nr != NUMBERS; nr++) {
         bool any = false;
@@ -133,7 +140,7 @@ static void digest(void)
     }
 }
 
-static void still_served(void)
+static void run_ordinary_client(void)
 {
     uint32_t ioas;
 
@@ -151,15 +158,16 @@ int main(int argc, char **argv)
     unsigned count = 20000;
     int highest;
 
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     if (argc > 3) {
         command_count = COUNT(every_command);
         part = "queues";
     }
     begin("bad input");
-    good = region_at("good", 0x200000000000, 2 << 20, PROT_READ | PROT_WRITE);
-    readonly = region_at("readonly", 0x210000000000, PAGE, PROT_READ);
-    edge = (unsigned char *)region_at("edge", 0x220000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
+    good = map_region_at("good", 0x200000000000, 2 << 20, PROT_READ | PROT_WRITE);
+    readonly = map_region_at("readonly", 0x210000000000, PAGE, PROT_READ);
+    edge =
+        (unsigned char *)map_region_at("edge", 0x220000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
     highest = dup(iommufd);
     for (unsigned i = 0; i != count; i++) {
         uint32_t usual;
@@ -170,12 +178,12 @@ int main(int argc, char **argv)
         counts[_IOC_NR(request)][result < 0 ? errno % ERRNOS : 0]++;
         if (i % 256 == 0)
             close_new_descriptors(highest);
-        if (i % 4096 == 4095) { /* begin again with no objects */
+        if (i % 4096 == 4095) { /* a new context without objects */
             close(iommufd);
             iommufd = open_iommufd();
         }
     }
-    digest();
-    still_served();
+    print_counts();
+    run_ordinary_client();
     return 0;
 }

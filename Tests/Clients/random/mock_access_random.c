@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random use of memory through accesses, repeatable by seed: pins, copies, moves and unmappings of all
- * kinds of memory that a process can have, with and without page tables that have it pinned too.
+ * Random operations on accesses: pinning, reading, writing, moving to another IOAS and unmapping
+ * all kinds of memory of a process, with and without a device that has the memory pinned, too.
  *
  *   mock_access_random SEED COUNT
  *
- * Huge pages are off, so that physical addresses decide nothing.
+ * Huge pages are disabled, so that physical addresses have no effect.
  */
 #include "mock/mock.h"
 #include "random.h"
@@ -13,14 +13,14 @@
 #include <sys/wait.h>
 
 enum {
-    PAGES = 16,     /* of the buffer */
-    PLAIN = 6,      /* pages that are the process's own */
-    READ_ONLY = 6,  /* the first of two that can only be read */
-    NOTHING = 8,    /* one without access */
-    HOLE = 9,       /* one that is not mapped */
-    SHARED = 10,    /* the first of six that are shared memory: the pages of the file */
+    PAGES = 16,     /* pages of the buffer: */
+    PLAIN = 6,      /* ... the number of private pages at its beginning */
+    READ_ONLY = 6,  /* ... the first of two read-only pages */
+    NOTHING = 8,    /* ... a page with PROT_NONE */
+    HOLE = 9,       /* ... an unmapped page */
+    SHARED = 10,    /* ... the first of the shared pages of the file */
     FILE_PAGES = 6,
-    AREAS = 10,     /* pages of IOVA that are used */
+    AREAS = 10,     /* pages of IOVA */
     ACCESSES = 4,
 };
 
@@ -73,17 +73,6 @@ static uint32_t some_permission(void)
     return FIXED | flags[below(COUNT(flags))];
 }
 
-static void name_again(const char *name, int fd)
-{
-    for (size_t i = 0; i != named_fd_count; i++)
-        if (!strcmp(named_fds[i].name, name)) {
-            named_fds[i].fd = fd;
-            return;
-        }
-    if (fd >= 0)
-        name_fd(name, fd);
-}
-
 static void make_or_close(void)
 {
     unsigned i = below(ACCESSES);
@@ -94,7 +83,7 @@ static void make_or_close(void)
     if (accesses[i].fd >= 0) {
         printf("close %s\n", accesses[i].name);
         close(accesses[i].fd);
-        name_again(accesses[i].name, -2);
+        rename_fd(accesses[i].name, -2);
         accesses[i].fd = -1;
         return;
     }
@@ -103,10 +92,10 @@ static void make_or_close(void)
         return;
     accesses[i].fd = (int)cmd.create_access.out_access_fd;
     accesses[i].flags = cmd.create_access.flags;
-    name_again(accesses[i].name, accesses[i].fd);
+    rename_fd(accesses[i].name, accesses[i].fd);
 }
 
-/** Another process maps what it has there, and ends or lives on for a while. */
+/** Maps memory of a child process, which then exits. */
 static void map_as_another(void)
 {
     unsigned page = below(PLAIN - 2);
@@ -158,7 +147,7 @@ static void read_or_write(void)
     if (chance(3))
         flags |= 2;
     memset(scratch, (int)below(256), 64);
-    if (chance(40)) { /* over the border of two pages */
+    if (chance(40)) { /* across the border of two pages */
         length = below(128);
         iova = some_iova(0);
         iova -= below(64);
@@ -261,7 +250,7 @@ static void step(void)
                    number);
         break;
     case 14:
-        show_ranges(some_ioas());
+        print_iova_ranges(some_ioas());
         break;
     case 15:
     case 16:
@@ -283,7 +272,7 @@ int main(int argc, char **argv)
     unsigned count = 1000;
 
     part = "mock";
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     begin("random use of accesses");
     memory = name_fd("memfd", memfd_create("memory", 0));
     if (ftruncate(memory, FILE_PAGES * PAGE))
@@ -298,7 +287,7 @@ int main(int argc, char **argv)
              MAP_SHARED | MAP_FIXED, memory, 0) == MAP_FAILED)
         return 2;
     memset(buffer + SHARED * PAGE, 0xaa, FILE_PAGES * PAGE);
-    scratch = region_at("scratch", 0x210000000000, 4 * PAGE, PROT_READ | PROT_WRITE);
+    scratch = map_region_at("scratch", 0x210000000000, 4 * PAGE, PROT_READ | PROT_WRITE);
     memset(scratch, 0, 4 * PAGE);
     watch("scratch", scratch, 4 * PAGE);
     watch("own", buffer, PLAIN * PAGE);

@@ -1,40 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * random SEED COUNT [vfio]: a repeatable sequence of operations on a few IOASes, most of them valid,
- * the others wrong by a little. With "vfio" there are VFIO's type1 commands and files among them.
- * It asks for what nobody thought of: placement among many areas of odd
- * sizes, unmaps that hit the edge of an area, copies of copies, allowed lists that cut free space,
- * alignment that changes under way.
+ * Random commands on a few IOASes, most of them valid and the others wrong by little. They produce
+ * cases such as automatic IOVAs among many areas of odd sizes, unmaps at the edge of an area,
+ * copies of copies, allowed ranges that divide free space, and an alignment that changes.
  *
- * The client keeps no model of what should happen; it only remembers the IOVAs it was given, so
- * that most arguments hit something.
+ *   random SEED COUNT [vfio]     vfio: VFIO's type1 commands and file mappings, too
+ *
+ * The client has no model of the results. It records the areas that it has mapped, so that most
+ * arguments hit one.
  */
 #include "transcript/ioas.h"
 #include "random.h"
 
 #include <linux/vfio.h>
 
-enum { MAX_IOAS = 4, MAX_KNOWN = 64 };
+enum { MAX_IOAS = 4, MAX_AREAS = 64 };
 
 struct area {
     uint64_t iova, length;
 };
 
 static uint32_t ioases[MAX_IOAS];
-static struct area known[MAX_IOAS][MAX_KNOWN];
-static unsigned known_count[MAX_IOAS];
+static struct area areas[MAX_IOAS][MAX_AREAS];
+static unsigned area_count[MAX_IOAS];
 
-static unsigned some_space(void)
+static unsigned some_ioas(void)
 {
     return (unsigned)below(MAX_IOAS);
 }
 
-static uint32_t some_id(unsigned space)
+static uint32_t some_id(unsigned ioas)
 {
-    return chance(97) ? ioases[space] : (uint32_t)below(12);
+    return chance(97) ? ioases[ioas] : (uint32_t)below(12);
 }
 
-/** Lengths: pages, odd bytes, powers of two and their neighbours, now and then enormous. */
+/**
+ * Returns a length: pages, odd bytes, a power of two or a neighbour of one, seldom an enormous one.
+ */
 static uint64_t some_length(void)
 {
     uint64_t length;
@@ -59,7 +61,7 @@ static uint64_t some_length(void)
     }
 }
 
-/** User addresses with every alignment; nothing is read, so none need exist. */
+/** Returns a user address of any alignment. No page is pinned, so nothing need be mapped there. */
 static uint64_t some_address(void)
 {
     uint64_t base = 0x200000000000 + (below(64) << 30);
@@ -80,22 +82,22 @@ static uint64_t some_address(void)
     }
 }
 
-static struct area some_area(unsigned space)
+static struct area some_area(unsigned ioas)
 {
-    if (!known_count[space] || chance(5)) {
+    if (!area_count[ioas] || chance(5)) {
         struct area unknown;
 
         unknown.iova = PAGE * below(0x4000);
         unknown.length = PAGE * (1 + below(8));
         return unknown;
     }
-    return known[space][below(known_count[space])];
+    return areas[ioas][below(area_count[ioas])];
 }
 
-/** At, just before, within or behind an area. */
-static uint64_t some_iova(unsigned space, uint64_t length)
+/** Returns an IOVA at the beginning of an area, just before it, in it or behind it. */
+static uint64_t some_iova(unsigned ioas, uint64_t length)
 {
-    struct area area = some_area(space);
+    struct area area = some_area(ioas);
     uint64_t last;
 
     switch (below(10)) {
@@ -126,40 +128,40 @@ static uint32_t some_flags(void)
     return flags & ~(uint32_t)FIXED;
 }
 
-static void learn(unsigned space, uint64_t iova, uint64_t length)
+static void record_area(unsigned ioas, uint64_t iova, uint64_t length)
 {
     if (iova == UINT64_MAX)
         return;
-    if (known_count[space] == MAX_KNOWN)
-        known[space][below(MAX_KNOWN)] = (struct area){iova, length};
+    if (area_count[ioas] == MAX_AREAS)
+        areas[ioas][below(MAX_AREAS)] = (struct area){iova, length};
     else
-        known[space][known_count[space]++] = (struct area){iova, length};
+        areas[ioas][area_count[ioas]++] = (struct area){iova, length};
 }
 
-static void forget(unsigned space, uint64_t iova)
+static void drop_area(unsigned ioas, uint64_t iova)
 {
-    for (unsigned i = 0; i != known_count[space]; i++)
-        if (known[space][i].iova == iova) {
-            known[space][i] = known[space][--known_count[space]];
+    for (unsigned i = 0; i != area_count[ioas]; i++)
+        if (areas[ioas][i].iova == iova) {
+            areas[ioas][i] = areas[ioas][--area_count[ioas]];
             return;
         }
 }
 
 static void do_map(void)
 {
-    unsigned space = some_space();
+    unsigned ioas = some_ioas();
     uint64_t length = some_length();
     bool is_fixed = !chance(60);
-    uint64_t iova = is_fixed ? some_iova(space, length) : below(3);
+    uint64_t iova = is_fixed ? some_iova(ioas, length) : below(3);
     uint32_t flags = some_flags() | (is_fixed ? (uint32_t)FIXED : 0);
     uint64_t address = some_address();
 
-    learn(space, map(some_id(space), address, length, flags, iova), length);
+    record_area(ioas, map(some_id(ioas), address, length, flags, iova), length);
 }
 
 static void do_copy(void)
 {
-    unsigned from = some_space(), to = some_space();
+    unsigned from = some_ioas(), to = some_ioas();
     struct area area = some_area(from);
     uint64_t skip = chance(40) && area.length > 1 ? below(area.length) : 0;
     uint64_t length = area.length - skip, iova;
@@ -174,13 +176,13 @@ static void do_copy(void)
     if (chance(40))
         flags |= FIXED;
     source = some_id(from);
-    learn(to, copy(some_id(to), source, area.iova + skip, length, flags, iova), length);
+    record_area(to, copy(some_id(to), source, area.iova + skip, length, flags, iova), length);
 }
 
 static void do_unmap(void)
 {
-    unsigned space = some_space();
-    struct area area = some_area(space);
+    unsigned ioas = some_ioas();
+    struct area area = some_area(ioas);
     uint64_t iova = area.iova, length = area.length;
 
     switch (below(8)) {
@@ -201,19 +203,19 @@ static void do_unmap(void)
         if (chance(20)) {
             iova = 0;
             length = UINT64_MAX;
-            known_count[space] = 0;
+            area_count[ioas] = 0;
         }
         break;
     default:
         break;
     }
-    if (!unmap(some_id(space), iova, length))
-        forget(space, area.iova);
+    if (!unmap(some_id(ioas), iova, length))
+        drop_area(ioas, area.iova);
 }
 
 static void do_allow(void)
 {
-    unsigned space = some_space();
+    unsigned ioas = some_ioas();
     struct iommu_iova_range list[4];
     uint32_t count = (uint32_t)below(5);
     uint64_t at = below(0x8000);
@@ -229,39 +231,39 @@ static void do_allow(void)
     }
     if (!chance(50))
         count = 0;
-    allow_list(some_id(space), list, count);
+    allow_iova_list(some_id(ioas), list, count);
 }
 
 static void do_option(void)
 {
-    unsigned space = some_space();
+    unsigned ioas = some_ioas();
     uint64_t value = chance(70) ? 1 : below(3);
-    uint32_t id = some_id(space);
+    uint32_t id = some_id(ioas);
 
     option(IOMMU_OPTION_HUGE_PAGES, (uint16_t)below(2), id, value);
 }
 
 static void do_type1_map(void)
 {
-    unsigned space = some_space();
+    unsigned ioas = some_ioas();
     struct vfio_iommu_type1_dma_map cmd = {.argsz = sizeof(cmd), .flags = some_flags() >> 1};
 
     cmd.size = some_length();
     cmd.vaddr = some_address();
-    cmd.iova = some_iova(space, cmd.size);
+    cmd.iova = some_iova(ioas, cmd.size);
     if (chance(3))
         cmd.flags = (uint32_t)below(16);
     if (!run_raw(VFIO_IOMMU_MAP_DMA, (uintptr_t)&cmd, "MAP_DMA flags=%#x vaddr=%#llx iova=%#llx %#llx",
                  cmd.flags, (unsigned long long)cmd.vaddr, (unsigned long long)cmd.iova,
                  (unsigned long long)cmd.size))
-        learn(space, cmd.iova, cmd.size);
+        record_area(ioas, cmd.iova, cmd.size);
 }
 
-/** Type1 may cut areas, so the range is any part of one, mostly whole pages. */
+/** Unmaps a part of an area, mostly whole pages, because type1 can cut areas. */
 static void do_type1_unmap(void)
 {
-    unsigned space = some_space();
-    struct area area = some_area(space);
+    unsigned ioas = some_ioas();
+    struct area area = some_area(ioas);
     struct vfio_iommu_type1_dma_unmap cmd = {
         .argsz = sizeof(cmd), .iova = area.iova, .size = area.length};
 
@@ -284,10 +286,10 @@ static void do_type1_unmap(void)
     printf("    %#llx bytes\n", (unsigned long long)cmd.size);
 }
 
-static void do_type1_choice(void)
+static void do_type1_other(void)
 {
     static int file = -1;
-    unsigned space = some_space();
+    unsigned ioas = some_ioas();
     uint64_t length = some_length(), iova, address;
     uint32_t flags, id;
 
@@ -298,26 +300,26 @@ static void do_type1_choice(void)
         run_raw(VFIO_SET_IOMMU, chance(90) ? VFIO_TYPE1_IOMMU : VFIO_TYPE1v2_IOMMU, "SET_IOMMU");
         break;
     case 1:
-        id = some_id(space);
+        id = some_id(ioas);
         vfio_ioas((uint16_t)(chance(80) ? IOMMU_VFIO_IOAS_SET : below(4)), id);
         break;
     default:
-        iova = some_iova(space, length);
+        iova = some_iova(ioas, length);
         flags = some_flags();
         if (chance(50))
             flags |= FIXED;
         address = some_address() & 0xffffffffffff;
-        learn(space, map_file(some_id(space), file, address, length, flags, iova), length);
+        record_area(ioas, map_file(some_id(ioas), file, address, length, flags, iova), length);
     }
 }
 
-static void do_renew(void)
+static void do_replace_ioas(void)
 {
-    unsigned space = some_space();
+    unsigned ioas = some_ioas();
 
-    destroy(some_id(space));
-    ioases[space] = ioas_alloc();
-    known_count[space] = 0;
+    destroy(some_id(ioas));
+    ioases[ioas] = ioas_alloc();
+    area_count[ioas] = 0;
 }
 
 int main(int argc, char **argv)
@@ -325,7 +327,7 @@ int main(int argc, char **argv)
     unsigned count = 500;
     bool vfio = argc > 3;
 
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     begin("random");
     for (unsigned i = 0; i != MAX_IOAS; i++)
         ioases[i] = ioas_alloc();
@@ -333,7 +335,7 @@ int main(int argc, char **argv)
         unsigned choice = (unsigned)below(100);
 
         if (vfio && chance(40))
-            choice < 30 ? do_type1_map() : choice < 80 ? do_type1_unmap() : do_type1_choice();
+            choice < 30 ? do_type1_map() : choice < 80 ? do_type1_unmap() : do_type1_other();
         else if (choice < 50)
             do_map();
         else if (choice < 68)
@@ -345,9 +347,9 @@ int main(int argc, char **argv)
         else if (choice < 96)
             do_option();
         else if (choice < 98)
-            show_ranges(some_id(some_space()));
+            print_iova_ranges(some_id(some_ioas()));
         else
-            do_renew();
+            do_replace_ioas();
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random calls on a VFIO device, mostly valid and nearly valid: interrupts, configuration space,
- * tables, features. The same seed makes the same calls, whatever device it is.
+ * Random calls on a VFIO device, most of them valid or nearly valid: interrupts, configuration
+ * space, attachments, features. A seed makes the same calls on every device.
  *
  *   vfio_random SEED COUNT
  */
@@ -20,10 +20,11 @@ static uint32_t pick(const uint32_t *values, size_t count)
 /* ---- interrupts ------------------------------------------------------------------------- */
 
 /**
- * What is watched by the kernel is another eventfd than what it signals: a watched one is read back
- * to 0, at once by the kernel and a moment later by a server.
+ * Returns an eventfd or an invalid file descriptor. An eventfd that the kernel watches
+ * (`is_watched`) is never one that the kernel signals: the kernel reads a watched eventfd at once,
+ * a server some time later.
  */
-static int random_fd(bool watched)
+static int random_fd(bool is_watched)
 {
     switch (below(12)) {
     case 0:
@@ -35,7 +36,7 @@ static int random_fd(bool watched)
     case 3:
         return -2;
     default:
-        return watched ? watched_event : events[below(COUNT(events))];
+        return is_watched ? watched_event : eventfds[below(COUNT(eventfds))];
     }
 }
 
@@ -48,7 +49,7 @@ static void random_irqs(void)
     uint32_t argsz = chance(5) ? PICK(16, 19, 20, 21, 24) : 0;
     int values[3];
 
-    /* Of MSI only one vector: a kernel without interrupt remapping has no more. */
+    /* MSI with one vector only: a kernel without interrupt remapping has no more. */
     if (index == VFIO_PCI_INTX_IRQ_INDEX && chance(50))
         action = PICK(MASK, UNMASK, TRIGGER);
     if (index == VFIO_PCI_MSIX_IRQ_INDEX) {
@@ -66,7 +67,7 @@ static void random_irqs(void)
 
 /* ---- configuration space ---------------------------------------------------------------- */
 
-/** The bits of a header byte that are the same for every device. */
+/** Returns the bits of a byte of the header that are the same for every device. */
 static uint8_t header_mask(unsigned position)
 {
     switch (position) {
@@ -98,7 +99,7 @@ static void print_bytes(unsigned base, unsigned position, unsigned count, uint8_
 {
     uint8_t bytes[8];
 
-    if (pread(device, bytes, count, CONFIG + base + position) != (ssize_t)count)
+    if (pread(device_fd, bytes, count, CONFIG + base + position) != (ssize_t)count)
         exit(2);
     printf(" |");
     for (unsigned i = 0; i != count; i++)
@@ -113,14 +114,14 @@ static void random_header(void)
 
     if (position <= 5 && chance(80))
         value = position == 4 ? PICK(0, 2, 4, 6, 0x402, 0x406) : PICK(0, 4);
-    /* What lies between the header's end and the first capability differs. */
+    /* The bytes between the header and the first capability differ from device to device. */
     if (position + count > 0x40)
         count = 1;
     printf("header %#x+%u = %llx", position, count,
            (unsigned long long)(value & (~0ULL >> (64 - 8 * count))));
-    print_result(pwrite(device, &value, count, CONFIG + position));
+    print_result(pwrite(device_fd, &value, count, CONFIG + position));
     print_bytes(0, position, count, 0xff);
-    print_events();
+    print_eventfd_counts();
     printf("\n");
 }
 
@@ -142,14 +143,14 @@ static void random_capability(void)
 
     if (registers[which].id == 5 && registers[which].position == 2)
         value = PICK(0, 1, 0x11, 0x70, 0x81, 0xffff);
-    if (!capability(registers[which].id, &start))
+    if (!find_capability(registers[which].id, &start))
         exit(2);
     printf("capability %#x+%u = %llx", registers[which].id, registers[which].position,
            (unsigned long long)(value & (~0ULL >> (64 - 8 * registers[which].count))));
-    print_result(
-        pwrite(device, &value, registers[which].count, CONFIG + start + registers[which].position));
+    print_result(pwrite(device_fd, &value, registers[which].count,
+                        CONFIG + start + registers[which].position));
     print_bytes(start, registers[which].position, registers[which].count, registers[which].mask);
-    print_events();
+    print_eventfd_counts();
     printf("\n");
 }
 
@@ -161,37 +162,37 @@ static void random_read(void)
     uint32_t count = PICK(0, 1, 2, 3, 4, 5, 8, 16, 33);
 
     printf("pread %u bytes at %u of region %u", count, position, index);
-    print_result(pread(device, buffer, count, (off_t)(region_offset(index) + position)));
+    print_result(pread(device_fd, buffer, count, (off_t)(region_offset(index) + position)));
     printf("\n");
 }
 
-/* ---- tables and the rest ---------------------------------------------------------------- */
+/* ---- attachments and other calls -------------------------------------------------------- */
 
-static uint32_t spaces[2];
+static uint32_t ioases[2];
 
 static void random_table(void)
 {
     uint32_t flags = chance(15) ? PICK(1, 1, 2, 0x80000000) : 0;
-    uint32_t target = chance(15) ? PICK(0, 1, 99, 3, 4, 5, 6) : spaces[below(COUNT(spaces))];
+    uint32_t target = chance(15) ? PICK(0, 1, 99, 3, 4, 5, 6) : ioases[below(COUNT(ioases))];
     bool leaves = chance(30);
     uint32_t pasid = PICK(1, 2);
 
     if (leaves)
-        detach(PICK(0, 4, 8, 12, 12, 12), flags, pasid);
+        detach_pt(PICK(0, 4, 8, 12, 12, 12), flags, pasid);
     else
-        attach(PICK(8, 12, 16, 16, 16, 16), flags, target, pasid);
+        attach_pt(PICK(8, 12, 16, 16, 16, 16), flags, target, pasid);
 }
 
 static void random_feature(void)
 {
     struct feature cmd = {.header = {.argsz = PICK(4, 8, 12, 16, 24)}};
 
-    /* Not the one with an eventfd: it depends on power management being built in. */
+    /* Not feature 4, with an eventfd: it depends on whether power management is built in. */
     cmd.header.flags = PICK(0, 1, 2, 3, 3, 5, 5, 6, 9, 10, 11, 12, 13, 14, 0xffff);
     cmd.header.flags |= (uint32_t)below(8) << 16;
     if (chance(5))
         cmd.header.flags |= 1U << 20;
-    run_on(device, &FEATURE, &cmd);
+    run_on(device_fd, &FEATURE, &cmd);
 }
 
 static void random_io_event(void)
@@ -210,17 +211,17 @@ static void random_info(void)
     uint32_t index;
 
     if (chance(50)) {
-        info(PICK(0, 12, 16, 20, 24, 64));
+        device_info(PICK(0, 12, 16, 20, 24, 64));
     } else {
         index = PICK(0, 1, 2, 3, 4, 5, UINT32_MAX);
-        irq(PICK(8, 15, 16, 16, 20), index, false);
+        irq_info(PICK(8, 15, 16, 16, 20), index, false);
     }
 }
 
 static void random_reset(void)
 {
     printf("RESET");
-    print_result(ioctl(device, VFIO_DEVICE_RESET));
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET));
     print_bytes(0, 4, 2, 0xff);
     printf("\n");
 }
@@ -229,12 +230,12 @@ int main(int argc, char **argv)
 {
     unsigned count = 1000;
 
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     begin_bound("random calls");
-    vectors = 0;
+    vector_count = 0;
     watched_event = name_fd("watched", eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    spaces[0] = ioas_alloc();
-    spaces[1] = ioas_alloc();
+    ioases[0] = ioas_alloc();
+    ioases[1] = ioas_alloc();
     while (count--) {
         uint64_t which = below(1000);
 

@@ -1,23 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vfio_sva_random SEED COUNT: random PASIDs, bindings, devices that come and go, changed tables and
- * invalidations, beside a model of what each must answer and of what a device may read. A changed entry
- * may be seen before its invalidation or not; after it, it is.
+ * Random calls of the extension vfio-sva: PASIDs, bindings, attaching and detaching devices,
+ * changed page tables and invalidations. A model predicts the result of each call and the pages
+ * that a device may read: the old or the new one before the invalidation of a changed entry, the
+ * new one after it.
+ *
+ *   vfio_sva_random SEED COUNT
  */
 #include "random.h"
 #include "guest/sva.h"
 
-#define PASIDS 5u /* and PASID 0, which nobody gets */
+#define PASIDS 5u /* PASIDs 1 to 5, and PASID 0, which is never allocated */
 
 enum { DEVICES = 2, TABLES = 2 };
 
 static const struct test_device *const devices[DEVICES] = {&device, &plain};
 static bool is_allocated[PASIDS + 1], is_attached[DEVICES];
-/** Which table a device has for a PASID, from 1 on; 0: none. */
+/** The number of the table that is bound to a PASID of a device, from 1 on, or 0. */
 static unsigned bound[DEVICES][PASIDS + 1];
-/** The pages of the guest's data that a device may see there: bit n for page n. */
+/** The data pages that a device may read there: bit n for page n. */
 static uint32_t possible[DEVICES][PASIDS + 1];
-/** What the tables say. */
+/** The data page that a table maps. */
 static unsigned current[TABLES];
 
 static unsigned step, answers[8];
@@ -27,8 +30,8 @@ static void expect(const char *what, long result, int want)
     int got = result < 0 ? errno : 0;
 
     if (got != want)
-        give_up("step %u: %s: %s, not %s", step, what, got ? strerrorname_np(got) : "no error",
-                want ? strerrorname_np(want) : "no error");
+        fatal("step %u: %s: %s, not %s", step, what, got ? strerrorname_np(got) : "no error",
+              want ? strerrorname_np(want) : "no error");
     answers[want == 0 ? 0 : want == ENOENT ? 1 : want == EINVAL ? 2 : want == EBUSY ? 3 : 4]++;
 }
 
@@ -49,9 +52,9 @@ static void random_allocation(void)
     for (uint32_t p = max; p >= min && p > 0; p--)
         if (!is_allocated[p])
             want = p;
-    expect("allocate", allocate(guest.iommufd, min, max, &pasid), want ? 0 : ENOSPC);
+    expect("allocate", allocate_pasid(guest.iommufd, min, max, &pasid), want ? 0 : ENOSPC);
     if (want && pasid != want)
-        give_up("step %u: PASID %u, not %u", step, pasid, want);
+        fatal("step %u: PASID %u, not %u", step, pasid, want);
     is_allocated[want] = want;
 }
 
@@ -108,14 +111,14 @@ static void random_change(void)
     unsigned table = (unsigned)below(TABLES);
 
     current[table] = (unsigned)below(DATA_PAGES);
-    point(&guest, roots[table], IOVA, current[table]);
+    map_data_page(&guest, roots[table], IOVA, current[table]);
     for (unsigned d = 0; d != DEVICES; d++)
         for (uint32_t p = 1; p <= PASIDS; p++)
             if (bound[d][p] == table + 1)
                 possible[d][p] |= 1u << current[table];
 }
 
-/** Of one PASID, or of all; of the page that is looked at, or of one beside it. */
+/** Invalidates by one PASID or all, and the page at IOVA or another one. */
 static void random_invalidation(void)
 {
     const uint8_t iotlb = IOMMU_CACHE_INV_TYPE_IOTLB;
@@ -128,11 +131,11 @@ static void random_invalidation(void)
     switch (below(3)) {
     case 0:
         is_beside = false;
-        info = is_of_all ? everything(iotlb) : by_pasid(iotlb, pasid);
+        info = is_of_all ? by_domain(iotlb) : by_pasid(iotlb, pasid);
         break;
     case 1:
         is_beside = true;
-        info = is_of_all ? everything(IOMMU_CACHE_INV_TYPE_PASID)
+        info = is_of_all ? by_domain(IOMMU_CACHE_INV_TYPE_PASID)
                          : by_pasid(IOMMU_CACHE_INV_TYPE_DEV_IOTLB, pasid);
         break;
     default:
@@ -142,15 +145,15 @@ static void random_invalidation(void)
     }
     if (!is_of_all)
         want = !is_allocated[pasid] ? ENOENT : !is_bound(pasid) ? EINVAL : 0;
-    expect("invalidate", invalidate_info(info), want);
+    expect("invalidate", cache_invalidate(info), want);
     for (unsigned d = 0; !want && !is_beside && d != DEVICES; d++)
         for (uint32_t p = 1; p <= PASIDS; p++)
             if (bound[d][p] && (is_of_all || p == pasid))
                 possible[d][p] = 1u << current[bound[d][p] - 1];
 }
 
-/** What a device reads by a PASID is what the model says. */
-static void look(void)
+/** Checks that a device reads one of the pages of the model. */
+static void check_read(void)
 {
     unsigned d, tries = 0;
     uint32_t pasid;
@@ -159,13 +162,13 @@ static void look(void)
     do {
         d = (unsigned)below(DEVICES);
         pasid = 1 + (uint32_t)below(PASIDS);
-    } while (!bound[d][pasid] && ++tries < 8); /* rather where there is a table */
-    byte = byte_at(devices[d], pasid, IOVA);
+    } while (!bound[d][pasid] && ++tries < 8); /* prefers a PASID with a table */
+    byte = read_byte_by_pasid(devices[d], pasid, IOVA);
     if (!bound[d][pasid] ? byte < 0x100 : byte > 32 || !(possible[d][pasid] >> (byte - 1) & 1))
-        give_up("step %u: device %u reads %#llx by PASID %u; table %u, pages %#x", step, d,
-                (unsigned long long)byte, pasid, bound[d][pasid], possible[d][pasid]);
+        fatal("step %u: device %u reads %#llx by PASID %u; table %u, pages %#x", step, d,
+              (unsigned long long)byte, pasid, bound[d][pasid], possible[d][pasid]);
     answers[bound[d][pasid] ? 5 : 6]++;
-    /* Of both it was the old one. */
+    /* The device has read the old page of two. */
     if (bound[d][pasid] && byte - 1 != current[bound[d][pasid] - 1])
         answers[7]++;
 }
@@ -180,23 +183,23 @@ int main(int argc, char **argv)
                                         "none is free", "read",          "blocked", "read as it was"};
     unsigned count = 1000;
 
-    random_arguments(argc, argv, &count);
-    make_all();
+    read_seed_and_count(argc, argv, &count);
+    set_up_sva();
     if (free_pasid(guest.iommufd, pasids[0]) || free_pasid(guest.iommufd, pasids[1]) ||
         set_container(IOMMU_VFIO_IOAS_SET) ||
         ioctl(guest.iommufd, VFIO_SET_IOMMU, VFIO_TYPE1_NESTING_IOMMU))
-        give_up("no container: %s", strerror(errno));
-    attach_all();
+        fatal("no container: %s", strerror(errno));
+    attach_devices();
     is_attached[0] = is_attached[1] = true;
     for (unsigned t = 0; t != TABLES; t++)
-        point(&guest, roots[t], IOVA, current[t] = t);
+        map_data_page(&guest, roots[t], IOVA, current[t] = t);
     for (step = 0; step != count; step++) {
         actions[below(sizeof(actions) / sizeof(*actions))]();
-        look();
+        check_read();
         if (step % 64 == 0)
-            drop_faults(&device), drop_faults(&plain);
+            drain_faults(&device), drain_faults(&plain);
     }
     for (unsigned i = 0; i != 8; i++)
         check_number(answers[i] > 0, 1, "%s: %u", names[i], answers[i]);
-    return checked();
+    return checks_exit_status();
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A device behind an SMMUv3 that translates for itself (ATS): what it keeps until the guest's
- * CMD_ATC_INV, with and without PASID, in which order, and what the kernel's own tables do about it.
- * Every expectation is checked here; the first that fails ends the client with status 1.
+ * A device with ATS behind an SMMUv3: the translations in its ATC until a guest's CMD_ATC_INV, with
+ * and without PASID; the order of the two invalidations; and the ATC with the kernel's own page
+ * tables. The first requirement that is not met ends the client with status 1.
  */
 #include "smmu/smmu_driver.h"
 
@@ -11,98 +11,103 @@ enum { EATS = 1 << 28, OTHER = 5 };
 
 static uint64_t roots[2], pages[5];
 
-/** Both spaces have page `number` there, and the unit knows. */
-static void turn(unsigned number)
+/**
+ * Maps HERE to pages[number] in both address spaces, and invalidates the translations of the unit.
+ */
+static void map_version(unsigned number)
 {
     for (unsigned i = 0; i != 2; i++)
-        map_page(roots[i], HERE, pages[number], LEAF);
-    command(tlbi(NH_ALL, 0, 0));
+        map_4k(roots[i], HERE, pages[number], LEAF);
+    send_command(tlbi(NH_ALL, 0, 0));
 }
 
-static struct iommu_hwpt_arm_smmuv3 entry(bool allows)
+static struct iommu_hwpt_arm_smmuv3 stage1_entry_with(bool has_ats)
 {
-    struct iommu_hwpt_arm_smmuv3 made = stream_entry(STE_STAGE1, descriptors, 6, 0, 2);
+    struct iommu_hwpt_arm_smmuv3 made = stream_entry(STE_STAGE1, cd_table, 6, 0, 2);
 
-    if (allows)
+    if (has_ats)
         made.ste[1] |= EATS;
     return made;
 }
 
-static void staleness(void)
+static void test_stale_translations(void)
 {
     section("what the device keeps");
-    attach_entry(entry(true));
-    check_seen(PLAIN, HERE, 0x41, "a page");
-    check_seen(OTHER, HERE, 0x41, "and by PASID");
-    turn(1);
-    check_seen(PLAIN, HERE, 0x41, "the unit has forgotten it, the device has not");
-    check_seen(OTHER, HERE, 0x41, "nor by PASID");
-    command(atc_invalidate(VIRTUAL_STREAM, OTHER, HERE + PAGE, 0));
-    command(atc_invalidate(VIRTUAL_STREAM, OTHER + 1, HERE, 0));
-    check_seen(OTHER, HERE, 0x41, "another page, another PASID");
-    command(atc_invalidate(VIRTUAL_STREAM, OTHER, HERE, 0));
-    check_seen(OTHER, HERE, 0x42, "that page of that PASID: the new one");
-    check_seen(PLAIN, HERE, 0x41, "without PASID the old one");
-    turn(2);
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE + PAGE, 0));
-    check_seen(PLAIN, HERE, 0x41, "another page without PASID: the old one");
-    check_seen(OTHER, HERE, 0x43, "but everything by PASID is forgotten");
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
-    check_seen(PLAIN, HERE, 0x43, "that page without PASID");
+    attach_entry(stage1_entry_with(true));
+    require_byte(NO_SUBSTREAM, HERE, 0x41, "a page");
+    require_byte(OTHER, HERE, 0x41, "and by PASID");
+    map_version(1);
+    require_byte(NO_SUBSTREAM, HERE, 0x41, "the unit has forgotten it, the device has not");
+    require_byte(OTHER, HERE, 0x41, "nor by PASID");
+    send_command(atc_invalidate(VIRTUAL_STREAM, OTHER, HERE + PAGE, 0));
+    send_command(atc_invalidate(VIRTUAL_STREAM, OTHER + 1, HERE, 0));
+    require_byte(OTHER, HERE, 0x41, "another page, another PASID");
+    send_command(atc_invalidate(VIRTUAL_STREAM, OTHER, HERE, 0));
+    require_byte(OTHER, HERE, 0x42, "that page of that PASID: the new one");
+    require_byte(NO_SUBSTREAM, HERE, 0x41, "without PASID the old one");
+    map_version(2);
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE + PAGE, 0));
+    require_byte(NO_SUBSTREAM, HERE, 0x41, "another page without PASID: the old one");
+    require_byte(OTHER, HERE, 0x43, "but everything by PASID is forgotten");
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE, 0));
+    require_byte(NO_SUBSTREAM, HERE, 0x43, "that page without PASID");
 }
 
-static void order_and_sizes(void)
+static void test_order_and_sizes(void)
 {
     section("order and sizes");
     for (unsigned i = 0; i != 2; i++)
-        map_page(roots[i], HERE, pages[3], LEAF);
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
-    check_seen(PLAIN, HERE, 0x43, "the device first: it asks, and the unit has the old one");
-    command(tlbi(NH_ASID, 1, 0));
-    check_seen(PLAIN, HERE, 0x43, "then the unit: the device has the old one");
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
-    check_seen(PLAIN, HERE, 0x44, "the device last");
-    turn(4);
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE ^ 2 * PAGE, 1));
-    check_seen(PLAIN, HERE, 0x44, "two pages beside it");
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE & ~(4 * PAGE - 1), 2));
-    check_seen(PLAIN, HERE, 0x45, "four pages around it");
-    turn(0);
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, 0, 52));
-    check_seen(PLAIN, HERE, 0x41, "everything");
-    check_refused(atc_invalidate(VIRTUAL_STREAM, PLAIN, 0, 53), "more than everything");
-    check_refused(atc_invalidate(VIRTUAL_STREAM + 1, PLAIN, HERE, 0),
-                  "a stream that the guest does not have");
+        map_4k(roots[i], HERE, pages[3], LEAF);
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE, 0));
+    require_byte(NO_SUBSTREAM, HERE, 0x43,
+                 "the device first: it asks, and the unit has the old one");
+    send_command(tlbi(NH_ASID, 1, 0));
+    require_byte(NO_SUBSTREAM, HERE, 0x43, "then the unit: the device has the old one");
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE, 0));
+    require_byte(NO_SUBSTREAM, HERE, 0x44, "the device last");
+    map_version(4);
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE ^ 2 * PAGE, 1));
+    require_byte(NO_SUBSTREAM, HERE, 0x44, "two pages beside it");
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE & ~(4 * PAGE - 1), 2));
+    require_byte(NO_SUBSTREAM, HERE, 0x45, "four pages around it");
+    map_version(0);
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, 0, 52));
+    require_byte(NO_SUBSTREAM, HERE, 0x41, "everything");
+    require_refused(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, 0, 53), "more than everything");
+    require_refused(atc_invalidate(VIRTUAL_STREAM + 1, NO_SUBSTREAM, HERE, 0),
+                    "a stream that the guest does not have");
 }
 
-static void denials(void)
+static void test_denials(void)
 {
     section("what is not there");
-    *entry_of(roots[0], HERE, 3) = 0;
-    command(tlbi(NH_ALL, 0, 0));
-    check_seen(PLAIN, HERE, 0x41, "unmapped: the device has it");
-    command(atc_invalidate(VIRTUAL_STREAM, PLAIN, HERE, 0));
-    check_seen(PLAIN, HERE, -DENIED, "forgotten: an answer, not a fault");
-    map_page(roots[0], HERE, pages[1], LEAF | PTE_READ_ONLY);
-    check_seen(PLAIN, HERE, 0x42, "mapped: nobody keeps that nothing was there");
-    check(copy_by(COPY_OUT, PLAIN, HERE, 64) == DENIED, "it is not written");
-    attach_entry(entry(false));
-    check_seen(PLAIN, HERE, 0x42, "an entry without EATS: the unit translates");
-    check(copy_by(COPY_OUT, PLAIN, HERE, 64) == FAULTED, "and what is not allowed is a fault");
+    *stage1_entry(roots[0], HERE, 3) = 0;
+    send_command(tlbi(NH_ALL, 0, 0));
+    require_byte(NO_SUBSTREAM, HERE, 0x41, "unmapped: the device has it");
+    send_command(atc_invalidate(VIRTUAL_STREAM, NO_SUBSTREAM, HERE, 0));
+    require_byte(NO_SUBSTREAM, HERE, -DENIED, "forgotten: an answer, not a fault");
+    map_4k(roots[0], HERE, pages[1], LEAF | PTE_READ_ONLY);
+    require_byte(NO_SUBSTREAM, HERE, 0x42, "mapped: nobody keeps that nothing was there");
+    require(run_dma(DMA_WRITE, NO_SUBSTREAM, HERE, 64) == DENIED, "it is not written");
+    attach_entry(stage1_entry_with(false));
+    require_byte(NO_SUBSTREAM, HERE, 0x42, "an entry without EATS: the unit translates");
+    require(run_dma(DMA_WRITE, NO_SUBSTREAM, HERE, 64) == FAULTED,
+            "and what is not allowed is a fault");
 }
 
-static void kernel_tables(void)
+static void test_kernel_tables(void)
 {
     uint32_t table;
 
     section("the kernel's own tables");
     table = hwpt_alloc(device_id, ioas, 0);
-    check(table && !attach_to(table), "attached");
-    map(ioas, (uintptr_t)at(pages[0]), PAGE, FIXED | R | W, HERE);
-    check(copy_by(COPY_IN, PLAIN, HERE, 64) == COMPLETED, "a page is read");
+    require(table && !attach_table(table), "attached");
+    map(ioas, (uintptr_t)guest_at(pages[0]), PAGE, FIXED | R | W, HERE);
+    require(run_dma(DMA_READ, NO_SUBSTREAM, HERE, 64) == COMPLETED, "a page is read");
     unmap(ioas, HERE, PAGE);
-    check(copy_by(COPY_IN, PLAIN, HERE, 64) == DENIED, "unmapped: the device has forgotten it");
-    check(copy_by(COPY_IN, PLAIN, pages[1], 64) == COMPLETED, "another is read");
+    require(run_dma(DMA_READ, NO_SUBSTREAM, HERE, 64) == DENIED,
+            "unmapped: the device has forgotten it");
+    require(run_dma(DMA_READ, NO_SUBSTREAM, pages[1], 64) == COMPLETED, "another is read");
 }
 
 int main(void)
@@ -111,26 +116,26 @@ int main(void)
     struct iommu_hw_info info;
 
     begin("a device that translates for itself");
-    device_id = bind_device(2, &info, &unit);
-    check(unit.idr[0] >> 10 & 1, "the unit has ATS");
-    check(!(info.out_capabilities & IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED), "and so has the device");
+    device_id = bind_smmu_device(2, &info, &unit);
+    require(unit.idr[0] >> 10 & 1, "the unit has ATS");
+    require(!(info.out_capabilities & IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED), "and so has the device");
     ioas = ioas_alloc();
-    make_guest_memory(ioas, false);
+    make_smmu_guest_memory(ioas, false);
     parent = hwpt_alloc(device_id, ioas, NEST);
     viommu = viommu_alloc(device_id, parent, SMMUV3, NULL, 0);
     vdevice_alloc(viommu, device_id, VIRTUAL_STREAM);
-    mirror = take_pages(1);
-    descriptors = take_pages(1);
+    readback_page = allocate_pages(1);
+    cd_table = allocate_pages(1);
     for (unsigned i = 0; i != 5; i++)
-        pages[i] = page_of(0x41 + (int)i);
+        pages[i] = allocate_filled_page(0x41 + (int)i);
     for (unsigned i = 0; i != 2; i++) {
-        roots[i] = new_space();
-        map_page(roots[i], HERE, pages[0], LEAF);
-        set_context(i * OTHER, context(roots[i], (uint16_t)(i + 1)));
+        roots[i] = allocate_address_space();
+        map_4k(roots[i], HERE, pages[0], LEAF);
+        write_context_descriptor(i * OTHER, context_descriptor(roots[i], (uint16_t)(i + 1)));
     }
-    staleness();
-    order_and_sizes();
-    denials();
-    kernel_tables();
+    test_stale_translations();
+    test_order_and_sizes();
+    test_denials();
+    test_kernel_tables();
     return 0;
 }

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A VFIO program in one file: takes a PCI device, gives it a page table with one buffer in it, lets
- * it read and write that buffer, takes the buffer away and sees that the device cannot reach it any
- * more. It is written for Linux's /dev/iommu and a VFIO device node and knows of no simulator but
- * for one optional command, by which faults can be read.
+ * A VFIO program in one file. It binds a PCI device to an iommufd, maps one buffer, lets the device
+ * read and write the buffer, unmaps it, and checks that the device cannot access it any more. The
+ * program is written for Linux's /dev/iommu and a VFIO device node. Only one optional command, for
+ * reading faults, is the simulator's.
  *
  *   dma_client [--memfd] [--thread] [--fork] [DEVICE]
  *
- *   --memfd    the buffer is a file, mapped by descriptor
- *   --thread   a second thread maps and drives the device
- *   --fork     a child process does, with the parent's descriptors
- *   DEVICE     the VFIO device node; otherwise $VFIO_DEVICE, otherwise /dev/vfio/devices/vfio0
+ *   --memfd    the buffer is a memfd, mapped by IOAS_MAP_FILE
+ *   --thread   a second thread maps the buffer and drives the device
+ *   --fork     a child process maps the buffer and drives the device
+ *   DEVICE     the VFIO device node; default: $VFIO_DEVICE, else /dev/vfio/devices/vfio0
  *
  * $IOMMUFD names another node than /dev/iommu. The device must be a "PCI Express ATS/PRI test
- * device" (1234:11e9): on command it copies 4096 bytes between a buffer of its own and an address.
+ * device" (1234:11e9), which copies 4096 bytes between a buffer of its own and an address.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -38,18 +38,18 @@
 #include "iommufd_sim.h"
 
 enum {
-    BUFFER = 4096,             /* what the device copies at a time */
-    CONFIG_ID = 0,             /* PCI configuration space: vendor and device id */
-    CONFIG_COMMAND = 4,        /* ... the command register */
-    COMMAND_MEMORY = 1 << 1,   /* ... lets BARs answer */
-    COMMAND_MASTER = 1 << 2,   /* ... lets the device start DMA */
+    BUFFER = 4096,             /* bytes that the device copies at a time */
+    CONFIG_ID = 0,             /* configuration space: vendor and device ID */
+    CONFIG_COMMAND = 4,        /* ... command register */
+    COMMAND_MEMORY = 1 << 1,   /* ... enables the BARs */
+    COMMAND_MASTER = 1 << 2,   /* ... enables DMA */
     REGISTER_ADDRESS = 0,      /* BAR 0: 64 bits, the IOVA */
     REGISTER_COMMAND = 8,      /* BAR 0: 32 bits */
-    RUN = 1 << 0,              /* start; the device clears it when done */
-    FROM_MEMORY = 1 << 1,      /* memory to device, else device to memory */
+    RUN = 1 << 0,              /* starts a copy; the device clears it at the end */
+    FROM_MEMORY = 1 << 1,      /* from memory to the device, else to memory */
 };
 
-static const uint64_t IOVA = 0xfef00000; /* just above the interrupt window of a PC */
+static const uint64_t IOVA = 0xfef00000; /* just above the interrupt range of x86 */
 
 struct client {
     int iommufd;
@@ -63,7 +63,7 @@ struct client {
     int memfd;
 };
 
-/* ---- small helpers ---------------------------------------------------------------------- */
+/* ---- results and registers -------------------------------------------------------------- */
 
 static void die(const char *what)
 {
@@ -78,7 +78,7 @@ static void must(int result, const char *what)
         die(what);
 }
 
-static int say(const char *format, ...)
+static int print(const char *format, ...)
 {
     va_list arguments;
 
@@ -90,7 +90,7 @@ static int say(const char *format, ...)
 
 static void check(bool good, const char *what)
 {
-    say("   %s %s\n", good ? "yes:" : "NO: ", what);
+    print("   %s %s\n", good ? "yes:" : "NO: ", what);
     if (!good)
         exit(1);
 }
@@ -121,31 +121,34 @@ static off_t region_offset(const struct client *c, uint32_t index)
     return (off_t)info.offset;
 }
 
-/** Opens both nodes and puts the device under the control of this iommufd. */
+/** Opens both nodes and binds the device to the iommufd. */
 static void open_and_bind(struct client *c, const char *device)
 {
     const char *node = getenv("IOMMUFD") ? getenv("IOMMUFD") : "/dev/iommu";
 
-    say("1. Open %s and %s.\n", node, device);
+    print("1. Open %s and %s.\n", node, device);
     must(c->iommufd = open(node, O_RDWR), node);
     must(c->device = open(device, O_RDWR), device);
 
     struct vfio_device_bind_iommufd bind = {.argsz = sizeof(bind), .iommufd = c->iommufd};
     must(ioctl(c->device, VFIO_DEVICE_BIND_IOMMUFD, &bind), "VFIO_DEVICE_BIND_IOMMUFD");
-    say("2. Bind the device to the iommufd: it is object %u there. Its DMA is blocked.\n",
+    print("2. Bind the device to the iommufd: it is object %u there. Its DMA is blocked.\n",
         bind.out_devid);
 
     c->config = region_offset(c, VFIO_PCI_CONFIG_REGION_INDEX);
     c->bar0 = region_offset(c, VFIO_PCI_BAR0_REGION_INDEX);
     uint32_t id = read_register(c, c->config, CONFIG_ID, 4);
-    say("   It is PCI device %04x:%04x.\n", id & 0xffff, id >> 16);
+    print("   It is PCI device %04x:%04x.\n", id & 0xffff, id >> 16);
     if (id != 0x11e91234) {
-        say("   This program drives 1234:11e9 only.\n");
+        print("   This program drives 1234:11e9 only.\n");
         exit(1);
     }
 }
 
-/** An I/O address space, empty at first; attaching makes the page table that the unit walks. */
+/**
+ * Allocates an empty IOAS and attaches the device, which creates the page table that the IOMMU
+ * walks.
+ */
 static void attach(struct client *c)
 {
     struct iommu_ioas_alloc ioas = {.size = sizeof(ioas)};
@@ -154,14 +157,14 @@ static void attach(struct client *c)
 
     struct vfio_device_attach_iommufd_pt attach = {.argsz = sizeof(attach), .pt_id = c->ioas};
     must(ioctl(c->device, VFIO_DEVICE_ATTACH_IOMMUFD_PT, &attach), "VFIO_DEVICE_ATTACH_IOMMUFD_PT");
-    say("3. Attach it to I/O address space %u, through page table %u: every DMA now faults.\n",
+    print("3. Attach it to I/O address space %u, through page table %u: every DMA now faults.\n",
         c->ioas, attach.pt_id);
 
     uint16_t command = (uint16_t)read_register(c, c->config, CONFIG_COMMAND, 2);
     write_register(c, c->config, CONFIG_COMMAND, command | COMMAND_MEMORY | COMMAND_MASTER, 2);
 }
 
-/** A log of DMA faults. Linux has none for users; a simulator may. */
+/** Opens a log of DMA faults. Linux has no such log; the command then fails. */
 static void open_fault_log(struct client *c)
 {
     struct iommufd_sim_fault_log_alloc log = {.size = sizeof(log)};
@@ -208,7 +211,7 @@ static void map_buffer(struct client *c)
         must(ioctl(c->iommufd, IOMMU_IOAS_MAP_FILE, &map_file), "IOMMU_IOAS_MAP_FILE");
     else
         must(ioctl(c->iommufd, IOMMU_IOAS_MAP, &map), "IOMMU_IOAS_MAP");
-    say("4. Map %s of %d bytes at IOVA %#llx: the device may use that page.\n",
+    print("4. Map %s of %d bytes at IOVA %#llx: the device may use that page.\n",
         c->use_memfd ? "a file" : "a buffer", BUFFER, (unsigned long long)IOVA);
 }
 
@@ -218,21 +221,21 @@ static void unmap_buffer(struct client *c)
         .size = sizeof(unmap), .ioas_id = c->ioas, .iova = IOVA, .length = BUFFER};
 
     must(ioctl(c->iommufd, IOMMU_IOAS_UNMAP, &unmap), "IOMMU_IOAS_UNMAP");
-    say("7. Unmap: %llu bytes are gone from the page table, and from every cache of it.\n",
+    print("7. Unmap: %llu bytes are gone from the page table, and from every cache of it.\n",
         (unsigned long long)unmap.length);
 }
 
 /* ---- the device at work ----------------------------------------------------------------- */
 
-/** Starts one copy and waits until the device is done with it, successful or not. */
-static void dma(const struct client *c, uint64_t iova, uint32_t direction)
+/** Starts a copy and waits until it ends, with or without success. */
+static void copy(const struct client *c, uint64_t iova, uint32_t direction)
 {
     write_register(c, c->bar0, REGISTER_ADDRESS, (uint32_t)iova, 4);
     write_register(c, c->bar0, REGISTER_ADDRESS + 4, (uint32_t)(iova >> 32), 4);
     write_register(c, c->bar0, REGISTER_COMMAND, RUN | direction, 4);
     for (int tries = 0; read_register(c, c->bar0, REGISTER_COMMAND, 4) & RUN; tries++) {
         if (tries == 5000) {
-            say("the device does not finish\n");
+            print("the device does not finish\n");
             exit(1);
         }
         usleep(1000);
@@ -244,11 +247,11 @@ static void show_faults(const struct client *c)
     struct iommufd_sim_fault fault;
 
     if (c->fault_log < 0) {
-        say("   (There is no fault log here.)\n");
+        print("   (There is no fault log here.)\n");
         return;
     }
     while (read(c->fault_log, &fault, sizeof(fault)) == (ssize_t)sizeof(fault))
-        say("   Fault: %02x:%02x.%x could not %s %#llx, reason %#x.\n", fault.requester >> 8,
+        print("   Fault: %02x:%02x.%x could not %s %#llx, reason %#x.\n", fault.requester >> 8,
             fault.requester >> 3 & 31, fault.requester & 7,
             fault.flags & IOMMUFD_SIM_FAULT_WRITE ? "write to" : "read from",
             (unsigned long long)fault.iova, fault.reason);
@@ -277,18 +280,18 @@ static void work(struct client *c)
 
     for (int i = 0; i != BUFFER; i++)
         c->buffer[i] = (unsigned char)(i * 7 + 1);
-    say("5. The buffer gets a pattern, and the device reads it.\n");
-    dma(c, IOVA, FROM_MEMORY);
+    print("5. The buffer gets a pattern, and the device reads it.\n");
+    copy(c, IOVA, FROM_MEMORY);
     memset(c->buffer, 0, BUFFER);
-    say("6. The buffer is cleared, and the device writes back what it has.\n");
-    dma(c, IOVA, 0);
+    print("6. The buffer is cleared, and the device writes back what it has.\n");
+    copy(c, IOVA, 0);
     check(is_pattern(c), "the pattern is in the buffer again");
 
     unmap_buffer(c);
     memset(c->buffer, 0x5a, BUFFER);
     open_fault_log(c);
-    say("8. The device is told to write there once more.\n");
-    dma(c, IOVA, 0);
+    print("8. The device is told to write there once more.\n");
+    copy(c, IOVA, 0);
     check(all_bytes_are(c, 0x5a), "not a byte of the buffer has changed");
     show_faults(c);
 }
@@ -323,7 +326,7 @@ static void detach(struct client *c)
     must(ioctl(c->iommufd, IOMMU_DESTROY, &destroy), "IOMMU_DESTROY");
     close(c->device);
     close(c->iommufd);
-    say("9. Detach, destroy the address space, close. Nothing is left behind.\n");
+    print("9. Detach, destroy the address space, close. Nothing is left behind.\n");
 }
 
 int main(int argc, char **argv)

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * The VFIO type1 container commands on /dev/iommu: with and without a compatibility IOAS.
- */
+/* The VFIO type1 container commands on /dev/iommu, without and with a compatibility IOAS. */
 #include "transcript/ioas.h"
 #include "transcript/type1.h"
 
@@ -25,7 +23,7 @@ static long unmap_dma(uint32_t flags, uint64_t iova, uint64_t size)
     return run(&UNMAP_DMA, &cmd);
 }
 
-static void plain_arguments(void)
+static void test_plain_arguments(void)
 {
     static const unsigned long types[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1000, ~0UL};
 
@@ -37,7 +35,7 @@ static void plain_arguments(void)
         run_raw(VFIO_SET_IOMMU, types[i], "SET_IOMMU %ld", (long)types[i]);
 }
 
-static void not_here(void)
+static void test_other_requests(void)
 {
     section("VFIO commands that are no part of this file");
     run_raw(VFIO_IOMMU_DIRTY_PAGES, 0, "IOMMU_DIRTY_PAGES");
@@ -49,11 +47,11 @@ static void not_here(void)
     run_raw(_IO(':', VFIO_BASE), 0, "GET_API_VERSION of type ':'");
 }
 
-static void get_info(void)
+static void test_get_info(void)
 {
     static const uint32_t sizes[] = {0,  1,  15, 16, 17, 20, 23,  24,  25, 31,  32,
                                      40, 47, 48, 56, 64, 71, 72, 80, 88, 104, 4000};
-    unsigned char *buffer = region_at("info", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
+    unsigned char *buffer = map_region_at("info", 0x210000000000, PAGE, PROT_READ | PROT_WRITE);
 
     section("GET_INFO");
     for (size_t i = 0; i != COUNT(sizes); i++) {
@@ -87,7 +85,7 @@ static void get_info(void)
     run(&GET_INFO, &info);
 }
 
-static void map_and_unmap(void)
+static void test_map_and_unmap(void)
 {
     uintptr_t va = 0x200000000000;
 
@@ -126,12 +124,12 @@ static void map_and_unmap(void)
     unmap_dma(3, 0, 0);
 }
 
-static void short_structs(void)
+static void test_short_structs(void)
 {
     struct vfio_iommu_type1_dma_map map_cmd = {.flags = 3, .iova = 0x10000, .size = PAGE};
     struct vfio_iommu_type1_dma_unmap unmap_cmd = {.iova = 0x10000, .size = PAGE};
     unsigned char *edge =
-        (unsigned char *)region_at("edge", 0x210000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
+        (unsigned char *)map_region_at("edge", 0x210000000000, PAGE, PROT_READ | PROT_WRITE) + PAGE;
 
     section("argsz");
     for (uint32_t size = 30; size != 34; size++) {
@@ -164,15 +162,15 @@ static void short_structs(void)
     munmap(edge - PAGE, PAGE);
 }
 
-/** After SET_IOMMU of type1 (not v2) an area can be cut, at page boundaries. */
-static void cutting(uint32_t ioas)
+/** After SET_IOMMU of type1, not of type1v2, UNMAP_DMA can cut an area at page boundaries. */
+static void test_cutting(uint32_t ioas)
 {
     run_raw(VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU, "SET_IOMMU type1v2");
     map_dma(3, 0, 0x100000, 16 * PAGE);
     unmap_dma(0, 0x104000, PAGE);
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     run_raw(VFIO_SET_IOMMU, VFIO_TYPE1_IOMMU, "SET_IOMMU type1");
-    show_ranges(ioas);
+    print_iova_ranges(ioas);
     unmap_dma(0, 0x104000, PAGE);
     unmap_dma(0, 0x104000, PAGE);
     unmap_dma(0, 0x105800, PAGE);
@@ -210,24 +208,24 @@ int main(void)
 
     begin("type1 without a compatibility IOAS");
     make_buffer(16);
-    plain_arguments();
-    not_here();
-    get_info();
-    map_and_unmap();
-    short_structs();
+    test_plain_arguments();
+    test_other_requests();
+    test_get_info();
+    test_map_and_unmap();
+    test_short_structs();
     section("with a compatibility IOAS");
     ioas = ioas_alloc();
     vfio_ioas(IOMMU_VFIO_IOAS_SET, ioas);
     run_raw(VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, "CHECK_EXTENSION DMA_CC");
-    get_info();
-    map_and_unmap();
-    short_structs();
+    test_get_info();
+    test_map_and_unmap();
+    test_short_structs();
     section("type1 and type1v2");
-    cutting(ioas);
+    test_cutting(ioas);
     section("SET_IOMMU with a compatibility IOAS");
-    plain_arguments();
-    not_here();
-    get_info();
+    test_plain_arguments();
+    test_other_requests();
+    test_get_info();
     section("the compatibility IOAS is destroyed");
     destroy(ioas);
     run_raw(VFIO_CHECK_EXTENSION, VFIO_DMA_CC_IOMMU, "CHECK_EXTENSION DMA_CC");

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A VFIO device file: what it answers before and after BIND_IOMMUFD, ATTACH and DETACH, the INFO
- * commands, features, ioeventfds and resets, with their size rules, flags and errnos.
+ * The ioctls of a VFIO device: all of them before BIND_IOMMUFD, then BIND, ATTACH and DETACH, the
+ * INFO commands, features, ioeventfds and resets, with their size rules, flags and errnos.
  */
 #include "vfio/vfio_client.h"
 
-static void every_request(const char *when)
+static void test_every_request(const char *when)
 {
     uint64_t zero[64] = {0};
 
@@ -16,30 +16,30 @@ static void every_request(const char *when)
         memset(zero, 0, sizeof(zero));
         printf("request %u", number - VFIO_BASE);
         fflush(stdout);
-        print_result(ioctl(device, _IO(VFIO_TYPE, number), zero));
+        print_result(ioctl(device_fd, _IO(VFIO_TYPE, number), zero));
         printf("\n");
     }
     printf("request with a size");
-    print_result(ioctl(device, _IOWR(VFIO_TYPE, VFIO_BASE + 7, uint64_t), zero));
+    print_result(ioctl(device_fd, _IOWR(VFIO_TYPE, VFIO_BASE + 7, uint64_t), zero));
     printf("\n");
 }
 
-static void unbound(void)
+static void test_unbound(void)
 {
     uint32_t word = 0;
 
     printf("pread");
-    print_result(pread(device, &word, 4, CONFIG));
+    print_result(pread(device_fd, &word, 4, CONFIG));
     printf("\npwrite");
-    print_result(pwrite(device, &word, 4, CONFIG + 4));
+    print_result(pwrite(device_fd, &word, 4, CONFIG + 4));
     printf("\npread of nothing");
-    print_result(pread(device, &word, 0, CONFIG));
+    print_result(pread(device_fd, &word, 0, CONFIG));
     printf("\nRESET");
-    print_result(ioctl(device, VFIO_DEVICE_RESET));
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET));
     printf("\n");
 }
 
-static void bind_errors(void)
+static void test_bind_errors(void)
 {
     static const uint32_t sizes[] = {0, 8, 15, 16, 20, 23, 24, 28, 32};
     struct {
@@ -51,31 +51,31 @@ static void bind_errors(void)
     int pipes[2], event = name_fd("eventfd", eventfd(0, EFD_CLOEXEC));
 
     for (size_t i = 0; i != COUNT(sizes); i++)
-        bind_with(device, sizes[i], 0, -1);
+        bind_with(device_fd, sizes[i], 0, -1);
     longer.tail[7] = 1;
     printf("BIND_IOMMUFD with a tail");
-    print_result(ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &longer));
+    print_result(ioctl(device_fd, VFIO_DEVICE_BIND_IOMMUFD, &longer));
     printf("\n");
     for (uint32_t flag = 1; flag; flag <<= 1)
         if (flag != VFIO_DEVICE_BIND_FLAG_TOKEN)
-            bind_with(device, 24, flag, iommufd);
-    bind_with(device, 24, 0, -1);
-    bind_with(device, 24, 0, INT32_MIN);
-    bind_with(device, 24, 0, 1000);
-    bind_with(device, 24, 0, event);
+            bind_with(device_fd, 24, flag, iommufd);
+    bind_with(device_fd, 24, 0, -1);
+    bind_with(device_fd, 24, 0, INT32_MIN);
+    bind_with(device_fd, 24, 0, 1000);
+    bind_with(device_fd, 24, 0, event);
     if (pipe(pipes))
         exit(2);
-    bind_with(device, 24, 0, name_fd("pipe", pipes[0]));
-    bind_with(device, 24, 0, name_fd("device", device));
+    bind_with(device_fd, 24, 0, name_fd("pipe", pipes[0]));
+    bind_with(device_fd, 24, 0, name_fd("device", device_fd));
     cmd.flags = VFIO_DEVICE_BIND_FLAG_TOKEN;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     cmd.token_uuid_ptr = 1;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     name_region("token", token, sizeof(token));
     cmd.token_uuid_ptr = (uintptr_t)token;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     cmd.iommufd = event;
-    run_on(device, &BIND, &cmd);
+    run_on(device_fd, &BIND, &cmd);
     cmd = (struct vfio_device_bind_iommufd){.argsz = sizeof(cmd), .iommufd = iommufd};
     run_cut(&BIND, &cmd, 0);
     run_cut(&BIND, &cmd, 4);
@@ -89,14 +89,14 @@ static void bind_errors(void)
     close(event);
 }
 
-static void bind_twice(void)
+static void test_bind_twice(void)
 {
-    int other = open_device(0);
+    int other = must_open_vfio_device(0);
 
-    bind_with(device, 24, 0, iommufd);
+    bind_with(device_fd, 24, 0, iommufd);
     find_regions();
-    bind_with(device, 24, 0, iommufd);
-    bind_with(device, 24, 0, -1);
+    bind_with(device_fd, 24, 0, iommufd);
+    bind_with(device_fd, 24, 0, -1);
     bind_with(other, 24, 0, iommufd);
     bind_with(other, 24, 0, 1000);
     printf("DESTROY of the device: ");
@@ -104,7 +104,7 @@ static void bind_twice(void)
     close(other);
 }
 
-static void attach_errors(void)
+static void test_attach_errors(void)
 {
     static const uint32_t sizes[] = {0, 4, 8, 11, 12, 15, 16, 20, 100};
     uint32_t ioas = ioas_alloc();
@@ -112,44 +112,44 @@ static void attach_errors(void)
     struct vfio_device_detach_iommufd_pt back = {.argsz = sizeof(back)};
 
     for (size_t i = 0; i != COUNT(sizes); i++)
-        attach(sizes[i], 0, 1000, 0);
+        attach_pt(sizes[i], 0, 1000, 0);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        attach(sizes[i], VFIO_DEVICE_ATTACH_PASID, 1000, 1);
+        attach_pt(sizes[i], VFIO_DEVICE_ATTACH_PASID, 1000, 1);
     for (uint32_t flag = 2; flag; flag <<= 1)
-        attach(16, flag, ioas, 0);
-    attach(16, 0, 0, 0);
-    attach(16, 0, UINT32_MAX, 0);
+        attach_pt(16, flag, ioas, 0);
+    attach_pt(16, 0, 0, 0);
+    attach_pt(16, 0, UINT32_MAX, 0);
     printf("the device itself: ");
-    attach(16, 0, 1, 0);
+    attach_pt(16, 0, 1, 0);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        detach(sizes[i], 0, 0);
+        detach_pt(sizes[i], 0, 0);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        detach(sizes[i], VFIO_DEVICE_DETACH_PASID, 1);
+        detach_pt(sizes[i], VFIO_DEVICE_DETACH_PASID, 1);
     for (uint32_t flag = 2; flag; flag <<= 1)
-        detach(12, flag, 0);
+        detach_pt(12, flag, 0);
 
     section("attach, replace, detach");
-    attach(16, 0, ioas, 0);
+    attach_pt(16, 0, ioas, 0);
     destroy(ioas);
-    attach(16, 0, ioas, 0);
-    attach(12, 0, 3, 0);
-    attach(16, 0, UINT32_MAX, 0);
+    attach_pt(16, 0, ioas, 0);
+    attach_pt(12, 0, 3, 0);
+    attach_pt(16, 0, UINT32_MAX, 0);
     printf("another IOAS: ");
-    attach(16, 0, ioas_alloc(), 0);
+    attach_pt(16, 0, ioas_alloc(), 0);
     destroy(3);
     destroy(ioas);
-    detach(12, 0, 0);
-    detach(12, 0, 0);
+    detach_pt(12, 0, 0);
+    detach_pt(12, 0, 0);
     for (uint32_t id = 2; id != 7; id++)
         destroy(id);
 
     section("a device without PASID");
     cmd.pt_id = ioas_alloc();
-    attach(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 1);
-    attach(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, UINT32_MAX);
-    attach(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 0x80000000);
-    detach(12, VFIO_DEVICE_DETACH_PASID, 1);
-    detach(12, VFIO_DEVICE_DETACH_PASID, UINT32_MAX);
+    attach_pt(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 1);
+    attach_pt(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, UINT32_MAX);
+    attach_pt(16, VFIO_DEVICE_ATTACH_PASID, cmd.pt_id, 0x80000000);
+    detach_pt(12, VFIO_DEVICE_DETACH_PASID, 1);
+    detach_pt(12, VFIO_DEVICE_DETACH_PASID, UINT32_MAX);
 
     section("answers that cannot be stored");
     run_protected(&ATTACH, &cmd, PROT_NONE);
@@ -164,7 +164,7 @@ static void attach_errors(void)
     destroy(cmd.pt_id);
 }
 
-/** Printed without what differs from device to device. */
+/** Prints the answer to GET_REGION_INFO without the values that differ from device to device. */
 static void region(uint32_t argsz, uint32_t index)
 {
     struct vfio_region_info cmd = {
@@ -172,7 +172,7 @@ static void region(uint32_t argsz, uint32_t index)
     long result;
 
     printf("GET_REGION_INFO argsz=%u index=%#x", argsz, index);
-    result = ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &cmd);
+    result = ioctl(device_fd, VFIO_DEVICE_GET_REGION_INFO, &cmd);
     print_result(result);
     if (!result) {
         printf(" | flags:%#x size:", cmd.flags & 3);
@@ -189,7 +189,7 @@ static void region(uint32_t argsz, uint32_t index)
     printf("\n");
 }
 
-static void infos(void)
+static void test_infos(void)
 {
     static const uint32_t sizes[] = {0, 15, 16, 20, 23, 24, 28, 32, 4096, UINT32_MAX};
     struct vfio_device_info cmd = {.argsz = sizeof(cmd)};
@@ -197,7 +197,7 @@ static void infos(void)
     struct vfio_irq_info other = {.argsz = sizeof(other)};
 
     for (size_t i = 0; i != COUNT(sizes); i++)
-        info(sizes[i]);
+        device_info(sizes[i]);
     for (size_t i = 0; i != COUNT(sizes); i++)
         region(sizes[i], 5);
     for (uint32_t index = 0; index != 11; index++)
@@ -206,30 +206,30 @@ static void infos(void)
     region(32, 0x80000000);
     region(32, UINT32_MAX);
     for (size_t i = 0; i != COUNT(sizes); i++)
-        irq(sizes[i], 0, false);
+        irq_info(sizes[i], 0, false);
     for (uint32_t index = 0; index != 7; index++)
-        irq(16, index, false);
-    irq(16, UINT32_MAX, false);
-    run_protected(&INFO, &cmd, PROT_NONE);
-    run_protected(&INFO, &cmd, PROT_READ);
-    run_cut(&INFO, &cmd, 12);
-    run_cut(&INFO, &cmd, 16);
-    run_protected(&REGION, &one, PROT_NONE);
-    run_protected(&REGION, &one, PROT_READ);
-    run_cut(&REGION, &one, 24);
-    run_protected(&IRQ, &other, PROT_NONE);
-    run_protected(&IRQ, &other, PROT_READ);
-    run_cut(&IRQ, &other, 12);
+        irq_info(16, index, false);
+    irq_info(16, UINT32_MAX, false);
+    run_protected(&DEVICE_INFO, &cmd, PROT_NONE);
+    run_protected(&DEVICE_INFO, &cmd, PROT_READ);
+    run_cut(&DEVICE_INFO, &cmd, 12);
+    run_cut(&DEVICE_INFO, &cmd, 16);
+    run_protected(&REGION_INFO, &one, PROT_NONE);
+    run_protected(&REGION_INFO, &one, PROT_READ);
+    run_cut(&REGION_INFO, &one, 24);
+    run_protected(&IRQ_INFO, &other, PROT_NONE);
+    run_protected(&IRQ_INFO, &other, PROT_READ);
+    run_cut(&IRQ_INFO, &other, 12);
 }
 
 static void feature(uint32_t argsz, uint32_t flags)
 {
     struct feature cmd = {.header = {.argsz = argsz, .flags = flags}};
 
-    run_on(device, &FEATURE, &cmd);
+    run_on(device_fd, &FEATURE, &cmd);
 }
 
-static void features(void)
+static void test_features(void)
 {
     static const uint32_t sizes[] = {0, 7, 8, 15, 16, 24};
     static const uint32_t operations[] = {
@@ -264,10 +264,10 @@ static void features(void)
     for (uint32_t argsz = 8; argsz != 24; argsz += 4) {
         cmd.header.argsz = argsz;
         cmd.data[0] = UINT32_MAX;
-        run_on(device, &FEATURE, &cmd);
+        run_on(device_fd, &FEATURE, &cmd);
     }
     cmd.data[0] = 1000;
-    run_on(device, &FEATURE, &cmd);
+    run_on(device_fd, &FEATURE, &cmd);
     run_protected(&FEATURE, &cmd, PROT_NONE);
     run_cut(&FEATURE, &cmd, 4);
     run_cut(&FEATURE, &cmd, 8);
@@ -275,7 +275,7 @@ static void features(void)
     close(event);
 }
 
-static void io_events(void)
+static void test_io_events(void)
 {
     static const uint32_t sizes[] = {0, 27, 28, 32, 40};
     struct vfio_device_ioeventfd cmd = {
@@ -292,11 +292,11 @@ static void io_events(void)
         if (index != 1 && index != 2 && index != 3)
             io_event(32, 4, index << 40, 0, -1);
     io_event(32, 4, (uint64_t)1 << 39, 0, -1);
-    io_event(32, 4, 4, 1, events[0]);
-    io_event(32, 4, 4, 1, events[0]);
-    io_event(32, 4, 4, 1, events[1]);
-    io_event(32, 4, 4, 2, events[0]);
-    io_event(32, 2, 4, 1, events[0]);
+    io_event(32, 4, 4, 1, eventfds[0]);
+    io_event(32, 4, 4, 1, eventfds[0]);
+    io_event(32, 4, 4, 1, eventfds[1]);
+    io_event(32, 4, 4, 2, eventfds[0]);
+    io_event(32, 2, 4, 1, eventfds[0]);
     io_event(32, 2, 4, 1, -1);
     io_event(32, 4, 4, 2, -1);
     io_event(32, 4, 4, 2, -1);
@@ -306,20 +306,20 @@ static void io_events(void)
     run_cut(&IOEVENTFD, &cmd, 28);
 }
 
-static void resets(void)
+static void test_resets(void)
 {
     static const uint32_t sizes[] = {0, 11, 12, 16, 19, 20, 28, 44};
     uint16_t command = 6;
 
     printf("RESET");
-    print_result(ioctl(device, VFIO_DEVICE_RESET));
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET));
     printf("\nRESET with an argument");
-    print_result(ioctl(device, VFIO_DEVICE_RESET, 1));
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET, 1));
     printf("\ncommand before");
-    print_result(pwrite(device, &command, 2, CONFIG + 4));
+    print_result(pwrite(device_fd, &command, 2, CONFIG + 4));
     printf(" and after RESET");
-    print_result(ioctl(device, VFIO_DEVICE_RESET));
-    if (pread(device, &command, 2, CONFIG + 4) != 2)
+    print_result(ioctl(device_fd, VFIO_DEVICE_RESET));
+    if (pread(device_fd, &command, 2, CONFIG + 4) != 2)
         exit(2);
     printf(" | %#x\n", command & 7);
     for (size_t i = 0; i != COUNT(sizes); i++)
@@ -336,24 +336,24 @@ static void resets(void)
 int main(void)
 {
     begin("before bind");
-    device = open_device(0);
-    unbound();
-    every_request("before bind");
+    device_fd = must_open_vfio_device(0);
+    test_unbound();
+    test_every_request("before bind");
     section("BIND_IOMMUFD");
-    bind_errors();
-    bind_twice();
-    unbound();
-    every_request("bound");
+    test_bind_errors();
+    test_bind_twice();
+    test_unbound();
+    test_every_request("bound");
     section("sizes of ATTACH and DETACH");
-    attach_errors();
+    test_attach_errors();
     section("GET_INFO, GET_REGION_INFO, GET_IRQ_INFO");
-    infos();
-    open_events();
+    test_infos();
+    open_eventfds();
     section("FEATURE");
-    features();
+    test_features();
     section("IOEVENTFD");
-    io_events();
+    test_io_events();
     section("resets");
-    resets();
+    test_resets();
     return 0;
 }

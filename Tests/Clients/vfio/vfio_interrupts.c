@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VFIO_DEVICE_SET_IRQS: every combination of its flags, and what each kind of interrupt then does.
+ * VFIO_DEVICE_SET_IRQS: every combination of its flags, and the effect on each kind of interrupt.
  */
 #include "vfio/vfio_client.h"
 
-static void irq_header(void)
+static void test_arguments(void)
 {
     static const uint32_t sizes[] = {0, 16, 19, 20, 23, 24, 100, UINT32_MAX};
     struct vfio_irq_set cmd = {.argsz = 24, .flags = EVENT | TRIGGER, .count = 1};
     static const struct command SET = {
         "SET_IRQS", VFIO_DEVICE_SET_IRQS, sizeof(struct vfio_irq_set), 20, NULL, {{0}}};
 
-    vectors = 0;
+    vector_count = 0;
     for (size_t i = 0; i != COUNT(sizes); i++)
         set_irqs(sizes[i], EVENT | TRIGGER, 0, 0, 1, 1, 1000);
     for (uint32_t flag = 1 << 6; flag; flag <<= 1)
@@ -40,41 +40,41 @@ static void irq_header(void)
     run_cut(&SET, &cmd, 20);
 }
 
-static void pin(void)
+static void test_intx(void)
 {
-    vectors = 1;
+    vector_count = 1;
     section("INTx");
     set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, 1000);
     set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, name_fd("iommufd", iommufd));
     set_irqs(0, NONE | MASK, 0, 0, 1, 0);
     set_irqs(0, NONE | UNMASK, 0, 0, 1, 0);
-    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, events[0]);
+    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, eventfds[0]);
     set_irqs(0, NONE | TRIGGER, 0, 0, 1, 0);
     set_irqs(0, BOOL | TRIGGER, 0, 0, 1, 1, 0);
     set_irqs(0, BOOL | TRIGGER, 0, 0, 1, 1, 1);
     set_irqs(0, BOOL | TRIGGER, 0, 0, 1, 1, 255);
-    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, eventfds[1]);
     set_irqs(0, NONE | TRIGGER, 0, 0, 1, 0);
     set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, 1000);
     set_irqs(0, NONE | TRIGGER, 0, 0, 1, 0);
     set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, -1);
     set_irqs(0, NONE | TRIGGER, 0, 0, 1, 0);
     set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, INT32_MIN);
-    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, events[0]);
+    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, eventfds[0]);
     set_irqs(0, NONE | MASK, 0, 0, 1, 0);
     set_irqs(0, NONE | TRIGGER, 0, 0, 1, 0);
     set_irqs(0, NONE | UNMASK, 0, 0, 1, 0);
     set_irqs(0, BOOL | MASK, 0, 0, 1, 1, 1);
     set_irqs(0, BOOL | UNMASK, 0, 0, 1, 1, 1);
     set_irqs(0, BOOL | MASK, 0, 0, 1, 1, 0);
-    set_irqs(0, EVENT | MASK, 0, 0, 1, 1, events[2]);
-    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[2]);
-    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | MASK, 0, 0, 1, 1, eventfds[2]);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, eventfds[2]);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, eventfds[1]);
     set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, 1000);
     set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, iommufd);
     set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, -1);
     set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, -1);
-    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, eventfds[1]);
     set_irqs(0, NONE | MASK, 0, 0, 0, 0);
     set_irqs(0, NONE | UNMASK, 0, 0, 0, 0);
     printf("an eventfd that nobody has open any more does not unmask\n");
@@ -83,30 +83,30 @@ static void pin(void)
     set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, -1);
     set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, unmasking);
     close(unmasking);
-    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, eventfds[1]);
     close(copy);
-    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
-    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, eventfds[1]);
+    set_irqs(0, EVENT | UNMASK, 0, 0, 1, 1, eventfds[1]);
     printf("the others while INTx is enabled\n");
-    set_irqs(0, EVENT | TRIGGER, 1, 0, 1, 1, events[1]);
-    set_irqs(0, EVENT | TRIGGER, 2, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | TRIGGER, 1, 0, 1, 1, eventfds[1]);
+    set_irqs(0, EVENT | TRIGGER, 2, 0, 1, 1, eventfds[1]);
     set_irqs(0, NONE | TRIGGER, 2, 0, 0, 0);
     printf("the client's interrupt disable bit\n");
     uint16_t command = 0, saved = 0;
 
-    if (pread(device, &saved, 2, CONFIG + 4) != 2)
+    if (pread(device_fd, &saved, 2, CONFIG + 4) != 2)
         exit(2);
     command = saved | 0x400;
     printf("pwrite");
-    print_result(pwrite(device, &command, 2, CONFIG + 4));
+    print_result(pwrite(device_fd, &command, 2, CONFIG + 4));
     command = 0;
     printf(", pread");
-    print_result(pread(device, &command, 2, CONFIG + 4));
+    print_result(pread(device_fd, &command, 2, CONFIG + 4));
     printf(" | %#x\n", command & 0x406);
     set_irqs(0, NONE | TRIGGER, 0, 0, 1, 0);
     set_irqs(0, NONE | UNMASK, 0, 0, 1, 0);
     printf("pwrite");
-    print_result(pwrite(device, &saved, 2, CONFIG + 4));
+    print_result(pwrite(device_fd, &saved, 2, CONFIG + 4));
     printf("\n");
     set_irqs(0, NONE | TRIGGER, 0, 0, 1, 0);
     set_irqs(0, BOOL | TRIGGER, 0, 0, 0, 0);
@@ -118,79 +118,79 @@ static void write_msi_control(uint8_t id, uint16_t value, uint16_t mask)
 {
     unsigned position;
 
-    if (!capability(id, &position))
+    if (!find_capability(id, &position))
         exit(2);
     printf("pwrite %#x", value);
-    print_result(pwrite(device, &value, 2, CONFIG + position + 2));
+    print_result(pwrite(device_fd, &value, 2, CONFIG + position + 2));
     printf(", ");
-    msi_control(id, mask);
+    print_msi_control(id, mask);
 }
 
-static void messages(uint32_t index)
+static void test_msi(uint32_t index)
 {
     uint8_t id = index == 1 ? 5 : 0x11;
     uint16_t mask = index == 1 ? 0xf1 : 0xc000;
 
-    vectors = irq(16, index, true);
+    vector_count = irq_info(16, index, true);
     section(index == 1 ? "MSI" : "MSI-X");
-    msi_control(id, mask);
+    print_msi_control(id, mask);
     write_msi_control(id, 0xc071, mask);
     set_irqs(0, NONE | TRIGGER, index, 0, 0, 0);
     set_irqs(0, NONE | TRIGGER, index, 0, 1, 0);
     set_irqs(0, BOOL | TRIGGER, index, 0, 1, 1, 1);
     set_irqs(0, EVENT | TRIGGER, index, 0, 0, 0);
-    set_irqs(0, EVENT | TRIGGER, index, vectors, 1, 1, events[0]);
-    set_irqs(0, EVENT | TRIGGER, index, vectors - 1, 2, 2, events[0], events[1]);
+    set_irqs(0, EVENT | TRIGGER, index, vector_count, 1, 1, eventfds[0]);
+    set_irqs(0, EVENT | TRIGGER, index, vector_count - 1, 2, 2, eventfds[0], eventfds[1]);
     set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, 1000);
     set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, iommufd);
-    msi_control(id, mask);
+    print_msi_control(id, mask);
     set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, -1);
-    msi_control(id, mask);
+    print_msi_control(id, mask);
     set_irqs(0, NONE | TRIGGER, index, 0, 1, 0);
-    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, events[0]);
+    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, eventfds[0]);
     set_irqs(0, NONE | TRIGGER, index, 0, 1, 0);
     set_irqs(0, NONE | TRIGGER, index, 0, 1, 0);
-    set_irqs(0, NONE | TRIGGER, index, 0, vectors, 0);
+    set_irqs(0, NONE | TRIGGER, index, 0, vector_count, 0);
     set_irqs(0, BOOL | TRIGGER, index, 0, 1, 1, 0);
     set_irqs(0, BOOL | TRIGGER, index, 0, 1, 1, 7);
     set_irqs(0, BOOL | TRIGGER, index, 0, 2, 1, 7);
-    set_irqs(0, NONE | TRIGGER, index, 0, vectors + 1, 0);
+    set_irqs(0, NONE | TRIGGER, index, 0, vector_count + 1, 0);
     set_irqs(0, NONE | MASK, index, 0, 1, 0);
     set_irqs(0, NONE | UNMASK, index, 0, 1, 0);
     write_msi_control(id, 0xc071, mask);
     write_msi_control(id, 0, mask);
     write_msi_control(id, 1, mask);
     printf("another vector\n");
-    set_irqs(0, EVENT | TRIGGER, index, 1, 1, 1, events[1]);
+    set_irqs(0, EVENT | TRIGGER, index, 1, 1, 1, eventfds[1]);
     set_irqs(0, NONE | TRIGGER, index, 0, 3, 0);
-    set_irqs(0, EVENT | TRIGGER, index, 0, 3, 3, events[0], events[1], events[2]);
+    set_irqs(0, EVENT | TRIGGER, index, 0, 3, 3, eventfds[0], eventfds[1], eventfds[2]);
     set_irqs(0, NONE | TRIGGER, index, 0, 3, 0);
-    set_irqs(0, EVENT | TRIGGER, index, 0, 2, 2, -1, events[2]);
+    set_irqs(0, EVENT | TRIGGER, index, 0, 2, 2, -1, eventfds[2]);
     set_irqs(0, NONE | TRIGGER, index, 0, 3, 0);
-    set_irqs(0, EVENT | TRIGGER, index, 0, 2, 2, events[0], 1000);
+    set_irqs(0, EVENT | TRIGGER, index, 0, 2, 2, eventfds[0], 1000);
     set_irqs(0, NONE | TRIGGER, index, 0, 3, 0);
-    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, events[0]);
+    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, eventfds[0]);
     set_irqs(0, EVENT | TRIGGER, index, 0, 0, 0);
     printf("the others while it is enabled\n");
-    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, events[1]);
-    set_irqs(0, EVENT | TRIGGER, 3 - index, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | TRIGGER, 0, 0, 1, 1, eventfds[1]);
+    set_irqs(0, EVENT | TRIGGER, 3 - index, 0, 1, 1, eventfds[1]);
     set_irqs(0, NONE | TRIGGER, 0, 0, 0, 0);
     set_irqs(0, NONE | MASK, 0, 0, 1, 0);
     set_irqs(0, NONE | TRIGGER, index, 1, 0, 0);
-    msi_control(id, mask);
+    print_msi_control(id, mask);
     set_irqs(0, NONE | TRIGGER, index, 0, 0, 0);
     printf("enabled from the second vector on\n");
     if (index == 2) {
         set_irqs(0, EVENT | TRIGGER, index, 1, 0, 0);
-        set_irqs(0, EVENT | TRIGGER, index, vectors - 1, 1, 1, events[2]);
-        set_irqs(0, NONE | TRIGGER, index, 0, vectors, 0);
+        set_irqs(0, EVENT | TRIGGER, index, vector_count - 1, 1, 1, eventfds[2]);
+        set_irqs(0, NONE | TRIGGER, index, 0, vector_count, 0);
         set_irqs(0, NONE | TRIGGER, index, 0, 0, 0);
     }
 }
 
-static void single(uint32_t index)
+static void test_single_vector(uint32_t index)
 {
-    vectors = 1;
+    vector_count = 1;
     section(index == VFIO_PCI_ERR_IRQ_INDEX ? "ERR" : "REQ");
     set_irqs(0, NONE | TRIGGER, index, 0, 0, 0);
     set_irqs(0, NONE | TRIGGER, index, 0, 1, 0);
@@ -201,12 +201,12 @@ static void single(uint32_t index)
     set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, -2);
     set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, 1000);
     set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, iommufd);
-    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, events[0]);
+    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, eventfds[0]);
     set_irqs(0, NONE | TRIGGER, index, 0, 1, 0);
     set_irqs(0, BOOL | TRIGGER, index, 0, 1, 1, 1);
     set_irqs(0, BOOL | TRIGGER, index, 0, 1, 1, 0);
     set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, 1000);
-    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, events[1]);
+    set_irqs(0, EVENT | TRIGGER, index, 0, 1, 1, eventfds[1]);
     set_irqs(0, NONE | TRIGGER, index, 0, 1, 0);
     set_irqs(0, NONE | MASK, index, 0, 1, 0);
     set_irqs(0, NONE | TRIGGER, index, 0, 0, 0);
@@ -216,11 +216,11 @@ static void single(uint32_t index)
 int main(void)
 {
     begin_bound("SET_IRQS: the header");
-    irq_header();
-    pin();
-    messages(1);
-    messages(2);
-    single(VFIO_PCI_ERR_IRQ_INDEX);
-    single(VFIO_PCI_REQ_IRQ_INDEX);
+    test_arguments();
+    test_intx();
+    test_msi(1);
+    test_msi(2);
+    test_single_vector(VFIO_PCI_ERR_IRQ_INDEX);
+    test_single_vector(VFIO_PCI_REQ_IRQ_INDEX);
     return 0;
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * VFIO_IOAS: which IOAS the VFIO type1 commands work on.
- */
+/* VFIO_IOAS sets the compatibility IOAS, on which the VFIO type1 commands work. */
 #include "transcript/ioas.h"
 
 enum { GET = IOMMU_VFIO_IOAS_GET, SET = IOMMU_VFIO_IOAS_SET, CLEAR = IOMMU_VFIO_IOAS_CLEAR };

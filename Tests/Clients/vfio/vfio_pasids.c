@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The PASIDs of a machine, for a server with the extension vfio-sva: who gets which, whose they are, and
- * when they are free again.
+ * VFIO_IOMMU_PASID_REQUEST of the extension vfio-sva: which PASID is allocated, which process it
+ * belongs to, and when it is free again.
  */
 #include "vfio/pasids.h"
 
@@ -11,48 +11,56 @@
 
 static int iommufd;
 
-static void pasid_requests(void)
+static void test_pasid_requests(void)
 {
     uint32_t pasid;
 
     section("PASIDs");
-    check_errno(allocate(iommufd, 1, LAST_PASID, &pasid), 0, "any");
+    check_errno(allocate_pasid(iommufd, 1, LAST_PASID, &pasid), 0, "any");
     check_number(pasid, 1, "is the lowest");
-    check_errno(allocate(iommufd, 0, UINT32_MAX, &pasid), 0, "any, and more than there are");
+    check_errno(allocate_pasid(iommufd, 0, UINT32_MAX, &pasid), 0, "any, and more than there are");
     check_number(pasid, 2, "is the next");
-    check_errno(allocate(iommufd, 100, 101, &pasid), 0, "one of two");
+    check_errno(allocate_pasid(iommufd, 100, 101, &pasid), 0, "one of two");
     check_number(pasid, 100, "is the first");
-    check_errno(allocate(iommufd, 100, 101, &pasid), 0, "the other one");
+    check_errno(allocate_pasid(iommufd, 100, 101, &pasid), 0, "the other one");
     check_number(pasid, 101, "is the second");
-    check_errno(allocate(iommufd, 100, 101, &pasid), ENOSPC, "a third");
+    check_errno(allocate_pasid(iommufd, 100, 101, &pasid), ENOSPC, "a third");
     check_number(pasid, 0xdead, "nothing was answered");
-    check_errno(allocate(iommufd, 101, 100, NULL), EINVAL, "a range that ends before it begins");
-    check_errno(allocate(iommufd, 0, 0, NULL), ENOSPC, "PASID 0");
-    check_errno(allocate(iommufd, LAST_PASID + 1, UINT32_MAX, NULL), ENOSPC, "beyond 20 bits");
-    check_errno(allocate(iommufd, LAST_PASID, UINT32_MAX, &pasid), 0, "the last");
+    check_errno(allocate_pasid(iommufd, 101, 100, NULL), EINVAL,
+                "a range that ends before it begins");
+    check_errno(allocate_pasid(iommufd, 0, 0, NULL), ENOSPC, "PASID 0");
+    check_errno(allocate_pasid(iommufd, LAST_PASID + 1, UINT32_MAX, NULL), ENOSPC,
+                "beyond 20 bits");
+    check_errno(allocate_pasid(iommufd, LAST_PASID, UINT32_MAX, &pasid), 0, "the last");
     check_number(pasid, LAST_PASID, "is the last");
     check_errno(free_pasid(iommufd, LAST_PASID), 0, "it is freed");
     check_errno(free_pasid(iommufd, LAST_PASID), ENOENT, "again");
     check_errno(free_pasid(iommufd, 0), ENOENT, "0 is freed");
     check_errno(free_pasid(iommufd, UINT32_MAX), ENOENT, "no PASID is freed");
-    check_errno(request(iommufd, 12, VFIO_IOMMU_PASID_FREE, 100, 0, NULL), 0,
+    check_errno(pasid_request(iommufd, 12, VFIO_IOMMU_PASID_FREE, 100, 0, NULL), 0,
                 "one is freed by the form with data[]");
-    check_errno(request(iommufd, 4096, VFIO_IOMMU_PASID_FREE, 101, 0, NULL), 0, "by a longer one");
+    check_errno(pasid_request(iommufd, 4096, VFIO_IOMMU_PASID_FREE, 101, 0, NULL), 0,
+                "by a longer one");
 
     section("PASIDs by range");
-    check_number((uint64_t)in_range(iommufd, VFIO_IOMMU_PASID_ALLOC, 1, LAST_PASID), 3,
+    check_number((uint64_t)pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 1, LAST_PASID), 3,
                  "any is the ioctl's result");
-    check_number((uint64_t)in_range(iommufd, VFIO_IOMMU_PASID_ALLOC, 500, 501), 500, "one of two");
-    check_errno(in_range(iommufd, VFIO_IOMMU_PASID_ALLOC, 500, 500), ENOSPC, "it again");
-    check_errno(in_range(iommufd, VFIO_IOMMU_PASID_ALLOC, 2, 1), EINVAL, "ends before it begins");
-    check_errno(in_range(iommufd, VFIO_IOMMU_PASID_FREE, 2, 1), EINVAL, "freed: ends before it begins");
-    check_errno(in_range(iommufd, VFIO_IOMMU_PASID_FREE, 2, UINT32_MAX), 0, "all but 1 are freed");
+    check_number((uint64_t)pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 500, 501), 500,
+                 "one of two");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 500, 500), ENOSPC, "it again");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_ALLOC, 2, 1), EINVAL,
+                "ends before it begins");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 2, 1), EINVAL,
+                "freed: ends before it begins");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 2, UINT32_MAX), 0,
+                "all but 1 are freed");
     check_errno(free_pasid(iommufd, 500), ENOENT, "this one, too");
     check_errno(free_pasid(iommufd, 1), 0, "not 1");
-    check_errno(in_range(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0, "none are freed");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0,
+                "none are freed");
 }
 
-static void refused_requests(void)
+static void test_refused_requests(void)
 {
     unsigned char *pages = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -61,17 +69,17 @@ static void refused_requests(void)
 
     section("requests that are refused");
     if (pages == MAP_FAILED)
-        give_up("no memory");
+        fatal("no memory");
     for (uint32_t argsz = 0; argsz <= 20; argsz += 4)
         if (argsz != 16 && argsz != 20)
-            check_errno(request(iommufd, argsz, VFIO_IOMMU_PASID_ALLOC, 1, 9, NULL), EINVAL,
+            check_errno(pasid_request(iommufd, argsz, VFIO_IOMMU_PASID_ALLOC, 1, 9, NULL), EINVAL,
                         "to allocate, argsz %u", argsz);
     for (uint32_t argsz = 0; argsz < 12; argsz += 4)
-        check_errno(request(iommufd, argsz, VFIO_IOMMU_PASID_FREE, 1, 0, NULL), EINVAL,
+        check_errno(pasid_request(iommufd, argsz, VFIO_IOMMU_PASID_FREE, 1, 0, NULL), EINVAL,
                     "to free, argsz %u", argsz);
     for (uint32_t flags = 0; flags <= 7; flags++)
         if (flags != VFIO_IOMMU_PASID_ALLOC && flags != VFIO_IOMMU_PASID_FREE)
-            check_errno(request(iommufd, 20, flags, 1, 9, NULL), EINVAL, "flags %u", flags);
+            check_errno(pasid_request(iommufd, 20, flags, 1, 9, NULL), EINVAL, "flags %u", flags);
     check_errno(ioctl(iommufd, VFIO_IOMMU_PASID_REQUEST, NULL), EFAULT, "no struct");
     check_errno(ioctl(iommufd, VFIO_IOMMU_BIND, NULL), EFAULT, "nor to bind");
     check_errno(ioctl(iommufd, VFIO_IOMMU_CACHE_INVALIDATE, NULL), EFAULT, "nor to invalidate");
@@ -91,7 +99,7 @@ static void refused_requests(void)
     cmd->range.min = 7;
     cmd->range.max = 7;
     check_errno(ioctl(iommufd, VFIO_IOMMU_PASID_REQUEST, cmd), EFAULT, "no place for the answer");
-    check_errno(allocate(iommufd, 7, 7, &pasid), 0, "the PASID did not stay");
+    check_errno(allocate_pasid(iommufd, 7, 7, &pasid), 0, "the PASID did not stay");
     check_errno(free_pasid(iommufd, 7), 0, "it is freed");
     munmap(pages, 2 * PAGE);
 
@@ -101,23 +109,25 @@ static void refused_requests(void)
                 "the number with a direction");
 }
 
-/** errno of freeing the parent's PASID 1, by the parent's file and by one of its own. */
+/**
+ * Frees PASID 1 of the parent, by the parent's open file and by a new one. Returns 0 or the errno.
+ */
 static int free_by_inherited(void) { return free_pasid(iommufd, 1) ? errno : 0; }
 static int free_by_own(void) { return free_pasid(open_iommufd(), 1) ? errno : 0; }
 static int free_by_range(void)
 {
-    return in_range(open_iommufd(), VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX) ? errno : 0;
+    return pasid_range_request(open_iommufd(), VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX) ? errno : 0;
 }
 static int allocate_same(void)
 {
-    return allocate(open_iommufd(), 1, 1, NULL) ? errno : 0;
+    return allocate_pasid(open_iommufd(), 1, 1, NULL) ? errno : 0;
 }
-/** Which it gets, with a quota of its own. */
+/** Allocates a PASID above the parent's. Returns its distance from QUOTA, or 0. */
 static int allocate_own(void)
 {
     uint32_t pasid = 0;
 
-    return allocate(open_iommufd(), 1, QUOTA + 5, &pasid) ? 0 : (int)(pasid - QUOTA);
+    return allocate_pasid(open_iommufd(), 1, QUOTA + 5, &pasid) ? 0 : (int)(pasid - QUOTA);
 }
 
 static void *free_in_thread(void *pasid)
@@ -125,7 +135,7 @@ static void *free_in_thread(void *pasid)
     return (void *)(intptr_t)(free_pasid(iommufd, *(uint32_t *)pasid) ? errno : 0);
 }
 
-static void owners(void)
+static void test_owners(void)
 {
     int other = open_iommufd();
     uint32_t pasid, last = QUOTA;
@@ -134,36 +144,40 @@ static void owners(void)
     void *result;
 
     section("whose PASIDs they are");
-    while (!allocate(iommufd, 1, LAST_PASID, &pasid))
+    while (!allocate_pasid(iommufd, 1, LAST_PASID, &pasid))
         count++;
     check_errno(-1, ENOSPC, "the quota");
     check_number(count, QUOTA, "was it");
-    check_errno(allocate(other, 1, LAST_PASID, NULL), ENOSPC, "it is the process's, not a file's");
-    check_number((uint64_t)elsewhere(free_by_inherited), EACCES, "another process with this file");
-    check_number((uint64_t)elsewhere(free_by_own), EACCES, "another process");
-    check_number((uint64_t)elsewhere(free_by_range), 0, "another process frees what is its own");
-    check_number((uint64_t)elsewhere(allocate_same), ENOSPC, "it cannot have the same");
-    check_number((uint64_t)elsewhere(allocate_own), 1, "it has a quota of its own");
-    check_number((uint64_t)elsewhere(allocate_own), 1, "which goes with it");
+    check_errno(allocate_pasid(other, 1, LAST_PASID, NULL), ENOSPC,
+                "it is the process's, not a file's");
+    check_number((uint64_t)in_other_process(free_by_inherited), EACCES,
+                 "another process with this file");
+    check_number((uint64_t)in_other_process(free_by_own), EACCES, "another process");
+    check_number((uint64_t)in_other_process(free_by_range), 0,
+                 "another process frees what is its own");
+    check_number((uint64_t)in_other_process(allocate_same), ENOSPC, "it cannot have the same");
+    check_number((uint64_t)in_other_process(allocate_own), 1, "it has a quota of its own");
+    check_number((uint64_t)in_other_process(allocate_own), 1, "which goes with it");
     if (pthread_create(&thread, NULL, free_in_thread, &last) || pthread_join(thread, &result))
-        give_up("no thread");
+        fatal("no thread");
     check_number((uint64_t)(intptr_t)result, 0, "another thread frees one");
-    check_errno(allocate(other, 1, LAST_PASID, &pasid), 0, "another file has it");
+    check_errno(allocate_pasid(other, 1, LAST_PASID, &pasid), 0, "another file has it");
     check_number(pasid, QUOTA, "the same");
     check_errno(free_pasid(iommufd, QUOTA), 0, "it is freed by the first file");
-    check_errno(allocate(other, 1, LAST_PASID, &pasid), 0, "and allocated by the other");
-    check_errno(allocate(iommufd, 1, LAST_PASID, NULL), ENOSPC, "the quota is used up");
+    check_errno(allocate_pasid(other, 1, LAST_PASID, &pasid), 0, "and allocated by the other");
+    check_errno(allocate_pasid(iommufd, 1, LAST_PASID, NULL), ENOSPC, "the quota is used up");
     close(other);
-    check_errno(allocate(iommufd, 1, LAST_PASID, &pasid), 0, "the other file is closed");
+    check_errno(allocate_pasid(iommufd, 1, LAST_PASID, &pasid), 0, "the other file is closed");
     check_number(pasid, QUOTA, "its PASID is free");
-    check_errno(in_range(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0, "all are freed");
+    check_errno(pasid_range_request(iommufd, VFIO_IOMMU_PASID_FREE, 0, UINT32_MAX), 0,
+                "all are freed");
 }
 
 int main(void)
 {
     iommufd = open_iommufd();
-    pasid_requests();
-    refused_requests();
-    owners();
-    return checked();
+    test_pasid_requests();
+    test_refused_requests();
+    test_owners();
+    return checks_exit_status();
 }

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * Configuration space and base address ranges, by pread and pwrite.
- */
+/* pread() and pwrite() of configuration space and BARs. */
 #include "vfio/vfio_client.h"
 
 #define BAR region_offset(0)
@@ -13,19 +11,19 @@ static void access_at(const char *what, bool write, uint64_t offset, size_t coun
 
     memset(buffer, 0, sizeof(buffer));
     printf("%s %zu bytes of %s", write ? "pwrite" : "pread", count, what);
-    result = write ? pwrite(device, buffer, count, (off_t)offset)
-                   : pread(device, buffer, count, (off_t)offset);
+    result = write ? pwrite(device_fd, buffer, count, (off_t)offset)
+                   : pread(device_fd, buffer, count, (off_t)offset);
     print_result(result);
     printf("\n");
 }
 
-/** What positions behind the header are printed relative to. */
+/** Positions behind the header are printed relative to this capability. */
 static unsigned capability_start;
 
-/** Writes and prints what `mask` shows of the register then. */
+/** Writes a register, and prints the bits `mask` of its new value. */
 static void config_write(unsigned position, unsigned width, uint64_t value, uint64_t mask)
 {
-    long result = pwrite(device, &value, width, CONFIG + position);
+    long result = pwrite(device_fd, &value, width, CONFIG + position);
 
     printf("config ");
     if (position >= 0x40)
@@ -36,7 +34,7 @@ static void config_write(unsigned position, unsigned width, uint64_t value, uint
     printf(" | %#llx\n", (unsigned long long)(config_word(position, width) & mask));
 }
 
-static void config_space(void)
+static void test_config_space(void)
 {
     struct vfio_region_info bar = {.argsz = sizeof(bar), .index = 0};
 
@@ -53,9 +51,9 @@ static void config_space(void)
     access_at("config at 1", false, CONFIG + 1, 7);
     access_at("config", false, CONFIG, 0);
     printf("pread into nothing");
-    print_result(pread(device, (void *)nowhere, 4, CONFIG));
+    print_result(pread(device_fd, (void *)unmapped_address, 4, CONFIG));
     printf("\npwrite from nothing");
-    print_result(pwrite(device, (void *)nowhere, 4, CONFIG + 4));
+    print_result(pwrite(device_fd, (void *)unmapped_address, 4, CONFIG + 4));
     printf("\n");
 
     section("configuration space: the header");
@@ -84,7 +82,7 @@ static void config_space(void)
     config_write(0x40 - 4, 4, 0, 0xff);
 
     section("configuration space: base addresses");
-    if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar))
+    if (ioctl(device_fd, VFIO_DEVICE_GET_REGION_INFO, &bar))
         exit(2);
     printf("BAR 0 flags %#llx\n", (unsigned long long)(config_word(0x10, 1) & 0xf));
     config_write(0x10, 4, 0xffffffff, 0xf);
@@ -105,30 +103,30 @@ static void config_space(void)
     config_write(0x13, 1, 0xfe, 0xff);
 
     section("configuration space: capabilities");
-    printf("PCI Express %u", capability(0x10, &capability_start));
+    printf("PCI Express %u", find_capability(0x10, &capability_start));
     printf(" version %llu\n", (unsigned long long)(config_word(capability_start + 2, 2) & 0xf));
     config_write(capability_start, 2, 0, 0xff);
     config_write(capability_start + 8, 2, 0x8000, 0x8000);
-    printf("MSI %u, ", capability(5, &capability_start));
-    msi_control(5, 0xf1);
+    printf("MSI %u, ", find_capability(5, &capability_start));
+    print_msi_control(5, 0xf1);
     config_write(capability_start + 4, 4, 0xfee00000, 0xffffffff);
     config_write(capability_start + 8, 4, 0x1, 0xffffffff);
     config_write(capability_start + 12, 2, 0x1234, 0xffff);
     config_write(capability_start, 2, 0, 0xff);
-    printf("MSI-X %u, ", capability(0x11, &capability_start));
-    msi_control(0x11, 0xf800);
+    printf("MSI-X %u, ", find_capability(0x11, &capability_start));
+    print_msi_control(0x11, 0xf800);
     config_write(capability_start + 4, 4, 0xffffffff, 0);
     config_write(capability_start, 4, 0, 0xff);
 }
 
-static void base_address(void)
+static void test_bar0(void)
 {
     struct vfio_region_info bar = {.argsz = sizeof(bar), .index = 0};
     unsigned position, table_bar;
     uint32_t table, ones[4] = {0, 0, 0, 0};
     uint16_t command = 0;
 
-    if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar))
+    if (ioctl(device_fd, VFIO_DEVICE_GET_REGION_INFO, &bar))
         exit(2);
     section("base address 0");
     access_at("BAR 0", false, BAR, 4);
@@ -150,12 +148,12 @@ static void base_address(void)
     access_at("region 200", true, region_offset(200), 4);
     access_at("a negative offset", false, (uint64_t)-4, 4);
     printf("pread into nothing");
-    print_result(pread(device, (void *)nowhere, 4, (off_t)BAR));
+    print_result(pread(device_fd, (void *)unmapped_address, 4, (off_t)BAR));
     printf("\n");
 
     section("without memory space");
     printf("pwrite");
-    print_result(pwrite(device, &command, 2, CONFIG + 4));
+    print_result(pwrite(device_fd, &command, 2, CONFIG + 4));
     printf("\n");
     access_at("BAR 0", false, BAR, 4);
     access_at("BAR 0", true, BAR + 4, 4);
@@ -163,21 +161,19 @@ static void base_address(void)
     access_at("BAR 4", false, region_offset(4), 4);
     command = 2;
     printf("pwrite");
-    print_result(pwrite(device, &command, 2, CONFIG + 4));
+    print_result(pwrite(device_fd, &command, 2, CONFIG + 4));
     printf("\n");
     access_at("BAR 0", false, BAR, 4);
 
     section("the MSI-X table");
-    if (!capability(0x11, &position))
+    if (!find_capability(0x11, &position))
         exit(2);
     table = (uint32_t)config_word(position + 4, 4);
     table_bar = table & 7;
     printf("pwrite");
-    print_result(
-        pwrite(device, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
+    print_result(pwrite(device_fd, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
     printf(", pread");
-    print_result(
-        pread(device, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
+    print_result(pread(device_fd, ones, 16, (off_t)(region_offset(table_bar) + (table & ~7u))));
     printf(" | %x %x %x %x\n", ones[0], ones[1], ones[2], ones[3]);
     io_event(32, 4, 0, 0, -1);
 }
@@ -185,7 +181,7 @@ static void base_address(void)
 int main(void)
 {
     begin_bound("registers");
-    config_space();
-    base_address();
+    test_config_space();
+    test_bar0();
     return 0;
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Shared virtual addressing on a VFIO container, for a server with the extension vfio-sva: guests' tables
- * are bound to PASIDs of its devices, which then go through them.
+ * Shared virtual addressing on a VFIO container, by the extension vfio-sva: a guest's page tables
+ * are bound to PASIDs, by which the devices of the container then access the guest's address
+ * spaces.
  */
 #include "guest/sva.h"
 
-static void container(void)
+static void test_container(void)
 {
     struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
                                            .flags =
@@ -33,42 +34,46 @@ static void container(void)
     check_errno(ioctl(fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), 0, "which is no matter for the same");
     check_errno(detach(&device, NO_PASID), 0, "it is detached");
     check_errno(ioctl(fd, VFIO_SET_IOMMU, VFIO_TYPE1_NESTING_IOMMU), 0, "VFIO_TYPE1_NESTING_IOMMU");
-    attach_all();
+    attach_devices();
     check_errno(ioctl(fd, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), EBUSY, "and back, with devices");
 }
 
-static void bindings(void)
+static void test_bindings(void)
 {
     uint32_t pasid = pasids[0];
     struct iommu_gpasid_bind_data data;
 
     section("tables on PASIDs");
-    point(&guest, roots[0], IOVA, 0);
-    point(&guest, roots[1], IOVA, 1);
-    check_number(reads(&device, pasid, IOVA) || reads(&plain, pasid, IOVA), 0, "nothing is there before");
+    map_data_page(&guest, roots[0], IOVA, 0);
+    map_data_page(&guest, roots[1], IOVA, 1);
+    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0,
+                 "nothing is there before");
     check_errno(bind_table(pasid, roots[0]), 0, "a table is bound");
-    check_number(byte_at(&device, pasid, IOVA), 1, "a device reads through it");
-    check_number(byte_at(&plain, pasid, IOVA), 1, "and so does the other");
-    check_number(reads(&device, pasids[1], IOVA), 0, "not by another PASID");
+    check_number(read_byte_by_pasid(&device, pasid, IOVA), 1, "a device reads through it");
+    check_number(read_byte_by_pasid(&plain, pasid, IOVA), 1, "and so does the other");
+    check_number(can_read(&device, pasids[1], IOVA), 0, "not by another PASID");
     check_errno(bind_table(pasid, roots[1]), EBUSY, "it is bound already");
-    check_number(byte_at(&device, pasid, IOVA), 1, "and stays");
+    check_number(read_byte_by_pasid(&device, pasid, IOVA), 1, "and stays");
     check_errno(attach_to(&device, guest.ioas, PASID(pasid)), EBUSY, "VFIO cannot attach it");
     check_errno(detach(&device, PASID(pasid)), 0, "nor detach it");
-    check_number(reads(&device, pasid, IOVA), 1, "it stays");
+    check_number(can_read(&device, pasid, IOVA), 1, "it stays");
     check_errno(unbind(pasid), 0, "it is unbound");
-    check_number(reads(&device, pasid, IOVA) || reads(&plain, pasid, IOVA), 0, "nothing is read");
+    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0,
+                 "nothing is read");
     check_errno(unbind(pasid), EINVAL, "again");
 
     check_errno(bind_table(pasid, roots[0]), 0, "it is bound again");
     check_errno(free_pasid(guest.iommufd, pasid), 0, "and the PASID freed");
-    check_number(reads(&device, pasid, IOVA) || reads(&plain, pasid, IOVA), 0, "nothing is read");
-    check_errno(allocate(guest.iommufd, pasid, pasid, NULL), 0, "the PASID is allocated again");
+    check_number(can_read(&device, pasid, IOVA) || can_read(&plain, pasid, IOVA), 0,
+                 "nothing is read");
+    check_errno(allocate_pasid(guest.iommufd, pasid, pasid, NULL), 0,
+                "the PASID is allocated again");
     check_errno(bind_table(pasid, roots[1]), 0, "for another table");
     check_errno(detach(&device, NO_PASID), 0, "a device leaves the container");
-    check_number(reads(&device, pasid, IOVA), 0, "without the table");
-    check_number(reads(&plain, pasid, IOVA), 1, "the other has it");
+    check_number(can_read(&device, pasid, IOVA), 0, "without the table");
+    check_number(can_read(&plain, pasid, IOVA), 1, "the other has it");
     check_errno(attach_to(&device, guest.ioas, NO_PASID), 0, "it comes back");
-    check_number(reads(&device, pasid, IOVA), 0, "without the table");
+    check_number(can_read(&device, pasid, IOVA), 0, "without the table");
     check_errno(bind_table(pasid, roots[1]), EBUSY, "which is bound for the other");
     check_errno(unbind(pasid), 0, "it is unbound");
 
@@ -77,20 +82,21 @@ static void bindings(void)
     data.flags = IOMMU_SVA_GPASID_VAL;
     data.gpasid = 77;
     check_errno(bind_data(data), 0, "a table for privileged requests, too");
-    check_number(fetch(&device, IOVA, 8, PASID(pasid) | PRIVILEGED), COMPLETED, "which are read");
+    check_number(dma_read(&device, IOVA, 8, PASID(pasid) | PRIVILEGED), COMPLETED,
+                 "which are read");
     check_errno(unbind(pasid), 0, "it is unbound");
     check_errno(bind_table(pasid, roots[0]), 0, "one that is not");
-    check_number(fetch(&device, IOVA, 8, PASID(pasid) | PRIVILEGED) == COMPLETED, 0,
+    check_number(dma_read(&device, IOVA, 8, PASID(pasid) | PRIVILEGED) == COMPLETED, 0,
                  "refuses privilege");
     check_errno(unbind(pasid), 0, "it is unbound");
-    drop_faults(&device);
-    drop_faults(&plain);
+    drain_faults(&device);
+    drain_faults(&plain);
 }
 
 static int bind_elsewhere(void) { return bind_table(pasids[0], roots[0]) ? errno : 0; }
 static int unbind_elsewhere(void) { return unbind(pasids[0]) ? errno : 0; }
 
-static void refused_bindings(void)
+static void test_refused_bindings(void)
 {
     struct iommu_gpasid_bind_data good = table_data(pasids[0], roots[0]);
     const uint32_t whole = 8 + sizeof(good);
@@ -125,115 +131,121 @@ static void refused_bindings(void)
     CHECK_CHANGED(bind_data, good, .hpasid = LAST_PASID + 1, EINVAL, "a PASID of 21 bits");
     CHECK_CHANGED(bind_data, good, .hpasid += 1UL << 32, EINVAL, "a PASID of 33 bits");
     CHECK_CHANGED(bind_data, good, .hpasid = 4711, ENOENT, "a PASID that is not allocated");
-    check_number((uint64_t)elsewhere(bind_elsewhere), EACCES, "another process's PASID");
-    check_errno(allocate(guest.iommufd, 0x3ff, 0x3ff, NULL), 0, "the PASID that VFIO has attached");
+    check_number((uint64_t)in_other_process(bind_elsewhere), EACCES, "another process's PASID");
+    check_errno(allocate_pasid(guest.iommufd, 0x3ff, 0x3ff, NULL), 0,
+                "the PASID that VFIO has attached");
     check_errno(bind_table(0x3ff, roots[0]), EBUSY, "is taken");
     check_errno(free_pasid(guest.iommufd, 0x3ff), 0, "it is freed");
-    check_number(store(&device, GUEST + STAGING, 8, STAGING_PASID), COMPLETED, "and still attached");
+    check_number(dma_write(&device, GUEST + STAGING, 8, STAGING_PASID), COMPLETED,
+                 "and still attached");
     check_errno(bind_data(good), 0, "and one that is right");
-    check_number((uint64_t)elsewhere(unbind_elsewhere), EACCES, "which another process may not unbind");
+    check_number((uint64_t)in_other_process(unbind_elsewhere), EACCES,
+                 "which another process may not unbind");
     check_errno(unbind(pasids[0]), 0, "it is unbound");
 }
 
-/** Tables that the client has made, instead of those that attaching to an IOAS makes. */
-static void own_tables(void)
+/** HWPTs that the client allocates, instead of those that attaching to an IOAS allocates. */
+static void test_client_tables(void)
 {
     uint32_t flags = IOMMU_HWPT_ALLOC_NEST_PARENT | IOMMU_HWPT_ALLOC_PASID, pasid = pasids[0];
-    uint32_t nested, elsewhere, ioas = guest.ioas;
+    uint32_t nested, in_other_process, ioas = guest.ioas;
     struct iommu_ioas_alloc other = {.size = sizeof(other)};
 
     section("tables of the client's own making");
     if (detach(&device, NO_PASID) || detach(&plain, NO_PASID))
-        give_up("detach: %s", strerror(errno));
-    guest.parent = make_paging(&guest, &device, flags);
-    nested = make_nested(&guest, &device, roots[1]);
+        fatal("detach: %s", strerror(errno));
+    guest.parent = allocate_paging(&guest, &device, flags);
+    nested = vtd_make_nested(&guest, &device, roots[1]);
     check_errno(attach_to(&device, guest.parent, NO_PASID), 0, "one that can be nested on");
     check_errno(bind_table(pasid, roots[0]), 0, "is nested on");
-    check_number(byte_at(&device, pasid, IOVA), 1, "and read through");
+    check_number(read_byte_by_pasid(&device, pasid, IOVA), 1, "and read through");
     check_errno(attach_to(&device, nested, NO_PASID), 0, "one that is nested takes its place");
-    check_number(byte_at(&device, pasid, IOVA), 1, "the PASID's stays");
+    check_number(read_byte_by_pasid(&device, pasid, IOVA), 1, "the PASID's stays");
     check_number(read_byte(&guest, &device, IOVA, NO_PASID), 2, "beside it");
     check_errno(unbind(pasid), 0, "it is unbound");
     check_errno(bind_table(pasid, roots[0]), 0, "and bound to what the nested one stands on");
-    check_number(byte_at(&device, pasid, IOVA), 1, "it is read through");
+    check_number(read_byte_by_pasid(&device, pasid, IOVA), 1, "it is read through");
     if (ioctl(guest.iommufd, IOMMU_IOAS_ALLOC, &other))
-        give_up("IOAS_ALLOC: %s", strerror(errno));
+        fatal("IOAS_ALLOC: %s", strerror(errno));
     guest.ioas = other.out_ioas_id;
-    elsewhere = make_paging(&guest, &device, flags);
+    in_other_process = allocate_paging(&guest, &device, flags);
     guest.ioas = ioas;
-    check_errno(attach_to(&device, elsewhere, NO_PASID), 0, "a table of another IOAS");
-    check_number(reads(&device, pasid, IOVA), 0, "has nothing of the container's");
+    check_errno(attach_to(&device, in_other_process, NO_PASID), 0, "a table of another IOAS");
+    check_number(can_read(&device, pasid, IOVA), 0, "has nothing of the container's");
     check_errno(unbind(pasid), EINVAL, "nothing is bound");
     if (detach(&device, NO_PASID))
-        give_up("detach: %s", strerror(errno));
+        fatal("detach: %s", strerror(errno));
     destroy_object(guest.iommufd, nested);
     destroy_object(guest.iommufd, guest.parent);
     if (attach_to(&device, guest.ioas, NO_PASID) || attach_to(&plain, guest.ioas, NO_PASID))
-        give_up("attach: %s", strerror(errno));
-    drop_faults(&device);
+        fatal("attach: %s", strerror(errno));
+    drain_faults(&device);
 }
 
-/** A PASID that was allocated by another file of this process. */
-static void two_files(void)
+/** A PASID that was allocated by another open file of this process. */
+static void test_two_files(void)
 {
     int other = open_iommufd();
     uint32_t pasid;
 
     section("a table on another file's PASID");
-    if (allocate(other, 2000, 2000, &pasid))
-        give_up("no PASID");
+    if (allocate_pasid(other, 2000, 2000, &pasid))
+        fatal("no PASID");
     check_errno(bind_table(pasid, roots[0]), 0, "is bound");
     check_errno(free_pasid(other, pasid), EBUSY, "the other file cannot free it");
     close(other);
-    check_number(reads(&device, pasid, IOVA), 1, "the file is closed and the table there");
-    check_errno(allocate(guest.iommufd, pasid, pasid, NULL), ENOSPC, "and the PASID not free");
+    check_number(can_read(&device, pasid, IOVA), 1, "the file is closed and the table there");
+    check_errno(allocate_pasid(guest.iommufd, pasid, pasid, NULL), ENOSPC,
+                "and the PASID not free");
     check_errno(unbind(pasid), 0, "until it is unbound");
     check_errno(free_pasid(guest.iommufd, pasid), ENOENT, "then it is");
 }
 
-/* ---- Ends --------------------------------------------------------------------------------- */
+/* ---- unmapping and closing ---------------------------------------------------------------- */
 
-/** The kernel's side: what is unmapped from the container is gone at once, whatever a guest's tables say. */
-static void unmapping(void)
+/** Unmapping from the container takes effect at once, without an invalidation by the guest. */
+static void test_unmapping(void)
 {
     struct vfio_iommu_type1_dma_unmap unmap = {
         .argsz = sizeof(unmap), .iova = GUEST, .size = GUEST_LENGTH};
 
     section("memory that is taken from the guest");
     if (bind_table(pasids[0], roots[0]) || bind_table(pasids[1], roots[1]))
-        give_up("VFIO_IOMMU_BIND: %s", strerror(errno));
-    check_number(reads(&device, pasids[0], IOVA) && reads(&plain, pasids[1], IOVA), 1, "it is there");
+        fatal("VFIO_IOMMU_BIND: %s", strerror(errno));
+    check_number(can_read(&device, pasids[0], IOVA) && can_read(&plain, pasids[1], IOVA), 1,
+                 "it is there");
     check_errno(ioctl(guest.iommufd, VFIO_IOMMU_UNMAP_DMA, &unmap), 0, "VFIO_IOMMU_UNMAP_DMA");
-    check_number(reads(&device, pasids[0], IOVA) || reads(&plain, pasids[1], IOVA), 0, "and gone");
+    check_number(can_read(&device, pasids[0], IOVA) || can_read(&plain, pasids[1], IOVA), 0,
+                 "and gone");
 }
 
-static void ends(void)
+static void test_closing(void)
 {
     int fd;
     uint32_t first = pasids[0], pasid;
 
     section("files are closed");
     close(device.fd);
-    check_errno(allocate(guest.iommufd, first, first, &pasid), ENOSPC,
+    check_errno(allocate_pasid(guest.iommufd, first, first, &pasid), ENOSPC,
                 "a device is closed: its PASIDs are allocated");
     close(guest.iommufd);
     fd = open_iommufd();
-    check_errno(allocate(fd, first, first, &pasid), ENOSPC,
+    check_errno(allocate_pasid(fd, first, first, &pasid), ENOSPC,
                 "the iommufd: they are, as a device still has them");
     close(plain.fd);
-    check_errno(allocate(fd, first, first, &pasid), 0, "the last device: they are free");
+    check_errno(allocate_pasid(fd, first, first, &pasid), 0, "the last device: they are free");
     close(fd);
 }
 
 int main(void)
 {
-    make_all();
-    container();
-    bindings();
-    refused_bindings();
-    two_files();
-    own_tables();
-    unmapping();
-    ends();
-    return checked();
+    set_up_sva();
+    test_container();
+    test_bindings();
+    test_refused_bindings();
+    test_two_files();
+    test_client_tables();
+    test_unmapping();
+    test_closing();
+    return checks_exit_status();
 }

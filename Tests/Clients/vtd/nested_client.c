@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a hypervisor does for a guest with a device of its own, in one page: the guest's page table lies in
- * the guest's memory, is nested on the hypervisor's, and the device goes through both. The guest then
- * changes an entry, first without telling anybody.
+ * A hypervisor that assigns a device to a guest. The guest's page table lies in the guest's memory
+ * and is nested on the hypervisor's page table; the device's DMA is translated by both. The guest
+ * then changes an entry, first without an invalidation.
  *
- *   nested_client       says what happens; status 1 when something else did
+ *   nested_client       prints the steps; status 1 when a result is not the expected one
  *
  * The device is a "PCI Express ATS/PRI test device" (1234:11e9) behind an Intel VT-d unit.
  */
 #include "guest/vtd.h"
 
-#define ADDRESS 0x7000000000UL /* of the guest's program; its page table leads from here to its pages */
+#define ADDRESS 0x7000000000UL /* a virtual address of the guest's program */
 
 static bool failed;
 
@@ -29,9 +29,9 @@ __attribute__((format(printf, 2, 3))) static void expect(bool good, const char *
 int main(void)
 {
     int iommufd = open_iommufd();
-    struct test_device device = find_device(iommufd, false);
-    struct guest guest = make_guest(iommufd, &device, true, 0);
-    uint64_t root = make_table(&guest), *entry, byte;
+    struct test_device device = vtd_find_device(iommufd, false);
+    struct guest guest = vtd_make_guest(iommufd, &device, true, 0);
+    uint64_t root = allocate_table(&guest), *entry, byte;
     struct iommufd_sim_fault fault = {0};
     uint32_t nested;
 
@@ -40,9 +40,9 @@ int main(void)
     entry = map_page(&guest, root, ADDRESS, data_page(0), USER);
     printf("2. In that memory it makes a page table: %#lx is its page at %#lx.\n", ADDRESS,
            (unsigned long)data_page(0));
-    nested = make_nested(&guest, &device, root);
+    nested = vtd_make_nested(&guest, &device, root);
     if (attach_to(&device, nested, NO_PASID))
-        give_up("VFIO_DEVICE_ATTACH_IOMMUFD_PT: %s", strerror(errno));
+        fatal("VFIO_DEVICE_ATTACH_IOMMUFD_PT: %s", strerror(errno));
     printf("3. The guest's table is nested on the hypervisor's, as table %u, and given to the device.\n",
            nested);
 
@@ -55,17 +55,17 @@ int main(void)
     byte = read_byte(&guest, &device, ADDRESS, NO_PASID);
     expect(byte == 1, "the device still reads page 0: that is what the IOTLB has");
 
-    invalidate(&guest, nested, ADDRESS, 1, 0);
+    vtd_invalidate(&guest, nested, ADDRESS, 1, 0);
     printf("6. IOMMU_HWPT_INVALIDATE of that page.\n");
     byte = read_byte(&guest, &device, ADDRESS, NO_PASID);
     expect(byte == 2, "now it reads page 1");
 
     __atomic_store_n(entry, 0, __ATOMIC_RELEASE);
-    invalidate(&guest, nested, ADDRESS, 1, 0);
+    vtd_invalidate(&guest, nested, ADDRESS, 1, 0);
     printf("7. The guest takes the entry away, and says so.\n");
     byte = read_byte(&guest, &device, ADDRESS, NO_PASID);
     expect(byte > 0xff, "the device reads nothing");
-    take_fault(&device, &fault);
+    read_fault(&device, &fault);
     expect(fault.reason == FIRST_ABSENT && fault.iova == ADDRESS,
            "a fault at %#llx, reason %#x: not present in the first stage",
            (unsigned long long)fault.iova, fault.reason);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the simulator's extensions add is not there unless they are asked for: their numbers, types and
- * lengths are answered as by a kernel. --vtd: also those that need a device behind a VT-d unit.
+ * Without its extensions the simulator answers their ioctl numbers, types and lengths as Linux
+ * does.
+ *
+ *   no_extensions [--vtd]     --vtd: also those that need a device behind a VT-d unit
  */
 #include "guest/vtd.h"
 
@@ -13,12 +15,12 @@ static long set_container(void)
     struct iommu_vfio_ioas cmd = {.size = sizeof(cmd), .op = IOMMU_VFIO_IOAS_SET};
 
     if (ioctl(iommufd, IOMMU_IOAS_ALLOC, &ioas))
-        give_up("IOAS_ALLOC: %s", strerror(errno));
+        fatal("IOAS_ALLOC: %s", strerror(errno));
     cmd.ioas_id = ioas.out_ioas_id;
     return ioctl(iommufd, IOMMU_VFIO_IOAS, &cmd);
 }
 
-static void sva(void)
+static void test_sva(void)
 {
     struct vfio_iommu_type1_pasid_request request = {
         .argsz = sizeof(request), .flags = VFIO_IOMMU_PASID_ALLOC, .alloc_pasid = {1, 100, 0}};
@@ -35,7 +37,7 @@ static void sva(void)
                 "nor can it be set");
 }
 
-static void vtd(void)
+static void test_vtd_failures(void)
 {
     struct iommufd_sim_vtd_invalidate_fail fail = {
         .size = sizeof(fail), .dev_id = 1, .operation = 1, .error = 1, .nth = 1};
@@ -44,14 +46,14 @@ static void vtd(void)
                 "a failure to plan");
 }
 
-static void vtd_device(void)
+static void test_vtd_device(void)
 {
-    struct test_device device = find_device(iommufd, false);
-    struct guest guest = make_guest(iommufd, &device, true, 0);
+    struct test_device device = vtd_find_device(iommufd, false);
+    struct guest guest = vtd_make_guest(iommufd, &device, true, 0);
     struct iommufd_sim_vtd_s1_invalidate entry = {.npages = UINT64_MAX};
     struct iommu_viommu_alloc viommu =
         viommu_arguments(device.id, guest.parent, IOMMUFD_SIM_VIOMMU_TYPE_VTD, NULL, 0);
-    uint32_t hwpt = make_nested(&guest, &device, make_table(&guest));
+    uint32_t hwpt = vtd_make_nested(&guest, &device, allocate_table(&guest));
     struct iommu_hwpt_invalidate cmd = invalidate_arguments(
         hwpt, IOMMU_HWPT_INVALIDATE_DATA_VTD_S1, &entry, sizeof(entry), 1);
 
@@ -66,11 +68,11 @@ static void vtd_device(void)
 int main(int argc, char **argv)
 {
     iommufd = open_iommufd();
-    sva();
+    test_sva();
     check_errno(set_container(), 0, "with a container");
-    sva();
-    vtd();
+    test_sva();
+    test_vtd_failures();
     if (argc > 1 && !strcmp(argv[1], "--vtd"))
-        vtd_device();
-    return checked();
+        test_vtd_device();
+    return checks_exit_status();
 }

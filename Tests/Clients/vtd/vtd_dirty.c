@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Which pages a VT-d unit says were written: through a second-stage table of ours, and by guests that are
- * nested on it, whose tables are in those pages, too.
+ * Dirty tracking of a VT-d unit: pages that are written through a second-stage table, and pages
+ * that a nested guest's device writes, or that hold the guest's first-stage table, in which the
+ * unit sets bits.
  */
 #include "guest/vtd.h"
 
@@ -20,7 +21,7 @@ static long track(uint32_t hwpt, bool enable)
     return ioctl(guest.iommufd, IOMMU_HWPT_SET_DIRTY_TRACKING, &cmd);
 }
 
-/** Pages written in the 64 pages of `pages`, a bit for each. */
+/** Returns which of the 64 pages at `pages` are dirty, a bit for each. */
 static uint64_t dirty(uint32_t hwpt, uint64_t pages, uint32_t flags)
 {
     uint64_t bitmap = 0;
@@ -33,41 +34,41 @@ static uint64_t dirty(uint32_t hwpt, uint64_t pages, uint32_t flags)
                                               .data = (uintptr_t)&bitmap};
 
     if (ioctl(guest.iommufd, IOMMU_HWPT_GET_DIRTY_BITMAP, &cmd))
-        give_up("GET_DIRTY_BITMAP: %s", strerror(errno));
+        fatal("GET_DIRTY_BITMAP: %s", strerror(errno));
     return bitmap;
 }
 
-/** Pages are 4 KiB each for the unit: the mapping is split by its address. */
-static void paging(void)
+/** The unit maps pages of 4 KiB, because user addresses and IOVAs are not aligned alike. */
+static void test_kernel_table(void)
 {
-    uint32_t hwpt = make_paging(&guest, &device,
-                                IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_PASID);
-    uint32_t plain = make_paging(&guest, &device, IOMMU_HWPT_ALLOC_PASID);
+    uint32_t hwpt =
+        allocate_paging(&guest, &device, IOMMU_HWPT_ALLOC_DIRTY_TRACKING | IOMMU_HWPT_ALLOC_PASID);
+    uint32_t plain = allocate_paging(&guest, &device, IOMMU_HWPT_ALLOC_PASID);
 
     section("a table of ours");
     check_errno(track(plain, true), EOPNOTSUPP, "one that was not made for it");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "attached");
-    store(&device, data_page(0), 8, NO_PASID);
+    dma_write(&device, data_page(0), 8, NO_PASID);
     check_number(dirty(hwpt, GUEST + DATA, 0), 0, "nothing is recorded yet");
     check_errno(track(hwpt, true), 0, "from now on");
     check_number(dirty(hwpt, GUEST + DATA, 0), 0, "nothing was written yet");
-    fetch(&device, data_page(1), 8, NO_PASID);
+    dma_read(&device, data_page(1), 8, NO_PASID);
     check_number(dirty(hwpt, GUEST + DATA, 0), 0, "reading is not writing");
-    store(&device, data_page(1), 8, NO_PASID);
-    store(&device, data_page(3), 8, NO_PASID);
+    dma_write(&device, data_page(1), 8, NO_PASID);
+    dma_write(&device, data_page(3), 8, NO_PASID);
     check_number(dirty(hwpt, GUEST + DATA, IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR), 0x0a,
                  "two pages were written");
     check_number(dirty(hwpt, GUEST + DATA, 0), 0x0a, "they still were");
     check_number(dirty(hwpt, GUEST + DATA, 0), 0, "and are not any more");
-    store(&device, data_page(3), 8, NO_PASID);
+    dma_write(&device, data_page(3), 8, NO_PASID);
     check_number(dirty(hwpt, GUEST + DATA, 0), 0x08, "written again");
-    store(&device, data_page(4), 8, NO_PASID);
+    dma_write(&device, data_page(4), 8, NO_PASID);
     check_errno(track(hwpt, false), 0, "no more");
-    store(&device, data_page(5), 8, NO_PASID);
+    dma_write(&device, data_page(5), 8, NO_PASID);
     check_number(dirty(hwpt, GUEST + DATA, 0), 0x10, "what was recorded is still there");
     check_errno(track(hwpt, true), 0, "once more");
     check_errno(attach_to(&device, hwpt, PASID(5)), 0, "a PASID that comes later");
-    store(&device, data_page(6), 8, PASID(5));
+    dma_write(&device, data_page(6), 8, PASID(5));
     check_number(dirty(hwpt, GUEST + DATA, 0), 0x40, "is recorded, too");
     detach(&device, PASID(5));
     detach(&device, NO_PASID);
@@ -75,10 +76,10 @@ static void paging(void)
     destroy_object(guest.iommufd, plain);
 }
 
-static void nested(void)
+static void test_nested_table(void)
 {
-    uint64_t root = make_table(&guest), table;
-    uint32_t hwpt = make_nested(&guest, &device, root), parent = guest.parent;
+    uint64_t root = allocate_table(&guest), table;
+    uint32_t hwpt = vtd_make_nested(&guest, &device, root), parent = guest.parent;
 
     section("a guest on a table of ours");
     for (unsigned i = 0; i != 8; i++)
@@ -86,24 +87,24 @@ static void nested(void)
     table = *entry_at(&guest, root, IOVA, 1) & 0xffffffffff000UL;
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "attached");
     check_errno(track(hwpt, true), ENOENT, "a nested table has none");
-    store(&device, IOVA, 8, NO_PASID);
+    dma_write(&device, IOVA, 8, NO_PASID);
     check_errno(track(parent, true), 0, "its parent has");
     check_number(dirty(parent, GUEST + DATA, 0), 0, "nothing was written yet");
-    store(&device, IOVA, 8, NO_PASID);
+    dma_write(&device, IOVA, 8, NO_PASID);
     check_number(dirty(parent, GUEST + DATA, 0), 0x01, "a page is written");
     check_number(dirty(parent, GUEST, 0), 0, "its entry said so before");
-    store(&device, IOVA + 2 * PAGE, 8, NO_PASID);
+    dma_write(&device, IOVA + 2 * PAGE, 8, NO_PASID);
     check_number(dirty(parent, GUEST + DATA, 0), 0x04, "a page is written for the first time");
     check_number(dirty(parent, GUEST, 0), 1UL << (table - GUEST) / PAGE,
                  "so is the table that says so");
-    store(&device, IOVA, 8, NO_PASID);
-    store(&device, IOVA + 2 * PAGE, 8, NO_PASID);
+    dma_write(&device, IOVA, 8, NO_PASID);
+    dma_write(&device, IOVA + 2 * PAGE, 8, NO_PASID);
     check_number(dirty(parent, GUEST + DATA, 0), 0x05, "cached translations record again");
     check_errno(attach_to(&device, hwpt, PASID(5)), 0, "a PASID that comes later");
-    store(&device, IOVA + 2 * PAGE, 8, PASID(5));
+    dma_write(&device, IOVA + 2 * PAGE, 8, PASID(5));
     check_number(dirty(parent, GUEST + DATA, 0), 0x04, "is recorded, too");
     check_errno(track(parent, false), 0, "no more");
-    store(&device, IOVA, 8, NO_PASID);
+    dma_write(&device, IOVA, 8, NO_PASID);
     check_number(dirty(parent, GUEST + DATA, 0), 0, "nothing is recorded");
     detach(&device, PASID(5));
     detach(&device, NO_PASID);
@@ -114,9 +115,9 @@ int main(void)
 {
     int iommufd = open_iommufd();
 
-    device = find_device(iommufd, false);
-    guest = make_guest(iommufd, &device, true, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
-    paging();
-    nested();
-    return checked();
+    device = vtd_find_device(iommufd, false);
+    guest = vtd_make_guest(iommufd, &device, true, IOMMU_HWPT_ALLOC_DIRTY_TRACKING);
+    test_kernel_table();
+    test_nested_table();
+    return checks_exit_status();
 }

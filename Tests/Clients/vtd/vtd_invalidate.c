@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a VT-d unit keeps of a guest's first-stage tables, and what takes it away: a changed entry is not
- * seen before an invalidation says so, and every invalidation removes what it names and nothing else.
- * --private: the guest's memory is not shared with anybody. --ats: with a device that keeps translations
- * itself.
+ * The caches of a VT-d unit for a guest's first-stage tables: the unit uses old entries until an
+ * invalidation, and an invalidation removes the translations that it names and no others.
+ *
+ *   vtd_invalidate [--private] [--ats]
+ *
+ *   --private  the guest's memory is private to the process
+ *   --ats      the device has a device TLB
  */
 #include "guest/vtd.h"
 
 #define IOVA 0x7000000000UL
-/** In another table for pages, of another table for tables. */
+/** An address whose leaf table, and the table above it, are not those of IOVA. */
 #define FAR (IOVA + (1UL << 30))
 
 static struct guest guest;
@@ -22,48 +25,50 @@ static uint64_t in(uint32_t pasid, uint64_t iova)
     return read_byte(&guest, &device, iova, PASID(pasid));
 }
 
-/** Pages 0 to 7 of the guest's data at IOVA and at FAR, seen by the unit. */
-static void settle(void)
+/** Maps data pages 0 to 7 at IOVA and at FAR, and lets the unit cache the translations. */
+static void cache_all(void)
 {
     for (unsigned i = 0; i != 8; i++) {
-        point(&guest, root, IOVA + i * PAGE, i);
-        point(&guest, root, FAR + i * PAGE, i);
-        point(&guest, other_root, IOVA + i * PAGE, i);
+        map_data_page(&guest, root, IOVA + i * PAGE, i);
+        map_data_page(&guest, root, FAR + i * PAGE, i);
+        map_data_page(&guest, other_root, IOVA + i * PAGE, i);
     }
-    invalidate_all(&guest, hwpt);
-    invalidate_all(&guest, other);
+    vtd_invalidate_all(&guest, hwpt);
+    vtd_invalidate_all(&guest, other);
     for (unsigned i = 0; i != 8; i++)
-        if (fetch(&device, IOVA + i * PAGE, 8, NO_PASID) != COMPLETED ||
-            fetch(&device, FAR + i * PAGE, 8, NO_PASID) != COMPLETED ||
-            fetch(&device, IOVA + i * PAGE, 8, PASID(5)) != COMPLETED)
-            give_up("the pages are not where they were mapped");
+        if (dma_read(&device, IOVA + i * PAGE, 8, NO_PASID) != COMPLETED ||
+            dma_read(&device, FAR + i * PAGE, 8, NO_PASID) != COMPLETED ||
+            dma_read(&device, IOVA + i * PAGE, 8, PASID(5)) != COMPLETED)
+            fatal("the pages are not where they were mapped");
 }
 
-/** All pages change places: page i is where page i + 8 was. */
-static void change(void)
+/** Maps page i to data page i + 8 after the translations were cached. */
+static void change_tables(void)
 {
-    settle();
+    cache_all();
     for (unsigned i = 0; i != 8; i++) {
-        point(&guest, root, IOVA + i * PAGE, i + 8);
-        point(&guest, root, FAR + i * PAGE, i + 8);
-        point(&guest, other_root, IOVA + i * PAGE, i + 8);
+        map_data_page(&guest, root, IOVA + i * PAGE, i + 8);
+        map_data_page(&guest, root, FAR + i * PAGE, i + 8);
+        map_data_page(&guest, other_root, IOVA + i * PAGE, i + 8);
     }
 }
 
-/** Which of the eight pages at `iova` are seen as they are now: bit i for page i. */
-static unsigned fresh(uint64_t iova, uint32_t attributes)
+/**
+ * Returns for which of the eight pages at `iova` the device uses the new entry: bit i for page i.
+ */
+static unsigned seen_changes(uint64_t iova, uint32_t attributes)
 {
     return moved_pages(&guest, &device, iova, 8, attributes);
 }
 
 static void expect(const char *what, unsigned near_pages, unsigned far_pages, unsigned by_pasid)
 {
-    check_number(fresh(IOVA, NO_PASID), near_pages, "%s: pages nearby", what);
-    check_number(fresh(FAR, NO_PASID), far_pages, "%s: pages far away", what);
-    check_number(fresh(IOVA, PASID(5)), by_pasid, "%s: another table's", what);
+    check_number(seen_changes(IOVA, NO_PASID), near_pages, "%s: pages nearby", what);
+    check_number(seen_changes(FAR, NO_PASID), far_pages, "%s: pages far away", what);
+    check_number(seen_changes(IOVA, PASID(5)), by_pasid, "%s: another table's", what);
 }
 
-static void granules(void)
+static void test_granules(void)
 {
     static const struct {
         const char *what;
@@ -85,86 +90,89 @@ static void granules(void)
     };
 
     section("granules");
-    change();
+    change_tables();
     expect("nothing", 0, 0, 0);
     for (unsigned i = 0; i != sizeof(cases) / sizeof(*cases); i++) {
-        change();
-        invalidate(&guest, hwpt, cases[i].address, cases[i].pages, 0);
+        change_tables();
+        vtd_invalidate(&guest, hwpt, cases[i].address, cases[i].pages, 0);
         expect(cases[i].what, cases[i].near_pages, cases[i].far_pages, 0);
     }
-    change();
-    invalidate_all(&guest, other);
+    change_tables();
+    vtd_invalidate_all(&guest, other);
     expect("everything of another table", 0, 0, 0xff);
-    change();
-    invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
+    change_tables();
+    vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
     expect("leaves of eight pages", 0xff, 0, 0);
 }
 
-/** A table for pages is replaced by another one. */
-static void structures(void)
+/** Replaces a leaf table by another one. */
+static void test_structures(void)
 {
-    uint64_t *entry, old, table = make_table(&guest);
+    uint64_t *entry, old, table = allocate_table(&guest);
 
     section("tables that were moved");
     for (unsigned i = 0; i != 8; i++)
         guest_word(&guest, table)[(IOVA >> 12 & 511) + i] = data_page(i + 8) | USER;
-    settle();
+    cache_all();
     entry = entry_at(&guest, root, IOVA, 1);
     old = *entry;
     *entry = table | USER;
-    check_number(fresh(IOVA, NO_PASID), 0, "without invalidation the pages are the old ones");
-    invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
-    check_number(fresh(IOVA, NO_PASID), 0, "leaf: the old table is still walked");
-    point(&guest, root, FAR, 0);
-    invalidate(&guest, hwpt, FAR, 1, 0);
-    check_number(fresh(IOVA, NO_PASID), 0, "an address far away changes nothing");
-    invalidate(&guest, hwpt, IOVA, 1, 0);
-    check_number(fresh(IOVA, NO_PASID), 0x01, "without leaf: the new table for that page");
-    invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
-    check_number(fresh(IOVA, NO_PASID), 0xff, "and for the others once they are invalidated");
+    check_number(seen_changes(IOVA, NO_PASID), 0,
+                 "without invalidation the pages are the old ones");
+    vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
+    check_number(seen_changes(IOVA, NO_PASID), 0, "leaf: the old table is still walked");
+    map_data_page(&guest, root, FAR, 0);
+    vtd_invalidate(&guest, hwpt, FAR, 1, 0);
+    check_number(seen_changes(IOVA, NO_PASID), 0, "an address far away changes nothing");
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
+    check_number(seen_changes(IOVA, NO_PASID), 0x01, "without leaf: the new table for that page");
+    vtd_invalidate(&guest, hwpt, IOVA, 8, IOMMU_VTD_INV_FLAGS_LEAF);
+    check_number(seen_changes(IOVA, NO_PASID), 0xff,
+                 "and for the others once they are invalidated");
     *entry = old;
-    invalidate_all(&guest, hwpt);
-    check_number(fresh(IOVA, NO_PASID), 0, "everything: the first table again");
+    vtd_invalidate_all(&guest, hwpt);
+    check_number(seen_changes(IOVA, NO_PASID), 0, "everything: the first table again");
 }
 
-static void permissions(void)
+static void test_permissions(void)
 {
     uint64_t *entry;
 
     section("rights that were changed");
-    settle();
+    cache_all();
     entry = entry_at(&guest, root, IOVA, 0);
-    check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED, "the page is written");
+    check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED, "the page is written");
     *entry &= ~(uint64_t)RW;
-    check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED, "and still is, made read-only");
-    invalidate(&guest, hwpt, IOVA, 1, 0);
-    check_number(store(&device, IOVA, 1, NO_PASID) == COMPLETED, 0, "but not after invalidation");
+    check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED, "and still is, made read-only");
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
+    check_number(dma_write(&device, IOVA, 1, NO_PASID) == COMPLETED, 0,
+                 "but not after invalidation");
     *entry |= RW;
-    check_number(store(&device, IOVA, 1, NO_PASID), COMPLETED,
+    check_number(dma_write(&device, IOVA, 1, NO_PASID), COMPLETED,
                  "what is allowed again needs none");
     memset(guest_word(&guest, data_page(0)), 1, PAGE);
     *entry = 0;
     check_number(at(IOVA), 1, "a page that was taken away is still read");
-    invalidate(&guest, hwpt, IOVA, 1, 0);
+    vtd_invalidate(&guest, hwpt, IOVA, 1, 0);
     check_number(at(IOVA) > 0x100, 1, "but not after invalidation");
-    point(&guest, root, IOVA, 0);
+    map_data_page(&guest, root, IOVA, 0);
     check_number(at(IOVA), 1, "a page that comes needs none");
-    drop_faults(&device);
+    drain_faults(&device);
 }
 
-static void attachments(void)
+static void test_attachments(void)
 {
-    uint32_t third = make_nested(&guest, &device, other_root), bad;
+    uint32_t third = vtd_make_nested(&guest, &device, other_root), bad;
 
     section("attaching forgets");
-    change();
+    change_tables();
     check_errno(attach_to(&device, third, NO_PASID), 0, "another table is attached");
-    check_number(fresh(IOVA, NO_PASID), 0xff, "its pages are as they are");
+    check_number(seen_changes(IOVA, NO_PASID), 0xff, "its pages are as they are");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "and the first again");
-    check_number(fresh(IOVA, NO_PASID), 0xff, "as they are");
-    check_number(fresh(IOVA, PASID(5)), 0, "the PASID's are not");
-    bad = make_nested_with(&guest, &device, (struct iommu_hwpt_vtd_s1){.addr_width = 1}, 0);
-    change();
+    check_number(seen_changes(IOVA, NO_PASID), 0xff, "as they are");
+    check_number(seen_changes(IOVA, PASID(5)), 0, "the PASID's are not");
+    bad = vtd_make_nested_with(&guest, &device, (struct iommu_hwpt_vtd_s1){.addr_width = 1}, 0);
+    change_tables();
     check_errno(attach_to(&device, bad, NO_PASID), EINVAL, "a table that cannot be attached");
     check_errno(attach_to(&device, bad, PASID(5)), EINVAL, "nor for the PASID");
     expect("after the failure", 0, 0, 0);
@@ -172,31 +180,31 @@ static void attachments(void)
     destroy_object(guest.iommufd, third);
     check_errno(detach(&device, PASID(5)), 0, "the PASID is detached");
     check_number(in(5, IOVA) > 0x100, 1, "it is blocked");
-    check_number(fresh(IOVA, NO_PASID), 0, "the device is not");
+    check_number(seen_changes(IOVA, NO_PASID), 0, "the device is not");
     check_errno(attach_to(&device, other, PASID(5)), 0, "it is attached again");
-    check_number(fresh(IOVA, PASID(5)), 0xff, "and sees its pages as they are");
-    drop_faults(&device);
+    check_number(seen_changes(IOVA, PASID(5)), 0xff, "and sees its pages as they are");
+    drain_faults(&device);
 }
 
-/** The kernel's side: what is unmapped from the guest is gone at once, whatever the guest's tables say. */
-static void unmapping(void)
+/** Unmapping from the IOAS takes effect at once, without an invalidation by the guest. */
+static void test_unmapping(void)
 {
     section("memory that is taken from the guest");
-    settle();
+    cache_all();
     check_errno(unmap_memory(&guest), 0, "IOAS_UNMAP");
-    check_number(fetch(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "nothing is read");
-    check_number(fetch(&device, IOVA, 8, PASID(5)) == COMPLETED, 0, "nor by PASID");
+    check_number(dma_read(&device, IOVA, 8, NO_PASID) == COMPLETED, 0, "nothing is read");
+    check_number(dma_read(&device, IOVA, 8, PASID(5)) == COMPLETED, 0, "nor by PASID");
     check_errno(map_memory(&guest), 0, "IOAS_MAP");
     check_number(at(IOVA), 1, "it is there again");
-    drop_faults(&device);
+    drain_faults(&device);
 }
 
 static long invalidate_list(const struct iommu_hwpt_vtd_s1_invalidate *entries, uint32_t *count)
 {
-    return invalidate_entries(guest.iommufd, hwpt, entries, sizeof(*entries), count);
+    return vtd_invalidate_entries(guest.iommufd, hwpt, entries, sizeof(*entries), count);
 }
 
-static void errors(void)
+static void test_errors(void)
 {
     struct iommu_hwpt_vtd_s1_invalidate entries[4] = {{.addr = IOVA, .npages = 1},
                                                       {.addr = IOVA + PAGE, .npages = 1},
@@ -206,13 +214,13 @@ static void errors(void)
     uint32_t count;
 
     section("entries that are refused");
-    change();
+    change_tables();
     entries[2].flags = 2;
     count = 4;
     check_errno(invalidate_list(entries, &count), EOPNOTSUPP,
                 "a flag that is none");
     check_number(count, 2, "the entries before it were handled");
-    check_number(fresh(IOVA, NO_PASID), 0x03, "and took effect");
+    check_number(seen_changes(IOVA, NO_PASID), 0x03, "and took effect");
     entries[2].flags = 0;
     entries[2].__reserved = 1;
     count = 4;
@@ -231,7 +239,7 @@ static void errors(void)
                 "everything, but not from 0");
     count = 0;
     check_errno(invalidate_list(entries, &count), 0, "no entry");
-    check_number(fresh(IOVA, NO_PASID), 0x03, "nothing else took effect");
+    check_number(seen_changes(IOVA, NO_PASID), 0x03, "nothing else took effect");
     check_errno(ioctl(guest.iommufd, IOMMU_HWPT_INVALIDATE, &cmd), EINVAL, "another type");
     check_number(cmd.entry_num, 0, "nothing was handled");
     cmd.data_type = 0;
@@ -256,19 +264,19 @@ int main(int argc, char **argv)
         shared &= strcmp(argv[i], "--private") != 0;
         with_ats |= !strcmp(argv[i], "--ats");
     }
-    device = find_device(iommufd, with_ats);
-    guest = make_guest(iommufd, &device, shared, 0);
-    root = make_table(&guest);
-    other_root = make_table(&guest);
-    hwpt = make_nested(&guest, &device, root);
-    other = make_nested(&guest, &device, other_root);
+    device = vtd_find_device(iommufd, with_ats);
+    guest = vtd_make_guest(iommufd, &device, shared, 0);
+    root = allocate_table(&guest);
+    other_root = allocate_table(&guest);
+    hwpt = vtd_make_nested(&guest, &device, root);
+    other = vtd_make_nested(&guest, &device, other_root);
     if (attach_to(&device, hwpt, NO_PASID) || attach_to(&device, other, PASID(5)))
-        give_up("attach: %s", strerror(errno));
-    granules();
-    structures();
-    permissions();
-    attachments();
-    unmapping();
-    errors();
-    return checked();
+        fatal("attach: %s", strerror(errno));
+    test_granules();
+    test_structures();
+    test_permissions();
+    test_attachments();
+    test_unmapping();
+    test_errors();
+    return checks_exit_status();
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest's own first-stage tables on a VT-d unit: what is told of the unit, what can be nested, where
- * data go, what is refused and how it is recorded, and that what was changed without an invalidation stays
- * as it was. --private: the guest's memory is not shared with anybody.
+ * A guest's first-stage tables on a VT-d unit: GET_HW_INFO, the HWPTs that can be allocated, DMA
+ * through both stages, and faults with their records.
+ *
+ *   vtd_nested [--private]     the guest's memory is private to the process
  */
 #include "guest/vtd.h"
 
@@ -13,7 +14,7 @@ static struct test_device device;
 
 /* ---- the unit ----------------------------------------------------------------------------- */
 
-static void hardware(void)
+static void test_hardware(void)
 {
     struct iommu_hw_info_vtd vtd = {0};
     struct {
@@ -54,7 +55,7 @@ static void hardware(void)
 
 /* ---- allocation --------------------------------------------------------------------------- */
 
-static void allocation(uint64_t root)
+static void test_allocation(uint64_t root)
 {
     struct iommu_hwpt_vtd_s1 data = {.pgtbl_addr = root, .addr_width = 48};
     unsigned char long_data[sizeof(data) + 8] = {0};
@@ -101,17 +102,17 @@ static void allocation(uint64_t root)
     check_errno(ioctl(fd, IOMMU_IOAS_MAP, &map), EINVAL, "read-only memory under a parent");
 }
 
-static void widths(uint64_t root)
+static void test_widths(uint64_t root)
 {
     struct iommu_hwpt_vtd_s1 data = {.pgtbl_addr = root};
     static const uint32_t bad[] = {0, 39, 49, 64};
-    uint64_t top = make_table(&guest);
+    uint64_t top = allocate_table(&guest);
     uint32_t hwpt;
 
     section("what the data must say at the latest when attached");
     for (unsigned i = 0; i != sizeof(bad) / sizeof(*bad); i++) {
         data.addr_width = bad[i];
-        hwpt = make_nested_with(&guest, &device, data, 0);
+        hwpt = vtd_make_nested_with(&guest, &device, data, 0);
         check_errno(attach_to(&device, hwpt, PASID(9)), EINVAL, "addresses of %u bits", bad[i]);
         check_errno(attach_to(&device, hwpt, NO_PASID), EINVAL, "addresses of %u bits, no PASID",
                     bad[i]);
@@ -121,21 +122,23 @@ static void widths(uint64_t root)
     data.flags = IOMMU_VTD_S1_SRE | IOMMU_VTD_S1_EAFE | IOMMU_VTD_S1_WPE;
     data.pgtbl_addr = top;
     *guest_word(&guest, top) = root | USER;
-    hwpt = make_nested_with(&guest, &device, data, 0);
+    hwpt = vtd_make_nested_with(&guest, &device, data, 0);
     check_errno(attach_to(&device, hwpt, PASID(9)), 0, "five levels and every flag");
     check_number(read_byte(&guest, &device, IOVA, PASID(9)), 1, "five levels are walked");
     check_number(*guest_word(&guest, top) & 0xfff, USER | A | EA, "EAFE: EA is set beside A");
-    fetch(&device, 1UL << 56, 8, PASID(9));
-    check_fault(&device, NOT_CANONICAL, 1UL << 56, PASID(9), false, "bit 56 alone is not canonical");
-    fetch(&device, 1UL << 47, 8, PASID(9));
-    check_fault(&device, FIRST_ABSENT, 1UL << 47, PASID(9), false, "bit 47 is, with five levels");
+    dma_read(&device, 1UL << 56, 8, PASID(9));
+    vtd_check_fault(&device, NOT_CANONICAL, 1UL << 56, PASID(9), false,
+                    "bit 56 alone is not canonical");
+    dma_read(&device, 1UL << 47, 8, PASID(9));
+    vtd_check_fault(&device, FIRST_ABSENT, 1UL << 47, PASID(9), false,
+                    "bit 47 is, with five levels");
     detach(&device, PASID(9));
     destroy_object(guest.iommufd, hwpt);
 }
 
 /* ---- translation -------------------------------------------------------------------------- */
 
-static void translation(uint64_t root, uint32_t attributes)
+static void test_translation(uint64_t root, uint32_t attributes)
 {
     uint64_t *entry;
 
@@ -145,13 +148,13 @@ static void translation(uint64_t root, uint32_t attributes)
     entry = entry_at(&guest, root, IOVA, 0);
     check_number(*entry & 0xfff, USER | A, "its entry is marked as used");
     check_number(*entry_at(&guest, root, IOVA, 3) & 0xfff, USER | A, "and the top one");
-    check_number(store(&device, IOVA + 3 * PAGE, 16, attributes), COMPLETED, "it is written");
+    check_number(dma_write(&device, IOVA + 3 * PAGE, 16, attributes), COMPLETED, "it is written");
     check_number(*guest_word(&guest, data_page(3)), 0x0202020202020202, "the data arrive");
     check_number(*entry_at(&guest, root, IOVA + 3 * PAGE, 0) & 0xfff, USER | A | D,
                  "its entry is marked as written");
     memset(guest_word(&guest, data_page(3)), 4, PAGE);
-    check_number(fetch(&device, IOVA + PAGE - 4, 8, attributes), COMPLETED, "across two pages");
-    check_number(buffer_word(&guest, &device), 0x0202020201010101, "both halves");
+    check_number(dma_read(&device, IOVA + PAGE - 4, 8, attributes), COMPLETED, "across two pages");
+    check_number(device_buffer_word(&guest, &device), 0x0202020201010101, "both halves");
     check_number(read_byte(&guest, &device, (1UL << 40) + DATA, attributes), 1,
                  "a page of 2 MiB is read");
     check_number(read_byte(&guest, &device, (2UL << 40) + DATA + PAGE, attributes), 2,
@@ -159,27 +162,27 @@ static void translation(uint64_t root, uint32_t attributes)
     check_number(read_byte(&guest, &device, ~0xfffUL, attributes), 5, "the highest address");
 }
 
-/** A request is refused and recorded. */
+/** Checks that a read, or a write, faults and is recorded. */
 static void no_read(uint64_t at, uint32_t attributes, uint32_t reason, const char *what)
 {
-    fetch(&device, at, 8, attributes);
-    check_fault(&device, reason, at, attributes, false, what);
+    dma_read(&device, at, 8, attributes);
+    vtd_check_fault(&device, reason, at, attributes, false, what);
 }
 
 static void no_write(uint64_t at, uint32_t attributes, uint32_t reason, const char *what)
 {
-    store(&device, at, 8, attributes);
-    check_fault(&device, reason, at, attributes, true, what);
+    dma_write(&device, at, 8, attributes);
+    vtd_check_fault(&device, reason, at, attributes, true, what);
 }
 
-static void refusals(uint64_t root, uint32_t attributes)
+static void test_refusals(uint64_t root, uint32_t attributes)
 {
     uint64_t at = IOVA + 0x10 * PAGE;
 
     section(attributes ? "refusals by PASID" : "refusals by requester id");
-    drop_faults(&device);
-    check_number(fetch(&device, at, 8, attributes), FAULTED, "nothing there");
-    check_fault(&device, FIRST_ABSENT, at, attributes, false, "SFS.2 for reading");
+    drain_faults(&device);
+    check_number(dma_read(&device, at, 8, attributes), FAULTED, "nothing there");
+    vtd_check_fault(&device, FIRST_ABSENT, at, attributes, false, "SFS.2 for reading");
     no_write(at + 8, attributes, FIRST_ABSENT, "SFS.2 for writing");
     no_read(5UL << 39, attributes, FIRST_ABSENT, "SFS.2 at the top");
     no_read(1UL << 47, attributes, NOT_CANONICAL, "SGN.1");
@@ -214,7 +217,7 @@ static void refusals(uint64_t root, uint32_t attributes)
     *entry_at(&guest, root, at, 1) = 0;
 }
 
-static void privilege(uint64_t root)
+static void test_privilege(uint64_t root)
 {
     struct iommu_hwpt_vtd_s1 data = {.pgtbl_addr = root, .addr_width = 48};
     uint64_t readable = IOVA + 0x18 * PAGE, system = readable + PAGE;
@@ -225,23 +228,26 @@ static void privilege(uint64_t root)
     map_page(&guest, root, system, data_page(7), P | RW);
     for (unsigned i = 0; i != 3; i++) {
         data.flags = i == 2 ? IOMMU_VTD_S1_SRE | IOMMU_VTD_S1_WPE : i == 1 ? IOMMU_VTD_S1_SRE : 0;
-        hwpt[i] = make_nested_with(&guest, &device, data, 0);
+        hwpt[i] = vtd_make_nested_with(&guest, &device, data, 0);
         if (attach_to(&device, hwpt[i], PASID(20 + i)))
-            give_up("attach: %s", strerror(errno));
+            fatal("attach: %s", strerror(errno));
     }
-    fetch(&device, system, 8, PASID(20) | PRIVILEGED);
-    check_fault(&device, NO_PRIVILEGE, system, PASID(20) | PRIVILEGED, false, "SPT.6: SRE is clear");
+    dma_read(&device, system, 8, PASID(20) | PRIVILEGED);
+    vtd_check_fault(&device, NO_PRIVILEGE, system, PASID(20) | PRIVILEGED, false,
+                    "SPT.6: SRE is clear");
     check_number(read_byte(&guest, &device, system, PASID(21) | PRIVILEGED), 8,
                  "SRE: the system's page is read");
-    fetch(&device, system, 8, PASID(21));
-    check_fault(&device, PRIVILEGE_ONLY, system, PASID(21), false, "but not without privilege");
-    check_number(store(&device, readable, 8, PASID(21) | PRIVILEGED), COMPLETED,
+    dma_read(&device, system, 8, PASID(21));
+    vtd_check_fault(&device, PRIVILEGE_ONLY, system, PASID(21), false, "but not without privilege");
+    check_number(dma_write(&device, readable, 8, PASID(21) | PRIVILEGED), COMPLETED,
                  "privilege writes to read-only pages");
     memset(guest_word(&guest, data_page(6)), 7, PAGE);
-    store(&device, readable, 8, PASID(22) | PRIVILEGED);
-    check_fault(&device, NO_WRITING, readable, PASID(22) | PRIVILEGED, true, "WPE: it does not");
-    fetch(&device, readable, 8, PASID(21) | EXECUTE);
-    check_fault(&device, NO_EXECUTION, readable, PASID(21) | EXECUTE, false, "nothing is executed");
+    dma_write(&device, readable, 8, PASID(22) | PRIVILEGED);
+    vtd_check_fault(&device, NO_WRITING, readable, PASID(22) | PRIVILEGED, true,
+                    "WPE: it does not");
+    dma_read(&device, readable, 8, PASID(21) | EXECUTE);
+    vtd_check_fault(&device, NO_EXECUTION, readable, PASID(21) | EXECUTE, false,
+                    "nothing is executed");
     for (unsigned i = 0; i != 3; i++) {
         detach(&device, PASID(20 + i));
         destroy_object(guest.iommufd, hwpt[i]);
@@ -255,9 +261,9 @@ int main(int argc, char **argv)
     uint32_t hwpt;
     uint64_t root, bad;
 
-    device = find_device(iommufd, false);
-    guest = make_guest(iommufd, &device, shared, 0);
-    root = make_table(&guest);
+    device = vtd_find_device(iommufd, false);
+    guest = vtd_make_guest(iommufd, &device, shared, 0);
+    root = allocate_table(&guest);
     for (unsigned i = 0; i != 8; i++)
         map_page(&guest, root, IOVA + i * PAGE, data_page(i), USER);
     *entry_at(&guest, root, 1UL << 40, 1) = GUEST | USER | PS;
@@ -265,32 +271,33 @@ int main(int argc, char **argv)
     *entry_at(&guest, root, 2UL << 40, 2) = GUEST | USER | PS;
     map_page(&guest, root, ~0xfffUL & 0xffffffffffffUL, data_page(4), USER);
 
-    hardware();
-    allocation(root);
-    hwpt = make_nested(&guest, &device, root);
+    test_hardware();
+    test_allocation(root);
+    hwpt = vtd_make_nested(&guest, &device, root);
     section("before anything is attached");
-    fetch(&device, IOVA, 8, NO_PASID);
-    check_fault(&device, PASID_ABSENT, IOVA, NO_PASID, false, "SPT.2");
-    fetch(&device, IOVA, 8, PASID(0x1000));
-    check_fault(&device, PASID_DIRECTORY_ABSENT, IOVA, PASID(0x1000), false, "SPD.2");
+    dma_read(&device, IOVA, 8, NO_PASID);
+    vtd_check_fault(&device, PASID_ABSENT, IOVA, NO_PASID, false, "SPT.2");
+    dma_read(&device, IOVA, 8, PASID(0x1000));
+    vtd_check_fault(&device, PASID_DIRECTORY_ABSENT, IOVA, PASID(0x1000), false, "SPD.2");
     check_errno(attach_to(&device, hwpt, NO_PASID), 0, "a nested table is attached");
     check_errno(attach_to(&device, hwpt, PASID(9)), 0, "and for a PASID");
-    translation(root, NO_PASID);
-    translation(root, PASID(9));
-    refusals(root, NO_PASID);
-    refusals(root, PASID(9));
+    test_translation(root, NO_PASID);
+    test_translation(root, PASID(9));
+    test_refusals(root, NO_PASID);
+    test_refusals(root, PASID(9));
     detach(&device, PASID(9));
-    privilege(root);
-    widths(root);
+    test_privilege(root);
+    test_widths(root);
 
     section("a table that is nowhere");
     bad = GUEST - PAGE;
-    hwpt = make_nested(&guest, &device, bad);
+    hwpt = vtd_make_nested(&guest, &device, bad);
     attach_to(&device, hwpt, PASID(9));
-    fetch(&device, IOVA, 8, PASID(9));
-    check_fault(&device, TOP_TABLE_UNREADABLE, IOVA, PASID(9), false, "SFS.6");
+    dma_read(&device, IOVA, 8, PASID(9));
+    vtd_check_fault(&device, TOP_TABLE_UNREADABLE, IOVA, PASID(9), false, "SFS.6");
     detach(&device, PASID(9));
-    fetch(&device, IOVA, 8, PASID(9));
-    check_fault(&device, PASID_ABSENT, IOVA, PASID(9), false, "a PASID that is detached is blocked");
-    return checked();
+    dma_read(&device, IOVA, 8, PASID(9));
+    vtd_check_fault(&device, PASID_ABSENT, IOVA, PASID(9), false,
+                    "a PASID that is detached is blocked");
+    return checks_exit_status();
 }

@@ -178,8 +178,8 @@ struct AMDViATSTests {
   func services() throws {
     let machine = try AMDViMachine(hasATS: true)
     let states = Collector<[Bool]>()
-    machine.driver.setControl(of: AMDViMachine.device) { ats, pageRequests in
-      states.add([ats, pageRequests])
+    machine.driver.setServiceControl(of: AMDViMachine.device) {
+      states.add([$0.contains(.ats), $0.contains(.pageRequests)])
     }
     func last() -> [Bool] { states.take().last ?? [] }
     #expect(machine.driver.capabilities(of: AMDViMachine.device).contains(.ats))
@@ -285,6 +285,6 @@ struct AMDViATSTests {
     #expect(ask(1) == .answered(.failure))
     #expect(
       machine.faults.take().map { DMAOutcome.fault($0).amdviEvent?.kind } == [.invalidPageRequest])
-    #expect(!(try AMDViMachine(guestTables: .asKernel)).driver.hasUserPASIDTable)
+    #expect(!(try AMDViMachine(guestTableInterface: .kernel)).driver.hasUserPASIDTable)
   }
 }

@@ -163,7 +163,7 @@ struct SMMUv3ATSTests {
   @Test("attached tables switch the function's ATS")
   func control() throws {
     let states = Collector<Bool>()
-    machine.driver.setATSControl(of: SMMUv3Machine.stream) { states.add($0) }
+    machine.driver.setServiceControl(of: SMMUv3Machine.stream) { states.add($0.contains(.ats)) }
     #expect(machine.driver.capabilities(of: SMMUv3Machine.stream).contains(.ats))
     try machine.attach(machine.parent)
     try machine.attach(try machine.stage1(descriptors))

@@ -30,7 +30,7 @@ struct SMMUv3Machine {
     unit = SMMUv3Unit(configuration, memory: memory)
     driver = try SMMUv3Driver(unit: unit, memory: memory)
     detaching = Detaching(driver)
-    var properties = SMMUv3Driver.DeviceProperties()
+    var properties = DeviceProperties()
     properties.pasidBits = pasidBits
     properties.hasATS = hasATS
     properties.canStall = canStall

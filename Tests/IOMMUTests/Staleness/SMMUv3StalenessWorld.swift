@@ -32,7 +32,7 @@ struct SMMUv3StalenessWorld: StalenessWorld {
         IOVA(base + offset), to: PhysicalAddress(start.rawValue + offset), length: length,
         permissions: [.read, .write])
     }
-    var properties = SMMUv3Driver.DeviceProperties()
+    var properties = DeviceProperties()
     properties.pasidBits = 16
     properties.hasATS = true
     try machine.driver.probe(Self.requester(0), properties)

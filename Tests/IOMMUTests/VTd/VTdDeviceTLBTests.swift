@@ -16,7 +16,7 @@ import Testing
     guest = try VTdGuest()
     root = guest.makeTable()
     for page in 0..<16 as Range<UInt64> { guest.map(page << 12, to: page << 12, in: root) }
-    var services = VTdDeviceServices()
+    var services = DeviceProperties()
     services.pasidBits = 20
     services.hasATS = true
     services.hasPageRequests = true

@@ -67,7 +67,7 @@ import Testing
       guest = try VTdGuest()
       let root = guest.makeTable()
       guest.map(0x1000, to: 0x2000, in: root)
-      var services = VTdDeviceServices()
+      var services = DeviceProperties()
       services.pasidBits = 20
       services.hasATS = true
       try guest.machine.driver.probe(.test(0), services)

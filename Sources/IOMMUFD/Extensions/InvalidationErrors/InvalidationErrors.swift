@@ -1,12 +1,12 @@
 // The extension `vtd-invalidation-errors`: IOMMU_HWPT_INVALIDATE of a VT-d nested domain as it was
-// proposed in December 2023. An entry of that form (struct iommufd_sim_vtd_s1_invalidate) ends with two
-// members more than the kernel's, in which the call stores the error of the hardware and the device whose
-// operation failed. The proposal counts an entry as handled when the hardware has got it, whatever the
-// outcome, and goes on with the next entry.
+// proposed in December 2023. An entry of that form (struct iommufd_sim_vtd_s1_invalidate) ends with
+// two members more than the kernel's, in which the call stores the error of the hardware and the
+// device whose operation failed. The proposal counts an entry as handled when the hardware has got
+// it, whatever the outcome, and goes on with the next entry.
 //
-// The extension also adds a vIOMMU type to VT-d drivers (VTdVirtualIOMMU.swift), so that VT-d devices
-// can have a vDEVICE, and a command that plans failures (InvalidationFailureCommand.swift). It has no
-// state of its own: the VT-d unit keeps the planned failures.
+// The extension also adds a vIOMMU type to VT-d drivers (VTdVirtualIOMMU.swift), so that VT-d
+// devices can have a vDEVICE, and a command that plans failures (InvalidationFailureCommand.swift).
+// It has no state of its own: the VT-d unit keeps the planned failures.
 
 internal import CUAPI
 internal import IOMMU
@@ -37,12 +37,12 @@ final class InvalidationErrors: ExtensionHooks {
       let invalidation = try VTdGuestInvalidation(
         iommu_hwpt_vtd_s1_invalidate(
           addr: entry.addr, npages: entry.npages, flags: entry.flags, __reserved: entry.__reserved))
-      let failure = invalidation.submitOnce(to: domain.links)
+      let failure = invalidation.submitOnce(to: domain.usage)
       try entries.store(
         Answer(
           error: failure?.error.bit ?? 0,
           device: failure.map { context.clientID(of: $0.requester) } ?? 0),
-        at: index, offset: MemoryLayout<Entry>.offset(of: \.error) ?? 0)
+        at: index, offset: MemoryLayout<Entry>.start(of: \.error))
       handled += 1
     }
   }
@@ -59,8 +59,8 @@ final class InvalidationErrors: ExtensionHooks {
 }
 
 extension Context {
-  /// Returns the number by which the client knows a device: the virtual ID of its vDEVICE, without one
-  /// the object ID of the bound device. 0 for a requester that is not bound to this context.
+  /// Returns the number by which the client knows a device: the virtual ID of its vDEVICE, without
+  /// one the object ID of the bound device. 0 for a requester that is not bound to this context.
   fileprivate func clientID(of requester: RequesterID) -> UInt32 {
     lock.withLock {
       let device = objects.all(BoundDevice.self).first { $0.device.requesterID == requester }

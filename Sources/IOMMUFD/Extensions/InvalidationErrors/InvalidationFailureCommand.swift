@@ -3,11 +3,11 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// IOMMUFD_SIM_VTD_INVALIDATE_FAIL: plans which invalidation of a device's VT-d unit will fail, and with
-/// which error. It is for tests: no emulated device fails to complete an invalidation by itself.
+/// IOMMUFD_SIM_VTD_INVALIDATE_FAIL: plans which invalidation of a device's VT-d unit will fail, and
+/// with which error. It is for tests: no emulated device fails to complete an invalidation by
+/// itself.
 enum InvalidationFailureCommand {
-  static let row = Operation(
-    .simVTdInvalidateFail, minimumThrough: \iommufd_sim_vtd_invalidate_fail.nth, execute)
+  static let handler = IoctlHandler(.simVTdInvalidateFail, execute)
 
   private static func execute(
     _ command: inout UserCommand<iommufd_sim_vtd_invalidate_fail>
@@ -28,7 +28,8 @@ enum InvalidationFailureCommand {
       }
       let isOfDeviceTLB = arguments.operation == IOMMUFD_SIM_VTD_OPERATION_DEVICE_TLB.rawValue
       guard let error = VTdInvalidationError(bit: arguments.error), arguments.nth > 0,
-        // ICE and ITE are errors of a device's completion, which only device-TLB invalidations have.
+        // ICE and ITE are errors of a device's completion, which only device-TLB invalidations
+        // have.
         isOfDeviceTLB
           || arguments.operation == IOMMUFD_SIM_VTD_OPERATION_QUEUE.rawValue && error == .queue
       else { throw Errno.invalidArgument }

@@ -2,8 +2,8 @@ internal import CUAPI
 internal import IOMMU
 internal import SystemPackage
 
-/// A vIOMMU on a VT-d unit. Linux 7.3 has none for VT-d. This one only allocates nested domains and holds
-/// vDEVICEs, by which `dev_id` of an entry can name a device as the guest does.
+/// A vIOMMU on a VT-d unit. Linux 7.3 has none for VT-d. This one only allocates nested domains and
+/// holds vDEVICEs, by which `dev_id` of an entry can name a device as the guest does.
 final class VTdVirtualIOMMU: VirtualIOMMU {
   static let type = VTdDriver.VirtualIOMMUType(type: IOMMUFD_SIM_VIOMMU_TYPE_VTD.rawValue) {
     (parent, capabilities) throws(Errno) in

@@ -3,9 +3,9 @@ internal import Host
 internal import SystemPackage
 internal import UAPI
 
-/// The extension `register-calls`: pread(2) and pwrite(2) on an open /dev/iommu reach the registers that
-/// a client could map from it, at IOMMUFD_SIM_REGISTERS + the offset for mmap(2). Each call transfers
-/// one register of 4 bytes.
+/// The extension `register-calls`: pread(2) and pwrite(2) on an open /dev/iommu reach the registers
+/// that a client could map from it, at IOMMUFD_SIM_REGISTERS + the offset for mmap(2). Each call
+/// transfers one register of 4 bytes.
 final class RegisterCalls: ExtensionHooks {
   var hasReadAndWrite: Bool { true }
 

@@ -1,6 +1,6 @@
-// A guest's page table as VFIO_IOMMU_BIND describes it (struct iommu_gpasid_bind_data). Accepted is what
-// Linux 5.10 accepted. Its generic checks come first, then those of its intel driver; the nested domain's
-// own checks come last and are the same in today's driver.
+// A guest's page table as VFIO_IOMMU_BIND describes it (struct iommu_gpasid_bind_data). Accepted is
+// what Linux 5.10 accepted. Its generic checks come first, then those of its intel driver; the
+// nested domain's own checks come last and are the same in today's driver.
 
 internal import CUAPI
 internal import IOMMU
@@ -15,8 +15,8 @@ struct BoundGuestTable {
   private let flags: UInt64
 
   /// Returns the PASID that the table is for.
-  /// - Throws: `.invalidArgument` for 0 and for more than 20 bits, and for an unknown version, format or
-  ///   flag. intel: intel_svm_bind_gpasid()
+  /// - Throws: `.invalidArgument` for 0 and for more than 20 bits, and for an unknown version,
+  ///   format or flag. intel: intel_svm_bind_gpasid()
   static func pasid(of data: iommu_gpasid_bind_data) throws(Errno) -> PASID {
     // iommu: iommu_check_bind_data()
     guard data.version == UInt32(IOMMU_GPASID_BIND_VERSION_1),
@@ -52,9 +52,10 @@ struct BoundGuestTable {
   private static let supported = UInt64(
     IOMMU_SVA_VTD_GPASID_SRE | IOMMU_SVA_VTD_GPASID_EAFE | IOMMU_SVA_VTD_GPASID_WPE)
 
-  /// Makes the nested HWPT that binds the table. Its ID is reserved; the caller finalizes or aborts.
-  /// - Throws: `.invalidArgument` when the top-level table is outside of what `parent` can map; what the
-  ///   driver throws. intel: intel_pasid_setup_nested()
+  /// Makes the nested HWPT that binds the table. Its ID is reserved; the caller finalizes or
+  /// aborts.
+  /// - Throws: `.invalidArgument` when the top-level table is outside of what `parent` can map;
+  ///   what the driver throws. intel: intel_pasid_setup_nested()
   func makeHWPT(for device: BoundDevice, on parent: PagingHWPT) throws(Errno) -> NestedHWPT {
     guard parent.domain.aperture.contains(root) else { throw .invalidArgument }
     let configuration = iommu_hwpt_vtd_s1(

@@ -4,8 +4,8 @@ internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// VFIO_IOMMU_PASID_REQUEST in all forms that versions of the proposal had. The command and `argsz` tell
-/// the forms apart.
+/// VFIO_IOMMU_PASID_REQUEST in all forms that versions of the proposal had. The command and `argsz`
+/// tell the forms apart.
 struct PASIDRequest {
   let context: Context
   let client: any Client
@@ -16,14 +16,16 @@ struct PASIDRequest {
   /// vfio: vfio_iommu_type1_pasid_request()
   func execute(at argument: UInt64) throws(Errno) -> Int32 {
     var request = vfio_iommu_type1_pasid_request()
-    let header = 8
+    let header = Ioctl.vfioIOMMUPASIDRequest.minimumSize
     try client.loadBytes(of: &request, count: header, at: argument)
     let isAllocation = request.flags == UInt32(VFIO_IOMMU_PASID_ALLOC)
     guard isAllocation || request.flags == UInt32(VFIO_IOMMU_PASID_FREE) else {
       throw .invalidArgument
     }
-    let hasRange = request.argsz == Self.end(of: \.range)
-    let length = hasRange || isAllocation ? Self.end(of: \.range) : Self.end(of: \.free_pasid)
+    let endOfRange = header + MemoryLayout.size(ofValue: request.range)
+    let endOfFreePASID = header + MemoryLayout.size(ofValue: request.free_pasid)
+    let hasRange = request.argsz == endOfRange
+    let length = hasRange || isAllocation ? endOfRange : endOfFreePASID
     let needed =
       hasRange || !isAllocation ? length : MemoryLayout<vfio_iommu_type1_pasid_request>.size
     guard request.argsz >= needed else { throw .invalidArgument }
@@ -44,13 +46,6 @@ struct PASIDRequest {
     return 0
   }
 
-  private static func end<Member>(
-    of member: KeyPath<vfio_iommu_type1_pasid_request, Member>
-  ) -> Int {
-    // Every form begins behind argsz and flags.
-    8 + MemoryLayout<Member>.size
-  }
-
   /// Frees the PASID again when its number cannot be stored for the caller.
   private func allocate(
     _ first: UInt32, through last: UInt32, for owner: AddressSpace, answerAt argument: UInt64
@@ -66,8 +61,8 @@ struct PASIDRequest {
     }
   }
 
-  /// Unbinds the tables of this context before the PASID is freed, as the driver did that was notified.
-  /// intel: intel_svm_free_async_fn()
+  /// Unbinds the tables of this context before the PASID is freed, as the driver did that was
+  /// notified. intel: intel_svm_free_async_fn()
   private func free(_ pasid: PASID, of owner: AddressSpace) throws(Errno) {
     try space.requireOwner(owner, of: pasid)
     _ = context.lock.withLock { addressing.unbind(pasid, in: context) }

@@ -1,11 +1,11 @@
-// The PASIDs of a machine, as VFIO's proposal of 2020 allocates them (vfio_mm, ioasid). A PASID belongs
-// to the process that allocated it, and is freed with the context through which it was allocated. A
-// process is identified by its address space: its threads share PASIDs, and a child of fork(2) is
-// another process. A process may have at most `quota` PASIDs.
+// The PASIDs of a machine, as VFIO's proposal of 2020 allocates them (vfio_mm, ioasid). A PASID
+// belongs to the process that allocated it, and is freed with the context through which it was
+// allocated. A process is identified by its address space: its threads share PASIDs, and a child of
+// fork(2) is another process. A process may have at most `quota` PASIDs.
 //
-// A context that has a table bound to a PASID holds the PASID. A held PASID cannot be freed. When the
-// context through which it was allocated is released, a held PASID stays allocated until the last
-// context releases it.
+// A context that has a table bound to a PASID holds the PASID. A held PASID cannot be freed. When
+// the context through which it was allocated is released, a held PASID stays allocated until the
+// last context releases it.
 //
 // All contexts of the machine share the object; its lock is a leaf.
 
@@ -32,8 +32,8 @@ final class PASIDSpace: Sendable {
   init(quota: Int) { self.quota = quota }
 
   /// Allocates the lowest free PASID from `first` through `last`. ioasid_alloc()
-  /// - Throws: `.invalidArgument` when `first` is greater than `last`; `.noSpace` when none is free or
-  ///   the owner has as many as it may have.
+  /// - Throws: `.invalidArgument` when `first` is greater than `last`; `.noSpace` when none is free
+  ///   or the owner has as many as it may have.
   func allocate(
     _ first: UInt32, through last: UInt32, for owner: AddressSpace, by context: ObjectIdentifier
   ) throws(Errno) -> PASID {
@@ -50,8 +50,8 @@ final class PASIDSpace: Sendable {
   }
 
   /// ioasid_find()
-  /// - Throws: `.noSuchFileOrDirectory` when `pasid` is not allocated, `.permissionDenied` (EACCES) when
-  ///   it belongs to another process.
+  /// - Throws: `.noSuchFileOrDirectory` when `pasid` is not allocated, `.permissionDenied` (EACCES)
+  ///   when it belongs to another process.
   func requireOwner(_ owner: AddressSpace, of pasid: PASID) throws(Errno) {
     try allocations.withLock { allocations throws(Errno) in
       _ = try Self.find(pasid, of: owner, in: allocations)

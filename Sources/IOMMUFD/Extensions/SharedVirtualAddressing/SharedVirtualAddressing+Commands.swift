@@ -1,6 +1,6 @@
-// The container commands of shared virtual addressing: VFIO_IOMMU_PASID_REQUEST, VFIO_IOMMU_BIND and
-// VFIO_IOMMU_CACHE_INVALIDATE. Like the other container commands they read a struct up to what its first
-// version had, and argsz may be longer.
+// The container commands of shared virtual addressing: VFIO_IOMMU_PASID_REQUEST, VFIO_IOMMU_BIND
+// and VFIO_IOMMU_CACHE_INVALIDATE. Like the other container commands they read a struct up to what
+// its first version had, and argsz may be longer.
 
 internal import CUAPI
 internal import IOMMU
@@ -11,7 +11,7 @@ extension SharedVirtualAddressing {
   func callContainer(
     _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32? {
-    switch request {
+    switch IoctlTable.iommufd[request] {
     case .vfioIOMMUPASIDRequest:
       return try PASIDRequest(context: context, client: client, addressing: self)
         .execute(at: argument)
@@ -56,7 +56,8 @@ extension SharedVirtualAddressing {
     at argument: UInt64, _ client: any Client, _ context: Context
   ) throws(Errno) {
     var command = vfio_iommu_type1_cache_invalidate()
-    try client.loadBytes(of: &command, count: 8, at: argument)
+    try client.loadBytes(
+      of: &command, count: Ioctl.vfioIOMMUCacheInvalidate.minimumSize, at: argument)
     guard command.flags == 0 else { throw .invalidArgument }
     let info = try client.loadBehindHeader(
       iommu_cache_invalidate_info.self, of: command.argsz, at: argument,
@@ -73,13 +74,14 @@ extension SharedVirtualAddressing {
 
   /// Through `padding`; the part of the vendor follows.
   private static var bindHeaderSize: Int {
-    MemoryLayout<iommu_gpasid_bind_data>.size - MemoryLayout<iommu_gpasid_bind_data_vtd>.size
+    MemoryLayout<iommu_gpasid_bind_data>.end(of: \.padding)
   }
 }
 
 extension Context {
   /// Returns the devices that are attached to the container's IOAS, in the order of IDs.
-  /// - Throws: `.operationNotSupportedByDevice` without container, `.invalidArgument` without devices.
+  /// - Throws: `.operationNotSupportedByDevice` without container, `.invalidArgument` without
+  ///   devices.
   fileprivate func containerDevices() throws(Errno) -> [BoundDevice] {
     let ioas = try requireContainerIOAS()
     let devices = groups.values.flatMap { group in
@@ -91,8 +93,8 @@ extension Context {
 }
 
 extension Client {
-  /// Loads the structure behind `argsz` and `flags` of a command. The structure begins with an `argsz` of
-  /// its own. Bytes beyond today's structure are ignored, missing ones are zero.
+  /// Loads the structure behind `argsz` and `flags` of a command. The structure begins with an
+  /// `argsz` of its own. Bytes beyond today's structure are ignored, missing ones are zero.
   /// iommu: iommu_sva_prepare_bind_data(), iommu_uapi_cache_invalidate()
   fileprivate func loadBehindHeader<Value: LengthPrefixed>(
     _: Value.Type, of length: UInt32, at argument: UInt64, minimum: Int

@@ -1,13 +1,13 @@
-// The extension `vfio-sva`: shared virtual addressing on a VFIO container, as proposed in 2020. A process
-// allocates PASIDs, binds a guest's page table to one of them for every device of the container, and
-// passes the guest's invalidations on. The container is the IOAS of IOMMU_VFIO_IOAS. A bound table is a
-// nested HWPT on the HWPT that the device is attached to, which must be a nesting parent; it is attached
-// to the PASID of every device of the container.
+// The extension `vfio-sva`: shared virtual addressing on a VFIO container, as proposed in 2020. A
+// process allocates PASIDs, binds a guest's page table to one of them for every device of the
+// container, and passes the guest's invalidations on. The container is the IOAS of IOMMU_VFIO_IOAS.
+// A bound table is a nested HWPT on the HWPT that the device is attached to, which must be a
+// nesting parent; it is attached to the PASID of every device of the container.
 //
-// The object holds the bound tables of one context. A bound table is destroyed with the last device that
-// has it: by VFIO_IOMMU_BIND's unbind, when its PASID is freed through this context, or when the device
-// leaves the IOAS. The PASIDs belong to the whole machine (`PASIDSpace`). While a table is bound to a
-// PASID the context holds the PASID, so that it cannot be freed.
+// The object holds the bound tables of one context. A bound table is destroyed with the last device
+// that has it: by VFIO_IOMMU_BIND's unbind, when its PASID is freed through this context, or when
+// the device leaves the IOAS. The PASIDs belong to the whole machine (`PASIDSpace`). While a table
+// is bound to a PASID the context holds the PASID, so that it cannot be freed.
 //
 // SharedVirtualAddressing+Commands.swift has the container commands.
 
@@ -44,8 +44,8 @@ final class SharedVirtualAddressing: ExtensionHooks {
 
   /// Binds `table` to `pasid` of all `devices`, or of none.
   /// - Parameter hold: keeps the PASID from being freed.
-  /// - Throws: `.resourceBusy` when a device has a table on the PASID; what `hold`, the driver and the
-  ///   attach throw.
+  /// - Throws: `.resourceBusy` when a device has a table on the PASID; what `hold`, the driver and
+  ///   the attach throw.
   func bind(
     _ table: BoundGuestTable, to pasid: PASID, of devices: [BoundDevice], in context: Context,
     hold: () throws(Errno) -> Void

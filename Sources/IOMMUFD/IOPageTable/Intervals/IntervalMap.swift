@@ -1,75 +1,77 @@
-// An ordered set of disjoint closed ranges of numbers, each with a value: the areas of a page table by
-// IOVA, the pinned pages of a mapping by index.
+// An ordered map from disjoint closed intervals of numbers to values: the areas of a page table by
+// IOVA, the pinned pages of a mapping by index. It does what the kernel's interval tree does for
+// iommufd.
 //
-// A B+ tree. Leaves hold the spans, inner nodes their children, both in ascending order; every node
-// knows the first and the last number below it. Finding, inserting and removing cost one path.
-// Beside that a node remembers how long a hole between its spans can be (IntervalMap+Holes.swift), so
-// that finding a free place also costs about one path, however many spans lie side by side.
+// A B+ tree. Leaves hold the intervals, inner nodes hold their children, both in ascending order;
+// every node knows the first and the last number below it. To find, insert or remove takes one
+// path. A node also knows the length of the longest hole between its entries, so that the search
+// for a free position takes about one path too, however many intervals are adjacent.
 
-/// `first` and `last` are both in the range.
+/// `first` and `last` are both in the interval.
 struct Interval<Value> {
   let first: UInt64
   let last: UInt64
   let value: Value
 
-  /// Cannot overflow but for the whole range of numbers, which is never one span.
+  /// Wraps to 0 for the interval of all numbers, which no map contains.
   var count: UInt64 { last &- first &+ 1 }
 }
 
 final class IntervalMap<Value> {
-  /// Entries of a node. Two nodes that together hold half as many become one.
+  /// The number of entries that a node can have. Two neighbours that together have at most half as
+  /// many are merged.
   static var capacity: Int { 32 }
 
   final class Node {
-    /// Of a leaf; empty in an inner node.
-    var spans: [Interval<Value>] = []
-    /// Of an inner node; empty in a leaf.
-    var children: [Node] = []
+    /// The intervals of a leaf. Empty in an inner node.
+    fileprivate(set) var intervals: [Interval<Value>] = []
+    /// The children of an inner node. Empty in a leaf.
+    fileprivate(set) var children: [Node] = []
     private(set) var first: UInt64 = 0
     private(set) var last: UInt64 = 0
-    var holes = HoleLengths()
+    fileprivate var holes = HoleLengths()
 
-    init(spans: [Interval<Value>]) {
-      self.spans = spans
+    fileprivate init(intervals: [Interval<Value>]) {
+      self.intervals = intervals
       updateBounds()
     }
 
-    init(children: [Node]) {
+    fileprivate init(children: [Node]) {
       self.children = children
       updateBounds()
     }
 
     var isLeaf: Bool { children.isEmpty }
-    var count: Int { isLeaf ? spans.count : children.count }
+    var count: Int { isLeaf ? intervals.count : children.count }
 
-    /// To be called after every change below the node.
-    func updateBounds() {
-      holes.forget()
+    /// Must be called after every change below the node.
+    fileprivate func updateBounds() {
+      holes.invalidate()
       if let low = children.first, let high = children.last {
         (first, last) = (low.first, high.last)
-      } else if let low = spans.first, let high = spans.last {
+      } else if let low = intervals.first, let high = intervals.last {
         (first, last) = (low.first, high.last)
       }
     }
 
-    /// The index of the first entry that ends at or behind `number`; `count` when none does.
-    func index(endingAtOrAfter number: UInt64) -> Int {
+    /// Returns the index of the first entry that ends at or after `number`; `count` when none does.
+    fileprivate func index(endingAtOrAfter number: UInt64) -> Int {
       var (low, high) = (0, count)
       while low < high {
         let middle = (low + high) / 2
-        let last = isLeaf ? spans[middle].last : children[middle].last
+        let last = isLeaf ? intervals[middle].last : children[middle].last
         if last < number { low = middle + 1 } else { high = middle }
       }
       return low
     }
 
     /// Moves the upper half of the entries to a new node.
-    func split() -> Node {
+    fileprivate func split() -> Node {
       let half = count / 2
       let upper: Node
       if isLeaf {
-        upper = Node(spans: Array(spans[half...]))
-        spans.removeSubrange(half...)
+        upper = Node(intervals: Array(intervals[half...]))
+        intervals.removeSubrange(half...)
       } else {
         upper = Node(children: Array(children[half...]))
         children.removeSubrange(half...)
@@ -78,46 +80,47 @@ final class IntervalMap<Value> {
       return upper
     }
 
-    func absorb(_ next: Node) {
-      spans += next.spans
+    /// Appends the entries of the next node.
+    fileprivate func merge(_ next: Node) {
+      intervals += next.intervals
       children += next.children
       updateBounds()
     }
   }
 
-  private(set) var root = Node(spans: [])
+  private(set) var root = Node(intervals: [])
   private(set) var count = 0
 
   var isEmpty: Bool { count == 0 }
-  var first: Interval<Value>? { isEmpty ? nil : firstSpan(overlapping: 0, through: .max) }
+  var first: Interval<Value>? { isEmpty ? nil : firstInterval(overlapping: 0, through: .max) }
 
   // MARK: Finding
 
-  /// The first span that has a number in common with the range.
-  func firstSpan(overlapping first: UInt64, through last: UInt64) -> Interval<Value>? {
+  /// Returns the first interval that has a number in common with `first` through `last`.
+  func firstInterval(overlapping first: UInt64, through last: UInt64) -> Interval<Value>? {
     var node = root
     while true {
       let index = node.index(endingAtOrAfter: first)
       guard index < node.count else { return nil }
       if node.isLeaf {
-        let span = node.spans[index]
-        return span.first <= last ? span : nil
+        let interval = node.intervals[index]
+        return interval.first <= last ? interval : nil
       }
       node = node.children[index]
     }
   }
 
-  func span(containing number: UInt64) -> Interval<Value>? {
-    firstSpan(overlapping: number, through: number)
+  func interval(containing number: UInt64) -> Interval<Value>? {
+    firstInterval(overlapping: number, through: number)
   }
 
-  /// The span after `span`, if it begins at or before `last`.
-  func span(after span: Interval<Value>, through last: UInt64) -> Interval<Value>? {
-    guard span.last < last else { return nil }
-    return firstSpan(overlapping: span.last + 1, through: last)
+  /// Returns the interval after `interval`, if it begins at or before `last`.
+  func interval(after interval: Interval<Value>, through last: UInt64) -> Interval<Value>? {
+    guard interval.last < last else { return nil }
+    return firstInterval(overlapping: interval.last + 1, through: last)
   }
 
-  /// Calls `body` with every span, in order.
+  /// Calls `body` with every interval, in ascending order.
   func forEach<Failure: Error>(_ body: (Interval<Value>) throws(Failure) -> Void) throws(Failure) {
     try Self.visit(root, body)
   }
@@ -125,28 +128,30 @@ final class IntervalMap<Value> {
   private static func visit<Failure: Error>(
     _ node: Node, _ body: (Interval<Value>) throws(Failure) -> Void
   ) throws(Failure) {
-    for span in node.spans { try body(span) }
+    for interval in node.intervals { try body(interval) }
     for child in node.children { try visit(child, body) }
   }
 
-  // MARK: Changing
+  // MARK: Inserting
 
-  /// The range must have no number in common with another span.
-  func insert(_ span: Interval<Value>) {
-    assert(firstSpan(overlapping: span.first, through: span.last) == nil, "spans are disjoint")
-    if let upper = insert(span, below: root) { root = Node(children: [root, upper]) }
+  /// - Parameter interval: must not overlap an interval of the map.
+  func insert(_ interval: Interval<Value>) {
+    assert(
+      firstInterval(overlapping: interval.first, through: interval.last) == nil,
+      "intervals are disjoint")
+    if let upper = insert(interval, below: root) { root = Node(children: [root, upper]) }
     count += 1
   }
 
-  /// - Returns: a new node that follows `node`, when that had no room.
-  private func insert(_ span: Interval<Value>, below node: Node) -> Node? {
-    let index = node.index(endingAtOrAfter: span.first)
+  /// - Returns: the new node that follows `node` when `node` was full.
+  private func insert(_ interval: Interval<Value>, below node: Node) -> Node? {
+    let index = node.index(endingAtOrAfter: interval.first)
     if node.isLeaf {
-      node.spans.insert(span, at: index)
+      node.intervals.insert(interval, at: index)
     } else {
-      let place = min(index, node.children.count - 1)
-      if let upper = insert(span, below: node.children[place]) {
-        node.children.insert(upper, at: place + 1)
+      let child = min(index, node.children.count - 1)
+      if let upper = insert(interval, below: node.children[child]) {
+        node.children.insert(upper, at: child + 1)
       }
     }
     if node.count > Self.capacity { return node.split() }
@@ -154,7 +159,9 @@ final class IntervalMap<Value> {
     return nil
   }
 
-  /// Removes the span that contains `number`.
+  // MARK: Removing
+
+  /// Removes the interval that contains `number`.
   @discardableResult
   func remove(containing number: UInt64) -> Interval<Value>? {
     guard let removed = remove(number, below: root) else { return nil }
@@ -168,19 +175,19 @@ final class IntervalMap<Value> {
     guard index < node.count else { return nil }
     let removed: Interval<Value>
     if node.isLeaf {
-      guard node.spans[index].first <= number else { return nil }
-      removed = node.spans.remove(at: index)
+      guard node.intervals[index].first <= number else { return nil }
+      removed = node.intervals.remove(at: index)
     } else {
-      guard let span = remove(number, below: node.children[index]) else { return nil }
-      removed = span
+      guard let interval = remove(number, below: node.children[index]) else { return nil }
+      removed = interval
       Self.rebalance(&node.children, at: index)
     }
     node.updateBounds()
     return removed
   }
 
-  /// A child that has shrunk is dropped when it is empty, and joined with a neighbour when both are
-  /// small. A node whose last child is dropped is an empty leaf, and dropped in turn.
+  /// Removes the child at `index` when it is empty, and merges it with a neighbour when both are
+  /// small. A node that loses its last child has become an empty leaf, which its parent removes.
   private static func rebalance(_ children: inout [Node], at index: Int) {
     if children[index].count == 0 {
       children.remove(at: index)
@@ -188,9 +195,100 @@ final class IntervalMap<Value> {
     }
     for low in [index - 1, index] where low >= 0 && low + 1 < children.count {
       if children[low].count + children[low + 1].count <= capacity / 2 {
-        children[low].absorb(children.remove(at: low + 1))
+        children[low].merge(children.remove(at: low + 1))
         return
       }
     }
+  }
+
+  // MARK: Holes
+
+  /// Returns the position of `request` in the first hole between `first` and `last` that it fits
+  /// into.
+  func firstPosition(
+    for request: HoleRequest, from first: UInt64, through last: UInt64
+  ) -> UInt64? {
+    var search = Search(request: request, next: first, last: last)
+    if !isEmpty {
+      if let position = search.visit(root) { return position }
+      if search.isOver { return nil }
+    }
+    return request.position(from: search.next, through: last)
+  }
+
+  private struct Search {
+    let request: HoleRequest
+    /// All holes before this number have been tried.
+    var next: UInt64
+    let last: UInt64
+    var isOver = false
+
+    init(request: HoleRequest, next: UInt64, last: UInt64) {
+      self.request = request
+      self.next = next
+      self.last = last
+    }
+
+    /// Tries the hole before `node` and the holes in it.
+    mutating func visit(_ node: Node) -> UInt64? {
+      if let position = enter(node.first) { return position }
+      if isOver { return nil }
+      if IntervalMap.longestHole(of: node, request.alignmentClass) >= request.count {
+        if let position = visitEntries(of: node) { return position }
+        if isOver { return nil }
+      }
+      leave(node.last)
+      return nil
+    }
+
+    private mutating func visitEntries(of node: Node) -> UInt64? {
+      for index in node.index(endingAtOrAfter: next)..<node.count {
+        if node.isLeaf {
+          let interval = node.intervals[index]
+          if let position = enter(interval.first) { return position }
+          if isOver { return nil }
+          leave(interval.last)
+        } else if let position = visit(node.children[index]) {
+          return position
+        }
+        if isOver { return nil }
+      }
+      return nil
+    }
+
+    /// Tries the hole before `used`, the first number of an interval or node.
+    private mutating func enter(_ used: UInt64) -> UInt64? {
+      guard used > next else { return nil }
+      if let position = request.position(from: next, through: min(used - 1, last)) {
+        return position
+      }
+      if used > last { isOver = true } else { next = used }
+      return nil
+    }
+
+    /// Continues after `used`, the last number of an interval or node.
+    private mutating func leave(_ used: UInt64) {
+      if used >= last { isOver = true } else if used >= next { next = used + 1 }
+    }
+  }
+
+  /// Returns the length of the longest hole between entries of `node`, at every level below it.
+  private static func longestHole(of node: Node, _ alignmentClass: Int) -> UInt64 {
+    if let known = node.holes[alignmentClass] { return known }
+    var longest: UInt64 = 0
+    for index in 0..<node.count {
+      if !node.isLeaf {
+        longest = max(longest, longestHole(of: node.children[index], alignmentClass))
+      }
+      if index > 0 {
+        let before = node.isLeaf ? node.intervals[index - 1].last : node.children[index - 1].last
+        let after = node.isLeaf ? node.intervals[index].first : node.children[index].first
+        // Another interval follows `before`, so the addition cannot overflow.
+        longest = max(
+          longest, HoleLengths.length(from: before + 1, to: after, alignmentClass))
+      }
+    }
+    node.holes[alignmentClass] = longest
+    return longest
   }
 }

@@ -1,11 +1,13 @@
 // The files behind shared memory of clients.
 //
-// A page of a shared mapping belongs to its file: it stays when the client unmaps it or ends. So such
-// pages are pinned as pages of the file, through a descriptor of our own. It is opened by way of the
-// mapping itself (/proc/<pid>/map_files, which needs privilege on the host) or of a descriptor that
-// the client has of the same file; where neither works, the pages are used in place like private
-// memory. A descriptor is kept as long as something is pinned through it and found again by the
-// file's identity, which cannot pass to another file meanwhile.
+// A page of a shared mapping belongs to its file, and stays when the client unmaps it or exits. So
+// such pages are pinned as pages of the file, through a descriptor of this server. The server opens
+// the file through the mapping (/proc/<pid>/map_files, which requires privilege on the host) or
+// through a descriptor that the client has of the same file. Where neither works, the pages are
+// used in place like private memory. A descriptor is kept while something is pinned through it and
+// is found by the file's identity, which no other file can get meanwhile.
+//
+// All contexts share the object; its lock is a leaf.
 
 package import Host
 internal import Synchronization
@@ -20,7 +22,7 @@ package final class ClientFiles: Sendable {
   private struct State {
     var open: [FileIdentity: Entry] = [:]
     var refused: Set<FileIdentity> = []
-    /// Look for dead entries when there are this many.
+    /// The number of entries at which those without descriptor are removed.
     var sweepAt = 64
   }
 
@@ -28,14 +30,15 @@ package final class ClientFiles: Sendable {
 
   package init() {}
 
-  // MARK: Files that are no memory
+  // MARK: Files that cannot be pinned
 
-  /// From now on mappings of `file` cannot be pinned, as those of a device's registers cannot on a
-  /// real host (VM_IO).
+  /// Refuses pins of mappings of `file` from now on. On a real host mappings of device registers
+  /// cannot be pinned either (VM_IO).
   package func refuse(_ file: FileIdentity) {
     state.withLock { _ = $0.refused.insert(file) }
   }
 
+  /// Undoes ``refuse(_:)``.
   package func permit(_ file: FileIdentity) {
     state.withLock { _ = $0.refused.remove(file) }
   }
@@ -47,11 +50,11 @@ package final class ClientFiles: Sendable {
   // MARK: Opening
 
   enum Backing {
-    /// Pages of a file whose pages are its storage, and a descriptor of it.
+    /// A file whose pages are its storage (memfd, tmpfs, hugetlbfs), and a descriptor of it.
     case sharedMemory(OwnedDescriptor)
-    /// Shared pages of a file that a file system will write to its disk.
+    /// Shared pages of a file that a file system writes back.
     case writtenBack
-    /// Private pages, and shared memory that there is no way to open.
+    /// Private pages, and shared memory that cannot be opened.
     case inPlace
   }
 
@@ -67,17 +70,17 @@ package final class ClientFiles: Sendable {
     }
     guard opened.isMemory else { return .writtenBack }
     guard opened.isWritable || !forWriting else { return .inPlace }
-    remember(opened.descriptor, as: file, isWritable: opened.isWritable, isMemory: true)
+    add(opened.descriptor, of: file, isWritable: opened.isWritable, isMemory: true)
     return .sharedMemory(opened.descriptor)
   }
 
-  /// A descriptor of the file that `descriptor` is of: one that is open already, so that a file has
-  /// one here however often it is mapped, or this one.
+  /// Returns the descriptor that is already kept for the file of `descriptor`, otherwise keeps
+  /// `descriptor`. So a file has one descriptor here, however often it is mapped.
   func share(_ descriptor: OwnedDescriptor) -> OwnedDescriptor {
     guard let status = try? FileStatus(of: descriptor) else { return descriptor }
     let (file, isWritable) = (status.identity, descriptor.isWritable)
     if let (known, _) = known(file, forWriting: isWritable) { return known }
-    remember(descriptor, as: file, isWritable: isWritable, isMemory: status.isMemory)
+    add(descriptor, of: file, isWritable: isWritable, isMemory: status.isMemory)
     return descriptor
   }
 
@@ -92,8 +95,8 @@ package final class ClientFiles: Sendable {
     }
   }
 
-  private func remember(
-    _ descriptor: OwnedDescriptor, as file: FileIdentity, isWritable: Bool, isMemory: Bool
+  private func add(
+    _ descriptor: OwnedDescriptor, of file: FileIdentity, isWritable: Bool, isMemory: Bool
   ) {
     state.withLock { state in
       if state.open.count >= state.sweepAt {

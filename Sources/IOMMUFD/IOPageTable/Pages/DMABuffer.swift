@@ -1,17 +1,19 @@
-// Memory that its exporter can take back (dma-buf): a client maps it like a file, but the pages are
-// not the client's. Nobody pays for it, it is not pinned by users, and only devices reach it.
+// A dma-buf: memory whose exporter can take it back (iommufd: struct iopt_pages_dmabuf). A client
+// maps it like a file. The pages are not charged and not pinned for users, and only devices can
+// access them.
 //
-// When the exporter takes it back, every mapping that was made of it leads nowhere, for good; whether
-// new mappings can be made is another question.
+// When the exporter takes the memory back, every IOPTPages made from the buffer is revoked for
+// good. Whether the buffer can be mapped again afterwards is another setting.
 
 internal import Host
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// Whoever maps buffers: it holds the locks that guard the mappings.
+/// An object that maps dma-bufs and has the locks that guard the mappings: a context.
 protocol DMABufferImporter: AnyObject, Sendable {
-  /// Takes `pages` out of every page table. dma_buf_attach_ops::invalidate_mappings
+  /// Unmaps `pages` in every domain. The importer's lock is not held.
+  /// dma_buf_attach_ops::invalidate_mappings
   func invalidate(_ pages: IOPTPages)
 }
 
@@ -26,11 +28,12 @@ final class DMABuffer: Sendable {
     var attachments: [Attachment] = []
   }
 
+  /// In bytes, a multiple of the page size.
   let length: UInt64
   let memory: OwnedDescriptor
   private let state = Mutex(State())
 
-  /// Zeroed memory; `length` is a multiple of 4 KiB.
+  /// Allocates zeroed memory.
   init(length: UInt64) throws(Errno) {
     try FaultInjection.step()
     self.length = length
@@ -38,8 +41,9 @@ final class DMABuffer: Sendable {
       owning: try MemoryFile.create(name: "iommufd-sim dma-buf", length: length))
   }
 
-  /// `pages` are of the buffer. Called with the importer's lock held. iommufd: iopt_map_dmabuf()
-  /// - Throws: `.operationNotSupportedByDevice` (ENODEV) when it has been taken back.
+  /// Lists `pages`, which map the buffer. Called with the importer's lock held.
+  /// iommufd: iopt_map_dmabuf()
+  /// - Throws: `.operationNotSupportedByDevice` (ENODEV) when the buffer is revoked.
   func attach(_ pages: IOPTPages, importer: any DMABufferImporter) throws(Errno) {
     let isAttached = state.withLock { state in
       guard !state.isRevoked else { return false }
@@ -50,8 +54,9 @@ final class DMABuffer: Sendable {
     guard isAttached else { throw .operationNotSupportedByDevice }
   }
 
-  /// Takes the memory back from all who have mapped it, and says whether it can be mapped again.
-  /// dma_buf_invalidate_mappings(). Called without locks.
+  /// Makes every importer invalidate its mappings. Called without locks.
+  /// dma_buf_invalidate_mappings()
+  /// - Parameter isRevoked: whether later mappings of the buffer fail.
   func invalidateMappings(revoke isRevoked: Bool) {
     let attachments = state.withLock { state in
       state.isRevoked = isRevoked
@@ -59,16 +64,6 @@ final class DMABuffer: Sendable {
     }
     for attachment in attachments {
       if let pages = attachment.pages { attachment.importer?.invalidate(pages) }
-    }
-  }
-}
-
-extension IOPageTable {
-  /// Takes pages out of every domain. Their areas stay.
-  /// iommufd: iopt_revoke_notify()
-  func empty(of pages: IOPTPages) {
-    forEachArea { area in
-      if area.pages === pages { unfill(area) }
     }
   }
 }

@@ -1,15 +1,15 @@
-// Copying to and from mapped pages by the processor.
+// Copies between mapped pages and memory of this server, by the processor.
 
 internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// Memory of this server that is copied from or to.
+/// Memory of this server that a copy reads from or writes to.
 enum CopyBuffer {
-  /// Client pages are read into it.
+  /// The copy reads client pages into the buffer.
   case destination(UnsafeMutableRawBufferPointer)
-  /// It is written to client pages.
+  /// The copy writes the buffer to client pages.
   case source(UnsafeRawBufferPointer)
 
   var count: Int {
@@ -32,9 +32,9 @@ enum CopyBuffer {
 }
 
 extension PageSlice {
-  /// Copies as the caller itself does, if the pages are of its own memory. Needs no lock.
-  /// iommufd: iopt_pages_rw_access(), the fast path
-  /// - Returns: false when the pages are somebody else's.
+  /// Copies with the access rights of the client, when the pages are memory of the client's own
+  /// process. Needs no lock. iommufd: the fast path of iopt_pages_rw_access()
+  /// - Returns: `false` when the pages belong to another process, to a file or to a dma-buf.
   func copyDirectly(_ buffer: CopyBuffer, by client: any Client) throws(Errno) -> Bool {
     guard case .user(let space, let base) = pages.source,
       let own = try? client.addressSpace(), own === space
@@ -48,8 +48,8 @@ extension PageSlice {
     return true
   }
 
-  /// Copies by way of frames: all of it or, where a page is not to be had, nothing. The lock is held.
-  /// iommufd: iopt_pages_rw_page(), iopt_pages_rw_slow()
+  /// Copies through frames: the whole buffer, or nothing when a page cannot be pinned. The
+  /// context's lock is held. iommufd: iopt_pages_rw_page(), iopt_pages_rw_slow()
   func copy(_ buffer: CopyBuffer, caller: AddressSpace?) throws(Errno) {
     let first = startByte >> 12
     let last = (startByte + length - 1) >> 12
@@ -61,12 +61,12 @@ extension PageSlice {
     {
       try FaultInjection.step(.invalidArgument)
       do throws(Errno) {
-        // One page is pinned anew, for what the copy itself does to it.
+        // A single page is pinned anew, with the access of the copy and not that of the mapping.
         frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
         temporary = frames
       } catch {
-        // Its process has just ended: then what is pinned serves.
-        let (_, hasUsers) = pages.uniformPart(of: first...last)
+        // The process has just ended. The copy uses the frame if the page is pinned.
+        let (_, hasUsers) = pages.uniformPrefix(of: first...last)
         guard error == .badAddress, space !== caller, hasUsers else { throw error }
         frames = pages.frames(first, through: last)
       }
@@ -74,7 +74,7 @@ extension PageSlice {
       frames = []
       var rest = first...last
       while true {
-        let (part, hasUsers) = pages.uniformPart(of: rest)
+        let (part, hasUsers) = pages.uniformPrefix(of: rest)
         if hasUsers {
           frames.join(pages.frames(part.lowerBound, through: part.upperBound))
         } else {
@@ -91,7 +91,7 @@ extension PageSlice {
 }
 
 extension IOPTPages {
-  /// Nobody pays for these pins.
+  /// Pins pages for the time of a copy. Such pins are not charged.
   fileprivate func pinForCopy(
     _ indexes: ClosedRange<UInt64>, isWritable: Bool, caller: AddressSpace?
   ) throws(Errno) -> [FrameRun] {
@@ -100,7 +100,7 @@ extension IOPTPages {
       memory: memory, files: host.files)
   }
 
-  /// Copies to or from `offset` bytes behind the start of `frames`.
+  /// - Parameter offset: where the copy begins, in bytes from the start of `frames`.
   fileprivate func copy(
     _ buffer: CopyBuffer, at offset: UInt64, of frames: [FrameRun]
   ) throws(Errno) {

@@ -1,13 +1,15 @@
-// Client pages that areas map (iommufd: struct iopt_pages): a linear piece of a process's addresses or of
-// a file, made by one MAP and shared by every COPY of it and by both halves of an area that is cut.
+// Client pages that areas map (iommufd: struct iopt_pages): a contiguous part of a process's
+// addresses, of a file or of a dma-buf. One MAP makes the object. The areas of every COPY share it,
+// and so do both parts of an area that is split.
 //
-// Pages are pinned only while somebody needs their physical address: an area whose page table has
-// domains, or an access. Indexes count 4 KiB pages from the start. Users overlap freely; a page is
-// pinned, and paid for, when its first user comes and let go with its last. What is pinned is
-// kept as segments: ranges of indexes that have the same users, with their frames in runs, so that a large
-// mapping of contiguous memory is one entry, not one for each page.
+// An index counts pages of 4 KiB from the start. A page is pinned while it has users: an area whose
+// page table has domains, or an access. It is pinned and charged when its first user comes, and
+// unpinned and uncharged when its last user goes. Users may overlap in any way. Pinned pages are
+// stored in segments. A segment is a range of indexes with the same users; it stores its frames as
+// runs, so that a large mapping of contiguous memory is one entry and not one per page.
 //
-// Guarded by the control lock of the context: an open file shares its pages with no other.
+// The areas own the object. It is guarded by the lock of the context, because no two contexts share
+// pages. An unpin cannot fail.
 
 internal import Host
 internal import IOMMU
@@ -15,8 +17,9 @@ internal import SystemPackage
 internal import UAPI
 
 package final class IOPTPages: @unchecked Sendable {
-  /// The pages that have the same users.
+  /// Pages with the same users.
   private final class Segment {
+    /// The number of users, at least 1.
     var users: Int
     var frames: [FrameRun]
 
@@ -28,58 +31,60 @@ package final class IOPTPages: @unchecked Sendable {
 
   let source: PageSource
   let pageCount: UInt64
-  /// The mapping was made writable; only then can areas be.
+  /// Whether the MAP was for writing. Without it no area of the pages can be writable.
   let isWritable: Bool
-  private(set) var payer: PinAccount
+  private(set) var account: PinAccount
   private(set) var pinnedCount: UInt64 = 0
-  /// Not before it is needed: most mappings of a table without domains never are.
+  /// By index. Allocated by the first pin: most mappings of a table without domains are never
+  /// pinned.
   private lazy var segments = IntervalMap<Segment>()
   let memory: PhysicalMemory
   let host: PinningHost
-  /// Of a buffer that was taken back: areas of it lead nowhere.
+  /// Whether the exporter has revoked the dma-buf. The areas of the pages are then in no domain.
   private(set) var isRevoked = false
 
   init(
-    _ source: PageSource, pageCount: UInt64, isWritable: Bool, payer: PinAccount,
+    _ source: PageSource, pageCount: UInt64, isWritable: Bool, account: PinAccount,
     memory: PhysicalMemory, host: PinningHost
   ) {
     self.source = source
     self.pageCount = pageCount
     self.isWritable = isWritable
-    self.payer = payer
+    self.account = account
     self.memory = memory
     self.host = host
   }
 
   deinit {
-    assert(pinnedCount == 0, "every user lets go of its pages")
+    assert(pinnedCount == 0, "every user unpins")
   }
 
-  /// Memory of a buffer, which only devices reach.
+  /// Whether the pages are of a dma-buf, which only devices can access.
   var isBuffer: Bool {
     if case .buffer = source { true } else { false }
   }
 
-  /// No page table leads to the pages any more, and none will.
+  /// Marks the pages as revoked. No domain contains them any more, and none will.
   func revoke() {
-    assert(pinnedCount == 0, "the areas are empty")
+    assert(pinnedCount == 0, "the areas have been unfilled")
     isRevoked = true
   }
 
   // MARK: Users
 
-  /// Adds a user of the pages `first` through `last`.
-  /// - Parameter caller: the address space of the client whose call needs the pages, if one's does.
-  /// - Returns: their frames, in order.
-  /// - Throws: what the pin or its payment says; nothing has changed then.
+  /// Adds a user of the pages `first` through `last`. iommufd: iopt_area_fill_domains(),
+  /// iopt_area_add_access()
+  /// - Parameter caller: the address space of the client that makes the call, if a client does.
+  /// - Returns: the frames of the pages, in order.
+  /// - Throws: what pinning and charging throw; nothing has changed then.
   func pin(
     _ first: UInt64, through last: UInt64, caller: AddressSpace?
   ) throws(Errno) -> [FrameRun] {
-    cut(at: first)
-    if last < .max { cut(at: last + 1) }
+    splitSegment(at: first)
+    if last < .max { splitSegment(at: last + 1) }
     var added = try pinHoles(from: first, through: last, caller: caller)[...]
     var frames: [FrameRun] = []
-    var next = segments.firstSpan(overlapping: first, through: last)
+    var next = segments.firstInterval(overlapping: first, through: last)
     while let segment = next {
       while let new = added.first, new.first < segment.first {
         frames.join(new.value.frames)
@@ -87,7 +92,7 @@ package final class IOPTPages: @unchecked Sendable {
       }
       segment.value.users += 1
       frames.join(segment.value.frames)
-      next = segments.span(after: segment, through: last)
+      next = segments.interval(after: segment, through: last)
     }
     for new in added {
       frames.join(new.value.frames)
@@ -96,71 +101,71 @@ package final class IOPTPages: @unchecked Sendable {
     return frames
   }
 
-  /// Takes back one user of the pages, which have one.
+  /// Removes a user of the pages, which must have one.
   func unpin(_ first: UInt64, through last: UInt64) {
-    cut(at: first)
-    if last < .max { cut(at: last + 1) }
-    var released: UInt64 = 0
-    var next = segments.firstSpan(overlapping: first, through: last)
+    splitSegment(at: first)
+    if last < .max { splitSegment(at: last + 1) }
+    var unpinned: UInt64 = 0
+    var next = segments.firstInterval(overlapping: first, through: last)
     while let segment = next {
-      next = segments.span(after: segment, through: last)
+      next = segments.interval(after: segment, through: last)
       segment.value.users -= 1
       guard segment.value.users == 0 else { continue }
       segments.remove(containing: segment.first)
       memory.unpin(segment.value.frames)
-      released += segment.count
+      unpinned += segment.count
     }
-    pinnedCount -= released
-    payer.release(released, in: host.lockedMemory)
-    host.lockedMemory.noteRelease(of: released, for: payer.addressSpace)
+    pinnedCount -= unpinned
+    account.uncharge(unpinned, in: host.counters)
+    host.counters.removePinned(unpinned, from: account.addressSpace)
   }
 
-  /// The frames of pages that have a user.
+  /// Returns the frames of pages that have a user.
   func frames(_ first: UInt64, through last: UInt64) -> [FrameRun] {
     var frames: [FrameRun] = []
-    var next = segments.firstSpan(overlapping: first, through: last)
+    var next = segments.firstInterval(overlapping: first, through: last)
     while let segment = next {
       let skipped = first > segment.first ? first - segment.first : 0
       let count = min(last, segment.last) - segment.first - skipped + 1
-      let part = segment.value.frames.parts(at: Int(skipped)).after
-      frames.join(part.parts(at: Int(count)).before)
-      next = segments.span(after: segment, through: last)
+      let part = segment.value.frames.split(at: Int(skipped)).after
+      frames.join(part.split(at: Int(count)).before)
+      next = segments.interval(after: segment, through: last)
     }
     return frames
   }
 
-  /// The first of `indexes` that either all have a user, or all have none.
-  func uniformPart(
+  /// Returns the longest start of `indexes` whose pages either all have a user or all have none.
+  func uniformPrefix(
     of indexes: ClosedRange<UInt64>
-  ) -> (part: ClosedRange<UInt64>, hasUsers: Bool) {
+  ) -> (prefix: ClosedRange<UInt64>, hasUsers: Bool) {
     let (first, last) = (indexes.lowerBound, indexes.upperBound)
-    guard let next = segments.firstSpan(overlapping: first, through: last) else {
+    guard let next = segments.firstInterval(overlapping: first, through: last) else {
       return (indexes, false)
     }
     if next.first > first { return (first...next.first - 1, false) }
     return (first...min(last, next.last), true)
   }
 
-  // MARK: Changing hands
+  // MARK: Accounting
 
-  /// Another process has taken over and has paid. iommufd: change_mm()
-  func change(payer: PinAccount) {
-    if self.payer.differs(from: payer) { self.payer.release(pinnedCount, in: host.lockedMemory) }
-    host.lockedMemory.noteRelease(of: pinnedCount, for: self.payer.addressSpace)
-    host.lockedMemory.notePins(pinnedCount, for: payer.addressSpace)
-    self.payer = payer
+  /// Replaces the account. The new one has been charged already. iommufd: change_mm()
+  func change(account new: PinAccount) {
+    if account.needsCharge(onChangeTo: new) { account.uncharge(pinnedCount, in: host.counters) }
+    host.counters.removePinned(pinnedCount, from: account.addressSpace)
+    host.counters.addPinned(pinnedCount, from: new.addressSpace)
+    account = new
   }
 
   // MARK: Segments
 
-  /// Pins and pays for what has no user yet.
+  /// Pins and charges the pages that have no user yet.
   private func pinHoles(
     from first: UInt64, through last: UInt64, caller: AddressSpace?
   ) throws(Errno) -> [Interval<Segment>] {
     var added: [Interval<Segment>] = []
     do throws(Errno) {
       var index = first
-      var next = segments.firstSpan(overlapping: first, through: last)
+      var next = segments.firstInterval(overlapping: first, through: last)
       while true {
         let end = next?.first ?? last + 1
         if index < end {
@@ -172,35 +177,36 @@ package final class IOPTPages: @unchecked Sendable {
         }
         guard let segment = next else { break }
         index = segment.last + 1
-        next = segments.span(after: segment, through: last)
+        next = segments.interval(after: segment, through: last)
       }
-      // Paid for when everything is pinned, as pfn_reader_update_pinned() does.
+      // Charged after everything is pinned, as pfn_reader_update_pinned() does.
       let count = added.reduce(0) { $0 + $1.count }
-      try payer.book(count, in: host.lockedMemory)
-      host.lockedMemory.notePins(count, for: payer.addressSpace)
+      try account.charge(count, in: host.counters)
+      host.counters.addPinned(count, from: account.addressSpace)
       pinnedCount += count
     } catch {
-      for span in added { memory.unpin(span.value.frames) }
+      for segment in added { memory.unpin(segment.value.frames) }
       throw error
     }
     return added
   }
 
-  /// Makes `index` the start of a segment, if it is inside one.
-  private func cut(at index: UInt64) {
-    guard let span = segments.span(containing: index), span.first < index else { return }
-    let (before, after) = span.value.frames.parts(at: Int(index - span.first))
-    let users = span.value.users
+  /// Splits the segment that contains `index`, so that a segment begins there.
+  private func splitSegment(at index: UInt64) {
+    guard let segment = segments.interval(containing: index), segment.first < index else { return }
+    let (before, after) = segment.value.frames.split(at: Int(index - segment.first))
+    let users = segment.value.users
     segments.remove(containing: index)
     segments.insert(
-      Interval(first: span.first, last: index - 1, value: Segment(users: users, frames: before)))
+      Interval(first: segment.first, last: index - 1, value: Segment(users: users, frames: before)))
     segments.insert(
-      Interval(first: index, last: span.last, value: Segment(users: users, frames: after)))
+      Interval(first: index, last: segment.last, value: Segment(users: users, frames: after)))
   }
 }
 
 extension [FrameRun] {
-  /// Appends the runs, the first as part of our last when it follows it.
+  /// Appends `runs`. Merges the first of them with the last one here when it follows that in
+  /// memory.
   mutating func join(_ runs: [FrameRun]) {
     guard let last, let next = runs.first,
       last.physical.rawValue + UInt64(last.pages) << 12 == next.physical.rawValue
@@ -209,8 +215,8 @@ extension [FrameRun] {
     append(contentsOf: runs.dropFirst())
   }
 
-  /// The runs of the first `count` pages, and of the others.
-  func parts(at count: Int) -> (before: [FrameRun], after: [FrameRun]) {
+  /// Returns the runs of the first `count` pages, and the runs of the others.
+  fileprivate func split(at count: Int) -> (before: [FrameRun], after: [FrameRun]) {
     if count <= 0 { return ([], self) }
     var left = count
     for (index, run) in self.enumerated() {

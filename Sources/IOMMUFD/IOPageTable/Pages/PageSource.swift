@@ -1,31 +1,36 @@
-// Where mapped pages come from, and what it takes to pin them: the checks of the kernel's
-// pin_user_pages() and memfd_pin_folios(), made from outside the process.
+// The source of mapped pages, and how to pin them. The checks are those of the kernel's
+// pin_user_pages() and memfd_pin_folios(), made from outside of the process.
 
 internal import Host
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
-/// What pins of all contexts of this server share.
+/// The state that pins of all contexts share.
 package final class PinningHost: Sendable {
   package static let shared = PinningHost()
 
-  package let lockedMemory = LockedMemory()
+  package let counters = PinCounters()
   package let files = ClientFiles()
 
   package init() {}
 }
 
+/// `base` is the address or offset of page 0, a multiple of the page size.
 enum PageSource {
-  /// Addresses of a process. Page 0 is at `base`.
+  /// Addresses of a process.
   case user(AddressSpace, base: UInt64)
-  /// A file, whatever it is: that it is memory is looked at when it is pinned. Page 0 is at `base`.
+  /// A file of any kind; a pin checks that it is memory.
   case file(OwnedDescriptor, base: UInt64)
-  /// Memory that its exporter can take back. Page 0 is at `base`.
+  /// A dma-buf, which its exporter can revoke.
   case buffer(DMABuffer, base: UInt64)
 
   /// Pins the pages of `indexes`, or none.
   /// - Returns: their frames, in order.
+  /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not
+  ///   fit into 64 bits; `.badAddress` when a page of a process cannot be accessed or pinned;
+  ///   `.invalidArgument` for pages behind the end of a file and a file that is not memory;
+  ///   `.noMemory`.
   func pin(
     _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
     memory: PhysicalMemory, files: ClientFiles
@@ -35,10 +40,10 @@ enum PageSource {
     switch self {
     case .user(let space, let base):
       let (start, overflow) = base.addingReportingOverflow(offset)
-      // pin_user_pages_fast(): the end must be a number.
+      // pin_user_pages_fast() refuses an end of 2^64 too.
       let (end, wraps) = start.addingReportingOverflow(bytes)
       if tooLong || tooFar || overflow || wraps { throw .overflow }
-      let pin = UserPin(
+      let pin = ProcessPin(
         space: space, isWritable: isWritable, caller: caller, memory: memory, files: files)
       return try pin.pin(start..<end)
     case .file(let file, let base):
@@ -47,14 +52,14 @@ enum PageSource {
       if tooLong || tooFar || overflow || wraps { throw .invalidArgument }
       return try Self.pin(file, start..<end, isWritable: isWritable, memory: memory)
     case .buffer(let buffer, let base):
-      // That it lies in the buffer was looked at when it was mapped.
+      // The mapping checked that the range is in the buffer.
       return try memory.pin(
         .file(buffer.memory, offset: base &+ offset), pages: (base..<base &+ bytes).pages)
     }
   }
 
-  /// mm: memfd_pin_folios(). Whole pages must lie within the file. For what the file was opened
-  /// is not asked: a descriptor that can only read is reopened when a device will write.
+  /// Pins whole pages of a file. The access mode of the descriptor does not matter: a read-only one
+  /// is reopened when a device will write. mm: memfd_pin_folios()
   private static func pin(
     _ file: OwnedDescriptor, _ range: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory
   ) throws(Errno) -> [FrameRun] {
@@ -71,14 +76,15 @@ enum PageSource {
 }
 
 /// A pin of addresses of a process.
-private struct UserPin {
+private struct ProcessPin {
   let space: AddressSpace
   let isWritable: Bool
   let caller: AddressSpace?
   let memory: PhysicalMemory
   let files: ClientFiles
 
-  /// Mapping by mapping; the first page that cannot be pinned fails the whole.
+  /// Pins one memory mapping of the process after the other. Unpins all when a page cannot be
+  /// pinned.
   func pin(_ range: Range<UInt64>) throws(Errno) -> [FrameRun] {
     var frames: [FrameRun] = []
     do throws(Errno) {
@@ -99,7 +105,8 @@ private struct UserPin {
   }
 
   private func area(at address: UInt64) throws(Errno) -> VirtualMemoryArea? {
-    // The upper half is the kernel's; its vsyscall page is listed but is no memory of the process.
+    // The upper half belongs to the kernel. /proc/<pid>/maps lists its vsyscall page, which is no
+    // memory of the process.
     if address >> 63 == 1 { return nil }
     do throws(Errno) {
       return try space.area(containing: address)
@@ -108,8 +115,7 @@ private struct UserPin {
     }
   }
 
-  /// mm: check_vma_flags() for FOLL_LONGTERM. A device may not write to pages that a file system
-  /// wants to write back.
+  /// mm: check_vma_flags() for FOLL_LONGTERM
   private func requireAccess(to area: VirtualMemoryArea) throws(Errno) {
     guard area.access.contains(isWritable ? .write : .read) else { throw .badAddress }
     if let file = area.file, files.isRefused(file) { throw .badAddress }
@@ -122,6 +128,7 @@ private struct UserPin {
     case .sharedMemory(let file):
       return try pin(range, of: area, in: file)
     case .writtenBack where isWritable:
+      // FOLL_LONGTERM: a device must not write to pages that a file system writes back.
       throw .badAddress
     case .writtenBack, .inPlace:
       guard faultIn(range, of: area) else { throw .badAddress }
@@ -129,7 +136,8 @@ private struct UserPin {
     }
   }
 
-  /// Pages of the mapping behind the end of its file cannot be accessed.
+  /// Pins pages of a shared mapping as pages of its file. Pages behind the end of the file cannot
+  /// be accessed.
   private func pin(
     _ range: Range<UInt64>, of area: VirtualMemoryArea, in file: OwnedDescriptor
   ) throws(Errno) -> [FrameRun] {
@@ -148,8 +156,8 @@ private struct UserPin {
     return try memory.pin(.file(file, offset: start), pages: range.pages)
   }
 
-  /// In the caller as by its own access. In another process, as by a debugger: private copies of its
-  /// pages are then made by the first write.
+  /// Faults in the pages of the caller as its own access would. The pages of another process are
+  /// only read, as by a debugger: their private copies are made by the first write.
   private func faultIn(_ range: Range<UInt64>, of area: VirtualMemoryArea) -> Bool {
     let pages = UInt64(range.pages)
     if caller === space, area.access.contains(.read),
@@ -164,7 +172,7 @@ private struct UserPin {
 }
 
 extension Range<UInt64> {
-  /// `count` without the conversion to Int, which not every client's range survives.
+  /// `count` without the conversion to Int, which traps for some ranges that clients name.
   fileprivate var length: UInt64 { upperBound - lowerBound }
   fileprivate var pages: Int { Int(truncatingIfNeeded: length >> 12) }
 }

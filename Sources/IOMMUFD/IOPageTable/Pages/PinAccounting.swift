@@ -1,204 +1,218 @@
-// Who pays for pinned pages: how much memory a client may keep locked, RLIMIT_MEMLOCK.
+// RLIMIT_MEMLOCK accounting of pinned pages.
 //
-// The kernel has two books. A user's counts the pages of all iommufds of that real user id; an
-// address space's counts what was pinned from it, beside what its process locked with mlock(2).
-// Whoever mapped pages with CAP_IPC_LOCK pays nothing. The limit is that of the process that mapped
-// the pages, as it is at the moment when pages become pinned: at MAP, at COPY, or when somebody
-// attaches a domain. Pages that are pinned already are not paid for again.
+// The kernel charges pinned pages to one of two counters. user_struct.locked_vm counts the pages
+// that all iommufds of one real user ID pin. mm_struct.locked_vm counts the pages pinned from one
+// address space, besides what its process locked with mlock(2). The option IOMMU_OPTION_RLIMIT_MODE
+// of a context chooses the counter. Pages that a process with CAP_IPC_LOCK maps are not charged.
+// The limit is that of the process that mapped the pages, at the time when the pages become pinned:
+// by a MAP, by a COPY, or when a domain is added. Pages that are pinned already are not charged
+// again.
+//
+// mm_struct.pinned_vm counts the pages pinned from an address space too, whichever counter they are
+// charged to. It has no limit; /proc/<pid>/status shows it as VmPin.
 
 internal import Host
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-package enum PinAccounting {
-  /// IOMMU_OPTION_RLIMIT_MODE of an open file.
-  package enum Mode: Sendable {
-    case user
-    case process
-  }
+/// IOMMU_OPTION_RLIMIT_MODE of a context: the counter that pages of new mappings are charged to.
+package enum PinAccountingMode: Sendable {
+  /// user_struct.locked_vm
+  case user
+  /// mm_struct.locked_vm
+  case process
 }
 
-/// The books of the host: locked pages by user and by address space. Beside them, and whoever pays, how
-/// many pages are pinned for the mappings of an address space, which limits nothing but can be seen.
-package final class LockedMemory: Sendable {
-  enum Account: Hashable {
+/// The counters of pinned pages, for all users and address spaces that this server has clients of.
+/// The locks are leaves.
+package final class PinCounters: Sendable {
+  /// A counter with a limit.
+  enum Counter: Hashable {
+    /// user_struct.locked_vm, by real user ID.
     case user(UInt32)
+    /// mm_struct.locked_vm, as far as this server adds to it.
     case addressSpace(ObjectIdentifier)
   }
 
-  private struct Pins {
+  private struct PinnedPages {
     let space: AddressSpace
-    var pages: UInt64
+    var count: UInt64
   }
 
-  private let pages = Mutex<[Account: UInt64]>([:])
+  private let locked = Mutex<[Counter: UInt64]>([:])
   /// mm_struct.pinned_vm
-  private let pins = Mutex<[ObjectIdentifier: Pins]>([:])
+  private let pinned = Mutex<[ObjectIdentifier: PinnedPages]>([:])
 
   package init() {}
 
-  /// Books `count` pages, unless the account then holds more than `limit` pages.
+  /// Adds `count` pages to a counter, unless it would then exceed `limit` pages.
   /// - Throws: `.noMemory`.
-  func add(_ count: UInt64, to account: Account, limit: UInt64) throws(Errno) {
-    let isGranted = pages.withLock { pages in
-      let (sum, overflow) = pages[account, default: 0].addingReportingOverflow(count)
+  func charge(_ count: UInt64, to counter: Counter, limit: UInt64) throws(Errno) {
+    let isCharged = locked.withLock { locked in
+      let (sum, overflow) = locked[counter, default: 0].addingReportingOverflow(count)
       guard !overflow, sum <= limit else { return false }
-      pages[account] = sum
+      locked[counter] = sum
       return true
     }
-    guard isGranted else { throw .noMemory }
+    guard isCharged else { throw .noMemory }
   }
 
-  func remove(_ count: UInt64, from account: Account) {
-    pages.withLock { pages in
-      let rest = pages[account, default: 0]
-      assert(rest >= count, "more is removed than was added")
-      pages[account] = rest > count ? rest - count : nil
+  func uncharge(_ count: UInt64, from counter: Counter) {
+    locked.withLock { locked in
+      let old = locked[counter, default: 0]
+      assert(old >= count, "more is uncharged than was charged")
+      locked[counter] = old > count ? old - count : nil
     }
   }
 
-  // MARK: What can be seen
-
-  func notePins(_ count: UInt64, for space: AddressSpace?) {
+  func addPinned(_ count: UInt64, from space: AddressSpace?) {
     guard count > 0, let space else { return }
-    pins.withLock {
-      $0[ObjectIdentifier(space), default: Pins(space: space, pages: 0)].pages += count
+    pinned.withLock {
+      $0[ObjectIdentifier(space), default: PinnedPages(space: space, count: 0)].count += count
     }
   }
 
-  func noteRelease(of count: UInt64, for space: AddressSpace?) {
+  func removePinned(_ count: UInt64, from space: AddressSpace?) {
     guard count > 0, let space else { return }
-    pins.withLock { pins in
-      guard let old = pins[ObjectIdentifier(space)] else { return }
-      assert(old.pages >= count, "more is unpinned than was pinned")
-      pins[ObjectIdentifier(space)] =
-        old.pages > count ? Pins(space: space, pages: old.pages - count) : nil
+    pinned.withLock { pinned in
+      guard let old = pinned[ObjectIdentifier(space)] else { return }
+      assert(old.count >= count, "more is unpinned than was pinned")
+      pinned[ObjectIdentifier(space)] =
+        old.count > count ? PinnedPages(space: space, count: old.count - count) : nil
     }
   }
 
-  /// Pages that are pinned for a process, and pages that count as locked by it: what VmPin and VmLck
-  /// in /proc/<pid>/status have because of us.
+  /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process.
   package func pages(ofProcess process: Int32) -> (pinned: UInt64, locked: UInt64) {
-    let pins = pins.withLock { pins in
-      pins.values.filter { $0.space.processID == process && !$0.space.isGone }
+    let spaces = pinned.withLock { pinned in
+      pinned.values.filter { $0.space.processID == process && !$0.space.isGone }
     }
     return (
-      pins.reduce(0) { $0 + $1.pages },
-      pins.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) }
+      spaces.reduce(0) { $0 + $1.count },
+      spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) }
     )
   }
 
-  /// Pages booked, for tests.
-  func total(of account: Account) -> UInt64 { pages.withLock { $0[account, default: 0] } }
+  /// The number of pages charged to a counter, for tests.
+  func total(of counter: Counter) -> UInt64 { locked.withLock { $0[counter, default: 0] } }
 }
 
-/// Who mapped pages and pays for them (iopt_pages: source_mm, source_user, source_task, account_mode).
+/// The process that mapped pages, and the counter that they are charged to (iopt_pages: source_mm,
+/// source_user, source_task, account_mode).
 struct PinAccount {
-  enum Charge: Equatable {
-    /// CAP_IPC_LOCK.
+  /// iopt_pages.account_mode
+  enum Accounting: Equatable {
+    /// Not charged: the process had CAP_IPC_LOCK.
     case none
     case user(UInt32)
     case addressSpace
   }
 
-  let charge: Charge
-  /// Nil when the front end cannot open it; such a client can map files only.
+  let accounting: Accounting
+  /// `nil` when the front end cannot open the client's address space. Such a client can map only
+  /// files.
   let addressSpace: AddressSpace?
+  /// The process whose RLIMIT_MEMLOCK counts.
   private let process: HostTask
-  /// In bytes; for when the process has ended.
+  /// The limit in bytes at the time of the mapping, for use after the process has ended.
   private let lastKnownLimit: UInt64
 
-  /// The client of a call that maps. iommufd: iopt_alloc_pages(), iopt_map_common()
+  /// An account of the client of a call that maps. iommufd: iopt_alloc_pages(), iopt_map_common()
   init(
-    _ client: any Client, mode: PinAccounting.Mode, needsAddressSpace: Bool
+    _ client: any Client, mode: PinAccountingMode, needsAddressSpace: Bool
   ) throws(Errno) {
     let task = client.task
-    let charge: Charge
+    let accounting: Accounting
     if task.isCapable(of: .ipcLock) {
-      charge = .none
+      accounting = .none
     } else {
       switch mode {
-      case .user: charge = .user(try task.realUserID())
-      case .process: charge = .addressSpace
+      case .user: accounting = .user(try task.realUserID())
+      case .process: accounting = .addressSpace
       }
     }
-    let mustHave = needsAddressSpace || charge == .addressSpace
+    let mustHave = needsAddressSpace || accounting == .addressSpace
     let space = mustHave ? try client.addressSpace() : try? client.addressSpace()
-    self.init(task, charge: charge, addressSpace: space)
+    self.init(task, accounting, space)
   }
 
-  private init(_ task: HostTask, charge: Charge, addressSpace: AddressSpace?) {
-    self.charge = charge
+  private init(_ task: HostTask, _ accounting: Accounting, _ addressSpace: AddressSpace?) {
+    self.accounting = accounting
     self.addressSpace = addressSpace
-    // The limit is the process's; the thread may end.
-    process = charge == .none ? task : (try? task.processID()).map(HostTask.init(id:)) ?? task
-    lastKnownLimit = charge == .none ? .max : (try? task.lockedMemoryLimit()) ?? 0
+    // The limit belongs to the process. The thread that maps may end earlier.
+    process = accounting == .none ? task : (try? task.processID()).map(HostTask.init(id:)) ?? task
+    lastKnownLimit = accounting == .none ? .max : (try? task.lockedMemoryLimit()) ?? 0
   }
 
-  /// For memory that nobody pays for.
-  static func nobody(_ client: any Client) -> PinAccount {
-    PinAccount(client.task, charge: .none, addressSpace: nil)
+  /// An account for memory that is not charged at all: a dma-buf.
+  static func uncharged(_ client: any Client) -> PinAccount {
+    PinAccount(client.task, .none, nil)
   }
 
-  /// The client of a call that takes mappings over. A mapping keeps its kind of charge, whatever the
-  /// new client is capable of. iommufd: change_mm()
-  func succeeded(by client: any Client) throws(Errno) -> PinAccount {
+  /// Returns the account after a transfer of the mappings to the process of `client`. The
+  /// accounting mode stays, whatever the capabilities of the new process are. iommufd: change_mm()
+  func transferred(to client: any Client) throws(Errno) -> PinAccount {
     let space = try client.addressSpace()
-    var charge = charge
-    if case .user = charge { charge = .user(try client.task.realUserID()) }
-    return PinAccount(client.task, charge: charge, addressSpace: space)
+    var accounting = accounting
+    if case .user = accounting { accounting = .user(try client.task.realUserID()) }
+    return PinAccount(client.task, accounting, space)
   }
 
-  /// Whether `other` pays from another purse. Users also do when only the process changes, for the
-  /// pages pinned are counted there, too. iommufd: need_charge_update()
-  func differs(from other: PinAccount) -> Bool {
-    charge != .none && (charge != other.charge || addressSpace !== other.addressSpace)
+  /// Whether pinned pages must be charged anew when `new` replaces this account. In user mode that
+  /// is also so when only the process changes, because pinned_vm is updated with the charge.
+  /// iommufd: need_charge_update()
+  func needsCharge(onChangeTo new: PinAccount) -> Bool {
+    accounting != .none && (accounting != new.accounting || addressSpace !== new.addressSpace)
   }
 
-  /// iommufd: update_mm_locked_vm(), downwards
-  var canBeRefunded: Bool {
-    charge != .addressSpace || addressSpace?.isGone == false
+  /// Whether ``uncharge(_:in:)`` reaches the counter in the kernel: mm_struct.locked_vm of an
+  /// address space that is gone cannot be changed. iommufd: update_mm_locked_vm() when it decreases
+  var canBeUncharged: Bool {
+    accounting != .addressSpace || addressSpace?.isGone == false
   }
 
+  /// ``Accounting`` without the user.
   enum Kind {
     case none, user, addressSpace
   }
 
   var kind: Kind {
-    switch charge {
+    switch accounting {
     case .none: .none
     case .user: .user
     case .addressSpace: .addressSpace
     }
   }
 
-  // MARK: Booking
+  // MARK: Charging
 
-  /// An address space that is gone pays like any other, within the limit that its process had: what is
-  /// pinned then are files. iommufd: update_mm_locked_vm(), upwards
-  /// - Throws: `.noMemory` over the limit.
-  func book(_ pages: UInt64, in ledger: LockedMemory) throws(Errno) {
+  /// Charges `pages` pages. An address space that is gone is charged like any other, within the
+  /// last known limit of its process: the pages that can still be pinned then are pages of files.
+  /// iommufd: update_mm_locked_vm() when it increases
+  /// - Throws: `.noMemory` when the counter would exceed the limit.
+  func charge(_ pages: UInt64, in counters: PinCounters) throws(Errno) {
     guard pages > 0 else { return }
     try FaultInjection.step()
-    guard let account else { return }
+    guard let counter else { return }
     var limit = currentLimit >> 12
-    if charge == .addressSpace {
+    if accounting == .addressSpace {
       let isGone = addressSpace?.isGone ?? true
-      let own = isGone ? 0 : (try? process.lockedMemory()) ?? 0
-      guard own >> 12 <= limit else { throw .noMemory }
-      limit -= own >> 12
+      let locked = isGone ? 0 : (try? process.lockedMemory()) ?? 0
+      guard locked >> 12 <= limit else { throw .noMemory }
+      limit -= locked >> 12
     }
-    try ledger.add(pages, to: account, limit: limit)
+    try counters.charge(pages, to: counter, limit: limit)
   }
 
-  func release(_ pages: UInt64, in ledger: LockedMemory) {
-    guard pages > 0, let account else { return }
-    ledger.remove(pages, from: account)
+  func uncharge(_ pages: UInt64, in counters: PinCounters) {
+    guard pages > 0, let counter else { return }
+    counters.uncharge(pages, from: counter)
   }
 
-  private var account: LockedMemory.Account? {
-    switch charge {
+  /// `nil` when pages are not charged.
+  private var counter: PinCounters.Counter? {
+    switch accounting {
     case .none: nil
     case .user(let user): .user(user)
     case .addressSpace: addressSpace.map { .addressSpace(ObjectIdentifier($0)) }

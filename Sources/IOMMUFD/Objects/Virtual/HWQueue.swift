@@ -1,10 +1,10 @@
-// A queue in a guest's memory that the hardware reads by physical address (iommufd: struct
-// iommufd_hw_queue). An access of its own pins the memory, so that nobody unmaps it meanwhile.
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// A queue in the guest's memory that the hardware reads by physical address
+/// (iommufd: struct iommufd_hw_queue). An internal access pins the memory, so that it cannot be
+/// unmapped.
 final class HWQueue: Object, @unchecked Sendable {
   private let viommu: VIOMMU
   private let queue: any HardwareQueue
@@ -18,25 +18,28 @@ final class HWQueue: Object, @unchecked Sendable {
     self.memory = memory
     super.init(id: id, in: viommu.context)
     viommu.addUser()
-    viommu.hardwareQueues.append(self)
+    viommu.add(self)
     predecessor?.addUser()
   }
 
-  /// Reserved, not visible. iommufd: iommufd_hw_queue_alloc_ioctl()
+  /// Makes a hardware queue. The ID is reserved; the caller finalizes or aborts.
+  /// iommufd: iommufd_hw_queue_alloc_ioctl()
+  /// - Throws: `.notSupported` when the vIOMMU has no queues of `type`; what pinning and the driver
+  ///   throw.
   static func make(
-    type: UInt32, index: UInt32, iova: UInt64, length: UInt64, on viommu: VIOMMU,
+    type: UInt32, index: UInt32, iova: IOVA, length: UInt64, on viommu: VIOMMU,
     client: any Client
   ) throws(Errno) -> HWQueue {
     let context = viommu.context
     context.lock.assertHeld()
-    guard viommu.unit.supportsHardwareQueue(type: type) else { throw .notSupported }
+    guard viommu.implementation.supportsHardwareQueue(type: type) else { throw .notSupported }
     let id = try context.objects.reserve()
     do throws(Errno) {
       let memory = try PinnedQueueMemory(iova, length: length, of: viommu, client: client)
       do throws(Errno) {
-        let queue = try viommu.unit.makeHardwareQueue(
+        let queue = try viommu.implementation.makeHardwareQueue(
           HardwareQueueRequest(
-            type: type, index: index, iova: IOVA(iova), length: length, physical: memory.start))
+            type: type, index: index, iova: iova, length: length, physical: memory.start))
         return HWQueue(id: id, viommu: viommu, queue: queue, memory: memory)
       } catch {
         memory.release()
@@ -48,7 +51,8 @@ final class HWQueue: Object, @unchecked Sendable {
     }
   }
 
-  /// The queue that this one cannot be without. It is older, and so is destroyed later.
+  /// The queue that this one depends on (iommufd_hw_queue_depend()). This queue is a user of it, so
+  /// it is destroyed later.
   private var predecessor: HWQueue? {
     guard let other = queue.dependsOn else { return nil }
     return viommu.hardwareQueues.first { $0.queue === other }
@@ -61,26 +65,28 @@ final class HWQueue: Object, @unchecked Sendable {
     queue.destroy()
     predecessor?.dropUser()
     memory.release()
-    viommu.hardwareQueues.removeAll { $0 === self }
+    viommu.remove(self)
     viommu.dropUser()
   }
 }
 
-/// The pages of a hardware queue, which follow each other in memory.
+/// The pinned, physically contiguous pages of a hardware queue.
 private struct PinnedQueueMemory {
-  /// Where the queue begins.
+  /// The physical address of the queue.
   let start: PhysicalAddress
   private let access: Access
   private let pin: AccessPin
 
-  /// A list of this many pages is more than the kernel allocates.
+  /// The kernel allocates an array of page pointers; one of this many is too large.
   private static let pageLimit: UInt64 = 1 << 28
 
   /// iommufd: iommufd_hw_queue_alloc_phys()
+  /// - Throws: `.outOfRange` (ERANGE) when the length wraps, `.noMemory` for too many pages,
+  ///   `.badAddress` when the pages are not contiguous; what the pin throws.
   init(
-    _ iova: UInt64, length: UInt64, of viommu: VIOMMU, client: any Client
+    _ iova: IOVA, length: UInt64, of viommu: VIOMMU, client: any Client
   ) throws(Errno) {
-    let offset = iova & 4095
+    let offset = iova.rawValue & 4095
     let (end, isTooLong) = length.addingReportingOverflow(offset)
     let (padded, isTooLongPadded) = end.addingReportingOverflow(4095)
     guard !isTooLong, !isTooLongPadded else { throw .outOfRange }
@@ -90,7 +96,7 @@ private struct PinnedQueueMemory {
     do throws(Errno) {
       try access.attach(to: viommu.parent.ioas)
       let pin = try access.pin(
-        iova - offset, length: pages << 12, forWriting: false, client: client)
+        IOVA(iova.rawValue - offset), length: pages << 12, forWriting: false, client: client)
       guard let run = pin.frames.first, pin.frames.count == 1 else {
         access.unpin(pin)
         throw Errno.badAddress

@@ -1,13 +1,15 @@
-// A device as a guest's unit knows it (iommufd: struct iommufd_vdevice). It goes by DESTROY, or by
-// force when its device does: then its id stays dead.
-
 internal import IOMMU
 internal import SystemPackage
 internal import UAPI
 
+/// A device as the guest's vIOMMU knows it (iommufd: struct iommufd_vdevice). It is destroyed by
+/// IOMMU_DESTROY, or when its device is unbound; its ID is then a tombstone, because the client
+/// still has it.
 final class VDevice: Object, @unchecked Sendable {
   private let viommu: VIOMMU
   private let device: BoundDevice
+  /// The number that the guest's unit uses for the device: a stream ID (SMMUv3), a device ID
+  /// (AMD-Vi) or a requester ID (VT-d).
   let virtualID: UInt64
 
   private init(id: ObjectID, viommu: VIOMMU, device: BoundDevice, virtualID: UInt64) {
@@ -19,7 +21,10 @@ final class VDevice: Object, @unchecked Sendable {
     device.virtualDevice = self
   }
 
-  /// Reserved, not visible. iommufd: iommufd_vdevice_alloc_ioctl()
+  /// Makes a vDEVICE. The ID is reserved; the caller finalizes or aborts.
+  /// iommufd: iommufd_vdevice_alloc_ioctl()
+  /// - Throws: `.invalidArgument` when the vIOMMU is of another unit, `.fileExists` when the device
+  ///   has a vDEVICE or the vIOMMU has one with `virtualID`; what the driver throws.
   static func make(
     of device: BoundDevice, virtualID: UInt64, on viommu: VIOMMU
   ) throws(Errno) -> VDevice {
@@ -31,7 +36,7 @@ final class VDevice: Object, @unchecked Sendable {
     let requester = device.device.requesterID
     do throws(Errno) {
       guard viommu.host.device(virtualID: virtualID) == nil else { throw .fileExists }
-      try viommu.unit.addDevice(requester, virtualID: virtualID)
+      try viommu.implementation.addDevice(requester, virtualID: virtualID)
     } catch {
       context.objects.abort(id)
       throw error
@@ -40,12 +45,13 @@ final class VDevice: Object, @unchecked Sendable {
     return VDevice(id: id, viommu: viommu, device: device, virtualID: virtualID)
   }
 
-  /// Its device goes. iommufd: iommufd_device_remove_vdev()
-  func destroyForGood() {
+  /// Destroys the vDEVICE because its device is being unbound.
+  /// iommufd: iommufd_device_remove_vdev()
+  func destroyLeavingTombstone() {
     do throws(Errno) {
       _ = try context.objects.remove(id, leavingTombstone: true)
     } catch {
-      // The context is being closed and has it in hand already.
+      // The context is being destroyed and has removed the vDEVICE already.
       return
     }
     destroy()
@@ -54,7 +60,7 @@ final class VDevice: Object, @unchecked Sendable {
   /// iommufd: iommufd_vdevice_destroy()
   override func destroy() {
     context.lock.assertHeld()
-    viommu.unit.removeDevice(device.device.requesterID, virtualID: virtualID)
+    viommu.implementation.removeDevice(device.device.requesterID, virtualID: virtualID)
     viommu.host.setDevice(nil, virtualID: virtualID)
     device.virtualDevice = nil
     viommu.dropUser()

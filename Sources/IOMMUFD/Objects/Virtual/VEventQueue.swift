@@ -1,25 +1,27 @@
-// Where a guest's unit tells of its events of one type (iommufd: struct iommufd_veventq). The
-// descriptor is one of the object's users and holds the context.
-
 internal import CUAPI
 internal import UAPI
 
+/// The object of IOMMU_VEVENTQ_ALLOC (iommufd: struct iommufd_veventq): a queue for the events of
+/// one type that a vIOMMU reports. The descriptor is a user of the object and keeps the context
+/// alive.
 final class VEventQueue: Object, @unchecked Sendable {
-  let queue: EventQueue<VirtualEventQueue>
+  let queue: EventQueue<VEventQueueContents>
   private let viommu: VIOMMU
   private let type: UInt32
 
-  /// - Parameter type: one that has no queue yet.
+  /// - Parameters:
+  ///   - type: a type that `viommu` has no queue for.
+  ///   - depth: the number of events with data that the queue holds.
   init(id: ObjectID, type: UInt32, depth: Int, on viommu: VIOMMU) {
     self.type = type
     self.viommu = viommu
-    queue = EventQueue(VirtualEventQueue(depth: depth))
+    queue = EventQueue(VEventQueueContents(depth: depth))
     super.init(id: id, in: viommu.context)
     viommu.addUser()
     viommu.host.setQueue(queue, type: type)
   }
 
-  func makeFile() -> QueueFile<VirtualEventQueue> {
+  func makeFile() -> QueueFile<VEventQueueContents> {
     QueueFile(
       queue, .init(minimumRead: MemoryLayout<iommufd_vevent_header>.size),
       onRelease: { [self] in releaseDescriptor() })

@@ -1,15 +1,16 @@
-// What a driver's virtual unit asks of iommufd: who is who, where to tell events, and pages that the
-// client can map. It is asked from the data plane too, so everything is under leaf locks.
-
 internal import IOMMU
 internal import Synchronization
 internal import SystemPackage
 
+/// iommufd's services for a driver's vIOMMU: look-up of vDEVICEs, queues for events, and regions
+/// that the client can map. Drivers call them from any thread, also from threads that do DMA. So
+/// the state has a leaf lock of its own.
 final class VIOMMUHost: VirtualIOMMUHost {
   private struct State {
+    /// The devices of the vDEVICEs, by virtual ID.
     var devices: [UInt64: RequesterID] = [:]
     /// By type of event.
-    var queues: [UInt32: EventQueue<VirtualEventQueue>] = [:]
+    var queues: [UInt32: EventQueue<VEventQueueContents>] = [:]
     var regions: [MappableRegions.Region] = []
   }
 
@@ -26,11 +27,12 @@ final class VIOMMUHost: VirtualIOMMUHost {
     state.withLock { $0.devices[virtualID] }
   }
 
-  /// A device has one name at most.
+  /// A device has at most one vDEVICE.
   func virtualID(of device: RequesterID) -> UInt64? {
     state.withLock { $0.devices.first { $0.value == device }?.key }
   }
 
+  /// - Parameter device: `nil` removes the entry.
   func setDevice(_ device: RequesterID?, virtualID: UInt64) {
     state.withLock { $0.devices[virtualID] = device }
   }
@@ -40,18 +42,19 @@ final class VIOMMUHost: VirtualIOMMUHost {
   func report(_ event: [UInt8], type: UInt32) throws(Errno) {
     guard let queue = state.withLock({ $0.queues[type] }) else { throw .notSupported }
     queue.withContents { $0.append(event) }
-    queue.wake()
+    queue.notify()
   }
 
   func hasQueue(type: UInt32) -> Bool {
     state.withLock { $0.queues[type] != nil }
   }
 
-  func setQueue(_ queue: EventQueue<VirtualEventQueue>?, type: UInt32) {
+  /// - Parameter queue: `nil` removes the entry.
+  func setQueue(_ queue: EventQueue<VEventQueueContents>?, type: UInt32) {
     state.withLock { $0.queues[type] = queue }
   }
 
-  // MARK: Pages to map
+  // MARK: Regions to map
 
   func addRegion(
     holding contents: [UInt8], length: UInt64, share: RegionSharing?
@@ -66,12 +69,12 @@ final class VIOMMUHost: VirtualIOMMUHost {
     regions.remove(at: offset)
   }
 
-  /// Makes that nothing of it can be mapped any more.
-  /// - Returns: false when something is mapped, by any process; all is as it was then.
+  /// Forbids new mappings of every region.
+  /// - Returns: `false` when a process has one mapped; nothing has changed then.
   func closeRegions() -> Bool {
-    let mine = state.withLock { $0.regions }
-    for (index, region) in mine.enumerated() where !region.close() {
-      for closed in mine[..<index] { closed.reopen() }
+    let own = state.withLock { $0.regions }
+    for (index, region) in own.enumerated() where !region.close() {
+      for closed in own[..<index] { closed.reopen() }
       return false
     }
     return true

@@ -1,70 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The calls that are timed, and how a result is printed and judged. */
+/* The calls that the benchmarks time, and the rows that they print. */
 #ifndef CALLS_H
 #define CALLS_H
 
-#include <err.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/ioctl.h>
-#include <time.h>
+/** Returns the time in nanoseconds. */
+double now(void);
 
-#include "linux/iommufd.h"
+/** Opens a node. Exits when it cannot be opened. */
+int open_node(const char *path);
 
-static inline double now(void)
-{
-	struct timespec time;
+/** Issues DESTROY of an ID that does not exist: a struct is read, and the call fails. */
+void destroy_nothing(int fd);
 
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1e9 + time.tv_nsec;
-}
+/** Issues OPTION: a struct is read and written. */
+void get_option(int fd);
 
-static inline int open_node(const char *path)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC);
+/** Stores a time in `*best` when it is the first or the shortest one. */
+void keep_best(double *best, double nanoseconds);
 
-	if (fd < 0) err(1, "%s", path);
-	return fd;
-}
+void print_header(void);
 
-/* A struct goes in, and an error comes out. */
-static inline void destroy_nothing(int fd)
-{
-	struct iommu_destroy destroy = {.size = sizeof destroy, .id = 0x7fffffff};
+/**
+ * Prints a row: the best times of the C program and of the simulator. Returns whether their ratio
+ * exceeds `limit`.
+ */
+int print_row(const char *name, const double best[2], double limit);
 
-	if (ioctl(fd, IOMMU_DESTROY, &destroy) != -1 || errno != ENOENT) err(1, "DESTROY");
-}
-
-/* A struct goes in and out. */
-static inline void get_option(int fd)
-{
-	struct iommu_option option = {.size = sizeof option,
-				      .option_id = IOMMU_OPTION_RLIMIT_MODE,
-				      .op = IOMMU_OPTION_OP_GET,
-				      .val64 = 7};
-
-	if (ioctl(fd, IOMMU_OPTION, &option) || option.val64) err(1, "OPTION");
-}
-
-static inline void keep_best(double *best, double nanoseconds)
-{
-	if (!*best || nanoseconds < *best) *best = nanoseconds;
-}
-
-static inline void print_header(void)
-{
-	printf("                                      C ns    ours ns   ratio   limit\n");
-}
-
-/* Prints a row of nanoseconds, the floor's in C and ours, and tells whether their ratio is too high. */
-static inline int report(const char *name, const double best[2], double limit)
-{
-	double ratio = best[1] / best[0];
-
-	printf("%-34s%8.0f%11.0f%8.2f%8.2f%s\n", name, best[0], best[1], ratio, limit,
-	       ratio > limit ? "  over" : "");
-	return ratio > limit;
-}
-
-#endif
+#endif /* CALLS_H */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 32-bit system calls: the i386 entry (int 0x80), which a 64-bit program can use as well. */
+/* 32-bit system calls by the i386 entry (int 0x80), which a 64-bit program can use, too. */
 #include <sys/mman.h>
 
 #include "lib/client.h"
 
 #ifdef __x86_64__
-/* i386 numbers; every pointer must be below 4 GiB. */
+/** Issues an i386 system call. All pointers must be below 4 GiB. */
 static long call32(long number, long a, long b, long c, long d, long e)
 {
     long result;
@@ -35,10 +35,10 @@ int main(void)
     CHECK(call32(ioctl32, fd, CUSE_TEST_ECHO, 0, 0, 0) == -EFAULT);
     CHECK(call32(ioctl32, fd, CUSE_TEST_ECHO, 0xfffffff0, 0, 0) == -EFAULT);
     CHECK(call32(ioctl32, fd, 0x3bff, at, 0, 0) == -ENOTTY);
-    /* no descriptor can be made for such a caller, and none is */
+    /* The server cannot create a file descriptor in a caller of a 32-bit system call. */
     CHECK(call32(ioctl32, fd, CUSE_TEST_QUEUE, at, 0, 0) == -EOPNOTSUPP);
 
-    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node());
+    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node_path());
     int offsets = open(memory, O_RDWR);
     unsigned char *data = (unsigned char *)low;
     CHECK(call32(pread32, offsets, at, 64, 0x10, 0x700) == 64);
@@ -46,7 +46,7 @@ int main(void)
         CHECK(data[i] == cuse_test_byte((0x700ull << 32 | 0x10) + i));
     CHECK(call32(pwrite32, offsets, at, 64, 0x10, 0x700) == 64);
     CHECK(call32(pwrite32, offsets, at, 64, 0x11, 0x700) == -EIO);
-    return finish("compat");
+    return print_totals("compat");
 }
 #else
 int main(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bytes in both directions: argument structs, pointers that fault, file offsets, long transfers. */
+/* Data in both directions: argument structs, pointers that fault, file offsets, long transfers. */
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -23,12 +23,12 @@ static long fill(int fd, void *pointer, __u64 length, int byte)
 static void arguments(int fd)
 {
     long page = sysconf(_SC_PAGESIZE);
-    /* two pages, the second without access */
+    /* two pages, the second with PROT_NONE */
     char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     struct cuse_test *edge = (void *)(pages + page - sizeof(*edge)), ok = {.size = sizeof(ok)};
     mprotect(pages + page, page, PROT_NONE);
 
-    CHECK(ask(fd, CUSE_TEST_ECHO, 41) == 42);
+    CHECK(request(fd, CUSE_TEST_ECHO, 41) == 42);
     CHECK(ioctl(fd, CUSE_TEST_RETURN, &(struct cuse_test){.size = sizeof(ok), .value = 7}) == 7);
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_ECHO, NULL), EFAULT);
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_ECHO, (void *)-1L), EFAULT);
@@ -38,7 +38,7 @@ static void arguments(int fd)
     CHECK(ioctl(fd, CUSE_TEST_ECHO, edge) == 0 && edge->value == 1);
     edge = (void *)((char *)edge + 4);
     memcpy(edge, &ok, sizeof(ok) - 4);
-    CHECK_ERRNO(ioctl(fd, CUSE_TEST_ECHO, edge), EFAULT); /* crosses into the page */
+    CHECK_ERRNO(ioctl(fd, CUSE_TEST_ECHO, edge), EFAULT); /* ends in the second page */
     mprotect(pages, page, PROT_READ);
     memcpy(&ok, pages + page - 20, 4);
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_ECHO, edge), EFAULT);
@@ -46,7 +46,7 @@ static void arguments(int fd)
     CHECK_ERRNO(ioctl(fd, 0x3bff, &ok), ENOTTY);
     CHECK_ERRNO(ioctl(fd, 0x3bff, NULL), ENOTTY);
 
-    /* More than the 128 KiB that FUSE itself could carry. */
+    /* More than the 128 KiB of a FUSE message. */
     size_t length = 1 << 20;
     unsigned char *big = mmap(NULL, length, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -56,7 +56,7 @@ static void arguments(int fd)
     munmap(big + 4096, 4096);
     CHECK_ERRNO(sum(fd, big, 8192), EFAULT);
     CHECK_ERRNO(fill(fd, big, 8192, 5), EFAULT);
-    CHECK(big[0] == 5 && big[4095] == 5); /* up to the page that is not there */
+    CHECK(big[0] == 5 && big[4095] == 5); /* the bytes before the unmapped page */
 }
 
 static int matches(const unsigned char *data, size_t length, __u64 offset)
@@ -73,9 +73,12 @@ static void expected(unsigned char *data, size_t length, __u64 offset)
         data[i] = cuse_test_byte(offset + i);
 }
 
-/* What FUSE does not pass on as the caller has asked for it: of memory that ends only what there is, of
- * long transfers at most 32 pages, and of vectors not where a piece ends. */
-static void cut(int fd)
+/**
+ * Transfers that FUSE does not pass on as they are: of a buffer that ends in a hole FUSE sends the
+ * part before it, of a long transfer at most 32 pages at a time, and of a vector not where an
+ * element ends.
+ */
+static void split_transfers(int fd)
 {
     enum { PAGES = 48, LENGTH = PAGES << 12 };
     unsigned char *memory = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE,
@@ -125,16 +128,16 @@ static void offsets(const char *path)
         expected(data, 64, at);
         CHECK(pwritev(fd, parts, 2, at) == 64);
         CHECK(pwritev2(fd, parts, 2, at, 0) == 64);
-        CHECK_ERRNO(pwrite(fd, data, 64, at + 1), EIO); /* the node knows better */
-        /* in pieces: 300 KiB, from an address inside a page */
+        CHECK_ERRNO(pwrite(fd, data, 64, at + 1), EIO); /* the node checks the bytes */
+        /* 300 KiB from an address inside a page: FUSE splits the transfer */
         size_t length = sizeof(data) - 16;
         CHECK(pread(fd, data + 16, length, at) == (ssize_t)length &&
               matches(data + 16, length, at));
         expected(data + 16, length, at);
         CHECK(pwrite(fd, data + 16, length, at) == (ssize_t)length);
     }
-    cut(fd);
-    /* CUSE nodes have no file position: read(2) is at 0 */
+    split_transfers(fd);
+    /* CUSE files have no position: read(2) reads at offset 0 */
     CHECK(read(fd, data, 32) == 32 && matches(data, 32, 0));
     CHECK(preadv2(fd, &(struct iovec){data, 32}, 1, -1, 0) == 32 && matches(data, 32, 0));
     CHECK_ERRNO(pread(fd, (void *)-4096L, 8, 0), EFAULT);
@@ -148,7 +151,7 @@ int main(void)
     int fd = open_node();
 
     arguments(fd);
-    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node());
+    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node_path());
     offsets(memory);
-    return finish("data");
+    return print_totals("data");
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A client whose memory the server may not touch (no ptrace rights): argument structs still work, by
- * FUSE's own means; what needs more says so. */
+/*
+ * A client whose memory the server may not access, because it has no ptrace permission. Argument
+ * structs work, because FUSE copies them; calls that need more fail.
+ */
 #include <sys/mman.h>
 
 #include "lib/client.h"
@@ -11,15 +13,15 @@ int main(void)
     int fd = open_node(), other = open_node();
     long page = sysconf(_SC_PAGESIZE);
 
-    CHECK(ask(fd, CUSE_TEST_ECHO, 41) == 42);
-    CHECK(ask(fd, CUSE_TEST_OPEN_ID, 0) != ask(other, CUSE_TEST_OPEN_ID, 0));
+    CHECK(request(fd, CUSE_TEST_ECHO, 41) == 42);
+    CHECK(request(fd, CUSE_TEST_OPEN_ID, 0) != request(other, CUSE_TEST_OPEN_ID, 0));
     CHECK(ioctl(fd, CUSE_TEST_RETURN, &(struct cuse_test){.size = 24, .value = 7}) == 7);
 
-    /* once is once, although the kernel asks three times */
+    /* FUSE sends such a request three times. The device handles it once. */
     for (int i = 0; i < 5; i++)
-        CHECK(ask(fd, CUSE_TEST_COUNT, 0) == i + 1);
+        CHECK(request(fd, CUSE_TEST_COUNT, 0) == i + 1);
 
-    /* longer and shorter structs, and none */
+    /* longer and shorter structs, and no struct */
     char *longer = calloc(1, 4096);
     struct cuse_test *argument = (void *)longer;
     *argument = (struct cuse_test){.size = 4096, .value = 5};
@@ -30,27 +32,27 @@ int main(void)
     CHECK_ERRNO(ioctl(fd, 0x3bff, NULL), ENOTTY);
     CHECK_ERRNO(ioctl(fd, 0x3bff, argument), ENOTTY);
 
-    /* a struct that goes on in a page that is not there */
+    /* a struct that continues in an unmapped page */
     char *pages = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     munmap(pages + page, page);
     argument = (void *)(pages + page - 8);
     argument->size = sizeof(*argument);
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_ECHO, argument), EFAULT);
-    /* and one that cannot be written to */
+    /* a struct that cannot be written */
     argument = (void *)pages;
     argument->size = sizeof(*argument);
     mprotect(pages, page, PROT_READ);
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_ECHO, argument), EFAULT);
 
-    /* out of reach: pointers, descriptors in both directions, offsets */
+    /* pointers, file descriptors in both directions and file offsets do not work */
     struct cuse_test pointer = {sizeof(pointer), 1, (__u64)(unsigned long)longer, 16};
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_SUM, &pointer), EFAULT);
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_FILL, &pointer), EFAULT);
-    CHECK_ERRNO(ask(fd, CUSE_TEST_IDENTIFY, other), EPERM);
-    CHECK_ERRNO(ask(fd, CUSE_TEST_QUEUE, 0), EOPNOTSUPP);
-    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node());
+    CHECK_ERRNO(request(fd, CUSE_TEST_IDENTIFY, other), EPERM);
+    CHECK_ERRNO(request(fd, CUSE_TEST_QUEUE, 0), EOPNOTSUPP);
+    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node_path());
     int offsets = open(memory, O_RDWR);
     if (offsets >= 0)
         CHECK_ERRNO(pread(offsets, &byte, 1, 4096), EPERM);
-    return finish("denied");
+    return print_totals("denied");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Microseconds per operation, for comparison between versions on one machine. */
+/* Prints microseconds per operation, to compare versions on one machine. */
 #include <time.h>
 
 #include "lib/client.h"
@@ -27,12 +27,12 @@ int main(void)
     unsigned value;
     int fd = open_node();
 
-    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node());
+    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node_path());
     int offsets = open(memory, O_RDWR);
     TIME("ioctl without argument", 2000, ioctl(fd, 0x3bff, 0));
-    TIME("ioctl, struct in and out", 2000, ask(fd, CUSE_TEST_ECHO, i));
-    TIME("ioctl that identifies an fd", 500, ask(fd, CUSE_TEST_IDENTIFY, fd));
-    TIME("ioctl that makes an fd, close", 300, close(ask(fd, CUSE_TEST_QUEUE, i)));
+    TIME("ioctl, struct in and out", 2000, request(fd, CUSE_TEST_ECHO, i));
+    TIME("ioctl that identifies an fd", 500, request(fd, CUSE_TEST_IDENTIFY, fd));
+    TIME("ioctl that makes an fd, close", 300, close(request(fd, CUSE_TEST_QUEUE, i)));
     TIME("pread of 4 bytes", 1000, if (pread(offsets, &value, 4, 1l << 42) != 4) return 1);
     TIME("open and close", 500, close(open_node()));
     return 0;

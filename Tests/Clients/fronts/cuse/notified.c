@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stands in for systemd:
+/*
+ * Tests the notifications of a systemd service.
  *
- *   notified COMMAND…   runs COMMAND with NOTIFY_SOCKET, waits for READY=1, ends it with SIGTERM, wants
- *                       STOPPING=1 and exit status 0; once with a path, once with an abstract name */
+ *   notified COMMAND…   runs COMMAND with NOTIFY_SOCKET, waits for READY=1, sends SIGTERM, and
+ *                       checks for STOPPING=1 and exit status 0; once with a socket path, once
+ *                       with an abstract name
+ */
 #include <signal.h>
 #include <stddef.h>
 #include <sys/socket.h>
@@ -32,14 +35,14 @@ static void run(const char *name, char **command)
     }
     CHECK(recv(socket_fd, message, sizeof(message) - 1, 0) > 0);
     check(!strncmp(message, "READY=1\n", 8), "first message: %s", message);
-    CHECK(access(node(), F_OK) == 0);
+    CHECK(access(node_path(), F_OK) == 0);
     kill(child, SIGTERM);
     memset(message, 0, sizeof(message));
     CHECK(recv(socket_fd, message, sizeof(message) - 1, 0) > 0);
     check(!strcmp(message, "STOPPING=1"), "second message: %s", message);
     waitpid(child, &status, 0);
     check(status == 0, "status %x", status);
-    CHECK(access(node(), F_OK) != 0);
+    CHECK(access(node_path(), F_OK) != 0);
     close(socket_fd);
 }
 
@@ -53,5 +56,5 @@ int main(int argc, char **argv)
     run(path, argv + 1);
     unlink(path);
     run("@cuse-test-notified", argv + 1);
-    return finish("notified");
+    return print_totals("notified");
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors that the server puts into its client, and what poll, epoll and read say about them. */
+/* File descriptors that the server installs in its client, and poll, epoll and read on them. */
 #include <poll.h>
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -19,8 +19,8 @@ static unsigned long long queues(int fd)
     return argument.length;
 }
 
-/* The device gives its object up a moment after the call that failed. */
-static void no_queue_left(int fd, unsigned long long expected, int line)
+/** Checks the number of queues after a call that has failed. */
+static void check_queues(int fd, unsigned long long expected, int line)
 {
     unsigned long long left = queues(fd);
 
@@ -38,7 +38,7 @@ static int ready(int fd, int timeout)
 static void *push_later(void *argument)
 {
     usleep(50000);
-    ask(*(int *)argument, CUSE_TEST_PUSH, 1);
+    request(*(int *)argument, CUSE_TEST_PUSH, 1);
     return NULL;
 }
 
@@ -48,45 +48,45 @@ static void ordinary(int fd)
     int lowest = dup(fd), queue;
 
     close(lowest);
-    queue = ask(fd, CUSE_TEST_QUEUE, 0);
+    queue = request(fd, CUSE_TEST_QUEUE, 0);
     check(queue == lowest, "queue got descriptor %d, not the lowest free %d", queue, lowest);
     CHECK(fcntl(queue, F_GETFD) == FD_CLOEXEC);
     CHECK((fcntl(queue, F_GETFL) & O_ACCMODE) == O_RDWR);
     CHECK(read(queue, records, 32) == 0);
     CHECK(ready(queue, 0) == 0);
-    CHECK(ask(fd, CUSE_TEST_PUSH, 3) == 3);
+    CHECK(request(fd, CUSE_TEST_PUSH, 3) == 3);
     CHECK(ready(queue, 0) == POLLIN);
     CHECK_ERRNO(read(queue, records, 24), EINVAL);
     CHECK(read(queue, records, 32) == 32 && records[0] == 0 && records[2] == 1);
     CHECK(read(queue, records, 32) == 16 && records[0] == 2);
     CHECK(read(queue, records, 32) == 0);
 
-    /* asleep in poll: woken by a push from another thread */
+    /* A push by another thread wakes poll(). */
     pthread_t thread;
     pthread_create(&thread, NULL, push_later, &fd);
     CHECK(ready(queue, 10000) == POLLIN);
     pthread_join(thread, NULL);
 
-    /* edge-triggered: a second edge without a read in between */
+    /* edge-triggered: a second edge without a read before it */
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
     int set = epoll_create1(0);
     CHECK(epoll_ctl(set, EPOLL_CTL_ADD, queue, &event) == 0);
     CHECK(epoll_wait(set, &event, 1, 1000) == 1);
     CHECK(epoll_wait(set, &event, 1, 0) == 0);
-    ask(fd, CUSE_TEST_PUSH, 1);
+    request(fd, CUSE_TEST_PUSH, 1);
     CHECK(epoll_wait(set, &event, 1, 10000) == 1);
     close(set);
     CHECK(read(queue, records, 512) == 32);
 
     /* more than 128 KiB of records in one read */
-    ask(fd, CUSE_TEST_PUSH, 20000);
+    request(fd, CUSE_TEST_PUSH, 20000);
     unsigned long long *many = malloc(320000);
     CHECK(read(queue, many, 320000) == 320000);
     CHECK(many[2 * 19999] == many[0] + 19999);
     free(many);
-    no_queue_left(fd, 1, __LINE__);
+    check_queues(fd, 1, __LINE__);
     close(queue);
-    ask(fd, CUSE_TEST_ECHO, 0);
+    request(fd, CUSE_TEST_ECHO, 0);
 }
 
 static void refused(int fd)
@@ -99,11 +99,11 @@ static void refused(int fd)
     close(lowest);
     unsigned long long before = queues(fd);
 
-    /* the queue node by itself is nothing */
-    snprintf(path, sizeof(path), "%s-q", node());
+    /* A client cannot open the queue node by itself. */
+    snprintf(path, sizeof(path), "%s-q", node_path());
     CHECK_ERRNO(open(path, O_RDWR), ENXIO);
 
-    /* an answer that cannot be stored: no descriptor stays */
+    /* When the answer cannot be stored, no file descriptor is left. */
     readonly->size = sizeof(*readonly);
     mprotect(readonly, 4096, PROT_READ);
     CHECK_ERRNO(ioctl(fd, CUSE_TEST_QUEUE, readonly), EFAULT);
@@ -111,21 +111,21 @@ static void refused(int fd)
     check(next == lowest, "a descriptor was left: next is %d, not %d", next, lowest);
     close(next);
 
-    /* no number free */
+    /* no free number */
     struct rlimit limit, old;
     getrlimit(RLIMIT_NOFILE, &old);
     limit = (struct rlimit){lowest, old.rlim_max};
     setrlimit(RLIMIT_NOFILE, &limit);
-    CHECK_ERRNO(ask(fd, CUSE_TEST_QUEUE, 0), EMFILE);
+    CHECK_ERRNO(request(fd, CUSE_TEST_QUEUE, 0), EMFILE);
     setrlimit(RLIMIT_NOFILE, &old);
-    no_queue_left(fd, before, __LINE__);
+    check_queues(fd, before, __LINE__);
 
-    /* a debugger is in the way */
+    /* a client that is traced by a debugger */
     pid_t child = fork();
     if (child == 0) {
         ptrace(PTRACE_TRACEME, 0, 0, 0);
         raise(SIGSTOP);
-        _exit(ask(fd, CUSE_TEST_QUEUE, 0) == -1 && errno == EBUSY ? 0 : 1);
+        _exit(request(fd, CUSE_TEST_QUEUE, 0) == -1 && errno == EBUSY ? 0 : 1);
     }
     int status;
     waitpid(child, &status, 0);
@@ -134,8 +134,8 @@ static void refused(int fd)
     check(WIFEXITED(status) && WEXITSTATUS(status) == 0, "under a debugger: status %x", status);
 }
 
-/* A client that sees another file system: the queue comes over a socket. */
-static void elsewhere(int fd)
+/** A client in another root directory: the queue comes over a socket. */
+static void test_other_root(int fd)
 {
     pid_t child = fork();
 
@@ -145,7 +145,7 @@ static void elsewhere(int fd)
 
         if (chroot("/proc/self/fdinfo") || ioctl(fd, CUSE_TEST_QUEUE, &argument))
             _exit(1);
-        ask(fd, CUSE_TEST_PUSH, 1);
+        request(fd, CUSE_TEST_PUSH, 1);
         if (read(argument.value, record, 16) != 16)
             _exit(2);
         if (fcntl(argument.value, F_GETFD) != FD_CLOEXEC)
@@ -156,20 +156,20 @@ static void elsewhere(int fd)
     waitpid(child, &status, 0);
     check(status == 0, "in a chroot: status %x", status);
 
-    /* and one with another user id, which may not read the server */
+    /* a client with another user ID, without permission to access the server's process */
     child = fork();
     if (child == 0) {
         if (setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
             _exit(9);
-        int queue = ask(fd, CUSE_TEST_QUEUE, 0);
+        int queue = request(fd, CUSE_TEST_QUEUE, 0);
         _exit(queue < 0 ? errno : 0);
     }
     waitpid(child, &status, 0);
     check(status == 0, "as another user: status %x", status);
 
-    /* not dumpable, as after setuid */
+    /* a client that is not dumpable, as after setuid */
     prctl(PR_SET_DUMPABLE, 0);
-    int queue = ask(fd, CUSE_TEST_QUEUE, 0);
+    int queue = request(fd, CUSE_TEST_QUEUE, 0);
     CHECK(queue >= 0);
     close(queue);
     prctl(PR_SET_DUMPABLE, 1);
@@ -181,6 +181,6 @@ int main(void)
 
     ordinary(fd);
     refused(fd);
-    elsewhere(fd);
-    return finish("queue");
+    test_other_root(fd);
+    return print_totals("queue");
 }

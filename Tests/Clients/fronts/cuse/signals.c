@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads and signals: every call has exactly one effect and nobody ever sees EINTR. */
+/* Threads and signals: every call has exactly one effect, and no call fails with EINTR. */
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -12,7 +12,10 @@
 static int device;
 static volatile sig_atomic_t alarms, nested, nested_bad;
 
-/* Phases end by count, or on a slow machine by time, but not before they have shown something. */
+/*
+ * A phase ends after a number of rounds, or on a slow machine after some time, but not before
+ * FEWEST rounds.
+ */
 enum { PHASE_SECONDS = 8, FEWEST = 10 };
 
 static double now(void)
@@ -40,9 +43,9 @@ static void call_device(int number)
 
     (void)number;
     nested++;
-    if (ask(device, CUSE_TEST_ECHO, nested) != nested + 1)
+    if (request(device, CUSE_TEST_ECHO, nested) != nested + 1)
         nested_bad++;
-    int queue = ask(device, CUSE_TEST_QUEUE, 0);
+    int queue = request(device, CUSE_TEST_QUEUE, 0);
     if (queue < 0)
         nested_bad++;
     close(queue);
@@ -54,9 +57,9 @@ static void *calls(void *argument)
     long rounds = (long)argument;
 
     for (long i = 0; i < rounds; i++) {
-        CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+        CHECK(request(device, CUSE_TEST_ECHO, i) == i + 1);
         if (i % 4 == 0) {
-            int queue = ask(device, CUSE_TEST_QUEUE, 0);
+            int queue = request(device, CUSE_TEST_QUEUE, 0);
             CHECK(queue >= 0);
             close(queue);
         }
@@ -64,7 +67,7 @@ static void *calls(void *argument)
     return NULL;
 }
 
-static void threads(void)
+static void test_threads(void)
 {
     pthread_t thread[8];
 
@@ -74,8 +77,8 @@ static void threads(void)
         pthread_join(thread[i], NULL);
 }
 
-/* Microseconds for a timer: `seconds`, but not less than `least` nor a second. */
-static long between(long least, double seconds)
+/** Returns `seconds` in microseconds, at least `least` and less than a second. */
+static long timer_interval(long least, double seconds)
 {
     long time = seconds * 1e6;
 
@@ -84,15 +87,17 @@ static long between(long least, double seconds)
 
 static void one_of_each(int i)
 {
-    CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
-    int queue = ask(device, CUSE_TEST_QUEUE, 0);
+    CHECK(request(device, CUSE_TEST_ECHO, i) == i + 1);
+    int queue = request(device, CUSE_TEST_QUEUE, 0);
     CHECK(queue >= 0);
     close(queue);
 }
 
-/* A timer signal every millisecond; on a machine so slow that nothing else would run, several in each
- * call. */
-static void storm(int flags)
+/**
+ * Calls with a timer signal every millisecond, or, on a slow machine, with several signals during
+ * each call.
+ */
+static void test_alarms(int flags)
 {
     struct sigaction action = {.sa_handler = count_alarm, .sa_flags = flags};
     sigset_t before, after;
@@ -100,7 +105,7 @@ static void storm(int flags)
     double begin = now();
     for (int i = 0; i < 5; i++)
         one_of_each(i);
-    long interval = between(1000, (now() - begin) / 5 / 8);
+    long interval = timer_interval(1000, (now() - begin) / 5 / 8);
     struct itimerval every = {{0, interval}, {0, interval}}, never = {{0, 0}, {0, 0}};
 
     alarms = 0;
@@ -110,7 +115,7 @@ static void storm(int flags)
     begin = now();
     for (int i = 0; goes_on(i, 60, begin); i++)
         one_of_each(i);
-    CHECK(ask(device, CUSE_TEST_SLEEP, 50) == 50);
+    CHECK(request(device, CUSE_TEST_SLEEP, 50) == 50);
     setitimer(ITIMER_REAL, &never, NULL);
     sigprocmask(SIG_SETMASK, NULL, &after);
     CHECK(alarms > 20);
@@ -118,13 +123,13 @@ static void storm(int flags)
         CHECK(sigismember(&before, number) == sigismember(&after, number));
 }
 
-static void from_handlers(void)
+static void test_calls_in_handlers(void)
 {
     double begin = now();
     for (int i = 0; i < 5; i++)
         one_of_each(i);
-    /* a handler must be done before the next one, or nothing else ever runs */
-    long interval = between(20000, (now() - begin) / 5 * 4);
+    /* A handler must end before the next signal, or nothing else runs. */
+    long interval = timer_interval(20000, (now() - begin) / 5 * 4);
     stack_t stack = {.ss_sp = malloc(65536), .ss_size = 65536};
 
     sigaltstack(&stack, NULL);
@@ -137,23 +142,23 @@ static void from_handlers(void)
         setitimer(ITIMER_REAL, &every, NULL);
         begin = now();
         for (int i = 0; goes_on(i, 40, begin); i++)
-            CHECK(ask(device, CUSE_TEST_ECHO, i) == i + 1);
+            CHECK(request(device, CUSE_TEST_ECHO, i) == i + 1);
         for (int i = 0; i < 100 && nested < 5; i++)
-            CHECK(ask(device, CUSE_TEST_SLEEP, 20) == 20);
+            CHECK(request(device, CUSE_TEST_SLEEP, 20) == 20);
         setitimer(ITIMER_REAL, &never, NULL);
         CHECK(nested >= 5 && nested_bad == 0);
     }
 }
 
-/* Stopped and continued from outside while it is given queues. */
-static void stopped(void)
+/** A process that is stopped and continued while the server installs queues. */
+static void test_stopped(void)
 {
     pid_t child = fork();
 
     if (child == 0) {
         double begin = now();
         for (int i = 0; goes_on(i, 60, begin); i++) {
-            int queue = ask(device, CUSE_TEST_QUEUE, 0);
+            int queue = request(device, CUSE_TEST_QUEUE, 0);
             if (queue < 0)
                 _exit(1);
             close(queue);
@@ -174,10 +179,10 @@ static void stopped(void)
 int main(void)
 {
     device = open_node();
-    threads();
-    storm(SA_RESTART);
-    storm(0);
-    from_handlers();
-    stopped();
-    return finish("signals");
+    test_threads();
+    test_alarms(SA_RESTART);
+    test_alarms(0);
+    test_calls_in_handlers();
+    test_stopped();
+    return print_totals("signals");
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Is killed at a random moment, again and again, in the middle of all that the server does for it.
+/*
+ * Processes that are killed at random moments while the server works for them.
  *
- *   victim ROUNDS SEED   kills ROUNDS children, then looks for anything that is left */
+ *   victim ROUNDS SEED   kills ROUNDS children, then checks that the server has released all their
+ *                        files and queues
+ */
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,28 +22,28 @@ static void *work(void *argument)
         int queue, other;
         switch (rand_r(&seed) % 6) {
         case 0:
-            queue = ask(device, CUSE_TEST_QUEUE, 0);
-            ask(device, CUSE_TEST_PUSH, 2);
+            queue = request(device, CUSE_TEST_QUEUE, 0);
+            request(device, CUSE_TEST_PUSH, 2);
             poll(&(struct pollfd){queue, POLLIN, 0}, 1, 1);
             if (rand_r(&seed) % 2)
                 close(queue);
             break;
         case 1:
             other = open_node();
-            ask(device, CUSE_TEST_IDENTIFY, other);
-            ask(device, CUSE_TEST_KEEP, other);
+            request(device, CUSE_TEST_IDENTIFY, other);
+            request(device, CUSE_TEST_KEEP, other);
             close(other);
             break;
         case 2:
-            ask(device, CUSE_TEST_SLEEP, rand_r(&seed) % 4);
+            request(device, CUSE_TEST_SLEEP, rand_r(&seed) % 4);
             break;
         case 3:
-            queue = ask(device, CUSE_TEST_QUEUE, 0);
+            queue = request(device, CUSE_TEST_QUEUE, 0);
             poll(&(struct pollfd){queue, POLLIN, 0}, 1, 5);
             close(queue);
             break;
         default:
-            ask(device, CUSE_TEST_ECHO, 1);
+            request(device, CUSE_TEST_ECHO, 1);
         }
     }
     return NULL;
@@ -82,5 +85,5 @@ int main(int argc, char **argv)
     }
     check(argument.value == 1 && argument.length == 0, "left over: %u files, %llu queues",
           argument.value - 1, (unsigned long long)argument.length);
-    return finish("victim");
+    return print_totals("victim");
 }

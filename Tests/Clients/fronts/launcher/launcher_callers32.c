@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A 32-bit program without a C library under the launcher: its system calls have other numbers and
- * its structures other layouts. Prints a line and exits with 0 when all is well, else says which
- * check failed.
+ * A 32-bit program without a C library under the launcher. Its system calls have other numbers and
+ * its structs other layouts. Prints "ok" and exits with status 0, or prints which check has failed.
  */
 #include "test_requests.h"
 
@@ -28,9 +27,10 @@ static long call(long number, long a, long b, long c, long d, long e)
     return result;
 }
 
-/** Both protections, anywhere. */
+/** Maps readable and writable memory by mmap2. `page` is the offset in pages. */
 static long map(long length, long flags, long fd, long page)
 {
+    /* The sixth argument is in ebp, which the compiler may use itself. */
     struct {
         long length, flags, fd, page;
     } arguments = {length, flags, fd, page};
@@ -90,7 +90,6 @@ void _start(void)
     check((status[17] & 0xf0) == S_IFCHR, 'b');
     check(call(SYS_ioctl, fd, TEST_MAKE_QUEUE, (long)&queue, 0, 0) == 0 && queue.fd >= 960, 'c');
 
-    /* mmap2: the offset in pages. The sixth argument is in a register that a C compiler keeps. */
     fd = call(SYS_open, (long)"/dev/iommu", O_RDWR, 0, 0, 0);
     check(map(TEST_MAP_LENGTH, 1, fd, 0) == -ENXIO, 'd');
     check(map(TEST_MAP_LENGTH, 2, fd, TEST_MAP_OFFSET >> 12) == -EINVAL, 'e');

@@ -1,4 +1,4 @@
-"""A client of the launcher's test device in an interpreter: no C of ours in the program."""
+"""A client of the test device that is an interpreter."""
 
 import fcntl
 import os

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What system calls cost, in nanoseconds: run it natively and under the launcher.
+ * The cost of system calls in nanoseconds, natively or under the launcher.
  *
- *   launcher_cost [REPETITIONS]     lines "NAME BEST MEDIAN", of 99 rounds
+ *   launcher_cost [REPETITIONS]     prints lines "NAME BEST MEDIAN" of 99 rounds
  *
- * On a busy machine only the best round says what a call costs.
+ * On a busy machine only the best round is meaningful.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -29,7 +29,7 @@ static void close_fd(int fd)
         close(fd);
 }
 
-static long use; /* what a call returns is not thrown away unseen */
+static long use; /* uses the results of the calls */
 
 static void null_ioctl(void) { use += ioctl(device, TEST_NULL); }
 static void exchange_ioctl(void) { use += ioctl(device, TEST_EXCHANGE, &exchange); }
@@ -73,7 +73,7 @@ static const struct {
     const char *name;
     void (*call)(void);
     int divisor;
-    int is_ours;
+    int needs_device;
 } costs[] = {
     {"ioctl", null_ioctl, 1, 1},
     {"ioctl-48-16", exchange_ioctl, 1, 1},
@@ -126,7 +126,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof costs / sizeof *costs; i++) {
         double rounds[99];
         int count = repetitions / costs[i].divisor + 1;
-        if (costs[i].is_ours && device < 0)
+        if (costs[i].needs_device && device < 0)
             continue;
         for (int round = 0; round < 99; round++) {
             double begin = now();

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A program under `iommufd-sim run --selftest --fail-nth`: fail-nth belongs to a task and counts
- * exactly; debugfs is there; /proc/<pid>/status shows what is pinned. Ends with 0 when all is well.
+ * A program under `iommufd-sim run --selftest --fail-nth`: fail-nth belongs to one thread and
+ * counts exactly, the files of debugfs exist, and /proc/<pid>/status shows the pinned pages. Status
+ * 0 when all is right.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -44,7 +45,7 @@ static void arm(int file, unsigned count)
     expect("write", pwrite(file, text, length, 0), length);
 }
 
-static long left(int file)
+static long remaining(int file)
 {
     char text[16] = "";
 
@@ -62,19 +63,19 @@ static int ioas_alloc(int iommufd, unsigned *id)
     return result ? -errno : 0;
 }
 
-static void counting(int iommufd)
+static void test_counting(int iommufd)
 {
     int file = open_own();
     unsigned id;
 
     expect("descriptor", file >= 960, 1);
-    expect("unarmed", left(file), 0);
+    expect("unarmed", remaining(file), 0);
     arm(file, 2);
-    expect("armed", left(file), 2);
+    expect("armed", remaining(file), 2);
     expect("first step", ioas_alloc(iommufd, &id), 0);
-    expect("one step to go", left(file), 1);
+    expect("one step to go", remaining(file), 1);
     expect("second step", ioas_alloc(iommufd, &id), -ENOMEM);
-    expect("spent", left(file), 0);
+    expect("spent", remaining(file), 0);
     expect("third step", ioas_alloc(iommufd, &id), 0);
     expect("id", id, 2);
 
@@ -85,7 +86,7 @@ static void counting(int iommufd)
     int status = -1;
     waitpid(child, &status, 0);
     expect("a child is not armed", status, 0);
-    expect("still armed", left(file), 1);
+    expect("still armed", remaining(file), 1);
     expect("open", open("/dev/iommu", O_RDWR), -1);
     expect("errno", errno, ENOMEM);
 
@@ -94,7 +95,7 @@ static void counting(int iommufd)
     expect("errno", errno, EINVAL);
     expect("plain write", write(file, "6\n", 2), 2);
     expect("plain read at the same place", read(file, &(char[9]){0}, 9), 0);
-    expect("written", left(file), 6);
+    expect("written", remaining(file), 6);
     arm(file, 0);
     expect("close", close(file), 0);
 }
@@ -106,12 +107,12 @@ static void *second_thread(void *argument)
 
     arm(file, 1);
     expect("the thread's step", ioas_alloc(*(int *)argument, &id), -ENOMEM);
-    expect("spent", left(file), 0);
+    expect("spent", remaining(file), 0);
     close(file);
     return NULL;
 }
 
-static void threads(int iommufd)
+static void test_threads(int iommufd)
 {
     int file = open_own();
     pthread_t thread;
@@ -119,12 +120,12 @@ static void threads(int iommufd)
     arm(file, 5);
     pthread_create(&thread, NULL, second_thread, &iommufd);
     pthread_join(thread, NULL);
-    expect("other threads do not count", left(file), 5);
+    expect("other threads do not count", remaining(file), 5);
     arm(file, 0);
     close(file);
 }
 
-static void debug_directory(void)
+static void test_debugfs(void)
 {
     DIR *directory = opendir("/sys/kernel/debug/");
     char text[8] = "";
@@ -161,7 +162,7 @@ static long status_field(const char *name)
     return value;
 }
 
-static void pinned(int iommufd)
+static void test_pinned(int iommufd)
 {
     struct iommu_test_cmd device = {.size = sizeof(device), .op = IOMMU_TEST_OP_MOCK_DOMAIN};
     void *memory = mmap(NULL, 16384, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -182,9 +183,9 @@ int main(void)
 {
     int iommufd = open("/dev/iommu", O_RDWR);
 
-    counting(iommufd);
-    threads(iommufd);
-    debug_directory();
-    pinned(iommufd);
+    test_counting(iommufd);
+    test_threads(iommufd);
+    test_debugfs();
+    test_pinned(iommufd);
     return failed;
 }

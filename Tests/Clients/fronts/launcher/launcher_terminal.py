@@ -1,8 +1,8 @@
-"""A launcher as a job of a terminal: stopped, continued and interrupted together with its program.
+"""The launcher as a job of a terminal: it is stopped, continued and interrupted together with its program.
 
-  launcher_terminal.py LAUNCHER...      a command that takes a program and its arguments
+  launcher_terminal.py LAUNCHER...      LAUNCHER is a command that takes a program and its arguments
 
-A small shell with job control runs on a terminal of its own; this process types.
+A child process is a small shell with job control on a pseudo-terminal. This process types into the terminal.
 """
 
 import os
@@ -15,13 +15,13 @@ PROGRAM = ["sh", "-c", "echo ready; while read line; do echo got $line; done"]
 
 
 def shell(command, report):
-    """Runs `command` as the foreground job and reports what waitpid(2) says of it."""
+    """Runs `command` as the foreground job, and writes its wait status to `report`."""
     job = os.fork()
     if job == 0:
         os.setpgid(0, 0)
         signal.signal(signal.SIGTTOU, signal.SIG_IGN)
         os.tcsetpgrp(0, os.getpid())
-        # What whoever runs this test ignores (nohup, a shell's background job) a terminal's job does not.
+        # The test may run with signals ignored (by nohup, or as a background job), which a terminal's job does not.
         for sent in (signal.SIGTTOU, signal.SIGTSTP, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(sent, signal.SIG_DFL)
         os.execvp(command[0], command)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The requests of the launcher's test device (Tests/LauncherTestServer/TestDevice.swift). */
-#ifndef LAUNCHER_H
-#define LAUNCHER_H
+/* The requests of the test device (Tests/LauncherTestServer/TestDevice.swift). */
+#ifndef TEST_REQUESTS_H
+#define TEST_REQUESTS_H
 
 #include <stdint.h>
 
@@ -20,11 +20,11 @@ enum {
     TEST_RENEW_REGION = 0x3bfb,
 };
 
-/** What of the device can be mapped: the number of the open file, and zeros. */
+/** The region that can be mapped. It holds the number of the open file, and zeros. */
 #define TEST_MAP_OFFSET 0x10000
 #define TEST_MAP_LENGTH 0x2000
 
-/** What TEST_IDENTIFY_OTHER answers for a queue. */
+/** The answer to TEST_IDENTIFY_OTHER for a queue. */
 #define TEST_A_QUEUE 0xffff
 
 struct test_exchange {
@@ -43,7 +43,7 @@ struct test_push {
     uint32_t value;
 };
 
-/** Where device region `index` starts. */
+/** The offset of device region `index`. */
 #define TEST_REGION(index) ((uint64_t)((index) + 1) << 40)
 
-#endif
+#endif /* TEST_REQUESTS_H */

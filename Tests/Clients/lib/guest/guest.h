@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest whose page tables are x86-64's: its memory, its tables in that memory, and what the device sees
- * there. `vtd.h` and `amd.h` add what is the unit's own.
+ * A guest with x86-64 page tables: its memory, the page tables in that memory, and what a device
+ * reads through them. `vtd.h` and `amd.h` add what belongs to one vendor's IOMMU.
  *
- *   guest physical   what it is
- *   GUEST + 0        pages for tables, handed out upwards
- *   GUEST + DATA     pages of data; page n is filled with the byte n + 1
- *   GUEST + STAGING  where the device's buffer is brought to be looked at
+ *   guest physical address   contents
+ *   GUEST + 0                page tables, allocated upwards
+ *   GUEST + DATA             pages of data; page n is filled with the byte n + 1
+ *   GUEST + STAGING          a copy of the device's buffer, for checks of what the device has read
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -19,7 +19,7 @@
 #define GUEST_LENGTH 0x800000UL
 #define DATA_PAGES 16
 
-/** Page-table entries. */
+/** Bits of page-table entries. */
 enum { P = 1 << 0, RW = 1 << 1, US = 1 << 2, A = 1 << 5, D = 1 << 6, PS = 1 << 7 };
 #define USER (P | RW | US)
 
@@ -28,208 +28,88 @@ struct guest {
     uint32_t ioas, parent, viommu;
     unsigned char *memory;
     uint64_t next_table;
-    uint32_t staging; /* attributes of requests that know guest physical addresses */
+    uint32_t staging; /* attributes of DMA requests whose addresses are guest physical */
 };
 
-static inline uint64_t *guest_word(const struct guest *guest, uint64_t physical)
-{
-    if (physical < GUEST || physical >= GUEST + GUEST_LENGTH)
-        give_up("%#llx is outside of the guest", (unsigned long long)physical);
-    return (uint64_t *)(guest->memory + (physical - GUEST));
-}
+/** Returns where the word at a guest physical address is mapped. */
+uint64_t *guest_word(const struct guest *guest, uint64_t physical);
 
-static inline uint64_t data_page(unsigned number) { return GUEST + DATA + number * PAGE; }
+/** Returns the guest physical address of data page `number`. */
+uint64_t data_page(unsigned number);
 
-/** A zeroed table. */
-static inline uint64_t make_table(struct guest *guest)
-{
-    uint64_t table = guest->next_table;
+/** Returns the guest physical address of a new table of zeros. */
+uint64_t allocate_table(struct guest *guest);
 
-    guest->next_table += PAGE;
-    if (table + PAGE > GUEST + DATA)
-        give_up("no memory for tables");
-    memset(guest_word(guest, table), 0, PAGE);
-    return table;
-}
+/**
+ * Returns the entry for `address` at `level`, where level 0 is the leaf table, in the four-level
+ * table at `root`. Allocates the tables on the way.
+ */
+uint64_t *entry_at(struct guest *guest, uint64_t root, uint64_t address, unsigned level);
 
-/** The entry for `address` in the table of four levels that is `level` above pages; tables on the way
- *  are made. */
-static inline uint64_t *entry_at(struct guest *guest, uint64_t root, uint64_t address,
-                                 unsigned level)
-{
-    uint64_t table = root;
+/** Maps a page of 4 KiB. Returns its entry. */
+uint64_t *map_page(struct guest *guest, uint64_t root, uint64_t address, uint64_t physical,
+                   uint64_t flags);
 
-    for (unsigned at = 3;; at--) {
-        uint64_t *entry = guest_word(guest, table) + (address >> (12 + 9 * at) & 511);
-
-        if (at == level)
-            return entry;
-        if (!(*entry & P))
-            *entry = make_table(guest) | USER;
-        table = *entry & 0xffffffffff000UL;
-    }
-}
-
-/** A page of the guest's data, in a guest's own order: its entry is in memory before what comes then. */
-static inline void point(struct guest *guest, uint64_t root, uint64_t address, unsigned page)
-{
-    __atomic_store_n(entry_at(guest, root, address, 0), data_page(page) | USER, __ATOMIC_RELEASE);
-}
-
-/** A page of 4 KiB. Gives its entry. */
-static inline uint64_t *map_page(struct guest *guest, uint64_t root, uint64_t address,
-                                 uint64_t physical, uint64_t flags)
-{
-    uint64_t *entry = entry_at(guest, root, address, 0);
-
-    *entry = physical | flags;
-    return entry;
-}
+/** Maps a data page with a release store, as a guest does that invalidates afterwards. */
+void map_data_page(struct guest *guest, uint64_t root, uint64_t address, unsigned page);
 
 /* ---- objects ------------------------------------------------------------------------------ */
-
-static inline long allocate_hwpt(int iommufd, uint32_t device, uint32_t pt, uint32_t flags,
-                                 uint32_t type, const void *data, uint32_t length, uint32_t fault,
-                                 uint32_t *hwpt)
-{
-    struct iommu_hwpt_alloc cmd = hwpt_arguments(device, pt, flags, type, data, length, fault);
-    long result = ioctl(iommufd, IOMMU_HWPT_ALLOC, &cmd);
-
-    if (!result && hwpt)
-        *hwpt = cmd.out_hwpt_id;
-    return result;
-}
-
-/** A page table of ours. */
-static inline uint32_t make_paging(const struct guest *guest, const struct test_device *device,
-                                   uint32_t flags)
-{
-    uint32_t hwpt;
-
-    if (allocate_hwpt(guest->iommufd, device->id, guest->ioas, flags, 0, NULL, 0, 0, &hwpt))
-        give_up("HWPT_ALLOC of a paging table: %s", strerror(errno));
-    return hwpt;
-}
-
-static inline long destroy_object(int iommufd, uint32_t id)
-{
-    struct iommu_destroy cmd = {.size = sizeof(cmd), .id = id};
-
-    return ioctl(iommufd, IOMMU_DESTROY, &cmd);
-}
-
-static inline long hardware_info(int iommufd, uint32_t device, void *data, uint32_t length,
-                                 struct iommu_hw_info *info)
-{
-    *info = (struct iommu_hw_info){.size = sizeof(*info),
-                                   .dev_id = device,
-                                   .data_len = length,
-                                   .data_uptr = (uintptr_t)data};
-    return ioctl(iommufd, IOMMU_GET_HW_INFO, info);
-}
-
-/** Binds devices until one is wanted; false: there is none. The others are closed. */
-static inline bool find_wanted_device(int iommufd, struct test_device *device,
-                                      bool (*is_wanted)(int iommufd,
-                                                        const struct test_device *device))
-{
-    for (int index = 0; index < 64; index++) {
-        int fd = open_node(index);
-
-        if (fd < 0)
-            continue;
-        if (bind_device(iommufd, fd, index, device)) {
-            if (is_wanted(iommufd, device))
-                return true;
-            close(device->faults);
-        }
-        close(fd);
-    }
-    return false;
-}
 
 #define MAP_FLAGS                                                                                  \
     (IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE)
 
-/** All of the guest's memory. */
-static inline long map_memory(const struct guest *guest)
-{
-    struct iommu_ioas_map cmd =
-        map_arguments(guest->ioas, (uintptr_t)guest->memory, GUEST_LENGTH, MAP_FLAGS, GUEST);
+/**
+ * Makes a guest with memory, private or of a memfd, that is mapped into a new IOAS. With
+ * `is_uneven`, user addresses and IOVAs are not aligned alike, so that no page is mapped by a large
+ * entry.
+ */
+struct guest make_guest_memory(int iommufd, bool is_shared, bool is_uneven);
 
-    return ioctl(guest->iommufd, IOMMU_IOAS_MAP, &cmd);
-}
+/** Maps all of the guest's memory into its IOAS. Returns the ioctl's result. */
+long map_memory(const struct guest *guest);
 
-static inline long unmap_memory(const struct guest *guest)
-{
-    struct iommu_ioas_unmap cmd = unmap_arguments(guest->ioas, GUEST, GUEST_LENGTH);
+/** Unmaps all of the guest's memory. Returns the ioctl's result. */
+long unmap_memory(const struct guest *guest);
 
-    return ioctl(guest->iommufd, IOMMU_IOAS_UNMAP, &cmd);
-}
+/** Stores the ID of the new HWPT unless `hwpt` is NULL. Returns the ioctl's result. */
+long allocate_hwpt(int iommufd, uint32_t device, uint32_t pt, uint32_t flags, uint32_t type,
+                   const void *data, uint32_t length, uint32_t fault, uint32_t *hwpt);
+
+/** Returns the ID of a new paging HWPT on the guest's IOAS. */
+uint32_t allocate_paging(const struct guest *guest, const struct test_device *device,
+                         uint32_t flags);
+
+long destroy_object(int iommufd, uint32_t id);
+
+/** Issues GET_HW_INFO. Returns the ioctl's result. */
+long hardware_info(int iommufd, uint32_t device, void *data, uint32_t length,
+                   struct iommu_hw_info *info);
 
 /**
- * The guest's memory, a memfd or private, mapped. `is_uneven`: the addresses here and there are not aligned
- * alike, so that no page is part of a large one.
+ * Binds VFIO devices one by one until `is_wanted`, and closes the others. Returns false when none
+ * is wanted.
  */
-static inline struct guest make_guest_memory(int iommufd, bool is_shared, bool is_uneven)
-{
-    struct guest guest = {.iommufd = iommufd, .next_table = GUEST};
-    struct iommu_ioas_alloc ioas = {.size = sizeof(ioas)};
-    int memory = is_shared ? memfd_create("guest", MFD_CLOEXEC) : -1;
-
-    if (is_shared && (memory < 0 || ftruncate(memory, GUEST_LENGTH + PAGE)))
-        give_up("no memory for a guest: %s", strerror(errno));
-    guest.memory = mmap(NULL, GUEST_LENGTH + PAGE, PROT_READ | PROT_WRITE,
-                        is_shared ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, memory, 0);
-    if (guest.memory == MAP_FAILED || ioctl(iommufd, IOMMU_IOAS_ALLOC, &ioas))
-        give_up("no memory for a guest: %s", strerror(errno));
-    if (is_uneven)
-        guest.memory += PAGE;
-    guest.ioas = ioas.out_ioas_id;
-    if (map_memory(&guest))
-        give_up("IOAS_MAP: %s", strerror(errno));
-    for (unsigned i = 0; i != DATA_PAGES; i++)
-        memset(guest_word(&guest, data_page(i)), (int)i + 1, PAGE);
-    return guest;
-}
+bool find_wanted_device(int iommufd, struct test_device *device,
+                        bool (*is_wanted)(int iommufd, const struct test_device *device));
 
 /* ---- data --------------------------------------------------------------------------------- */
 
-/** What the device's buffer begins with. */
-static inline uint64_t buffer_word(const struct guest *guest, const struct test_device *device)
-{
-    if (store(device, GUEST + STAGING, 8, guest->staging) != COMPLETED)
-        give_up("the device's buffer cannot be looked at");
-    return *guest_word(guest, GUEST + STAGING);
-}
-
-/** The first byte that the device reads at `iova`; a status above 0x100 when it reads none. */
-static inline uint64_t read_byte(const struct guest *guest, const struct test_device *device,
-                                 uint64_t iova, uint32_t attributes)
-{
-    uint32_t status = fetch(device, iova, 8, attributes);
-
-    return status == COMPLETED ? buffer_word(guest, device) & 0xff : 0x100u + status;
-}
+/** Returns the first word of the device's buffer. */
+uint64_t device_buffer_word(const struct guest *guest, const struct test_device *device);
 
 /**
- * Which of `count` pages at `iova`, where the guest's data were from page 0 on, are seen as those from page 8
- * on: bit i for page i. Bit 8 + i: as neither.
+ * Returns the first byte that the device reads at `iova`, or 0x100 plus its status when it reads
+ * none.
  */
-static inline unsigned moved_pages(const struct guest *guest, const struct test_device *device,
-                                   uint64_t iova, unsigned count, uint32_t attributes)
-{
-    unsigned pages = 0;
+uint64_t read_byte(const struct guest *guest, const struct test_device *device, uint64_t iova,
+                   uint32_t attributes);
 
-    for (unsigned i = 0; i != count; i++) {
-        uint64_t byte = read_byte(guest, device, iova + i * PAGE, attributes);
-
-        if (byte == i + 9)
-            pages |= 1u << i;
-        else if (byte != i + 1)
-            pages |= 0x100u << i;
-    }
-    return pages;
-}
+/**
+ * Reads `count` pages at `iova`, which were mapped to data pages 0, 1, … and then to data pages 8,
+ * 9, …. Returns bit i when the device reads page i through the new entry, bit 8 + i when it reads
+ * neither page.
+ */
+unsigned moved_pages(const struct guest *guest, const struct test_device *device, uint64_t iova,
+                     unsigned count, uint32_t attributes);
 
 #endif /* GUEST_H */

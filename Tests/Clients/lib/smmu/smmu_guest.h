@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A guest of an SMMUv3, as its driver inside the guest would see itself: memory at guest-physical
- * addresses, VMSAv8-64 page tables with 4 KiB pages, context descriptors, invalidation commands and event
- * records (Arm IHI 0070). And the device that it drives, a "PCI Express ATS/PRI test device".
+ * A guest of an SMMUv3 as the driver in the guest deals with it (Arm IHI 0070): memory at guest
+ * physical addresses, VMSAv8-64 page tables with 4 KiB pages, context descriptors, invalidation
+ * commands and event records; and DMA by the guest's device, a "PCI Express ATS/PRI test device".
  */
 #ifndef SMMU_GUEST_H
 #define SMMU_GUEST_H
@@ -12,84 +12,31 @@
 #include "vfio/vfio_client.h"
 
 enum {
-    GUEST_PAGES = 1024, /* 4 MiB: less than RLIMIT_MEMLOCK of nobody in particular */
+    GUEST_PAGES = 1024, /* 4 MiB: less than the usual RLIMIT_MEMLOCK of a user without privilege */
     VIRTUAL_STREAM = 0x1234,
 };
-static const uint64_t GUEST_BASE = 0x40000000; /* where a guest's RAM begins on Arm */
+static const uint64_t GUEST_BASE = 0x40000000; /* where RAM begins on Arm virtual machines */
 
-static unsigned char *guest_memory;
-static uint64_t next_page;
+/** Maps the guest's memory, private or of a memfd, into `ioas`. */
+void make_smmu_guest_memory(uint32_t ioas, bool use_file);
 
-static inline void *at(uint64_t address)
-{
-    return guest_memory + (address - GUEST_BASE);
-}
+/** Returns where the byte at a guest physical address is mapped. */
+void *guest_at(uint64_t address);
 
-/** `count` zeroed pages, at a multiple of their size if that is a power of two. */
-static inline uint64_t take_pages(uint64_t count)
-{
-    uint64_t first = (next_page + count - 1) / count * count;
+/**
+ * Allocates `count` pages of zeros. Returns their guest physical address, a multiple of their size
+ * when `count` is a power of two.
+ */
+uint64_t allocate_pages(uint64_t count);
 
-    next_page = first + count;
-    if (next_page > GUEST_PAGES)
-        abort();
-    memset(guest_memory + first * PAGE, 0, count * PAGE);
-    return GUEST_BASE + first * PAGE;
-}
-
-/** The guest's whole memory, private or of a file, mapped into `ioas`. */
-static inline void make_guest_memory(uint32_t ioas, bool use_file)
-{
-    int fd = -1;
-
-    next_page = 0;
-    if (use_file) {
-        fd = memfd_create("guest", MFD_CLOEXEC);
-        if (fd < 0 || ftruncate(fd, GUEST_PAGES * PAGE))
-            exit(2);
-    }
-    guest_memory = mmap((void *)0x300000000000, GUEST_PAGES * PAGE, PROT_READ | PROT_WRITE,
-                        (use_file ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS) | MAP_FIXED, fd, 0);
-    if (guest_memory == MAP_FAILED)
-        exit(2);
-    if (use_file) {
-        struct iommu_ioas_map_file cmd = {.size = sizeof(cmd), .flags = FIXED | R | W,
-                                          .ioas_id = ioas, .fd = fd,
-                                          .length = GUEST_PAGES * PAGE, .iova = GUEST_BASE};
-        if (ioctl(iommufd, IOMMU_IOAS_MAP_FILE, &cmd))
-            exit(2);
-        close(fd);
-    } else {
-        struct iommu_ioas_map cmd = map_arguments(ioas, (uintptr_t)guest_memory,
-                                                  GUEST_PAGES * PAGE, FIXED | R | W, GUEST_BASE);
-
-        if (ioctl(iommufd, IOMMU_IOAS_MAP, &cmd))
-            exit(2);
-    }
-}
-
-/** Ends the client when an expectation is not met. */
-__attribute__((format(printf, 2, 3)))
-static inline void check(bool good, const char *format, ...)
-{
-    va_list arguments;
-
-    va_start(arguments, format);
-    printf(good ? "yes: " : "NO: ");
-    vprintf(format, arguments);
-    printf("\n");
-    va_end(arguments);
-    if (!good) {
-        fflush(stdout);
-        exit(1);
-    }
-}
+/** Prints whether a requirement is met. Ends the client with status 1 when it is not. */
+__attribute__((format(printf, 2, 3))) void require(bool good, const char *format, ...);
 
 /* ---- page tables (Arm ARM, D8.3) ---------------------------------------------------------- */
 
 enum {
     PTE_VALID = 1 << 0,
-    PTE_TABLE = 1 << 1, /* a table, and at level 3 a page */
+    PTE_TABLE = 1 << 1, /* a table; at level 3 a page */
     PTE_USER = 1 << 6,  /* AP[1] */
     PTE_READ_ONLY = 1 << 7,
     PTE_SHARED = 3 << 8,
@@ -98,59 +45,35 @@ enum {
     LEAF = PTE_VALID | PTE_USER | PTE_SHARED | PTE_AF | PTE_NOT_GLOBAL,
 };
 
-/** The entry for `address` at `level` of a table with 48 input bits; tables on the way are made. */
-static inline uint64_t *entry_of(uint64_t root, uint64_t address, int level)
-{
-    uint64_t table = root;
+/**
+ * Returns the entry for `address` at `level` of a table with 48 input bits. Allocates the tables on
+ * the way.
+ */
+uint64_t *stage1_entry(uint64_t root, uint64_t address, int level);
 
-    for (int l = 0;; l++) {
-        uint64_t *entry = (uint64_t *)at(table) + (address >> (39 - 9 * l) & 511);
+void map_4k(uint64_t root, uint64_t address, uint64_t to, uint64_t flags);
 
-        if (l == level)
-            return entry;
-        if (!(*entry & PTE_VALID))
-            *entry = take_pages(1) | PTE_VALID | PTE_TABLE;
-        table = *entry & 0xfffffffff000;
-    }
-}
+void map_2m(uint64_t root, uint64_t address, uint64_t to, uint64_t flags);
 
-static inline void map_page(uint64_t root, uint64_t address, uint64_t to, uint64_t flags)
-{
-    *entry_of(root, address, 3) = to | flags | PTE_TABLE;
-}
-
-static inline void map_2m(uint64_t root, uint64_t address, uint64_t to, uint64_t flags)
-{
-    *entry_of(root, address, 2) = to | flags;
-}
-
-/* ---- stream table entry and context descriptors (IHI 0070, 5.2 and 5.4) ------------------- */
+/* ---- STEs and CDs (IHI 0070, 5.2 and 5.4) ------------------------------------------------- */
 
 enum { STE_ABORT = 0, STE_BYPASS = 4, STE_STAGE1 = 5 };
 
-static inline struct iommu_hwpt_arm_smmuv3 stream_entry(int config, uint64_t descriptors,
-                                                        unsigned bits, unsigned format,
-                                                        unsigned plain)
-{
-    return (struct iommu_hwpt_arm_smmuv3){
-        {1 | (uint64_t)config << 1 | (uint64_t)format << 4 | descriptors | (uint64_t)bits << 59,
-         plain | 1 << 2 | 1 << 4 | 3 << 6 | 1 << 27}};
-}
+/** Returns an STE: `bits` is S1CDMax, `format` is S1Fmt, `default_substream` is S1DSS. */
+struct iommu_hwpt_arm_smmuv3 stream_entry(int config, uint64_t cd_table, unsigned bits,
+                                          unsigned format, unsigned default_substream);
 
-struct descriptor {
+struct context_descriptor {
     uint64_t words[8];
 };
 
-/** V, AA64, A, R, ASET; TTB1 disabled; 48 input bits, 4 KiB, write-back and shared; IPS 40 bits. */
-static inline struct descriptor context(uint64_t root, uint16_t asid)
-{
-    return (struct descriptor){{16 | 1 << 8 | 1 << 10 | 3 << 12 | 1 << 30 | 1ULL << 31 |
-                                    2ULL << 32 | 1ULL << 41 | 1ULL << 45 | 1ULL << 46 |
-                                    1ULL << 47 | (uint64_t)asid << 48,
-                                root, 0, 0xff}};
-}
+/**
+ * Returns a CD: V, AA64, A, R, ASET; TTB1 disabled; 48 input bits, 4 KiB, write-back and shared;
+ * IPS 40 bits.
+ */
+struct context_descriptor context_descriptor(uint64_t root, uint16_t asid);
 
-/* ---- commands (4.3 and 4.4) --------------------------------------------------------------- */
+/* ---- commands (IHI 0070, 4.3 and 4.4) ------------------------------------------------------ */
 
 struct smmu_command {
     uint64_t words[2];
@@ -159,142 +82,76 @@ struct smmu_command {
 enum { CFGI_CD = 0x05, CFGI_CD_ALL = 0x06, NH_ALL = 0x10, NH_ASID = 0x11, NH_VA = 0x12,
        NH_VAA = 0x13, NSNH_ALL = 0x30, ATC_INV = 0x40 };
 
-static inline struct smmu_command configuration(int operation, uint32_t stream, uint32_t pasid)
-{
-    return (struct smmu_command){{operation | (uint64_t)pasid << 12 | (uint64_t)stream << 32, 0}};
-}
+/** The `pasid` of a transaction or command without a SubstreamID. */
+enum { NO_SUBSTREAM = -1 };
 
-/** The VMID, where a command has one, is not the guest's own: that is not its to know. */
-static inline struct smmu_command tlbi(int operation, uint16_t asid, uint64_t address)
-{
-    uint64_t vmid = operation == NSNH_ALL ? 0 : 0x77;
+struct smmu_command cfgi(int operation, uint32_t stream, uint32_t pasid);
 
-    return (struct smmu_command){{operation | vmid << 32 | (uint64_t)asid << 48, address}};
-}
+/** A command that has a VMID gets an arbitrary one, because a guest does not know its VMID. */
+struct smmu_command tlbi(int operation, uint16_t asid, uint64_t address);
 
-/** (`number` + 1) << `scale` pages of 4 KiB, with leaves at `level` (0: any). */
-static inline struct smmu_command tlbi_range(int operation, uint16_t asid, uint64_t address,
-                                             unsigned number, unsigned scale, unsigned level)
-{
-    struct smmu_command command = tlbi(operation, asid, address);
+/**
+ * Invalidates (`number` + 1) << `scale` pages of 4 KiB, with leaf entries at `level`, or at any
+ * level when it is 0.
+ */
+struct smmu_command tlbi_range(int operation, uint16_t asid, uint64_t address, unsigned number,
+                               unsigned scale, unsigned level);
 
-    command.words[0] |= (uint64_t)number << 12 | (uint64_t)scale << 20;
-    command.words[1] |= 1 << 10 | level << 8;
-    return command;
-}
+/**
+ * Invalidates 2^`size` pages at `address`; all when `size` is 52; of all PASIDs when `pasid` is
+ * NO_SUBSTREAM.
+ */
+struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address, unsigned size);
 
-/** No PASID. */
-enum { PLAIN = -1 };
-
-/** 2^`size` pages at `address`, with 52 all; PLAIN: of all PASIDs. */
-static inline struct smmu_command atc_invalidate(uint32_t stream, int pasid, uint64_t address,
-                                                 unsigned size)
-{
-    struct smmu_command command = {{ATC_INV | (uint64_t)stream << 32, address | size}};
-
-    if (pasid != PLAIN)
-        command.words[0] |= 1 << 11 | (uint64_t)pasid << 12;
-    return command;
-}
-
-/* ---- events (7.3) ------------------------------------------------------------------------- */
+/* ---- events (IHI 0070, 7.3) ---------------------------------------------------------------- */
 
 enum { C_BAD_STE = 4, F_STREAM_DISABLED = 6, C_BAD_SUBSTREAMID = 8, C_BAD_CD = 0x0a,
        F_TRANSLATION = 0x10, F_ADDR_SIZE = 0x11, F_ACCESS = 0x12, F_PERMISSION = 0x13 };
 
-struct event {
+struct smmu_event {
     struct iommufd_vevent_header header;
     uint64_t words[4];
 };
 
-/** The record of a fault of stage 1 that the address of an access met (CLASS is IN). */
-static inline struct event fault(int kind, int pasid, uint64_t address, bool reads)
-{
-    struct event event = {.words = {kind | (uint64_t)VIRTUAL_STREAM << 32,
-                                    (reads ? 1ULL << 35 : 0) | 2ULL << 40, address, 0}};
+/** Returns the record of a stage 1 fault at the input address of a transaction (CLASS is IN). */
+struct smmu_event fault_event(int kind, int pasid, uint64_t address, bool reads);
 
-    if (pasid != PLAIN)
-        event.words[0] |= 1 << 11 | (uint64_t)pasid << 12;
-    return event;
-}
-
-/** The record of a bad structure: who, but not where. */
-static inline struct event bad(int kind, int pasid)
-{
-    struct event event = {.words = {kind | (uint64_t)VIRTUAL_STREAM << 32}};
-
-    if (pasid != PLAIN && kind != F_STREAM_DISABLED)
-        event.words[0] |= (kind == C_BAD_SUBSTREAMID ? 0 : 1 << 11) | (uint64_t)pasid << 12;
-    return event;
-}
+/** Returns the record of a bad STE, CD or SubstreamID. It has no address. */
+struct smmu_event structure_event(int kind, int pasid);
 
 /* ---- the device --------------------------------------------------------------------------- */
 
-enum { COPY_IN = RUN | FROM_MEMORY, COPY_OUT = RUN };
+/**
+ * Binds VFIO devices until one is behind an SMMUv3, but skips the first `skip` of those. Makes it a
+ * bus master, stores the answer to GET_HW_INFO, and returns its device ID.
+ */
+uint32_t bind_smmu_device(unsigned skip, struct iommu_hw_info *info,
+                          struct iommu_hw_info_arm_smmuv3 *unit);
 
-static inline void write_register(unsigned at, uint64_t value, size_t width)
-{
-    if (pwrite(device, &value, width, (off_t)(region_offset(0) + at)) != (ssize_t)width)
-        exit(2);
-}
+void bar0_write(unsigned offset, uint64_t value, size_t width);
 
-static inline uint32_t read_register(unsigned at)
-{
-    uint32_t value = 0;
+uint32_t bar0_read(unsigned offset);
 
-    if (pread(device, &value, 4, (off_t)(region_offset(0) + at)) != 4)
-        exit(2);
-    return value;
-}
+/**
+ * Values of TEST_DEVICE_COMMAND: the device copies from memory to its buffer, or from its buffer to
+ * memory.
+ */
+enum { DMA_READ = RUN | FROM_MEMORY, DMA_WRITE = RUN };
 
-/** Opens devices until one is behind an SMMUv3, but for the first `skip` of those; binds it, wakes it up
- *  and tells what is to know of it. */
-static inline uint32_t bind_device(unsigned skip, struct iommu_hw_info *info,
-                                   struct iommu_hw_info_arm_smmuv3 *unit)
-{
-    for (int index = 0;; index++) {
-        struct vfio_device_bind_iommufd bind = {.argsz = 16, .iommufd = iommufd};
-        uint16_t command = 6; /* memory, bus master */
+/** Lets the device copy `count` bytes. Returns TEST_DEVICE_STATUS. */
+uint32_t run_dma(uint32_t command, int pasid, uint64_t address, uint32_t count);
 
-        device = open_device(index);
-        if (ioctl(device, VFIO_DEVICE_BIND_IOMMUFD, &bind))
-            exit(2);
-        *info = (struct iommu_hw_info){.size = sizeof(*info), .dev_id = bind.out_devid,
-                                       .data_len = sizeof(*unit), .data_uptr = (uintptr_t)unit};
-        if (ioctl(iommufd, IOMMU_GET_HW_INFO, info))
-            exit(2);
-        if (info->out_data_type == IOMMU_HW_INFO_TYPE_ARM_SMMUV3 && !skip--) {
-            find_regions();
-            if (pwrite(device, &command, 2, (off_t)(CONFIG + 4)) != 2)
-                exit(2);
-            return bind.out_devid;
-        }
-        close(device);
-    }
-}
+/**
+ * An address that every address space maps to `readback_page`: read_byte_at() writes the device's
+ * buffer there.
+ */
+static const uint64_t READBACK_IOVA = 0x7f0000000000;
+extern uint64_t readback_page;
 
-/** Has the device copy; gives how that ended. */
-static inline uint32_t copy_by(uint32_t command, int pasid, uint64_t address, uint32_t count)
-{
-    write_register(TEST_DEVICE_ADDRESS, address, 8);
-    write_register(TEST_DEVICE_ATTRIBUTES, pasid == PLAIN ? 0 : 1U << 31 | (uint32_t)pasid, 4);
-    write_register(TEST_DEVICE_COUNT, count, 4);
-    write_register(TEST_DEVICE_COMMAND, command, 4);
-    return read_register(TEST_DEVICE_STATUS);
-}
-
-/** Mapped in every address space, to the page `mirror`. */
-static const uint64_t MIRROR = 0x7f0000000000;
-static uint64_t mirror;
-
-/** The first byte that the device finds at `address`, or minus the status that says why none. */
-static inline int seen(int pasid, uint64_t address)
-{
-    uint32_t status = copy_by(COPY_IN, pasid, address, 64);
-
-    if (status == COMPLETED)
-        status = copy_by(COPY_OUT, pasid, MIRROR, 64);
-    return status == COMPLETED ? *(unsigned char *)at(mirror) : -(int)status;
-}
+/**
+ * Returns the first byte that the device reads at `address`, or minus its status when it reads
+ * none.
+ */
+int read_byte_at(int pasid, uint64_t address);
 
 #endif /* SMMU_GUEST_H */

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a transcript has names for, so that nothing printed depends on where things happen to lie: errnos,
- * regions of memory, descriptors.
+ * Names of errnos, memory regions and file descriptors. A transcript prints these names instead of
+ * addresses and numbers, so that it does not depend on where memory lies or which numbers are free.
  */
 #ifndef NAMED_H
 #define NAMED_H
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,211 +20,84 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <linux/iommufd.h>
-
-#ifndef MAP_FIXED_NOREPLACE
-#define MAP_FIXED_NOREPLACE 0x100000
-#endif
-
 #define PAGE 4096UL
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* ---- names ------------------------------------------------------------------------------ */
+/* ---- results ---------------------------------------------------------------------------- */
 
-static inline const char *errno_name(int value)
-{
-    static char number[16];
-    const char *name = strerrorname_np(value);
+/**
+ * Returns "EINVAL", or "errno" and the number when it has no name. The next call overwrites the
+ * latter.
+ */
+const char *errno_name(int value);
 
-    if (name)
-        return name;
-    snprintf(number, sizeof(number), "errno%d", value);
-    return number;
-}
-
-/** Prints ` -> 0`, ` -> 5` or ` -> EINVAL`. Leaves errno alone. */
-static inline void print_result(long result)
-{
-    if (result < 0)
-        printf(" -> %s", errno_name(errno));
-    else
-        printf(" -> %ld", result);
-}
+/**
+ * Prints ` -> 0`, ` -> 5` or, when `result` is negative, ` -> ` and the name of errno. Does not
+ * change errno.
+ */
+void print_result(long result);
 
 /* ---- memory regions --------------------------------------------------------------------- */
 
-struct region {
-    const char *name;
-    unsigned char *base;
-    size_t length;
-    unsigned char *before; /* a copy made just before the call, if watched */
-};
-
-static struct region regions[32];
-static size_t region_count;
-
-static inline struct region *name_region(const char *name, void *base, size_t length)
-{
-    struct region *region = NULL;
-
-    for (size_t i = 0; i != region_count; i++)
-        if (!strcmp(regions[i].name, name))
-            region = &regions[i];
-    if (!region) {
-        if (region_count == COUNT(regions))
-            abort();
-        region = &regions[region_count++];
-    }
-    free(region->before);
-    *region = (struct region){.name = name, .base = base, .length = length};
-    return region;
-}
+/** Names [base, base + length). A region that has the name already is replaced. */
+void name_region(const char *name, void *base, size_t length);
 
 /**
- * Memory at an address that is the same in every run and far from anything else. What a user
- * address is decides where automatic IOVA placement puts it, so it must not be random.
+ * Maps anonymous private memory at an address that is the same in every run, and names it.
+ * Automatic IOVA allocation depends on the user address, so the address must not be random. Exits
+ * when something is there.
  */
-static inline void *region_at(const char *name, uintptr_t address, size_t length, int protection)
-{
-    void *base = mmap((void *)address, length, protection,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+void *map_region_at(const char *name, uintptr_t address, size_t length, int protection);
 
-    if (base != (void *)address) {
-        fprintf(stderr, "cannot place %s at %#lx\n", name, (unsigned long)address);
-        exit(2);
-    }
-    name_region(name, base, length);
-    return base;
-}
+/** The memory that a client maps into IOASes. */
+extern unsigned char *buffer;
 
-/** The memory that a client maps: at the same address in every run, as all regions are. */
-static unsigned char *buffer;
+/** Maps `buffer`, at the same address in every run. */
+void make_buffer(size_t pages);
 
-static inline void make_buffer(size_t pages)
-{
-    buffer = region_at("buffer", 0x200000000000, pages * PAGE, PROT_READ | PROT_WRITE);
-}
+/** Names the region, and from now on prints every byte of it that a call changes. */
+void watch(const char *name, void *base, size_t length);
 
-/** From now on every byte of [base, base + length) that a call changes is printed. */
-static inline void watch(const char *name, void *base, size_t length)
-{
-    struct region *region = name_region(name, base, length);
+/** Stops printing changes. The region keeps its name. */
+void unwatch(const char *name);
 
-    region->before = malloc(length);
-    if (!region->before)
-        abort();
-}
+/**
+ * Prints an address as REGION+OFFSET. The end of a region counts as REGION+LENGTH unless another
+ * begins there.
+ */
+void print_pointer(uint64_t value);
 
-static inline void unwatch(const char *name)
-{
-    for (size_t i = 0; i != region_count; i++)
-        if (!strcmp(regions[i].name, name)) {
-            free(regions[i].before);
-            regions[i].before = NULL;
-        }
-}
+/** Copies the watched regions, to compare them after the call. */
+void snapshot_watched(void);
 
-/** The region that `value` points into; else one that ends there, as what lies behind it has no name. */
-static inline const struct region *region_of(uint64_t value)
-{
-    const struct region *ending = NULL;
-
-    for (size_t i = 0; i != region_count; i++) {
-        uint64_t offset = value - (uintptr_t)regions[i].base;
-
-        if (offset < regions[i].length)
-            return &regions[i];
-        if (offset == regions[i].length && !ending)
-            ending = &regions[i];
-    }
-    return ending;
-}
-
-static inline void print_pointer(uint64_t value)
-{
-    const struct region *region = region_of(value);
-
-    if (region && value == (uintptr_t)region->base)
-        printf("%s", region->name);
-    else if (region)
-        printf("%s+%#llx", region->name, (unsigned long long)(value - (uintptr_t)region->base));
-    else if (value)
-        printf("%#llx", (unsigned long long)value);
-    else
-        printf("NULL");
-}
-
-static inline void remember_watched(void)
-{
-    for (size_t i = 0; i != region_count; i++)
-        if (regions[i].before)
-            memcpy(regions[i].before, regions[i].base, regions[i].length);
-}
-
-/** One item for each run of changed 8-byte words: `name+0x10:1000,1fff`. */
-static inline void print_watched_changes(const char **bar)
-{
-    for (size_t i = 0; i != region_count; i++) {
-        struct region *region = &regions[i];
-        bool running = false;
-
-        if (!region->before)
-            continue;
-        for (size_t at = 0; at + 8 <= region->length; at += 8) {
-            uint64_t value;
-
-            if (!memcmp(region->before + at, region->base + at, 8)) {
-                running = false;
-                continue;
-            }
-            memcpy(&value, region->base + at, 8);
-            if (running)
-                printf(",%llx", (unsigned long long)value);
-            else
-                printf("%s %s+%#zx:%llx", *bar, region->name, at, (unsigned long long)value);
-            running = true;
-            *bar = "";
-        }
-        size_t tail = region->length & ~(size_t)7;
-
-        for (size_t at = tail; at < region->length; at++)
-            if (region->before[at] != region->base[at]) {
-                printf("%s %s+%#zx:%02x", *bar, region->name, at, region->base[at]);
-                *bar = "";
-            }
-    }
-}
+/**
+ * Prints one item for each run of changed 8-byte words in the watched regions:
+ * `name+0x10:1000,1fff`. `*bar` is printed before the first item and is "" after it.
+ */
+void print_watched_changes(const char **bar);
 
 /* ---- file descriptors ------------------------------------------------------------------- */
 
-static struct {
-    int fd;
-    const char *name;
-} named_fds[16];
-static size_t named_fd_count;
+/**
+ * Names a file descriptor, and returns it. Front ends give descriptors different numbers. Exits
+ * when `fd` is negative.
+ */
+int name_fd(const char *name, int fd);
 
-/** Descriptor numbers differ between front ends; their names do not. */
-static inline int name_fd(const char *name, int fd)
-{
-    if (fd < 0) {
-        fprintf(stderr, "%s: %s\n", name, strerror(errno));
-        exit(2);
-    }
-    if (named_fd_count == COUNT(named_fds))
-        abort();
-    named_fds[named_fd_count].fd = fd;
-    named_fds[named_fd_count++].name = name;
-    return fd;
-}
+/** Gives the name to another descriptor. A name that is new is added unless `fd` is negative. */
+void rename_fd(const char *name, int fd);
 
-static inline void print_fd(int fd)
-{
-    for (size_t i = named_fd_count; i-- > 0;)
-        if (named_fds[i].fd == fd) {
-            printf("%s", named_fds[i].name);
-            return;
-        }
-    printf("%d", fd);
-}
+/** Removes the name that was added last. */
+void remove_last_fd_name(void);
+
+void remove_all_fd_names(void);
+
+size_t named_fd_count(void);
+
+/** Returns the descriptor that was named as number `index`, from 0. */
+int named_fd(size_t index);
+
+/** Prints the name of a descriptor, or its number when it has none. */
+void print_fd(int fd);
 
 #endif /* NAMED_H */

@@ -1,20 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the kernel says of the caller's pinned pages. */
-#ifndef ACCOUNTING_H
-#define ACCOUNTING_H
+#ifndef PINNED_H
+#define PINNED_H
 
-#include "transcript/transcript.h"
+/**
+ * Prints the lines VmLck and VmPin of /proc/self/status: the pages that are locked and pinned for
+ * the client.
+ */
+void print_pinned(void);
 
-static inline void show_pinned(void)
-{
-    char line[128];
-    FILE *status = fopen("/proc/self/status", "r");
-
-    while (status && fgets(line, sizeof(line), status))
-        if (!strncmp(line, "VmLck:", 6) || !strncmp(line, "VmPin:", 6))
-            fputs(line, stdout);
-    if (status)
-        fclose(status);
-}
-
-#endif /* ACCOUNTING_H */
+#endif /* PINNED_H */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * VFIO's type1 commands on /dev/iommu as the transcript prints them; clients have their own names for them.
- * Their structs begin with argsz, which says how much the caller has room for.
+ * The VFIO type1 commands on /dev/iommu, for clients that give them names of their own. The first
+ * field of their structs, argsz, is the length of the caller's struct.
  */
 #ifndef TYPE1_H
 #define TYPE1_H

@@ -1,59 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * VFIO_IOMMU_PASID_REQUEST in its forms, and processes to whom PASIDs do not belong.
- */
+/* The forms of VFIO_IOMMU_PASID_REQUEST, and calls in another process. */
 #ifndef PASIDS_H
 #define PASIDS_H
 
 #include "vfio/test_device.h"
 
-#include <sys/wait.h>
-
 #define LAST_PASID 0xfffffu
 
-static inline long request(int fd, uint32_t argsz, uint32_t flags, uint32_t min, uint32_t max,
-                           uint32_t *result)
-{
-    struct vfio_iommu_type1_pasid_request cmd = {
-        .argsz = argsz, .flags = flags, .alloc_pasid = {min, max, 0xdead}};
-    long status = ioctl(fd, VFIO_IOMMU_PASID_REQUEST, &cmd);
+/**
+ * Issues the request with the struct that has an `alloc_pasid`. Stores its `result` unless `result`
+ * is NULL.
+ */
+long pasid_request(int fd, uint32_t argsz, uint32_t flags, uint32_t min, uint32_t max,
+                   uint32_t *result);
 
-    if (result)
-        *result = cmd.alloc_pasid.result;
-    return status;
-}
+/** Issues the request with the struct that has a `range`. */
+long pasid_range_request(int fd, uint32_t flags, uint32_t min, uint32_t max);
 
-static inline long allocate(int fd, uint32_t min, uint32_t max, uint32_t *pasid)
-{
-    return request(fd, sizeof(struct vfio_iommu_type1_pasid_request), VFIO_IOMMU_PASID_ALLOC, min,
-                   max, pasid);
-}
+/** Allocates a PASID in min ... max, and stores it unless `pasid` is NULL. */
+long allocate_pasid(int fd, uint32_t min, uint32_t max, uint32_t *pasid);
 
-static inline long free_pasid(int fd, uint32_t pasid)
-{
-    return request(fd, sizeof(struct vfio_iommu_type1_pasid_request), VFIO_IOMMU_PASID_FREE, pasid,
-                   0, NULL);
-}
+long free_pasid(int fd, uint32_t pasid);
 
-/** Of the form with a range. */
-static inline long in_range(int fd, uint32_t flags, uint32_t min, uint32_t max)
-{
-    return request(fd, 16, flags, min, max, NULL);
-}
-
-/** In a process of its own, with `action`'s result as its status. */
-static inline int elsewhere(int (*action)(void))
-{
-    int status = -1;
-    pid_t child;
-
-    fflush(stdout);
-    child = fork();
-    if (!child)
-        _exit(action());
-    if (child < 0 || waitpid(child, &status, 0) != child || !WIFEXITED(status))
-        give_up("no other process");
-    return WEXITSTATUS(status);
-}
+/** Calls `action` in a child process. Returns the result, which is at most 255. */
+int in_other_process(int (*action)(void));
 
 #endif /* PASIDS_H */

@@ -1,24 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the clients of VFIO device nodes share: the commands as the transcript prints them, and short
- * forms of them.
+ * The commands of VFIO devices, and a function for each of them. A function issues its command on
+ * `device_fd` and prints the line.
  *
- * The recordings were made with devices that differ from the simulator's (QEMU's nec-usb-xhci behind
- * root ports, under its intel-iommu with aw-bits=48), so nothing printed depends on what device it
- * is: sizes and counts are "some", vectors are relative to the number N of them, and registers are
- * printed as far as every device has them.
+ * The transcripts were recorded with other devices than the simulator's: QEMU's nec-usb-xhci behind
+ * root ports, under its intel-iommu with aw-bits=48. Nothing that is printed therefore depends on
+ * the kind of device: sizes and counts are printed as "some", interrupt vectors relative to their
+ * number N, and of registers only the bits that every device has.
  *
- * The recording's QEMU had, beside `-M q35`:
+ * QEMU ran with `-M q35` and
  *
  *   -device intel-iommu,intremap=off,aw-bits=48
  *   -device pcie-root-port,id=p1,bus=pcie.0,chassis=1,slot=1   and p2, p3
  *   -device nec-usb-xhci,bus=p1   -device nec-usb-xhci,bus=p2
  *   -device nec-usb-xhci,bus=p3,addr=0.0,multifunction=on   -device nec-usb-xhci,bus=p3,addr=0.1
  *
- * and its kernel `intel_iommu=on iommufd.allow_unsafe_interrupts=1 vfio-pci.ids=1033:0194`.
+ * and the kernel with `intel_iommu=on iommufd.allow_unsafe_interrupts=1 vfio-pci.ids=1033:0194`.
  *
- * Devices 0 and 1 are alone in their IOMMU group and on their bus; 2 and 3 are functions of one
- * device and share both. All have INTx, MSI, MSI-X and a 64-bit BAR 0, and no BAR 4, BAR 5 or ROM.
+ * Devices 0 and 1 are alone in their IOMMU group and on their bus. Devices 2 and 3 are functions of
+ * one PCI device and share the group and the bus. All have INTx, MSI, MSI-X and a 64-bit BAR 0, and
+ * no BAR 4, BAR 5 or ROM.
  */
 #ifndef VFIO_CLIENT_H
 #define VFIO_CLIENT_H
@@ -29,221 +30,77 @@
 
 #include <linux/vfio.h>
 
-#define CONFIG region_offset(VFIO_PCI_CONFIG_REGION_INDEX)
+/** The open device that the functions use. */
+extern int device_fd;
+/** The offset of region 0. Region N begins N * 2^40 after it. */
+extern uint64_t first_region;
 
-/** The open device that most calls are made on. */
-static int device = -1;
-/** Where its region 0 begins; the others follow, 2^40 apart. */
-static uint64_t first_region;
+/** An address where nothing is mapped. `volatile`, or the compiler warns of an invalid pointer. */
+extern volatile uintptr_t unmapped_address;
 
-/** An address without memory; volatile, or the compiler objects. */
-static volatile uintptr_t nowhere = 1;
+/* ---- commands --------------------------------------------------------------------------- */
 
-static inline int open_device(int index)
-{
-    const char *prefix = getenv("VFIO_DEVICES");
-    char path[256];
-    int fd;
-
-    if (!prefix)
-        prefix = strstr(device_path(), "-sim") ? "/dev/vfio-sim/devices/vfio"
-                                               : "/dev/vfio/devices/vfio";
-    snprintf(path, sizeof(path), "%s%d", prefix, index);
-    fd = open(path, O_RDWR | O_CLOEXEC);
-    if (fd < 0) {
-        fprintf(stderr, "%s: %s\n", path, strerror(errno));
-        exit(2);
-    }
-    return fd;
-}
-
-static const struct command BIND = {
-    "BIND_IOMMUFD", VFIO_DEVICE_BIND_IOMMUFD, sizeof(struct vfio_device_bind_iommufd), 16, NULL,
-    {FIELD(struct vfio_device_bind_iommufd, flags, HEX),
-     FIELD(struct vfio_device_bind_iommufd, iommufd, FILE_IN),
-     FIELD(struct vfio_device_bind_iommufd, out_devid, DEC),
-     FIELD(struct vfio_device_bind_iommufd, token_uuid_ptr, POINTER)}};
-
-static const struct command ATTACH = {
-    "ATTACH_IOMMUFD_PT", VFIO_DEVICE_ATTACH_IOMMUFD_PT,
-    sizeof(struct vfio_device_attach_iommufd_pt), 12, NULL,
-    {FIELD(struct vfio_device_attach_iommufd_pt, flags, HEX),
-     FIELD(struct vfio_device_attach_iommufd_pt, pt_id, DEC),
-     FIELD(struct vfio_device_attach_iommufd_pt, pasid, DEC)}};
-
-static const struct command DETACH = {
-    "DETACH_IOMMUFD_PT", VFIO_DEVICE_DETACH_IOMMUFD_PT,
-    sizeof(struct vfio_device_detach_iommufd_pt), 8, NULL,
-    {FIELD(struct vfio_device_detach_iommufd_pt, flags, HEX),
-     FIELD(struct vfio_device_detach_iommufd_pt, pasid, DEC)}};
-
-static const struct command INFO = {
-    "GET_INFO", VFIO_DEVICE_GET_INFO, sizeof(struct vfio_device_info), 16, NULL,
-    {FIELD(struct vfio_device_info, flags, HEX), FIELD(struct vfio_device_info, num_regions, DEC),
-     FIELD(struct vfio_device_info, num_irqs, DEC), FIELD(struct vfio_device_info, cap_offset, HEX),
-     FIELD(struct vfio_device_info, pad, HEX)}};
-
-static const struct command REGION = {
-    "GET_REGION_INFO", VFIO_DEVICE_GET_REGION_INFO, sizeof(struct vfio_region_info), 32, NULL,
-    {FIELD(struct vfio_region_info, index, DEC), FIELD(struct vfio_region_info, flags, HEX),
-     FIELD(struct vfio_region_info, cap_offset, HEX), FIELD(struct vfio_region_info, size, HEX),
-     FIELD(struct vfio_region_info, offset, HEX)}};
-
-static const struct command IRQ = {
-    "GET_IRQ_INFO", VFIO_DEVICE_GET_IRQ_INFO, sizeof(struct vfio_irq_info), 16, NULL,
-    {FIELD(struct vfio_irq_info, index, DEC), FIELD(struct vfio_irq_info, flags, HEX),
-     FIELD(struct vfio_irq_info, count, DEC)}};
+extern const struct command BIND;
+extern const struct command ATTACH;
+extern const struct command DETACH;
+extern const struct command DEVICE_INFO;
+extern const struct command REGION_INFO;
+extern const struct command IRQ_INFO;
+extern const struct command FEATURE;
+extern const struct command IOEVENTFD;
 
 struct feature {
     struct vfio_device_feature header;
     uint64_t data[2];
 };
 
-static const struct command FEATURE = {
-    "FEATURE", VFIO_DEVICE_FEATURE, sizeof(struct feature), 8, NULL,
-    {FIELD(struct feature, header.flags, HEX), FIELD(struct feature, data, RESERVED)}};
+/** Opens device 0 as `device_fd`, binds it to `iommufd` and opens the eventfds. */
+void begin_bound(const char *title);
 
-static const struct command IOEVENTFD = {
-    "IOEVENTFD", VFIO_DEVICE_IOEVENTFD, sizeof(struct vfio_device_ioeventfd), 28, NULL, {{0}}};
+long bind_with(int fd, uint32_t argsz, uint32_t flags, int iommufd_number);
 
-static const struct command HOT_RESET = {
-    "PCI_HOT_RESET", VFIO_DEVICE_PCI_HOT_RESET, sizeof(struct vfio_pci_hot_reset), 12, NULL,
-    {FIELD(struct vfio_pci_hot_reset, flags, HEX), FIELD(struct vfio_pci_hot_reset, count, DEC)}};
+long attach_pt(uint32_t argsz, uint32_t flags, uint32_t pt_id, uint32_t pasid);
 
-static inline long bind_with(int fd, uint32_t argsz, uint32_t flags, int iommufd_number)
-{
-    struct vfio_device_bind_iommufd cmd = {
-        .argsz = argsz, .flags = flags, .iommufd = iommufd_number, .out_devid = 77};
+long detach_pt(uint32_t argsz, uint32_t flags, uint32_t pasid);
 
-    return run_on(fd, &BIND, &cmd);
-}
+void device_info(uint32_t argsz);
 
-/** Where a region begins; also for an index that has none. */
-static inline uint64_t region_offset(unsigned index)
-{
-    return first_region + ((uint64_t)index << 40);
-}
+void hot_reset_info(uint32_t argsz);
 
-/** Asks where the regions of the device, which is bound, are. */
-static inline void find_regions(void)
-{
-    struct vfio_region_info info = {.argsz = sizeof(info), .index = 0};
+void hot_reset(uint32_t argsz, uint32_t flags, uint32_t count);
 
-    if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info))
-        exit(2);
-    first_region = info.offset;
-}
+/** Issues the command with its struct on a page of memory protection `protection`. */
+void run_protected(const struct command *command, const void *argument, int protection);
 
-static inline long attach(uint32_t argsz, uint32_t flags, uint32_t pt_id, uint32_t pasid)
-{
-    struct vfio_device_attach_iommufd_pt cmd = {
-        .argsz = argsz, .flags = flags, .pt_id = pt_id, .pasid = pasid};
+/** Issues the command with a struct of which only the first `accessible` bytes can be accessed. */
+void run_cut(const struct command *command, const void *argument, size_t accessible);
 
-    return run_on(device, &ATTACH, &cmd);
-}
+/* ---- regions and configuration space ---------------------------------------------------- */
 
-static inline long detach(uint32_t argsz, uint32_t flags, uint32_t pasid)
-{
-    struct vfio_device_detach_iommufd_pt cmd = {.argsz = argsz, .flags = flags, .pasid = pasid};
+/** Sets `first_region` from the bound device. */
+void find_regions(void);
 
-    return run_on(device, &DETACH, &cmd);
-}
+/** Returns the offset of region `index`, also when the device has no such region. */
+uint64_t region_offset(unsigned index);
 
-/** A call on a page that cannot be written, or not accessed at all. */
-static inline void run_protected(const struct command *command, const void *argument, int protection)
-{
-    unsigned char *page =
-        mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    long result;
+#define CONFIG region_offset(VFIO_PCI_CONFIG_REGION_INDEX)
 
-    memcpy(page, argument, command->size);
-    mprotect(page, PAGE, protection);
-    printf("%s, %s struct", command->name, protection ? "read-only" : "inaccessible");
-    fflush(stdout);
-    result = ioctl(device, command->request, page);
-    print_result(result);
-    printf("\n");
-    munmap(page, PAGE);
-}
+/** Issues VFIO_DEVICE_IOEVENTFD. `offset` is relative to region 0. */
+void io_event(uint32_t argsz, uint32_t flags, uint64_t offset, uint64_t data, int fd);
 
-/** A call on a struct of which only the first `accessible` bytes can be accessed. */
-static inline void run_cut(const struct command *command, const void *argument, size_t accessible)
-{
-    unsigned char *pages =
-        mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    long result;
+/**
+ * Stores the position of the capability `id` in `*position`, and returns 1; or returns 0 when there
+ * is none.
+ */
+unsigned find_capability(uint8_t id, unsigned *position);
 
-    mprotect(pages + PAGE, PAGE, PROT_NONE);
-    memcpy(pages + PAGE - accessible, argument, accessible);
-    printf("%s, %zu accessible bytes", command->name, accessible);
-    fflush(stdout);
-    result = ioctl(device, command->request, pages + PAGE - accessible);
-    print_result(result);
-    printf("\n");
-    munmap(pages, 2 * PAGE);
-}
+/** Returns a register of `width` bytes. */
+uint64_t config_word(unsigned position, unsigned width);
 
-static inline void info(uint32_t argsz)
-{
-    struct vfio_device_info cmd = {
-        .argsz = argsz, .flags = 0x55, .num_regions = 1, .num_irqs = 2, .cap_offset = 3, .pad = 4};
+/** Prints the bits `mask` of the message control register of capability `id`, MSI or MSI-X. */
+void print_msi_control(uint8_t id, uint16_t mask);
 
-    run_on(device, &INFO, &cmd);
-}
-
-/** `offset` counts from region 0. */
-static inline void io_event(uint32_t argsz, uint32_t flags, uint64_t offset, uint64_t data, int fd)
-{
-    struct vfio_device_ioeventfd cmd = {
-        .argsz = argsz, .flags = flags, .offset = first_region + offset, .data = data, .fd = fd};
-    long result;
-
-    printf("IOEVENTFD argsz=%u flags=%#x offset=%#llx data=%#llx fd=", argsz, flags,
-           (unsigned long long)offset, (unsigned long long)data);
-    print_fd(fd);
-    fflush(stdout);
-    result = ioctl(device, VFIO_DEVICE_IOEVENTFD, &cmd);
-    print_result(result);
-    printf("\n");
-}
-
-/** A 2-byte register of the capability `id`, or 0xffff. */
-static inline unsigned capability(uint8_t id, unsigned *position)
-{
-    uint8_t at = 0, header[2];
-
-    if (pread(device, &at, 1, CONFIG + 0x34) != 1)
-        exit(2);
-    while (at) {
-        if (pread(device, header, 2, CONFIG + at) != 2)
-            exit(2);
-        if (header[0] == id) {
-            *position = at;
-            return 1;
-        }
-        at = header[1];
-    }
-    return 0;
-}
-
-static inline uint64_t config_word(unsigned position, unsigned width)
-{
-    uint64_t value = 0;
-
-    if (pread(device, &value, width, CONFIG + position) != (ssize_t)width)
-        exit(2);
-    return value;
-}
-
-static inline void msi_control(uint8_t id, uint16_t mask)
-{
-    unsigned position;
-    uint16_t control;
-
-    if (!capability(id, &position) || pread(device, &control, 2, CONFIG + position + 2) != 2)
-        exit(2);
-    printf("control register | %#x\n", control & mask);
-}
+/* ---- interrupts ------------------------------------------------------------------------- */
 
 enum {
     NONE = VFIO_IRQ_SET_DATA_NONE,
@@ -254,130 +111,26 @@ enum {
     TRIGGER = VFIO_IRQ_SET_ACTION_TRIGGER,
 };
 
-/** Vectors of the index that is tested, printed as N. */
-static uint32_t vectors;
-static int events[3];
+/**
+ * The number of vectors of the index under test. set_irqs() prints numbers near it as N, N-1 and so
+ * on.
+ */
+extern uint32_t vector_count;
+extern int eventfds[3];
 
-static inline void print_vector(uint32_t value)
-{
-    if (vectors > 4 && value + 1 >= vectors && value <= vectors + 1)
-        printf("N%+d", (int)(value - vectors));
-    else
-        printf("%u", value);
-}
+void open_eventfds(void);
 
-static inline void print_events(void)
-{
-    for (size_t i = 0; i != COUNT(events); i++) {
-        uint64_t count = 0;
+/** Reads the eventfds and prints the counts that are not 0. */
+void print_eventfd_counts(void);
 
-        if (read(events[i], &count, sizeof(count)) == sizeof(count))
-            printf(" event%zu:%llu", i, (unsigned long long)count);
-    }
-}
+/**
+ * Issues VFIO_DEVICE_SET_IRQS with `elements` values of data, which follow, and prints the
+ * eventfds' counts. `argsz` 0 stands for the right one.
+ */
+long set_irqs(uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
+              int elements, ...);
 
-/** `elements` values of data follow; argsz is right for them unless `argsz` is given. */
-static inline long set_irqs(uint32_t argsz, uint32_t flags, uint32_t index, uint32_t start, uint32_t count,
-                     int elements, ...)
-{
-    struct {
-        struct vfio_irq_set set;
-        unsigned char data[64];
-    } cmd = {.set = {.flags = flags, .index = index, .start = start, .count = count}};
-    unsigned width = flags & EVENT ? 4 : 1;
-    va_list list;
-    long result;
-
-    cmd.set.argsz = argsz ? argsz : sizeof(cmd.set) + elements * width;
-    printf("SET_IRQS");
-    if (argsz)
-        printf(" argsz=%u", argsz);
-    printf(" flags=%#x index=%u start=", flags, index);
-    print_vector(start);
-    printf(" count=");
-    print_vector(count);
-    va_start(list, elements);
-    for (int i = 0; i != elements; i++) {
-        int value = va_arg(list, int);
-
-        printf(" ");
-        if (flags & EVENT)
-            print_fd(value);
-        else
-            printf("%d", value);
-        memcpy(cmd.data + i * width, &value, width);
-    }
-    va_end(list);
-    fflush(stdout);
-    result = ioctl(device, VFIO_DEVICE_SET_IRQS, &cmd);
-    print_result(result);
-    print_events();
-    printf("\n");
-    return result;
-}
-
-static inline uint32_t irq(uint32_t argsz, uint32_t index, bool quiet)
-{
-    struct vfio_irq_info cmd = {.argsz = argsz, .flags = 0x55, .index = index, .count = 77};
-    long result = ioctl(device, VFIO_DEVICE_GET_IRQ_INFO, &cmd);
-
-    if (quiet)
-        return result ? 0 : cmd.count;
-    printf("GET_IRQ_INFO argsz=%u index=%u", argsz, index);
-    print_result(result);
-    printf(" | argsz:%u flags:%#x count:", cmd.argsz, cmd.flags);
-    if (index == VFIO_PCI_MSI_IRQ_INDEX || index == VFIO_PCI_MSIX_IRQ_INDEX)
-        printf(cmd.count ? "some\n" : "0\n");
-    else
-        printf("%u\n", cmd.count);
-    return cmd.count;
-}
-
-static inline void open_events(void)
-{
-    static const char *const names[] = {"event0", "event1", "event2"};
-
-    for (size_t i = 0; i != COUNT(events); i++)
-        events[i] = name_fd(names[i], eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-}
-
-static inline void hot_reset_info(uint32_t argsz)
-{
-    struct {
-        struct vfio_pci_hot_reset_info info;
-        struct vfio_pci_dependent_device devices[4];
-    } cmd = {.info = {.argsz = argsz, .flags = 0x55, .count = 66}};
-    long result;
-
-    for (size_t i = 0; i != COUNT(cmd.devices); i++)
-        cmd.devices[i].devid = 55;
-    printf("GET_PCI_HOT_RESET_INFO argsz=%u", argsz);
-    result = ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, &cmd);
-    print_result(result);
-    printf(" | argsz:%u flags:%#x count:%u ids:", cmd.info.argsz, cmd.info.flags, cmd.info.count);
-    for (size_t i = 0; i != COUNT(cmd.devices); i++)
-        printf(" %d", (int)cmd.devices[i].devid);
-    printf(" functions: %u %u\n", cmd.devices[0].devfn & 7, cmd.devices[1].devfn & 7);
-}
-
-static inline void hot_reset(uint32_t argsz, uint32_t flags, uint32_t count)
-{
-    struct {
-        struct vfio_pci_hot_reset reset;
-        int32_t fds[4];
-    } cmd = {.reset = {.argsz = argsz, .flags = flags, .count = count}, .fds = {-1, -1, -1, -1}};
-
-    run_on(device, &HOT_RESET, &cmd);
-}
-
-/** Every client begins with this: device 0, bound. */
-static inline void begin_bound(const char *what)
-{
-    begin(what);
-    device = open_device(0);
-    bind_with(device, 24, 0, iommufd);
-    find_regions();
-    open_events();
-}
+/** Returns the number of vectors of `index`. Prints nothing when `quiet`. */
+uint32_t irq_info(uint32_t argsz, uint32_t index, bool quiet);
 
 #endif /* VFIO_CLIENT_H */

@@ -1,291 +1,144 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What differential.c knows of the objects that it has made, on each of its two open files, and the
- * arguments that it makes up from that. Ids are kept by kind; which of them are gone already is not
- * always known, and need not be.
+ * What the client knows of the objects that it has created in its two contexts, and the arguments
+ * that it draws from that. IDs are stored by kind. Some of them may be of objects that are
+ * destroyed, which makes the call a near miss.
  */
 #ifndef DIFFERENTIAL_STATE_H
 #define DIFFERENTIAL_STATE_H
 
+#include "mock/mock.h"
 #include "mock/near_miss.h"
-#include "transcript/type1.h"
+#include "random.h"
 
-/** FAULTY ones and TRACKED ones are HWPTs too, of any kind and of the plain one. */
+/**
+ * An HWPT with a fault queue is FAULTY, one with dirty tracking TRACKED, beside being an HWPT,
+ * PARENT or NESTED.
+ */
 enum kind { IOAS, IDEV, STDEV, HWPT, PARENT, NESTED, FAULTY, TRACKED, FAULT, VIOMMU, VDEVICE,
             VEVENTQ, HWQUEUE, KINDS };
-enum { SPACES = 2, BUFFER_PAGES = 32, SHARED_PAGES = 8, IOVA_PAGES = 16, KEPT = 6 };
+enum { CONTEXTS = 2, BUFFER_PAGES = 32, SHARED_PAGES = 8, IOVA_PAGES = 16, MAX_IDS = 6 };
 
 struct device {
     uint32_t stdev, idev;
-    uint32_t pasids[8]; /* that have something attached */
+    uint32_t pasids[8]; /* those that are attached; 0 when an entry is free */
 };
 
-/** Where something was mapped, so that later calls find it. */
+/** A range that was mapped, which later calls use. */
 struct mapping {
     uint64_t iova, length, memory;
 };
 
-static struct space {
+/** An open iommufd and its objects. */
+struct context {
     int fd;
     const char *name;
-    uint32_t ids[KINDS][KEPT];
+    uint32_t ids[KINDS][MAX_IDS];
     unsigned count[KINDS];
     struct device devices[3];
     struct mapping mappings[8];
-} spaces[SPACES] = {{.fd = -1, .name = "A"}, {.fd = -1, .name = "B"}}, *space = &spaces[0];
+};
 
-static struct {
+/** The contexts, and the one that the current step uses. */
+extern struct context contexts[CONTEXTS], *context;
+
+/** File descriptors, or -1. */
+struct named_file {
     const char *name;
     int fd;
-} accesses[] = {{"access0", -1}, {"access1", -1}, {"access2", -1}},
-  queues[] = {{"queue0", -1}, {"queue1", -1}, {"queue2", -1}, {"queue3", -1}},
-  files[] = {{"memory", -1}, {"pipe", -1}, {"dmabuf0", -1}, {"dmabuf1", -1}};
+};
 enum { MEMORY, PIPE, DMABUF };
+enum { ACCESSES = 3, QUEUES = 4, FILES = 4 };
+extern struct named_file accesses[ACCESSES], queues[QUEUES], files[FILES];
 
-/** Large pages stay on: which addresses are written through one entry is then chance. */
-static bool large;
+/**
+ * Large pages stay enabled. Which addresses share a page-table entry then depends on physical
+ * addresses.
+ */
+extern bool large;
 
-static unsigned char *shared;
-static unsigned char remembered[(BUFFER_PAGES + SHARED_PAGES) * PAGE];
+/** SHARED_PAGES pages of a memfd. */
+extern unsigned char *shared_memory;
 
-/* ---- the commands that no header has ------------------------------------------------------ */
+/* ---- objects ------------------------------------------------------------------------------ */
 
-static const struct command TYPE1_GET_INFO = TYPE1_GET_INFO_AS("TYPE1_GET_INFO");
-static const struct command TYPE1_MAP = TYPE1_MAP_AS("TYPE1_MAP");
-static const struct command TYPE1_UNMAP = TYPE1_UNMAP_AS("TYPE1_UNMAP");
+/** Names all open file descriptors. */
+void name_descriptors(void);
 
-TEST_COMMAND(DMABUF_GET, TEST(dmabuf_get.length, "length", HEX),
-             TEST(dmabuf_get.open_flags, "open_flags", HEX));
-TEST_COMMAND(DMABUF_REVOKE, TEST(dmabuf_revoke.dmabuf_fd, "dmabuf_fd", FILE_IN),
-             TEST(dmabuf_revoke.revoked, "revoked", DEC));
+/** Returns an ID of an object of the kind, or, seldom, of any kind or a number below 30. */
+uint32_t some_id(enum kind kind);
 
-/* ---- what there is ------------------------------------------------------------------------ */
+uint32_t some_id_of_any_kind(void);
 
-static void name_descriptors(void)
-{
-    named_fd_count = 0;
-    for (unsigned i = 0; i != SPACES; i++)
-        if (spaces[i].fd >= 0)
-            name_fd(spaces[i].name, spaces[i].fd);
-    for (unsigned i = 0; i != COUNT(accesses); i++)
-        if (accesses[i].fd >= 0)
-            name_fd(accesses[i].name, accesses[i].fd);
-    for (unsigned i = 0; i != COUNT(queues); i++)
-        if (queues[i].fd >= 0)
-            name_fd(queues[i].name, queues[i].fd);
-    for (unsigned i = 0; i != COUNT(files); i++)
-        if (files[i].fd >= 0)
-            name_fd(files[i].name, files[i].fd);
-}
+/** Stores an ID unless it is 0. */
+void remember_id(enum kind kind, uint32_t id);
 
-static int any_descriptor(void)
-{
-    return named_fds[below((unsigned)named_fd_count)].fd;
-}
+void forget_id(uint32_t id);
 
-static uint32_t pick(enum kind kind)
-{
-    if (miss(4))
-        kind = below(KINDS);
-    if (!space->count[kind] || miss(2))
-        return below(30);
-    return space->ids[kind][below(space->count[kind])];
-}
+/** Returns the device with this ID, or NULL. */
+struct device *device_of(uint32_t stdev);
 
-static uint32_t any_id(void)
-{
-    return pick(below(KINDS));
-}
+/**
+ * Returns whether the answer depends only on the calls before. Looks at fields that a near miss can
+ * change.
+ */
+bool is_repeatable(const struct command *command, const unsigned char *bytes);
 
-static void keep(enum kind kind, uint32_t id)
-{
-    if (!id)
-        return;
-    if (space->count[kind] == KEPT)
-        space->ids[kind][below(KEPT)] = id;
-    else
-        space->ids[kind][space->count[kind]++] = id;
-}
-
-static void forget(uint32_t id)
-{
-    for (unsigned kind = 0; kind != KINDS; kind++)
-        for (unsigned i = 0; i < space->count[kind];)
-            if (space->ids[kind][i] == id)
-                space->ids[kind][i] = space->ids[kind][--space->count[kind]];
-            else
-                i++;
-}
-
-static struct device *device_of(uint32_t stdev)
-{
-    for (unsigned i = 0; i != COUNT(space->devices); i++)
-        if (space->devices[i].stdev && space->devices[i].stdev == stdev)
-            return &space->devices[i];
-    return NULL;
-}
-
-static void remember_other(void)
-{
-    memcpy(remembered, buffer, BUFFER_PAGES * PAGE);
-    memcpy(remembered + BUFFER_PAGES * PAGE, shared, SHARED_PAGES * PAGE);
-}
-
-static void print_other_changes(const char **bar)
-{
-    for (unsigned page = 0; page != BUFFER_PAGES + SHARED_PAGES; page++) {
-        bool is_shared = page >= BUFFER_PAGES;
-        unsigned index = is_shared ? page - BUFFER_PAGES : page;
-        const unsigned char *now = (is_shared ? shared : buffer) + index * PAGE;
-
-        if (memcmp(now, remembered + page * PAGE, PAGE))
-            print_run(is_shared ? "shared" : "buffer", index * (long)PAGE, now, PAGE, bar);
-    }
-}
-
-static bool print_own_answer(const struct command *command, long result)
-{
-    if (command != &DMABUF_GET || result < 0)
-        return false;
-    printf(" -> an fd");
-    return true;
-}
-
-/** On the struct's own fields only: what the generators below make is repeatable. */
-static bool repeatable(const struct command *command, const unsigned char *bytes)
-{
-    if (command->request == IOMMU_HW_QUEUE_ALLOC) {
-        const struct iommu_hw_queue_alloc *cmd = (const void *)bytes;
-
-        /* whether pages follow each other in physical memory is chance */
-        return cmd->nesting_parent_iova % PAGE + cmd->length <= PAGE || cmd->length >> 50;
-    }
-    if (command->request == IOMMU_OPTION) {
-        const struct iommu_option *cmd = (const void *)bytes;
-
-        return large || cmd->op != IOMMU_OPTION_OP_SET || cmd->val64 != 1 ||
-               cmd->option_id != IOMMU_OPTION_HUGE_PAGES;
-    }
-    if (command == &DESTROY) { /* a device that goes must have no PASIDs left */
-        const struct device *device = device_of(((const struct iommu_destroy *)bytes)->id);
-
-        for (unsigned i = 0; device && i != COUNT(device->pasids); i++)
-            if (device->pasids[i])
-                return false;
-    }
-    if (command == &PASID_ATTACH) { /* no more of them than are kept in mind */
-        const struct device *device = device_of(((const struct iommu_test_cmd *)bytes)->id);
-
-        return !device || !device->pasids[COUNT(device->pasids) - 1];
-    }
-    if (command->request == IOMMU_HWPT_GET_DIRTY_BITMAP)
-        return ((const struct iommu_hwpt_get_dirty_bitmap *)bytes)->length <= 1UL << 40;
-    return true;
-}
+/** Maps the memory that calls use, and opens the files. */
+void make_memory(void);
 
 /* ---- arguments ---------------------------------------------------------------------------- */
 
-static uint64_t some_iova(void)
-{
-    uint64_t iova = MOCK_START + below(IOVA_PAGES) * PAGE;
+uint64_t some_iova(void);
 
-    return chance(8) ? iova + 0x800 : iova;
-}
+/**
+ * Returns an IOVA for MOCK_FLAGS_ACCESS_SYZ: the number of an area, and in the upper half an offset
+ * in units.
+ */
+uint64_t some_syz_iova(unsigned bound, unsigned unit);
 
-/** What is an IOVA to MOCK_FLAGS_ACCESS_SYZ: the number of an area, and above it an offset. */
-static uint64_t some_syz_iova(unsigned bound, unsigned unit)
-{
-    uint64_t area = below(4);
+void remember_mapping(uint64_t iova, uint64_t length, uint64_t memory);
 
-    return area | below(bound) * unit << 32;
-}
+/** Returns a mapping that was made, or an unused one. */
+struct mapping some_mapping(void);
 
-static void remember_mapping(uint64_t iova, uint64_t length, uint64_t memory)
-{
-    space->mappings[below(COUNT(space->mappings))] = (struct mapping){iova, length, memory};
-}
+uint64_t some_length(void);
 
-static struct mapping some_mapping(void)
-{
-    struct mapping *mapping = &space->mappings[below(COUNT(space->mappings))];
+/**
+ * Returns a user address to map: of private or of shared memory, seldom of memory with guard pages.
+ */
+uint64_t some_memory(void);
 
-    return mapping->length ? *mapping : (struct mapping){some_iova(), PAGE, (uintptr_t)buffer};
-}
+uint32_t some_permission(void);
 
-static uint64_t some_length(void)
-{
-    return chance(6) ? 0x800 * (1 + below(5)) : (1 + below(4)) * PAGE;
-}
+uint32_t some_pasid(void);
 
-/** Memory to be mapped: the process's own, or shared. */
-static uint64_t some_memory(void)
-{
-    uint64_t offset = chance(5) ? 0x800 : 0;
+/** Returns a kind of object that a device can be attached to. */
+enum kind some_table(void);
 
-    if (chance(25))
-        return (uintptr_t)shared + below(SHARED_PAGES) * PAGE + offset;
-    if (chance(4)) /* it ends, or can only be read */
-        return (uintptr_t)data_place.base + below(5) * PAGE + offset;
-    return (uintptr_t)buffer + below(BUFFER_PAGES) * PAGE + offset;
-}
+/**
+ * Stores `bytes` in `data_memory` and returns their address, where seldom not all of them can be
+ * read.
+ */
+uint64_t some_data(const void *bytes, size_t length);
 
-static uint32_t some_permission(void)
-{
-    static const uint32_t flags[] = {R | W, R | W, R | W, R, W};
+/**
+ * Returns an address for an answer; with a probability of `odd` percent less than `bound` bytes
+ * before a border.
+ */
+uint64_t some_output_address(unsigned odd, unsigned bound);
 
-    return flags[below(COUNT(flags))];
-}
+/** Fills `data_memory` and returns an address for an answer. */
+uint64_t some_output(void);
 
-static uint32_t some_pasid(void)
-{
-    static const uint32_t pasids[] = {1, 2, 3, 1024, 1024, 0, (1 << 20) - 1, 1 << 20};
+/* ---- calls -------------------------------------------------------------------------------- */
 
-    return pasids[below(chance(20) ? COUNT(pasids) : 5)];
-}
+/** Issues a command in the current context. */
+struct answer call(const struct command *command, void *bytes);
 
-static enum kind some_table(void)
-{
-    static const enum kind kinds[] = {IOAS, HWPT, TRACKED, PARENT, NESTED, NESTED, FAULTY, FAULTY};
+/** Returns whether the call succeeded and filled in the struct up to `end`. */
+bool is_answered(struct answer answer, size_t end);
 
-    return kinds[below(COUNT(kinds))];
-}
-
-/** Puts `bytes` into the data place and gives its address; sometimes it cannot be read in full. */
-static uint64_t some_data(const void *bytes, size_t length)
-{
-    uintptr_t at = some_address(&data_place, length, 6);
-
-    if (length)
-        put(&data_place, at, bytes, length);
-    return at;
-}
-
-/** Where an answer goes; `odd` percent of the times less than `bound` bytes before what cannot be written. */
-static uint64_t some_room(unsigned odd, unsigned bound)
-{
-    uint64_t at = some_data(NULL, 0);
-
-    return chance(odd) ? at + 2 * PAGE - 0x100 - below(bound) : at;
-}
-
-static uint64_t some_output(void)
-{
-    clear_place(&data_place, 0x5a);
-    return some_room(5, 12);
-}
-
-static struct answer call(const struct command *command, void *bytes)
-{
-    name_descriptors();
-    return call_on(space->fd, command, bytes);
-}
-
-/** Whether the call succeeded and told everything up to `end`. */
-static bool told(struct answer answer, size_t end)
-{
-    return !answer.result && answer.length >= end;
-}
-
-#define TOLD(answer, type, member) told(answer, ENDS(type, member))
+#define ANSWERED(answer, type, member) is_answered(answer, ENDS(type, member))
 
 #endif /* DIFFERENTIAL_STATE_H */

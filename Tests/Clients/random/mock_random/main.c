@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Random calls on mock devices and everything that is made for them, repeatable by seed: mostly the
- * right object and a sensible value, often enough a near miss.
+ * Random calls on mock devices and the objects that are created for them. Most calls use the right
+ * object and a sensible value.
  *
  *   mock_random SEED COUNT
  *
- * What the answer depends on beyond the calls is kept away: huge pages are off, so that physical
- * addresses decide nothing, and no PASID is left attached to a device that goes, which the kernel
- * warns of.
+ * The answers depend on nothing but the calls: huge pages are disabled, so that physical addresses
+ * have no effect. No device is destroyed while a PASID of it is attached, of which the kernel
+ * warns.
  */
 #include "objects.h"
 
 static void attach(void)
 {
     static const enum kind tables[] = {IOAS, HWPT, HWPT, PARENT, NESTED, NESTED};
-    uint32_t table = pick(tables[below(COUNT(tables))]), device = pick(STDEV);
+    uint32_t table = some_id(tables[below(COUNT(tables))]), device = some_id(STDEV);
     uint32_t pasid = pasids[chance(5) ? below(COUNT(pasids)) : 1 + below(3)];
     unsigned way = below(8);
 
     if (way > 2 && below(4))
-        table = pick(below(2) ? HWPT : NESTED);
+        table = some_id(below(2) ? HWPT : NESTED);
     switch (way) {
     case 0:
     case 1:
@@ -35,7 +35,7 @@ static void attach(void)
         pasid_replace(device, pasid, table);
         break;
     default:
-        if (pasid) /* 0 would leave the device without what its destruction takes off */
+        if (pasid) /* PASID 0 is the device itself, which its destruction detaches */
             pasid_detach(device, pasid);
     }
 }
@@ -67,7 +67,7 @@ static void use_queue(void)
     }
 }
 
-static void look(void)
+static void check_state(void)
 {
     uint32_t entry, value, pasid;
     unsigned char *memory;
@@ -77,26 +77,26 @@ static void look(void)
     case 0:
         value = below(2) * 7;
         entry = below(5);
-        check_iotlb(pick(NESTED), entry, value);
+        check_iotlb(some_id(NESTED), entry, value);
         break;
     case 1:
         value = below(2) ? IOMMU_TEST_DEV_CACHE_DEFAULT : 0;
         entry = below(5);
-        check_cache(pick(IDEV), entry, value);
+        check_cache(some_id(IDEV), entry, value);
         break;
     case 2:
         memory = buffer + below(4) * PAGE;
         iova = some_iova();
-        check_map(pick(HWPT), iova, PAGE, memory);
+        check_map(some_id(HWPT), iova, PAGE, memory);
         break;
     default:
-        value = pick(HWPT);
+        value = some_id(HWPT);
         pasid = pasids[below(4)];
-        pasid_check(pick(STDEV), pasid, value);
+        pasid_check(some_id(STDEV), pasid, value);
     }
 }
 
-static void flush(void)
+static void use_invalidation(void)
 {
     static uint32_t entries[3][3];
     uint32_t type = IOMMU_HWPT_INVALIDATE_DATA_SELFTEST + chance(8), length = 12, count;
@@ -109,7 +109,7 @@ static void flush(void)
             pairs[i][0] = chance(10) ? below(3) : 0, pairs[i][1] = below(5);
         count = below(4);
         length = chance(8) ? below(12) : 8;
-        invalidate(pick(NESTED), type, entries, length, count);
+        invalidate(some_id(NESTED), type, entries, length, count);
     } else {
         for (unsigned i = 0; i != 3; i++) {
             entries[i][0] = below(10) == 0;
@@ -117,14 +117,14 @@ static void flush(void)
             entries[i][2] = below(5);
         }
         count = below(4);
-        invalidate(pick(VIOMMU), type, entries, length, count);
+        invalidate(some_id(VIOMMU), type, entries, length, count);
     }
 }
 
-static void dirty(void)
+static void use_dirty_tracking(void)
 {
     static unsigned char bits[16];
-    uint32_t hwpt = pick(HWPT);
+    uint32_t hwpt = some_id(HWPT);
     uint64_t iova, length;
 
     switch (below(3)) {
@@ -149,12 +149,12 @@ static void dirty(void)
     }
 }
 
-static void ask_for_page(void)
+static void request_page(void)
 {
     uint64_t address = below(16) * PAGE;
     uint32_t pasid = pasids[below(3)];
 
-    trigger_iopf(pick(IDEV), pasid, address);
+    trigger_iopf(some_id(IDEV), pasid, address);
 }
 
 static void map_or_unmap(void)
@@ -166,11 +166,11 @@ static void map_or_unmap(void)
         iova = some_iova();
         length = (1 + below(2)) * PAGE;
         memory = (uintptr_t)buffer + below(4) * PAGE;
-        map(pick(IOAS), memory, length, FIXED | R | W, iova);
+        map(some_id(IOAS), memory, length, FIXED | R | W, iova);
     } else {
         length = (1 + below(4)) * PAGE;
         iova = some_iova();
-        unmap(pick(IOAS), iova, length);
+        unmap(some_id(IOAS), iova, length);
     }
 }
 
@@ -181,7 +181,7 @@ static void step(void)
     switch (below(22)) {
     case 0:
         if (objects[IOAS].count < 3) {
-            keep(IOAS, id = ioas_alloc());
+            remember_id(IOAS, id = ioas_alloc());
             option(IOMMU_OPTION_HUGE_PAGES, IOMMU_OPTION_OP_SET, id, 0);
         }
         break;
@@ -195,10 +195,10 @@ static void step(void)
         make_table();
         break;
     case 6:
-        make_virtual();
+        make_viommu();
         break;
     case 7:
-        make_virtual_device();
+        make_vdevice();
         break;
     case 8:
         make_queue();
@@ -210,35 +210,35 @@ static void step(void)
         break;
     case 12:
         for (unsigned i = 1 + below(4); i; i--)
-            ask_for_page();
+            request_page();
         break;
     case 13:
         for (unsigned i = 1 + below(3); i; i--)
-            trigger_vevent(pick(IDEV));
+            trigger_vevent(some_id(IDEV));
         break;
     case 14:
     case 15:
         use_queue();
         break;
     case 16:
-        look();
+        check_state();
         break;
     case 17:
-        flush();
+        use_invalidation();
         break;
     case 18:
-        dirty();
+        use_dirty_tracking();
         break;
     case 19:
         map_or_unmap();
         break;
     default:
-        id = pick(below(3) ? below(KINDS) : HWPT);
+        id = some_id(below(3) ? below(KINDS) : HWPT);
         for (unsigned i = 0; i != objects[STDEV].count; i++)
             if (objects[STDEV].ids[i] == id)
                 detach_pasids(id);
         if (!destroy(id))
-            forget(id);
+            forget_id(id);
     }
 }
 
@@ -247,12 +247,10 @@ int main(int argc, char **argv)
     unsigned count = 1000;
 
     part = "mock";
-    random_arguments(argc, argv, &count);
+    read_seed_and_count(argc, argv, &count);
     begin("random calls on mock devices");
     make_buffer(16);
     memset(buffer, 0, 16 * PAGE);
-    for (size_t i = 0; i != COUNT(queues); i++)
-        queues[i].fd = -1;
     for (unsigned i = 0; i != count; i++)
         step();
     for (unsigned i = 0; i != objects[STDEV].count; i++)

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Tegra241's CMDQ-Virtualization: a vIOMMU with a virtual interface, hardware queues in the guest's
- * memory, the page of their registers, and the guest's commands through them. Every expectation is
- * checked here; the first that fails ends the client with status 1. Where the page cannot be mapped,
- * the sections of part "vintf" are left out.
+ * memory, the page with their registers, and a guest's commands in these queues. The first
+ * requirement that is not met ends the client with status 1. The sections of part "vintf" are left
+ * out where the page cannot be mapped.
  *
  *   smmu_cmdqv [--memfd | --registers]
  *
- * --memfd: the guest's memory is a file. --registers: the page is not mapped but read and written.
+ *   --memfd      the guest's memory is a memfd
+ *   --registers  the page is not mapped: pread() and pwrite() access the registers
  */
-#include "commands.h"
-#include "errors.h"
-#include "objects.h"
-#include "registers.h"
+#include "parts.h"
 
 int main(int argc, char **argv)
 {
@@ -21,24 +19,24 @@ int main(int argc, char **argv)
 
     begin("virtual command queues of an SMMUv3");
     ioas = ioas_alloc();
-    make_guest_memory(ioas, argc > 1 && !strcmp(argv[1], "--memfd"));
-    others_parent = without();
-    find_unit();
+    make_smmu_guest_memory(ioas, argc > 1 && !strcmp(argv[1], "--memfd"));
+    others_parent = test_unit_without_cmdqv();
+    find_cmdqv_unit();
     parent = hwpt_alloc(device_id, ioas, NEST);
-    interfaces(others_parent);
-    streams();
-    mirror = take_pages(1);
-    descriptors = take_pages(1);
-    rings[0] = take_pages(1);
-    rings[1] = take_pages(1);
-    queues();
-    if (!(by_calls ? call_interface() : map_interface()))
+    test_viommu_alloc(others_parent);
+    test_vdevice_alloc();
+    readback_page = allocate_pages(1);
+    cd_table = allocate_pages(1);
+    rings[0] = allocate_pages(1);
+    rings[1] = allocate_pages(1);
+    test_hw_queue_alloc();
+    if (!(by_calls ? access_interface_by_calls() : map_interface()))
         return 0;
-    registers();
-    invalidation();
-    device_translations();
-    errors();
-    losses();
-    ending();
+    test_registers();
+    test_invalidation();
+    test_device_tlb();
+    test_errors();
+    test_lost_events();
+    test_destruction();
     return 0;
 }

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the clients of the CUSE test device share: opening it, asking it, and counting results. */
-#pragma once
+/*
+ * What the clients of the CUSE test device share: opening the node, its requests, and counted
+ * checks.
+ */
+#ifndef CUSE_CLIENT_H
+#define CUSE_CLIENT_H
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -12,25 +17,13 @@
 
 #include "commands.h"
 
-static int checks, failures;
+/** The number of checks, and of those that have failed. */
+extern int checks, failures;
 
-/* One checked fact. Passed ones are only counted. */
-static inline void check(int ok, const char *format, ...)
-{
-    va_list arguments;
+/** Counts a check, and prints the message when it has failed. May be called by several threads. */
+__attribute__((format(printf, 2, 3))) void check(int ok, const char *format, ...);
 
-    __atomic_add_fetch(&checks, 1, __ATOMIC_RELAXED);
-    if (ok)
-        return;
-    __atomic_add_fetch(&failures, 1, __ATOMIC_RELAXED);
-    va_start(arguments, format);
-    fputs("FAILED: ", stdout);
-    vprintf(format, arguments);
-    putchar('\n');
-    va_end(arguments);
-}
-
-/* The call failed with this errno. */
+/** Checks that the call fails with this errno. */
 #define CHECK_ERRNO(call, number)                                                           \
     do {                                                                                    \
         errno = 0;                                                                          \
@@ -42,36 +35,16 @@ static inline void check(int ok, const char *format, ...)
 #define CHECK(condition) \
     check(condition, "%s:%d: %s (errno %d)", __FILE__, __LINE__, #condition, errno)
 
-static inline int finish(const char *name)
-{
-    printf("%s: %d checks, %d failed\n", name, checks, failures);
-    return failures ? 1 : 0;
-}
+/** Prints the counts. Returns the exit status: 1 when a check has failed. */
+int print_totals(const char *name);
 
-static const char *node(void)
-{
-    const char *path = getenv("CUSE_TEST_NODE");
+/** Returns the path of the test device's node, $CUSE_TEST_NODE or /dev/cuse-test. */
+const char *node_path(void);
 
-    return path ? path : "/dev/cuse-test";
-}
+/** Opens the node. Exits with status 2 when it cannot be opened. */
+int open_node(void);
 
-static inline int open_node(void)
-{
-    int fd = open(node(), O_RDWR | O_CLOEXEC);
+/** Issues a request with a value. Returns the value of the answer, or -1 and errno. */
+long request(int fd, unsigned long command, __u32 value);
 
-    if (fd < 0) {
-        perror(node());
-        exit(2);
-    }
-    return fd;
-}
-
-/* A command with a value in and out; -1 and errno when it fails. */
-static inline long ask(int fd, unsigned long command, __u32 value)
-{
-    struct cuse_test argument = {.size = sizeof(argument), .value = value};
-
-    if (ioctl(fd, command, &argument) < 0)
-        return -1;
-    return argument.value;
-}
+#endif /* CUSE_CLIENT_H */

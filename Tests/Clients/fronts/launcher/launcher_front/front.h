@@ -32,10 +32,12 @@
 #define IOMMU "/dev/iommu"
 #define VFIO "/dev/vfio/devices/vfio0"
 
-static const char *self;
-static bool failed;
-/* Why the test that runs cannot be made here. */
-static const char *skipped;
+/** The path of this program. */
+extern const char *self;
+/** Whether a check of the current test has failed. */
+extern bool failed;
+/** Why the current test cannot run on this machine, or NULL. */
+extern const char *skipped;
 
 #define CHECK(condition)                                                                           \
     do {                                                                                           \
@@ -52,32 +54,43 @@ static const char *skipped;
         CHECK(result_ == -1 && errno == (expected));                                               \
     } while (0)
 
-static int device(void) { return open(IOMMU, O_RDWR | O_CLOEXEC); }
-static int identify(int fd) { return ioctl(fd, TEST_IDENTIFY); }
-static int live(int fd) { return ioctl(fd, TEST_LIVE); }
+int open_iommu(void);
 
-/* Runs `body` in a child; true when it returned true. */
-static bool in_child(bool (*body)(int), int argument)
-{
-    pid_t child = fork();
-    if (child == 0)
-        _exit(body(argument) ? 0 : 1);
-    int status = -1;
-    waitpid(child, &status, 0);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
+/** Returns the number that the server has given the open file, from 1. */
+int identify(int fd);
 
-/* Runs `body` in so many threads at once; each gives how much of it went wrong. */
-static void in_threads(int count, void *(*body)(void *), void *argument)
-{
-    pthread_t threads[count];
-    for (int i = 0; i < count; i++)
-        CHECK(pthread_create(&threads[i], NULL, body, argument) == 0);
-    for (int i = 0; i < count; i++) {
-        void *bad = NULL;
-        pthread_join(threads[i], &bad);
-        CHECK(bad == NULL);
-    }
-}
+/** Returns how many files are open in the server. */
+int count_live_files(int fd);
+
+/** Returns whether the open succeeds and opens a node of the server. Closes the file. */
+bool is_node_at(const char *path, int flags);
+
+/** Sends a record to a queue. Returns the ioctl's result. */
+int push(int fd, struct test_queue *queue, uint32_t value);
+
+/**
+ * Calls `body` in a child process. Returns what it returned, or false when the child did not exit.
+ */
+bool in_child(bool (*body)(int), int argument);
+
+/**
+ * Calls `body` in `count` threads at once. Checks that each returns NULL, which stands for no
+ * failure.
+ */
+void in_threads(int count, void *(*body)(void *), void *argument);
+
+void test_identity(void);
+void test_release(void);
+void test_paths(void);
+void test_status(void);
+void test_memory(void);
+void test_offsets(void);
+void test_mappings(void);
+void test_kvm(void);
+void test_queue(void);
+void test_epoll(void);
+void test_queue_limits(void);
+void test_threads(void);
+void test_signals(void);
 
 #endif /* LAUNCHER_FRONT_H */

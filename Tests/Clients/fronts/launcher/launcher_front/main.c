@@ -1,26 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a program can do with descriptors, paths, threads, signals and memory, under the launcher.
- * Runs against the launcher's own test device, whose answers show how each call was delivered.
+ * Descriptors, paths, threads, signals and memory of a program under the launcher. The program runs
+ * on the test device of Tests/LauncherTestServer, whose answers show what the front end has
+ * delivered.
  *
- *   launcher_front [TEST...]     one line per test; status 1 when one failed
- *   launcher_front storm         everything at once until killed
- *   launcher_front live          how many files the server holds beside this one
- *   launcher_front orphan        kills its supervisor and sees what becomes of its calls
+ *   launcher_front [TEST...]     prints a line for each test; status 1 when one has failed
+ *   launcher_front storm         issues calls of all kinds until it is killed
+ *   launcher_front live          prints how many files are open in the server beside its own
+ *   launcher_front orphan        kills its supervisor and checks how calls then fail
  */
-#include "identity.h"
-#include "paths.h"
-#include "data.h"
-#include "kvm.h"
-#include "mappings.h"
-#include "queues.h"
-#include "threads.h"
+#include "front.h"
 
-/* ---- for kill -9 ------------------------------------------------------------------------ */
+/* ---- storm ------------------------------------------------------------------------------ */
 
 static void *storm_thread(void *unused)
 {
-    int fd = device();
+    int fd = open_iommu();
     struct test_exchange exchange = {0};
     for (;;) {
         int other = open(VFIO, O_RDWR);
@@ -49,11 +44,11 @@ static void storm(void)
     storm_thread(NULL);
 }
 
-/* ---- without a supervisor --------------------------------------------------------------- */
+/* ---- orphan ----------------------------------------------------------------------------- */
 
 static void orphan(void)
 {
-    int fd = device();
+    int fd = open_iommu();
     CHECK(identify(fd) > 0);
     kill(getppid(), SIGKILL);
     for (int i = 0; i < 1000 && identify(fd) > 0; i++)
@@ -90,7 +85,7 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "orphan") == 0)
         orphan();
     if (argc == 2 && strcmp(argv[1], "live") == 0)
-        return printf("%d\n", live(device()) - 1) < 0;
+        return printf("%d\n", count_live_files(open_iommu()) - 1) < 0;
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         bool wanted = argc < 2;
         for (int j = 1; j < argc; j++)
