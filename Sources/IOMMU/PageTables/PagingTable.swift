@@ -209,7 +209,7 @@ package struct PagingTable: Sendable {
   /// Reports the dirty pages, as ``RadixMapper/readDirty(_:clearing:_:)``.
   /// - Parameter range: addresses that the table's levels span.
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) {
     switch table {
     case .amdGuest(let mapper): mapper.readDirty(range, clearing: clearing, report)

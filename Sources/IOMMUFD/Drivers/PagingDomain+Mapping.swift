@@ -40,10 +40,6 @@ extension IOVA {
   func last(of length: UInt64) -> IOVA { IOVA(rawValue &+ (length - 1)) }
 }
 
-extension ClosedRange<IOVA> {
-  var rawValues: ClosedRange<UInt64> { lowerBound.rawValue...upperBound.rawValue }
-}
-
 extension PhysicalAddress {
   /// Returns the address `bytes` behind this address.
   func advanced(by bytes: UInt64) -> PhysicalAddress { PhysicalAddress(rawValue + bytes) }

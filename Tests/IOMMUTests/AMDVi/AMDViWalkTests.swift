@@ -130,7 +130,7 @@ struct AMDViWalkTests {
     #expect(rig.port.store(12, to: 0x7000, pasid: one) == .completed)
     #expect(rig.guest[rig.guest.entry(root, 0x7000)] & 0xfff == 0x67)
     var dirty: [UInt64] = []
-    rig.host.readDirty(0...(1 << 39 - 1), clearing: false) { iova, _ in
+    rig.host.readDirty(IOVA(0)...IOVA(1 << 39 - 1), clearing: false) { iova, _ in
       dirty.append(iova.rawValue)
     }
     // One host page of 8 MiB: of the data, and of the tables whose flags were set.
@@ -178,7 +178,7 @@ struct AMDViWalkTests {
     var entry = rig.hosted
     func dirty() -> Int {
       var count = 0
-      rig.host.readDirty(0...(1 << 39 - 1), clearing: true) { _, _ in count += 1 }
+      rig.host.readDirty(IOVA(0)...IOVA(1 << 39 - 1), clearing: true) { _, _ in count += 1 }
       return count
     }
     for (flags, expected) in [(0, 0), (1, 0), (3, 1)] as [(UInt64, Int)] {

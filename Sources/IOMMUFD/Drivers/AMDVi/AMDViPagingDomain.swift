@@ -193,7 +193,7 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
     state.withLock { state in
       let last = min(range.upperBound, IOVA(state.table.lastAddress))
       guard range.lowerBound <= last else { return }
-      state.table.readDirty((range.lowerBound...last).rawValues, clearing: clearing) {
+      state.table.readDirty(range.lowerBound...last, clearing: clearing) {
         hasCleared = clearing
         report($0, $1)
       }

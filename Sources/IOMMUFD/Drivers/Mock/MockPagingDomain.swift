@@ -96,7 +96,7 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
   ) throws(Errno) {
     guard Self.allAddresses.contains(range.upperBound.rawValue) else { throw .outOfRange }
     state.withLock { _ in
-      table.readDirty(range.rawValues, clearing: clearing, report)
+      table.readDirty(range, clearing: clearing, report)
     }
   }
 

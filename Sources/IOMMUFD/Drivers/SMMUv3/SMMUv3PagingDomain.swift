@@ -191,7 +191,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     guard aperture.contains(range.upperBound.rawValue) else { throw .invalidArgument }
     var hasCleared = false
     state.withLock { _ in
-      table.readDirty(range.rawValues, clearing: clearing) {
+      table.readDirty(range, clearing: clearing) {
         hasCleared = clearing
         report($0, $1)
       }

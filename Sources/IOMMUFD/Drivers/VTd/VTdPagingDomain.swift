@@ -255,7 +255,7 @@ extension VTdPagingDomain: DirtyTracking {
     guard aperture.contains(range.upperBound.rawValue) else { throw .outOfRange }
     var found: ClosedRange<IOVA>?
     state.withLock { _ in
-      table.readDirty(range.rawValues, clearing: clearing) { iova, length in
+      table.readDirty(range, clearing: clearing) { iova, length in
         found = (found?.lowerBound ?? iova)...iova.last(of: length)
         report(iova, length)
       }
