@@ -94,6 +94,9 @@ let package = Package(
       name: "CUSEFrontTests", dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
+    // The ioctl catalogue as text; for scripts/dev/check/uapi.
+    .executableTarget(
+      name: "catalogue-facts", dependencies: ["UAPI"], path: "Tests/CatalogueFacts"),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
     .testTarget(
       name: "IOMMUTests",

@@ -1,4 +1,4 @@
-// The units a description can name, as hardware with the kernel's driver in front of it.
+// The units that a description can name: the hardware, with the kernel's driver for it.
 
 package import IOMMU
 internal import IOMMUFD
@@ -6,8 +6,9 @@ internal import PCI
 internal import SystemPackage
 
 extension Machine {
-  /// - Throws: ``MachineError`` for a description that contradicts itself, `Errno` when the host is
-  ///   short of memory.
+  /// Builds the machine with the units of the description.
+  /// - Throws: ``MachineError`` for a description that contradicts itself, `Errno` when the host
+  ///   has too little memory.
   package convenience init(
     _ description: MachineDescription = .builtIn, limits: PhysicalMemory.Limits = .init()
   ) throws {
@@ -16,30 +17,33 @@ extension Machine {
       case .vtd(let configuration): try description.makeVTd(unit.name, configuration, memory)
       case .smmuv3(let configuration):
         try description.makeSMMUv3(unit.name, configuration, memory)
-      case .amdvi(let amdvi): try description.makeAMDVi(unit.name, amdvi, memory)
+      case .amdvi(let configuration):
+        try description.makeAMDVi(unit.name, configuration, memory)
       }
     }
   }
 }
 
+/// The driver probes every device behind the unit before a client can attach the first one, as in
+/// the kernel, which enumerates the bus during boot.
 extension MachineDescription {
-  /// The driver is told of every device behind the unit before anybody attaches one, as it is when
-  /// the kernel enumerates the bus.
   fileprivate func makeVTd(
     _ name: String, _ configuration: VTdUnit.Configuration, _ memory: PhysicalMemory
   ) throws -> MachineUnit {
     let hardware = VTdUnit(configuration, memory: memory)
     let driver = try VTdDriver(
       unit: hardware, memory: memory, virtualIOMMU: extensions.vtdVirtualIOMMU)
-    var services: [RequesterID: VTdDeviceServices] = [:]
+    var properties: [RequesterID: DeviceProperties] = [:]
     for device in devices where device.unit == name {
       let requester = device.address.requester
-      services[requester] = try driver.probe(requester, VTdDeviceServices(of: device))
+      properties[requester] = try driver.probe(requester, device.properties)
     }
-    let enabled = services
+    let enabled = properties
     return MachineUnit(
       driver: driver, path: { DMAPort(requester: $0, vtd: hardware) },
-      enable: { function in enabled[function.requester]?.enable(on: function) })
+      enable: { function in
+        if let properties = enabled[function.requester] { function.enable(properties) }
+      })
   }
 
   fileprivate func makeSMMUv3(
@@ -49,76 +53,77 @@ extension MachineDescription {
     let driver = try SMMUv3Driver(unit: hardware, memory: memory)
     var stalling: Set<RequesterID> = []
     for device in devices where device.unit == name {
-      var properties = SMMUv3Driver.DeviceProperties()
-      properties.pasidBits = device.pasidWidth
-      properties.canStall = device.canStall
-      properties.hasATS = device.hasATS
-      try driver.probe(device.address.requester, properties)
+      try driver.probe(device.address.requester, device.properties)
       if device.canStall { stalling.insert(device.address.requester) }
     }
     let canStall = stalling
-    // arm-smmu-v3: arm_smmu_enable_pasid()
     return MachineUnit(
       driver: driver,
       path: { DMAPort(requester: $0, smmuv3: hardware, canStall: canStall.contains($0)) },
       enable: { function in
+        // arm-smmu-v3: arm_smmu_enable_pasid()
         function.enablePASID()
-        // Attached tables decide. arm-smmu-v3: arm_smmu_enable_ats()
-        driver.setATSControl(of: function.requester) { isOn in
-          if isOn { function.enableATS() } else { function.disableATS() }
-        }
+        // Attached page tables determine whether ATS is enabled (arm-smmu-v3:
+        // arm_smmu_enable_ats()).
+        driver.setServiceControl(of: function.requester) { function.setServices($0) }
       })
   }
 
   fileprivate func makeAMDVi(
-    _ name: String, _ description: AMDVi, _ memory: PhysicalMemory
+    _ name: String, _ configuration: AMDViDriver.Configuration, _ memory: PhysicalMemory
   ) throws -> MachineUnit {
     let behind = devices.filter { $0.unit == name }
-    let hardware = AMDViUnit(description.unit, memory: memory)
+    let hardware = AMDViUnit(configuration.unit, memory: memory)
     let driver = try AMDViDriver(
       unit: hardware,
       lastDevice: behind.map(\.address.requester).max() ?? RequesterID(rawValue: 0),
-      guestTables: description.guestTables, memory: memory)
-    for device in behind {
-      var properties = AMDViDeviceProperties()
-      properties.pasidBits = device.pasidWidth
-      properties.hasATS = device.hasATS
-      properties.hasPageRequests = device.hasPageRequests
-      try driver.probe(device.address.requester, properties)
-    }
+      guestTableInterface: configuration.guestTableInterface, memory: memory)
+    for device in behind { try driver.probe(device.address.requester, device.properties) }
     return MachineUnit(
       driver: driver, path: { DMAPort(requester: $0, amdvi: hardware) },
       enable: { function in
         // amd: pdev_enable_cap_pasid()
         function.enablePASID()
-        // Attached tables decide. amd: pdev_enable_caps(), pdev_disable_caps()
-        driver.setControl(of: function.requester) { ats, pageRequests in
-          if ats { function.enableATS() } else { function.disableATS() }
-          if pageRequests {
-            function.enablePageRequests(allocation: 32)
-          } else {
-            function.disablePageRequests()
-          }
-        }
+        // Attached page tables determine which services are enabled (amd: pdev_enable_caps(),
+        // pdev_disable_caps()).
+        driver.setServiceControl(of: function.requester) { function.setServices($0) }
       })
   }
 }
 
-extension VTdDeviceServices {
-  /// What the device's capabilities say.
-  fileprivate init(of device: MachineDescription.Device) {
-    self.init()
-    pasidBits = device.pasidWidth
-    canExecute = device.canExecute
-    canBePrivileged = device.canBePrivileged
-    hasATS = device.hasATS
-    hasPageRequests = device.hasPageRequests
+extension MachineDescription.Device {
+  /// What the device's capabilities and firmware say.
+  fileprivate var properties: DeviceProperties {
+    var properties = DeviceProperties(pasidBits: pasidWidth)
+    properties.canExecute = canExecute
+    properties.canBePrivileged = canBePrivileged
+    properties.hasATS = hasATS
+    properties.hasPageRequests = hasPageRequests
+    properties.canStall = canStall
+    return properties
+  }
+}
+
+extension Function {
+  /// The value of Outstanding Page Request Allocation.
+  private static let pageRequestAllocation: UInt32 = 32
+
+  /// Enables what the intel driver enables when it probes the function. PASIDs come first, because
+  /// the behaviour of a function is undefined when PASIDs are enabled after ATS (intel:
+  /// intel_iommu_probe_finalize()).
+  fileprivate func enable(_ properties: DeviceProperties) {
+    if properties.pasidBits > 0 { enablePASID() }
+    if properties.hasATS { enableATS() }
+    if properties.hasPageRequests { enablePageRequests(allocation: Self.pageRequestAllocation) }
   }
 
-  /// PASIDs first: what a function does otherwise is undefined. intel: intel_iommu_probe_finalize()
-  fileprivate func enable(on function: Function) {
-    if pasidBits > 0 { function.enablePASID() }
-    if hasATS { function.enableATS() }
-    if hasPageRequests { function.enablePageRequests(allocation: 32) }
+  /// Enables the given services and disables the others.
+  fileprivate func setServices(_ services: TranslationServices) {
+    if services.contains(.ats) { enableATS() } else { disableATS() }
+    if services.contains(.pageRequests) {
+      enablePageRequests(allocation: Self.pageRequestAllocation)
+    } else {
+      disablePageRequests()
+    }
   }
 }

@@ -1,5 +1,5 @@
-// A whole machine, built from its description: physical memory, IOMMU units with their drivers, PCI
-// functions behind them, and the nodes that a front end serves. Everything lives as long as this.
+// A machine, built from its description: physical memory, IOMMU units with their drivers, PCI
+// functions, and the device nodes that a front end serves. The machine owns all of them.
 
 package import IOMMU
 package import IOMMUFD
@@ -7,16 +7,19 @@ package import PCI
 package import UAPI
 package import VFIO
 
+/// A simulated machine.
 package final class Machine: Sendable {
   package let description: MachineDescription
   package let memory: PhysicalMemory
-  /// The node `iommu`.
+  /// The device of the node `iommu`.
   package let iommufd: any CharacterDevice
-  /// In the order of the description.
+  /// The devices in the order of the description.
   package let devices: [MachineDevice]
   private let units: [String: MachineUnit]
 
-  /// - Parameter makeUnit: how units are made, for a test that brings its own.
+  /// - Parameter makeUnit: Makes a unit with its driver. Tests pass drivers of their own.
+  /// - Throws: ``MachineError`` for a description that contradicts itself, and the errors of
+  ///   `makeUnit`.
   package init(
     _ description: MachineDescription, limits: PhysicalMemory.Limits = .init(),
     makeUnit: (MachineDescription.Unit, PhysicalMemory) throws -> MachineUnit
@@ -41,9 +44,10 @@ package final class Machine: Sendable {
     }
   }
 
-  /// Every node, the iommufd's first.
+  /// Every device node. The first one is the iommufd's.
   package var nodes: [any CharacterDevice] { [iommufd] + devices.map { $0.node } }
 
+  /// Returns the unit that the description calls `name`.
   package func unit(_ name: String) -> MachineUnit? { units[name] }
 
   private static func makeDevices(
@@ -51,19 +55,18 @@ package final class Machine: Sendable {
   ) throws -> [MachineDevice] {
     var groups: [Int: IOMMUGroup] = [:]
     var sets: [UInt8: DeviceSet] = [:]
-    var ranges = RangeAllocator()
+    var bars = BARAllocator()
     let functionsOfBus = Dictionary(grouping: description.devices, by: \.address.bus)
-    let kinds = description.units.map { ($0.name, $0.kind) }
 
     return try description.devices.enumerated().map { index, device in
       guard let unit = units[device.unit] else {
-        throw MachineError("\(device.address): there is no unit '\(device.unit)'")
+        throw MachineError("device \(device.address): there is no unit '\(device.unit)'")
       }
       let address = device.address
       let isOnRootBus = address.bus == 0
       let siblings = functionsOfBus[address.bus]?.filter { $0.address.device == address.device }
       let function = try device.makeFunction(
-        isMultiFunction: (siblings?.count ?? 0) > 1, ranges: &ranges, unit: unit)
+        isMultiFunction: (siblings?.count ?? 0) > 1, bars: &bars, unit: unit)
       let group = groups[device.group] ?? IOMMUGroup(id: device.group)
       groups[device.group] = group
       let set = (isOnRootBus ? nil : sets[address.bus]) ?? DeviceSet(isBus: !isOnRootBus)
@@ -73,9 +76,7 @@ package final class Machine: Sendable {
         function,
         physical: PhysicalDevice(
           name: address.description, requesterID: address.requester, driver: unit.driver,
-          group: group,
-          pasidWidth: kinds.first { $0.0 == device.unit }?.1.usablePASIDWidth(device.pasidWidth)
-            ?? device.pasidWidth,
+          group: group, pasidWidth: unit.driver.usablePASIDWidth(device.pasidWidth),
           firmwareRegions: device.reservedRegions),
         in: set, isAloneOnBus: functionsOfBus[address.bus]?.count == 1)
       set.add(vfio)
@@ -86,9 +87,9 @@ package final class Machine: Sendable {
   }
 }
 
-/// A device as front ends and sysfs show it.
+/// A device of a machine, with the properties that front ends and sysfs show.
 package struct MachineDevice: Sendable {
-  /// /dev/vfio/devices/vfioN
+  /// The device of the node `vfio/devices/vfioN`.
   package let node: VFIODeviceNode
   package let address: PCIAddress
   package let function: Function
@@ -97,18 +98,19 @@ package struct MachineDevice: Sendable {
 
   package var vendorID: UInt16 { function.description.vendorID }
   package var deviceID: UInt16 { function.description.deviceID }
-  /// Base class, sub-class, interface: sysfs's `class`.
+  /// Base class, sub-class and programming interface, as in sysfs's `class`.
   package var classCode: UInt32 { function.description.classCode }
   package var revision: UInt8 { function.description.revision }
 }
 
-/// One IOMMU and the kernel's driver for it.
+/// One IOMMU unit and the kernel's driver for it.
 package struct MachineUnit: Sendable {
   package let driver: any IOMMUDriver
-  /// The way to memory of the function that has an id.
+  /// Returns the path to memory of the function with a requester ID.
   package let path: @Sendable (RequesterID) -> any DMAPath
 
-  /// Enables what the driver uses in a function's configuration space, as probing it does.
+  /// Enables in a function's configuration space what the driver uses, as the kernel does when it
+  /// probes the function.
   package let enable: @Sendable (Function) -> Void
 
   package init(
@@ -123,25 +125,27 @@ package struct MachineUnit: Sendable {
 
 extension MachineDescription.Device {
   fileprivate func makeFunction(
-    isMultiFunction: Bool, ranges: inout RangeAllocator, unit: MachineUnit
+    isMultiFunction: Bool, bars: inout BARAllocator, unit: MachineUnit
   ) throws -> Function {
     let endpoint: any Endpoint =
       switch model {
       case .atsTestDevice: ATSTestDevice()
       }
-    var shape = type(of: endpoint).description
-    shape.isMultiFunction = isMultiFunction
-    shape.extendedCapabilities = extendedCapabilities
-    for index in shape.bars.indices {
-      shape.bars[index].address = try ranges.place(shape.bars[index].size)
+    var functionDescription = type(of: endpoint).description
+    functionDescription.isMultiFunction = isMultiFunction
+    functionDescription.extendedCapabilities = extendedCapabilities
+    for index in functionDescription.bars.indices {
+      functionDescription.bars[index].address = try bars.allocate(
+        functionDescription.bars[index].size)
     }
     let function = Function(
-      endpoint, description: shape, at: address.requester, path: unit.path(address.requester))
+      endpoint, description: functionDescription, at: address.requester,
+      path: unit.path(address.requester))
     unit.enable(function)
     return function
   }
 
-  /// From 0x100 on, in the order the public test device has them.
+  /// The extended capabilities from 0x100 on, in the order of the public test device.
   private var extendedCapabilities: [FunctionDescription.Placed<ExtendedCapability>] {
     var list: [FunctionDescription.Placed<ExtendedCapability>] = []
     if hasATS { list.append(.init(.ats(queueDepth: 0), at: 0x100)) }
@@ -157,16 +161,17 @@ extension MachineDescription.Device {
   }
 }
 
-/// Hands out the host's memory window for devices, as firmware does: upwards, naturally aligned.
-private struct RangeAllocator {
-  /// Below the I/O APIC, the local APICs and the IOMMU's own registers.
+/// Allocates addresses for BARs, as firmware does: upwards and naturally aligned.
+private struct BARAllocator {
+  /// Physical addresses below the I/O APIC, the local APICs and the registers of IOMMUs.
   private static let window: Range<UInt64> = 0xe000_0000..<0xfec0_0000
   private var next = window.lowerBound
 
-  mutating func place(_ size: UInt64) throws -> UInt64 {
+  mutating func allocate(_ size: UInt64) throws -> UInt64 {
     let start = (next + size - 1) & ~(size - 1)
     guard start + size <= Self.window.upperBound else {
-      throw MachineError("the devices' registers do not fit below 4 GiB")
+      throw MachineError(
+        "the BARs of all devices do not fit into the memory window from 0xe0000000 to 0xfebfffff")
     }
     next = start + size
     return start

@@ -1,20 +1,23 @@
-// Which IOMMU units there are and which devices behind them: a value, that a machine is built from.
+// The description of a machine: its IOMMU units and the devices behind them. `Machine` is built
+// from it.
 //
-// Topology is what the address says. Bus 0 is the root complex: its devices are integrated there and
-// cannot be reset together. Every other bus is below a root port of its own; functions of one device
-// share its bus and are reset with it. IOMMU groups are stated, because what can be isolated from
-// what is a property of ports and firmware that nothing else here depends on.
+// A device's PCI address determines the topology. Bus 0 is in the root complex: its devices are
+// integrated endpoints, which cannot be reset together. Every other bus is below a root port of its
+// own. The functions of a device share its bus and are reset together. The description states IOMMU
+// groups, because they depend on properties of ports and firmware that the machine does not
+// simulate.
 
 package import IOMMU
 package import IOMMUFD
 
+/// The units and the devices of a machine.
 package struct MachineDescription: Sendable {
   package var units: [Unit]
-  /// In the order of their nodes: the first is vfio0.
+  /// The devices in the order of their nodes: the first one is vfio0.
   package var devices: [Device]
-  /// The iommufd has IOMMU_TEST_CMD, with the mock devices of the kernel's own tests.
+  /// Whether the iommufd has the selftest interface (IOMMU_TEST_CMD) with its mock devices.
   package var hasSelftest = false
-  /// Designs that no kernel has.
+  /// Interfaces that were proposed for Linux and never merged.
   package var extensions = Extensions()
 
   package init(units: [Unit], devices: [Device]) {
@@ -22,7 +25,9 @@ package struct MachineDescription: Sendable {
     self.devices = devices
   }
 
+  /// An IOMMU unit.
   package struct Unit: Sendable {
+    /// The name by which devices refer to the unit.
     package var name: String
     package var kind: Kind
 
@@ -31,58 +36,34 @@ package struct MachineDescription: Sendable {
       self.kind = kind
     }
 
+    /// The architecture of a unit, with the unit's configuration.
     package enum Kind: Sendable {
       case vtd(VTdUnit.Configuration)
       case smmuv3(SMMUv3Unit.Configuration)
-      case amdvi(AMDVi)
-
-      /// Of a device's PASIDs, log2 of those that the kernel gives it.
-      package func usablePASIDWidth(_ width: Int) -> Int {
-        switch self {
-        case .vtd, .smmuv3: width
-        // One less than the unit has: amd: iommu_init_pci()
-        case .amdvi(let amdvi): min(width, amdvi.unit.capabilities.pasidBits - 1)
-        }
-      }
-
-      /// Bits of the PASIDs that requests may carry.
-      var pasidWidth: Int {
-        switch self {
-        case .vtd(let configuration): min(configuration.capabilities.pasidBits, 20)
-        case .smmuv3(let configuration): min(configuration.capabilities.substreamBits, 20)
-        case .amdvi(let amdvi): amdvi.unit.capabilities.pasidBits
-        }
-      }
+      case amdvi(AMDViDriver.Configuration)
     }
   }
 
-  /// An AMD-Vi unit, and what its driver lets guests do.
-  package struct AMDVi: Sendable {
-    package var unit = AMDViUnit.Configuration()
-    package var guestTables = AMDViDriver.GuestTables.asKernel
-
-    package init(guestTables: AMDViDriver.GuestTables = .asKernel) {
-      self.guestTables = guestTables
-    }
-  }
-
+  /// A PCI function.
   package struct Device: Sendable {
     package var address: PCIAddress
     package var model: Model
     /// The name of the unit that translates its DMA.
     package var unit: String
-    /// Number of its IOMMU group.
+    /// The number of the device's IOMMU group.
     package var group: Int
     package var hasATS = false
     package var hasPageRequests = false
-    /// Its transactions may stall when they fault (firmware's "dma-can-stall", for an SMMUv3).
+    /// Whether transactions of the device can stall when they fault ("dma-can-stall" in firmware).
+    /// Only a device behind an SMMUv3 can.
     package var canStall = false
-    /// log2 of the number of PASIDs; 0 without the capability.
+    /// log2 of the number of PASIDs. 0 without a PASID capability.
     package var pasidWidth = 0
-    /// Requests with PASID can ask to execute, or with privilege.
+    /// Whether requests with a PASID can have execute permission.
     package var canExecute = false
+    /// Whether requests with a PASID can have privileged permission.
     package var canBePrivileged = false
-    /// What firmware says the device's IOVAs are for.
+    /// The IOVA ranges that firmware reserves for the device.
     package var reservedRegions: [ReservedRegion] = []
 
     package init(
@@ -102,6 +83,7 @@ package struct MachineDescription: Sendable {
     }
   }
 
+  /// An endpoint model.
   package enum Model: Sendable {
     /// QEMU's pcie-ats-testdev
     case atsTestDevice
@@ -109,18 +91,27 @@ package struct MachineDescription: Sendable {
 }
 
 extension MachineDescription {
-  /// A plain VT-d unit with two test devices that can be isolated, and a third that has two functions
-  /// which cannot; and a unit with everything, for guests, with two more devices: one that translates
-  /// for itself and requests pages, and one with PASIDs only. Two AMD-Vi units with a device each: what Linux
-  /// does for guests there, and what its uAPI describes, for a device that has everything. And an SMMUv3 as in
-  /// a Tegra241.
+  /// The machine without a description file. All its devices are test devices.
+  ///
+  /// - `dmar0`: a VT-d unit with second-stage tables only. Two devices with groups of their own,
+  ///   and a device with two functions that share a group.
+  /// - `dmar1`: a VT-d unit with every feature. One device with ATS, page requests and PASIDs, one
+  ///   with PASIDs only.
+  /// - `smmu0`: an SMMUv3. One device with PASIDs, one whose transactions can stall.
+  /// - `amdvi0`: an AMD-Vi unit that answers for guest page tables as Linux 7.3 does. One device
+  ///   with PASIDs.
+  /// - `amdvi1`: an AMD-Vi unit with guest page tables as the uAPI describes them. One device with
+  ///   ATS, page requests and PASIDs.
+  /// - `smmu1`: an SMMUv3 as in a Tegra241. One device with ATS and PASIDs.
   package static let builtIn = MachineDescription(
     units: [
       Unit(name: "dmar0", kind: .vtd(VTdUnit.Configuration())),
       Unit(name: "dmar1", kind: .vtd(.nesting)),
       Unit(name: "smmu0", kind: .smmuv3(SMMUv3Unit.Configuration())),
-      Unit(name: "amdvi0", kind: .amdvi(AMDVi())),
-      Unit(name: "amdvi1", kind: .amdvi(AMDVi(guestTables: .asUAPI))),
+      Unit(name: "amdvi0", kind: .amdvi(AMDViDriver.Configuration())),
+      Unit(
+        name: "amdvi1",
+        kind: .amdvi(AMDViDriver.Configuration(guestTableInterface: .uapi))),
       Unit(name: "smmu1", kind: .smmuv3(.tegra241)),
     ],
     devices: [

@@ -1,6 +1,6 @@
 package import IOMMU
 
-/// Where a PCI function is: `segment:bus:device.function`, as sysfs writes it.
+/// The address of a PCI function, with the text form of sysfs: `segment:bus:device.function`.
 package struct PCIAddress: Hashable, Sendable, CustomStringConvertible {
   package let segment: UInt16
   package let bus: UInt8
@@ -14,7 +14,7 @@ package struct PCIAddress: Hashable, Sendable, CustomStringConvertible {
     self.function = function & 7
   }
 
-  /// "0000:03:00.1", or without the segment, which is then 0.
+  /// Parses "0000:03:00.1", or "03:00.1", which has segment 0.
   package init?(_ text: some StringProtocol) {
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
     guard parts.count == 2 || parts.count == 3,
@@ -28,6 +28,7 @@ package struct PCIAddress: Hashable, Sendable, CustomStringConvertible {
     self.init(segment: segment, bus: bus, device: device, function: function)
   }
 
+  /// The ID of the function's requests. It does not contain the segment.
   package var requester: RequesterID { RequesterID(bus: bus, device: device, function: function) }
 
   package var description: String {

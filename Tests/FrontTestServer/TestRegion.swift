@@ -18,7 +18,9 @@ final class TestRegion: MappableRegion {
     file.withLock { $0 }?.isMapped(offset..<offset + length) ?? false
   }
 
-  func place(in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?) throws(Errno) {
+  func prepareMapping(in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?)
+    throws(Errno)
+  {
     try self.file.withLock { known throws(Errno) in
       if known == nil { _ = try fill() }
       known = file

@@ -77,8 +77,8 @@ import UAPI
   }
 
   /// The short form of every struct is the first version's; the first error decides.
-  @Test(arguments: [IoctlNumber.vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo])
-  func arguments(_ request: IoctlNumber) throws {
+  @Test(arguments: [Ioctl.vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo])
+  func arguments(_ request: Ioctl) throws {
     let file = try container()
     defer { file.close() }
     let minimum =

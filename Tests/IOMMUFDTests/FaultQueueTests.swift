@@ -142,7 +142,7 @@ import UAPI
     func request(_ address: UInt64, group: UInt32, isLast: Bool) {
       physical.report(
         PageRequest(
-          requester: physical.requesterID, pasid: nil, group: group, address: address,
+          requester: physical.requesterID, pasid: nil, group: group, address: IOVA(address),
           access: .read, isLast: isLast))
     }
     request(1, group: 7, isLast: false)

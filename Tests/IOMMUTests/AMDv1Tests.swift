@@ -84,8 +84,9 @@ import Testing
   private func map(
     _ mapper: RadixMapper<AMDv1Mock>, _ iova: UInt64, to physical: UInt64, _ length: UInt64
   ) -> Errno? {
-    var mapping = RadixMapper<AMDv1Mock>.Mapping(
-      iova: iova, physical: physical, left: length, permissions: [.read, .write], snoops: false)
+    var mapping = MapRequest(
+      IOVA(iova), to: PhysicalAddress(physical), length: length, permissions: [.read, .write],
+      snoops: false)
     let error = mapper.map(&mapping)
     mapping.retired.forEach { memory.freeTable($0) }
     return error
@@ -106,8 +107,8 @@ import Testing
     // From 2 KiB below a 16 KiB border: 2 KiB, 16 KiB, 4 KiB, 2 KiB.
     #expect(map(mapper, 0x3800, to: 0x1_0000_3800, 0x800 + 0x4000 + 0x1800) == nil)
     #expect(pages(mapper) == [0x3800: 11, 0x4000: 14, 0x8000: 12, 0x9000: 11])
-    #expect(mapper.physicalAddress(of: 0x5a23) == PhysicalAddress(0x1_0000_5a23))
-    #expect(mapper.physicalAddress(of: 0x9800) == nil)
+    #expect(mapper.physicalAddress(of: IOVA(0x5a23)) == PhysicalAddress(0x1_0000_5a23))
+    #expect(mapper.physicalAddress(of: IOVA(0x9800)) == nil)
     // Overlapping a page of several entries, from either side.
     #expect(map(mapper, 0x7800, to: 0, 0x800) == .addressInUse)
     #expect(map(mapper, 0, to: 0x2_0000_0000, 0x8000) == .addressInUse)
@@ -124,15 +125,15 @@ import Testing
     let mapper = try mapper()
     defer { mapper.destroy() }
     #expect(map(mapper, 0x10000, to: 0x1_0000, 0x1_0000) == nil)
-    #expect(mapper.unmap(0x10800, length: 0x800).length == 0)
+    #expect(mapper.unmap(IOVA(0x10800), length: 0x800).length == 0)
     #expect(pages(mapper) == [0x10000: 16])
-    let unmapped = mapper.unmap(0x10000, length: 0x800)
+    let unmapped = mapper.unmap(IOVA(0x10000), length: 0x800)
     #expect(unmapped.length == 0x10000)
     #expect(pages(mapper).isEmpty)
     unmapped.retired.forEach { memory.freeTable($0) }
     // A page that takes the place of empty tables, at a level where it needs several entries.
     #expect(map(mapper, 0, to: 0x800, 0x800) == nil)
-    mapper.unmap(0, length: 0x800).retired.forEach { memory.freeTable($0) }
+    mapper.unmap(IOVA(0), length: 0x800).retired.forEach { memory.freeTable($0) }
     #expect(map(mapper, 0, to: 0, 8 << 20) == nil)
     #expect(pages(mapper) == [0: 23])
   }
@@ -143,13 +144,13 @@ import Testing
     #expect(map(mapper, 0x4000, to: 0x4000, 0x4000 + 0x1000) == nil)
     func dirty(_ range: ClosedRange<UInt64>, clearing: Bool = false) -> [[UInt64]] {
       var found: [[UInt64]] = []
-      mapper.readDirty(range, clearing: clearing) { found.append([$0, $1]) }
+      mapper.readDirty(range, clearing: clearing) { found.append([$0.rawValue, $1]) }
       return found
     }
     #expect(dirty(0...1 << 38 - 1) == [])
-    #expect(mapper.setDirty(0x6801))
-    #expect(mapper.setDirty(0x8000))
-    #expect(!mapper.setDirty(0x9000))
+    #expect(mapper.setDirty(IOVA(0x6801)))
+    #expect(mapper.setDirty(IOVA(0x8000)))
+    #expect(!mapper.setDirty(IOVA(0x9000)))
     let both: [[UInt64]] = [[0x4000, 0x4000], [0x8000, 0x1000]]
     #expect(dirty(0...1 << 38 - 1) == both)
     // Whole pages, wherever the range begins and ends, and whichever entry was written through.
@@ -175,7 +176,7 @@ import Testing
         try #require(map(mapper, first << 11, to: physical << 11, count << 11) == nil)
         for index in 0..<count { model[first + index] = physical + index }
       } else {
-        let result = mapper.unmap(first << 11, length: count << 11)
+        let result = mapper.unmap(IOVA(first << 11), length: count << 11)
         result.retired.forEach { memory.freeTable($0) }
         for index in first..<first + result.length >> 11 {
           #expect(model.removeValue(forKey: index) != nil)
@@ -183,11 +184,12 @@ import Testing
       }
       let probe = random.next() % 6144
       #expect(
-        mapper.physicalAddress(of: probe << 11)?.rawValue == model[probe].map { $0 << 11 })
+        mapper.physicalAddress(of: IOVA(probe << 11))?.rawValue == model[probe].map { $0 << 11 })
     }
     for index in 0..<6144 as Range<UInt64> {
       #expect(
-        mapper.physicalAddress(of: index << 11 | 5)?.rawValue == model[index].map { $0 << 11 | 5 })
+        mapper.physicalAddress(of: IOVA(index << 11 | 5))?.rawValue
+          == model[index].map { $0 << 11 | 5 })
     }
   }
 }

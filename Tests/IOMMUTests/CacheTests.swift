@@ -14,13 +14,13 @@ import Testing
 
   @Test func hitsAreExact() {
     var iotlb = IOTLB(IOTLBGeometry())
-    iotlb.insert(one, 0x1234, page(0xa000, [.read, .write]))
-    #expect(iotlb.lookup(one, 0x1fff) == page(0xa000, [.read, .write]))
-    #expect(iotlb.lookup(one, 0x2000) == nil)
-    #expect(iotlb.lookup(two, 0x1000) == nil)
-    #expect(iotlb.lookup(one, 1 << 63 | 0x1000) == nil)
-    iotlb.insert(one, 0x1000, page(0xb000))
-    #expect(iotlb.lookup(one, 0x1000) == page(0xb000))
+    iotlb.insert(one, IOVA(0x1234), page(0xa000, [.read, .write]))
+    #expect(iotlb.lookup(one, IOVA(0x1fff)) == page(0xa000, [.read, .write]))
+    #expect(iotlb.lookup(one, IOVA(0x2000)) == nil)
+    #expect(iotlb.lookup(two, IOVA(0x1000)) == nil)
+    #expect(iotlb.lookup(one, IOVA(1 << 63 | 0x1000)) == nil)
+    iotlb.insert(one, IOVA(0x1000), page(0xb000))
+    #expect(iotlb.lookup(one, IOVA(0x1000)) == page(0xb000))
     #expect(iotlb.count == 1)
   }
 
@@ -41,23 +41,25 @@ import Testing
 
   @Test func pageSizes() {
     var iotlb = IOTLB(IOTLBGeometry())
-    iotlb.insert(one, 0x40_0123, page(0x8000_0000, shift: 21))
-    iotlb.insert(one, 5 << 30, page(0x1_0000_0000, shift: 30))
-    #expect(iotlb.lookup(one, 0x5f_ffff) == page(0x8000_0000, shift: 21))
-    #expect(iotlb.lookup(one, 5 << 30 + 77) == page(0x1_0000_0000, shift: 30))
+    iotlb.insert(one, IOVA(0x40_0123), page(0x8000_0000, shift: 21))
+    iotlb.insert(one, IOVA(5 << 30), page(0x1_0000_0000, shift: 30))
+    #expect(iotlb.lookup(one, IOVA(0x5f_ffff)) == page(0x8000_0000, shift: 21))
+    #expect(iotlb.lookup(one, IOVA(5 << 30 + 77)) == page(0x1_0000_0000, shift: 30))
     // A size without an array of its own is kept as the piece that was used.
-    iotlb.insert(two, 0x1_5000, page(0xc_0000, shift: 16))
-    #expect(iotlb.lookup(two, 0x1_5abc) == page(0xc_5000))
-    #expect(iotlb.lookup(two, 0x1_6000) == nil)
+    iotlb.insert(two, IOVA(0x1_5000), page(0xc_0000, shift: 16))
+    #expect(iotlb.lookup(two, IOVA(0x1_5abc)) == page(0xc_5000))
+    #expect(iotlb.lookup(two, IOVA(0x1_6000)) == nil)
   }
 
   @Test func invalidationTakesWhatItNamesAndNoMore() {
     func filled() -> IOTLB {
       var iotlb = IOTLB(IOTLBGeometry())
       for tag in [one, two] {
-        for index in 0..<4 as Range<UInt64> { iotlb.insert(tag, index << 12, page(index << 12)) }
-        iotlb.insert(tag, 0x20_0000, page(0x20_0000, shift: 21))
-        iotlb.insert(tag, 0x4000_0000, page(0x4000_0000, shift: 30))
+        for index in 0..<4 as Range<UInt64> {
+          iotlb.insert(tag, IOVA(index << 12), page(index << 12))
+        }
+        iotlb.insert(tag, IOVA(0x20_0000), page(0x20_0000, shift: 21))
+        iotlb.insert(tag, IOVA(0x4000_0000), page(0x4000_0000, shift: 30))
       }
       return iotlb
     }
@@ -83,11 +85,11 @@ import Testing
     var geometry = IOTLBGeometry()
     geometry.sets4K = 1
     var iotlb = IOTLB(geometry)
-    for index in 0..<8 as Range<UInt64> { iotlb.insert(one, index << 12, page(index << 12)) }
-    #expect(iotlb.lookup(one, 0) != nil)
-    iotlb.insert(one, 8 << 12, page(8 << 12))
-    #expect(iotlb.lookup(one, 0) != nil)
-    #expect(iotlb.lookup(one, 1 << 12) == nil)
+    for index in 0..<8 as Range<UInt64> { iotlb.insert(one, IOVA(index << 12), page(index << 12)) }
+    #expect(iotlb.lookup(one, IOVA(0)) != nil)
+    iotlb.insert(one, IOVA(8 << 12), page(8 << 12))
+    #expect(iotlb.lookup(one, IOVA(0)) != nil)
+    #expect(iotlb.lookup(one, IOVA(1 << 12)) == nil)
     #expect(iotlb.count == 8)
   }
 

@@ -79,36 +79,37 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
 
   @Test func theLargestPagesThatFit() throws {
     let mapper = try mapper()
-    var mapping = RadixMapper<VTdSecondStage>.Mapping(
-      iova: 0x3fff_f000, physical: 0x1_3fff_f000, left: 0x1000 + 1 << 30 + 2 << 21 + 0x3000,
-      permissions: .read, snoops: false)
+    var mapping = MapRequest(
+      IOVA(0x3fff_f000), to: PhysicalAddress(0x1_3fff_f000),
+      length: 0x1000 + 1 << 30 + 2 << 21 + 0x3000, permissions: .read, snoops: false)
     #expect(mapper.map(&mapping) == nil)
     let levels = leaves(mapper).map { $0[2] }
     #expect(levels == [0, 2, 1, 1, 0, 0, 0])
-    #expect(mapper.physicalAddress(of: 0x8020_1234) == PhysicalAddress(0x1_8020_1234))
-    #expect(mapper.physicalAddress(of: 0x3fff_efff) == nil)
+    #expect(mapper.physicalAddress(of: IOVA(0x8020_1234)) == PhysicalAddress(0x1_8020_1234))
+    #expect(mapper.physicalAddress(of: IOVA(0x3fff_efff)) == nil)
     // Entries that cannot be large because the addresses disagree, or the unit cannot.
-    var askew = RadixMapper<VTdSecondStage>.Mapping(
-      iova: 1 << 40, physical: 0x1_0000_1000, left: 1 << 21, permissions: .read, snoops: false)
+    var askew = MapRequest(
+      IOVA(1 << 40), to: PhysicalAddress(0x1_0000_1000), length: 1 << 21, permissions: .read,
+      snoops: false)
     #expect(mapper.map(&askew) == nil)
     #expect(leaves(mapper).count == 7 + 512)
     let small = try self.mapper(sizes4K)
-    var plain = RadixMapper<VTdSecondStage>.Mapping(
-      iova: 0, physical: 0, left: 1 << 21, permissions: .read, snoops: false)
+    var plain = MapRequest(
+      IOVA(0), to: PhysicalAddress(0), length: 1 << 21, permissions: .read, snoops: false)
     #expect(small.map(&plain) == nil)
     #expect(leaves(small).count == 512)
   }
 
   @Test func unmapTakesWholePages() throws {
     let mapper = try mapper()
-    var mapping = RadixMapper<VTdSecondStage>.Mapping(
-      iova: 0, physical: 0, left: 2 << 21, permissions: .read, snoops: false)
+    var mapping = MapRequest(
+      IOVA(0), to: PhysicalAddress(0), length: 2 << 21, permissions: .read, snoops: false)
     #expect(mapper.map(&mapping) == nil)
     // From inside a page: nothing. To inside a page: all of it.
-    #expect(mapper.unmap(0x1000, length: 0x1000).length == 0)
-    #expect(mapper.unmap(0, length: 0x1000).length == 1 << 21)
-    #expect(mapper.unmap(0, length: 1 << 21).length == 0)
-    let last = mapper.unmap(1 << 21, length: 1 << 21)
+    #expect(mapper.unmap(IOVA(0x1000), length: 0x1000).length == 0)
+    #expect(mapper.unmap(IOVA(0), length: 0x1000).length == 1 << 21)
+    #expect(mapper.unmap(IOVA(0), length: 1 << 21).length == 0)
+    let last = mapper.unmap(IOVA(1 << 21), length: 1 << 21)
     #expect(last.length == 1 << 21)
     #expect(last.retired.count == 2)
     #expect(leaves(mapper).isEmpty)
@@ -117,12 +118,13 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
   @Test func tablesAreFreedWhenEmpty() throws {
     let mapper = try mapper(levels: 5)
     let before = memory.tablePagesInUse
-    var mapping = RadixMapper<VTdSecondStage>.Mapping(
-      iova: 1 << 56 - 0x3000, physical: 0x1000, left: 0x3000, permissions: .read, snoops: false)
+    var mapping = MapRequest(
+      IOVA(1 << 56 - 0x3000), to: PhysicalAddress(0x1000), length: 0x3000, permissions: .read,
+      snoops: false)
     #expect(mapper.map(&mapping) == nil)
     #expect(memory.tablePagesInUse == before + 4)
-    #expect(mapper.unmap(1 << 56 - 0x3000, length: 0x2000).retired.isEmpty)
-    let unmapped = mapper.unmap(1 << 56 - 0x1000, length: 0x1000)
+    #expect(mapper.unmap(IOVA(1 << 56 - 0x3000), length: 0x2000).retired.isEmpty)
+    let unmapped = mapper.unmap(IOVA(1 << 56 - 0x1000), length: 0x1000)
     #expect(unmapped.retired.count == 4)
     unmapped.retired.forEach { memory.freeTable($0) }
     #expect(memory.tablePagesInUse == before)
@@ -166,7 +168,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     func check(_ iova: UInt64) {
       let expected = model[iova & ~0xfff]
       #expect(
-        mapper.physicalAddress(of: iova)?.rawValue
+        mapper.physicalAddress(of: IOVA(iova))?.rawValue
           == expected.map { $0.physical | iova & 0xfff }, "seed \(seed), iova \(iova)")
       var window = memory.window
       let outcome = RadixWalker<VTdSecondStage>.walk(
@@ -194,8 +196,8 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
         let permissions = Permissions(rawValue: UInt8(random.next() % 3 + 1))
         guard !live.contains(where: { $0.start < start + length && start < $0.start + $0.length })
         else { continue }
-        var mapping = RadixMapper<VTdSecondStage>.Mapping(
-          iova: start, physical: physical, left: length, permissions: permissions,
+        var mapping = MapRequest(
+          IOVA(start), to: PhysicalAddress(physical), length: length, permissions: permissions,
           snoops: false)
         #expect(mapper.map(&mapping) == nil, "seed \(seed)")
         mapping.retired.forEach { memory.freeTable($0) }
@@ -208,7 +210,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
         check(start + length)
       } else {
         let (start, length) = live.remove(at: Int(random.next() % UInt64(live.count)))
-        let unmapped = mapper.unmap(start, length: length)
+        let unmapped = mapper.unmap(IOVA(start), length: length)
         #expect(unmapped.length == length, "seed \(seed)")
         unmapped.retired.forEach { memory.freeTable($0) }
         for page in stride(from: 0, to: length, by: 4096) { model[start + page] = nil }
@@ -219,7 +221,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     for _ in 0..<200 { check(base + random.next() % span) }
     for (iova, _) in model.prefix(2000) { check(iova | random.next() & 0xfff) }
     for (start, length) in live {
-      mapper.unmap(start, length: length).retired.forEach { memory.freeTable($0) }
+      mapper.unmap(IOVA(start), length: length).retired.forEach { memory.freeTable($0) }
     }
     #expect(memory.tablePagesInUse == before, "seed \(seed)")
   }

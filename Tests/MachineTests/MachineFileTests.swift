@@ -10,7 +10,7 @@ struct MachineFileTests {
     try MachineFile.read(text, named: "m.yaml")
   }
 
-  @Test("what is written is read back; nothing is lost")
+  @Test("a written description is read back without a loss")
   func roundTrip() throws {
     var description = MachineDescription.builtIn
     description.hasSelftest = true
@@ -31,13 +31,14 @@ struct MachineFileTests {
     #expect(again.extensions == description.extensions)
   }
 
-  /// Keys that others of the built-in machine need: without them it contradicts itself.
-  private static let needed: Set<Substring> = [
+  /// Keys of the built-in machine that other keys require. A description with one of them false
+  /// contradicts itself.
+  private static let required: Set<Substring> = [
     "second-stage", "first-stage", "device-tlbs", "ats", "guest-translation",
     "access-flag-updates",
   ]
 
-  @Test("every key changes what it names: no two fields write the same place")
+  @Test("every key changes its own property and no other")
   func keysAreDistinct() throws {
     let text = try MachineFile.write(.builtIn)
     for line in text.split(separator: "\n") where line.hasSuffix(": true") {
@@ -47,12 +48,12 @@ struct MachineFileTests {
         let written = try MachineFile.write(try read(changed))
         #expect(written == changed, "\(line)")
       } catch {
-        #expect(Self.needed.contains(key), "\(line): \(error)")
+        #expect(Self.required.contains(key), "\(line): \(error)")
       }
     }
   }
 
-  @Test("keys that are left out keep their default")
+  @Test("keys that are left out have their default")
   func defaults() throws {
     let description = try read(
       """
@@ -72,68 +73,70 @@ struct MachineFileTests {
     #expect(description.extensions.pasidQuota == 1000)
   }
 
-  /// A text and the whole complaint about it.
-  struct Complaint: Sendable, CustomTestStringConvertible {
+  /// A text that is refused, and the whole error.
+  struct Refusal: Sendable, CustomTestStringConvertible {
     let text: String
-    let complaint: String
-    var testDescription: String { complaint }
+    let error: String
+    var testDescription: String { error }
 
-    init(_ complaint: String, _ text: String) {
+    init(_ error: String, _ text: String) {
       self.text = text
-      self.complaint = complaint
+      self.error = error
     }
   }
 
   private static let device = "address: '01:00.0', model: pcie-ats-testdev, unit: u, group: 1"
-  private static let complaints = [
-    Complaint("m.yaml: there is no description in it", ""),
-    Complaint("m.yaml:1:1: A machine is a mapping: keys with values", "- 1"),
-    Complaint("m.yaml:1:1: A machine needs 'units': the IOMMUs", "devices: []"),
-    Complaint("m.yaml:1:8: 'units' is a list", "units: 5\ndevices: []"),
-    Complaint(
-      "m.yaml:2:1: A machine has no key 'unit', but 'selftest', 'extensions', "
+  private static let refusals = [
+    Refusal("m.yaml: the text has no description", ""),
+    Refusal("m.yaml:1:1: A machine must be a mapping of keys to values", "- 1"),
+    Refusal("m.yaml:1:1: A machine must have the key 'units': the IOMMU units", "devices: []"),
+    Refusal("m.yaml:1:8: 'units' must be a list", "units: 5\ndevices: []"),
+    Refusal(
+      "m.yaml:2:1: A machine has no key 'unit'; its keys are 'selftest', 'extensions', "
         + "'pasid-quota', 'units', 'devices'",
       "units: []\nunit: []"),
-    Complaint(
-      "m.yaml:1:24: 'extensions' is a list of vtd-invalidation-errors, vfio-sva, register-calls",
+    Refusal(
+      "m.yaml:1:24: 'extensions' must be a list of vtd-invalidation-errors, vfio-sva, "
+        + "register-calls",
       "extensions: [vfio-sva, sva]\nunits: []\ndevices: []"),
-    Complaint(
-      "m.yaml:1:14: 'pasid-quota' is a number from 0 to 1048575",
+    Refusal(
+      "m.yaml:1:14: 'pasid-quota' must be a number from 0 to 1048575",
       "pasid-quota: 1048576\nunits: []\ndevices: []"),
-    Complaint("m.yaml:1:11: 'selftest' is true or false", "selftest: 3\nunits: []\ndevices: []"),
-    Complaint(
-      "m.yaml:1:10: A unit needs 'kind': whose architecture it is",
+    Refusal("m.yaml:1:11: 'selftest' must be true or false", "selftest: 3\nunits: []\ndevices: []"),
+    Refusal(
+      "m.yaml:1:10: A unit must have the key 'kind': the architecture of the unit",
       "units: [ {name: u}]\ndevices: []"
     ),
-    Complaint(
-      "m.yaml:1:33: 'pasid-bits' is a number from 0 to 20",
+    Refusal(
+      "m.yaml:1:33: 'pasid-bits' must be a number from 0 to 20",
       "units: [{kind: vtd, pasid-bits: 21, name: u}]\ndevices: []"),
-    Complaint(
-      "m.yaml:1:43: 'second-stage-levels' is a list of 3, 4, 5",
+    Refusal(
+      "m.yaml:1:43: 'second-stage-levels' must be a list of 3, 4, 5",
       "units: [{kind: vtd, second-stage-levels: [2], name: u}]\ndevices: []"),
-    Complaint(
-      "m.yaml:1:9: u: domains have an even number of bits",
+    Refusal(
+      "m.yaml:1:9: unit 'u': 'domain-bits' must be even, because CAP.ND has no odd value",
       "units: [{kind: vtd, name: u, domain-bits: 5}]\ndevices: []"),
-    Complaint(
-      "m.yaml:3:3: two units are named 'u'",
+    Refusal(
+      "m.yaml:3:3: unit 'u': two units have this name",
       "units:\n- {kind: vtd, name: u}\n- {kind: vtd, name: u}\ndevices: []"),
-    Complaint(
-      "m.yaml:2:11: 0000:01:00.0: there is no unit 'u'", "units: []\ndevices: [{\(device)}]"),
-    Complaint(
-      "m.yaml:3:3: 0000:01:00.0: page requests need ATS",
+    Refusal(
+      "m.yaml:2:11: device 0000:01:00.0: there is no unit 'u'",
+      "units: []\ndevices: [{\(device)}]"),
+    Refusal(
+      "m.yaml:3:3: device 0000:01:00.0: 'page-requests' requires 'ats'",
       "units: [{kind: vtd, name: u}]\ndevices:\n- {\(device), page-requests: true}"),
-    Complaint(
-      "m.yaml:2:21: 'address' is a PCI address as 0000:01:00.0",
+    Refusal(
+      "m.yaml:2:21: 'address' must be a PCI address such as 0000:01:00.0",
       "units: [{kind: vtd, name: u}]\ndevices: [{address: 01:20.0}]"),
   ]
 
-  @Test("what cannot be used is refused with its place and the reason", arguments: complaints)
-  func refused(_ complaint: Complaint) {
-    let error = #expect(throws: MachineFileError.self) { try read(complaint.text) }
-    #expect(error?.description == complaint.complaint)
+  @Test("an error has the file, the line, the column and the broken rule", arguments: refusals)
+  func refused(_ refusal: Refusal) {
+    let error = #expect(throws: MachineFileError.self) { try read(refusal.text) }
+    #expect(error?.description == refusal.error)
   }
 
-  @Test("text that is not YAML, and keys that are there twice, have a line")
+  @Test("errors of the YAML parser have a line")
   func notYAML() {
     let broken = #expect(throws: MachineFileError.self) { try read("units: [\ndevices: }") }
     #expect(broken?.description.hasPrefix("m.yaml:2:") == true, "\(String(describing: broken))")
@@ -142,7 +145,7 @@ struct MachineFileTests {
     #expect(twice?.description.contains("'units'") == true)
   }
 
-  @Test("reserved regions are whole pages, in order, and do not overlap")
+  @Test("a reserved region has whole pages in ascending order and overlaps no other")
   func reservedRegions() throws {
     func text(_ regions: String) -> String {
       "units: [{kind: vtd, name: u}]\ndevices:\n- {\(Self.device), reserved-regions: [\(regions)]}"
@@ -162,7 +165,7 @@ struct MachineFileTests {
         == [ReservedRegion(range: 0x1000...0x1fff, kind: .direct)])
   }
 
-  @Test("every key has a meaning, and no two of a mapping have one name")
+  @Test("every key has a summary, and the keys of a mapping have different names")
   func keys() {
     for (subject, keys) in MachineFile.keys {
       #expect(Set(keys.map(\.name)).count == keys.count, "\(subject)")

@@ -10,7 +10,7 @@ import UAPI
 
 @Suite("Many clients at once")
 struct ConcurrencyTests {
-  @Test("of all that bind at the same moment one succeeds")
+  @Test("of several files that bind at the same time one succeeds")
   func bindRace() async throws {
     let rig = try Rig()
     let devices = try (0..<8).map { _ in try rig.open() }
@@ -25,7 +25,7 @@ struct ConcurrencyTests {
     #expect(try rig.open().bind(rig.iommufd) == nil)
   }
 
-  @Test("interrupts, accesses, resets and closing do not disturb each other")
+  @Test("concurrent interrupts, accesses, resets and closes leave the device in its initial state")
   func churn() async throws {
     let rig = try Rig()
     let event = Event()
@@ -61,7 +61,7 @@ struct ConcurrencyTests {
     #expect(try device.config(4, as: UInt16.self) == 2)
   }
 
-  @Test("no descriptor of the client's is kept after closing")
+  @Test("close releases every eventfd of the client")
   func descriptors() throws {
     let rig = try Rig()
     let events = (0..<4).map { _ in Event() }
@@ -79,7 +79,7 @@ struct ConcurrencyTests {
 }
 
 extension Event {
-  /// How many descriptors of this process lead to the eventfd.
+  /// The number of this process's descriptors of the eventfd.
   var descriptors: Int {
     guard let own = Self.id(of: number) else { return 0 }
     return (0..<4096).reduce(0) { $0 + (Self.id(of: Int32($1)) == own ? 1 : 0) }

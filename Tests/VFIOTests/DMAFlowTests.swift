@@ -7,11 +7,11 @@ import Testing
 
 @testable import VFIO
 
-@Suite("A device does DMA through the table it is attached to")
+@Suite("DMA goes through the page table that the device is attached to")
 struct DMAFlowTests {
   private let iova: UInt64 = 0x10_0000
 
-  @Test("allocate, bind, attach, map, copy both ways, unmap, fault")
+  @Test("copies move memory both ways until the page is unmapped or the device is detached")
   func flow() throws {
     let rig = try Rig()
     let device = try rig.bound()
@@ -39,7 +39,7 @@ struct DMAFlowTests {
     #expect(source.bytes.allSatisfy { $0 == 0x11 })
   }
 
-  @Test("a device that is not bus master moves nothing")
+  @Test("a device without bus mastering moves no byte")
   func busMaster() throws {
     let rig = try Rig()
     let device = try rig.bound()
@@ -51,7 +51,7 @@ struct DMAFlowTests {
     #expect(memory.bytes.allSatisfy { $0 == 0 })
   }
 
-  @Test("closing the device stops it and gives everything back")
+  @Test("close detaches the device and restores configuration space")
   func close() throws {
     let rig = try Rig()
     let device = try rig.bound()
@@ -65,7 +65,7 @@ struct DMAFlowTests {
     #expect(try again.config(4, as: UInt16.self) == 2)
   }
 
-  @Test("the iommufd outlives its own descriptor while a device is bound")
+  @Test("a bound device keeps the iommufd after its descriptor has been closed")
   func iommufdFirst() throws {
     let rig = try Rig()
     let device = try rig.bound()
@@ -78,7 +78,7 @@ struct DMAFlowTests {
     #expect(rig.driver.domain(of: rig.machine.devices[0].function.requester) == nil)
   }
 
-  @Test("each PASID has a table of its own; closing takes all of them")
+  @Test("PASIDs are attached on their own, and close detaches all of them")
   func pasids() throws {
     var description = rig(pasidWidth: 16)
     description.devices[1].pasidWidth = 0
@@ -86,12 +86,12 @@ struct DMAFlowTests {
     let device = try rig.bound()
     let requester = rig.machine.devices[0].function.requester
     let ioas = rig.makeIOAS()
-    // A table made for an IOAS has no PASID flag, so iommufd refuses it.
+    // A page table made for an IOAS has no PASID flag, so iommufd refuses the attach.
     #expect(device.attach(ioas, pasid: 5) == .invalidArgument)
     #expect(rig.driver.domain(of: requester, pasid: PASID(rawValue: 5)) == nil)
     #expect(device.detach(pasid: 5) == nil)
     #expect(device.attach(ioas, pasid: UInt32(Int32.max) + 1) == .noSpace)
-    // PASID 0 is the device without PASID.
+    // PASID 0 means the device without PASID.
     #expect(device.attach(ioas, pasid: 0) == nil)
     #expect(rig.driver.domain(of: requester) != nil)
     device.close()

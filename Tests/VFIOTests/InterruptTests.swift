@@ -12,7 +12,7 @@ import UAPI
 
 @testable import VFIO
 
-/// A bell, opened and bound, that is its own bus master.
+/// A device with the model `Bell`, opened and bound, with bus mastering enabled.
 struct BellRig {
   let client = InProcessClient()
   let device: DeviceClient
@@ -49,7 +49,7 @@ private let noneMask = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_MASK
 private let noneUnmask = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK
 private let eventUnmask = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK
 
-@Suite("Interrupts of the device reach the client's eventfds")
+@Suite("Interrupts signal the client's eventfds")
 struct InterruptTests {
   private let rig: BellRig
   private let events = [Event(), Event(), Event()]
@@ -57,141 +57,141 @@ struct InterruptTests {
 
   init() throws { rig = try BellRig() }
 
-  @Test("MSI-X: each vector its own eventfd; a vector without one is lost")
+  @Test("each MSI-X vector signals its own eventfd, and a vector without eventfd is lost")
   func msix() throws {
     #expect(device.setIRQs(eventTrigger, 2, count: 2, [events[0].number, events[1].number]) == nil)
     try rig.raise(1)
     try rig.raise(1)
     try rig.raise(5)
-    #expect(events.map { $0.take() } == [0, 2, 0])
+    #expect(events.map { $0.drain() } == [0, 2, 0])
     #expect(device.setIRQs(eventTrigger, 2, start: 5, [events[2].number]) == nil)
     try rig.raise(5)
-    #expect(events.map { $0.take() } == [0, 0, 1])
+    #expect(events.map { $0.drain() } == [0, 0, 1])
     #expect(device.setIRQs(noneTrigger, 2, count: 0) == nil)
     try rig.raise(1)
-    #expect(events.map { $0.take() } == [0, 0, 0])
+    #expect(events.map { $0.drain() } == [0, 0, 0])
   }
 
-  @Test("MSI: causes fold onto the vectors that were asked for")
+  @Test("with fewer MSI vectors than the device uses, vectors share eventfds")
   func msi() throws {
     #expect(device.setIRQs(eventTrigger, 1, count: 2, [events[0].number, events[1].number]) == nil)
     try rig.raise(0)
     try rig.raise(3)
-    #expect(events.map { $0.take() } == [1, 1, 0])
+    #expect(events.map { $0.drain() } == [1, 1, 0])
   }
 
-  @Test("a message is a write: none without bus mastering")
+  @Test("without bus mastering no MSI-X message is sent")
   func busMaster() throws {
     #expect(device.setIRQs(eventTrigger, 2, [events[0].number]) == nil)
     try device.setConfig(4, UInt16(2))
     try rig.raise(0)
-    #expect(events[0].take() == 0)
+    #expect(events[0].drain() == 0)
   }
 
-  @Test("INTx signals once and masks itself; unmasking an asserted pin signals again")
+  @Test("INTx signals once and is masked, and unmasking it while it is asserted signals again")
   func automask() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     try rig.setINTx(true)
     try rig.setINTx(true)
-    #expect(events[0].take() == 1)
+    #expect(events[0].drain() == 1)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
-    #expect(events[0].take() == 1)
+    #expect(events[0].drain() == 1)
     try rig.setINTx(false)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
-    #expect(events[0].take() == 0)
+    #expect(events[0].drain() == 0)
     try rig.setINTx(true)
-    #expect(events[0].take() == 1)
+    #expect(events[0].drain() == 1)
   }
 
-  @Test("INTx masked by the client waits")
+  @Test("INTx that the client has masked signals after it is unmasked")
   func masked() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(device.setIRQs(noneMask, 0) == nil)
     try rig.setINTx(true)
-    #expect(events[0].take() == 0)
+    #expect(events[0].drain() == 0)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
-    #expect(events[0].take() == 1)
+    #expect(events[0].drain() == 1)
   }
 
-  @Test("the pin is asserted before INTx is enabled")
+  @Test("INTx that is asserted before it is enabled signals at once")
   func early() throws {
     try rig.setINTx(true)
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
-    #expect(events[0].take() == 1)
+    #expect(events[0].drain() == 1)
   }
 
-  @Test("the client's interrupt disable bit masks, and unmasks with what is pending")
+  @Test("Interrupt Disable masks INTx, and clearing it signals an asserted INTx")
   func disableBit() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     try device.setConfig(4, UInt16(0x406))
     try rig.setINTx(true)
-    #expect(events[0].take() == 0)
+    #expect(events[0].drain() == 0)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
-    #expect(events[0].take() == 0)
+    #expect(events[0].drain() == 0)
     try device.setConfig(4, UInt16(6))
-    #expect(events[0].take() == 1)
+    #expect(events[0].drain() == 1)
     #expect(try device.config(6, as: UInt16.self) & 8 != 0)
   }
 
-  @Test("an eventfd unmasks, and its counter is consumed")
+  @Test("an eventfd unmasks INTx, and its counter becomes 0")
   func unmaskByEvent() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(device.setIRQs(eventUnmask, 0, [events[1].number]) == nil)
     try rig.setINTx(true)
-    #expect(events[0].take() == 1)
-    events[1].add()
+    #expect(events[0].drain() == 1)
+    events[1].signal()
     #expect(events[0].wait())
-    #expect(events[0].take() == 1)
-    #expect(eventually { events[1].take() == 0 })
+    #expect(events[0].drain() == 1)
+    #expect(eventually { events[1].drain() == 0 })
     #expect(device.setIRQs(eventUnmask, 0, [-1]) == nil)
-    events[1].add()
+    events[1].signal()
     usleep(50_000)
-    #expect(events[0].take() == 0)
-    #expect(events[1].take() == 1)
+    #expect(events[0].drain() == 0)
+    #expect(events[1].drain() == 1)
   }
 
-  @Test("an eventfd that was signalled before counts as the first signal")
+  @Test("an unmask eventfd that has been signalled before it is set unmasks INTx")
   func pendingUnmask() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     try rig.setINTx(true)
-    #expect(events[0].take() == 1)
-    events[1].add()
+    #expect(events[0].drain() == 1)
+    events[1].signal()
     #expect(device.setIRQs(eventUnmask, 0, [events[1].number]) == nil)
     #expect(events[0].wait())
   }
 
-  @Test("a full eventfd loses the signal and blocks nobody")
+  @Test("an eventfd with a full counter loses the signal and does not block")
   func full() throws {
     let event = Event()
     #expect(fcntl(event.number, F_SETFL, 0) == 0)
     #expect(device.setIRQs(eventTrigger, 2, [event.number]) == nil)
-    event.add(UInt64.max - 1)
+    event.signal(UInt64.max - 1)
     try rig.raise(0)
     try rig.raise(0)
     #expect(fcntl(event.number, F_SETFL, O_NONBLOCK) == 0)
-    #expect(event.take() >= UInt64.max - 1)
+    #expect(event.drain() >= UInt64.max - 1)
   }
 
-  @Test("the client's own descriptor may be closed")
+  @Test("the eventfd stays set after the client has closed its descriptor")
   func closedDescriptor() throws {
     let copy = dup(events[0].number)
     #expect(device.setIRQs(eventTrigger, 2, [copy]) == nil)
     Glibc.close(copy)
     try rig.raise(0)
-    #expect(events[0].take() == 1)
+    #expect(events[0].drain() == 1)
   }
 
-  @Test("closing the device ends everything; the next opening starts without interrupts")
+  @Test("close disables every interrupt without a signal")
   func reopen() throws {
     #expect(device.setIRQs(eventTrigger, 2, [events[0].number]) == nil)
     #expect(device.setIRQs(eventTrigger, 3, [events[1].number]) == nil)
     #expect(device.setIRQs(eventTrigger, 4, [events[2].number]) == nil)
     device.close()
-    #expect(events.map { $0.take() } == [0, 0, 0])
+    #expect(events.map { $0.drain() } == [0, 0, 0])
   }
 }
 
-@Suite("Doorbells by eventfd")
+@Suite("ioeventfds")
 struct IOEventTests {
   private let rig: BellRig
   private let event = Event()
@@ -208,24 +208,24 @@ struct IOEventTests {
     return rig.device.call(.vfioDeviceIOEventFD, &command)
   }
 
-  @Test("a signal writes the value")
+  @Test("a signal writes the value to the register")
   func writes() throws {
     #expect(set(event.number) == nil)
-    event.add()
+    event.signal()
     #expect(try eventually { try rig.device.read(0, 8, as: UInt32.self) == 0x77 })
   }
 
-  @Test("a removed one writes no more")
+  @Test("a removed ioeventfd writes nothing")
   func removed() throws {
     #expect(set(event.number) == nil)
     #expect(set(-1) == nil)
-    event.add()
+    event.signal()
     usleep(50_000)
     #expect(try rig.device.read(0, 8, as: UInt32.self) == 0)
-    #expect(event.take() == 1)
+    #expect(event.drain() == 1)
   }
 
-  @Test("at most a thousand")
+  @Test("a device has at most 1000 ioeventfds")
   func limit() {
     for value in 0..<1000 { #expect(set(event.number, value: UInt64(value)) == nil) }
     #expect(set(event.number, value: 1000) == .noSpace)
@@ -233,7 +233,7 @@ struct IOEventTests {
     #expect(set(event.number, value: 1000) == nil)
   }
 
-  @Test("not into the MSI-X table")
+  @Test("an ioeventfd cannot write the MSI-X table")
   func table() throws {
     #expect(set(event.number, offset: 2 << 40) == .invalidArgument)
     #expect(set(event.number, offset: 2 << 40 + 8 * 16) == nil)

@@ -12,7 +12,7 @@ import UAPI
 
 @Suite("Machines")
 struct MachineTests {
-  @Test("the built-in one: a device node for each device, groups as stated")
+  @Test("the built-in machine has a node for each device, and the groups of the description")
   func builtIn() throws {
     let rig = try Rig()
     #expect(rig.machine.iommufd.name == "iommu")
@@ -34,14 +34,14 @@ struct MachineTests {
     }
   }
 
-  @Test("registers of different devices are at different addresses")
+  @Test("BARs of different devices do not overlap")
   func addresses() throws {
     let rig = try Rig()
     var ranges: [Range<UInt64>] = []
     for device in rig.machine.devices {
-      for base in device.function.description.bars {
-        #expect(base.address % base.size == 0)
-        ranges.append(base.address..<base.address + base.size)
+      for bar in device.function.description.bars {
+        #expect(bar.address % bar.size == 0)
+        ranges.append(bar.address..<bar.address + bar.size)
       }
     }
     for (index, range) in ranges.enumerated() {
@@ -49,61 +49,66 @@ struct MachineTests {
     }
   }
 
-  @Test("only functions of one device say that there are several")
+  @Test("only a function of a device with several functions is multi-function")
   func multiFunction() throws {
     let functions = try Rig().machine.devices.map { $0.function.description.isMultiFunction }
     #expect(functions == [false, false, true, true] + Array(repeating: false, count: 7))
   }
 
-  @Test("PASIDs that the kernel gives a device: on AMD one less than there are of 16 bits")
+  @Test("the AMD driver gives a device one PASID less than a unit with PASIDs of 16 bits has")
   func usablePASIDs() throws {
-    let widths = try Rig().machine.devices.map { $0.physical.pasidWidth }
-    #expect(widths == [0, 0, 0, 0, 20, 20, 16, 0, 15, 15, 16])
-    let kind = MachineDescription.Unit.Kind.amdvi(.init())
-    #expect([0, 8, 15, 16].map { kind.usablePASIDWidth($0) } == [0, 8, 15, 15])
+    let machine = try Rig(own: .builtIn).machine
+    #expect(
+      machine.devices.map { $0.physical.pasidWidth } == [0, 0, 0, 0, 20, 20, 16, 0, 15, 15, 16])
+    let driver = try #require(machine.unit("amdvi0")).driver
+    #expect([0, 8, 15, 16].map { driver.usablePASIDWidth($0) } == [0, 8, 15, 15])
   }
 
-  /// A change of the built-in machine and words of the complaint about it.
+  /// A change that makes the built-in machine contradict itself, and words of the error.
   struct Contradiction: Sendable, CustomTestStringConvertible {
-    let complaint: String
+    let error: String
     let change: @Sendable (inout MachineDescription) -> Void
-    var testDescription: String { complaint }
+    var testDescription: String { error }
 
-    init(_ complaint: String, _ change: @escaping @Sendable (inout MachineDescription) -> Void) {
-      self.complaint = complaint
+    init(_ error: String, _ change: @escaping @Sendable (inout MachineDescription) -> Void) {
+      self.error = error
       self.change = change
     }
   }
 
   @Test(
-    "contradictions are found",
+    "a description that contradicts itself is refused",
     arguments: [
-      Contradiction("two units") { $0.units.append($0.units[0]) },
-      Contradiction("two devices") { $0.devices[1].address = $0.devices[0].address },
-      Contradiction("no unit") { $0.devices[0].unit = "dmar7" },
+      Contradiction("unit 'dmar0': two units have this name") { $0.units.append($0.units[0]) },
+      Contradiction("two devices have this address") {
+        $0.devices[1].address = $0.devices[0].address
+      },
+      Contradiction("there is no unit 'dmar7'") { $0.devices[0].unit = "dmar7" },
       Contradiction("PASIDs of up to 20 bits") { $0.devices[0].pasidWidth = 21 },
-      Contradiction("page requests need") { $0.devices[0].hasPageRequests = true },
-      Contradiction("only an SMMUv3") { $0.devices[0].canStall = true },
+      Contradiction("'page-requests' requires 'ats'") { $0.devices[0].hasPageRequests = true },
+      Contradiction("'stalls' requires a unit of kind smmuv3") { $0.devices[0].canStall = true },
       Contradiction("only device 0") { $0.devices[0].address = PCIAddress(bus: 1, device: 3) },
-      Contradiction("a function 0") { $0.devices[0].address = PCIAddress(bus: 30, function: 2) },
-      Contradiction("segment 0") { $0.devices[0].address = PCIAddress(segment: 1, bus: 1) },
+      Contradiction("must have a function 0") {
+        $0.devices[0].address = PCIAddress(bus: 30, function: 2)
+      },
+      Contradiction("only segment 0") { $0.devices[0].address = PCIAddress(segment: 1, bus: 1) },
     ])
   func contradictions(contradiction: Contradiction) {
     var description = MachineDescription.builtIn
     contradiction.change(&description)
     let error = #expect(throws: MachineError.self) { try description.validate() }
-    #expect(error?.description.contains(contradiction.complaint) == true)
+    #expect(error?.description.contains(contradiction.error) == true)
   }
 
   @Test(
-    "addresses are read as they are written",
+    "a PCI address has the same text after parsing",
     arguments: ["0000:01:00.0", "0000:ff:1f.7", "abcd:00:02.3"])
   func addressText(text: String) {
     #expect(PCIAddress(text)?.description == text)
   }
 
   @Test(
-    "what is no address",
+    "text that is not a PCI address is refused",
     arguments: [
       "", "01", "01:00", "01:20.0", "01:00.8", "0:1:2:3.4", "g0:00.0", "01:00.0.0", "1ff:0.0",
     ])
@@ -123,7 +128,7 @@ struct RootComplexTests {
     return try Rig(description)
   }
 
-  @Test("there is no bus to reset")
+  @Test("a device of the root complex has no bus to reset")
   func hotReset() throws {
     let device = try rig().bound()
     var info = HotResetPrefix(argsz: 64)
@@ -134,9 +139,9 @@ struct RootComplexTests {
   }
 }
 
-@Suite("Headers of structs that end in an array")
-struct HeaderTests {
-  @Test("have the C structs' sizes")
+@Suite("Prefixes of structs that end in an array")
+struct StructPrefixTests {
+  @Test("a prefix has the size of the C struct without the array")
   func sizes() {
     #expect(MemoryLayout<IRQSetPrefix>.size == MemoryLayout<vfio_irq_set>.size)
     #expect(MemoryLayout<HotResetPrefix>.size == MemoryLayout<vfio_pci_hot_reset_info>.size)
@@ -146,7 +151,7 @@ struct HeaderTests {
   }
 }
 
-/// What firmware reserves for a device: iommu_get_resv_regions(), __iommu_device_set_domain().
+/// iommu_get_resv_regions(), __iommu_device_set_domain()
 @Suite("Reserved regions of firmware")
 struct FirmwareRegionTests {
   private func rig(_ kind: ReservedRegion.Kind) throws -> Rig {
@@ -157,7 +162,7 @@ struct FirmwareRegionTests {
     return try Rig(description)
   }
 
-  @Test("a device that needs a direct mapping at all times can be given to nobody")
+  @Test("a device with a direct region cannot be bound")
   func direct() throws {
     let rig = try rig(.direct)
     #expect(try rig.open(0).bind(rig.iommufd) == .invalidArgument)
@@ -165,7 +170,7 @@ struct FirmwareRegionTests {
     #expect(try rig.open(1).bind(rig.iommufd) == nil)
   }
 
-  @Test("no client can map a region of an attached device, but those that are for the boot only")
+  @Test("a client can map only direct-relaxable regions of an attached device")
   func others() throws {
     for kind in [ReservedRegion.Kind.directRelaxable, .reserved, .msi] {
       let rig = try rig(kind)

@@ -10,7 +10,7 @@ import UAPI
 
 @Suite("Configuration space as the client sees it")
 struct VirtualConfigTests {
-  /// The ids of the extended capabilities in the order of their list.
+  /// The IDs of the extended capabilities in list order.
   private func extendedList(_ device: DeviceClient) throws -> [UInt32] {
     var ids: [UInt32] = []
     var position = 0x100
@@ -32,20 +32,20 @@ struct VirtualConfigTests {
     return try Rig(description).bound()
   }
 
-  @Test("ATS and page requests are shown, PASID is not")
+  @Test("the client sees the ATS and page request capabilities and not the PASID capability")
   func hiddenPASID() throws {
     let device = try device(ats: true, pageRequests: true, pasidWidth: 16)
     #expect(try extendedList(device) == [0x0f, 0x13])
   }
 
-  @Test("a hidden capability at the start keeps its place and loses its name")
+  @Test("a hidden capability at the start of the list has the ID 0")
   func hiddenFirst() throws {
     let device = try device(ats: false, pageRequests: false, pasidWidth: 16)
     #expect(try extendedList(device) == [0])
     #expect(try device.config(0x100, as: UInt32.self) == 0)
   }
 
-  @Test("without extended capabilities the space is the function's, and empty")
+  @Test("without extended capabilities the extended space reads 0")
   func noneAtAll() throws {
     let device = try device(ats: false, pageRequests: false, pasidWidth: 0)
     #expect(try device.config(0x100, as: UInt32.self) == 0)
@@ -53,25 +53,25 @@ struct VirtualConfigTests {
     #expect(try device.config(0x100, as: UInt32.self) == 0)
   }
 
-  @Test("ATS cannot be switched on by the client")
+  @Test("the client cannot enable ATS")
   func readOnlyATS() throws {
     let device = try device(ats: true, pageRequests: false, pasidWidth: 0)
     try device.setConfig(0x106, UInt16(0x8000))
     #expect(try device.config(0x106, as: UInt16.self) == 0)
   }
 
-  @Test("a physical register is written back with the bits beside it")
+  @Test("a write of a physical register keeps the virtual bits of the register")
   func readModifyWrite() throws {
     let device = try Rig().bound()
     let before: UInt16 = try device.config(0x88)
-    // Payload size is virtual, tag width is not, phantom functions cannot be written.
+    // Payload size is virtual, the tag bit is physical, the phantom function bit is read-only.
     try device.setConfig(0x88, UInt16(0x03e0))
     #expect(try device.config(0x88, as: UInt16.self) == 0x01e0)
     let function = try #require(device.node?.function)
     #expect(function.readConfig(0x88, as: UInt16.self) & 0x00e0 == before & 0x00e0)
   }
 
-  @Test("MSI: as many vectors as were enabled last can be enabled by the client, across openings")
+  @Test("the client can enable as many MSI vectors as were enabled last, also after close")
   func msiLimit() throws {
     let rig = try Rig()
     let device = try rig.bound()
@@ -86,7 +86,7 @@ struct VirtualConfigTests {
     #expect(try again.config(0xc2, as: UInt16.self) & 0x71 == 0x20)
   }
 
-  @Test("function level reset by the client keeps its view and resets the device")
+  @Test("a function level reset by the client resets the device and keeps the client's BARs")
   func functionReset() throws {
     let device = try Rig().bound()
     try device.write(0, 0, UInt32(0x1234_5678))
@@ -97,7 +97,7 @@ struct VirtualConfigTests {
     #expect(try device.config(0x88, as: UInt16.self) & 0x8000 == 0)
   }
 
-  @Test("reading everything at once is reading it piece by piece")
+  @Test("one read of the whole space returns what reads of single bytes return")
   func wholeSpace() throws {
     let device = try device(ats: true, pageRequests: true, pasidWidth: 8)
     let memory = TestMemory()
@@ -109,7 +109,7 @@ struct VirtualConfigTests {
   }
 }
 
-@Suite("Accesses that end early")
+@Suite("Accesses that are split or end early")
 struct PartialAccessTests {
   private let rig: Rig
   private let device: DeviceClient
@@ -121,13 +121,13 @@ struct PartialAccessTests {
     memory.protect(.none, page: 1)
   }
 
-  /// The last `count` bytes of what can be accessed.
+  /// A buffer of `total` bytes that begins `count` bytes before the page that cannot be accessed.
   private func tail(_ count: Int, of total: Int) -> UserBuffer {
     UserBuffer(
       memory: device.client, address: memory.address + UInt64(4096 - count), count: total)
   }
 
-  @Test("registers before the page that cannot be read are written")
+  @Test("a write reaches the registers before the page that cannot be read")
   func write() throws {
     let file = try #require(device.client.file(device.number))
     memory.store(UInt64(0x1111_2222_3333_4444), at: 4096 - 8)
@@ -143,7 +143,7 @@ struct PartialAccessTests {
     #expect(throws: Errno.badAddress) { try file.read(into: tail(8, of: 256), at: offset) }
   }
 
-  @Test("a write to what ignores writes needs no memory at all")
+  @Test("a write that is ignored does not read the caller's memory")
   func ignored() throws {
     let file = try #require(device.client.file(device.number))
     let nowhere = UserBuffer(memory: device.client, address: memory.address + 4096, count: 4)
@@ -153,26 +153,26 @@ struct PartialAccessTests {
     #expect(try file.write(from: nowhere, at: table) == 4)
   }
 
-  @Test("the excluded table in the middle of an access")
+  @Test("a read across the end of the MSI-X table returns ones for the table")
   func acrossTable() throws {
     let memory = TestMemory()
-    // Eight vectors: 128 bytes of ones, then what the device has there.
+    // Eight vectors: 128 bytes of ones, then the registers of the device.
     #expect(try device.transfer(2, 0, memory, 256, write: false) == 256)
     #expect(memory.bytes[..<128].allSatisfy { $0 == 0xff })
     #expect(memory.bytes[128..<256].allSatisfy { $0 == 0 })
   }
 
-  @Test("unaligned accesses are chopped at natural boundaries")
+  @Test("an unaligned access is split at natural boundaries")
   func unaligned() throws {
     let memory = TestMemory()
     try device.write(0, 0, UInt64(0x8877_6655_4433_2211))
     #expect(try device.transfer(0, 3, memory, 5, write: false) == 5)
-    // One byte at 3, which is no register, then the upper half of the address.
+    // One byte at offset 3, where no register is, then the upper half of the address register.
     #expect(memory.load(UInt8.self) == 0xff)
     #expect(memory.load(UInt32.self, at: 1) == 0x8877_6655)
   }
 
-  @Test("wherever the range ends, the access ends")
+  @Test("an access ends at the end of the BAR")
   func clipped() throws {
     let memory = TestMemory()
     #expect(try device.transfer(0, 4090, memory, 100, write: false) == 6)
@@ -194,20 +194,20 @@ struct LowPowerTests {
     return device.ioctl(.vfioDeviceFeature, memory.address)
   }
 
-  @Test("any access wakes the device and tells once")
+  @Test("the first access wakes the device and signals the eventfd once")
   func wakeUp() throws {
     let device = try Rig().bound()
     let event = Event()
     #expect(enter(device, wakeUp: event) == nil)
-    #expect(event.take() == 0)
+    #expect(event.drain() == 0)
     _ = try device.config(0, as: UInt32.self)
-    #expect(event.take() == 1)
+    #expect(event.drain() == 1)
     _ = try device.config(0, as: UInt32.self)
-    #expect(event.take() == 0)
+    #expect(event.drain() == 0)
   }
 
-  @Test("without wake-up it stays allowed until the client ends it")
-  func plain() throws {
+  @Test("low power without wake-up stays allowed until the client ends it")
+  func withoutWakeUp() throws {
     let device = try Rig().bound()
     #expect(enter(device, wakeUp: nil) == nil)
     _ = try device.config(0, as: UInt32.self)
@@ -218,6 +218,6 @@ struct LowPowerTests {
 }
 
 extension DeviceClient {
-  /// The device behind the file.
+  /// The device of the open file.
   var node: VFIODevice? { (client.file(number) as? DeviceFile)?.device }
 }

@@ -1,5 +1,5 @@
-// A machine whose IOMMU is a dictionary (RecordingDriver), and a client with an open iommufd and open
-// device files, which speaks as a C program would.
+// A machine whose units have a RecordingDriver, and a client with an open iommufd and open device
+// files, which issues ioctls with the structs of the uAPI.
 
 import CLinux
 import CUAPI
@@ -17,7 +17,7 @@ import UAPI
 
 @testable import VFIO
 
-/// DMA through a RecordingDriver's domains into physical memory; all bytes or none.
+/// DMA through the domains of a RecordingDriver. A request moves all bytes or none.
 struct RecordingPath: DMAPath {
   let requester: RequesterID
   let driver: RecordingDriver
@@ -41,7 +41,7 @@ struct RecordingPath: DMAPath {
     return memory.write(bytes, to: physical) == .done ? .completed : .aborted
   }
 
-  /// Requests of these tests lie within one mapping.
+  /// A request of these tests lies inside one mapping.
   private func translate(
     _ iova: IOVA, _ count: Int, _ access: Permissions, _ pasid: PASID?
   ) -> PhysicalAddress? {
@@ -57,20 +57,20 @@ struct RecordingPath: DMAPath {
 }
 
 final class Rig: Sendable {
-  /// Small enough that many rigs fit into one process.
+  /// Limits with which one process can have many rigs.
   static var limits: PhysicalMemory.Limits {
     var limits = PhysicalMemory.Limits()
     limits.addressBits = 36
     return limits
   }
 
-  /// The driver of every unit, unless they are the machine's own.
+  /// The driver of every unit, unless the rig has been made with `init(own:)`.
   let driver: RecordingDriver
   let machine: Machine
   let client = InProcessClient()
   let iommufd: Int32
 
-  /// The machine as it is built for users.
+  /// Makes a machine with the drivers of its description.
   init(own description: MachineDescription) throws {
     driver = RecordingDriver()
     machine = try Machine(description, limits: Self.limits)
@@ -88,12 +88,12 @@ final class Rig: Sendable {
     iommufd = try client.add(machine.iommufd)
   }
 
-  /// open(2) of device `index`.
+  /// Opens device `index`.
   func open(_ index: Int = 0) throws -> DeviceClient {
     DeviceClient(client, try client.open(machine.devices[index].node))
   }
 
-  /// A device opened and bound.
+  /// Opens device `index` and binds it to the iommufd.
   func bound(_ index: Int = 0) throws -> DeviceClient {
     let device = try open(index)
     let failure = device.bind(iommufd)
@@ -130,7 +130,8 @@ final class Rig: Sendable {
     return call(.ioasUnmap, &command)
   }
 
-  /// A page that is `byte` everywhere, at `iova` of an address space that `device` is attached to.
+  /// Maps a page that is filled with `byte` at `iova` of a new IOAS, and attaches `device` to the
+  /// IOAS.
   func page(_ byte: UInt8, at iova: UInt64, of device: DeviceClient) -> TestMemory {
     let memory = TestMemory()
     let ioas = makeIOAS()
@@ -140,7 +141,7 @@ final class Rig: Sendable {
     return memory
   }
 
-  private func call<T: BitwiseCopyable>(_ request: IoctlNumber, _ argument: inout T) -> Errno? {
+  private func call<T: BitwiseCopyable>(_ request: Ioctl, _ argument: inout T) -> Errno? {
     DeviceClient(client, iommufd).call(request, &argument)
   }
 }
@@ -149,7 +150,7 @@ extension InProcessClient {
   func add(_ device: any CharacterDevice) throws -> Int32 { try open(device) }
 }
 
-/// A descriptor of the client's, with its calls.
+/// An open file of the client, with the calls on it.
 struct DeviceClient: Sendable {
   let client: InProcessClient
   let number: Int32
@@ -163,7 +164,7 @@ struct DeviceClient: Sendable {
 
   enum Direction: UInt32 { case toMemory = 1, toDevice = 3 }
 
-  /// Has the test device copy a page, and waits for the end, which is there when the write returns.
+  /// Makes the test device copy a page. The copy has ended when the write of the command returns.
   func copy(_ direction: Direction, _ iova: UInt64) throws {
     try write(0, 0, UInt32(truncatingIfNeeded: iova))
     try write(0, 4, UInt32(truncatingIfNeeded: iova >> 32))
@@ -171,17 +172,17 @@ struct DeviceClient: Sendable {
     #expect(try read(0, 8, as: UInt32.self) & 1 == 0)
   }
 
-  func ioctl(_ request: IoctlNumber, _ argument: UInt64 = 0) -> Errno? {
+  func ioctl(_ request: Ioctl, _ argument: UInt64 = 0) -> Errno? {
     guard let file = client.file(number) else { return .badFileDescriptor }
     do throws(Errno) {
-      _ = try file.ioctl(request.rawValue, argument: argument, client: client)
+      _ = try file.ioctl(request.number.rawValue, argument: argument, client: client)
       return nil
     } catch {
       return error
     }
   }
 
-  func call<T: BitwiseCopyable>(_ request: IoctlNumber, _ argument: inout T) -> Errno? {
+  func call<T: BitwiseCopyable>(_ request: Ioctl, _ argument: inout T) -> Errno? {
     let memory = TestMemory()
     memory.store(argument)
     let failure = ioctl(request, memory.address)
@@ -272,25 +273,27 @@ final class Event: Sendable {
   init() { number = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK)) }
   deinit { Glibc.close(number) }
 
-  /// The counter, which becomes 0.
-  func take() -> UInt64 {
+  /// Returns the counter and sets it to 0.
+  func drain() -> UInt64 {
     var count: UInt64 = 0
     return Glibc.read(number, &count, 8) == 8 ? count : 0
   }
 
-  func add(_ count: UInt64 = 1) {
+  /// Adds `count` to the counter.
+  func signal(_ count: UInt64 = 1) {
     var count = count
     _ = Glibc.write(number, &count, 8)
   }
 
-  /// Waits, for at most five seconds, until the counter is not 0.
+  /// Waits for at most five seconds until the counter is not 0.
   func wait() -> Bool {
     var poll = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
     return Glibc.poll(&poll, 1, 5000) == 1
   }
 }
 
-/// Asks again and again, for at most five seconds: what another thread does takes its time.
+/// Evaluates the condition until it is true, for at most five seconds, because another thread makes
+/// it true.
 func eventually(_ condition: () throws -> Bool) rethrows -> Bool {
   for _ in 0..<500 {
     if try condition() { return true }

@@ -8,14 +8,15 @@ import UAPI
 
 @testable import VFIO
 
-/// VFIO_IOMMU_BIND where two functions share a group: they follow one table, each with a binding of its own.
-@Suite("Guests' tables on PASIDs of a group")
+/// VFIO_IOMMU_BIND for two functions in one group: both use the page table, and each is bound on
+/// its own.
+@Suite("Guest page tables on PASIDs of a group")
 struct SharedAddressTests {
   private let rig: Rig
   private let functions: [DeviceClient]
   private let guest: GuestMemory
 
-  /// Four tables at 0, 0x1000 and so on, which map 0 to a page of data.
+  /// Four levels of page tables at 0, 0x1000 and so on, which map address 0 to a page of data.
   private final class GuestMemory: Sendable {
     let memory = TestMemory(pages: 8)
     private static let data: UInt64 = 0x5000
@@ -78,7 +79,7 @@ struct SharedAddressTests {
     return iommufd.ioctl(.vfioIOMMUBind, memory.address)
   }
 
-  /// The status of a copy of 8 bytes from the guest's address 0.
+  /// Copies 8 bytes from the guest's address 0 and returns the status.
   private func fetch(_ function: DeviceClient, _ pasid: UInt32) throws -> UInt32 {
     try function.write(0, 0x10, pasid | 1 << 31)
     try function.write(0, 0x18, UInt32(8))
@@ -88,7 +89,7 @@ struct SharedAddressTests {
     return try function.read(0, 0x14, as: UInt32.self)
   }
 
-  @Test("both functions have the table; it stays for the one that stays")
+  @Test("both functions use the table, and it stays bound when one of them is closed")
   func aGroupSharesTheTable() throws {
     let pasid = try allocate()
     #expect(try fetch(functions[0], pasid) == 2)
@@ -96,7 +97,7 @@ struct SharedAddressTests {
     #expect(try functions.map { try fetch($0, pasid) } == [1, 1])
     #expect(bind(pasid) == .resourceBusy)
     #expect(functions[0].detach() == nil)
-    #expect(try fetch(functions[1], pasid) == 1, "its group has the table")
+    #expect(try fetch(functions[1], pasid) == 1, "the table is bound to the group")
     functions[0].close()
     #expect(try fetch(functions[1], pasid) == 1)
     #expect(bind(pasid, undoing: true) == nil)
@@ -107,7 +108,7 @@ struct SharedAddressTests {
     #expect(bind(pasid) == .invalidArgument, "no device is left")
   }
 
-  @Test("files that are closed with a table bound leave nothing behind")
+  @Test("closing all files unbinds a bound table")
   func everythingCloses() throws {
     let pasid = try allocate()
     #expect(bind(pasid) == nil)

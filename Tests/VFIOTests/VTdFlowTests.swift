@@ -10,14 +10,14 @@ import UAPI
 
 @testable import VFIO
 
-@Suite("The built-in machine: DMA through VT-d, and its faults")
+@Suite("DMA and faults of devices behind the built-in VT-d unit")
 struct VTdFlowTests {
   private let iova: UInt64 = 0x10_0000
   private let rig: Rig
 
   init() throws { rig = try Rig(own: .builtIn) }
 
-  /// SIM_FAULT_LOG_ALLOC of every device.
+  /// Allocates a fault log for every device (SIM_FAULT_LOG_ALLOC).
   private func openLog() throws -> DeviceClient {
     var command = iommufd_sim_fault_log_alloc()
     command.size = UInt32(MemoryLayout<iommufd_sim_fault_log_alloc>.size)
@@ -35,7 +35,7 @@ struct VTdFlowTests {
     return (0..<count).map { memory.load(at: $0 * size) }
   }
 
-  @Test("copies arrive, and what is unmapped faults with every byte in place")
+  @Test("copies arrive, and a copy to an unmapped page faults and moves no byte")
   func flow() throws {
     let log = try openLog()
     let device = try rig.bound()
@@ -66,7 +66,7 @@ struct VTdFlowTests {
     #expect(fault.dev_id == 1)
   }
 
-  @Test("a copy over the end of a mapping moves no byte")
+  @Test("a copy that crosses the end of a mapping moves no byte")
   func partial() throws {
     let log = try openLog()
     let device = try rig.bound()
@@ -77,7 +77,7 @@ struct VTdFlowTests {
     #expect(try faults(log).map(\.iova) == [iova + 0x1000])
   }
 
-  @Test("no request, no fault: without bus mastering the unit sees nothing")
+  @Test("a device without bus mastering issues no request, so there is no fault")
   func busMaster() throws {
     let log = try openLog()
     let device = try rig.bound()
@@ -89,7 +89,7 @@ struct VTdFlowTests {
     #expect(try faults(log).count == 1)
   }
 
-  @Test("a device without a table is blocked")
+  @Test("the DMA of a device without a page table is blocked")
   func blocked() throws {
     let log = try openLog()
     let device = try rig.bound()
@@ -103,7 +103,7 @@ struct VTdFlowTests {
     #expect(memory.bytes.allSatisfy { $0 == 0x55 })
   }
 
-  @Test("two devices, two spaces: the same address is different memory")
+  @Test("the same IOVA of two devices in two address spaces is different memory")
   func isolation() throws {
     let devices = [try rig.bound(0), try rig.bound(1)]
     let memories = [1, 2].map { rig.page($0, at: iova, of: devices[Int($0) - 1]) }
@@ -114,7 +114,7 @@ struct VTdFlowTests {
     #expect(memories[1].bytes.allSatisfy { $0 == 0 })
   }
 
-  @Test("functions of one group share the first one's table")
+  @Test("the functions of a group share the page table of the first attached function")
   func group() throws {
     let devices = [try rig.bound(2), try rig.bound(3)]
     let memory = rig.page(0x42, at: iova, of: devices[0])

@@ -1,42 +1,48 @@
-// Reading and writing physical memory, as the copier of a DMA does it.
+// Reads and writes of physical memory, as a DMA request makes them.
 //
-// An access is cut where the kind of frame changes. Memory that is here is copied at once; the kinds
-// are then tested again, because the page may have been lost under the copy. Everything else takes a
-// system call per run, made without any lock: another process's memory may stall the caller for as
-// long as that process likes.
+// An access is split where the kind of the frames changes. Memory that is mapped in this process is
+// copied, and the kinds of its frames are tested again afterwards, because the client may have
+// truncated the file during the copy. Every other run of frames takes a system call. It is made
+// without any lock, because another process can stall an access to its memory for any time.
 
 internal import Glibc
 internal import Host
 internal import Synchronization
 
 extension PhysicalMemory {
-  /// ``read(_:into:)`` with the everyday case in place: memory that is here, within one frame.
+  // MARK: One frame that is mapped
+
+  /// Does what ``read(_:into:)`` does, with the most frequent case inlined: mapped memory within one
+  /// frame.
   @inline(__always)
   func readInPlace(
     _ physical: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer
   ) -> MemoryOutcome {
     let offset = Int(truncatingIfNeeded: physical.rawValue & UInt64(Frame.size - 1))
     let kind = window.kind(of: physical)
-    guard offset &+ buffer.count <= Frame.size, kind == .direct, let start = buffer.baseAddress
+    guard offset &+ buffer.count <= Frame.size, kind == .mapped, let start = buffer.baseAddress
     else { return read(physical, into: buffer) }
     memcpy(start, window.pointer(physical), buffer.count)
-    return window.kind(of: physical) == kind ? .done : noticeLoss(physical)
+    return window.kind(of: physical) == kind ? .done : handleTruncation(at: physical)
   }
 
-  /// ``write(_:to:)`` with the same case in place.
+  /// Does what ``write(_:to:)`` does, with the same case inlined.
   @inline(__always)
   func writeInPlace(
     _ bytes: UnsafeRawBufferPointer, to physical: PhysicalAddress
   ) -> MemoryOutcome {
     let offset = Int(truncatingIfNeeded: physical.rawValue & UInt64(Frame.size - 1))
     let kind = window.kind(of: physical)
-    guard offset &+ bytes.count <= Frame.size, kind == .direct, let start = bytes.baseAddress
+    guard offset &+ bytes.count <= Frame.size, kind == .mapped, let start = bytes.baseAddress
     else { return write(bytes, to: physical) }
     memcpy(window.pointer(physical), start, bytes.count)
-    return window.kind(of: physical) == kind ? .done : noticeLoss(physical)
+    return window.kind(of: physical) == kind ? .done : handleTruncation(at: physical)
   }
 
-  /// Fills `buffer` from `physical`. Unless the outcome is `done`, some of it is undefined.
+  // MARK: Any memory
+
+  /// Fills `buffer` from `physical`. The contents of `buffer` are undefined unless the outcome is
+  /// `done`.
   package func read(
     _ physical: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer
   ) -> MemoryOutcome {
@@ -44,12 +50,12 @@ extension PhysicalMemory {
     var (source, left) = (physical, buffer.count)
     while left > 0 {
       let (count, kind) = run(at: source, count: left)
-      if kind == .direct || kind == .directReadOnly {
+      if kind == .mapped || kind == .mappedReadOnly {
         memcpy(destination, window.pointer(source), count)
-        guard isStill(kind, source, count: count) else { return noticeLoss(source) }
+        guard areAll(kind, source, count: count) else { return handleTruncation(at: source) }
       } else {
-        let slow = UnsafeMutableRawBufferPointer(start: destination, count: count)
-        guard readRemote(source, kind: kind, into: slow) else { return .gone }
+        let part = UnsafeMutableRawBufferPointer(start: destination, count: count)
+        guard readRemote(source, kind: kind, into: part) else { return .gone }
       }
       (source, left) = (PhysicalAddress(source.rawValue &+ UInt64(count)), left - count)
       destination += count
@@ -57,7 +63,7 @@ extension PhysicalMemory {
     return .done
   }
 
-  /// Stores `bytes` at `physical`. Unless the outcome is `done`, some of them may be stored.
+  /// Stores `bytes` at `physical`. Some of them may be stored when the outcome is not `done`.
   package func write(
     _ bytes: UnsafeRawBufferPointer, to physical: PhysicalAddress
   ) -> MemoryOutcome {
@@ -65,14 +71,16 @@ extension PhysicalMemory {
     var (destination, left) = (physical, bytes.count)
     while left > 0 {
       let (count, kind) = run(at: destination, count: left)
-      if kind == .direct {
+      if kind == .mapped {
         memcpy(window.pointer(destination), source, count)
-        guard isStill(kind, destination, count: count) else { return noticeLoss(destination) }
-      } else if kind == .directReadOnly {
+        guard areAll(kind, destination, count: count) else {
+          return handleTruncation(at: destination)
+        }
+      } else if kind == .mappedReadOnly {
         return .readOnly
       } else {
-        let slow = UnsafeRawBufferPointer(start: source, count: count)
-        let outcome = writeRemote(slow, kind: kind, to: destination)
+        let part = UnsafeRawBufferPointer(start: source, count: count)
+        let outcome = writeRemote(part, kind: kind, to: destination)
         guard outcome == .done else { return outcome }
       }
       (destination, left) = (PhysicalAddress(destination.rawValue &+ UInt64(count)), left - count)
@@ -81,14 +89,16 @@ extension PhysicalMemory {
     return .done
   }
 
-  /// The 64-bit little-endian word at `physical`, a multiple of 8. For tools and tests.
+  /// Reads the 64-bit little-endian word at `physical`, a multiple of 8, from any memory.
+  /// - Returns: `nil` when the memory is not available.
   package func word(at physical: PhysicalAddress) -> UInt64? {
     var value: UInt64 = 0
     let outcome = withUnsafeMutableBytes(of: &value) { read(physical, into: $0) }
     return outcome == .done ? UInt64(littleEndian: value) : nil
   }
 
-  /// How many of `count` bytes at `physical` are in frames of one kind, and which.
+  /// Returns the kind of the frame at `physical`, and how many of `count` bytes are in frames of
+  /// that kind.
   @inline(__always)
   private func run(at physical: PhysicalAddress, count: Int) -> (count: Int, kind: FrameKind) {
     let kind = window.kind(of: physical)
@@ -96,17 +106,17 @@ extension PhysicalMemory {
     var length = Frame.size - offset
     while length < count {
       let next = physical.rawValue &+ UInt64(length)
-      // A remote run ends with its chunk: the next one is somewhere else.
-      guard window.kind(of: PhysicalAddress(next)) == kind,
-        next & UInt64(1 << Frame.chunkShift - 1) != 0
+      // A run ends with its chunk, because the next chunk stands for other client memory.
+      guard window.kind(of: PhysicalAddress(next)) == kind, next & UInt64(Chunk.size - 1) != 0
       else { break }
       length += Frame.size
     }
     return (min(length, count), kind)
   }
 
+  /// Returns whether all frames of the `count` bytes at `physical` have `kind`.
   @inline(__always)
-  private func isStill(_ kind: FrameKind, _ physical: PhysicalAddress, count: Int) -> Bool {
+  private func areAll(_ kind: FrameKind, _ physical: PhysicalAddress, count: Int) -> Bool {
     var address = physical.rawValue
     let last = address &+ UInt64(count &- 1)
     while true {
@@ -116,16 +126,16 @@ extension PhysicalMemory {
     }
   }
 
-  // MARK: The slow path
+  // MARK: Memory that is not mapped
 
   private func readRemote(
     _ physical: PhysicalAddress, kind: FrameKind, into buffer: UnsafeMutableRawBufferPointer
   ) -> Bool {
-    guard kind.isRemote, let (backing, address) = origin(of: physical) else { return false }
+    guard kind.isRemote, let (backing, address) = backing(of: physical) else { return false }
     switch backing {
     case .process(let space):
       if space.read(at: address, into: buffer) == buffer.count { return true }
-      guard hasCopy(physical, of: space) else { return false }
+      guard hasAdoptedCopy(physical, of: space) else { return false }
       return read(physical, into: buffer) == .done
     case .file(let file):
       return file.read(at: address, into: buffer) == buffer.count
@@ -135,11 +145,11 @@ extension PhysicalMemory {
   private func writeRemote(
     _ bytes: UnsafeRawBufferPointer, kind: FrameKind, to physical: PhysicalAddress
   ) -> MemoryOutcome {
-    guard kind.isRemote, let (backing, address) = origin(of: physical) else { return .gone }
+    guard kind.isRemote, let (backing, address) = backing(of: physical) else { return .gone }
     switch backing {
     case .process(let space):
       if space.write(bytes, at: address) == bytes.count { return .done }
-      guard hasCopy(physical, of: space) else { return .gone }
+      guard hasAdoptedCopy(physical, of: space) else { return .gone }
       return write(bytes, to: physical)
     case .file(let file):
       guard file.isWritable else { return .readOnly }
@@ -147,35 +157,49 @@ extension PhysicalMemory {
     }
   }
 
-  /// Whether an access that failed can be made again because the frame's copy is its contents now. Its
-  /// process may have been copied, and gone, after the access looked at the frame's kind.
-  private func hasCopy(_ physical: PhysicalAddress, of space: AddressSpace) -> Bool {
+  /// Returns whether the copy of the frame at `physical` is its contents, so that an access to
+  /// `space` that failed can be repeated. The process may have been copied, and may have ended,
+  /// after the access tested the frame's kind.
+  private func hasAdoptedCopy(_ physical: PhysicalAddress, of space: AddressSpace) -> Bool {
     switch window.kind(of: physical) {
-    case .preserved: adoptCopies(of: space)
-    case .direct: true
+    case .copied: adoptCopies(of: space)
+    case .mapped: true
     default: false
     }
   }
 
-  /// What the frame at `physical` stands for, held for the access that follows.
-  private func origin(
-    of physical: PhysicalAddress
-  ) -> (backing: ChunkDirectory.Backing, address: UInt64)? {
-    let place = Int(physical.rawValue >> UInt64(Frame.chunkShift))
-    let offset = physical.rawValue & UInt64(1 << Frame.chunkShift - 1)
-    return directory.withLock { state in
-      state.chunks[place].map { ($0.backing, $0.fileOffset + offset) }
+  /// Handles an access that found a page of a client's file gone: the whole tail of the file's chunk
+  /// becomes `truncated`.
+  @inline(never)
+  private func handleTruncation(at physical: PhysicalAddress) -> MemoryOutcome {
+    if case .file(let file)? = backing(of: physical)?.backing, let end = file.size {
+      markTruncated(from: end, at: physical)
     }
+    return .gone
   }
 
-  /// A page of a client's file went away under an access.
-  @inline(never)
-  private func noticeLoss(_ physical: PhysicalAddress) -> MemoryOutcome {
-    guard case .file(let file)? = origin(of: physical)?.backing, let end = file.size else {
-      return .gone
+  /// Stores `new` at `physical`, a multiple of 8, if the word there still is `old`. For frames that
+  /// are reached by system calls.
+  ///
+  /// Updates of one owner's memory exclude each other, so that concurrent walks never lose each
+  /// other's flags. The owner itself cannot be excluded, so only the bytes that differ are stored.
+  func updateRemote(
+    _ physical: PhysicalAddress, from old: UInt64, to new: UInt64
+  ) -> EntryUpdate {
+    guard let lock = updateLock(of: physical) else { return .failed }
+    return lock.mutex.withLock { _ in
+      guard let current = word(at: physical) else { return .failed }
+      guard current == old else { return .changed }
+      let difference = old ^ new
+      guard difference != 0 else { return .stored }
+      let first = difference.trailingZeroBitCount / 8
+      let end = 8 - difference.leadingZeroBitCount / 8
+      let outcome = withUnsafeBytes(of: new.littleEndian) { bytes in
+        write(
+          UnsafeRawBufferPointer(rebasing: bytes[first..<end]),
+          to: PhysicalAddress(physical.rawValue + UInt64(first)))
+      }
+      return outcome == .done ? .stored : .failed
     }
-    let place = Int(physical.rawValue >> UInt64(Frame.chunkShift))
-    directory.withLock { dropTail(behind: end, of: place, in: &$0) }
-    return .gone
   }
 }

@@ -1,164 +1,282 @@
 // The machine's physical memory is one reservation of this server's address space: the byte at
-// physical address `pa` is the byte at `base + pa`, for everything the server can reach directly. A
-// translation therefore ends in an addition, whatever the memory is.
+// physical address `pa` is the byte at `base + pa`, if the server can reach it directly. A
+// translation therefore ends in an addition, whatever backs the memory.
 //
-// The reservation is divided into chunks of 1 GiB. A chunk is either RAM of this server, which holds
-// the tables that drivers build (see TableArena), or it stands for one GiB of a client's process or
-// of a client's file (see PhysicalMemory+Pinning): there a frame's place is that of the page, so a page
-// that is pinned twice has one frame, and pages that are adjacent and aligned for the client are
-// adjacent and aligned here, which is what superpages need.
+// The reservation is divided into chunks of 1 GiB. A chunk is either RAM of this server, which
+// holds the tables that drivers build, or it stands for one GiB of a client's process or file. A
+// client page has the same offset in its chunk as in its GiB of the client: a page that is pinned
+// twice has one frame, and pages that are adjacent and aligned for the client are adjacent and
+// aligned here, which superpages need.
 //
-// Two arrays beside the reservation have an element per frame: what the frame is (`kinds`, tested by
-// every access) and how often it is pinned (`pins`). All three are sparse: an untouched GiB costs nothing.
+// Only client memory can become unavailable, and an access to it that fails has the result `.gone`:
+// its file was truncated (SIGBUS, see CLinux), its page is unmapped, or its process has ended. No
+// access ends the server.
 //
-// What can go away under us is only ever client memory, and an access to it that fails is a result,
-// `.gone`, never a crash: a truncated file (SIGBUS, see CLinux), an unmapped page, a dead process.
+// Locks: `clients` guards which frames stand for which client pages, `tables` the allocator of
+// table memory, `entryLock` entries of more than one word. `clients` is the innermost: it may be
+// taken by a thread that holds `tables` or an `EntryUpdateLock`. No other two are held together.
 
-internal import CLinux
 internal import Glibc
-internal import Host
+package import Host
 internal import Synchronization
 package import SystemPackage
 
 package final class PhysicalMemory: Sendable {
-  /// What one machine may use. Exceeding any of them is ENOMEM for the client that asked.
+  /// The memory that one machine may use. A client's call that would exceed a limit fails with
+  /// ENOMEM.
   package struct Limits: Sendable {
-    /// log2 of the physical address space, the host's willingness permitting (HAW); at most 46. A
-    /// process has 2^47 bytes of addresses for all its machines and everything else.
+    /// log2 of the size of physical memory (VT-d: HAW), at most 46: a process has 2^47 bytes of
+    /// address space for all its machines and everything else. The host may grant less.
     package var addressBits = 42
     /// Pages of 4 KiB for tables.
     package var tablePages = 1 << 18
-    /// Client chunks: how many different GiB may have pinned pages at the same time.
+    /// Client chunks: the number of different GiB of clients that have pinned pages at the same
+    /// time.
     package var chunks = 4_000
-    /// The same for one process or one file.
+    /// Client chunks of one process or one file.
     package var chunksPerOwner = 1_024
     /// Pinned frames.
     package var pinnedFrames = 1 << 26
-    /// Host mappings used for files; beyond it files are accessed by pread and pwrite. Nil: half of
-    /// vm.max_map_count.
+    /// Host mappings for files. Beyond the limit files are accessed with pread(2) and pwrite(2).
+    /// `nil` is half of vm.max_map_count.
     package var fileMappings: Int?
-    /// Bytes of one process kept when it ends.
+    /// Bytes of a process that are kept when the process ends.
     package var preservedBytes = 256 << 20
 
     package init() {}
   }
 
-  package let limits: Limits
-  /// log2 of the number of bytes that exist (VT-d's host address width).
+  /// log2 of the size of physical memory (VT-d: HAW).
   package let addressBits: Int
+  /// The view of memory that walks and copies use, without a lock.
   let window: FrameWindow
-  /// Elements count the pins of a frame; only touched under the lock of `directory`.
-  let pins: SparseArray<UInt32>
-  private let kinds: SparseArray<UInt8>
-  var kindBytes: UnsafeRawPointer { UnsafeRawPointer(kinds.base) }
-  let directory: Mutex<ChunkDirectory>
-  let tables: Mutex<TableArena>
-  let lines = Mutex<Void>(())
-  /// Fault injection: asked before each allocation of a table and of a frame run.
-  let shouldFailAllocation: @Sendable () -> Bool
+  private let limits: Limits
+  private let reservation: Reservation
+  private let clients: Mutex<ClientFrames>
+  private let tables: Mutex<TableArena>
+  private let entryLock = Mutex<Void>(())
+  /// Fault injection: called before each allocation of a table and of the frames of a chunk.
+  private let shouldFailAllocation: @Sendable () -> Bool
 
   /// - Parameter shouldFailAllocation: makes an allocation fail with ENOMEM where it returns true.
-  /// - Throws: `.noMemory` when the host grants not even 64 GiB of address space.
+  /// - Throws: `.noMemory` when the host does not grant even 64 GiB of address space.
   package init(
     _ limits: Limits = Limits(),
     shouldFailAllocation: @escaping @Sendable () -> Bool = { false }
   ) throws(Errno) {
-    var bits = min(limits.addressBits, 46)
-    while true {
-      if let reservation = Self.reserve(bits: bits) {
-        (addressBits, window) = (bits, reservation.window)
-        (kinds, pins) = (reservation.kinds, reservation.pins)
-        break
-      }
-      guard bits > 36 else { throw .noMemory }
-      bits -= 1
-    }
     self.limits = limits
     self.shouldFailAllocation = shouldFailAllocation
-    directory = Mutex(
-      ChunkDirectory(
-        chunkCount: 1 << (bits - Frame.chunkShift),
+    reservation = try Reservation(addressBits: min(limits.addressBits, 46))
+    addressBits = reservation.addressBits
+    window = reservation.window
+    clients = Mutex(
+      ClientFrames(
+        in: reservation, limits: limits,
         fileMappings: limits.fileMappings ?? Self.defaultFileMappings()))
     tables = Mutex(TableArena(limit: limits.tablePages))
-    let result = CLinux_sigbus_guard(
-      window.base, 1 << bits, kinds.base, FrameKind.lost.rawValue)
-    guard result == 0 else { throw Errno(rawValue: -result) }
   }
 
-  deinit {
-    CLinux_sigbus_unguard(window.base)
-    munmap(window.base, 1 << addressBits)
-  }
-
-  private static func reserve(
-    bits: Int
-  ) -> (window: FrameWindow, kinds: SparseArray<UInt8>, pins: SparseArray<UInt32>)? {
-    let frames = 1 << (bits - Frame.shift)
-    guard let kinds = SparseArray<UInt8>(count: frames),
-      let pins = SparseArray<UInt32>(count: frames),
-      let base = reserveAligned(1 << bits)
-    else { return nil }
-    // A core dump must not try to write 64 TiB, nor a client's data.
-    madvise(base, 1 << bits, MADV_DONTDUMP)
-    return (FrameWindow(base: base, kinds: kinds.base, frameCount: frames), kinds, pins)
-  }
-
-  /// Addresses at a multiple of a chunk's size, as huge pages of files must be at a multiple of theirs.
-  private static func reserveAligned(_ count: Int) -> UnsafeMutableRawPointer? {
-    let chunk = 1 << Frame.chunkShift
-    guard
-      let memory = mmap(
-        nil, count + chunk, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0),
-      memory != MAP_FAILED
-    else { return nil }
-    let skipped = -Int(bitPattern: memory) & (chunk - 1)
-    let base = memory + skipped
-    if skipped > 0 { munmap(memory, skipped) }
-    munmap(base + count, chunk - skipped)
-    return base
-  }
-
-  /// Half of what the host allows one process, the other half being for everything else.
+  /// Returns half of the host mappings that one process may have. The other half is for everything
+  /// else.
   private static func defaultFileMappings() -> Int {
     let text = try? ProcFile.read("/proc/sys/vm/max_map_count")
     let maximum = text.flatMap { Int($0.prefix(while: \.isNumber)) } ?? 65_530
     return maximum / 2
   }
-}
 
-/// An array of zeros that takes memory only where something is stored.
-final class SparseArray<Element: FixedWidthInteger & BitwiseCopyable>: @unchecked Sendable {
-  let base: UnsafeMutablePointer<Element>
-  private let byteCount: Int
+  // MARK: Client pages
 
-  init?(count: Int) {
-    byteCount = count * MemoryLayout<Element>.stride
-    guard
-      let memory = mmap(
-        nil, byteCount, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0), memory != MAP_FAILED
-    else { return nil }
-    madvise(memory, byteCount, MADV_DONTDUMP)
-    // Zero-initialised by the kernel; integers need no other initialisation.
-    base = memory.bindMemory(to: Element.self, capacity: count)
+  /// Pins `pages` pages at `source`: makes them frames, or adds a pin to the frames that they
+  /// already have. Pins nothing when it fails.
+  /// - Returns: the frames in the order of the pages, with adjacent ones joined.
+  /// - Throws: `.invalidArgument` for an unaligned source and for a file that is not shared memory,
+  ///   `.noMemory` at a limit of the machine or of the host.
+  package func pin(_ source: FrameSource, pages: Int) throws(Errno) -> [FrameRun] {
+    let (start, owner, backing) = try Self.resolve(source)
+    let (last, overflow) = start.addingReportingOverflow(
+      UInt64(truncatingIfNeeded: pages - 1) << UInt64(Frame.shift))
+    guard pages > 0, pages <= limits.pinnedFrames, !overflow, last <= UInt64(Int64.max),
+      start & UInt64(Frame.size - 1) == 0
+    else { throw pages > limits.pinnedFrames ? .noMemory : .invalidArgument }
+    let runs = clients.withLock {
+      $0.pin(
+        pages: pages, at: start, of: owner, backing: backing, shouldFail: shouldFailAllocation)
+    }
+    guard let runs else { throw .noMemory }
+    return runs
   }
 
-  deinit { munmap(base, byteCount) }
-
-  /// Whether every element of `range` is `value`. Looks at all of them: that is faster than to stop.
-  func areAll(_ value: Element, _ range: Range<Int>) -> Bool {
-    var difference: Element = 0
-    for index in range { difference |= base[index] ^ value }
-    return difference == 0
+  private static func resolve(
+    _ source: FrameSource
+  ) throws(Errno) -> (start: UInt64, ChunkOwner, ChunkBacking) {
+    switch source {
+    case .process(let space, let address):
+      return (address, .process(ObjectIdentifier(space)), .process(space))
+    case .file(let descriptor, let offset):
+      let file = try SharedMemoryFile(descriptor)
+      return (offset, .file(file.identity), .file(file))
+    }
   }
 
-  func set(_ value: Element, _ range: Range<Int>) {
-    (base + range.lowerBound).update(repeating: value, count: range.count)
+  /// Removes one pin from every frame of `run`. No translation may still lead to a frame that loses
+  /// its last pin.
+  package func unpin(_ run: FrameRun) {
+    clients.withLock { $0.unpin(run) }
   }
 
-  /// Makes the elements zero and gives their memory back.
-  func clear(_ range: Range<Int>) {
-    let stride = MemoryLayout<Element>.stride
-    madvise(base + range.lowerBound, range.count * stride, MADV_DONTNEED)
+  package func unpin(_ runs: [FrameRun]) {
+    clients.withLock { state in
+      for run in runs { state.unpin(run) }
+    }
+  }
+
+  /// Returns the number of pins of the frame that holds `physical`.
+  package func pinCount(of physical: PhysicalAddress) -> Int {
+    guard physical.rawValue >> UInt64(addressBits) == 0 else { return 0 }
+    return clients.withLock { $0.pinCount(of: physical.frame) }
+  }
+
+  /// The number of frames that are pinned now.
+  package var pinnedFrames: Int { clients.withLock { $0.pinnedFrames } }
+
+  /// The number of host mappings that pinned files take now.
+  package var fileMappings: Int { clients.withLock { $0.fileMappings } }
+
+  /// Copies the pinned pages of `space`, which is about to end, up to the machine's limit for one
+  /// process. Pages beyond the limit, and pages pinned later, are `gone` once the process has
+  /// ended.
+  /// - Returns: the bytes copied.
+  @discardableResult
+  package func preserve(_ space: AddressSpace) -> Int {
+    let owner = ChunkOwner.process(ObjectIdentifier(space))
+    var copied = 0
+    for run in clients.withLock({ $0.uncopiedRuns(of: owner) }) {
+      // The process can stall reads of its memory, so they are made without the lock.
+      let size = run.frames.count << Frame.shift
+      let contents = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+        count = space.read(at: run.address, into: UnsafeMutableRawBufferPointer(buffer))
+      }
+      copied += clients.withLock { $0.storeCopies(contents, of: run, owner: owner) }
+    }
+    return copied
+  }
+
+  // MARK: Tables
+
+  /// Allocates a zeroed table of 2^`sizeShift` bytes (4 KiB to 1 GiB), aligned to its size.
+  /// - Throws: `.noMemory` at the machine's limit.
+  package func allocateTable(sizeShift: Int = Frame.shift) throws(Errno) -> PhysicalAddress {
+    guard (Frame.shift...Chunk.shift).contains(sizeShift) else { throw .invalidArgument }
+    if shouldFailAllocation() { throw .noMemory }
+    let order = sizeShift - Frame.shift
+    let frame = tables.withLock { arena -> Int? in
+      guard arena.allows(order: order) else { return nil }
+      if let frame = arena.allocate(order: order) { return frame }
+      guard let chunk = addTableChunk() else { return nil }
+      arena.addChunk(chunk)
+      return arena.allocate(order: order)
+    }
+    guard let frame else { throw .noMemory }
+    let physical = PhysicalAddress(frame: frame)
+    assert(isClear(physical, sizeShift), "a free block of table memory holds only zeros")
+    window.setKind(.mapped, frames: frame..<frame + 1 << order)
+    return physical
+  }
+
+  /// Frees a table that `allocateTable` returned. No unit may still hold its address.
+  /// - Parameter isClear: whether the table is known to hold only zeros.
+  package func freeTable(
+    _ physical: PhysicalAddress, sizeShift: Int = Frame.shift, isClear: Bool = false
+  ) {
+    let order = sizeShift - Frame.shift
+    window.setKind(.none, frames: physical.frame..<physical.frame + 1 << order)
+    if !isClear { memset(window.pointer(physical), 0, 1 << sizeShift) }
+    tables.withLock { $0.free(physical.frame, order: order) }
+  }
+
+  /// The number of pages that hold tables now.
+  package var tablePagesInUse: Int { tables.withLock { $0.pagesInUse } }
+
+  private func isClear(_ physical: PhysicalAddress, _ sizeShift: Int) -> Bool {
+    let first = window.pointer(physical).assumingMemoryBound(to: UInt8.self)
+    // The first byte is zero, and every byte equals the one before it.
+    return first[0] == 0 && memcmp(first, first + 1, 1 << sizeShift - 1) == 0
+  }
+
+  /// Makes one more chunk RAM of this server.
+  /// - Returns: its frames. `nil` when no chunk is free or the host has no memory.
+  private func addTableChunk() -> Range<Int>? {
+    guard let chunk = clients.withLock({ $0.allocateTableChunk() }) else { return nil }
+    let frames = Chunk.frames(of: chunk)
+    // When the host refuses, the chunk stays unused.
+    guard reservation.mapAnonymous(frames, PROT_READ | PROT_WRITE) else { return nil }
+    return frames
+  }
+
+  // MARK: Entries of configuration tables
+
+  /// Loads the entry of `Count` words at `physical`, a multiple of the entry's size, from RAM of
+  /// this server.
+  ///
+  /// Hardware fetches a configuration entry of up to 64 bytes as one cache line, and software can
+  /// store one at once (MOVDIR64B). Entries that are loaded and stored here are never seen
+  /// half-changed either. A unit loads them only when its configuration cache misses, so one lock
+  /// serves all entries.
+  /// - Returns: `nil` when there is no RAM at `physical`.
+  package func loadEntry<let Count: Int>(
+    _ physical: PhysicalAddress, as type: InlineArray<Count, UInt64>.Type = InlineArray.self
+  ) -> InlineArray<Count, UInt64>? {
+    entryLock.withLock { _ in
+      var words = InlineArray<Count, UInt64>(repeating: 0)
+      for index in words.indices {
+        guard let word = window.load(PhysicalAddress(physical.rawValue + UInt64(index) * 8)) else {
+          return nil
+        }
+        words[index] = word
+      }
+      return words
+    }
+  }
+
+  /// Stores an entry in a table that ``allocateTable(sizeShift:)`` returned.
+  package func storeEntry<let Count: Int>(
+    _ words: InlineArray<Count, UInt64>, at physical: PhysicalAddress
+  ) {
+    entryLock.withLock { _ in
+      for index in words.indices {
+        window.store(words[index], at: PhysicalAddress(physical.rawValue + UInt64(index) * 8))
+      }
+    }
+  }
+
+  /// Stores an entry of one word in a table that ``allocateTable(sizeShift:)`` returned.
+  package func storeEntry(_ entry: UInt64, at physical: PhysicalAddress) {
+    window.store(entry, at: physical)
+  }
+
+  // MARK: Client memory that is not mapped
+
+  /// Returns the process or file of the frame at `physical`, retained for the access that follows,
+  /// and the address or offset there.
+  func backing(of physical: PhysicalAddress) -> (backing: ChunkBacking, address: UInt64)? {
+    clients.withLock { $0.backing(of: physical) }
+  }
+
+  /// Returns the lock for updates of table entries in the chunk of `physical`.
+  func updateLock(of physical: PhysicalAddress) -> EntryUpdateLock? {
+    clients.withLock { $0.updateLock(of: physical) }
+  }
+
+  /// Makes the frames of `physical`'s chunk behind the end of its truncated file `truncated`.
+  func markTruncated(from end: UInt64, at physical: PhysicalAddress) {
+    clients.withLock { $0.markTruncated(from: end, at: physical) }
+  }
+
+  /// Makes the copies of `space` the contents of its frames, if the process has ended.
+  /// - Returns: whether it has.
+  func adoptCopies(of space: AddressSpace) -> Bool {
+    guard space.isGone else { return false }
+    clients.withLock { $0.adoptCopies(of: .process(ObjectIdentifier(space))) }
+    return true
   }
 }

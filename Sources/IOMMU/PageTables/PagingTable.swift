@@ -1,10 +1,9 @@
-// A kernel-managed page table, whatever its format: what a driver's domain holds.
-//
-// A closed enum rather than an existential: one switch per operation, and everything below it is
-// specialised code.
-
 package import SystemPackage
 
+/// A page table of any format that a driver manages; a paging domain holds one.
+///
+/// The format is a case of a closed enum and not an existential, so that each operation takes one
+/// switch and runs specialised code below it. The caller serialises changes.
 package struct PagingTable: Sendable {
   private enum Table: Sendable {
     case amdGuest(RadixMapper<AMDGuest>)
@@ -18,9 +17,11 @@ package struct PagingTable: Sendable {
 
   private let table: Table
   private let memory: PhysicalMemory
+  /// Bit n: the table uses pages of 2^n bytes.
   package let pageSizes: UInt64
-  /// What the unit is to be given.
+  /// The address of the top table, for the unit's configuration tables.
   package let root: PhysicalAddress
+  /// The level of the top table. Level 0 is the level whose entries are always leaves.
   package let topLevel: Int
 
   private init(_ table: Table, in memory: PhysicalMemory) {
@@ -37,7 +38,7 @@ package struct PagingTable: Sendable {
     }
   }
 
-  /// An empty table whose top table is as large as the others.
+  /// Makes an empty table whose top table is as large as the others.
   private init<Format: WalkableFormat>(
     _ kind: (RadixMapper<Format>) -> Table, levels: Int, pageSizes: UInt64,
     in memory: PhysicalMemory
@@ -47,13 +48,14 @@ package struct PagingTable: Sendable {
     self.init(kind(mapper), in: memory)
   }
 
-  /// 4 KiB, 2 MiB and 1 GiB: the pages of all formats with tables of 512 entries.
+  /// 4 KiB, 2 MiB and 1 GiB: the page sizes of all formats with tables of 512 entries.
   private static let commonSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
 
-  /// A VT-d first-stage table.
+  /// Makes a VT-d first-stage table.
   /// - Parameters:
   ///   - levels: 4 or 5.
-  ///   - pageSizes: bit n: pages of 2^n bytes may be used; 4 KiB always.
+  ///   - pageSizes: bit n: pages of 2^n bytes may be used. Pages of 4 KiB always may.
+  /// - Throws: `.notSupported` for another number of levels, `.noMemory`.
   package init(
     vtdFirstStageLevels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
@@ -63,10 +65,11 @@ package struct PagingTable: Sendable {
       in: memory)
   }
 
-  /// A VT-d second-stage table.
+  /// Makes a VT-d second-stage table.
   /// - Parameters:
   ///   - levels: 3 to 5.
-  ///   - pageSizes: bit n: pages of 2^n bytes may be used; 4 KiB always.
+  ///   - pageSizes: bit n: pages of 2^n bytes may be used. Pages of 4 KiB always may.
+  /// - Throws: `.notSupported` for another number of levels, `.noMemory`.
   package init(
     vtdSecondStageLevels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
@@ -76,16 +79,16 @@ package struct PagingTable: Sendable {
       in: memory)
   }
 
-  /// A stage 1 table of VMSAv8-64 with 4 KiB pages and 48 bits. io-pgtable-arm:
-  /// arm_64_lpae_alloc_pgtable_s1()
+  /// Makes a stage 1 table of VMSAv8-64 with 4 KiB pages and 48-bit input addresses.
+  /// io-pgtable-arm: arm_64_lpae_alloc_pgtable_s1()
   package init(vmsav8Stage1In memory: PhysicalMemory) throws(Errno) {
     try self.init(Table.vmsav8Stage1, levels: 4, pageSizes: Self.commonSizes, in: memory)
   }
 
-  /// A stage 2 table of VMSAv8-64 with 4 KiB pages: from level 1 on, with up to 8 tables side by
-  /// side, where level 0 would have but a few entries. io-pgtable-arm: arm_64_lpae_alloc_pgtable_s2(),
-  /// arm_lpae_concat_mandatory()
-  /// - Parameter addressBits: of inputs and outputs, 32 to 48.
+  /// Makes a stage 2 table of VMSAv8-64 with 4 KiB pages. Where Arm's level 0 would have only a few
+  /// entries, the walk begins at level 1, with up to 8 concatenated tables. io-pgtable-arm:
+  /// arm_64_lpae_alloc_pgtable_s2(), arm_lpae_concat_mandatory()
+  /// - Parameter addressBits: the size of input and output addresses, 32 to 48.
   package init(
     vmsav8Stage2AddressBits addressBits: Int, memory: PhysicalMemory
   ) throws(Errno) {
@@ -100,10 +103,10 @@ package struct PagingTable: Sendable {
           memory: memory)), in: memory)
   }
 
-  /// A host table of AMD-Vi.
+  /// Makes a host table of AMD-Vi.
   /// - Parameters:
   ///   - levels: 1 to 6.
-  ///   - pageSizes: bit n: pages of 2^n bytes may be used, where the format has them.
+  ///   - pageSizes: bit n: pages of 2^n bytes may be used, if the format has them.
   package init(
     amdv1Levels levels: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
@@ -112,10 +115,10 @@ package struct PagingTable: Sendable {
     try self.init(Table.amdv1, levels: levels, pageSizes: sizes, in: memory)
   }
 
-  /// A host table of AMD-Vi of three levels, which has more when it has grown.
+  /// Makes a host table of AMD-Vi with three levels, to which ``grown()`` adds levels.
   /// - Parameters:
-  ///   - addressBits: what it may span when it has.
-  ///   - pageSizes: as above.
+  ///   - addressBits: the size of the addresses that the table translates with all its levels.
+  ///   - pageSizes: bit n: pages of 2^n bytes may be used, if the format has them.
   package init(
     amdv1AddressBits addressBits: Int, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
@@ -123,29 +126,31 @@ package struct PagingTable: Sendable {
     try self.init(Table.amdv1, levels: 3, pageSizes: sizes, in: memory)
   }
 
-  /// A guest table of AMD-Vi, of 4 or 5 levels.
+  /// Makes a guest table of AMD-Vi with 4 or 5 levels.
   package init(amdGuestLevels levels: Int, memory: PhysicalMemory) throws(Errno) {
     guard (4...5).contains(levels) else { throw .notSupported }
     try self.init(Table.amdGuest, levels: levels, pageSizes: Self.commonSizes, in: memory)
   }
 
-  /// The same host table of AMD-Vi with one more level on top. The old one is part of it, and is not
-  /// used as a table of its own any more.
+  /// Returns this host table of AMD-Vi with one more level on top. The result contains this table,
+  /// which must not be changed or destroyed any more.
+  /// - Throws: `.outOfRange` when the table has six levels already, `.noMemory`.
   package func grown() throws(Errno) -> PagingTable {
     guard case .amdv1(let mapper) = table, topLevel < 5 else { throw .outOfRange }
     return PagingTable(.amdv1(try RadixMapper(above: mapper)), in: memory)
   }
 
-  /// A table of the mock unit: three levels, 38 bits of address.
-  /// - Parameter pageSizes: as above; nil: all that the table can have.
+  /// Makes a table of the mock unit, with three levels and 38-bit addresses.
+  /// - Parameter pageSizes: bit n: pages of 2^n bytes may be used. `nil` allows all sizes of the
+  ///   format.
   package init(mockWithPageSizes pageSizes: UInt64?, memory: PhysicalMemory) throws(Errno) {
     let sizes = AMDv1Mock.sizes(levels: 3, addressBits: 38) & (pageSizes ?? .max)
     try self.init(Table.amdv1Mock, levels: 3, pageSizes: sizes, in: memory)
   }
 
   /// Maps `length` bytes with the largest pages that fit.
-  /// - Returns: the bytes that are mapped, `length` unless there is an error, and tables to be freed
-  ///   after an invalidation.
+  /// - Returns: the bytes that were mapped (`length`, unless there is an error), the error of
+  ///   ``RadixMapper/map(_:)``, and tables that the caller frees after an invalidation.
   package func map(
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions,
     snoops: Bool
@@ -153,11 +158,10 @@ package struct PagingTable: Sendable {
     func map<Format>(
       _ mapper: RadixMapper<Format>
     ) -> (mapped: UInt64, error: Errno?, retired: RetiredTables) {
-      var mapping = RadixMapper<Format>.Mapping(
-        iova: iova.rawValue, physical: physical.rawValue, left: length, permissions: permissions,
-        snoops: snoops)
-      let error = mapper.map(&mapping)
-      return (length - mapping.left, error, mapping.retired)
+      var request = MapRequest(
+        iova, to: physical, length: length, permissions: permissions, snoops: snoops)
+      let error = mapper.map(&request)
+      return (length - request.remaining, error, request.retired)
     }
     return switch table {
     case .amdGuest(let mapper): map(mapper)
@@ -170,41 +174,42 @@ package struct PagingTable: Sendable {
     }
   }
 
-  /// Unmaps whole entries of the range up to the first hole.
+  /// Unmaps the pages of the range up to the first hole.
   package func unmap(_ iova: IOVA, length: UInt64) -> UnmapResult {
     switch table {
-    case .amdGuest(let mapper): mapper.unmap(iova.rawValue, length: length)
-    case .amdv1(let mapper): mapper.unmap(iova.rawValue, length: length)
-    case .amdv1Mock(let mapper): mapper.unmap(iova.rawValue, length: length)
-    case .vtdFirstStage(let mapper): mapper.unmap(iova.rawValue, length: length)
-    case .vtdSecondStage(let mapper): mapper.unmap(iova.rawValue, length: length)
-    case .vmsav8Stage1(let mapper): mapper.unmap(iova.rawValue, length: length)
-    case .vmsav8Stage2(let mapper): mapper.unmap(iova.rawValue, length: length)
+    case .amdGuest(let mapper): mapper.unmap(iova, length: length)
+    case .amdv1(let mapper): mapper.unmap(iova, length: length)
+    case .amdv1Mock(let mapper): mapper.unmap(iova, length: length)
+    case .vtdFirstStage(let mapper): mapper.unmap(iova, length: length)
+    case .vtdSecondStage(let mapper): mapper.unmap(iova, length: length)
+    case .vmsav8Stage1(let mapper): mapper.unmap(iova, length: length)
+    case .vmsav8Stage2(let mapper): mapper.unmap(iova, length: length)
     }
   }
 
-  /// Frees tables that an operation retired. No walk may be in them any more.
+  /// Frees tables that an operation retired. No walk may still use them.
   package func free(_ retired: RetiredTables) {
     retired.forEach { memory.freeTable($0, isClear: retired.areClear) }
   }
 
-  /// - Parameter iova: within what the levels span.
+  /// Returns the physical address that `iova` is mapped to.
+  /// - Parameter iova: an address that the table's levels span.
   package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
     switch table {
-    case .amdGuest(let mapper): mapper.physicalAddress(of: iova.rawValue)
-    case .amdv1(let mapper): mapper.physicalAddress(of: iova.rawValue)
-    case .amdv1Mock(let mapper): mapper.physicalAddress(of: iova.rawValue)
-    case .vtdFirstStage(let mapper): mapper.physicalAddress(of: iova.rawValue)
-    case .vtdSecondStage(let mapper): mapper.physicalAddress(of: iova.rawValue)
-    case .vmsav8Stage1(let mapper): mapper.physicalAddress(of: iova.rawValue)
-    case .vmsav8Stage2(let mapper): mapper.physicalAddress(of: iova.rawValue)
+    case .amdGuest(let mapper): mapper.physicalAddress(of: iova)
+    case .amdv1(let mapper): mapper.physicalAddress(of: iova)
+    case .amdv1Mock(let mapper): mapper.physicalAddress(of: iova)
+    case .vtdFirstStage(let mapper): mapper.physicalAddress(of: iova)
+    case .vtdSecondStage(let mapper): mapper.physicalAddress(of: iova)
+    case .vmsav8Stage1(let mapper): mapper.physicalAddress(of: iova)
+    case .vmsav8Stage2(let mapper): mapper.physicalAddress(of: iova)
     }
   }
 
-  /// Reports the pages that were written to: see ``RadixMapper/readDirty(_:clearing:_:)``.
-  /// - Parameter range: within what the levels span.
+  /// Reports the dirty pages, as ``RadixMapper/readDirty(_:clearing:_:)``.
+  /// - Parameter range: addresses that the table's levels span.
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (UInt64, UInt64) -> Void
+    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) {
     switch table {
     case .amdGuest(let mapper): mapper.readDirty(range, clearing: clearing, report)
@@ -217,20 +222,21 @@ package struct PagingTable: Sendable {
     }
   }
 
-  /// Marks the entry of `iova`, within what the levels span, as written through.
+  /// Sets the dirty flag of the page at `iova`, an address that the table's levels span.
+  /// - Returns: whether a page is mapped there.
   package func setDirty(_ iova: IOVA) -> Bool {
     switch table {
-    case .amdGuest(let mapper): mapper.setDirty(iova.rawValue)
-    case .amdv1(let mapper): mapper.setDirty(iova.rawValue)
-    case .amdv1Mock(let mapper): mapper.setDirty(iova.rawValue)
-    case .vtdFirstStage(let mapper): mapper.setDirty(iova.rawValue)
-    case .vtdSecondStage(let mapper): mapper.setDirty(iova.rawValue)
-    case .vmsav8Stage1(let mapper): mapper.setDirty(iova.rawValue)
-    case .vmsav8Stage2(let mapper): mapper.setDirty(iova.rawValue)
+    case .amdGuest(let mapper): mapper.setDirty(iova)
+    case .amdv1(let mapper): mapper.setDirty(iova)
+    case .amdv1Mock(let mapper): mapper.setDirty(iova)
+    case .vtdFirstStage(let mapper): mapper.setDirty(iova)
+    case .vtdSecondStage(let mapper): mapper.setDirty(iova)
+    case .vmsav8Stage1(let mapper): mapper.setDirty(iova)
+    case .vmsav8Stage2(let mapper): mapper.setDirty(iova)
     }
   }
 
-  /// Frees the whole table. No unit may know it any more.
+  /// Frees the whole table. No unit may still use it.
   package func destroy() {
     switch table {
     case .amdGuest(let mapper): mapper.destroy()
@@ -251,7 +257,7 @@ extension RadixMapper {
 }
 
 extension AMDv1Format {
-  /// Every page size of a table; a page must be smaller than half of what the table spans.
+  /// Returns the page sizes of a table. A page must be smaller than half of what the table spans.
   /// generic_pt: get_info()
   fileprivate static func sizes(levels: Int, addressBits: Int) -> UInt64 {
     let sizes = (0..<levels).reduce(0) { $0 | possibleSizes(level: $1) }

@@ -1,37 +1,39 @@
-// The driver's side of a page table: mapping, unmapping, looking up.
+// The driver's operations on a page table: map, unmap, look up. They follow the kernel's
+// generic_pt. A map uses the largest pages that fit. An unmap removes whole pages, so it can remove
+// more than was asked for, and it stops at the first hole.
 //
-// It follows the kernel's generic_pt: a mapping uses the largest pages that fit; an unmap removes
-// whole entries, so that it may take away more than asked, and stops at the first hole. Hardware
-// walks the table meanwhile, so entries are stored whole, a new table is linked only when it is
-// complete, and a table that was unlinked is handed to the caller, to be freed when no walk
-// can be in it any more. Unlike generic_pt an unmap also unlinks tables that it leaves empty: our table
-// memory has a bound that all clients share.
+// Hardware walks the table meanwhile. Each entry is therefore stored with one store, a new table is
+// linked only when it is complete, and a table that was unlinked is returned to the caller, which
+// frees it when no walk can still be in it. Unlike generic_pt, an unmap also unlinks the tables
+// that it leaves empty, because the memory for tables has a limit that all clients share.
 //
-// Callers serialise changes to one table.
+// The caller serialises changes of one table.
 
 internal import Synchronization
 internal import SystemPackage
 
-/// What an unmap did.
+/// The result of an unmap.
 package struct UnmapResult {
   /// Bytes from the start of the range to the first hole.
   package var length: UInt64 = 0
-  /// Tables that became unreachable; to be freed after the invalidation.
+  /// Tables that became unreachable. The caller frees them after the invalidation.
   package var retired = RetiredTables()
 }
 
 struct RadixMapper<Format: WalkableFormat> {
-  let memory: PhysicalMemory
   let window: FrameWindow
   let root: PhysicalAddress
   let topLevel: Int
-  /// log2 of the entries of the top table, where that may be larger or smaller than others.
-  private let topBits: Int
   /// Bit n: pages of 2^n bytes may be used.
   let pageSizes: UInt64
+  private let memory: PhysicalMemory
+  /// log2 of the number of entries in the top table, which differs from other tables in some
+  /// formats.
+  private let topBits: Int
 
-  /// An empty table.
-  /// - Parameter topBits: for formats that widen their top table.
+  /// Makes an empty table.
+  /// - Parameter topBits: log2 of the number of entries in the top table, for formats with a
+  ///   variable top table.
   init(
     topLevel: Int, topBits: Int = Format.indexBits, pageSizes: UInt64, memory: PhysicalMemory
   ) throws(Errno) {
@@ -43,24 +45,35 @@ struct RadixMapper<Format: WalkableFormat> {
     root = try memory.allocateTable(sizeShift: max(Frame.shift, topBits + 3))
   }
 
-  /// Frees every table. No unit may walk them any more.
+  /// Makes a table with one level more, whose first entry is the root of `table`, so that the table
+  /// translates more addresses (generic_pt: increase_top()). Hardware can walk the old root until
+  /// it is given the new one, because both translate the same.
+  init(above table: Self) throws(Errno) {
+    try self.init(
+      topLevel: table.topLevel + 1, pageSizes: table.pageSizes, memory: table.memory)
+    window.store(Format.makeTable(at: table.root, level: topLevel), at: root)
+  }
+
+  /// Frees every table. No unit may still walk them.
   func destroy() {
-    freeBelow(root, level: topLevel)
+    freeTables(below: root, level: topLevel)
     memory.freeTable(root, sizeShift: max(Frame.shift, topBits + 3))
   }
 
-  private func freeBelow(_ table: PhysicalAddress, level: Int) {
+  private func freeTables(below table: PhysicalAddress, level: Int) {
     guard level > 0 else { return }
     for index in 0..<entryCount(level) {
       let entry = load(table, index)
       if Format.classify(entry, level: level) == .table {
-        freeBelow(Format.address(entry), level: level - 1)
+        freeTables(below: Format.address(entry), level: level - 1)
         memory.freeTable(Format.address(entry))
       }
     }
   }
 
-  /// Of every table but the top one.
+  // MARK: Entries
+
+  /// The number of entries in every table but the top one.
   private var entriesPerTable: Int { 1 << Format.indexBits }
 
   @inline(__always)
@@ -69,28 +82,28 @@ struct RadixMapper<Format: WalkableFormat> {
   }
 
   @inline(__always)
-  func place(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
+  func entryAddress(_ table: PhysicalAddress, _ index: Int) -> PhysicalAddress {
     PhysicalAddress(table.rawValue &+ UInt64(truncatingIfNeeded: index) &* 8)
   }
 
   @inline(__always)
   func load(_ table: PhysicalAddress, _ index: Int) -> UInt64 {
-    // The table is ours, so it is there: no need to ask what the frame is.
-    window.entry(place(table, index)).pointee.load(ordering: .relaxed)
+    // The table was allocated by this mapper, so its frame is mapped and needs no test.
+    window.entry(entryAddress(table, index)).pointee.load(ordering: .relaxed)
   }
 
   @inline(__always)
   private func store(_ entry: UInt64, _ table: PhysicalAddress, _ index: Int) {
-    window.store(entry, at: place(table, index))
+    window.store(entry, at: entryAddress(table, index))
   }
 
-  /// log2 of what an entry spans.
+  /// Returns log2 of the bytes that an entry of a table at `level` spans.
   @inline(__always)
   private func itemShift(_ level: Int) -> UInt64 {
     UInt64(truncatingIfNeeded: Format.itemShift(level))
   }
 
-  /// The entries that hold the leaf at `index`.
+  /// Returns the entries that hold the same leaf as entry `index`.
   @inline(__always)
   func entries(of leaf: UInt64, _ index: Int, _ level: Int) -> Range<Int> {
     let count = 1 << (Format.leafShift(leaf, level: level) - Format.itemShift(level))
@@ -108,82 +121,45 @@ struct RadixMapper<Format: WalkableFormat> {
 
   // MARK: Mapping
 
-  struct Mapping {
-    var iova: UInt64
-    var physical: UInt64
-    var left: UInt64
-    let permissions: Permissions
-    let snoops: Bool
-    /// Empty tables that a large page took the place of.
-    var retired = RetiredTables()
-
-    /// log2 of the largest of `sizes` that can come next: both addresses are multiples of it, and it
-    /// is not more than what is left. generic_pt: pt_compute_best_pgsize()
-    @inline(__always)
-    func largestPage(of sizes: UInt64) -> Int? {
-      // All sizes up to the smaller of the two bounds.
-      let alignment = (iova | physical).trailingZeroBitCount
-      let length = 63 &- left.leadingZeroBitCount
-      let fitting = sizes & (UInt64(2) &<< UInt64(min(alignment, length)) &- 1)
-      return fitting == 0 ? nil : 63 &- fitting.leadingZeroBitCount
-    }
-
-    /// How many bytes can come next as pages of 2^`shift` bytes, before a larger one of `sizes` would
-    /// be the better choice or what is left is less than a page.
-    @inline(__always)
-    func run(ofPages shift: Int, sizes: UInt64) -> UInt64 {
-      let whole = left & ~(1 &<< UInt64(shift) &- 1)
-      let larger = sizes & ~(2 &<< UInt64(shift) &- 1)
-      guard larger != 0 else { return whole }
-      // Both addresses must reach a multiple of the larger size together, or never do.
-      let mask = larger & (0 &- larger) &- 1
-      guard (iova ^ physical) & mask == 0, iova & mask != 0 else { return whole }
-      return min(whole, (0 &- iova) & mask)
-    }
-
-    @inline(__always)
-    mutating func advance(by size: UInt64) {
-      iova &+= size
-      physical &+= size
-      left &-= size
-    }
+  /// Maps as much of `request` as possible and moves the request forward by that.
+  /// - Returns: `nil` when everything is mapped. `.addressInUse` where the range overlaps a
+  ///   mapping, `.invalidArgument` where no page size fits, `.noMemory` when a table cannot be
+  ///   allocated.
+  func map(_ request: inout MapRequest) -> Errno? {
+    map(&request, table: root, level: topLevel)
   }
 
-  /// Maps as much of `mapping` as possible and moves it forward by that.
-  /// - Returns: nil when all is mapped; `.fileExists`-like overlap is `.addressInUse`.
-  func map(_ mapping: inout Mapping) -> Errno? {
-    map(&mapping, table: root, level: topLevel)
-  }
-
-  private func map(_ mapping: inout Mapping, table: PhysicalAddress, level: Int) -> Errno? {
+  private func map(_ request: inout MapRequest, table: PhysicalAddress, level: Int) -> Errno? {
     let sizes = pageSizes & Format.possibleSizes(level: level)
-    var index = index(mapping.iova, level)
+    var index = index(request.iova.rawValue, level)
     let end = entryCount(level)
-    while mapping.left > 0 && index < end {
-      if let shift = mapping.largestPage(of: sizes) {
-        let run = mapping.run(ofPages: shift, sizes: sizes) &>> itemShift(level)
-        // A table ends with a page, whatever its size.
+    while request.remaining > 0 && index < end {
+      if let shift = request.largestPage(of: sizes) {
+        let run = request.run(ofPages: shift, sizes: sizes) &>> itemShift(level)
+        // The end of a table is the end of a page, whatever the page's size.
         let count = min(end &- index, Int(truncatingIfNeeded: run))
-        guard mapLeaves(index, count, &mapping, shift: shift, table, level) else {
+        guard mapLeaves(index, count, &request, shift: shift, table, level) else {
           return .addressInUse
         }
         index &+= count
       } else {
         guard level > 0 else { return .invalidArgument }
-        if let error = mapBelow(index, &mapping, table, level) { return error }
+        if let error = mapBelow(index, &request, table, level) { return error }
         index &+= 1
       }
     }
     return nil
   }
 
-  /// Fills `count` entries from `index` on with pages of 2^`shift` bytes, if they are free.
+  /// Fills `count` entries from `index` on with pages of 2^`shift` bytes, if the entries map
+  /// nothing.
   ///
-  /// One loop tests and one stores, both over entries and not over pages, because nearly always all
-  /// entries are empty and a page is one entry: neither loop then has more to do than a load or a store.
+  /// One loop tests the entries and another stores them. Both are over entries and not over pages:
+  /// nearly always all entries are empty and a page is one entry, so each loop does only a load or
+  /// a store.
   @inline(__always)
   private func mapLeaves(
-    _ index: Int, _ count: Int, _ mapping: inout Mapping, shift: Int, _ table: PhysicalAddress,
+    _ index: Int, _ count: Int, _ request: inout MapRequest, shift: Int, _ table: PhysicalAddress,
     _ level: Int
   ) -> Bool {
     var used: UInt64 = 0
@@ -194,12 +170,13 @@ struct RadixMapper<Format: WalkableFormat> {
     }
     guard
       used == 0
-        || isFree(index..<index &+ count, of: table, level, retired: &mapping.retired)
+        || isFree(index..<index &+ count, of: table, level, retired: &request.retired)
     else { return false }
 
     let itemShift = itemShift(level)
     let withinPage = 1 &<< UInt64(shift) &- 1
-    let (physical, permissions, snoops) = (mapping.physical, mapping.permissions, mapping.snoops)
+    let physical = request.physical.rawValue
+    let (permissions, snoops) = (request.permissions, request.snoops)
     item = 0
     while item < count {
       let distance = UInt64(truncatingIfNeeded: item) &<< itemShift & ~withinPage
@@ -209,35 +186,36 @@ struct RadixMapper<Format: WalkableFormat> {
           permissions: permissions, snoops: snoops), table, index &+ item)
       item &+= 1
     }
-    mapping.advance(by: UInt64(truncatingIfNeeded: count) &<< itemShift)
+    request.advance(by: UInt64(truncatingIfNeeded: count) &<< itemShift)
     return true
   }
 
-  /// Maps what lies in the table that the entry at `index` names, or is made to name.
+  /// Maps the part of `request` that entry `index` spans, in the table below it. Makes that table
+  /// if there is none.
   private func mapBelow(
-    _ index: Int, _ mapping: inout Mapping, _ table: PhysicalAddress, _ level: Int
+    _ index: Int, _ request: inout MapRequest, _ table: PhysicalAddress, _ level: Int
   ) -> Errno? {
     let entry = load(table, index)
     switch Format.classify(entry, level: level) {
     case .table:
-      return map(&mapping, table: Format.address(entry), level: level &- 1)
+      return map(&request, table: Format.address(entry), level: level &- 1)
     case .leaf:
       return .addressInUse
     case .empty:
       let lower: PhysicalAddress
       do throws(Errno) { lower = try memory.allocateTable() } catch { return error }
       store(Format.makeTable(at: lower, level: level), table, index)
-      guard let error = map(&mapping, table: lower, level: level &- 1) else { return nil }
-      // Nothing was mapped in it when the failure came first.
+      guard let error = map(&request, table: lower, level: level &- 1) else { return nil }
+      // The new table is empty when the error came before anything was mapped in it.
       if isEmpty(lower) {
         store(0, table, index)
-        mapping.retired.append(lower, isClear: true)
+        request.retired.append(lower, isClear: true)
       }
       return error
     }
   }
 
-  /// Whether the entries map nothing. Tables below them are then added to `retired`.
+  /// Returns whether `entries` map nothing. Adds the tables below them to `retired` if so.
   @inline(never)
   private func isFree(
     _ entries: Range<Int>, of table: PhysicalAddress, _ level: Int,
@@ -257,32 +235,32 @@ struct RadixMapper<Format: WalkableFormat> {
     return true
   }
 
-  /// Adds `table` and those below it to `retired`, if they map nothing.
+  /// Adds `table` and the tables below it to `retired`, if they map nothing.
   private func retire(
     _ table: PhysicalAddress, level: Int, to retired: inout RetiredTables
   ) -> Bool {
     guard isFree(0..<entriesPerTable, of: table, level, retired: &retired) else { return false }
-    // Those below it are still named in it.
+    // The table still holds the entries of the tables below it.
     retired.append(table, isClear: false)
     return true
   }
 
   // MARK: Unmapping
 
-  /// Clears the entries of `length` bytes at `iova`, up to the first hole.
-  func unmap(_ iova: UInt64, length: UInt64) -> UnmapResult {
+  /// Clears the entries of the `length` bytes at `iova`, up to the first hole.
+  func unmap(_ iova: IOVA, length: UInt64) -> UnmapResult {
     var result = UnmapResult()
     guard length > 0 else { return result }
-    var cursor = iova
-    let (last, overflow) = iova.addingReportingOverflow(length - 1)
+    var cursor = iova.rawValue
+    let (last, overflow) = cursor.addingReportingOverflow(length - 1)
     _ = unmap(
       &cursor, last: overflow ? .max : last, table: root, level: topLevel,
       retired: &result.retired)
-    result.length = cursor &- iova
+    result.length = cursor &- iova.rawValue
     return result
   }
 
-  /// Moves `iova` behind what was unmapped.
+  /// Unmaps from `iova` on, and moves `iova` to the first address behind what was unmapped.
   /// - Returns: false at a hole.
   private func unmap(
     _ iova: inout UInt64, last: UInt64, table: PhysicalAddress, level: Int,
@@ -300,24 +278,24 @@ struct RadixMapper<Format: WalkableFormat> {
         index = next
       case .table:
         let (lower, first) = (Format.address(entry), iova)
-        let goesOn = unmap(&iova, last: last, table: lower, level: level &- 1, retired: &retired)
-        // All of a table that was unmapped without a hole is empty: no need to look.
+        let continues = unmap(&iova, last: last, table: lower, level: level &- 1, retired: &retired)
+        // A table that was unmapped as a whole is empty and needs no test.
         if iova &- first == 1 &<< itemShift(level) || isEmpty(lower) {
           store(0, table, index)
           retired.append(lower, isClear: true)
         }
-        guard goesOn else { return false }
+        guard continues else { return false }
         index &+= 1
       }
-      // Zero: the end of the address space was unmapped.
+      // 0: the end of the address space was unmapped.
       if iova > last || iova == 0 { return true }
     }
     return true
   }
 
-  /// Clears the entries of the page at `index` and moves `iova` behind it.
-  /// - Returns: the index of the next page; nil when the range begins inside this one. Then nothing of
-  ///   it is removed (generic_pt: __unmap_range()).
+  /// Clears the entries of the page that begins at entry `index`, and moves `iova` behind the page.
+  /// - Returns: the index of the next page. `nil`, with nothing cleared, when `iova` is inside the
+  ///   page (generic_pt: __unmap_range()).
   @inline(__always)
   private func clearLeaf(
     _ leaf: UInt64, _ index: Int, _ table: PhysicalAddress, _ level: Int, _ iova: inout UInt64
@@ -325,7 +303,7 @@ struct RadixMapper<Format: WalkableFormat> {
     let shift = UInt64(truncatingIfNeeded: Format.leafShift(leaf, level: level))
     let size = 1 &<< shift
     guard iova & (size &- 1) == 0 else { return nil }
-    // A page is a multiple of itself, so its first entry is this one.
+    // A page is aligned to its size, so `index` is its first entry.
     let end = index &+ 1 &<< Int(truncatingIfNeeded: shift &- itemShift(level))
     var item = index
     while item < end {
@@ -336,7 +314,8 @@ struct RadixMapper<Format: WalkableFormat> {
     return end
   }
 
-  /// Eight entries are looked at together: most tables that are asked about are empty.
+  /// Returns whether all entries are 0. Eight entries are tested together, because most tables that
+  /// are tested are empty.
   private func isEmpty(_ table: PhysicalAddress) -> Bool {
     // Mappings tend to begin at the start of a table and to end at its end.
     guard load(table, 0) == 0, load(table, entriesPerTable &- 1) == 0 else { return false }
@@ -354,7 +333,9 @@ struct RadixMapper<Format: WalkableFormat> {
 
   // MARK: Looking up
 
-  func physicalAddress(of iova: UInt64) -> PhysicalAddress? {
+  /// Returns the physical address that `iova` is mapped to.
+  func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
+    let iova = iova.rawValue
     var (table, level) = (root, topLevel)
     while true {
       let entry = load(table, index(iova, level))
@@ -370,8 +351,8 @@ struct RadixMapper<Format: WalkableFormat> {
     }
   }
 
-  /// Calls `body` for every leaf entry, in order: several times for a page of several items. For
-  /// dumps and tests.
+  /// Calls `body` with the address, the entry and the level of every leaf entry, in order. A page
+  /// of several entries is reported several times. For dumps and tests.
   func forEachLeaf(_ body: (UInt64, UInt64, Int) -> Void) {
     forEachLeaf(table: root, level: topLevel, base: 0, body)
   }

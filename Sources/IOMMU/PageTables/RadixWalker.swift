@@ -1,66 +1,75 @@
-// The hardware's page walk, for every format.
+// The page walk of hardware, for every format. The compiler specialises the walk for its format and
+// inlines it into the unit that calls it.
 //
-// It returns an enum and never throws: a fault is an everyday result, and costs nothing to report.
-// Everything here is specialised for its format and inlined into the unit that calls it.
+// A walk returns an enum and does not throw, because faults are frequent and an enum costs nothing.
 //
-// Entries may be anything at all, and may change while they are looked at. A walk ends because every
-// step goes to a lower level, and looks again at an entry that changed under it only so many times.
+// Entries can have any value, and software can change them during the walk. A walk ends
+// nevertheless: each step goes to a lower level, and the number of times that a walk reloads a
+// changed entry is bounded.
 
-/// Where a walk ended.
+/// The result of a walk.
 enum WalkOutcome {
   case leaf(Translation)
   case fault(WalkFault)
 }
 
-/// The page an address is in.
+/// The page that contains an address.
 struct Translation: Equatable {
   /// The page's first byte.
   let physical: PhysicalAddress
-  /// log2 of its size.
+  /// log2 of the page's size.
   let shift: Int
-  /// What all entries on the way allow; without `writes` while the dirty flag is still clear.
+  /// The accesses that all entries of the walk allow. Writes are not among them while a write would
+  /// have to set the leaf's dirty flag.
   let permissions: Permissions
 }
 
-/// Why there is no translation, in no vendor's words. A level is that of the entry concerned.
+/// Why a walk found no translation, independent of the architecture. `level` is the level of the
+/// entry.
 enum WalkFault: Equatable {
-  /// No memory at the table at `level`.
+  /// The entry could not be loaded: its address has no memory.
   case inaccessible(level: Int)
-  /// A reserved bit is set in an entry at `level`.
+  /// A reserved bit of the entry is set.
   case reserved(level: Int)
-  /// The entry at `level` is not present.
+  /// The entry is not present.
   case absent(level: Int)
-  /// The entry at `level` holds an address that is wider than addresses are.
+  /// The address in the entry has more bits than output addresses have.
   case outputTooWide(level: Int)
-  /// The leaf at `level` was never used, and only software may change that.
+  /// The leaf's Access flag is clear, and only software sets the flag.
   case accessFlagClear(level: Int)
-  /// Present, but the access is not allowed: this is.
+  /// The leaf is present, but allows only `allowed`.
   case denied(level: Int, allowed: Permissions)
-  /// A flag of the entry at `level` could not be stored.
+  /// A flag of the entry could not be stored.
   case unwritable(level: Int)
-  /// The address is wider than the table is.
+  /// The input address has more bits than the table translates.
   case inputTooWide
 }
 
 enum RadixWalker<Format: WalkableFormat> {
-  /// How often a walk looks again at an entry that software changes under it. Each time is progress of
-  /// the software's, but hardware that never answers is of no use to anybody.
+  /// How many times a walk reloads entries that software changes during the walk. Each change is
+  /// progress of the software, but the device needs an answer.
   @inline(__always)
-  private static var patience: Int { 64 }
+  private static var retryLimit: Int { 64 }
 
-  /// Translates `address` for `access`. The caller has checked that the address is as narrow as the
-  /// table is.
+  /// Translates `address` for `access`.
+  /// - Parameters:
+  ///   - address: an IOVA, or a first stage's output. Must not have more bits than the table
+  ///     translates.
+  ///   - rules: the reserved bits that the unit checks.
+  ///   - memory: the memory that holds the table.
   @inline(__always)
   static func walk<Memory: TableMemory>(
     _ address: UInt64, _ root: TableRoot, access: Permissions, rules: borrowing EntryRules,
     memory: inout Memory
   ) -> WalkOutcome {
     var level = root.topLevel
-    var place = top(address, root)
+    var entryAddress = rootEntryAddress(address, root)
     var grant = root.grant
     var attempts = 0
     while true {
-      guard let entry = memory.load(place) else { return .fault(.inaccessible(level: level)) }
+      guard let entry = memory.load(entryAddress) else {
+        return .fault(.inaccessible(level: level))
+      }
       switch Format.classify(entry, level: level, root: root) {
       case .empty:
         return .fault(.absent(level: level))
@@ -68,11 +77,11 @@ enum RadixWalker<Format: WalkableFormat> {
         guard
           !Format.isMalformed(table: entry, for: address, level: level, root: root, rules: rules)
         else { return .fault(Format.malformedFault(level: level)) }
-        let used = Format.settingFlags(table: entry, root: root)
-        if used != entry {
-          switch memory.update(place, from: entry, to: used) {
+        let marked = Format.settingFlags(table: entry, root: root)
+        if marked != entry {
+          switch memory.update(entryAddress, from: entry, to: marked) {
           case .stored: break
-          case .changed where attempts < patience:
+          case .changed where attempts < retryLimit:
             attempts &+= 1
             continue
           case .changed, .failed: return .fault(.unwritable(level: level))
@@ -80,7 +89,7 @@ enum RadixWalker<Format: WalkableFormat> {
         }
         grant &= Format.grant(entry, root: root)
         level = Format.nextLevel(entry, level: level)
-        place = Format.entryAddress(
+        entryAddress = Format.entryAddress(
           address, level: level, table: Format.table(entry, root: root))
       case .leaf:
         guard
@@ -94,19 +103,20 @@ enum RadixWalker<Format: WalkableFormat> {
           return .fault(.denied(level: level, allowed: allowed))
         }
         let writing = !access.isDisjoint(with: .anyWrite)
-        let used = Format.settingFlags(leaf: entry, writing: writing, root: root)
-        // Not one function with the above: Swift 6.3.1 then takes twice as long for Arm's walks.
-        if used != entry {
-          switch memory.update(place, from: entry, to: used) {
+        let marked = Format.settingFlags(leaf: entry, writing: writing, root: root)
+        // This repeats the update of a table entry: with one function for both, Swift 6.3.1 makes
+        // Arm walks that take twice as long.
+        if marked != entry {
+          switch memory.update(entryAddress, from: entry, to: marked) {
           case .stored: break
-          case .changed where attempts < patience:
+          case .changed where attempts < retryLimit:
             attempts &+= 1
             continue
           case .changed, .failed: return .fault(.unwritable(level: level))
           }
         }
-        // A cached copy must not allow a write that would have to set the flag.
-        if Format.settingFlags(leaf: used, writing: true, root: root) != used {
+        // A cached translation must not allow a write that would have to set the dirty flag.
+        if Format.settingFlags(leaf: marked, writing: true, root: root) != marked {
           allowed.subtract(.anyWrite)
         }
         let page = Format.page(entry, for: address, level: level, root: root)
@@ -116,9 +126,9 @@ enum RadixWalker<Format: WalkableFormat> {
     }
   }
 
-  /// Where the walk begins.
+  /// Returns the address of the root table's entry for `address`.
   @inline(__always)
-  private static func top(_ address: UInt64, _ root: TableRoot) -> PhysicalAddress {
+  private static func rootEntryAddress(_ address: UInt64, _ root: TableRoot) -> PhysicalAddress {
     guard Format.hasVariableTopTable else {
       return Format.entryAddress(address, level: root.topLevel, table: root.address)
     }
@@ -128,7 +138,11 @@ enum RadixWalker<Format: WalkableFormat> {
 }
 
 extension Translation {
-  /// The physical address of `address`, an input address in the page.
+  /// Returns the physical address of `iova`, which must be in the page.
+  @inline(__always)
+  func address(of iova: IOVA) -> PhysicalAddress { address(of: iova.rawValue) }
+
+  /// Returns the physical address of `address`, an input address that must be in the page.
   @inline(__always)
   func address(of address: UInt64) -> PhysicalAddress {
     let mask = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1

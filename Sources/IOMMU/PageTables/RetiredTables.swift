@@ -1,35 +1,41 @@
-// Tables that are no longer linked, on their way from the change that unlinked them, past the
-// invalidation, to the allocator. A change retires a table for each level at most, unless a large page
-// took the place of many; so there is room for a few without an allocation.
-
+/// Tables that a change of a page table unlinked. Hardware can still walk them, so they are freed
+/// only after the invalidation that follows the change.
+///
+/// A change unlinks at most one table of each level, unless a large page replaces many tables.
+/// There is therefore room for eight tables without an allocation.
 package struct RetiredTables {
-  /// A vector, because it needs no metadata at run time where it is passed to another module.
-  private var few = SIMD8<UInt64>()
-  private var more: [PhysicalAddress] = []
+  /// The first eight tables. A SIMD vector, because a vector needs no type metadata at run time
+  /// when it is passed to another module.
+  private var firstTables = SIMD8<UInt64>()
+  private var moreTables: [PhysicalAddress] = []
   package private(set) var count = 0
-  /// All of them hold zeros.
+  /// Whether all of the tables hold only zeros.
   private(set) var areClear = true
-  private static var fewCount: Int { 8 }
+  private static var inlineCapacity: Int { 8 }
 
   package var isEmpty: Bool { count == 0 }
 
-  /// - Parameter isClear: the table holds zeros, not even entries of tables below it.
+  /// - Parameter isClear: whether the table holds only zeros, not even entries of tables below it.
   mutating func append(_ table: PhysicalAddress, isClear: Bool) {
     areClear = areClear && isClear
-    if count < Self.fewCount { few[count] = table.rawValue } else { appendFurther(table) }
+    if count < Self.inlineCapacity {
+      firstTables[count] = table.rawValue
+    } else {
+      appendMore(table)
+    }
     count &+= 1
   }
 
   @inline(never)
-  private mutating func appendFurther(_ table: PhysicalAddress) { more.append(table) }
+  private mutating func appendMore(_ table: PhysicalAddress) { moreTables.append(table) }
 
   mutating func removeLast(_ number: Int) {
     count -= number
-    more.removeLast(more.count - max(0, count - Self.fewCount))
+    moreTables.removeLast(moreTables.count - max(0, count - Self.inlineCapacity))
   }
 
   func forEach(_ body: (PhysicalAddress) -> Void) {
-    for index in 0..<min(count, Self.fewCount) { body(PhysicalAddress(few[index])) }
-    for table in more { body(table) }
+    for index in 0..<min(count, Self.inlineCapacity) { body(PhysicalAddress(firstTables[index])) }
+    for table in moreTables { body(table) }
   }
 }

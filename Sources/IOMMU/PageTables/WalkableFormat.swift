@@ -1,86 +1,97 @@
-// What hardware makes of an entry, beyond where it leads: who may pass, which flags it leaves behind, and
-// what it refuses to read. Drivers know all of this for the entries they make; hardware meets
-// entries that anybody made.
+// How hardware interprets an entry: which accesses it allows, which flags hardware sets in it, and
+// which entries hardware refuses. A driver knows the entries that it makes, but hardware reads
+// entries that any software made.
 //
-// Rights are accumulated along the walk as one word, `grant`: each table entry gives a word in whose
-// bits 1 means "allowed so far" and all of them are intersected; the leaf turns the result into
-// permissions. Which bits they are is the format's affair.
+// The rights of the entries on a walk are accumulated in one word, the grant. Each table entry
+// gives a word in which a set bit means "still allowed", the walk intersects these words, and the
+// leaf turns the result into permissions. The format defines the meaning of the bits.
 
-/// What the owner of a table chose for it, in registers or configuration tables.
+/// The choices that registers or configuration tables make for one page table.
 struct WalkOptions: OptionSet, Hashable, Sendable, BitwiseCopyable {
   let rawValue: UInt32
 
   // x86.
-  /// Requests with privilege, too, need the writable flag (VT-d: WPE; CR0.WP).
+  /// Privileged requests need the writable flag, too (VT-d: WPE; CR0.WP).
   static let writeProtect = WalkOptions(rawValue: 1 << 0)
-  /// The execute-disable flag counts (VT-d: NXE; EFER.NXE).
+  /// The execute-disable flag has effect (VT-d: NXE; EFER.NXE).
   static let executeDisable = WalkOptions(rawValue: 1 << 1)
-  /// Requests with privilege must not execute what others may access (CR4.SMEP).
+  /// Privileged requests must not execute user pages (CR4.SMEP).
   static let executeProtect = WalkOptions(rawValue: 1 << 2)
-  /// The extended-accessed flag is kept, too (VT-d: EAFE).
+  /// Hardware also sets the extended-accessed flag (VT-d: EAFE).
   static let extendedAccessed = WalkOptions(rawValue: 1 << 3)
 
   // AMD host tables.
-  /// Of the two flags hardware keeps the accessed one only (HAD: 1).
+  /// Hardware sets the accessed flag but not the dirty flag (HAD: 1).
   static let accessedFlagOnly = WalkOptions(rawValue: 1 << 4)
 
   // Arm.
-  /// Hardware sets the access flag (HA); the dirty state as well (HD).
+  /// Hardware sets the Access flag (HA).
   static let setsAccessFlag = WalkOptions(rawValue: 1 << 8)
+  /// Hardware also maintains the dirty state (HD).
   static let setsDirtyState = WalkOptions(rawValue: 1 << 9)
-  /// A clear access flag is no fault (SMMUv3: AFFD).
+  /// A clear Access flag causes no fault (SMMUv3: AFFD).
   static let ignoresAccessFlag = WalkOptions(rawValue: 1 << 10)
-  /// The hierarchical attributes of table entries do not count (HPD).
+  /// The permissions in table descriptors have no effect (HPD).
   static let ignoresHierarchicalPermissions = WalkOptions(rawValue: 1 << 11)
-  /// Writable implies execute-never (WXN).
+  /// A writable page is execute-never (WXN).
   static let writableIsNotExecutable = WalkOptions(rawValue: 1 << 12)
-  /// The regime has no unprivileged part (EL2 without E2H, EL3): AP[1] and PXN do not count.
+  /// The translation regime has one privilege level (EL2 without E2H, EL3): AP[1] and PXN have no
+  /// effect.
   static let onePrivilege = WalkOptions(rawValue: 1 << 14)
-  /// Addresses have 52 bits, of which descriptors of the 4 KiB and 16 KiB granules hold the highest
-  /// in place of shareability (DS), those of 64 KiB in bits [15:12] (LPA).
+  /// Addresses have 52 bits. Descriptors of the 4 KiB and 16 KiB granules hold the highest bits in
+  /// place of shareability (DS), those of 64 KiB in bits [15:12] (LPA).
   static let wideAddresses = WalkOptions(rawValue: 1 << 15)
 }
 
+/// A format as hardware walks it.
 protocol WalkableFormat: PageTableFormat {
-  /// What the hardware of this root sees in an entry.
+  /// Returns the class of an entry for the hardware of this root.
   static func classify(_ entry: UInt64, level: Int, root: TableRoot) -> EntryClass
 
-  /// Whether hardware refuses a present entry of a table at `level`.
+  /// Returns whether hardware refuses a present table entry in a table at `level`.
   static func isMalformed(
     table entry: UInt64, for address: UInt64, level: Int, root: TableRoot,
     rules: borrowing EntryRules
   ) -> Bool
+  /// Returns whether hardware refuses a present leaf in a table at `level`.
   static func isMalformed(
     leaf entry: UInt64, for address: UInt64, level: Int, root: TableRoot,
     rules: borrowing EntryRules
   ) -> Bool
-  /// How it says so.
+  /// Returns the fault for an entry that hardware refuses.
   static func malformedFault(level: Int) -> WalkFault
 
-  /// The table that an entry names, and that table's level: lower than `level`.
+  /// Returns the table that a table entry refers to.
   static func table(_ entry: UInt64, root: TableRoot) -> PhysicalAddress
+  /// Returns the level of the table that a table entry refers to: lower than `level`.
   static func nextLevel(_ entry: UInt64, level: Int) -> Int
-  /// The page that `address` is in: its first byte, and log2 of its size.
+  /// Returns the page that a leaf maps and that contains `address`: its first byte, and log2 of its
+  /// size.
   static func page(
     _ entry: UInt64, for address: UInt64, level: Int, root: TableRoot
   ) -> (physical: PhysicalAddress, shift: Int)
 
-  /// What a table entry leaves allowed.
+  /// Returns the rights that a table entry leaves, in the format's own bits.
   static func grant(_ entry: UInt64, root: TableRoot) -> UInt64
-  /// What a leaf allows, behind tables that leave `grant`.
+  /// Returns the permissions that a leaf gives below tables that leave `grant`.
   static func permissions(_ entry: UInt64, grant: UInt64, root: TableRoot) -> Permissions
 
-  /// Whether hardware must not use the leaf before software has marked it as used.
+  /// Returns whether the leaf causes a fault because its Access flag is clear and only software
+  /// sets the flag.
   static func isAccessFlagFault(_ entry: UInt64, root: TableRoot) -> Bool
-  /// An entry after hardware has used it.
+  /// Returns a table entry with the flags that hardware sets when it uses the entry.
   static func settingFlags(table entry: UInt64, root: TableRoot) -> UInt64
+  /// Returns a leaf with the flags that hardware sets when it uses the leaf.
   static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64
 
-  /// As a second stage: what an access asks of it, and whom its permissions are for.
+  /// Returns the permissions that an access needs in a second stage of this format.
   static func secondStageAccess(for access: Permissions) -> Permissions
+  /// Returns the accesses that a second stage of this format allows, given the permissions of its
+  /// leaf.
   static func firstStageRights(of permissions: Permissions) -> Permissions
 
-  /// Whether the top table may be larger than others, so that its index has more bits.
+  /// Whether the size of the top table varies, so that its index can have more or fewer bits than
+  /// the index of other tables.
   static var hasVariableTopTable: Bool { get }
 }
 
@@ -140,7 +151,9 @@ extension WalkableFormat {
     return entry | accessed | (writing ? dirty : 0)
   }
 
-  /// Entries know only reading and writing, whoever asks, and to execute is to read.
+  // The defaults are for formats without privilege levels and without an execute permission: both
+  // permissions hold for privileged and unprivileged requests, and an execute request is a read.
+
   @inline(__always)
   static func secondStageAccess(for access: Permissions) -> Permissions {
     var demand = access.unprivileged

@@ -1,5 +1,5 @@
-// Structures in memory as the specification draws them: numbered bits, of which a field has the highest
-// and the lowest. A field never crosses a 64-bit word.
+// Access to the fields of structures in memory by bit numbers, as the specifications draw them: a
+// field has a highest and a lowest bit. A field never crosses a boundary between 64-bit words.
 
 extension InlineArray where Element == UInt64 {
   func equals(_ other: Self) -> Bool { indices.allSatisfy { self[$0] == other[$0] } }
@@ -20,8 +20,9 @@ extension InlineArray where Element == UInt64 {
     set { self[bit, bit] = newValue ? 1 : 0 }
   }
 
-  /// The address in bits `high` down to `low`, its lower bits being zero and not stored: those that
-  /// stand at the same place in an address and in a word of the structure.
+  /// Returns the address in the field of bits `high` down to `low`. A bit of the address has the
+  /// same number in the address and in the 64-bit word; the bits below the field are zero and not
+  /// stored.
   func address(_ high: Int, _ low: Int) -> UInt64 { self[high, low] << UInt64(low & 63) }
 
   mutating func setAddress(_ address: UInt64, _ high: Int, _ low: Int) {

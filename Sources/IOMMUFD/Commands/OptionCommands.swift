@@ -3,6 +3,7 @@
 // effect.
 
 internal import CUAPI
+internal import Host
 internal import SystemPackage
 internal import UAPI
 

@@ -156,7 +156,7 @@ extension iommu_hwpt_pgfault {
     dev_id = device.rawValue
     grpid = request.group
     perm = request.access.rawValue
-    addr = request.address
+    addr = request.address.rawValue
     self.cookie = cookie
   }
 }

@@ -13,7 +13,7 @@ enum EventOperations {
     selftest.driver.unit.requestPage(
       PageRequest(
         requester: device.requesterID, pasid: PASID(orNone: fault.pasid), group: fault.grpid,
-        address: fault.addr, access: PageRequestAccess(rawValue: fault.perm), isLast: true))
+        address: IOVA(fault.addr), access: PageRequestAccess(rawValue: fault.perm), isLast: true))
   }
 
   /// TRIGGER_VEVENT. selftest.c: iommufd_test_trigger_vevent()

@@ -1,11 +1,11 @@
-// The keys of devices.
+// The keys of a device.
 
 internal import IOMMU
 internal import IOMMUFD
 internal import Yams
 
 extension MachineDescription.Device {
-  init(_ node: Node) throws(Mistake) {
+  init(_ node: Node) throws(FieldError) {
     self.init(PCIAddress(bus: 0), .atsTestDevice, unit: "", group: 0)
     try node.read(Self.fields, of: "A device", into: &self)
   }
@@ -13,30 +13,36 @@ extension MachineDescription.Device {
   static var fields: [Field<MachineDescription.Device>] {
     [
       Field(
-        key: "address", values: "[segment:]bus:device.function", summary: "where it is on the bus",
+        key: "address", values: "[segment:]bus:device.function", summary: "the PCI address",
         isRequired: true,
-        read: { (node, device) throws(Mistake) in
+        read: { (node, device) throws(FieldError) in
           guard let address = node.string.flatMap({ PCIAddress($0) }) else {
-            throw Mistake(node, "'address' is a PCI address as 0000:01:00.0")
+            throw FieldError(node, "'address' must be a PCI address such as 0000:01:00.0")
           }
           device.address = address
         },
         write: { Node($0.address.description) }),
-      .choice("model", \.model, ["pcie-ats-testdev": .atsTestDevice], "what it is").required,
-      .text("unit", \.unit, "the name of the unit that translates its DMA").required,
-      .number("group", \.group, 0...65535, "its IOMMU group").required,
-      .flag("ats", \.hasATS, "it can translate for itself (PCIe §10.5.1)"),
-      .flag("page-requests", \.hasPageRequests, "it can ask for pages; needs ats (PCIe §10.5.2)"),
-      .flag("stalls", \.canStall, "its transactions can wait for an answer; behind an SMMUv3"),
-      .number("pasid-bits", \.pasidWidth, 0...20, "log2 of its PASIDs; 0: none (PCIe §7.8.9)"),
-      .flag("pasid-execute", \.canExecute, "requests with PASID can ask to execute"),
-      .flag("pasid-privileged", \.canBePrivileged, "and with privilege"),
+      .choice("model", \.model, ["pcie-ats-testdev": .atsTestDevice], "the endpoint model")
+        .required,
+      .text("unit", \.unit, "the name of the unit that translates the device's DMA").required,
+      .number("group", \.group, 0...65535, "the number of the IOMMU group").required,
+      .flag("ats", \.hasATS, "ATS capability (PCIe §10.5.1)"),
+      .flag(
+        "page-requests", \.hasPageRequests, "page request capability; requires ats (PCIe §10.5.2)"),
+      .flag("stalls", \.canStall, "transactions can stall when they fault; only behind an SMMUv3"),
+      .number(
+        "pasid-bits", \.pasidWidth, 0...20,
+        "log2 of the PASIDs; 0: no PASID capability (PCIe §7.8.9)"),
+      .flag("pasid-execute", \.canExecute, "requests with a PASID can have execute permission"),
+      .flag(
+        "pasid-privileged", \.canBePrivileged,
+        "requests with a PASID can have privileged permission"),
       Field(
         key: "reserved-regions", values: "a list of reserved regions",
-        summary: "IOVAs that firmware has a use for (RMRR, IORT RMR, IVMD)",
-        read: { (node, device) throws(Mistake) in
+        summary: "IOVA ranges that firmware reserves (RMRR, IORT RMR, IVMD)",
+        read: { (node, device) throws(FieldError) in
           device.reservedRegions = try node.elements(of: "reserved-regions").read {
-            (node) throws(Mistake) in
+            (node) throws(FieldError) in
             var entry = ReservedRegionEntry()
             try node.read(ReservedRegionEntry.fields, of: "A reserved region", into: &entry)
             return ReservedRegion(range: entry.range, kind: entry.kind)
@@ -54,8 +60,7 @@ extension MachineDescription.Device {
   }
 }
 
-/// A reserved region as a description has it, in the words of
-/// /sys/kernel/iommu_groups/N/reserved_regions.
+/// A reserved region as a mapping, with the words of /sys/kernel/iommu_groups/N/reserved_regions.
 struct ReservedRegionEntry {
   var range: ClosedRange<UInt64> = 0...0
   var kind = ReservedRegion.Kind.reserved
@@ -71,10 +76,13 @@ struct ReservedRegionEntry {
     [
       Field(
         key: "range", values: "FIRST-LAST, hexadecimal",
-        summary: "its addresses, whole pages", isRequired: true,
-        read: { (node, entry) throws(Mistake) in
+        summary: "the first and the last IOVA, whole pages", isRequired: true,
+        read: { (node, entry) throws(FieldError) in
           guard let range = node.string.flatMap(Self.range) else {
-            throw Mistake(node, "'range' is two addresses as 0xa0000000-0xa0ffffff, of whole pages")
+            throw FieldError(
+              node,
+              "'range' must be the first and the last address of whole pages, such as "
+                + "0xa0000000-0xa0ffffff")
           }
           entry.range = range
         },
@@ -89,7 +97,7 @@ struct ReservedRegionEntry {
           "direct": .direct, "direct-relaxable": .directRelaxable, "reserved": .reserved,
           "msi": .msi,
         ],
-        "what for; a device with a direct one is nobody's but the kernel's"
+        "the kind of reservation; no client can bind a device with a direct region"
       ).required,
     ]
   }

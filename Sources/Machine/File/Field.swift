@@ -1,25 +1,25 @@
-// One key of a description's mapping: what it is called, which values it takes, what it means, and how
-// the value gets into a description and out of it. Reading, writing and documentation all come from
-// the same tables of fields.
-
 internal import Yams
 
+/// One key of a YAML mapping: its name, its values, its meaning, and how its value is read into a
+/// description and written from it. Reading, writing and the documentation of keys use the same
+/// tables of fields.
 struct Field<Root> {
   let key: String
-  /// The values it takes, for people.
+  /// The values that the key takes, as text for users.
   let values: String
-  /// What it means, for people; with the register field it becomes, if it does.
+  /// The meaning of the key, as text for users, with the name of the register field that the value
+  /// becomes.
   let summary: String
   var isRequired = false
-  let read: (Node, inout Root) throws(Mistake) -> Void
-  /// Nil: there is nothing to write.
+  let read: (Node, inout Root) throws(FieldError) -> Void
+  /// Returns `nil` when the key need not be written.
   let write: (Root) -> Node?
 
-  /// Written and read also on its own, as a part of `Whole`.
+  /// Returns the field of `Whole` that reads and writes the part of `Whole` at `path`.
   func within<Whole>(_ path: WritableKeyPath<Whole, Root>) -> Field<Whole> {
     Field<Whole>(
       key: key, values: values, summary: summary, isRequired: isRequired,
-      read: { (node, whole) throws(Mistake) in try read(node, &whole[keyPath: path]) },
+      read: { (node, whole) throws(FieldError) in try read(node, &whole[keyPath: path]) },
       write: { write($0[keyPath: path]) })
   }
 
@@ -30,8 +30,8 @@ struct Field<Root> {
   }
 }
 
-/// What is wrong with a description's text, and where.
-struct Mistake: Error {
+/// An error in a description's text, with its place.
+struct FieldError: Error {
   let mark: Mark?
   let reason: String
 
@@ -47,8 +47,10 @@ extension Field {
   ) -> Field {
     Field(
       key: key, values: "true, false", summary: summary,
-      read: { (node, root) throws(Mistake) in
-        guard let value = node.bool else { throw Mistake(node, "'\(key)' is true or false") }
+      read: { (node, root) throws(FieldError) in
+        guard let value = node.bool else {
+          throw FieldError(node, "'\(key)' must be true or false")
+        }
         root[keyPath: path] = value
       },
       write: { Node($0[keyPath: path] ? "true" : "false", Tag(.bool)) })
@@ -60,32 +62,34 @@ extension Field {
   ) -> Field {
     Field(
       key: key, values: "\(range.lowerBound) to \(range.upperBound)", summary: summary,
-      read: { (node, root) throws(Mistake) in
+      read: { (node, root) throws(FieldError) in
         guard let value = node.int.flatMap(Value.init(exactly:)), range.contains(value) else {
-          throw Mistake(
-            node, "'\(key)' is a number from \(range.lowerBound) to \(range.upperBound)")
+          throw FieldError(
+            node, "'\(key)' must be a number from \(range.lowerBound) to \(range.upperBound)")
         }
         root[keyPath: path] = value
       },
       write: { Node("\($0[keyPath: path])", Tag(.int)) })
   }
 
-  /// A list of numbers, each one of `allowed`.
+  /// A key whose value is a list of numbers from `allowed`.
   static func numbers(
     _ key: String, _ path: WritableKeyPath<Root, Set<Int>>, of allowed: [Int], _ summary: String
   ) -> Field {
     let values = "a list of " + allowed.map(String.init).joined(separator: ", ")
     return Field(
       key: key, values: values, summary: summary,
-      read: { (node, root) throws(Mistake) in
+      read: { (node, root) throws(FieldError) in
         var numbers: Set<Int> = []
         for element in try node.elements(of: key) {
           guard let value = element.int, allowed.contains(value) else {
-            throw Mistake(element, "'\(key)' is \(values)")
+            throw FieldError(element, "'\(key)' must be \(values)")
           }
           numbers.insert(value)
         }
-        guard !numbers.isEmpty else { throw Mistake(node, "'\(key)' names at least one") }
+        guard !numbers.isEmpty else {
+          throw FieldError(node, "'\(key)' must have at least one number")
+        }
         root[keyPath: path] = numbers
       },
       write: { root in
@@ -95,7 +99,7 @@ extension Field {
       })
   }
 
-  /// One of `names`, each with what it stands for.
+  /// A key whose value is one of `names`.
   static func choice<Value: Equatable>(
     _ key: String, _ path: WritableKeyPath<Root, Value>, _ names: KeyValuePairs<String, Value>,
     _ summary: String
@@ -103,9 +107,9 @@ extension Field {
     let values = names.map(\.key).joined(separator: ", ")
     return Field(
       key: key, values: values, summary: summary,
-      read: { (node, root) throws(Mistake) in
+      read: { (node, root) throws(FieldError) in
         guard let choice = names.first(where: { $0.key == node.string }) else {
-          throw Mistake(node, "'\(key)' is one of: \(values)")
+          throw FieldError(node, "'\(key)' must be one of: \(values)")
         }
         root[keyPath: path] = choice.value
       },
@@ -114,7 +118,7 @@ extension Field {
       })
   }
 
-  /// A list of any of the names of `Value`'s cases.
+  /// A key whose value is a list of raw values of `Value`.
   static func names<Value: RawRepresentable<String> & CaseIterable & Hashable>(
     _ key: String, _ path: WritableKeyPath<Root, Set<Value>>, _ summary: String
   ) -> Field {
@@ -122,11 +126,11 @@ extension Field {
     let values = "a list of " + names.joined(separator: ", ")
     return Field(
       key: key, values: values, summary: summary,
-      read: { (node, root) throws(Mistake) in
+      read: { (node, root) throws(FieldError) in
         var chosen: Set<Value> = []
         for element in try node.elements(of: key) {
           guard let value = element.string.flatMap(Value.init(rawValue:)) else {
-            throw Mistake(element, "'\(key)' is \(values)")
+            throw FieldError(element, "'\(key)' must be \(values)")
           }
           chosen.insert(value)
         }
@@ -144,9 +148,9 @@ extension Field {
   ) -> Field {
     Field(
       key: key, values: "a name", summary: summary,
-      read: { (node, root) throws(Mistake) in
+      read: { (node, root) throws(FieldError) in
         guard let value = node.string, !value.isEmpty else {
-          throw Mistake(node, "'\(key)' is a name")
+          throw FieldError(node, "'\(key)' must be a name")
         }
         root[keyPath: path] = value
       },
@@ -155,40 +159,42 @@ extension Field {
 }
 
 extension Node {
-  /// The elements of the list that is the value of `key`.
-  func elements(of key: String) throws(Mistake) -> Node.Sequence {
-    guard let sequence else { throw Mistake(self, "'\(key)' is a list") }
+  /// Returns the elements of the list that is the value of `key`.
+  func elements(of key: String) throws(FieldError) -> Node.Sequence {
+    guard let sequence else { throw FieldError(self, "'\(key)' must be a list") }
     return sequence
   }
 
-  /// The pairs of a mapping that describes `subject`.
-  func pairs(of subject: String) throws(Mistake) -> Node.Mapping {
-    guard let mapping else { throw Mistake(self, "\(subject) is a mapping: keys with values") }
+  /// Returns the pairs of a mapping that describes `subject`.
+  func pairs(of subject: String) throws(FieldError) -> Node.Mapping {
+    guard let mapping else {
+      throw FieldError(self, "\(subject) must be a mapping of keys to values")
+    }
     return mapping
   }
 
   /// Reads every pair of this mapping into `root`.
-  /// - Parameter subject: what is described, as it begins a sentence.
+  /// - Parameter subject: What the mapping describes, as the beginning of a sentence.
   func read<Root>(
     _ fields: [Field<Root>], of subject: String, into root: inout Root
-  ) throws(Mistake) {
+  ) throws(FieldError) {
     var read: Set<String> = []
     for (key, value) in try pairs(of: subject) {
       guard let field = fields.first(where: { $0.key == key.string }) else {
-        throw Mistake(
+        throw FieldError(
           key,
-          "\(subject) has no key '\(key.string ?? "?")', but "
+          "\(subject) has no key '\(key.string ?? "?")'; its keys are "
             + fields.map { "'\($0.key)'" }.joined(separator: ", "))
       }
       try field.read(value, &root)
       read.insert(field.key)
     }
     for field in fields where field.isRequired && !read.contains(field.key) {
-      throw Mistake(self, "\(subject) needs '\(field.key)': \(field.summary)")
+      throw FieldError(self, "\(subject) must have the key '\(field.key)': \(field.summary)")
     }
   }
 
-  /// A mapping with every field of `root` that has something to say.
+  /// Makes a mapping with every field of `root`.
   init<Root>(_ root: Root, _ fields: [Field<Root>]) {
     self.init(
       fields.compactMap { field in field.write(root).map { (Node(field.key), $0) } })

@@ -1,46 +1,48 @@
-// The keys of units. Their defaults are those of the unit's own configuration.
+// The keys of a unit. A key that is left out has the default of the unit's configuration type.
 
 internal import IOMMU
+internal import IOMMUFD
 internal import Yams
 
 extension MachineDescription.Unit {
-  /// The kinds of units, as a description names them.
+  /// The values of the key `kind`.
   enum KindName: String, CaseIterable {
     case vtd
     case smmuv3
     case amdvi
 
-    /// A unit of this kind that is not described further.
-    var empty: MachineDescription.Unit.Kind {
+    /// A unit of this kind with the defaults of all other keys.
+    var defaultKind: MachineDescription.Unit.Kind {
       switch self {
       case .vtd: .vtd(VTdUnit.Configuration())
       case .smmuv3: .smmuv3(SMMUv3Unit.Configuration())
-      case .amdvi: .amdvi(MachineDescription.AMDVi())
+      case .amdvi: .amdvi(AMDViDriver.Configuration())
       }
     }
   }
 
-  /// What every unit has; the others depend on the kind.
+  /// The keys of every unit. The other keys depend on the kind.
   static var fields: [Field<MachineDescription.Unit>] {
     [
-      .text("name", \.name, "what devices call it").required,
+      .text("name", \.name, "the name by which devices refer to the unit").required,
       Field(
         key: "kind", values: KindName.allCases.map(\.rawValue).joined(separator: ", "),
-        summary: "whose architecture it is", isRequired: true,
-        read: { (node, unit) throws(Mistake) in
+        summary: "the architecture of the unit", isRequired: true,
+        read: { (node, unit) throws(FieldError) in
           guard let kind = node.string.flatMap(KindName.init(rawValue:)) else {
-            throw Mistake(
+            throw FieldError(
               node,
               "'kind' is one of: " + KindName.allCases.map(\.rawValue).joined(separator: ", "))
           }
-          unit.kind = kind.empty
+          unit.kind = kind.defaultKind
         },
         write: { Node($0.kind.name.rawValue) }),
     ]
   }
 
-  /// The kind says which other keys there are, wherever in the mapping it stands.
-  init(_ node: Node) throws(Mistake) {
+  /// Reads `name` and `kind` first, wherever in the mapping they are, because the kind determines
+  /// the other keys.
+  init(_ node: Node) throws(FieldError) {
     let common = Self.fields
     let keys = Set(common.map(\.key))
     let pairs = try node.pairs(of: "A unit").map { ($0.key, $0.value) }
@@ -69,7 +71,7 @@ extension MachineDescription.Unit.Kind {
     }
   }
 
-  fileprivate mutating func read(_ node: Node, of subject: String) throws(Mistake) {
+  fileprivate mutating func read(_ node: Node, of subject: String) throws(FieldError) {
     switch self {
     case .vtd(var configuration):
       try node.read(VTdUnit.Configuration.fields, of: subject, into: &configuration)
@@ -77,9 +79,9 @@ extension MachineDescription.Unit.Kind {
     case .smmuv3(var configuration):
       try node.read(SMMUv3Unit.Configuration.fields, of: subject, into: &configuration)
       self = .smmuv3(configuration)
-    case .amdvi(var amdvi):
-      try node.read(MachineDescription.AMDVi.fields, of: subject, into: &amdvi)
-      self = .amdvi(amdvi)
+    case .amdvi(var configuration):
+      try node.read(AMDViDriver.Configuration.fields, of: subject, into: &configuration)
+      self = .amdvi(configuration)
     }
   }
 
@@ -88,7 +90,7 @@ extension MachineDescription.Unit.Kind {
       switch self {
       case .vtd(let configuration): Node(configuration, VTdUnit.Configuration.fields)
       case .smmuv3(let configuration): Node(configuration, SMMUv3Unit.Configuration.fields)
-      case .amdvi(let amdvi): Node(amdvi, MachineDescription.AMDVi.fields)
+      case .amdvi(let configuration): Node(configuration, AMDViDriver.Configuration.fields)
       }
     return node.mapping?.map { ($0.key, $0.value) } ?? []
   }
@@ -97,18 +99,20 @@ extension MachineDescription.Unit.Kind {
     switch self {
     case .vtd: VTdUnit.Configuration.fields.map(MachineFile.Key.init)
     case .smmuv3: SMMUv3Unit.Configuration.fields.map(MachineFile.Key.init)
-    case .amdvi: MachineDescription.AMDVi.fields.map(MachineFile.Key.init)
+    case .amdvi: AMDViDriver.Configuration.fields.map(MachineFile.Key.init)
     }
   }
 }
 
 extension IOTLBGeometry {
-  /// Sets are rounded down to a power of two.
+  /// The number of sets is rounded down to a power of two.
   static var fields: [Field<IOTLBGeometry>] {
     [
-      .number("iotlb-sets-4k", \.sets4K, 1...65536, "sets of the IOTLB for small pages"),
-      .number("iotlb-sets-2m", \.sets2M, 1...65536, "sets for pages of 2 MiB and more"),
-      .number("iotlb-sets-1g", \.sets1G, 1...65536, "sets for pages of 1 GiB and more"),
+      .number("iotlb-sets-4k", \.sets4K, 1...65536, "sets of the IOTLB for 4 KiB pages"),
+      .number(
+        "iotlb-sets-2m", \.sets2M, 1...65536, "sets of the IOTLB for pages of 2 MiB and more"),
+      .number(
+        "iotlb-sets-1g", \.sets1G, 1...65536, "sets of the IOTLB for pages of 1 GiB and more"),
     ]
   }
 }

@@ -3,14 +3,13 @@
 
 internal import CUAPI
 internal import Host
-internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
 extension DeviceFile {
   /// vfio_ioctl_device_feature()
   func feature(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let prefixSize = MemoryLayout<FeaturePrefix>.size
+    let prefixSize = Ioctl.vfioDeviceFeature.minimumSize
     let prefix: FeaturePrefix = try call.load(count: prefixSize)
     guard prefix.argsz >= prefixSize else { throw .invalidArgument }
     let flags = FeatureFlags(rawValue: prefix.flags)
@@ -24,11 +23,11 @@ extension DeviceFile {
       dataSize: Int(prefix.argsz) - prefixSize)
     switch Int32(number) {
     case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY:
-      if try feature.isRequested(.set) { try enterLowPower(opened, wakeUp: nil) }
+      if try feature.isRequested(.set) { try opened.allowLowPower(wakeUp: nil) }
     case VFIO_DEVICE_FEATURE_LOW_POWER_ENTRY_WITH_WAKEUP:
       try enterLowPowerWithWakeUp(feature, opened)
     case VFIO_DEVICE_FEATURE_LOW_POWER_EXIT:
-      if try feature.isRequested(.set) { opened.lowPower.withLock { $0 = .init() } }
+      if try feature.isRequested(.set) { opened.endLowPower() }
     case VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2:
       // The kernel requires a migration flag before it checks whether the device can migrate.
       throw .invalidArgument
@@ -45,19 +44,8 @@ extension DeviceFile {
     let client = feature.call.client
     let entry: Entry = try client.load(at: feature.data)
     guard entry.wakeup_eventfd >= 0 else { throw .invalidArgument }
-    try enterLowPower(
-      opened, wakeUp: try EventDescriptor(client.duplicateDescriptor(entry.wakeup_eventfd)))
-  }
-
-  /// vfio_pci_runtime_pm_entry(). EINVAL while low power is already allowed.
-  private func enterLowPower(_ opened: OpenedDevice, wakeUp: EventDescriptor?) throws(Errno) {
-    let isFirst = opened.lowPower.withLock { power in
-      guard !power.isAllowed else { return false }
-      power.isAllowed = true
-      power.wakeUp = wakeUp
-      return true
-    }
-    guard isFirst else { throw .invalidArgument }
+    try opened.allowLowPower(
+      wakeUp: try EventDescriptor(client.duplicateDescriptor(entry.wakeup_eventfd)))
   }
 }
 

@@ -2,7 +2,6 @@
 
 internal import CUAPI
 internal import PCI
-internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
@@ -28,7 +27,7 @@ enum InterruptIndex {
 extension DeviceFile {
   /// vfio_pci_ioctl_get_info(). There is no capability, because the device completes no AtomicOps.
   func getInfo(_ call: DeviceCall) throws(Errno) {
-    let minimum = DeviceCall.end(of: \vfio_device_info.num_irqs)
+    let minimum = Ioctl.vfioDeviceGetInfo.minimumSize
     var info: vfio_device_info = try call.load(count: minimum)
     guard info.argsz >= minimum else { throw .invalidArgument }
     info.flags = UInt32(VFIO_DEVICE_FLAGS_PCI)
@@ -41,7 +40,7 @@ extension DeviceFile {
   /// vfio_get_region_info(), vfio_pci_ioctl_get_region_info(). A region that the device does not
   /// have is reported with size 0. The VGA region is EINVAL instead.
   func getRegionInfo(_ call: DeviceCall) throws(Errno) {
-    let size = MemoryLayout<vfio_region_info>.size
+    let size = Ioctl.vfioDeviceGetRegionInfo.minimumSize
     var info: vfio_region_info = try call.load(count: size)
     guard info.argsz >= size else { throw .invalidArgument }
     let index = UInt64(info.index)
@@ -64,7 +63,7 @@ extension DeviceFile {
 
   /// vfio_pci_ioctl_get_irq_info()
   func getIRQInfo(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let size = MemoryLayout<vfio_irq_info>.size
+    let size = Ioctl.vfioDeviceGetIRQInfo.minimumSize
     var info: vfio_irq_info = try call.load(count: size)
     guard info.argsz >= size, info.index < InterruptIndex.count else { throw .invalidArgument }
     info.flags = UInt32(VFIO_IRQ_INFO_EVENTFD)
@@ -76,12 +75,5 @@ extension DeviceFile {
       info.flags |= UInt32(VFIO_IRQ_INFO_NORESIZE)
     }
     try call.store(info, count: size)
-  }
-}
-
-extension OpenedDevice {
-  /// Returns the number of interrupts of an index. 0 for an index that does not exist.
-  func interruptCount(_ index: UInt32) -> UInt32 {
-    interrupts.count(index, interruptPin: config.withLock { $0.interruptPin })
   }
 }

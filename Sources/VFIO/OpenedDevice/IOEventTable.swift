@@ -76,16 +76,3 @@ final class IOEventTable: Sendable {
     }
   }
 }
-
-extension OpenedDevice {
-  /// Adds an ioeventfd. A signal while memory is disabled is lost (vfio_pci_ioeventfd_handler()).
-  func addIOEvent(
-    _ event: IOEvent, _ descriptor: Int32, client: any Client
-  ) throws(Errno) {
-    try ioEvents.add(event, descriptor, client: client) { [weak self] in
-      guard let self, config.withLock({ $0.isMemoryEnabled }) else { return }
-      let access = RegisterAccess(bar: event.bar, offset: event.offset, width: event.width)
-      function.write(access, event.value)
-    }
-  }
-}

@@ -85,10 +85,10 @@ struct AMDViATSTests {
     #expect(rig.port.load(0x8000, one).0 == .denied(IOVA(0x8000)))
     #expect(rig.port.load(0xfee0_0000, ats).0 == .denied(IOVA(0xfee0_0000)))
     #expect(rig.port.load(0x9_0000_0000, ats).0 == .denied(IOVA(0x9_0000_0000)))
-    #expect(rig.unit.takeEvents().isEmpty)
+    #expect(rig.unit.consumeEvents().isEmpty)
     rig.guest[rig.guest.entry(root, 1 << 40, level: 3)] = rig.guest.data(0) | 0x87
     #expect(rig.port.load(1 << 40, one).0 == .denied(IOVA(1 << 40)))
-    #expect(rig.unit.takeEvents().isEmpty)
+    #expect(rig.unit.consumeEvents().isEmpty)
     let nowhere = UInt64(1) << UInt64(rig.memory.addressBits) - 4096
     let (other, table) = rig.makeGuest(1, in: rig.physical)
     rig.physical[rig.physical.entry(table, 1 << 40, level: 3)] = nowhere | 7
@@ -108,11 +108,11 @@ struct AMDViATSTests {
     #expect(try rig.takeEntry() == [8 << 60 | 1 << 56 | Self.device, AMDViRig.base])
     let request = DMARequest(
       requester: AMDViRig.device, ats, iova: IOVA(0x1000), count: 8, writes: false)
-    let record = try #require(rig.unit.refuseTranslated(request, at: 0x1000))
+    let record = try #require(rig.unit.checkTranslated(request, at: IOVA(0x1000)))
     rig.unit.report(record)
     #expect(try rig.takeEntry() == [8 << 60 | 1 << 57 | Self.device, 0x1000])
     rig.set(translating(rig.hosted))
-    #expect(rig.unit.refuseTranslated(request, at: 0x1000) == nil)
+    #expect(rig.unit.checkTranslated(request, at: IOVA(0x1000)) == nil)
     #expect(rig.port.load(AMDViRig.base, ats).0 == .completed)
     // Cached by the function, and then not allowed any more.
     rig.set(rig.hosted)
@@ -152,11 +152,11 @@ struct AMDViATSTests {
     // DeviceID, PASID, tag with LAST, GN.
     let expected: [UInt64] = [9 << 60 | 1 << 57 | 0x201 << 32 | 1 << 16 | Self.device, 0x5000]
     #expect(try rig.takeEntry() == expected)
-    entry.requestsPages = true
+    entry.allowsPageRequests = true
     rig.set(entry)
     #expect(
       rig.port.requestPages(IOVA(0x5ff8), count: 16, writes: true, one) == .awaited(group: 2))
-    #expect(asked.take().map(\.address) == [0x5000, 0x6000])
+    #expect(asked.take().map(\.address.rawValue) == [0x5000, 0x6000])
     let answers = Collector<UInt32>()
     rig.port.setPageResponseReceiver { group, response in
       answers.add(group << 8 | UInt32(response.code))
@@ -178,8 +178,8 @@ struct AMDViATSTests {
   func services() throws {
     let machine = try AMDViMachine(hasATS: true)
     let states = Collector<[Bool]>()
-    machine.driver.setControl(of: AMDViMachine.device) { ats, pageRequests in
-      states.add([ats, pageRequests])
+    machine.driver.setServiceControl(of: AMDViMachine.device) {
+      states.add([$0.contains(.ats), $0.contains(.pageRequests)])
     }
     func last() -> [Bool] { states.take().last ?? [] }
     #expect(machine.driver.capabilities(of: AMDViMachine.device).contains(.ats))
@@ -189,7 +189,7 @@ struct AMDViATSTests {
     let guest = try machine.make(.pasid)
     try machine.attach(guest)
     #expect(last() == [true, true])
-    #expect(try machine.entry().requestsPages)
+    #expect(try machine.entry().allowsPageRequests)
     machine.driver.block(AMDViMachine.device, pasid: nil)
     #expect(last() == [false, false])
     let table = machine.guest.take()
@@ -198,7 +198,7 @@ struct AMDViATSTests {
     try machine.attach(
       try machine.nested(gcr3: table) {
         $0.allowsDeviceTLB = true
-        $0.requestsPages = true
+        $0.allowsPageRequests = true
       })
     #expect(last() == [true, true])
     #expect(try machine.entry().allowsDeviceTLB)
@@ -262,7 +262,7 @@ struct AMDViATSTests {
     try machine.attach(
       try machine.nested(gcr3: machine.guest.take()) {
         $0.allowsDeviceTLB = true
-        $0.requestsPages = true
+        $0.allowsPageRequests = true
       })
     func ask(_ pasid: UInt32?) -> PageRequestAnswer {
       machine.port.requestPages(
@@ -285,6 +285,6 @@ struct AMDViATSTests {
     #expect(ask(1) == .answered(.failure))
     #expect(
       machine.faults.take().map { DMAOutcome.fault($0).amdviEvent?.kind } == [.invalidPageRequest])
-    #expect(!(try AMDViMachine(guestTables: .asKernel)).driver.hasUserPASIDTable)
+    #expect(!(try AMDViMachine(guestTableInterface: .kernel)).driver.hasUserPASIDTable)
   }
 }

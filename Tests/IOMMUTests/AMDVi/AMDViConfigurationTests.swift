@@ -27,10 +27,12 @@ struct AMDViConfigurationTests {
     rig.set(rig.hosted)
     let request = DMARequest(
       requester: AMDViRig.device, .init(), iova: IOVA(AMDViRig.base), count: 8, writes: false)
-    func cached() -> [Int] { rig.unit.state.withLock { [$0.entries.count, $0.spaces.count] } }
-    _ = rig.unit.findSpace(request, .max)
+    func cached() -> [Int] {
+      rig.unit.state.withLock { [$0.deviceTableEntries.count, $0.addressSpaces.count] }
+    }
+    _ = rig.unit.fillAddressSpace(request, .max)
     #expect(cached() == [0, 0])
-    _ = rig.unit.findSpace(request, rig.unit.state.withLock { $0.generation })
+    _ = rig.unit.fillAddressSpace(request, rig.unit.state.withLock { $0.generation })
     #expect(cached() == [1, 1])
   }
 
@@ -195,7 +197,7 @@ struct AMDViConfigurationTests {
     let (gcr3, root) = rig.makeGuest(1, in: rig.guest)
     rig.set(rig.guided(gcr3))
     let pasid = PASID(rawValue: 1)
-    let subject = AMDViEvent.Subject.pasid(pasid)
+    let subject = AMDViEvent.AddressSpace.pasid(pasid)
     rig.guest[gcr3 + 8] = root | 1 << 1 | 1
     #expect(
       rig.port.load(0x5000, pasid: pasid).0.amdviEvent == .reserved(subject, at: 0x5000))
@@ -246,7 +248,7 @@ struct AMDViConfigurationTests {
     rig.guest.map(root, flat, to: rig.guest.data(1))
     #expect(rig.port.load(flat).1 == 101)
     #expect(rig.port.load(signed, pasid: PASID(rawValue: 0)).1 == 101)
-    let zero = AMDViEvent.Subject.pasid(PASID(rawValue: 0))
+    let zero = AMDViEvent.AddressSpace.pasid(PASID(rawValue: 0))
     #expect(rig.port.load(signed).0.amdviEvent == .absent(zero, at: signed))
     #expect(
       rig.port.load(flat, pasid: PASID(rawValue: 0)).0.amdviEvent == .absent(zero, at: flat))
@@ -271,22 +273,22 @@ struct AMDViConfigurationTests {
     entry.suppressesFaults = true
     rig.set(entry)
     #expect(rig.port.load(0).0.amdviEvent?.kind == .pageFault)
-    #expect(rig.unit.takeEvents().isEmpty)
+    #expect(rig.unit.consumeEvents().isEmpty)
     entry.suppressesFaults = false
     entry.suppressesRepeatedFaults = true
     rig.set(entry)
     for _ in 0..<3 { #expect(rig.port.load(0).0.amdviEvent?.kind == .pageFault) }
-    #expect(rig.unit.takeEvents().count == 1)
+    #expect(rig.unit.consumeEvents().count == 1)
     rig.run(.invalidateDeviceTableEntry(AMDViRig.device))
     _ = rig.port.load(0)
-    #expect(rig.unit.takeEvents().count == 1)
+    #expect(rig.unit.consumeEvents().count == 1)
     // Illegal entries are none of it.
     entry.suppressesFaults = true
     entry.hostLevels = 7
     rig.set(entry)
     _ = rig.port.load(0)
     _ = rig.port.load(0)
-    #expect(rig.unit.takeEvents().count == 2)
+    #expect(rig.unit.consumeEvents().count == 2)
   }
 
   @Test("a log that is full loses events until it is started again")
@@ -296,11 +298,11 @@ struct AMDViConfigurationTests {
     let rig = try AMDViRig(configuration)
     rig.set(rig.hosted)
     for index in 0..<300 { _ = rig.port.load(UInt64(index) << 12) }
-    let entries = rig.unit.takeEvents()
+    let entries = rig.unit.consumeEvents()
     #expect(entries.count == 255)
     #expect(entries.last?.words[1] == 254 << 12)
     _ = rig.port.load(0)
-    #expect(rig.unit.takeEvents().count == 1)
+    #expect(rig.unit.consumeEvents().count == 1)
   }
 
   // MARK: Special addresses

@@ -223,7 +223,7 @@ struct AMDViDriverTests {
 
   @Test("virtual units: any type; nested domains only as the uAPI describes them")
   func virtualUnits() throws {
-    let machine = try AMDViMachine(guestTables: .asKernel)
+    let machine = try AMDViMachine(guestTableInterface: .kernel)
     for type: UInt32 in [1, 2, 3, 77] {
       #expect(machine.driver.supportsVirtualIOMMU(type: type, for: Self.device))
     }

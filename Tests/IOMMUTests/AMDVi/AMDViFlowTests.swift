@@ -36,7 +36,7 @@ struct AMDViFlowTests {
     let machine = try AMDViMachine()
     let domain = try machine.make(.pasid)
     try machine.attach(domain)
-    let zero = AMDViEvent.Subject.pasid(PASID(rawValue: 0))
+    let zero = AMDViEvent.AddressSpace.pasid(PASID(rawValue: 0))
     #expect(machine.port.load(0x5000).0.amdviEvent == .absent(zero, at: 0x5000))
     #expect(
       machine.port.load(0x5000, pasid: one).0.amdviEvent == .absent(.pasid(one), at: 0x5000))
@@ -87,7 +87,7 @@ struct AMDViFlowTests {
     try domain.map(IOVA(0x1_0000), to: page, length: 0x4000, permissions: [.read, .write])
     func dirty(clearing: Bool = true) throws -> [UInt64] {
       var found: [UInt64] = []
-      try domain.readDirty(0...0xf_ffff, clearing: clearing) { start, length in
+      try domain.readDirty(IOVA(0)...IOVA(0xf_ffff), clearing: clearing) { start, length in
         found += [start.rawValue, length]
       }
       return found
@@ -241,10 +241,10 @@ struct AMDViFlowTests {
     }
     try use()
     let tables = machine.memory.tablePagesInUse
-    let id = try machine.driver.domainIDs.take()
-    machine.driver.domainIDs.give(id)
+    let id = try machine.driver.domainIDs.allocate()
+    machine.driver.domainIDs.release(id)
     for _ in 0..<10 { try use() }
     #expect(machine.memory.tablePagesInUse == tables)
-    #expect(try machine.driver.domainIDs.take() == id)
+    #expect(try machine.driver.domainIDs.allocate() == id)
   }
 }

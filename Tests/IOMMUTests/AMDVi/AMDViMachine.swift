@@ -23,13 +23,13 @@ struct AMDViMachine {
 
   init(
     _ configuration: AMDViUnit.Configuration = .init(), pasidBits: Int = 16, hasATS: Bool = false,
-    guestTables: AMDViDriver.GuestTables = .asUAPI
+    guestTableInterface: AMDViDriver.GuestTableInterface = .uapi
   ) throws {
     memory = try PhysicalMemory(.test)
     unit = AMDViUnit(configuration, memory: memory)
     driver = try AMDViDriver(
-      unit: unit, lastDevice: .test(9), guestTables: guestTables, memory: memory)
-    var properties = AMDViDeviceProperties()
+      unit: unit, lastDevice: .test(9), guestTableInterface: guestTableInterface, memory: memory)
+    var properties = DeviceProperties()
     properties.pasidBits = pasidBits
     properties.hasATS = hasATS
     properties.hasPageRequests = hasATS

@@ -101,7 +101,7 @@ struct AMDViRig {
 
   /// The one event that there was, as the log has it.
   func takeEntry() throws -> [UInt64] {
-    let entries = unit.takeEvents()
+    let entries = unit.consumeEvents()
     try #require(entries.count == 1)
     return [entries[0].words[0], entries[0].words[1]]
   }

@@ -21,7 +21,7 @@ struct AMDViSpecTests {
     expect([0x000a_bcde_f012_3000, 0, 0, 0], "host table") {
       $0.hostTable = PhysicalAddress(0x000a_bcde_f012_3000)
     }
-    expect([1 << 52, 0, 0, 0], "PPR") { $0.requestsPages = true }
+    expect([1 << 52, 0, 0, 0], "PPR") { $0.allowsPageRequests = true }
     expect([1 << 54, 0, 0, 0], "GIoV") { $0.usesGuestTableWithoutPASID = true }
     expect([1 << 55, 0, 0, 0], "GV") { $0.isGuestValid = true }
     expect([2 << 56, 0, 0, 0], "GLX") { $0.guestCR3Levels = 2 }
@@ -138,8 +138,8 @@ struct AMDViSpecTests {
       let words = AMDViEventEntry(record, event).words
       return [words[0], words[1]]
     }
-    let domain = AMDViEvent.Subject.domain(DomainID(rawValue: 0xd0d0))
-    let space = AMDViEvent.Subject.pasid(PASID(rawValue: 0xabcde))
+    let domain = AMDViEvent.AddressSpace.domain(DomainID(rawValue: 0xd0d0))
+    let space = AMDViEvent.AddressSpace.pasid(PASID(rawValue: 0xabcde))
     #expect(entry(.absent(domain, at: 0x1234), .read) == [0x2000_d0d0_0000_0108, 0x1234])
     #expect(entry(.absent(domain, at: 0x1234), .write) == [0x2020_d0d0_0000_0108, 0x1234])
     #expect(entry(.denied(domain, at: 0x1234), .write) == [0x2070_d0d0_0000_0108, 0x1234])

@@ -6,8 +6,8 @@ import Testing
 @Suite("AMD-Vi: walks, and the event of each failure")
 struct AMDViWalkTests {
   private let one = PASID(rawValue: 1)
-  private var subject: AMDViEvent.Subject { .pasid(one) }
-  private let domain = AMDViEvent.Subject.domain(AMDViRig.domain)
+  private var subject: AMDViEvent.AddressSpace { .pasid(one) }
+  private let domain = AMDViEvent.AddressSpace.domain(AMDViRig.domain)
 
   @Test("host tables")
   func host() throws {
@@ -27,7 +27,7 @@ struct AMDViWalkTests {
     #expect(rig.port.fill(0x1ff8, count: 16, with: 1).amdviEvent?.isDenied == true)
     #expect(rig.port.load(0x1ffc).0.amdviEvent == .absent(domain, at: 0x2000))
     #expect(
-      rig.unit.takeEvents().map { $0.words[1] }
+      rig.unit.consumeEvents().map { $0.words[1] }
         == [0x8000, 1 << 39, 0x1000, 0x1ff8, 0x2000])
   }
 
@@ -56,7 +56,7 @@ struct AMDViWalkTests {
     // PR alone, beside the domain.
     rig.memory.storeEntry(1 | 3 << 9 | 3 << 61, at: top)
     rig.set(entry)
-    _ = rig.unit.takeEvents()
+    _ = rig.unit.consumeEvents()
     _ = rig.port.load(0)
     #expect(try rig.takeEntry() == [2 << 60 | 1 << 52 | 7 << 32 | 0x108, 0])
   }
@@ -130,7 +130,9 @@ struct AMDViWalkTests {
     #expect(rig.port.store(12, to: 0x7000, pasid: one) == .completed)
     #expect(rig.guest[rig.guest.entry(root, 0x7000)] & 0xfff == 0x67)
     var dirty: [UInt64] = []
-    rig.host.readDirty(0...(1 << 39 - 1), clearing: false) { address, _ in dirty.append(address) }
+    rig.host.readDirty(0...(1 << 39 - 1), clearing: false) { iova, _ in
+      dirty.append(iova.rawValue)
+    }
     // One host page of 8 MiB: of the data, and of the tables whose flags were set.
     #expect(dirty == [AMDViRig.base])
   }
@@ -164,7 +166,7 @@ struct AMDViWalkTests {
     #expect(
       rig.port.load(1 << 39, pasid: one).0.amdviEvent == .denied(domain, at: 0x9000_0000))
     #expect(
-      rig.unit.takeEvents().map { $0.words[0] } == [
+      rig.unit.consumeEvents().map { $0.words[0] } == [
         0x2005_0001_0000_0108, 0x2070_0007_0000_0108, 0x2000_0007_0000_0108,
         0x2000_0007_0000_0108, 0x2000_0007_0000_0108, 0x2050_0007_0000_0108,
       ])

@@ -13,7 +13,7 @@ struct SMMUv3ATSTests {
   private let page: UInt64
   private let descriptors: UInt64
   private static let here: UInt64 = 0x7654_3210_0000
-  private static let stream = UInt32(SMMUv3Machine.virtualStream)
+  private static let stream = StreamID(rawValue: UInt32(SMMUv3Machine.virtualStream))
   /// EATS of a guest's entry, in its second word, beside S1DSS.
   private static let enabled: UInt64 = 1 << 28 | 2
 
@@ -39,7 +39,9 @@ struct SMMUv3ATSTests {
 
   private func forget(_ address: UInt64, shift: Int = 12, pasid: UInt32? = nil) {
     machine.send([
-      .invalidateATC(Self.stream, pasid: pasid, address: address, sizeShift: shift)
+      .invalidateATC(
+        Self.stream, pasid: pasid.map { PASID(rawValue: $0) }, address: IOVA(address),
+        sizeShift: shift)
     ])
   }
 
@@ -117,10 +119,10 @@ struct SMMUv3ATSTests {
     #expect(load().event?.kind == .badTranslationRequest)
     let request = DMARequest(
       requester: SMMUv3Machine.stream, .init(), iova: IOVA(Self.here), count: 8, writes: false)
-    let refusal = machine.unit.refuseTranslated(request, at: Self.here)
+    let refusal = machine.unit.checkTranslated(request, at: IOVA(Self.here))
     #expect(refusal.map { DMAOutcome.fault($0).event?.kind } == .translatedForbidden)
     try machine.attach(try machine.stage1(descriptors, plain: Self.enabled))
-    #expect(machine.unit.refuseTranslated(request, at: Self.here) == nil)
+    #expect(machine.unit.checkTranslated(request, at: IOVA(Self.here)) == nil)
     machine.driver.block(SMMUv3Machine.stream, pasid: nil)
     // CFG abort: no permission, and nothing is recorded.
     guard case .fault(let record) = load() else {
@@ -128,7 +130,7 @@ struct SMMUv3ATSTests {
       return
     }
     #expect(record.isSuppressed)
-    #expect(machine.unit.refuseTranslated(request, at: Self.here)?.isSuppressed == true)
+    #expect(machine.unit.checkTranslated(request, at: IOVA(Self.here))?.isSuppressed == true)
   }
 
   @Test("the kernel's own tables: unmapping reaches the function, with and without PASID")
@@ -161,7 +163,7 @@ struct SMMUv3ATSTests {
   @Test("attached tables switch the function's ATS")
   func control() throws {
     let states = Collector<Bool>()
-    machine.driver.setATSControl(of: SMMUv3Machine.stream) { states.add($0) }
+    machine.driver.setServiceControl(of: SMMUv3Machine.stream) { states.add($0.contains(.ats)) }
     #expect(machine.driver.capabilities(of: SMMUv3Machine.stream).contains(.ats))
     try machine.attach(machine.parent)
     try machine.attach(try machine.stage1(descriptors))

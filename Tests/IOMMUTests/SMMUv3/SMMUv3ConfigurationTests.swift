@@ -149,12 +149,12 @@ struct SMMUv3ConfigurationTests {
     #expect(isIllegal(unit { $0.granules = [14] }, { _ in }))
     #expect(isIllegal(all, { $0.table = PhysicalAddress(1 << 40) }))
     // The upper table, once it is enabled: T1SZ 0, TG1 reserved.
-    #expect(isIllegal(all, { $0.isUpperDisabled = false }))
+    #expect(isIllegal(all, { $0.disablesUpperWalks = false }))
     #expect(
       !isIllegal(
         all,
         {
-          $0.isUpperDisabled = false
+          $0.disablesUpperWalks = false
           $0.words[21, 16] = 16
           $0.words[23, 22] = 2
         }))

@@ -104,7 +104,7 @@ struct SMMUv3DriverTests {
   @Test("a device that is not coherent: no enforcement, and nesting only with forced write-back")
   func coherency() throws {
     let machine = try SMMUv3Machine()
-    var properties = SMMUv3Driver.DeviceProperties()
+    var properties = DeviceProperties()
     properties.isCoherent = false
     let stray = RequesterID.test(2)
     try machine.driver.probe(stray, properties)

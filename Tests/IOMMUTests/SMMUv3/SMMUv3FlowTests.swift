@@ -13,6 +13,7 @@ struct SMMUv3FlowTests {
   private let page: UInt64
   private let descriptors: UInt64
   private static let here: UInt64 = 0x7654_3210_0000
+  private static let virtual = StreamID(rawValue: UInt32(SMMUv3Machine.virtualStream))
 
   init() throws {
     machine = try SMMUv3Machine()
@@ -45,10 +46,12 @@ struct SMMUv3FlowTests {
     let request = DMARequest(
       requester: SMMUv3Machine.stream, .init(), iova: IOVA(Self.here), count: 8, writes: false)
     let unit = machine.unit
-    func cached() -> [Int] { unit.state.withLock { [$0.streams.count, $0.contexts.count] } }
-    _ = unit.findContext(request, .max)
+    func cached() -> [Int] {
+      unit.state.withLock { [$0.streamTableEntries.count, $0.addressSpaces.count] }
+    }
+    _ = unit.fillAddressSpace(request, .max)
     #expect(cached() == [0, 0])
-    _ = unit.findContext(request, unit.state.withLock { $0.generation })
+    _ = unit.fillAddressSpace(request, unit.state.withLock { $0.generation })
     #expect(cached() == [1, 1])
   }
 
@@ -72,10 +75,10 @@ struct SMMUv3FlowTests {
       event(Self.here + 0x4000) == .stage2(.translation, .input, SMMUv3Guest.base - 0x1000))
     guest[guest.entry(root, 0, level: 0)] = 0x5000 | 3
     #expect(event(0x8_1234) == .stage2(.translation, .tableWalk, 0x5000))
-    let told = machine.host.takeEvents()
+    let told = machine.host.consumeEvents()
     // Those of stage 2 are not the guest's.
     #expect(told.map(\.kind) == [0x10, 0x10, 0x10, 0x13, 0x12, 0x11])
-    #expect(told.allSatisfy { UInt64($0.stream) == SMMUv3Machine.virtualStream })
+    #expect(told.allSatisfy { UInt64($0.stream.rawValue) == SMMUv3Machine.virtualStream })
   }
 
   @Test("a page that stage 1 makes read-only faults from the cache until it is invalidated")
@@ -94,7 +97,7 @@ struct SMMUv3FlowTests {
     descriptor.updatesAccessFlag = true
     descriptor.updatesDirtyState = true
     guest.store(descriptor, at: descriptors)
-    machine.send([.invalidateContext(0x4321, substream: 0, isLeaf: true)])
+    machine.send([.invalidateContext(Self.virtual, substream: PASID(rawValue: 0), isLeaf: true)])
     // AF clear, DBM set, AP read-only: writable and clean.
     let flags = SMMUv3Guest.leaf & ~(1 << 10) | 1 << 51 | SMMUv3Guest.readOnly
     guest.map(root, Self.here, to: page, flags)
@@ -109,13 +112,13 @@ struct SMMUv3FlowTests {
   func halves() {
     var descriptor = ContextDescriptor.test(root, asid: 1)
     let upper = guest.take()
-    descriptor.isUpperDisabled = false
+    descriptor.disablesUpperWalks = false
     descriptor.words[21, 16] = 25
     descriptor.words[23, 22] = 2
     descriptor.words.setAddress(upper, 183, 132)
     descriptor.words[bit: 38] = true
     guest.store(descriptor, at: descriptors)
-    machine.send([.invalidateContext(0x4321, substream: 0, isLeaf: true)])
+    machine.send([.invalidateContext(Self.virtual, substream: PASID(rawValue: 0), isLeaf: true)])
     // 39 bits: the walk starts at level 1.
     let address: UInt64 = 0xffff_ffff_8040_3000
     let middle = guest.take()
@@ -128,7 +131,7 @@ struct SMMUv3FlowTests {
     // TBI0: the lower half only.
     #expect(load(0xab << 56 | Self.here) == 0x1111)
     #expect(event(0xab << 56 | address & ~(0xff << 56)) == .stage1(.translation))
-    let told = machine.host.takeEvents()
+    let told = machine.host.consumeEvents()
     #expect(told.last?.words[2] == 0xab << 56 | address & ~(0xff << 56))
   }
 
@@ -141,7 +144,7 @@ struct SMMUv3FlowTests {
     descriptor.table = PhysicalAddress(table)
     #expect(descriptor.words[7, 6] == field)
     guest.store(descriptor, at: descriptors)
-    machine.send([.invalidateContext(0x4321, substream: 0, isLeaf: true)])
+    machine.send([.invalidateContext(Self.virtual, substream: PASID(rawValue: 0), isLeaf: true)])
     let address = UInt64(0x3_2109_8765_4321) & (1 << UInt64(bits) - 1)
     let size = UInt64(1) << UInt64(shift)
     let target = guest.take(16)
@@ -177,7 +180,7 @@ struct SMMUv3FlowTests {
     try machine.attach(try machine.stage1(descriptors, bits: 0))
     #expect(event(Self.here, pasid: pasid(3)) == SMMUv3Event(.badSubstreamID))
     #expect(load() == 0x1111)
-    let told = machine.host.takeEvents().map(\.kind)
+    let told = machine.host.consumeEvents().map(\.kind)
     #expect(told == [0x08, 0x06, 0x0a, 0x06, 0x11, 0x08])
   }
 
@@ -188,7 +191,7 @@ struct SMMUv3FlowTests {
     try machine.attach(try machine.stage1(0x8000, bits: 11, format: 2))
     #expect(
       event(Self.here, pasid: pasid(1024)) == .stage2(.translation, .contextFetch, 0x8008))
-    #expect(machine.host.takeEvents().isEmpty)
+    #expect(machine.host.consumeEvents().isEmpty)
   }
 
   @Test("what the guest's own stage 2 says changes for all that is cached of the guest")
@@ -210,7 +213,7 @@ struct SMMUv3FlowTests {
     var descriptor = ContextDescriptor.test(root, asid: 1)
     descriptor.updatesAccessFlag = true
     guest.store(descriptor, at: descriptors)
-    machine.send([.invalidateContext(0x4321, substream: 0, isLeaf: true)])
+    machine.send([.invalidateContext(Self.virtual, substream: PASID(rawValue: 0), isLeaf: true)])
     machine.memory.storeEntry(page | SMMUv3Guest.leaf & ~(1 << 10) | 2, at: second)
     guest[guest.entry(root, 0x1000, level: 2)] = place | 3
     let denied = try #require(event(0))
@@ -223,10 +226,10 @@ struct SMMUv3FlowTests {
     machine.host.set(nil, SMMUv3Machine.virtualStream)
     machine.host.set(SMMUv3Machine.stream, 0x99)
     _ = event(0)
-    #expect(machine.host.takeEvents().first?.stream == UInt32(SMMUv3Machine.virtualStream))
+    #expect(machine.host.consumeEvents().first?.stream == Self.virtual)
     try machine.attach(try machine.stage1(descriptors))
     _ = event(0)
-    #expect(machine.host.takeEvents().first?.stream == 0x99)
+    #expect(machine.host.consumeEvents().first?.stream.rawValue == 0x99)
   }
 
   @Test("kernel-managed stage 1: with and without PASID, and dirty pages")
@@ -246,7 +249,7 @@ struct SMMUv3FlowTests {
     #expect(event(0x10_0000, pasid: pasid(8)) == SMMUv3Event(.badContext))
     func dirty() throws -> [UInt64] {
       var pages: [UInt64] = []
-      try domain.readDirty(0x10_0000...0x4f_ffff, clearing: true) { iova, _ in
+      try domain.readDirty(IOVA(0x10_0000)...IOVA(0x4f_ffff), clearing: true) { iova, _ in
         pages.append(iova.rawValue)
       }
       return pages

@@ -157,7 +157,8 @@ struct SMMUv3InvalidationTests {
     case 8:
       model.cachedContext[pasid] = nil
       return .invalidateContext(
-        UInt32(SMMUv3Machine.virtualStream), substream: UInt32(pasid + 1), isLeaf: true)
+        StreamID(rawValue: UInt32(SMMUv3Machine.virtualStream)),
+        substream: PASID(rawValue: UInt32(pasid + 1)), isLeaf: true)
     case 9:
       for pasid in 0..<Self.pasids { model.cachedContext[pasid] = nil }
       return SMMUv3Command(lower: 6 | SMMUv3Machine.virtualStream << 32, upper: 0)

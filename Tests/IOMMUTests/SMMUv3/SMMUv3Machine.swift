@@ -30,7 +30,7 @@ struct SMMUv3Machine {
     unit = SMMUv3Unit(configuration, memory: memory)
     driver = try SMMUv3Driver(unit: unit, memory: memory)
     detaching = Detaching(driver)
-    var properties = SMMUv3Driver.DeviceProperties()
+    var properties = DeviceProperties()
     properties.pasidBits = pasidBits
     properties.hasATS = hasATS
     properties.canStall = canStall
@@ -105,12 +105,12 @@ final class VirtualHost: VirtualIOMMUHost {
   func set(_ device: RequesterID?, _ name: UInt64) { state.withLock { $0.names[name] = device } }
   func openQueue() { state.withLock { $0.events = [:] } }
 
-  func takeEvents(of type: UInt32) -> [[UInt8]] {
+  func consumeEvents(of type: UInt32) -> [[UInt8]] {
     state.withLock { $0.events?.removeValue(forKey: type) ?? [] }
   }
 
-  func takeEvents() -> [SMMUv3EventRecord] {
-    takeEvents(of: 1).map { bytes in
+  func consumeEvents() -> [SMMUv3EventRecord] {
+    consumeEvents(of: 1).map { bytes in
       SMMUv3EventRecord(
         words: bytes.withUnsafeBytes { $0.loadUnaligned(as: InlineArray<4, UInt64>.self) })
     }
@@ -214,7 +214,7 @@ extension ContextDescriptor {
     var descriptor = ContextDescriptor()
     descriptor.inputBits = 48
     descriptor.granuleShift = 12
-    descriptor.isUpperDisabled = true
+    descriptor.disablesUpperWalks = true
     descriptor.isValid = true
     descriptor.outputSizeField = 2
     descriptor.usesAArch64Tables = true

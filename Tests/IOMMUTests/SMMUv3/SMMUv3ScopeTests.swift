@@ -9,8 +9,8 @@ struct SMMUv3ScopeTests {
     isGlobal: Bool = false
   ) -> CachedTranslation {
     CachedTranslation(
-      tag: tag, address: address, permissions: .read,
-      attributes: CachedLeaf(
+      tag: tag, iova: IOVA(address), permissions: .read,
+      attributes: SMMUv3LeafAttributes(
         blockShift: blockShift, granuleShift: granule, isGlobal: isGlobal, isReadOnly: false
       ).attributes)
   }
@@ -26,7 +26,7 @@ struct SMMUv3ScopeTests {
     let other = entry(IOTLBTag(vmid: 2, asid: 10), at: 0x5000)
     let stage2 = entry(IOTLBTag(vmid: 1), at: 0x5000)
     let global = entry(IOTLBTag(vmid: 1, asid: 10), at: 0x5000, isGlobal: true)
-    func covered(_ scope: TranslationScope) -> [Bool] {
+    func covered(_ scope: SMMUv3InvalidationScope) -> [Bool] {
       [first, second, other, stage2, global].map { scope.covers($0) }
     }
     #expect(covered(.everything) == [true, true, true, true, true])
@@ -49,9 +49,9 @@ struct SMMUv3ScopeTests {
   func blocks() {
     let tag = IOTLBTag(vmid: 1, asid: 1)
     let piece = entry(tag, at: 0x4020_0000, blockShift: 29, granule: 16)
-    #expect(TranslationScope.addressesOfAll(page(0x5fff_f000), vmid: 1).covers(piece))
-    #expect(!TranslationScope.addressesOfAll(page(0x6000_0000), vmid: 1).covers(piece))
-    #expect(!TranslationScope.addressesOfAll(page(0x3fff_f000), vmid: 1).covers(piece))
+    #expect(SMMUv3InvalidationScope.addressesOfAll(page(0x5fff_f000), vmid: 1).covers(piece))
+    #expect(!SMMUv3InvalidationScope.addressesOfAll(page(0x6000_0000), vmid: 1).covers(piece))
+    #expect(!SMMUv3InvalidationScope.addressesOfAll(page(0x3fff_f000), vmid: 1).covers(piece))
   }
 
   @Test(
@@ -62,13 +62,13 @@ struct SMMUv3ScopeTests {
     ])
   func hints(_ granule: Int, _ block: Int, _ level: Int) {
     let entry = entry(IOTLBTag(vmid: 1, asid: 1), at: 0, blockShift: block, granule: granule)
-    #expect(CachedLeaf(entry.attributes).level == level)
+    #expect(SMMUv3LeafAttributes(entry.attributes).level == level)
     for hint in 0...3 {
       for other in [nil, 12, 14, 16] {
         let range = InvalidatedRange(
           first: 0, last: 0xfff, granuleShift: other, level: other == nil ? 0 : hint)
         let isMeant = other == nil || other == granule && (hint == 0 || hint == level)
-        #expect(range.meets(entry) == isMeant)
+        #expect(range.intersects(entry) == isMeant)
       }
     }
   }

@@ -61,7 +61,7 @@ struct SMMUv3SpecTests {
     var descriptor = ContextDescriptor()
     descriptor.inputBits = 48
     descriptor.granuleShift = 16
-    descriptor.isUpperDisabled = true
+    descriptor.disablesUpperWalks = true
     descriptor.isValid = true
     descriptor.outputSizeField = 5
     descriptor.usesAArch64Tables = true
@@ -80,13 +80,15 @@ struct SMMUv3SpecTests {
       0x1234_5000, granuleShift: 14, count: 3, scale: 7, levelHint: 2, isLeaf: true)
     #expect(command.words[0] == 0x1111_2222_0070_2012)
     #expect(command.words[1] == 0x1234_5a01)
-    #expect(SMMUv3Command.invalidateStream(7).words[0] == 0x7_0000_0003)
+    #expect(SMMUv3Command.invalidateStream(StreamID(rawValue: 7)).words[0] == 0x7_0000_0003)
     #expect(SMMUv3Command.invalidateAllStreams == SMMUv3Command(lower: 4, upper: 31))
     #expect(
-      SMMUv3Command.invalidateContext(7, substream: 0xabcde, isLeaf: true)
+      SMMUv3Command.invalidateContext(
+        StreamID(rawValue: 7), substream: PASID(rawValue: 0xabcde), isLeaf: true)
         == SMMUv3Command(lower: 0x7_abcd_e005, upper: 1))
     #expect(
-      SMMUv3Command.resume(7, tag: 9, .retry) == SMMUv3Command(lower: 0x7_0000_1044, upper: 9))
+      SMMUv3Command.resume(StreamID(rawValue: 7), tag: 9, .retry)
+        == SMMUv3Command(lower: 0x7_0000_1044, upper: 9))
     #expect(StreamTableDescriptor.make(table: PhysicalAddress(0x1_4000), span: 9) == 0x1_4009)
     #expect(StreamTableDescriptor.table(0x1_7fc9).rawValue == 0x1_4000)
     #expect(ContextTableDescriptor.make(table: PhysicalAddress(0x5_0000)) == 0x5_0001)

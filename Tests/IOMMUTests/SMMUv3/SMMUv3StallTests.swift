@@ -37,9 +37,9 @@ struct SMMUv3StallTests {
   }
 
   private func resume(
-    _ machine: SMMUv3Machine, _ tag: UInt16, _ how: SMMUv3Command.Resumption
+    _ machine: SMMUv3Machine, _ tag: UInt16, _ how: SMMUv3Command.ResumeResponse
   ) {
-    let stream = UInt32(SMMUv3Machine.stream.rawValue)
+    let stream = StreamID(SMMUv3Machine.stream)
     machine.unit.submit([.resume(stream, tag: tag, how), .sync])
   }
 
@@ -68,11 +68,11 @@ struct SMMUv3StallTests {
       #expect(tag(machine.port.load(Self.here + page << 12).0) != nil)
     }
     var command = SMMUv3Command(
-      lower: SMMUv3Command.Operation.terminateStalls.rawValue, upper: 0)
-    command.stream = UInt32(SMMUv3Machine.stream.rawValue) + 1
+      lower: SMMUv3Command.Opcode.terminateStalls.rawValue, upper: 0)
+    command.stream = StreamID(rawValue: UInt32(SMMUv3Machine.stream.rawValue) + 1)
     machine.unit.submit([command])
     #expect(answers.take().isEmpty)
-    command.stream -= 1
+    command.stream = StreamID(SMMUv3Machine.stream)
     machine.unit.submit([command])
     #expect(answers.take() == [.failure, .failure, .failure])
   }

@@ -48,7 +48,7 @@ private struct VirtualQueueRig {
 
   /// One look, by this thread.
   @discardableResult
-  func look() -> PollingThread.Outcome { virtual.interface.look() }
+  func look() -> PollingThread.Outcome { virtual.interface.poll() }
 
   func registers(_ queue: Int = 0) -> VirtualQueueRegisters {
     VirtualQueueRegisters(of: queue, in: pages)
@@ -207,7 +207,7 @@ struct SMMUv3VirtualQueueTests {
       registers[.acknowledgement] = registers[.error]
     }
     let event: [UInt8] = [1] + Array(repeating: 0, count: 15)
-    #expect(rig.host.takeEvents(of: 2) == Array(repeating: event, count: 4))
+    #expect(rig.host.consumeEvents(of: 2) == Array(repeating: event, count: 4))
     queue.destroy()
   }
 
@@ -286,7 +286,7 @@ struct SMMUv3VirtualQueueTests {
   func threadOfAnInterface() throws {
     let interface = rig.virtual.interface
     try rig.start()
-    #expect(!interface.isWatched)
+    #expect(!interface.isPolled)
     let registers = rig.registers()
     for _ in 0..<3 {
       let queue = try rig.makeQueue(at: ring)
@@ -294,9 +294,9 @@ struct SMMUv3VirtualQueueTests {
       registers[.configuration] = 1
       registers[.producer] = 1
       #expect(eventually { registers[.consumer] == 1 })
-      #expect(interface.isWatched)
+      #expect(interface.isPolled)
       queue.destroy()
-      #expect(eventually { !interface.isWatched })
+      #expect(eventually { !interface.isPolled })
     }
   }
 

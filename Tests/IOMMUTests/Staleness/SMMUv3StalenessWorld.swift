@@ -32,7 +32,7 @@ struct SMMUv3StalenessWorld: StalenessWorld {
         IOVA(base + offset), to: PhysicalAddress(start.rawValue + offset), length: length,
         permissions: [.read, .write])
     }
-    var properties = SMMUv3Driver.DeviceProperties()
+    var properties = DeviceProperties()
     properties.pasidBits = 16
     properties.hasATS = true
     try machine.driver.probe(Self.requester(0), properties)
@@ -96,7 +96,7 @@ struct SMMUv3StalenessWorld: StalenessWorld {
   mutating func invalidate(_ random: inout SeededGenerator) {
     let (device, pasid) = StalenessModel.randomPlace(&random)
     let domain = StalenessModel.randomDomain(&random)
-    let stream = UInt32(Self.name(device))
+    let stream = StreamID(rawValue: UInt32(Self.name(device)))
     let (start, shift, range) = randomRange(&random, isSecond: false)
     let page = start...start + 0xfff
     let command: SMMUv3Command
@@ -118,14 +118,16 @@ struct SMMUv3StalenessWorld: StalenessWorld {
       command = address
       model.forget(Array(0..<StalenessModel.domains), page, structures: true)
     case 8..<11:
-      command = .invalidateContext(stream, substream: UInt32(pasid), isLeaf: true)
+      command = .invalidateContext(
+        stream, substream: PASID(rawValue: UInt32(pasid)), isLeaf: true)
       model.forgetSpaces { other, space, _ in other == device && space == pasid }
     case 11:
       command = SMMUv3Command(lower: 6 | Self.name(device) << 32, upper: 0)
       model.forgetSpaces { other, _, _ in other == device }
     default:
       command = .invalidateATC(
-        stream, pasid: pasid == 0 ? nil : UInt32(pasid), address: start, sizeShift: shift)
+        stream, pasid: pasid == 0 ? nil : PASID(rawValue: UInt32(pasid)), address: IOVA(start),
+        sizeShift: shift)
       model.forgetDevice(
         device, pasid: pasid == 0 ? nil : pasid, range, isSecond: isSecond)
     }

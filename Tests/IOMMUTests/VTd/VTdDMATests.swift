@@ -50,7 +50,7 @@ import Testing
   }
 
   @Test func faultsCarryTheRequest() throws {
-    try machine.driver.probe(port.requester, pasidBits: 20)
+    try machine.driver.probe(port.requester, DeviceProperties(pasidBits: 20))
     try machine.driver.attach(domain, to: port.requester, pasid: PASID(rawValue: 5))
     let outcome = port.store(1, to: 0x7fff_f123_4568, pasid: PASID(rawValue: 5))
     let record = FaultRecord(
@@ -165,7 +165,7 @@ import Testing
   }
 
   @Test func pasidsAreApart() throws {
-    try machine.driver.probe(port.requester, pasidBits: 8)
+    try machine.driver.probe(port.requester, DeviceProperties(pasidBits: 8))
     let (one, two) = (PASID(rawValue: 1), PASID(rawValue: 255))
     let other = try machine.domain()
     try domain.map(IOVA(0), to: run.page(0), length: 4096, permissions: .read)

@@ -16,7 +16,7 @@ import Testing
     guest = try VTdGuest()
     root = guest.makeTable()
     for page in 0..<16 as Range<UInt64> { guest.map(page << 12, to: page << 12, in: root) }
-    var services = VTdDeviceServices()
+    var services = DeviceProperties()
     services.pasidBits = 20
     services.hasATS = true
     services.hasPageRequests = true
@@ -110,16 +110,16 @@ import Testing
     // Translated once, and then not allowed any more.
     let stranger = DMARequest(
       requester: .test(1), ats, iova: IOVA(0x1000), count: 8, writes: false)
-    let refusal = guest.machine.unit.refuseTranslated(stranger, at: 0x1000)
+    let refusal = guest.machine.unit.checkTranslated(stranger, at: IOVA(0x1000))
     #expect(refusal?.reason == .vtd(.deviceTLBDisabled))
     #expect(refusal.map { VTdFaultRecordingRegister($0).upper >> 60 & 3 } == 2)
     guest.machine.driver.setPageRequestSink { _ in Issue.record("not allowed") }
     #expect(
       plain.requestPages(IOVA(1 << 40), count: 8, writes: false, ats) == .answered(.success),
       "nothing was denied: there is nothing to ask for")
-    guest.machine.unit.take(
+    guest.machine.unit.receive(
       PageRequest(
-        requester: .test(1), pasid: nil, group: 0, address: 0, access: .read, isLast: true))
+        requester: .test(1), pasid: nil, group: 0, address: IOVA(0), access: .read, isLast: true))
     #expect(guest.machine.faults.take().last?.reason == .vtd(.pageRequestsDisabled))
   }
 
@@ -135,7 +135,7 @@ import Testing
     port.setPageResponseReceiver { group, _ in answers.add(group) }
     let requests = asked.take()
     #expect(requests.count == 32)
-    #expect(requests.allSatisfy { $0.access == .write && $0.isLast && $0.address == 1 << 40 })
+    #expect(requests.allSatisfy { $0.access == .write && $0.isLast && $0.address == IOVA(1 << 40) })
     guest.machine.driver.respond(to: requests[3].groupID, .success)
     guest.machine.driver.respond(to: requests[3].groupID, .success)
     let other = PageRequestGroupID(

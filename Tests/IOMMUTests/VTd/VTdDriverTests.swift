@@ -48,12 +48,12 @@ import Testing
   }
 
   @Test func domainIDsAreLowestFirst() throws {
-    let ids = LowestFreeIDs(2..<4, exhausted: .noSpace)
-    #expect(try ids.take() == 2)
-    #expect(try ids.take() == 3)
-    #expect(throws: Errno.noSpace) { try ids.take() }
-    ids.give(2)
-    #expect(try ids.take() == 2)
+    let ids = IDAllocator(2..<4, exhausted: .noSpace)
+    #expect(try ids.allocate() == 2)
+    #expect(try ids.allocate() == 3)
+    #expect(throws: Errno.noSpace) { try ids.allocate() }
+    ids.release(2)
+    #expect(try ids.allocate() == 2)
   }
 
   @Test func snoopingIsForcedInNewEntries() throws {

@@ -11,9 +11,9 @@ import Testing
   // MARK: Failures that are planned
 
   private static func tell(
-    _ unit: VTdUnit, _ operations: VTdQueueOperation...
+    _ unit: VTdUnit, _ operations: VTdQueuedInvalidation...
   ) -> [VTdInvalidationError?] {
-    operations.map { unit.failure(of: $0)?.error }
+    operations.map { unit.plannedFailure(of: $0)?.error }
   }
 
   @Test func operationsAreCountedForTheirFunction() throws {
@@ -35,8 +35,8 @@ import Testing
     let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
     #expect(unit.planFailure(.queue, of: others, after: 1, deviceTLBOnly: false))
     #expect(unit.planFailure(.queue, of: mine, after: 1, deviceTLBOnly: false))
-    #expect(unit.failure(of: .iotlb([mine, others]))?.requester == others)
-    #expect(unit.failure(of: .iotlb([mine, others])) == nil, "both are used up")
+    #expect(unit.plannedFailure(of: .iotlb([mine, others]))?.requester == others)
+    #expect(unit.plannedFailure(of: .iotlb([mine, others])) == nil, "both are used up")
   }
 
   @Test func plansAreBoundedAndForgotten() throws {
@@ -47,7 +47,7 @@ import Testing
     }
     #expect(!unit.planFailure(.completion, of: mine, after: 1, deviceTLBOnly: true))
     #expect(unit.planFailure(.completion, of: others, after: 1, deviceTLBOnly: true))
-    unit.forgetPlannedFailures(of: mine)
+    unit.removePlannedFailures(of: mine)
     #expect(unit.planFailure(.timeout, of: mine, after: 1, deviceTLBOnly: true))
     #expect(Self.tell(unit, .deviceTLB(others), .deviceTLB(mine)) == [.completion, .timeout])
   }
@@ -67,7 +67,7 @@ import Testing
       guest = try VTdGuest()
       let root = guest.makeTable()
       guest.map(0x1000, to: 0x2000, in: root)
-      var services = VTdDeviceServices()
+      var services = DeviceProperties()
       services.pasidBits = 20
       services.hasATS = true
       try guest.machine.driver.probe(.test(0), services)

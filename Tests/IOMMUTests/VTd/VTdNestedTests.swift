@@ -145,7 +145,7 @@ import Testing
         try guest.attach(deaf, requests: true)
       }
     }
-    #expect(try guest.machine.driver.domainIDs.take() == 2)
+    #expect(try guest.machine.driver.domainIDs.allocate() == 2)
   }
 
   /// Two tables that differ in every page, and a request of many pages: it goes through one of them.

@@ -34,7 +34,7 @@ import Testing
     let guest = try VTdGuest(Self.configuration(seed))
     let roots = Self.pasids.map { _ in guest.makeTable() }
     let domains = try roots.map { try guest.nested($0) }
-    var services = VTdDeviceServices()
+    var services = DeviceProperties()
     services.pasidBits = 8
     services.hasATS = true
     try guest.machine.driver.probe(.test(0), services)

@@ -185,12 +185,12 @@ import Testing
     let port = DMAPort(requester: requester, vtd: unit)
     #expect(port.load(0x9000).0.reason == .readDenied)
     #expect(faults.take().isEmpty)
-    #expect(unit.takeFaultRecords().isEmpty)
+    #expect(unit.consumeFaultRecords().isEmpty)
     #expect(port.load(0x9000, pasid: PASID(rawValue: 3)).0.reason == .pasidDisabled)
     #expect(faults.take().count == 1)
     // One register: the second fault overflows it and is lost.
     #expect(port.load(0, pasid: PASID(rawValue: 4)).0.reason == .pasidDisabled)
-    let records = unit.takeFaultRecords()
+    let records = unit.consumeFaultRecords()
     #expect(records.count == 1)
     #expect(records.first.map { $0.upper >> 40 & 0xf_ffff } == 3)
   }

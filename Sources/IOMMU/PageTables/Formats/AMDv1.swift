@@ -1,26 +1,27 @@
 // AMD host page-table entries (AMD 48882, revision 3.10, §2.2.3 "I/O Page Tables for Host
 // Translations").
 //
-//   level 0 is the specification's level 1 (its "mode 1"), and so on upwards.
+//   level 0 is the specification's level 1 (its "mode 1"), level 1 its level 2, and so on.
 //
-// An entry says by its next-level field what it is: 0 a page of the size of the level, 7 a page of
-// another size, otherwise a table. The size behind a 7 is in the address: the page is twice as large as the
-// run of ones in the lowest address bits says, so every power of two can be had, and all entries that the
-// page spans hold the same value. A table entry may skip levels: then the address has zeros where
-// the skipped tables would be indexed.
+// The Next Level field of an entry says what the entry is: 0 is a page of one item, 7 a page of
+// another size, and any other value a table. The size of a page with Next Level 7 is encoded in the
+// lowest bits of its address field: n ones below a zero mean a page of 2^(n + 1) granules. All
+// powers of two are possible, and all entries that the page spans hold the same value. A table
+// entry can skip levels. The input address must then have zeros in the bits that would index the
+// skipped tables.
 //
-// The kernel's mock unit uses the same entries with pages of 2 KiB, half of a system page: what is
-// 12 bits for AMD is 11 there, and addresses are stored one bit further to the left.
+// The kernel's mock unit uses the same entries with pages of 2 KiB, half of a system page. Its
+// granule has 11 bits where AMD's has 12, and addresses are stored one bit further to the left.
 
-/// What AMD's format and the mock unit's share: all but the granule.
+/// The format of AMD's host tables and of the mock unit's tables, which differ only in the granule.
 protocol AMDv1Format: WalkableFormat {}
 
-/// The host tables of AMD-Vi.
+/// Host tables of AMD-Vi.
 enum AMDv1: AMDv1Format {
   static var granuleShift: Int { 12 }
 }
 
-/// The tables of the mock unit.
+/// Tables of the mock unit.
 enum AMDv1Mock: AMDv1Format {
   static var granuleShift: Int { 11 }
 }
@@ -31,12 +32,13 @@ private enum Bits {
   static let accessed: UInt64 = 1 << 5
   static let dirty: UInt64 = 1 << 6
   static let nextLevelShift: UInt64 = 9
-  /// FC: DMA is coherent whatever the request says.
+  /// FC: accesses are coherent even when the request does not ask for it.
   static let forceCoherent: UInt64 = 1 << 60
   static let read: UInt64 = 1 << 61
   static let write: UInt64 = 1 << 62
   static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
   static let addressShift: UInt64 = 12
+  /// The Next Level of a page whose size is encoded in its address.
   static let sizeInAddress: UInt64 = 7
 }
 
@@ -48,12 +50,13 @@ extension AMDv1Format {
   @inline(__always)
   private static func nextLevel(_ entry: UInt64) -> UInt64 { entry &>> Bits.nextLevelShift & 7 }
 
-  /// The address field, in granules.
+  /// Returns the address field of an entry, in granules.
   @inline(__always)
   private static func number(_ entry: UInt64) -> UInt64 {
     (entry & Bits.addressMask) &>> Bits.addressShift
   }
 
+  /// Returns the address field for an address.
   @inline(__always)
   private static func field(_ address: UInt64) -> UInt64 {
     (address &>> UInt64(truncatingIfNeeded: granuleShift)) &<< Bits.addressShift
@@ -70,7 +73,7 @@ extension AMDv1Format {
   @inline(__always)
   static func address(_ entry: UInt64) -> PhysicalAddress {
     var number = number(entry)
-    // The run of ones, and the zero above it, say the size.
+    // The run of ones and the zero above it encode the size, and are zeros in the address.
     if nextLevel(entry) == Bits.sizeInAddress { number &= number &+ 1 }
     return PhysicalAddress(number &<< UInt64(truncatingIfNeeded: granuleShift))
   }
@@ -94,13 +97,13 @@ extension AMDv1Format {
     return granuleShift &+ (~number(entry)).trailingZeroBitCount &+ 1
   }
 
-  // MARK: What hardware makes of any entry
+  // MARK: Walks
 
   @inline(__always)
   static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64 {
     guard root.updatesFlags else { return entry }
-    let marksWriting = writing && !root.options.contains(.accessedFlagOnly)
-    return entry | accessed | (marksWriting ? dirty : 0)
+    let setsDirty = writing && !root.options.contains(.accessedFlagOnly)
+    return entry | accessed | (setsDirty ? dirty : 0)
   }
 
   @inline(__always)
@@ -108,13 +111,14 @@ extension AMDv1Format {
     Int(truncatingIfNeeded: nextLevel(entry)) &- 1
   }
 
-  /// A table is of a lower level, and the bits that a skipped level would use are zero.
+  /// Refuses a table that is not of a lower level, and an input address with ones in the bits of a
+  /// skipped level.
   @inline(__always)
   static func isMalformed(
     table entry: UInt64, for address: UInt64, level: Int, root _: TableRoot,
     rules: borrowing EntryRules
   ) -> Bool {
-    // 1 to 6: with 0 or 7 it would be a leaf.
+    // 1 to 6: an entry with 0 or 7 is a leaf.
     let next = Int(truncatingIfNeeded: nextLevel(entry))
     guard next <= level else { return true }
     let spanned = UInt64(truncatingIfNeeded: itemShift(level) &- itemShift(next))
@@ -126,7 +130,7 @@ extension AMDv1Format {
     return skipped | reserved != 0
   }
 
-  /// A page is of a size that its level has.
+  /// Refuses a page of a size that its level does not have.
   @inline(__always)
   static func isMalformed(
     leaf entry: UInt64, for _: UInt64, level: Int, root _: TableRoot,
@@ -141,7 +145,8 @@ extension AMDv1Format {
     return entry & rules.reservedInLeaf[unchecked: level] != 0
   }
 
-  /// Whether a reserved bit is why an entry is refused; otherwise its levels or its size are.
+  /// Returns whether a reserved bit of the entry is set. Hardware refuses other entries for their
+  /// level or size.
   static func hasReservedBits(
     _ entry: UInt64, level: Int, rules: borrowing EntryRules
   ) -> Bool {
@@ -158,19 +163,23 @@ extension AMDv1Format {
     return (PhysicalAddress(address(entry).rawValue & ~offset), shift)
   }
 
-  /// What hardware rejects: [58:52] of pages, [60:52] of tables, and addresses that are too wide.
+  /// Returns the reserved bits: [58:52] of pages, [60:52] of table entries, and address bits from
+  /// `addressBits` on.
   static func rules(addressBits: Int) -> EntryRules {
     var rules = EntryRules()
-    let beyond = Bits.addressMask & ~field(1 << UInt64(addressBits) - 1)
+    let tooWide = Bits.addressMask & ~field(1 << UInt64(addressBits) - 1)
     for level in 0..<6 {
-      rules.reservedInTable[level] = beyond | 0x1ff << 52
-      rules.reservedInLeaf[level] = beyond | 0x7f << 52
+      rules.reservedInTable[level] = tooWide | 0x1ff << 52
+      rules.reservedInLeaf[level] = tooWide | 0x7f << 52
     }
     return rules
   }
 
-  /// Tables 14 and 15: every power of two that is less than a whole table, but not 512 GiB, which
-  /// hardware gets wrong; and no page in a table of level 6.
+  // MARK: Making entries
+
+  /// Returns the page sizes of AMD 48882, tables 14 and 15: every power of two that is less than
+  /// what a table spans, except 512 GiB, which hardware translates wrongly. A table of the
+  /// specification's level 6 holds no pages.
   static func possibleSizes(level: Int) -> UInt64 {
     guard level < 5 else { return 0 }
     let first = itemShift(level)
@@ -178,7 +187,8 @@ extension AMDv1Format {
     return (1 << UInt64(end) - 1) & ~(1 << UInt64(first) - 1) & ~(1 << 39)
   }
 
-  /// The permissions of all levels are intersected; those of the leaf decide.
+  /// Makes a table entry with all permissions, because hardware intersects the permissions of all
+  /// levels.
   static func makeTable(at address: PhysicalAddress, level: Int) -> UInt64 {
     Bits.present | Bits.read | Bits.write | field(address.rawValue)
       | UInt64(level) << Bits.nextLevelShift

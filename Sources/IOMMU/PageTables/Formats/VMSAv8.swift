@@ -1,212 +1,92 @@
-// The translation tables of Arm's VMSAv8-64, as SMMUv3 walks them (Arm DDI 0487 K.a, D8.3 Translation table
-// descriptor formats; IHI 0070 G, §3.4).
-//
-// Our level 0 is Arm's level 3, and so on upwards: Arm's level is 3 less ours, down to -1. With the
-// 4 KiB granule a table has 512 descriptors, with 16 KiB 2,048, with 64 KiB 8,192; the top table has as
-// many as the input address needs, which may be few, and in a second stage up to 16 tables' worth.
-//
-// Descriptors have few bits that must be zero: what Arm calls RES0 hardware does not look at. What it does
-// look at is the output address, which must fit in the size that registers give (`TableRoot.forbidden`,
-// here a mask of address bits), and the descriptor's type.
-//
-// The contiguous hint. It is honoured when the descriptor itself is programmed right: when its place in
-// the run is that of its address. Then the whole run is one translation, made from this descriptor. A
-// descriptor that is wrong is used as if it had no hint. Both are among the outcomes that D8.7.1.1
-// ("Misprogramming the Contiguous bit", rules RNGLXZ and RJQQTC) leaves to implementations. Every walk
-// checks the output size by the descriptor that it read, as rule RXFDVL wants it.
+/// Walks of VMSAv8-64 tables. Each takes one switch on the granule and runs specialised code below
+/// it.
+enum VMSAv8 {
+  /// Returns Arm's number of a level.
+  static func level(_ level: Int) -> Int { 3 - level }
 
-/// What a granule decides.
-protocol VMSAv8Granule {
-  static var shift: Int { get }
-  /// The highest level of blocks, without and with 52-bit addresses (D8.3.1 Table D8-15 on).
-  static var highestBlock: Int { get }
-  static var highestWideBlock: Int { get }
-  /// log2 of the descriptors in a contiguous run at a level; 0: the hint means nothing there.
-  static func runBits(level: Int) -> Int
-}
-
-enum Granule4K: VMSAv8Granule {
-  static var shift: Int { 12 }
-  static var highestBlock: Int { 2 }
-  static var highestWideBlock: Int { 3 }
-  /// 64 KiB, 32 MiB, 16 GiB.
+  /// Walks a table of stage 1.
+  /// - Parameter address: at most the table's `lastAddress`.
   @inline(__always)
-  static func runBits(level: Int) -> Int { level <= 2 ? 4 : 0 }
-}
-
-enum Granule16K: VMSAv8Granule {
-  static var shift: Int { 14 }
-  static var highestBlock: Int { 1 }
-  static var highestWideBlock: Int { 2 }
-  /// 2 MiB, 1 GiB.
-  @inline(__always)
-  static func runBits(level: Int) -> Int { level == 0 ? 7 : level == 1 ? 5 : 0 }
-}
-
-enum Granule64K: VMSAv8Granule {
-  static var shift: Int { 16 }
-  static var highestBlock: Int { 1 }
-  static var highestWideBlock: Int { 2 }
-  /// 2 MiB, 16 GiB.
-  @inline(__always)
-  static func runBits(level: Int) -> Int { level <= 1 ? 5 : 0 }
-}
-
-/// What both stages share.
-protocol VMSAv8Format: WalkableFormat {
-  associatedtype Granule: VMSAv8Granule
-}
-
-/// The bits of a descriptor that both stages have, and the shifts of its fields.
-enum VMSAv8Bits {
-  static let valid: UInt64 = 1 << 0
-  /// A table, or at the lowest level a page; otherwise a block.
-  static let type: UInt64 = 1 << 1
-  /// Stage 1: AP[1], access without privilege. Stage 2: S2AP[0], read.
-  static let access0: UInt64 = 1 << 6
-  /// Stage 1: AP[2], read-only. Stage 2: S2AP[1], write.
-  static let access1: UInt64 = 1 << 7
-  static let innerShareable: UInt64 = 3 << 8
-  static let accessFlag: UInt64 = 1 << 10
-  static let dirtyModifier: UInt64 = 1 << 51
-  static let contiguous: UInt64 = 1 << 52
-}
-
-extension VMSAv8Format {
-  @inline(__always)
-  static var granuleShift: Int { Granule.shift }
-  @inline(__always)
-  static var indexBits: Int { Granule.shift &- 3 }
-  @inline(__always)
-  static var hasVariableTopTable: Bool { true }
-  static var accessed: UInt64 { VMSAv8Bits.accessFlag }
-
-  // MARK: Types
-
-  @inline(__always)
-  static func classify(_ entry: UInt64, level: Int) -> EntryClass {
-    classify(entry, level: level, highestBlock: Granule.highestBlock)
-  }
-
-  @inline(__always)
-  static func classify(_ entry: UInt64, level: Int, root: TableRoot) -> EntryClass {
-    let isWide = root.options.contains(.wideAddresses)
-    return classify(
-      entry, level: level,
-      highestBlock: isWide ? Granule.highestWideBlock : Granule.highestBlock)
-  }
-
-  /// Blocks where there are none, and the reserved type at the lowest level, are invalid.
-  @inline(__always)
-  private static func classify(_ entry: UInt64, level: Int, highestBlock: Int) -> EntryClass {
-    if entry & VMSAv8Bits.valid == 0 { return .empty }
-    if entry & VMSAv8Bits.type != 0 { return level == 0 ? .leaf : .table }
-    return level > 0 && level <= highestBlock ? .leaf : .empty
-  }
-
-  // MARK: Addresses
-
-  @inline(__always)
-  private static var lowBits: UInt64 {
-    1 &<< UInt64(truncatingIfNeeded: Granule.shift) &- 1
-  }
-
-  @inline(__always)
-  static func address(_ entry: UInt64) -> PhysicalAddress {
-    PhysicalAddress(entry & 0x0000_ffff_ffff_f000 & ~lowBits)
-  }
-
-  /// The address field: D8.3.1 for 48 bits, and for 52 with either way to hold the upper four.
-  @inline(__always)
-  static func output(_ entry: UInt64, root: TableRoot) -> UInt64 {
-    guard root.options.contains(.wideAddresses) else { return address(entry).rawValue }
-    if Granule.shift == 16 {
-      return address(entry).rawValue | (entry &>> 12 & 0xf) &<< 48
+  static func walk<Memory: TableMemory>(
+    stage1 table: VMSAv8Table, _ address: UInt64, access: Permissions, memory: inout Memory
+  ) -> WalkOutcome {
+    switch table.granule {
+    case .size4K:
+      walk(VMSAv8Stage1<Granule4K>.self, table, address, access, &memory)
+    case .size16K:
+      walk(VMSAv8Stage1<Granule16K>.self, table, address, access, &memory)
+    case .size64K:
+      walk(VMSAv8Stage1<Granule64K>.self, table, address, access, &memory)
     }
-    return entry & 0x0003_ffff_ffff_f000 & ~lowBits | (entry &>> 8 & 3) &<< 50
+  }
+
+  /// Walks a table of stage 2.
+  @inline(__always)
+  static func walk<Memory: TableMemory>(
+    stage2 table: VMSAv8Table, _ address: UInt64, access: Permissions, memory: inout Memory
+  ) -> WalkOutcome {
+    guard address <= table.lastAddress else { return .fault(.inputTooWide) }
+    return switch table.granule {
+    case .size4K:
+      walk(VMSAv8Stage2<Granule4K>.self, table, address, access, &memory)
+    case .size16K:
+      walk(VMSAv8Stage2<Granule16K>.self, table, address, access, &memory)
+    case .size64K:
+      walk(VMSAv8Stage2<Granule64K>.self, table, address, access, &memory)
+    }
   }
 
   @inline(__always)
-  static func table(_ entry: UInt64, root: TableRoot) -> PhysicalAddress {
-    PhysicalAddress(output(entry, root: root))
+  private static func walk<Format: VMSAv8Format, Memory: TableMemory>(
+    _: Format.Type, _ table: VMSAv8Table, _ address: UInt64, _ access: Permissions,
+    _ memory: inout Memory
+  ) -> WalkOutcome {
+    RadixWalker<Format>.walk(
+      address, table.root, access: access, rules: EntryRules(), memory: &memory)
   }
 
+  /// Translates `address` by stage 1 and stage 2.
+  /// - Parameters:
+  ///   - guest: the memory at stage 2's output addresses.
+  ///   - tables: the memory that holds the tables of stage 2.
   @inline(__always)
-  static func page(
-    _ entry: UInt64, for address: UInt64, level: Int, root: TableRoot
-  ) -> (physical: PhysicalAddress, shift: Int) {
-    let shift = itemShift(level)
-    let offset = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1
-    let physical = output(entry, root: root) & ~offset
-    let runBits = Granule.runBits(level: level)
-    if entry & VMSAv8Bits.contiguous != 0 && runBits > 0 {
-      let run = (1 &<< UInt64(truncatingIfNeeded: shift &+ runBits) &- 1) & ~offset
-      if (physical ^ address) & run == 0 {
-        return (PhysicalAddress(physical & ~run), shift &+ runBits)
+  static func walk<Guest: TableMemory, Tables: TableMemory>(
+    nested first: VMSAv8Table, in second: VMSAv8Table, _ address: UInt64, access: Permissions,
+    guest: Guest, tables: Tables
+  ) -> NestedOutcome {
+    switch second.granule {
+    case .size4K:
+      walk(VMSAv8Stage2<Granule4K>.self, first, second, address, access, guest, tables)
+    case .size16K:
+      walk(VMSAv8Stage2<Granule16K>.self, first, second, address, access, guest, tables)
+    case .size64K:
+      walk(VMSAv8Stage2<Granule64K>.self, first, second, address, access, guest, tables)
+    }
+  }
+
+  // Not inlined: nine combinations of granules would be part of every caller.
+  @inline(never)
+  private static func walk<Second: VMSAv8Format, Guest: TableMemory, Tables: TableMemory>(
+    _: Second.Type, _ first: VMSAv8Table, _ second: VMSAv8Table, _ address: UInt64,
+    _ access: Permissions, _ guest: Guest, _ tables: Tables
+  ) -> NestedOutcome {
+    let secondStage = SecondStageTable(root: second.root, lastAddress: second.lastAddress)
+    // The format has no reserved bits and does not read the rules.
+    let rules = EntryRules()
+    return withUnsafePointer(to: rules) { pointer in
+      var nested = NestedTableMemory<Second, Guest, Tables>(
+        secondStage, rules: pointer, guest: guest, tables: tables)
+      return switch first.granule {
+      case .size4K:
+        NestedWalker<VMSAv8Stage1<Granule4K>, Second>.walk(
+          address, first.root, access: access, rules: rules, tables: &nested)
+      case .size16K:
+        NestedWalker<VMSAv8Stage1<Granule16K>, Second>.walk(
+          address, first.root, access: access, rules: rules, tables: &nested)
+      case .size64K:
+        NestedWalker<VMSAv8Stage1<Granule64K>, Second>.walk(
+          address, first.root, access: access, rules: rules, tables: &nested)
       }
     }
-    return (PhysicalAddress(physical), shift)
-  }
-
-  // MARK: What is refused
-
-  @inline(__always)
-  static func isMalformed(
-    table entry: UInt64, for _: UInt64, level _: Int, root: TableRoot,
-    rules _: borrowing EntryRules
-  ) -> Bool {
-    output(entry, root: root) & root.forbidden != 0
-  }
-
-  /// Address bits below a block's size do not count.
-  @inline(__always)
-  static func isMalformed(
-    leaf entry: UInt64, for _: UInt64, level: Int, root: TableRoot,
-    rules _: borrowing EntryRules
-  ) -> Bool {
-    let offset = 1 &<< UInt64(truncatingIfNeeded: itemShift(level)) &- 1
-    return output(entry, root: root) & root.forbidden & ~offset != 0
-  }
-
-  @inline(__always)
-  static func malformedFault(level: Int) -> WalkFault { .outputTooWide(level: level) }
-
-  // MARK: Flags
-
-  @inline(__always)
-  static func isAccessFlagFault(_ entry: UInt64, root: TableRoot) -> Bool {
-    entry & VMSAv8Bits.accessFlag == 0
-      && !root.options.contains(.setsAccessFlag) && !root.options.contains(.ignoresAccessFlag)
-  }
-
-  /// Table descriptors have no flags (FEAT_HAFT is not there).
-  @inline(__always)
-  static func settingFlags(table entry: UInt64, root _: TableRoot) -> UInt64 { entry }
-
-  /// Whether a write is what makes the leaf dirty (D8.5.6: DBM, with HD).
-  @inline(__always)
-  static func keepsDirtyState(_ entry: UInt64, root: TableRoot) -> Bool {
-    entry & VMSAv8Bits.dirtyModifier != 0 && root.options.contains(.setsDirtyState)
-  }
-
-  @inline(__always)
-  static func marked(_ entry: UInt64, root: TableRoot) -> UInt64 {
-    root.options.contains(.setsAccessFlag) ? entry | VMSAv8Bits.accessFlag : entry
-  }
-
-  // MARK: Building
-
-  static func makeTable(at address: PhysicalAddress, level _: Int) -> UInt64 {
-    address.rawValue | VMSAv8Bits.valid | VMSAv8Bits.type
-  }
-
-  static func possibleSizes(level: Int) -> UInt64 {
-    level <= Granule.highestBlock ? 1 << UInt64(itemShift(level)) : 0
-  }
-
-  /// A valid leaf for `address`, shareable, used, without rights.
-  static func makeBareLeaf(at address: PhysicalAddress, level: Int) -> UInt64 {
-    address.rawValue | VMSAv8Bits.valid | (level == 0 ? VMSAv8Bits.type : 0)
-      | VMSAv8Bits.innerShareable | VMSAv8Bits.accessFlag
   }
 }

@@ -2,16 +2,17 @@
 //
 //   level 4: SS-PML5E   3: SS-PML4E   2: SS-PDPTE   1: SS-PDE   0: SS-PTE
 //
-// An entry has no present bit: it is present when it allows reading or writing.
+// An entry has no present bit. It is present when it allows reads or writes.
 
+/// Second-stage tables of VT-d.
 enum VTdSecondStage: WalkableFormat {
   private static let read: UInt64 = 1 << 0
   private static let write: UInt64 = 1 << 1
-  /// PS: a PDPTE or PDE that maps a page.
+  /// PS: the PDPTE or PDE maps a page.
   private static let pageSize: UInt64 = 1 << 7
   static let accessed: UInt64 = 1 << 8
   static let dirty: UInt64 = 1 << 9
-  /// SNP: the access snoops processor caches even when it says otherwise.
+  /// SNP: the access snoops processor caches even when the request does not ask for it.
   private static let snoop: UInt64 = 1 << 11
   private static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
 
@@ -21,7 +22,7 @@ enum VTdSecondStage: WalkableFormat {
   @inline(__always)
   static func classify(_ entry: UInt64, level: Int) -> EntryClass {
     if entry & (read | write) == 0 { return .empty }
-    // PS of a PML4E or PML5E is reserved: the walker finds it as that of a table.
+    // PS is reserved in a PML4E or PML5E. The walker refuses it as a reserved bit of a table entry.
     return level == 0 || (entry & pageSize != 0 && level <= 2) ? .leaf : .table
   }
 
@@ -51,16 +52,16 @@ enum VTdSecondStage: WalkableFormat {
       | (level > 0 ? pageSize : 0) | (snoops ? snoop : 0)
   }
 
-  /// What a unit with these capabilities rejects.
+  /// Returns the reserved bits for a unit with these capabilities.
   /// - Parameters:
   ///   - addressBits: the host address width (HAW).
-  ///   - pageSizes: bit 0: 2 MiB, bit 1: 1 GiB (SSLPS).
-  ///   - controlsSnooping: SNP exists (SC).
+  ///   - pageSizes: bit 0: pages of 2 MiB are supported, bit 1: pages of 1 GiB (SSLPS).
+  ///   - controlsSnooping: whether entries have SNP (SC).
   static func rules(addressBits: Int, pageSizes: UInt64, controlsSnooping: Bool) -> EntryRules {
     var rules = EntryRules()
-    let beyond = addressMask & ~(1 << UInt64(addressBits) - 1)
-    // Bit 62 was TM; without a device TLB it is reserved.
-    let common = beyond | 1 << 62
+    let tooWide = addressMask & ~(1 << UInt64(addressBits) - 1)
+    // Bit 62 was TM. It is reserved without a device TLB.
+    let common = tooWide | 1 << 62
     for level in 0..<5 {
       rules.reservedInTable[level] = common | snoop | (level > 2 ? pageSize : 0)
       var leaf = common | (controlsSnooping ? 0 : snoop)

@@ -1,16 +1,17 @@
-// The page tables of x86-64 processors, as IOMMUs read them: VT-d's first stage (Intel VT-d specification,
-// revision 5.0, §3.6 and §9.7) and AMD's guest tables (AMD 48882, revision 3.10, §2.2.4 "Guest and
-// Nested Address Translation"; AMD64 Architecture Programmer's Manual, volume 2, §5.3).
+// The page tables of x86-64 processors, which IOMMUs walk as VT-d first-stage tables (Intel VT-d
+// specification, revision 5.0, §3.6 and §9.7) and as AMD guest tables (AMD 48882, revision 3.10,
+// §2.2.4 "Guest and Nested Address Translation"; AMD64 Architecture Programmer's Manual, volume 2,
+// §5.3).
 //
 //   level 4: PML5E   3: PML4E   2: PDPE   1: PDE   0: PTE
 //
-// Whatever is present may be read; the other rights are those that all levels give. Execute-disable is a
-// reserved bit, has no meaning, or counts, as the table's owner chose: `TableRoot.forbidden` and
-// `WalkOptions.executeDisable` say which.
+// A page that is present may be read. The other rights are those that the entries of all levels
+// give. The table's owner chooses whether execute-disable is a reserved bit
+// (`TableRoot.forbidden`), has effect (`WalkOptions.executeDisable`), or is ignored.
 
-/// What VT-d and AMD share: all but names and the extended-accessed flag.
+/// The format of VT-d and AMD, which differ only in the extended-accessed flag.
 protocol X86Format: WalkableFormat {
-  /// Bits that hardware sets in every entry it uses.
+  /// Returns the bits that hardware sets in every entry that it uses.
   static func accessedFlags(_ root: TableRoot) -> UInt64
 }
 
@@ -38,7 +39,7 @@ private enum Bits {
   static let pageSize: UInt64 = 1 << 7
   static let executeDisable: UInt64 = 1 << 63
   static let addressMask: UInt64 = 0x000f_ffff_ffff_f000
-  /// PAT of a large page, where a small one has its lowest address bit.
+  /// PAT of a large page. This is the lowest address bit of a small page.
   static let largePAT: UInt64 = 1 << 12
 }
 
@@ -52,7 +53,7 @@ extension X86Format {
   @inline(__always)
   static func classify(_ entry: UInt64, level: Int) -> EntryClass {
     if entry & Bits.present == 0 { return .empty }
-    // PS of a PML4E or PML5E is reserved: the walker finds it as that of a table.
+    // PS is reserved in a PML4E or PML5E. The walker refuses it as a reserved bit of a table entry.
     return level == 0 || (entry & Bits.pageSize != 0 && level <= 2) ? .leaf : .table
   }
 
@@ -72,11 +73,12 @@ extension X86Format {
 
   // MARK: Rights
 
-  /// R/W and U/S, and the complement of XD.
+  /// Returns R/W, U/S, and the complement of XD.
   @inline(__always)
   static func grant(_ entry: UInt64, root _: TableRoot) -> UInt64 { entry ^ Bits.executeDisable }
 
-  /// VT-d §3.6.1 Access Rights; APM volume 2 §5.6 Page-Protection Checks.
+  /// Returns the permissions by VT-d §3.6.1 Access Rights and APM volume 2 §5.6 Page-Protection
+  /// Checks.
   @inline(__always)
   static func permissions(_ entry: UInt64, grant: UInt64, root: TableRoot) -> Permissions {
     let granted = grant & (entry ^ Bits.executeDisable)
@@ -119,7 +121,7 @@ extension X86Format {
     return entry | accessedFlags(root) | (writing ? dirty : 0)
   }
 
-  // MARK: What is refused
+  // MARK: Reserved bits and addresses
 
   @inline(__always)
   static func isMalformed(
@@ -138,16 +140,16 @@ extension X86Format {
     entry & (rules.reservedInLeaf[unchecked: level] | root.forbidden) != 0
   }
 
-  /// What a unit with these capabilities rejects.
+  /// Returns the reserved bits for a unit with these capabilities.
   /// - Parameters:
   ///   - addressBits: the host address width (VT-d: HAW).
-  ///   - has1GPages: VT-d: FS1GP; AMD: always.
+  ///   - has1GPages: whether the unit supports pages of 1 GiB (VT-d: FS1GP). AMD units always do.
   static func rules(addressBits: Int, has1GPages: Bool) -> EntryRules {
     var rules = EntryRules()
-    let beyond = Bits.addressMask & ~(1 << UInt64(addressBits) - 1)
+    let tooWide = Bits.addressMask & ~(1 << UInt64(addressBits) - 1)
     for level in 0..<5 {
-      rules.reservedInTable[level] = beyond | (level > 2 ? Bits.pageSize : 0)
-      var leaf = beyond
+      rules.reservedInTable[level] = tooWide | (level > 2 ? Bits.pageSize : 0)
+      var leaf = tooWide
       if level > 0 {
         leaf |= Bits.addressMask & (1 << UInt64(itemShift(level)) - 1) & ~Bits.largePAT
       }
@@ -157,8 +159,9 @@ extension X86Format {
     return rules
   }
 
-  /// The part of an address that a table translates; nil when the address is not canonical: when
-  /// the bits above are not copies of the highest (VT-d §3.6 First-Stage Translation).
+  /// Returns the part of an address that a table translates.
+  /// - Returns: `nil` when the address is not canonical, that is when the bits above that part are
+  ///   not copies of its highest bit (VT-d §3.6 First-Stage Translation).
   @inline(__always)
   static func input(_ address: UInt64, topLevel: Int) -> UInt64? {
     let unused = UInt64(truncatingIfNeeded: 64 &- tableShift(topLevel))
@@ -166,15 +169,15 @@ extension X86Format {
     return extended == address ? (address &<< unused) &>> unused : nil
   }
 
-  // MARK: Building
+  // MARK: Making entries
 
-  /// generic_pt: x86_64_pt_install_table()
+  /// Makes a table entry as generic_pt: x86_64_pt_install_table().
   static func makeTable(at address: PhysicalAddress, level _: Int) -> UInt64 {
     address.rawValue & Bits.addressMask | Bits.present | Bits.write | Bits.user | accessed
   }
 
-  /// generic_pt: x86_64_pt_iommu_set_prot(): flags are set beforehand, and what may be written may be
-  /// read.
+  /// Makes a leaf as generic_pt: x86_64_pt_iommu_set_prot(). The accessed flag is set in advance,
+  /// and in a writable page the dirty flag. A page that may be written may also be read.
   static func makeLeaf(
     at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions, snoops _: Bool
   ) -> UInt64 {

@@ -1,47 +1,49 @@
-// What a device table entry, and with guest tables a GCR3 entry, mean for requests: cached by device and
-// PASID.
-
+/// A resolved address space: the meaning of a device table entry, and of a guest CR3 entry if the
+/// request uses guest tables, for the requests of one device with one PASID. The unit caches it.
 struct AMDViAddressSpace: BitwiseCopyable {
-  enum Path: UInt8, BitwiseCopyable {
-    /// Addresses are physical ones.
+  enum TranslationType: UInt8, BitwiseCopyable {
+    /// Addresses are system physical addresses.
     case passThrough
     case host
     case guest
-    /// A guest's tables on top of the host's.
+    /// Guest tables whose addresses the host table translates.
     case nested
   }
 
-  let path: Path
-  let device: RequesterID
+  let translationType: TranslationType
+  let requester: RequesterID
   let domain: DomainID
-  /// Of the guest tables; 0 for requests without PASID that go through them.
+  /// The PASID of the guest tables, which is 0 for requests without PASID that use guest tables.
+  /// `nil` without guest tables.
   let pasid: PASID?
-  /// IR and IW.
+  /// IR and IW, as permissions.
   let allowed: Permissions
-  /// Addresses are not sign-extended: those of requests without PASID.
-  let isFlat: Bool
+  /// Whether the guest tables translate zero-extended addresses, as for requests without PASID,
+  /// instead of sign-extended ones.
+  let isZeroExtended: Bool
   let host: SecondStageTable
   let guest: TableRoot
   /// I
   let allowsDeviceTLB: Bool
-  /// SA; SE.
+  /// SA
   let suppressesFaults: Bool
+  /// SE
   let suppressesRepeatedFaults: Bool
 
-  /// Of its translations in the IOTLB.
+  /// The tag of the address space's translations in the IOTLB.
   let tag: IOTLBTag
 
-  /// - Parameter guest: nil: there is no guest table.
+  /// - Parameter guest: `nil` without guest tables.
   init(
-    _ entry: DeviceTableEntry, of device: RequesterID, host: SecondStageTable,
-    guest: (root: TableRoot, pasid: PASID, isFlat: Bool)?
+    _ entry: DeviceTableEntry, of requester: RequesterID, host: SecondStageTable,
+    guest: (root: TableRoot, pasid: PASID, isZeroExtended: Bool)?
   ) {
     let hasHost = entry.hostLevels > 0
-    self.device = device
+    self.requester = requester
     self.host = host
     domain = entry.domain
     pasid = guest?.pasid
-    isFlat = guest?.isFlat ?? false
+    isZeroExtended = guest?.isZeroExtended ?? false
     allowsDeviceTLB = entry.allowsDeviceTLB
     suppressesFaults = entry.suppressesFaults
     suppressesRepeatedFaults = entry.suppressesRepeatedFaults
@@ -52,48 +54,50 @@ struct AMDViAddressSpace: BitwiseCopyable {
     if entry.allowsWriting { allowed.formUnion(.anyWrite) }
     self.allowed = allowed
     if let guest {
-      path = hasHost ? .nested : .guest
+      translationType = hasHost ? .nested : .guest
       self.guest = guest.root
       let tag = IOTLBTag(domain: entry.domain, pasid: guest.pasid)
-      self.tag = guest.isFlat ? tag.flat : tag
+      self.tag = guest.isZeroExtended ? tag.zeroExtended : tag
     } else {
-      path = hasHost ? .host : .passThrough
+      translationType = hasHost ? .host : .passThrough
       self.guest = host.root
       tag = IOTLBTag(domain: entry.domain)
     }
   }
 
-  /// Guest tables come first.
+  /// Whether guest tables translate the address of the request.
   @inline(__always)
-  var hasGuest: Bool { path == .guest || path == .nested }
+  var hasGuest: Bool { translationType == .guest || translationType == .nested }
 
-  /// How events name it.
-  var subject: AMDViEvent.Subject { pasid.map { .pasid($0) } ?? .domain(domain) }
+  /// The address space as events name it.
+  var eventSpace: AMDViEvent.AddressSpace { pasid.map { .pasid($0) } ?? .domain(domain) }
 }
 
 extension IOTLBTag {
-  private static let flatBit: UInt64 = 1 << 17
+  private static let zeroExtendedBit: UInt64 = 1 << 17
 
-  /// Of the same PASID, for addresses that are not sign-extended: not every one of those is one of the
-  /// others.
-  fileprivate var flat: IOTLBTag { IOTLBTag(rawValue: rawValue | Self.flatBit) }
+  /// The tag for zero-extended addresses of the same PASID. An upper-half address of a
+  /// zero-extended space is not canonical in a sign-extended one, so their translations must not be
+  /// shared.
+  fileprivate var zeroExtended: IOTLBTag { IOTLBTag(rawValue: rawValue | Self.zeroExtendedBit) }
 
-  /// Of the PASID, whatever its addresses are.
-  var ofAllAddresses: IOTLBTag { IOTLBTag(rawValue: rawValue & ~Self.flatBit) }
+  /// The tag of the PASID for sign-extended addresses, by which invalidations select both kinds.
+  var withoutExtension: IOTLBTag { IOTLBTag(rawValue: rawValue & ~Self.zeroExtendedBit) }
 }
 
-/// What the unit keeps with a translation in the IOTLB: the size of the page that software knows, of
-/// which the cached one may be a piece.
-struct AMDViCachedPage {
+/// The attributes of the leaf entry from which an IOTLB entry was made, in the attribute bits of an
+/// entry: the page size that software sees. The cached page may be a piece of that page.
+struct AMDViLeafAttributes {
   let attributes: UInt16
 
   init(shift: Int) { attributes = UInt16(truncatingIfNeeded: shift) & 0x3f }
   init(_ attributes: UInt16) { self.attributes = attributes }
 
+  /// log2 of the page size.
   var shift: Int { Int(attributes & 0x3f) }
 
-  /// Whether an invalidation of `range` is about the page that holds `address`.
-  func isTouched(by range: AMDViPageRange, at address: UInt64) -> Bool {
+  /// Returns whether the page that contains `address` intersects `range`.
+  func intersects(_ range: AMDViPageRange, at address: UInt64) -> Bool {
     range.intersects((address >> UInt64(shift)) << UInt64(shift), shift: shift)
   }
 }

@@ -1,13 +1,17 @@
+// The event of each way in which a walk can fail (§2.5.3, §2.5.5).
+
 extension AMDViEvent {
-  /// - Parameter place: of the entry that the walk ended with.
+  /// - Parameters:
+  ///   - address: the address that the walk was to translate.
+  ///   - entryAddress: the address of the last entry that the walk read.
   static func walk(
-    _ fault: WalkFault, _ subject: Subject, at address: UInt64, _ place: PhysicalAddress
+    _ fault: WalkFault, _ space: AddressSpace, at address: UInt64, _ entryAddress: PhysicalAddress
   ) -> AMDViEvent {
     switch fault {
-    case .inaccessible, .unwritable: .pageTableError(subject, at: place)
-    case .absent, .inputTooWide, .accessFlagClear: .absent(subject, at: address)
-    case .denied: .denied(subject, at: address)
-    case .reserved, .outputTooWide: .reserved(subject, at: address)
+    case .inaccessible, .unwritable: .pageTableError(space, at: entryAddress)
+    case .absent, .inputTooWide, .accessFlagClear: .absent(space, at: address)
+    case .denied: .denied(space, at: address)
+    case .reserved, .outputTooWide: .reserved(space, at: address)
     }
   }
 }

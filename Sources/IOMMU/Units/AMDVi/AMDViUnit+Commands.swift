@@ -1,5 +1,5 @@
-// What commands do (§2.4). An invalidation here is complete when it returns, requests that still used what it
-// took away included, so that a COMPLETION_WAIT behind it has nothing left to wait for.
+// The execution of commands (§2.4). Every invalidation here is complete when it returns, including
+// requests that still used what it removed, so a COMPLETION_WAIT behind it has nothing to wait for.
 
 internal import Synchronization
 
@@ -9,17 +9,17 @@ extension AMDViUnit {
     package let index: Int
   }
 
-  /// Executes commands in order, up to the first that is illegal.
+  /// Executes commands in order, up to the first illegal one.
   package func execute(_ commands: some Collection<AMDViCommand>) throws(IllegalCommand) {
     for (index, command) in commands.enumerated() {
       guard execute(command) else { throw IllegalCommand(index: index) }
     }
   }
 
-  /// - Returns: false for an illegal command.
+  /// - Returns: `false` for an illegal command.
   private func execute(_ command: AMDViCommand) -> Bool {
-    guard let operation = command.operation, isLegal(command, operation) else { return false }
-    switch operation {
+    guard let opcode = command.opcode, isLegal(command, opcode) else { return false }
+    switch opcode {
     case .completionWait:
       if command.stores {
         withUnsafeBytes(of: command.data.littleEndian) { data in
@@ -35,7 +35,7 @@ extension AMDViUnit {
     case .invalidateDeviceTLB:
       invalidateDeviceTLB(command)
     case .completePageRequest:
-      // The group's number says it all: responses need no PASID.
+      // The group index identifies the group, so the PASID of the command is not needed.
       ports.forEach(where: { $0 == command.device }) { _, deviceTLB in
         deviceTLB.answer(group: command.pageRequestGroup, command.pageResponse)
       }
@@ -46,21 +46,21 @@ extension AMDViUnit {
     return true
   }
 
-  /// Reserved bits are clear, and the unit knows the command.
-  private func isLegal(_ command: AMDViCommand, _ operation: AMDViCommand.Operation) -> Bool {
+  /// Returns whether the reserved bits of a command are clear and the unit supports the command.
+  private func isLegal(_ command: AMDViCommand, _ opcode: AMDViCommand.Opcode) -> Bool {
     let (lower, upper) = (command.words[0], command.words[1])
-    let codeless = lower & ~(0xf << 60)
-    return switch operation {
+    let withoutOpcode = lower & ~(0xf << 60)
+    return switch opcode {
     case .completionWait: lower >> 52 & 0xff == 0
-    case .invalidateDeviceTableEntry: codeless >> 16 == 0 && upper == 0
+    case .invalidateDeviceTableEntry: withoutOpcode >> 16 == 0 && upper == 0
     case .invalidatePages:
-      codeless & ~(0xf_ffff | 0xffff << 32) == 0 && upper & 0xff8 == 0
+      withoutOpcode & ~(0xf_ffff | 0xffff << 32) == 0 && upper & 0xff8 == 0
         && (!command.isForGuest || capabilities.guestTranslation)
     case .invalidateDeviceTLB: capabilities.deviceTLBs && upper & 0xfca == 0
-    case .invalidateInterruptTable: codeless >> 16 == 0 && upper == 0
+    case .invalidateInterruptTable: withoutOpcode >> 16 == 0 && upper == 0
     case .prefetchPages: true
     case .completePageRequest: capabilities.pageRequests
-    case .invalidateAll: capabilities.invalidateAll && codeless == 0 && upper == 0
+    case .invalidateAll: capabilities.invalidateAll && withoutOpcode == 0 && upper == 0
     }
   }
 }

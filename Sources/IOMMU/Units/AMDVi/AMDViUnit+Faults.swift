@@ -1,13 +1,13 @@
-// The event log (§2.5), and which events a device table entry keeps out of it.
+// The event log (§2.5), and the suppression of events by a device table entry.
 
 internal import Synchronization
 
 extension AMDViUnit {
-  /// What a device table entry says of page faults.
-  struct Suppression {
-    /// SA
+  /// The IO_PAGE_FAULT events that a device table entry suppresses.
+  struct FaultSuppression {
+    /// SA: all events.
     var all = false
-    /// SE
+    /// SE: the events after the first.
     var repeated = false
 
     init() {}
@@ -23,29 +23,30 @@ extension AMDViUnit {
     }
   }
 
-  /// - Parameter address: the first that has no translation.
+  /// Returns the fault record of a request.
+  /// - Parameter address: the first address without a translation.
   @inline(never)
   func fault(
-    _ request: DMARequest, _ event: AMDViEvent, at address: UInt64, _ suppression: Suppression
+    _ request: DMARequest, _ event: AMDViEvent, at address: IOVA, _ suppression: FaultSuppression
   ) -> FaultRecord {
     FaultRecord(
-      requester: request.requester, pasid: request.pasid, iova: IOVA(address),
-      access: request.access, reason: .amdvi(event),
-      isSuppressed: event.kind == .pageFault && suppresses(suppression, of: request.requester),
-      addressType: request.addressType)
+      request, .amdvi(event), at: address,
+      isSuppressed: event.kind == .pageFault && suppresses(suppression, of: request.requester))
   }
 
-  private func suppresses(_ suppression: Suppression, of device: RequesterID) -> Bool {
+  /// Returns whether the next IO_PAGE_FAULT of the device is suppressed. If it is not, and SE is
+  /// set, later ones are.
+  private func suppresses(_ suppression: FaultSuppression, of requester: RequesterID) -> Bool {
     if suppression.all { return true }
     guard suppression.repeated else { return false }
-    return state.withLock { !$0.silenced.insert(device).inserted }
+    return state.withLock { !$0.devicesWithRecordedFault.insert(requester).inserted }
   }
 
-  /// Sets who is told of events; replaces the one before.
+  /// Sets the handler of the event log interrupt; replaces the previous one.
   package func setFaultSink(_ sink: FaultSink?) { events.setSink(sink) }
 
-  /// Consumes the event log, and starts it again after an overflow.
-  package func takeEvents() -> [AMDViEventEntry] { events.take() }
+  /// Consumes all entries of the event log, and restarts the log after an overflow.
+  package func consumeEvents() -> [AMDViEventEntry] { events.consume() }
 
   /// Records an event and raises the interrupt.
   func report(_ record: FaultRecord) {
@@ -55,7 +56,7 @@ extension AMDViUnit {
 }
 
 extension AMDViAddressSpace {
-  var suppression: AMDViUnit.Suppression {
+  var faultSuppression: AMDViUnit.FaultSuppression {
     .init(all: suppressesFaults, repeated: suppressesRepeatedFaults)
   }
 }

@@ -1,31 +1,31 @@
-// Peripheral page requests (§2.6): entries of the PPR log on their way to the driver; answers come back as
-// COMPLETE_PPR_REQUEST. As in the other units the driver's handler runs on the thread of the function, so the
-// log is never longer than one entry.
+// Peripheral page requests (§2.6): the unit passes entries of the PPR log to the driver, and the
+// driver responds with COMPLETE_PPR_REQUEST. The driver's handler runs as soon as a request
+// arrives, on the thread of the function. Therefore the log never holds more than one entry.
 
 internal import Synchronization
 
 extension AMDViUnit {
-  /// Sets who takes page requests; replaces the one before.
+  /// Sets the handler of page requests; replaces the previous one.
   package func setPageRequestSink(_ sink: PageRequestSink?) {
     pageRequestSink.withLock { $0 = sink }
   }
 
-  /// A page request message. What the entry does not allow (PPR) is an INVALID_PPR_REQUEST, with RX clear:
-  /// software is to answer it.
-  /// - Returns: false when nobody will.
-  func take(_ request: PageRequest) -> Bool {
+  /// Handles a page request message. A request that the device table entry does not allow (PPR) is
+  /// recorded as an INVALID_PPR_REQUEST with RX clear, so software has to respond to it.
+  /// - Returns: `false` when neither software nor the unit will respond.
+  func receive(_ request: PageRequest) -> Bool {
     guard capabilities.pageRequests, let sink = pageRequestSink.withLock({ $0 }) else {
       return false
     }
     let generation = state.withLock { $0.generation }
     guard
-      case .success(let entry) = findEntry(
+      case .success(let entry) = deviceTableEntry(
         of: request.requester, at: request.address, generation),
-      entry.isValid, entry.requestsPages
+      entry.isValid, entry.allowsPageRequests
     else {
       report(
         FaultRecord(
-          requester: request.requester, pasid: request.pasid, iova: IOVA(request.address),
+          requester: request.requester, pasid: request.pasid, iova: request.address,
           access: request.access.contains(.write) ? .write : .read,
           reason: .amdvi(.invalidPageRequest(request)), isSuppressed: false))
       return true

@@ -1,27 +1,30 @@
-// One AMD-Vi unit, as hardware: a device table that its driver sets, host tables in physical memory,
-// GCR3 tables and guest tables that are in physical memory or, when there is a host table too, in a
-// guest's; and caches of all of them. Software changes the caches with commands.
+// One AMD-Vi unit, as hardware: the device table that its driver sets, host tables in physical
+// memory, GCR3 tables and guest tables, which are in physical memory or, if there is a host table
+// too, in guest physical memory, and caches of all of them. Software changes the caches with
+// commands.
 //
-// A request's device id selects a device table entry, and with guest tables its PASID a GCR3 entry;
-// together they are an *address space*, which is what the unit caches beside the entries. Translations
-// are cached by domain id; those that went through guest tables by domain id and PASID, from the
-// guest's virtual address to the host's physical one in one entry. Walks of host tables within
-// guest tables are not cached.
+// The DeviceID of a request, which is its requester ID, selects a device table entry (DTE). With
+// guest tables, the PASID of the request selects a guest CR3 entry. The unit caches DTEs, and the
+// address spaces that a DTE and a guest CR3 entry describe together. Translations are cached by
+// domain ID. Translations through guest tables are cached by domain ID and PASID, from guest
+// virtual to system physical addresses in one entry. Host translations of guest table addresses are
+// not cached.
 //
-// As in the other units, all caches are under one short lock that is not held while tables are read;
-// what is found while an invalidation comes in between is used once and not cached.
+// One lock guards all caches. It is never held while a table is walked. A walk that overlaps with
+// an invalidation serves its own request only and is not cached.
 
 internal import Synchronization
 
 package final class AMDViUnit: Sendable {
-  /// What the unit can do, and the sizes of its caches.
+  /// The capabilities of a unit and the sizes of its caches.
   package struct Configuration: Hashable, Sendable {
     package var capabilities = AMDViCapabilities()
     package var iotlb = IOTLBGeometry()
-    /// Sets of 4 entries.
+    /// The number of sets of the DTE cache, each of 4 entries.
     package var deviceCacheSets = 16
+    /// The number of sets of the cache of address spaces, each of 4 entries.
     package var spaceCacheSets = 16
-    /// Entries of the cache of guest table entries; 0: the unit has none.
+    /// The number of entries of the cache of guest table entries. With 0 the unit has none.
     package var pagingStructureEntries = 32
 
     package init() {}
@@ -30,7 +33,7 @@ package final class AMDViUnit: Sendable {
   /// Device Table Base Address Register (MMIO offset 0h).
   package struct DeviceTable: Hashable, Sendable {
     package let base: PhysicalAddress
-    /// Entries.
+    /// The number of entries.
     package let count: Int
 
     package init(base: PhysicalAddress, count: Int) {
@@ -42,28 +45,31 @@ package final class AMDViUnit: Sendable {
   package let capabilities: AMDViCapabilities
   let memory: PhysicalMemory
   let window: FrameWindow
-  /// Of host tables; of guest tables that are at physical addresses; of those that are not.
+  /// The reserved bits of host table entries.
   let hostRules: EntryRules
+  /// The reserved bits of guest table entries at system physical addresses.
   let guestRules: EntryRules
+  /// The reserved bits of guest table entries at guest physical addresses.
   let nestedRules: EntryRules
   let state: Mutex<State>
   let events: FaultRecordBuffer<AMDViEventEntry>
   let pageRequestSink = Mutex<PageRequestSink?>(nil)
-  let ports = UnitPorts()
+  let ports = PortList()
 
-  /// What is under the unit's lock. Nothing that holds it takes another lock.
-  /// SAFETY: owns the memory that its caches point to, and is only reached with the lock held.
+  /// The state under the unit's lock. A thread that holds the lock acquires no other lock. SAFETY:
+  /// the state owns the memory that its caches point to, and is only reached with the lock held.
   struct State: ~Copyable, @unchecked Sendable {
-    /// Nil until IommuEn is set: firmware has bus mastering off until then, so no request is let in.
+    /// `nil` until IommuEn is set. Firmware keeps bus mastering disabled until then, so no request
+    /// is let in.
     var deviceTable: DeviceTable?
-    var entries: ConfigurationCache<DeviceTableEntry>
-    var spaces: ConfigurationCache<AMDViAddressSpace>
+    var deviceTableEntries: ConfigurationCache<DeviceTableEntry>
+    var addressSpaces: ConfigurationCache<AMDViAddressSpace>
     var iotlb: IOTLB
-    /// Of guest tables, whose addresses are a PASID's.
+    /// Guest table entries, tagged by domain ID and PASID.
     var pagingStructures: PagingStructureCache
-    /// Devices that have had their one IO_PAGE_FAULT (SE).
-    var silenced: Set<RequesterID> = []
-    /// How many invalidations there were.
+    /// Devices whose first IO_PAGE_FAULT is recorded while SE is set.
+    var devicesWithRecordedFault: Set<RequesterID> = []
+    /// The number of invalidations so far.
     var generation: UInt64 = 0
   }
 
@@ -76,11 +82,11 @@ package final class AMDViUnit: Sendable {
     nestedRules = AMDGuest.rules(addressBits: 52, has1GPages: true)
     state = Mutex(
       State(
-        entries: ConfigurationCache(sets: configuration.deviceCacheSets),
-        spaces: ConfigurationCache(sets: configuration.spaceCacheSets),
+        deviceTableEntries: ConfigurationCache(sets: configuration.deviceCacheSets),
+        addressSpaces: ConfigurationCache(sets: configuration.spaceCacheSets),
         iotlb: IOTLB(configuration.iotlb),
         pagingStructures: PagingStructureCache(capacity: configuration.pagingStructureEntries)))
-    // A ring of which one entry stays free.
+    // One entry of the ring always stays free.
     events = FaultRecordBuffer(capacity: 1 << min(max(capabilities.eventLogBits, 8), 15) - 1)
   }
 
@@ -92,9 +98,9 @@ package final class AMDViUnit: Sendable {
     }
   }
 
-  /// Translations in the IOTLB now.
+  /// The number of translations in the IOTLB.
   package var cachedTranslations: Int { state.withLock { $0.iotlb.count } }
 
-  /// Entries in the paging-structure cache now.
+  /// The number of entries in the paging-structure cache.
   package var cachedPagingStructures: Int { state.withLock { $0.pagingStructures.count } }
 }

@@ -1,8 +1,9 @@
-// Where a unit tells its driver of faults, and the interrupt that says there is one: the fault recording
-// registers of VT-d, the event queue of an SMMUv3, the event log of AMD-Vi.
+// The buffer in which a unit records faults for its driver, with the interrupt that announces a
+// record: the fault recording registers of VT-d, the event queue of an SMMUv3, the event log of
+// AMD-Vi.
 //
-// An entry that finds the log full is lost, as all are until the driver takes what is there: that is
-// also how it clears what says so (PFO, OVFLG, EventOverflow).
+// A record that finds the buffer full is lost. Records are lost until the driver consumes the
+// buffer, which also clears the overflow flag (PFO, OVFLG, EventOverflow).
 
 internal import Synchronization
 
@@ -18,10 +19,10 @@ final class FaultRecordBuffer<Entry: Sendable>: Sendable {
 
   init(capacity: Int) { self.capacity = capacity }
 
-  /// Replaces the one before.
+  /// Sets the driver's interrupt handler; replaces the previous one.
   func setSink(_ sink: FaultSink?) { state.withLock { $0.sink = sink } }
 
-  /// Stores `entry` where there is room, and raises the interrupt.
+  /// Stores `entry` if the buffer has room, and raises the interrupt in either case.
   func append(_ entry: Entry, of record: FaultRecord) {
     let sink = state.withLock { state in
       if state.entries.count < capacity { state.entries.append(entry) }
@@ -30,8 +31,8 @@ final class FaultRecordBuffer<Entry: Sendable>: Sendable {
     sink?(record)
   }
 
-  /// Takes all entries, oldest first.
-  func take() -> [Entry] {
+  /// Removes all entries and returns them, oldest first.
+  func consume() -> [Entry] {
     state.withLock { state in
       defer { state.entries.removeAll(keepingCapacity: true) }
       return state.entries

@@ -1,21 +1,21 @@
-// A function with ATS translates for itself (PCIe 6 §10): it looks into its device TLB, asks the unit for
-// what is not there, and then issues requests with translated addresses. What it may not access it can
-// ask for.
+// Requests of a function that has ATS enabled (PCIe 6 §10). The function looks a page up in its
+// device TLB, sends a translation request to the unit when the page is not there, and then issues
+// requests with translated addresses. It can send page requests for pages that it may not access.
 
 internal import Synchronization
 
 extension DMAPort {
-  /// A request of a function that has ATS enabled.
+  /// Performs a request through the function's device TLB.
   @inline(never)
-  func performTranslated(
+  func performWithDeviceTLB(
     _ request: DMARequest, copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
-    let outcome = gate.lock.withLock { _ -> DMAOutcome in
-      gate.begin()
-      defer { gate.end() }
+    let outcome = inFlight.lock.withLock { _ -> DMAOutcome in
+      inFlight.begin()
+      defer { inFlight.end() }
       var segments: [DMASegment] = []
-      if let failure = translateItself(request, &segments) { return failure }
-      gate.useDeviceTLB()
+      if let failure = translateByDeviceTLB(request, &segments) { return failure }
+      inFlight.useDeviceTLB()
       var offset = 0
       for segment in segments {
         guard copy(memory, segment, offset) == .done else { return .aborted }
@@ -27,34 +27,36 @@ extension DMAPort {
     return outcome
   }
 
-  /// The stretches of memory that `request` is for, by the device TLB and by translation requests. The
-  /// gate's lock is held.
-  /// - Returns: why there are none; nil when there are.
-  private func translateItself(
+  /// Translates `request` with the device TLB and with translation requests. Requires the port's
+  /// lock.
+  /// - Parameter segments: receives the physical ranges.
+  /// - Returns: the outcome of a request that failed; `nil` when `segments` is complete.
+  private func translateByDeviceTLB(
     _ request: DMARequest, _ segments: inout [DMASegment]
   ) -> DMAOutcome? {
     guard let last = request.lastIOVA else { return .aborted }
-    var iova = request.iova.rawValue
+    var iova = request.iova
     while true {
       switch translatePage(request, at: iova) {
       case .fault(let record): return .fault(record)
-      case .denied: return .denied(IOVA(iova))
+      case .denied: return .denied(iova)
       case .page(let page):
-        let end = min(iova | UInt64(Frame.size - 1), last.rawValue)
+        let end = min(iova.rawValue | UInt64(Frame.size - 1), last.rawValue)
         segments.append(
-          DMASegment(physical: page.address(of: iova), count: Int(end - iova) + 1))
+          DMASegment(
+            physical: page.address(of: iova.rawValue), count: Int(end - iova.rawValue) + 1))
         guard end < last.rawValue else {
-          return unit.refuseTranslated(request, at: request.iova.rawValue).map { .fault($0) }
+          return unit.checkTranslated(request, at: request.iova).map { .fault($0) }
         }
-        iova = end + 1
+        iova = IOVA(end + 1)
       }
     }
   }
 
-  private func translatePage(_ request: DMARequest, at iova: UInt64) -> PageOutcome {
+  private func translatePage(_ request: DMARequest, at iova: IOVA) -> TranslationCompletion {
     let (page, generation) = deviceTLB.lookup(iova, pasid: request.pasid, access: request.access)
     if let page { return .page(page) }
-    let outcome = unit.translatePage(request.translationRequest(at: iova), gate: gate)
+    let outcome = unit.translatePage(request.translationRequest(at: iova), inFlight: inFlight)
     if case .page(let page) = outcome {
       deviceTLB.insert(page, for: iova, pasid: request.pasid, generation: generation)
     }
@@ -63,8 +65,8 @@ extension DMAPort {
 
   // MARK: Page requests
 
-  /// Sends a page request for each page of a request that may not be accessed so, as one group
-  /// (PCIe 6 §10.4).
+  /// Sends a page request for each page of the range that the function may not access in this way.
+  /// The requests form one page request group (PCIe 6 §10.4).
   package func requestPages(
     _ iova: IOVA, count: Int, writes: Bool, _ attributes: DMAAttributes
   ) -> PageRequestAnswer {
@@ -78,23 +80,23 @@ extension DMAPort {
       let request = PageRequest(
         requester: requester, pasid: attributes.pasid, group: group, address: page,
         access: PageRequestAccess(attributes, writes: writes), isLast: index == pages.count - 1)
-      if !unit.send(request) { deviceTLB.answer(request.groupID, .failure) }
+      if !unit.receive(request) { deviceTLB.answer(request.groupID, .failure) }
     }
     return deviceTLB.endSending(group).map { .answered($0) } ?? .awaited(group: group)
   }
 
-  /// Pages that one group can ask for.
+  /// The maximum number of pages that one group requests.
   private static var groupSize: Int { 32 }
 
-  private func deniedPages(_ request: DMARequest) -> [UInt64] {
+  private func deniedPages(_ request: DMARequest) -> [IOVA] {
     guard let last = request.lastIOVA?.rawValue else { return [] }
-    return gate.lock.withLock { _ in
-      gate.begin()
-      defer { gate.end() }
-      var pages: [UInt64] = []
+    return inFlight.lock.withLock { _ in
+      inFlight.begin()
+      defer { inFlight.end() }
+      var pages: [IOVA] = []
       var page = request.iova.rawValue & ~UInt64(Frame.size - 1)
       while page <= last, pages.count < Self.groupSize {
-        if case .denied = translatePage(request, at: page) { pages.append(page) }
+        if case .denied = translatePage(request, at: IOVA(page)) { pages.append(IOVA(page)) }
         let (next, overflow) = page.addingReportingOverflow(UInt64(Frame.size))
         guard !overflow else { break }
         page = next
@@ -103,14 +105,17 @@ extension DMAPort {
     }
   }
 
+  /// Sets the function's receiver of page responses, and of answers to stalls; replaces the
+  /// previous one.
   package func setPageResponseReceiver(_ receiver: PageResponseReceiver?) {
     deviceTLB.setReceiver(receiver)
   }
 
-  /// What a reset of the function, or disabling ATS, does to it.
+  /// Empties the device TLB and drops outstanding page request groups, as a reset of the function
+  /// or disabling ATS does.
   package func resetDeviceTLB() { deviceTLB.reset() }
 
-  /// Translations in the device TLB now.
+  /// The number of translations in the device TLB.
   package var deviceTranslations: Int { deviceTLB.count }
 }
 
@@ -123,13 +128,14 @@ extension PageRequestAccess {
 }
 
 extension DMARequest {
-  fileprivate func translationRequest(at iova: UInt64) -> DMARequest {
-    var request = DMARequest(self, at: IOVA(iova))
+  /// The translation request for the page at `iova`, with the access of this request.
+  fileprivate func translationRequest(at iova: IOVA) -> DMARequest {
+    var request = DMARequest(self, at: iova)
     request.addressType = .translationRequest
     return request
   }
 
-  /// One byte of `request`.
+  /// Makes a request for one byte, with the attributes and the access of `request`.
   private init(_ request: DMARequest, at iova: IOVA) {
     requester = request.requester
     pasid = request.pasid

@@ -1,35 +1,36 @@
-// A transaction that faults can wait for an answer instead of failing (SMMUv3: the stall model, IHI 0070
-// §3.12.2). It is then the port that holds it: the function is told that the request is under way, and
-// the answer makes it issue the request again, as the unit would have.
+// Stalled transactions: instead of failing, a transaction that faults waits for an answer of
+// software (the stall model of SMMUv3, IHI 0070 §3.12.2). In this model the unit does not hold the
+// transaction. The outcome of the request is `stalled`, and the function issues the request again
+// when the port delivers the answer.
 
 extension DMAPort {
-  /// What becomes of a transaction that met a fault.
-  enum Settlement {
-    case over(DMAOutcome)
-    /// It was answered at once: what was missing is there.
-    case again
+  /// The consequence of a fault for the transaction.
+  enum FaultDisposition {
+    case ended(DMAOutcome)
+    /// Software answered at once that the transaction is to be retried.
+    case retry
   }
 
-  /// Records the fault, and stalls the transaction where configuration and the device let it.
+  /// Reports the fault, and stalls the transaction if the configuration and the device allow that.
   @inline(never)
-  func settle(_ record: FaultRecord) -> Settlement {
+  func stallOrTerminate(_ record: FaultRecord) -> FaultDisposition {
     guard canStall, case .smmuv3(let event) = record.reason, event.stalls,
       let group = deviceTLB.beginGroup(pasid: record.pasid)
     else {
       if !record.isSuppressed { unit.report(record) }
-      return .over(.fault(record))
+      return .ended(.fault(record))
     }
     unit.report(record.stalled(event, tag: UInt16(truncatingIfNeeded: group)))
     switch deviceTLB.endSending(group) {
-    case nil: return .over(.stalled(group: group))
-    case .success: return .again
-    case .invalid, .failure: return .over(.fault(record))
+    case nil: return .ended(.stalled(group: group))
+    case .success: return .retry
+    case .invalid, .failure: return .ended(.fault(record))
     }
   }
 }
 
 extension FaultRecord {
-  /// §5.5: an event that tells of a stall is never suppressed.
+  /// The record of a stalled transaction. §5.5: its event is never suppressed.
   fileprivate func stalled(_ event: SMMUv3Event, tag: UInt16) -> FaultRecord {
     var event = event
     event.stallTag = tag

@@ -1,8 +1,9 @@
-// Where one PCI function's requests enter its IOMMU.
+// The port through which the requests of one PCI function enter its IOMMU. The function's model
+// owns the port.
 //
-// A request is translated as a whole before its first byte moves, so a fault on its last page leaves
-// memory as it was. The port's lock is held meanwhile, so a function's requests are ordered, and an
-// invalidation can wait for what is under way (see PortGate).
+// The port translates a whole request before it moves the first byte, so a fault on the last page
+// leaves memory unchanged. It holds its lock meanwhile. Therefore the requests of one function are
+// ordered, and an invalidation can wait for the request in flight (see InFlightRequest).
 
 internal import Synchronization
 
@@ -10,22 +11,22 @@ package final class DMAPort: Sendable {
   package let requester: RequesterID
   let unit: TranslationUnit
   let memory: PhysicalMemory
-  let gate = PortGate()
-  /// Of the function behind the port.
+  let inFlight = InFlightRequest()
+  /// The device TLB of the function behind the port.
   let deviceTLB: DeviceTLB
-  /// Whether its transactions may wait for an answer when they fault.
+  /// Whether a faulting transaction of the function may stall (SMMUv3).
   let canStall: Bool
 
-  /// The port of `requester` in front of a VT-d unit.
+  /// Makes the port of `requester` in front of a VT-d unit.
   package convenience init(
     requester: RequesterID, vtd unit: VTdUnit, deviceTLB geometry: DeviceTLBGeometry = .init()
   ) {
     self.init(.vtd(unit), unit.memory, DeviceTLB(requester: requester, geometry))
   }
 
-  /// The port of `requester` in front of an SMMUv3.
-  /// - Parameter canStall: software may configure its faults to stall; those of other devices terminate
-  ///   whatever the configuration (IHI 0070 §3.12).
+  /// Makes the port of `requester` in front of an SMMUv3.
+  /// - Parameter canStall: whether software can configure the function's faults to stall. Faults of
+  ///   other functions terminate the transaction whatever the configuration (IHI 0070 §3.12).
   package convenience init(
     requester: RequesterID, smmuv3 unit: SMMUv3Unit, canStall: Bool = false,
     deviceTLB geometry: DeviceTLBGeometry = .init()
@@ -34,7 +35,7 @@ package final class DMAPort: Sendable {
       .smmuv3(unit), unit.memory, DeviceTLB(requester: requester, geometry), canStall: canStall)
   }
 
-  /// The port of `requester` in front of an AMD-Vi unit.
+  /// Makes the port of `requester` in front of an AMD-Vi unit.
   package convenience init(
     requester: RequesterID, amdvi unit: AMDViUnit, deviceTLB geometry: DeviceTLBGeometry = .init()
   ) {
@@ -50,12 +51,13 @@ package final class DMAPort: Sendable {
     self.memory = memory
     self.deviceTLB = deviceTLB
     self.canStall = canStall
-    unit.ports.add(gate, deviceTLB)
+    unit.ports.add(inFlight, deviceTLB)
   }
 
-  deinit { unit.ports.remove(gate) }
+  deinit { unit.ports.remove(inFlight) }
 
-  /// A memory read request: fills `buffer` from `iova`. Unless completed, its contents are undefined.
+  /// Performs a memory read request: fills `buffer` from `iova`. The contents of `buffer` are
+  /// undefined unless the outcome is `completed`.
   package func read(
     _ iova: IOVA, _ attributes: DMAAttributes = .init(),
     into buffer: UnsafeMutableRawBufferPointer
@@ -70,7 +72,7 @@ package final class DMAPort: Sendable {
     }
   }
 
-  /// A memory write request: stores `bytes` at `iova`.
+  /// Performs a memory write request: stores `bytes` at `iova`.
   package func write(
     _ bytes: UnsafeRawBufferPointer, to iova: IOVA, _ attributes: DMAAttributes = .init()
   ) -> DMAOutcome {
@@ -89,22 +91,22 @@ package final class DMAPort: Sendable {
     _ request: DMARequest, usesATS: Bool,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
-    if usesATS { return performTranslated(request, copy: copy) }
+    if usesATS { return performWithDeviceTLB(request, copy: copy) }
     var fault: FaultRecord?
     let isDone = attempt(request, &fault, copy: copy)
-    if let fault { return settle(fault, of: request, copy: copy) }
+    if let fault { return handleFault(fault, of: request, copy: copy) }
     return isDone ? .completed : .aborted
   }
 
-  /// After a fault, until the request is over.
+  /// Reports a fault, and repeats the request as long as software answers with a retry.
   @inline(never)
-  private func settle(
+  private func handleFault(
     _ first: FaultRecord, of request: DMARequest,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> DMAOutcome {
     var record = first
     while true {
-      if case .over(let outcome) = settle(record) { return outcome }
+      if case .ended(let outcome) = stallOrTerminate(record) { return outcome }
       var fault: FaultRecord?
       let isDone = attempt(request, &fault, copy: copy)
       guard let fault else { return isDone ? .completed : .aborted }
@@ -112,34 +114,34 @@ package final class DMAPort: Sendable {
     }
   }
 
-  /// Moves the request's bytes. The everyday request is done here; it knows nothing of faults, whose
-  /// records are too large to be carried through every return.
-  /// - Returns: whether all bytes moved; when not, `fault` is set if the unit blocked the request.
+  /// Translates the request and moves its bytes. The fault record is an `inout` parameter because
+  /// it is too large to be part of every return value.
+  /// - Returns: whether all bytes moved. If not, `fault` is set when the unit blocked the request.
   @inline(__always)
   private func attempt(
     _ request: DMARequest, _ fault: inout FaultRecord?,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> Bool {
-    gate.lock.withLock { _ in
-      gate.begin()
-      defer { gate.end() }
-      if let physical = unit.find(request, gate: gate) {
+    inFlight.lock.withLock { _ in
+      inFlight.begin()
+      defer { inFlight.end() }
+      if let physical = unit.cachedAddress(of: request, inFlight: inFlight) {
         return copy(memory, DMASegment(physical: physical, count: request.count), 0) == .done
       }
       return transfer(request, &fault, copy: copy)
     }
   }
 
-  /// ``attempt`` for all other requests.
+  /// Performs a request that is not within one page or misses the IOTLB.
   @inline(never)
   private func transfer(
     _ request: DMARequest, _ fault: inout FaultRecord?,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> Bool {
     let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
-    // Cannot overflow: no buffer is that large.
+    // The sum cannot overflow: no buffer is that large.
     let pages = (offset &+ request.count &+ Frame.size &- 1) &>> Frame.shift
-    // With a constant the segments are on the stack.
+    // A constant capacity puts the segments on the stack.
     if pages <= 8 {
       return withUnsafeTemporaryAllocation(of: DMASegment.self, capacity: 8) {
         transfer(request, segments: $0, &fault, copy: copy)
@@ -155,7 +157,7 @@ package final class DMAPort: Sendable {
     _ request: DMARequest, segments: UnsafeMutableBufferPointer<DMASegment>,
     _ fault: inout FaultRecord?, copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> Bool {
-    switch unit.translate(request, gate: gate, segments: segments) {
+    switch unit.translate(request, inFlight: inFlight, segments: segments) {
     case .fault(let record):
       fault = record
       return false

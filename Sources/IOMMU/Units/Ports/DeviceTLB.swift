@@ -1,29 +1,31 @@
-// What a function that translates for itself has of its own (PCIe 6 §10): a cache of translations, the
-// device TLB or ATC, and page requests that are not answered yet.
+// What a function with ATS keeps itself (PCIe 6 §10): its device TLB (ATC), a cache of
+// translations, and the groups of page requests that have no response yet. The function's port owns
+// it.
 //
-// The cache is as lazy as the unit's: a translation stays until the unit's driver invalidates it, or a
-// reset. Whoever invalidates then passes the port's gate, so that no request under way still uses what
-// was removed.
+// A translation stays in the device TLB until the unit's driver invalidates it or the function is
+// reset, exactly as in the unit's IOTLB. An invalidation then waits for the port's request in
+// flight (`InFlightRequest`), so that no request still uses what was removed.
 
 internal import Synchronization
 
-/// Which translations of one function an invalidation removes.
+/// The translations of one function that an invalidation removes.
 package enum DeviceTLBScope: Hashable, Sendable {
   case all
-  /// Those that intersect 2^`shift` bytes at the address, a multiple of that.
+  /// Translations that intersect the 2^`shift` bytes at the address, which is a multiple of that
+  /// size.
   case pages(IOVA, shift: Int)
 
-  /// The naturally aligned 2^`shift` bytes that `address` is in.
+  /// Returns the scope of the naturally aligned 2^`shift` bytes that contain `address`.
   static func aligned(_ address: UInt64, shift: Int) -> DeviceTLBScope {
     shift >= 64 ? .all : .pages(IOVA((address >> UInt64(shift)) << UInt64(shift)), shift: shift)
   }
 }
 
-/// Size of a device TLB, in sets of 8 translations of 4 KiB.
+/// The size of a device TLB.
 package struct DeviceTLBGeometry: Hashable, Sendable {
-  /// 0: the function keeps none.
+  /// The number of sets, each of 8 translations of 4 KiB. With 0 the function caches nothing.
   package var sets = 8
-  /// Groups of page requests that can be outstanding, at most 512.
+  /// The number of page request groups that can be outstanding, at most 512.
   package var pageRequestGroups = 32
 
   package init() {}
@@ -31,14 +33,15 @@ package struct DeviceTLBGeometry: Hashable, Sendable {
 
 final class DeviceTLB: Sendable {
   let requester: RequesterID
-  private let isOff: Bool
+  private let isDisabled: Bool
   private let groupLimit: Int
   private let state: Mutex<State>
 
-  /// SAFETY: owns the memory that its cache points to, and is only reached with the lock held.
+  /// SAFETY: the state owns the memory that its cache points to, and is only reached with the lock
+  /// held.
   private struct State: ~Copyable, @unchecked Sendable {
     var translations: IOTLB
-    /// How many invalidations there were.
+    /// The number of invalidations so far.
     var generation: UInt64 = 0
     var groups: [UInt32: Group] = [:]
     var nextGroup: UInt32 = 0
@@ -47,20 +50,21 @@ final class DeviceTLB: Sendable {
 
   private struct Group {
     let pasid: PASID?
-    var status = Status.sending
+    var phase = Phase.sending
 
-    enum Status {
-      /// Its requests are being sent.
+    enum Phase {
+      /// The function is still sending the group's requests.
       case sending
+      /// The response arrived while the function was still sending.
       case answered(PageResponse)
-      /// All are sent; the receiver is told of the answer.
+      /// All requests are sent, and the receiver will be called with the response.
       case awaited
     }
   }
 
   init(requester: RequesterID, _ geometry: DeviceTLBGeometry = .init()) {
     self.requester = requester
-    isOff = geometry.sets <= 0
+    isDisabled = geometry.sets <= 0
     groupLimit = min(geometry.pageRequestGroups, 512)
     var iotlb = IOTLBGeometry()
     (iotlb.sets4K, iotlb.sets2M, iotlb.sets1G) = (geometry.sets, 1, 1)
@@ -69,35 +73,37 @@ final class DeviceTLB: Sendable {
 
   // MARK: Translations
 
-  /// Untagged translations have the tag of a PASID that does not exist.
+  /// Translations without PASID are tagged with a PASID that does not exist.
   private static func tag(_ pasid: PASID?) -> IOTLBTag {
     IOTLBTag(domain: DomainID(rawValue: 0), pasid: pasid ?? PASID(rawValue: 1 << 20))
   }
 
-  /// The translation of the page that holds `iova`, if there is one that allows `access`, and what to
-  /// tell ``insert(_:for:pasid:generation:)`` otherwise.
+  /// Returns the translation of the page that contains `iova` if one is cached that allows
+  /// `access`, and the generation that ``insert(_:for:pasid:generation:)`` needs if not.
   func lookup(
-    _ iova: UInt64, pasid: PASID?, access: Permissions
+    _ iova: IOVA, pasid: PASID?, access: Permissions
   ) -> (page: Translation?, generation: UInt64) {
     state.withLock { state in
       (state.translations.lookup(Self.tag(pasid), iova, for: access), state.generation)
     }
   }
 
-  /// Keeps the piece of `page` that holds `iova`, unless an invalidation came in between.
-  func insert(_ page: Translation, for iova: UInt64, pasid: PASID?, generation: UInt64) {
-    guard !isOff else { return }
+  /// Caches the 4 KiB piece of `page` that contains `iova`, unless an invalidation has happened
+  /// since `generation`.
+  func insert(_ page: Translation, for iova: IOVA, pasid: PASID?, generation: UInt64) {
+    guard !isDisabled else { return }
     let piece = Translation(
-      physical: PhysicalAddress(page.address(of: iova).rawValue & ~0xfff), shift: Frame.shift,
-      permissions: page.permissions)
+      physical: PhysicalAddress(page.address(of: iova).rawValue & ~0xfff),
+      shift: Frame.shift, permissions: page.permissions)
     state.withLock { state in
       guard state.generation == generation else { return }
       state.translations.insert(Self.tag(pasid), iova, piece)
     }
   }
 
-  /// An invalidation message. Without PASID it is for what was asked for without PASID in the range, and
-  /// for everything that was asked for with one (PCIe 6 §10.3.8).
+  /// Performs an invalidation message. Without a PASID it removes the translations in the range
+  /// that were requested without PASID, and all translations that were requested with one (PCIe 6
+  /// §10.3.8).
   func invalidate(_ scope: DeviceTLBScope, pasid: PASID?) {
     let tag = Self.tag(pasid)
     state.withLock { state in
@@ -105,12 +111,13 @@ final class DeviceTLB: Sendable {
       state.translations.removeAll { entry in
         guard entry.tag == tag else { return pasid == nil }
         guard case .pages(let iova, let shift) = scope else { return true }
-        return entry.address >> UInt64(shift) == iova.rawValue >> UInt64(shift)
+        return entry.iova.rawValue >> UInt64(shift) == iova.rawValue >> UInt64(shift)
       }
     }
   }
 
-  /// Forgets everything, as a function does when it is reset or ATS is disabled.
+  /// Removes all translations and page request groups, as a reset of the function or disabling ATS
+  /// does.
   func reset() {
     state.withLock { state in
       state.generation &+= 1
@@ -119,7 +126,7 @@ final class DeviceTLB: Sendable {
     }
   }
 
-  /// Translations held now.
+  /// The number of cached translations.
   var count: Int { state.withLock { $0.translations.count } }
 
   // MARK: Page requests
@@ -128,7 +135,7 @@ final class DeviceTLB: Sendable {
     state.withLock { $0.receiver = receiver }
   }
 
-  /// The number of a new group; nil when all are in use.
+  /// Allocates a page request group index; returns `nil` when all are in use.
   func beginGroup(pasid: PASID?) -> UInt32? {
     state.withLock { state in
       guard state.groups.count < groupLimit else { return nil }
@@ -140,37 +147,38 @@ final class DeviceTLB: Sendable {
     }
   }
 
-  /// All requests of the group are sent.
-  /// - Returns: the answer, when there is one already.
+  /// Records that all requests of the group are sent.
+  /// - Returns: the response if it has already arrived. The group is then free.
   func endSending(_ group: UInt32) -> PageResponse? {
     state.withLock { state in
-      if case .answered(let response)? = state.groups[group]?.status {
+      if case .answered(let response)? = state.groups[group]?.phase {
         state.groups[group] = nil
         return response
       }
-      state.groups[group]?.status = .awaited
+      state.groups[group]?.phase = .awaited
       return nil
     }
   }
 
-  /// An answer that names a group by its number alone.
+  /// Delivers a response that identifies its group by the index alone.
   func answer(group: UInt32, _ response: PageResponse) {
     guard let pasid = state.withLock({ $0.groups[group].map { $0.pasid } }) else { return }
     answer(PageRequestGroupID(requester: requester, pasid: pasid, group: group), response)
   }
 
-  /// The same answer to all that are outstanding.
+  /// Delivers the same response to all outstanding groups.
   func answerAll(_ response: PageResponse) {
     for group in state.withLock({ $0.groups.keys.sorted() }) { answer(group: group, response) }
   }
 
-  /// A response message. One that nothing is outstanding for is dropped (PCIe 6 §10.4.2).
+  /// Delivers a response message. A response without an outstanding group is dropped (PCIe 6
+  /// §10.4.2).
   func answer(_ id: PageRequestGroupID, _ response: PageResponse) {
     let receiver = state.withLock { state -> PageResponseReceiver? in
       guard let group = state.groups[id.group], group.pasid == id.pasid else { return nil }
-      switch group.status {
+      switch group.phase {
       case .sending:
-        state.groups[id.group]?.status = .answered(response)
+        state.groups[id.group]?.phase = .answered(response)
         return nil
       case .answered:
         return nil

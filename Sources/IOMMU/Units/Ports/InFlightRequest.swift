@@ -1,51 +1,63 @@
-// How an invalidation waits for requests that are under way.
+// The request that a port performs, as an invalidation sees it. Each `DMAPort` owns one.
 //
-// A request holds its port's lock from before it looks at any table until its last byte has moved,
-// and says in `using` which domain's translations it may hold. An invalidation that has removed
-// translations of a domain then passes every gate: a request that uses another domain, or none, is no
-// concern; one that uses the domain is waited for. A request that begins later finds the caches
-// empty and the tables changed.
+// A port performs one request at a time. It holds `lock` from before the request reads any table
+// until the last byte has moved, and stores in `using` which address space's translations the
+// request may hold. An invalidation first removes entries from the caches and then calls
+// `wait(for:)` for every port of the unit. That call returns at once when the port is idle or its
+// request uses another address space, and acquires `lock` when the request uses the invalidated
+// one. A request that begins later finds the caches empty and the tables changed.
 //
-// The guarantee: when a client's memory stalls a copy (userfaultfd, a FUSE file), what waits is that
-// port, and invalidations of the domain that the stalled request goes through. Requests of other
-// ports, and invalidations of other domains, never do.
+// When a copy blocks in a client's memory (userfaultfd, a file on FUSE), two things wait for it:
+// further requests of the same port, and invalidations of the address space that the blocked
+// request uses. Requests of other ports and invalidations of other address spaces never wait.
 
 internal import Glibc
 internal import Synchronization
 
-final class PortGate: Sendable {
+/// Identifies the translations that a request may hold to the invalidations that wait for it: a
+/// domain ID in VT-d and AMD-Vi units, a number made of VMID and ASID in an SMMUv3.
+struct InFlightKey: RawRepresentable, Hashable, Sendable, BitwiseCopyable {
+  /// Less than 2^31.
+  let rawValue: UInt32
+
+  @inline(__always)
+  init(rawValue: UInt32) { self.rawValue = rawValue }
+
+  @inline(__always)
+  init(_ domain: DomainID) { rawValue = UInt32(domain.rawValue) }
+}
+
+/// The state of one port's current request.
+final class InFlightRequest: Sendable {
+  // The values of `using` that are not a key plus 2.
   private static let idle: UInt32 = 0
-  /// The domain is being looked up, in the unit's own tables: never for longer than a few loads.
+  /// The request is looking up its address space in the unit's own tables, which takes a few loads.
   private static let resolving: UInt32 = 1
-  /// Only translations of the function's own device TLB are used.
+  /// The request uses translations of the function's device TLB only.
   private static let translated = UInt32.max
 
   let lock = Mutex<Void>(())
   private let using = Atomic<UInt32>(idle)
 
-  /// A request begins; its domain is not known yet. The lock is held.
+  /// Marks the beginning of a request whose address space is not known yet. Requires `lock`.
   @inline(__always)
   func begin() { using.store(Self.resolving, ordering: .relaxed) }
 
-  /// The request goes on with translations of `domain` only. Called under the unit's lock, which
-  /// orders it before or after any invalidation.
+  /// Declares that the request holds translations of `key` only from now on. Requires the unit's
+  /// lock, which orders the call before or after any invalidation.
   @inline(__always)
-  func use(_ domain: DomainID) { use(space: UInt32(domain.rawValue)) }
+  func use(_ key: InFlightKey) { using.store(key.rawValue &+ 2, ordering: .relaxed) }
 
-  /// The same for a unit that tells address spaces by other numbers, which are less than 2^31.
-  @inline(__always)
-  func use(space: UInt32) {
-    using.store(space &+ 2, ordering: .relaxed)
-  }
-
-  /// The request goes on with translations that the function has itself.
+  /// Declares that the request holds translations of the function's device TLB only from now on.
   func useDeviceTLB() { using.store(Self.translated, ordering: .relaxed) }
 
+  /// Marks the end of the request.
   @inline(__always)
   func end() { using.store(Self.idle, ordering: .releasing) }
 
-  /// Returns when no request that began before the call can hold translations of `space` (nil: any).
-  func pass(space: UInt32?) {
+  /// Waits until no request that began before the call can hold translations of `key`.
+  /// - Parameter key: `nil` waits for any request.
+  func wait(for key: InFlightKey?) {
     while true {
       let value = using.load(ordering: .acquiring)
       if value == Self.idle { return }
@@ -53,7 +65,7 @@ final class PortGate: Sendable {
         sched_yield()
         continue
       }
-      if let space, value != space + 2 { return }
+      if let key, value != key.rawValue + 2 { return }
       lock.withLock { _ in }
       return
     }

@@ -1,53 +1,58 @@
-// The ports in front of one unit: what commands of software reach when they are meant for functions, and
-// where an invalidation waits for requests that are under way (see PortGate).
+// The ports in front of one unit. A unit reaches device TLBs through this list (invalidations, page
+// responses), and its invalidations wait here for requests in flight (see InFlightRequest).
 //
-// The list is copied before it is gone through, so that ports can come and go meanwhile.
+// Every iteration works on a copy of the list, so ports can be added and removed meanwhile.
 
 internal import Synchronization
 
-final class UnitPorts: Sendable {
+final class PortList: Sendable {
   private struct Port: Sendable {
-    let gate: PortGate
+    let inFlight: InFlightRequest
     let deviceTLB: DeviceTLB
   }
 
   private let ports = Mutex<[Port]>([])
 
-  func add(_ gate: PortGate, _ deviceTLB: DeviceTLB) {
-    ports.withLock { $0.append(Port(gate: gate, deviceTLB: deviceTLB)) }
+  func add(_ inFlight: InFlightRequest, _ deviceTLB: DeviceTLB) {
+    ports.withLock { $0.append(Port(inFlight: inFlight, deviceTLB: deviceTLB)) }
   }
 
-  func remove(_ gate: PortGate) { ports.withLock { $0.removeAll { $0.gate === gate } } }
-
-  /// Waits for requests that may hold what was just removed for the address space that gates know as
-  /// `space` (nil: for any).
-  func drain(space: UInt32?) {
-    for port in ports.withLock({ $0 }) { port.gate.pass(space: space) }
+  func remove(_ inFlight: InFlightRequest) {
+    ports.withLock { $0.removeAll { $0.inFlight === inFlight } }
   }
 
-  /// Waits for requests that may hold what was just removed for `domain` (nil: for any).
-  func drain(_ domain: DomainID?) { drain(space: domain.map { UInt32($0.rawValue) }) }
-
-  /// Waits for the requests of some functions, whatever they hold.
-  func drain(where isMeant: (RequesterID) -> Bool) {
-    forEach(where: isMeant) { gate, _ in gate.pass(space: nil) }
+  /// Waits for requests that may hold translations of `key` that were just removed.
+  /// - Parameter key: `nil` waits for all requests.
+  func drain(_ key: InFlightKey?) {
+    for port in ports.withLock({ $0 }) { port.inFlight.wait(for: key) }
   }
 
-  /// Has functions forget translations of their own: no request still uses them when this returns.
+  /// Waits for requests that may hold translations of `domain` that were just removed.
+  /// - Parameter domain: `nil` waits for all requests.
+  func drain(_ domain: DomainID?) { drain(domain.map { InFlightKey($0) }) }
+
+  /// Waits for the requests of the selected functions, whichever translations they hold.
+  func drain(where isSelected: (RequesterID) -> Bool) {
+    forEach(where: isSelected) { inFlight, _ in inFlight.wait(for: nil) }
+  }
+
+  /// Removes translations from the device TLBs of the selected functions, and waits for requests
+  /// that still use them.
   func invalidateDeviceTLBs(
-    _ scope: DeviceTLBScope, pasid: PASID?, where isMeant: (RequesterID) -> Bool
+    _ scope: DeviceTLBScope, pasid: PASID?, where isSelected: (RequesterID) -> Bool
   ) {
-    forEach(where: isMeant) { gate, deviceTLB in
+    forEach(where: isSelected) { inFlight, deviceTLB in
       deviceTLB.invalidate(scope, pasid: pasid)
-      gate.pass(space: nil)
+      inFlight.wait(for: nil)
     }
   }
 
+  /// Calls `body` for each port whose function is selected.
   func forEach(
-    where isMeant: (RequesterID) -> Bool, _ body: (PortGate, DeviceTLB) -> Void
+    where isSelected: (RequesterID) -> Bool, _ body: (InFlightRequest, DeviceTLB) -> Void
   ) {
-    for port in ports.withLock({ $0 }) where isMeant(port.deviceTLB.requester) {
-      body(port.gate, port.deviceTLB)
+    for port in ports.withLock({ $0 }) where isSelected(port.deviceTLB.requester) {
+      body(port.inFlight, port.deviceTLB)
     }
   }
 }

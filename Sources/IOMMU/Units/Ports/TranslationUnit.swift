@@ -1,58 +1,68 @@
-/// The units a port can be in front of. Closed, so that choosing one is a switch.
+/// The unit in front of which a port is. A closed enum, so that the choice of the unit is a switch
+/// and no existential call.
 enum TranslationUnit: Sendable {
   case vtd(VTdUnit)
   case smmuv3(SMMUv3Unit)
   case amdvi(AMDViUnit)
 
+  /// Returns the physical address of a request that is within one page and whose translation is in
+  /// the IOTLB; `nil` for every other request.
   @inline(__always)
-  func find(_ request: DMARequest, gate: PortGate) -> PhysicalAddress? {
+  func cachedAddress(of request: DMARequest, inFlight: InFlightRequest) -> PhysicalAddress? {
     switch self {
-    case .vtd(let unit): unit.find(request, gate: gate)
-    case .smmuv3(let unit): unit.find(request, gate: gate)
-    case .amdvi(let unit): unit.find(request, gate: gate)
+    case .vtd(let unit): unit.cachedAddress(of: request, inFlight: inFlight)
+    case .smmuv3(let unit): unit.cachedAddress(of: request, inFlight: inFlight)
+    case .amdvi(let unit): unit.cachedAddress(of: request, inFlight: inFlight)
     }
   }
 
+  /// Translates a whole request.
+  /// - Parameter segments: receives the physical ranges; has room for one segment per page.
   @inline(__always)
   func translate(
-    _ request: DMARequest, gate: PortGate, segments: UnsafeMutableBufferPointer<DMASegment>
+    _ request: DMARequest, inFlight: InFlightRequest,
+    segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
     switch self {
-    case .vtd(let unit): unit.translate(request, gate: gate, segments: segments)
-    case .smmuv3(let unit): unit.translate(request, gate: gate, segments: segments)
-    case .amdvi(let unit): unit.translate(request, gate: gate, segments: segments)
+    case .vtd(let unit): unit.translate(request, inFlight: inFlight, segments: segments)
+    case .smmuv3(let unit): unit.translate(request, inFlight: inFlight, segments: segments)
+    case .amdvi(let unit): unit.translate(request, inFlight: inFlight, segments: segments)
     }
   }
 
-  /// The answer to a translation request for the page at the request's address.
-  func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
+  /// Answers an ATS translation request for the page at the request's address.
+  func translatePage(_ request: DMARequest, inFlight: InFlightRequest) -> TranslationCompletion {
     switch self {
-    case .vtd(let unit): unit.translatePage(request, gate: gate)
-    case .smmuv3(let unit): unit.translatePage(request, gate: gate)
-    case .amdvi(let unit): unit.translatePage(request, gate: gate)
+    case .vtd(let unit): unit.translatePage(request, inFlight: inFlight)
+    case .smmuv3(let unit): unit.translatePage(request, inFlight: inFlight)
+    case .amdvi(let unit): unit.translatePage(request, inFlight: inFlight)
     }
   }
 
-  /// Whether the function may use addresses that it translated itself; nil: it may.
-  func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
+  /// Checks whether the function may issue requests with translated addresses.
+  /// - Parameter iova: the untranslated address, for the fault record.
+  /// - Returns: the fault, or `nil` when the request may pass.
+  func checkTranslated(_ request: DMARequest, at iova: IOVA) -> FaultRecord? {
     switch self {
-    case .vtd(let unit): unit.refuseTranslated(request, at: iova)
-    case .smmuv3(let unit): unit.refuseTranslated(request, at: iova)
-    case .amdvi(let unit): unit.refuseTranslated(request, at: iova)
+    case .vtd(let unit): unit.checkTranslated(request, at: iova)
+    case .smmuv3(let unit): unit.checkTranslated(request, at: iova)
+    case .amdvi(let unit): unit.checkTranslated(request, at: iova)
     }
   }
 
-  /// - Returns: false when the unit has no page request interface.
-  func send(_ request: PageRequest) -> Bool {
+  /// Delivers a page request message to the unit.
+  /// - Returns: `false` when the unit does not handle page requests.
+  func receive(_ request: PageRequest) -> Bool {
     switch self {
     case .vtd(let unit):
-      unit.take(request)
+      unit.receive(request)
       return true
-    case .amdvi(let unit): return unit.take(request)
+    case .amdvi(let unit): return unit.receive(request)
     case .smmuv3: return false
     }
   }
 
+  /// Records a fault in the unit's fault records and raises the fault interrupt.
   func report(_ record: FaultRecord) {
     switch self {
     case .vtd(let unit): unit.report(record)
@@ -61,7 +71,7 @@ enum TranslationUnit: Sendable {
     }
   }
 
-  var ports: UnitPorts {
+  var ports: PortList {
     switch self {
     case .vtd(let unit): unit.ports
     case .smmuv3(let unit): unit.ports

@@ -1,14 +1,14 @@
-// What a device sends to the unit in front of it, and what comes back.
+// A request of a device to the unit in front of it, and how the request ends.
 
-/// What a request carries beside its address: the PASID TLP prefix (PCIe 6 §6.20.2), and whether the
-/// function translates for itself.
+/// The attributes of a request besides address and length: the PASID TLP prefix (PCIe 6 §6.20.2),
+/// and whether the function uses ATS.
 package struct DMAAttributes: Hashable, Sendable, BitwiseCopyable {
   package var pasid: PASID?
-  /// Privileged Mode Requested. Without PASID it has no meaning.
+  /// Privileged Mode Requested. It has no meaning without a PASID.
   package var isPrivileged = false
-  /// Execute Requested: the bytes that are read are instructions. Without PASID it has no meaning.
+  /// Execute Requested: the function reads instructions. It has no meaning without a PASID.
   package var executes = false
-  /// The function has ATS enabled: the request goes through its device TLB (PCIe 6 §10).
+  /// The function has ATS enabled, so the request goes through its device TLB (PCIe 6 §10).
   package var usesATS = false
 
   package init(
@@ -29,15 +29,16 @@ extension DMAAttributes {
   }
 }
 
-/// One upstream memory request. It may span pages; the unit answers for all of it.
+/// One upstream memory request. The request may span pages; the unit answers for all of it.
 struct DMARequest {
   let requester: RequesterID
   let pasid: PASID?
   let iova: IOVA
   let count: Int
-  /// Reading, executing or writing, with privilege or without: one of the six.
+  /// The requested access, exactly one permission: reading, executing or writing, privileged or
+  /// not.
   let access: Permissions
-  /// AT: what the function says of the address.
+  /// The AT field.
   var addressType = DMAAddressType.untranslated
 
   init(
@@ -47,20 +48,20 @@ struct DMARequest {
     pasid = attributes.pasid
     self.iova = iova
     self.count = count
-    // Without a PASID nothing else can be asked for.
+    // A request without PASID can be neither privileged nor for execution.
     access =
       attributes.pasid == nil
       ? writes ? .write : .read : attributes.access(writes: writes)
   }
 
-  /// What configuration caches know its address space by.
+  /// The key of the request's address space in the configuration caches: requester ID and PASID.
   @inline(__always)
-  var spaceKey: UInt64 {
+  var addressSpaceKey: UInt64 {
     let low = pasid.map { UInt64($0.rawValue) &+ 1 } ?? 0
     return UInt64(requester.rawValue) << 32 | low
   }
 
-  /// The last address of a request that is within one page; nil for all others.
+  /// The last address of a request that is within one page; `nil` for every other request.
   @inline(__always)
   var lastIOVAInPage: IOVA? {
     guard let last = lastIOVA, iova.rawValue ^ last.rawValue < UInt64(Frame.size) else {
@@ -69,7 +70,7 @@ struct DMARequest {
     return last
   }
 
-  /// Nil when the request wraps around the end of the address space.
+  /// The last address; `nil` when the request wraps around the end of the address space.
   @inline(__always)
   var lastIOVA: IOVA? {
     let (last, overflow) = iova.rawValue.addingReportingOverflow(UInt64(count &- 1))
@@ -88,14 +89,16 @@ package enum DMAAddressType: UInt8, Sendable {
 package enum DMAOutcome: Hashable, Sendable {
   /// All bytes moved.
   case completed
-  /// The unit blocked the request; no byte moved. Carries what was, or would have been, recorded.
+  /// The unit blocked the request, and no byte moved. The record is what the unit recorded, or
+  /// would have recorded if the fault were not suppressed.
   case fault(FaultRecord)
-  /// The unit's answer to a translation request was that the page at this address may not be accessed
-  /// so. Nothing is recorded, and no byte moved. The device may ask for the page.
+  /// The unit answered a translation request without the permission for the page at this address.
+  /// Nothing is recorded, and no byte moved. The device may send a page request.
   case denied(IOVA)
-  /// The request faulted and waits; no byte moved. The receiver of
-  /// ``DMAPort/setPageResponseReceiver(_:)`` will be told the answer: success means to try again.
+  /// The request faulted and is stalled; no byte moved. The receiver that
+  /// ``DMAPort/setPageResponseReceiver(_:)`` sets gets the answer. After a success the device
+  /// issues the request again.
   case stalled(group: UInt32)
-  /// There is no memory at an address that translated, or not any more; some bytes may have moved.
+  /// There is no memory at a translated address, or no longer; some bytes may have moved.
   case aborted
 }

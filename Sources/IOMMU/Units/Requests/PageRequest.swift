@@ -1,19 +1,19 @@
-// Page requests: a device asks for a page to be made present instead of failing (PCIe 6 §10.4, PRI;
-// SMMUv3's stalls look the same from above).
+// Page requests (PCIe 6 §10.4, PRI): instead of failing, a device requests that a page be made
+// present. The stalled transactions of an SMMUv3 reach software in the same form.
 
-/// One page request.
+/// One page request message.
 package struct PageRequest: Hashable, Sendable {
   package let requester: RequesterID
   package let pasid: PASID?
-  /// Requests with the same number are answered together.
+  /// The page request group index: requests with the same index are answered together.
   package let group: UInt32
-  package let address: UInt64
+  package let address: IOVA
   package let access: PageRequestAccess
-  /// The group is complete.
+  /// Whether this is the last request of the group.
   package let isLast: Bool
 
   package init(
-    requester: RequesterID, pasid: PASID?, group: UInt32, address: UInt64,
+    requester: RequesterID, pasid: PASID?, group: UInt32, address: IOVA,
     access: PageRequestAccess, isLast: Bool
   ) {
     self.requester = requester
@@ -29,7 +29,7 @@ package struct PageRequest: Hashable, Sendable {
   }
 }
 
-/// What the page is wanted for; the bits of IOMMU_FAULT_PERM.
+/// The requested access to the page, in the bits of IOMMU_FAULT_PERM.
 package struct PageRequestAccess: OptionSet, Hashable, Sendable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }
@@ -39,7 +39,7 @@ package struct PageRequestAccess: OptionSet, Hashable, Sendable {
   package static let privileged = PageRequestAccess(rawValue: 1 << 3)
 }
 
-/// What a page response names.
+/// The page request group that a page response answers.
 package struct PageRequestGroupID: Hashable, Sendable {
   package let requester: RequesterID
   package let pasid: PASID?
@@ -52,13 +52,13 @@ package struct PageRequestGroupID: Hashable, Sendable {
   }
 }
 
-/// How a group is answered (PCIe 6 §10.4.2.1).
+/// The response to a page request group (PCIe 6 §10.4.2.1).
 package enum PageResponse: Sendable {
-  /// The pages are there: the device tries again.
+  /// The pages are present, and the device can repeat its access.
   case success
-  /// At least one page cannot be had.
+  /// At least one page cannot be made present.
   case invalid
-  /// The requests could not be looked at.
+  /// The requests could not be handled.
   case failure
 
   /// The response code of the message.
@@ -70,7 +70,7 @@ package enum PageResponse: Sendable {
     }
   }
 
-  /// Codes without a meaning are those of a failure.
+  /// Decodes a response code. An undefined code is a failure.
   init(code: UInt64) {
     self =
       switch code {
@@ -81,19 +81,21 @@ package enum PageResponse: Sendable {
   }
 }
 
-/// Is told of every page request. Called by the thread of the DMA, without any lock of the unit.
+/// The function that a unit calls for every page request. The thread that performs the DMA calls it
+/// without any lock of the unit.
 package typealias PageRequestSink = @Sendable (PageRequest) -> Void
 
-/// What a device learns when it has sent a group of page requests.
+/// The state of a page request group right after a device has sent it.
 package enum PageRequestAnswer: Hashable, Sendable {
-  /// It was answered at once.
+  /// The response has already arrived.
   case answered(PageResponse)
-  /// The receiver of ``DMAPort/setPageResponseReceiver(_:)`` will be told.
+  /// The receiver that ``DMAPort/setPageResponseReceiver(_:)`` sets will get the response.
   case awaited(group: UInt32)
-  /// None was sent: the function has no group number free, or no such service.
+  /// No request was sent: all group indexes are in use, or the function cannot send page requests.
   case unavailable
 }
 
-/// Is told of answers to page requests. Called by whoever answers, without any lock of the unit.
+/// The function that a port calls for every page response. The thread that responds calls it
+/// without any lock of the unit.
 package typealias PageResponseReceiver =
   @Sendable (_ group: UInt32, _ response: PageResponse) -> Void

@@ -1,29 +1,33 @@
-/// A stretch of physical memory that part of a request is for.
+// The unit's answers: to a memory request (`TranslationOutcome`) and to an ATS translation request
+// (`TranslationCompletion`).
+
+/// A range of physical memory for a part of a request.
 struct DMASegment {
   var physical: PhysicalAddress
   var count: Int
 }
 
-/// The unit's answer to a whole request.
+/// The unit's answer to a whole memory request.
 enum TranslationOutcome {
-  /// The segments were stored, in the order of the addresses; this many.
+  /// The request is translated, and this many segments are stored, in the order of the addresses.
   case mapped(segments: Int)
   case fault(FaultRecord)
-  /// The addresses are not memory: nothing is recorded, and nobody completes the request.
+  /// The addresses do not lead to memory. No fault is recorded, and the request is not completed.
   case unclaimed
 }
 
 /// The unit's answer to a translation request (PCIe 6 §10.2.3).
-enum PageOutcome {
-  /// The page, and what is allowed there, the asked access included.
+enum TranslationCompletion {
+  /// The page, with permissions that include the requested access.
   case page(Translation)
-  /// A completion without that permission.
+  /// A completion that does not grant the requested access.
   case denied
-  /// The request itself failed.
+  /// The translation request itself failed.
   case fault(FaultRecord)
 
-  /// Of a page that is translated as for a memory request.
-  /// - Parameter isDenial: whether a fault is answered as a page without rights, and not recorded.
+  /// Translates the page of a translation request as for a memory request.
+  /// - Parameter isDenial: whether a fault is answered as a page without permissions and not
+  ///   recorded.
   init(
     _ request: DMARequest,
     translate: (UnsafeMutableBufferPointer<DMASegment>) -> TranslationOutcome,

@@ -1,58 +1,60 @@
-// A request is translated page by page, and its pages become stretches of memory.
+/// The progress of a request whose pages a unit translates one after the other.
+struct TranslationProgress {
+  /// The address of the first byte that is not translated yet.
+  private(set) var iova: IOVA
+  /// The number of bytes that are not translated yet.
+  private(set) var remaining: Int
+  /// The number of segments for the bytes before `iova`.
+  private(set) var segmentCount = 0
+  private let segments: UnsafeMutableBufferPointer<DMASegment>
 
-/// Where a request stands while its pages are looked up.
-struct RequestProgress {
-  /// The first byte without an answer yet.
-  private(set) var iova: UInt64
-  private(set) var left: Int
-  /// The memory for what is before it: this many segments.
-  private(set) var segments = 0
-  private let list: UnsafeMutableBufferPointer<DMASegment>
-
-  /// - Parameter list: has room for one segment for each page.
+  /// - Parameter segments: has room for one segment per page of the request.
   @inline(__always)
-  init(_ request: DMARequest, into list: UnsafeMutableBufferPointer<DMASegment>) {
-    iova = request.iova.rawValue
-    left = request.count
-    self.list = list
+  init(_ request: DMARequest, into segments: UnsafeMutableBufferPointer<DMASegment>) {
+    iova = request.iova
+    remaining = request.count
+    self.segments = segments
   }
 
-  /// Forgets what was found.
+  /// Discards all segments and starts the request again.
   @inline(__always)
-  mutating func restart(_ request: DMARequest) { self = RequestProgress(request, into: list) }
+  mutating func restart(_ request: DMARequest) {
+    self = TranslationProgress(request, into: segments)
+  }
 
-  /// The answer, when nothing is left.
+  /// The unit's answer when nothing remains.
   @inline(__always)
-  var mapped: TranslationOutcome { .mapped(segments: segments) }
+  var outcome: TranslationOutcome { .mapped(segments: segmentCount) }
 
-  /// Notes the memory for the part of the request that is in `page`, where the request stands.
+  /// Appends the physical memory of the part of the request that is in `page`, the page of `iova`.
+  /// A segment that continues the last one extends it.
   @inline(__always)
   mutating func append(_ page: Translation) {
     let size = UInt64(1) &<< UInt64(truncatingIfNeeded: page.shift)
-    let offset = iova & (size &- 1)
+    let offset = iova.rawValue & (size &- 1)
     let physical = page.physical.rawValue &+ offset
-    let count = min(left, Int(truncatingIfNeeded: size &- offset))
-    // SAFETY: at most one segment for each page, and there is room for as many.
-    if segments > 0,
-      list[segments &- 1].physical.rawValue
-        &+ UInt64(truncatingIfNeeded: list[segments &- 1].count) == physical
+    let count = min(remaining, Int(truncatingIfNeeded: size &- offset))
+    // SAFETY: there is at most one segment per page, and the buffer has room for that many.
+    if segmentCount > 0,
+      segments[segmentCount &- 1].physical.rawValue
+        &+ UInt64(truncatingIfNeeded: segments[segmentCount &- 1].count) == physical
     {
-      list[segments &- 1].count &+= count
+      segments[segmentCount &- 1].count &+= count
     } else {
-      list[segments] = DMASegment(physical: PhysicalAddress(physical), count: count)
-      segments &+= 1
+      segments[segmentCount] = DMASegment(physical: PhysicalAddress(physical), count: count)
+      segmentCount &+= 1
     }
-    iova &+= UInt64(truncatingIfNeeded: count)
-    left &-= count
+    iova = IOVA(iova.rawValue &+ UInt64(truncatingIfNeeded: count))
+    remaining &-= count
   }
 }
 
 extension Translation {
-  /// The page of an address that is its own translation.
+  /// Returns the identity translation of the 4 KiB page that contains `iova`.
   @inline(__always)
-  static func itself(_ address: UInt64) -> Translation {
+  static func identity(of iova: IOVA) -> Translation {
     Translation(
-      physical: PhysicalAddress(address & ~UInt64(Frame.size - 1)), shift: Frame.shift,
+      physical: PhysicalAddress(iova.rawValue & ~UInt64(Frame.size - 1)), shift: Frame.shift,
       permissions: [.read, .write])
   }
 }

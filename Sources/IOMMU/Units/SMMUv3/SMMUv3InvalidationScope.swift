@@ -1,15 +1,17 @@
-// What a TLB invalidation command takes away (§4.4), and what the TLB knows of an entry for it.
+// The scopes of the TLB invalidation commands (§4.4), and the attributes that a TLB entry keeps for
+// them.
 
-/// What an entry remembers of the walk that made it, in the twelve bits a unit has for that.
-struct CachedLeaf {
-  /// log2 of what one leaf maps, a run of contiguous ones included: any address in it invalidates
-  /// all pieces that are cached.
+/// The attributes of the leaf descriptor from which a TLB entry was made, in the twelve attribute
+/// bits of an entry.
+struct SMMUv3LeafAttributes {
+  /// log2 of the size of the leaf, or of the run of contiguous leaves. An invalidation of any
+  /// address in it removes all cached pieces of it.
   let blockShift: Int
-  /// log2 of the granule of its table.
+  /// log2 of the granule of the leaf's table.
   let granuleShift: Int
-  /// nG is clear: the entry is good for all ASIDs, so an invalidation of any finds it.
+  /// nG is clear: the entry matches all ASIDs, so an invalidation of any ASID removes it.
   let isGlobal: Bool
-  /// Stage 1 does not allow writing.
+  /// Whether stage 1 does not allow writing.
   let isReadOnly: Bool
 
   init(blockShift: Int, granuleShift: Int, isGlobal: Bool, isReadOnly: Bool) {
@@ -19,6 +21,7 @@ struct CachedLeaf {
     self.isReadOnly = isReadOnly
   }
 
+  /// Decodes the attribute bits of a TLB entry.
   init(_ attributes: UInt16) {
     blockShift = Int(attributes & 0x3f)
     granuleShift = Int(attributes >> 6 & 3) * 2 + 10
@@ -26,6 +29,7 @@ struct CachedLeaf {
     isReadOnly = attributes & 1 << 9 != 0
   }
 
+  /// The attribute bits for a TLB entry.
   @inline(__always)
   var attributes: UInt16 {
     UInt16(truncatingIfNeeded: blockShift & 0x3f)
@@ -33,45 +37,48 @@ struct CachedLeaf {
       | (isGlobal ? 1 << 8 : 0) | (isReadOnly ? 1 << 9 : 0)
   }
 
-  /// The Arm level of the leaf.
+  /// The level of the leaf in Arm's numbering.
   var level: Int {
     let perLevel = granuleShift - 3
     return 3 - (blockShift - granuleShift) / perLevel
   }
 }
 
-/// The addresses of an invalidation.
+/// The addresses of an invalidation by address.
 struct InvalidatedRange: Equatable {
   let first: UInt64
   let last: UInt64
-  /// TG, as log2; nil: tables of any granule.
+  /// TG, as log2 of the granule; `nil` matches tables of any granule.
   var granuleShift: Int?
-  /// TTL: the level of the leaves; 0: any.
+  /// TTL: the level of the leaves; 0 matches any level.
   var level = 0
 
-  func meets(_ entry: CachedTranslation) -> Bool {
-    let leaf = CachedLeaf(entry.attributes)
+  /// Returns whether the leaf of a TLB entry has an address in the range.
+  func intersects(_ entry: CachedTranslation) -> Bool {
+    let leaf = SMMUv3LeafAttributes(entry.attributes)
     if let granuleShift, leaf.granuleShift != granuleShift { return false }
     if level != 0, leaf.level != level { return false }
     let offset = leaf.blockShift >= 64 ? UInt64.max : 1 << UInt64(leaf.blockShift) - 1
-    return entry.address & ~offset <= last && entry.address | offset >= first
+    return entry.iova.rawValue & ~offset <= last && entry.iova.rawValue | offset >= first
   }
 }
 
-enum TranslationScope: Equatable {
+/// The translations that a TLB invalidation command removes.
+enum SMMUv3InvalidationScope: Equatable {
   /// CMD_TLBI_NSNH_ALL
   case everything
   /// CMD_TLBI_S12_VMALL
   case machine(vmid: UInt16)
   /// CMD_TLBI_NH_ALL
   case stage1(vmid: UInt16)
-  /// CMD_TLBI_NH_ASID: not what is global.
+  /// CMD_TLBI_NH_ASID: does not include global entries.
   case space(vmid: UInt16, asid: UInt16)
   /// CMD_TLBI_NH_VA
   case addresses(InvalidatedRange, vmid: UInt16, asid: UInt16)
   /// CMD_TLBI_NH_VAA
   case addressesOfAll(InvalidatedRange, vmid: UInt16)
-  /// CMD_TLBI_S2_IPA: not what stage 1 made, even if in one entry with stage 2.
+  /// CMD_TLBI_S2_IPA: does not include translations of stage 1, even those that one entry combines
+  /// with stage 2.
   case intermediate(InvalidatedRange, vmid: UInt16)
 
   func covers(_ entry: CachedTranslation) -> Bool {
@@ -84,35 +91,31 @@ enum TranslationScope: Equatable {
     case .stage1(let vmid):
       return tag.vmid == vmid && tag.isStage1
     case .space(let vmid, let asid):
-      return tag == IOTLBTag(vmid: vmid, asid: asid) && !CachedLeaf(entry.attributes).isGlobal
+      return tag == IOTLBTag(vmid: vmid, asid: asid)
+        && !SMMUv3LeafAttributes(entry.attributes).isGlobal
     case .addresses(let range, let vmid, let asid):
       guard tag.vmid == vmid, tag.isStage1,
-        tag.asid == asid || CachedLeaf(entry.attributes).isGlobal
+        tag.asid == asid || SMMUv3LeafAttributes(entry.attributes).isGlobal
       else { return false }
-      return range.meets(entry)
+      return range.intersects(entry)
     case .addressesOfAll(let range, let vmid):
-      return tag.vmid == vmid && tag.isStage1 && range.meets(entry)
+      return tag.vmid == vmid && tag.isStage1 && range.intersects(entry)
     case .intermediate(let range, let vmid):
-      return tag.vmid == vmid && !tag.isStage1 && range.meets(entry)
+      return tag.vmid == vmid && !tag.isStage1 && range.intersects(entry)
     }
   }
 
-  /// Whose transactions may hold what is taken away; nil: anybody's.
-  var gateSpace: UInt32? {
+  /// The key of the transactions that may hold a removed translation; `nil` when any transaction
+  /// may.
+  var inFlightKey: InFlightKey? {
     switch self {
     case .everything: nil
     case .machine(let vmid), .stage1(let vmid), .addressesOfAll(_, let vmid),
       .intermediate(_, let vmid):
-      // Without VMID the transactions are told by ASID.
-      vmid == 0 ? nil : Self.gateSpace(vmid: vmid, asid: 0)
+      // With VMID 0 the key of a transaction is its ASID, which these commands do not name.
+      vmid == 0 ? nil : InFlightKey(vmid: vmid, asid: 0)
     case .space(let vmid, let asid), .addresses(_, let vmid, let asid):
-      Self.gateSpace(vmid: vmid, asid: asid)
+      InFlightKey(vmid: vmid, asid: asid)
     }
-  }
-
-  /// VMID 0 is that of streams without stage 2.
-  @inline(__always)
-  static func gateSpace(vmid: UInt16, asid: UInt16) -> UInt32 {
-    vmid == 0 ? UInt32(asid) : 1 << 16 | UInt32(vmid)
   }
 }

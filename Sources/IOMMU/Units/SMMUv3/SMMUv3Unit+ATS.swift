@@ -1,88 +1,92 @@
-// Functions that translate for themselves (§3.9.1): translation requests, translated transactions, and
-// invalidations of what the functions keep.
+// Requests of functions with ATS (§3.9.1): translation requests, translated transactions, and
+// invalidations of device TLBs (ATCs).
 
 internal import Synchronization
 
 extension SMMUv3Unit {
-  private enum PageLookup {
+  /// The result of looking up a translation request in the caches.
+  private enum ATSCacheOutcome {
     case page(Translation)
-    case unknownContext
-    case miss(StreamContext)
+    case addressSpaceMiss
+    /// The TLB does not have the page, or the stream must not use ATS.
+    case pageMiss(SMMUv3AddressSpace)
   }
 
-  /// The answer to a translation request for the page at the request's address. Only that it is
-  /// forbidden is recorded; that a page is not there, or may not be accessed, is an answer.
-  func translatePage(_ request: DMARequest, gate: PortGate) -> PageOutcome {
+  /// Answers a translation request for the page at the request's address. An event is recorded only
+  /// when the stream must not use ATS. A page that is not mapped or does not allow the access is a
+  /// completion, not an event.
+  func translatePage(_ request: DMARequest, inFlight: InFlightRequest) -> TranslationCompletion {
     while true {
-      let (lookup, generation) = state.withLock { state in
-        (lookUpPage(request, gate, in: &state), state.generation)
+      let (outcome, generation) = state.withLock { state in
+        (lookUpPage(request, inFlight, in: &state), state.generation)
       }
-      switch lookup {
+      switch outcome {
       case .page(let page):
         return .page(page)
-      case .unknownContext:
-        guard case .success = findContext(request, generation) else {
-          return .fault(request.silentFault)
+      case .addressSpaceMiss:
+        guard case .success = fillAddressSpace(request, generation) else {
+          return .fault(request.unrecordedFault)
         }
-      case .miss(let context):
-        guard context.path != .abort else { return .fault(request.silentFault) }
-        guard context.allowsATS else {
+      case .pageMiss(let space):
+        guard space.translationType != .abort else { return .fault(request.unrecordedFault) }
+        guard space.allowsATS else {
           return .fault(request.fault(SMMUv3Event(.badTranslationRequest)))
         }
-        switch fill(request.iova.rawValue, request.access, context, generation) {
+        switch fillPage(request.iova, request.access, space, generation) {
         case .success(let page): return .page(page)
         case .failure(let event):
-          return event.kind.isConfigurable ? .denied : .fault(request.silentFault)
+          return event.kind.isConfigurable ? .denied : .fault(request.unrecordedFault)
         }
       }
     }
   }
 
   private func lookUpPage(
-    _ request: DMARequest, _ gate: PortGate, in state: inout State
-  ) -> PageLookup {
-    guard let found = state.contexts.find(request.spaceKey) else { return .unknownContext }
-    let context = found.pointee
-    guard context.allowsATS else { return .miss(context) }
-    gate.use(space: context.gateSpace)
-    let address = context.effective(request.iova.rawValue)
-    let page = state.iotlb.lookup(context.tag, address, for: request.access)
-    return page.map { .page($0) } ?? .miss(context)
+    _ request: DMARequest, _ inFlight: InFlightRequest, in state: inout State
+  ) -> ATSCacheOutcome {
+    guard let found = state.addressSpaces.find(request.addressSpaceKey) else {
+      return .addressSpaceMiss
+    }
+    let space = found.pointee
+    guard space.allowsATS else { return .pageMiss(space) }
+    inFlight.use(space.inFlightKey)
+    let address = space.effectiveAddress(request.iova)
+    let page = state.iotlb.lookup(space.tag, address, for: request.access)
+    return page.map { .page($0) } ?? .pageMiss(space)
   }
 
-  /// Whether a translated transaction may pass; nil: it may (SMMU_CR0.ATSCHK is set).
-  func refuseTranslated(_ request: DMARequest, at iova: UInt64) -> FaultRecord? {
-    let key = request.spaceKey
+  /// Checks whether a translated transaction may pass (SMMU_CR0.ATSCHK is set).
+  /// - Returns: the fault, or `nil` when the transaction may pass.
+  func checkTranslated(_ request: DMARequest, at iova: IOVA) -> FaultRecord? {
+    let key = request.addressSpaceKey
     let (cached, generation) = state.withLock {
-      ($0.contexts.find(key)?.pointee, $0.generation)
+      ($0.addressSpaces.find(key)?.pointee, $0.generation)
     }
-    let context: StreamContext
+    let space: SMMUv3AddressSpace
     if let cached {
-      context = cached
-    } else if case .success(let found) = readContext(request, generation) {
-      context = found
+      space = cached
+    } else if case .success(let resolved) = resolveAddressSpace(request, generation) {
+      space = resolved
     } else {
-      return request.silentFault
+      return request.unrecordedFault
     }
-    guard context.path != .abort else { return request.silentFault }
-    return context.allowsATS ? nil : request.fault(SMMUv3Event(.translatedForbidden))
+    guard space.translationType != .abort else { return request.unrecordedFault }
+    return space.allowsATS ? nil : request.fault(SMMUv3Event(.translatedForbidden))
   }
 
-  /// §4.5.1 CMD_ATC_INV
+  /// Performs §4.5.1 CMD_ATC_INV.
   func invalidateATC(_ command: SMMUv3Command) {
     let scope = DeviceTLBScope.aligned(command.address, shift: command.pageCountShift + 12)
-    let pasid = command.hasSubstream && !command.isGlobal ? PASID(rawValue: command.substream) : nil
-    ports.invalidateDeviceTLBs(scope, pasid: pasid) { UInt32($0.rawValue) == command.stream }
+    let pasid = command.hasSubstream && !command.isGlobal ? command.substream : nil
+    ports.invalidateDeviceTLBs(scope, pasid: pasid) { StreamID($0) == command.stream }
   }
 }
 
 extension DMARequest {
   fileprivate func fault(_ event: SMMUv3Event, isSuppressed: Bool = false) -> FaultRecord {
-    FaultRecord(
-      requester: requester, pasid: pasid, iova: iova, access: access, reason: .smmuv3(event),
-      isSuppressed: isSuppressed, addressType: addressType)
+    FaultRecord(self, .smmuv3(event), at: iova, isSuppressed: isSuppressed)
   }
 
-  /// The end of a request that nothing is told of.
-  fileprivate var silentFault: FaultRecord { fault(SMMUv3Event(.aborted), isSuppressed: true) }
+  /// The fault of a request that ends without an event.
+  fileprivate var unrecordedFault: FaultRecord { fault(SMMUv3Event(.aborted), isSuppressed: true) }
 }

@@ -1,10 +1,11 @@
-// What commands do (§4). A driver hands them over in batches; a batch ends with a CMD_SYNC, so it
-// returns when no transaction can still use what its commands took away.
+// The execution of commands (§4). A driver submits commands in batches that end with a CMD_SYNC.
+// Every invalidation here is complete when it returns, including transactions that still used what
+// it removed, so CMD_SYNC has nothing to wait for.
 
 internal import Synchronization
 
 extension SMMUv3Unit {
-  /// §7.1: why a queue stopped. The command at `index` was not consumed.
+  /// The error that stopped a command queue (§7.1). The command at `index` was not consumed.
   package struct CommandError: Error, Equatable {
     package enum Reason: UInt8, Sendable {
       /// CERROR_ILL
@@ -13,7 +14,7 @@ extension SMMUv3Unit {
       case aborted = 2
       /// CERROR_ATC_INV_SYNC
       case atcTimeout = 3
-      /// CERROR_ILL_ACCESS, of a Tegra241's virtual queue.
+      /// CERROR_ILL_ACCESS, an error of a Tegra241's virtual command queue.
       case illegalAccess = 4
     }
 
@@ -21,52 +22,54 @@ extension SMMUv3Unit {
     package let index: Int
   }
 
-  /// Executes commands in order, up to the first that is illegal.
+  /// Executes commands in order, up to the first illegal one.
   package func execute(_ commands: some Collection<SMMUv3Command>) throws(CommandError) {
     for (index, command) in commands.enumerated() {
       guard execute(command) else { throw CommandError(reason: .illegal, index: index) }
     }
   }
 
-  /// - Returns: false for an illegal command.
+  /// - Returns: `false` for an illegal command.
   private func execute(_ command: SMMUv3Command) -> Bool {
-    guard let operation = command.operation, isLegal(command, operation) else { return false }
-    switch operation {
+    guard let opcode = command.opcode, isLegal(command, opcode) else { return false }
+    switch opcode {
     case .prefetchConfiguration, .prefetchAddress, .respondToPageRequest:
-      // A prefetch is a hint; there is no page request to respond to.
+      // A prefetch is a hint, and there are no page requests to respond to.
       return true
     case .invalidateStream:
-      invalidate(streams: UInt64(command.stream)...UInt64(command.stream))
+      invalidate(streams: command.stream...command.stream)
     case .invalidateStreamRange:
       let size = UInt64(2) << UInt64(command.streamRange)
-      let first = UInt64(command.stream) & ~(size - 1)
-      invalidate(streams: first...first + (size - 1))
+      let first = UInt64(command.stream.rawValue) & ~(size - 1)
+      invalidate(
+        streams: StreamID(rawValue: UInt32(first))...StreamID(rawValue: UInt32(first + (size - 1))))
     case .invalidateContext:
-      invalidateContexts(of: command.stream, descriptor: command.substream)
+      invalidateContexts(of: command.stream, descriptor: command.substream.rawValue)
     case .invalidateAllContexts:
       invalidateContexts(of: command.stream, descriptor: nil)
     case .tlbiAll, .tlbiASID, .tlbiAddress, .tlbiAddressAllASIDs, .tlbiStage12,
       .tlbiStage2Address, .tlbiEverything:
-      guard let scope = scope(of: command, operation) else { return false }
+      guard let scope = scope(of: command, opcode) else { return false }
       invalidate(scope)
     case .resume:
       answerStalls(
         of: command.stream, tag: command.stallTag,
-        command.resumption == .retry ? .success : .failure)
+        command.resumeResponse == .retry ? .success : .failure)
     case .terminateStalls:
       answerStalls(of: command.stream, tag: nil, .failure)
     case .invalidateATC:
       invalidateATC(command)
     case .sync:
-      // What a command takes away is gone when it returns.
+      // All commands before are complete already.
       return true
     }
     return true
   }
 
-  /// §4.1.6, §4.3 to §4.7: what is CERROR_ILL whatever the other parameters.
-  private func isLegal(_ command: SMMUv3Command, _ operation: SMMUv3Command.Operation) -> Bool {
-    switch operation {
+  /// Returns whether the unit supports the command. §4.1.6, §4.3 to §4.7 list the commands that are
+  /// CERROR_ILL whatever their other parameters.
+  private func isLegal(_ command: SMMUv3Command, _ opcode: SMMUv3Command.Opcode) -> Bool {
+    switch opcode {
     case .prefetchConfiguration, .prefetchAddress, .invalidateStream, .invalidateStreamRange:
       !command.isSecure
     case .invalidateContext, .invalidateAllContexts:
@@ -78,7 +81,7 @@ extension SMMUv3Unit {
     // There is no PRI queue.
     case .respondToPageRequest: false
     case .resume:
-      !command.isSecure && capabilities.stallModel != .terminate && command.resumption != nil
+      !command.isSecure && capabilities.stallModel != .terminate && command.resumeResponse != nil
     case .terminateStalls: !command.isSecure && capabilities.stallModel != .terminate
     case .sync: command.completionSignal < 3
     }

@@ -1,11 +1,11 @@
-// The event queue (§7.2, §7.4).
+// The event queue (§7.2, §7.4) and the end of stalled transactions (§3.12.2).
 
 extension SMMUv3Unit {
-  /// Sets who is told of events; replaces the one before.
+  /// Sets the handler of the event queue interrupt; replaces the previous one.
   package func setFaultSink(_ sink: FaultSink?) { events.setSink(sink) }
 
-  /// Consumes the event queue, and acknowledges an overflow.
-  package func takeEvents() -> [SMMUv3EventRecord] { events.take() }
+  /// Consumes all records of the event queue and acknowledges an overflow.
+  package func consumeEvents() -> [SMMUv3EventRecord] { events.consume() }
 
   /// Records an event and raises the interrupt.
   func report(_ record: FaultRecord) {
@@ -13,9 +13,10 @@ extension SMMUv3Unit {
     events.append(SMMUv3EventRecord(record, event), of: record)
   }
 
-  /// CMD_RESUME, and CMD_STALL_TERM when there is no tag.
-  func answerStalls(of stream: UInt32, tag: UInt16?, _ response: PageResponse) {
-    ports.forEach(where: { UInt32($0.rawValue) == stream }) { _, deviceTLB in
+  /// Ends stalled transactions of a stream.
+  /// - Parameter tag: STAG for CMD_RESUME; `nil` for CMD_STALL_TERM, which ends all of them.
+  func answerStalls(of stream: StreamID, tag: UInt16?, _ response: PageResponse) {
+    ports.forEach(where: { StreamID($0) == stream }) { _, deviceTLB in
       if let tag {
         deviceTLB.answer(group: UInt32(tag), response)
       } else {

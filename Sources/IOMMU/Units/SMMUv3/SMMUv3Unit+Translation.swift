@@ -1,172 +1,189 @@
-// A transaction becomes physical addresses (§3.4, §15 Translation procedure).
+// From a transaction to physical addresses (§3.4, §15 Translation procedure).
 //
-// The everyday one finds all its pages in the TLB under one acquisition of the unit's lock. At the
-// first page that is not there the lock is dropped, the page walked, and the rest tried again.
+// A transaction is translated in this order: address space (cached, or read from STE and CD), TLB,
+// page walk. A transaction whose pages are all in the TLB takes the unit's lock once. At the first
+// page that is not there the lock is released, the page is walked, and the look-up continues with
+// the next page.
 
 internal import Synchronization
 
 extension SMMUv3Unit {
-  private enum Lookup {
+  /// The result of looking up the remaining pages of a transaction in the caches.
+  private enum CacheOutcome {
     case complete
-    case unknownContext
-    /// The page where the transaction stands is to be walked.
-    case miss(StreamContext)
-    case failure(SMMUv3Event, StreamContext.FaultBehaviour)
+    /// The address space is not cached.
+    case addressSpaceMiss
+    /// The TLB does not have the page at the transaction's current address, or the cached page is
+    /// not sufficient.
+    case pageMiss(SMMUv3AddressSpace)
+    case fault(SMMUv3Event, SMMUv3AddressSpace.FaultConfiguration)
   }
 
-  /// The transaction of everyday: within one page, and the TLB has it. Nil: anything else.
+  // MARK: Transactions within one page
+
+  /// Returns the physical address of a transaction that is within one page and hits the cache of
+  /// address spaces and the TLB; `nil` for every other transaction.
   @inline(never)
-  func find(_ request: DMARequest, gate: PortGate) -> PhysicalAddress? {
+  func cachedAddress(of request: DMARequest, inFlight: InFlightRequest) -> PhysicalAddress? {
     guard request.lastIOVAInPage != nil else { return nil }
-    return state.withLock { hit(request, gate: gate, in: &$0) }
-  }
-
-  /// Translates all of `request`, storing the stretches of memory it is for.
-  /// - Parameter segments: room for one segment for each page.
-  func translate(
-    _ request: DMARequest, gate: PortGate, segments: UnsafeMutableBufferPointer<DMASegment>
-  ) -> TranslationOutcome {
-    // Past the end of the address space there is nothing.
-    guard request.lastIOVA != nil else { return .unclaimed }
-    return translatePages(request, gate: gate, segments: segments)
+    return state.withLock { lookUpPage(request, inFlight: inFlight, in: &$0) }
   }
 
   @inline(__always)
-  private func hit(
-    _ request: DMARequest, gate: PortGate, in state: inout State
+  private func lookUpPage(
+    _ request: DMARequest, inFlight: InFlightRequest, in state: inout State
   ) -> PhysicalAddress? {
-    guard let context = state.contexts.find(request.spaceKey), context.pointee.hasTables else {
+    guard let space = state.addressSpaces.find(request.addressSpaceKey), space.pointee.hasTables
+    else {
       return nil
     }
-    gate.use(space: context.pointee.gateSpace)
-    let address = context.pointee.effective(request.iova.rawValue)
-    return state.iotlb.lookup(context.pointee.tag, address, for: request.access)?
-      .address(of: address)
+    inFlight.use(space.pointee.inFlightKey)
+    let address = space.pointee.effectiveAddress(request.iova)
+    return state.iotlb.lookup(space.pointee.tag, address, for: request.access)?.address(of: address)
+  }
+
+  // MARK: All transactions
+
+  /// Translates the whole of `request`.
+  /// - Parameter segments: receives the physical ranges; has room for one segment per page.
+  func translate(
+    _ request: DMARequest, inFlight: InFlightRequest,
+    segments: UnsafeMutableBufferPointer<DMASegment>
+  ) -> TranslationOutcome {
+    // There is no memory beyond the end of the address space.
+    guard request.lastIOVA != nil else { return .unclaimed }
+    return translatePages(request, inFlight: inFlight, segments: segments)
   }
 
   @inline(never)
   private func translatePages(
-    _ request: DMARequest, gate: PortGate,
+    _ request: DMARequest, inFlight: InFlightRequest,
     segments: UnsafeMutableBufferPointer<DMASegment>
   ) -> TranslationOutcome {
-    var progress = RequestProgress(request, into: segments)
+    var progress = TranslationProgress(request, into: segments)
     while true {
-      let (lookup, generation) = state.withLock { state in
-        (lookUp(request, &progress, gate: gate, in: &state), state.generation)
+      let (outcome, generation) = state.withLock { state in
+        (lookUpPages(request, &progress, inFlight: inFlight, in: &state), state.generation)
       }
-      switch lookup {
+      switch outcome {
       case .complete:
-        return progress.mapped
-      case .failure(let event, let behaviour):
-        return .fault(request.fault(event, at: progress.iova, behaviour))
-      case .unknownContext:
-        if case .failure(let event, let behaviour) = findContext(request, generation) {
-          return .fault(request.fault(event, at: progress.iova, behaviour))
+        return progress.outcome
+      case .addressSpaceMiss:
+        if case .fault(let event, let faults) = fillAddressSpace(request, generation) {
+          return .fault(request.fault(event, at: progress.iova, faults))
         }
-      case .miss(let context):
-        switch fill(progress.iova, request.access, context, generation) {
+      case .fault(let event, let faults):
+        return .fault(request.fault(event, at: progress.iova, faults))
+      case .pageMiss(let space):
+        switch fillPage(progress.iova, request.access, space, generation) {
         case .failure(let event):
-          let behaviour = event.isStage2 ? context.stage2Faults : context.stage1Faults
-          return .fault(request.fault(event, at: progress.iova, behaviour))
+          let faults = event.isStage2 ? space.stage2Faults : space.stage1Faults
+          return .fault(request.fault(event, at: progress.iova, faults))
         case .success(let page):
           progress.append(page)
-          if progress.left == 0 { return progress.mapped }
+          if progress.remaining == 0 { return progress.outcome }
         }
       }
     }
   }
 
+  // MARK: Caches
+
+  /// Translates the remaining pages of the transaction as far as the caches have them. Requires the
+  /// unit's lock.
   @inline(__always)
-  private func lookUp(
-    _ request: DMARequest, _ progress: inout RequestProgress, gate: PortGate,
+  private func lookUpPages(
+    _ request: DMARequest, _ progress: inout TranslationProgress, inFlight: InFlightRequest,
     in state: inout State
-  ) -> Lookup {
-    guard let found = state.contexts.find(request.spaceKey) else { return .unknownContext }
-    let context = found.pointee
-    guard context.hasTables else { return pass(context, &progress, gate: gate) }
-    gate.use(space: context.gateSpace)
-    while progress.left > 0 {
-      let address = context.effective(progress.iova)
-      guard let page = state.iotlb.lookup(context.tag, address) else { return .miss(context) }
+  ) -> CacheOutcome {
+    guard let found = state.addressSpaces.find(request.addressSpaceKey) else {
+      return .addressSpaceMiss
+    }
+    let space = found.pointee
+    guard space.hasTables else {
+      return translateWithoutTables(space, &progress, inFlight: inFlight)
+    }
+    inFlight.use(space.inFlightKey)
+    while progress.remaining > 0 {
+      let address = space.effectiveAddress(progress.iova)
+      guard let page = state.iotlb.lookup(space.tag, address) else {
+        return .pageMiss(space)
+      }
       guard page.permissions.isSuperset(of: request.access) else {
-        return refusal(address, context, in: &state)
+        return permissionOutcome(address, space, in: &state)
       }
       progress.append(page)
     }
     return .complete
   }
 
-  /// What a cached page that does not allow the access means. That stage 1 forbids writing is cached as
-  /// everything else of it, and faults until it is invalidated; unless hardware might make the page
-  /// dirty. What stage 2 forbids is looked up again, for the address that its event tells.
-  private func refusal(
-    _ address: UInt64, _ context: StreamContext, in state: inout State
-  ) -> Lookup {
-    guard !context.updatesDirtyState, let entry = state.iotlb.entry(context.tag, address),
-      CachedLeaf(entry.attributes).isReadOnly
-    else { return .miss(context) }
-    return .failure(.stage1(.permission), context.stage1Faults)
+  /// Returns the outcome for a cached page that does not allow the access. A page that is read-only
+  /// in stage 1 faults until software invalidates it, except when hardware manages its dirty state.
+  /// Every other page is walked again: the event of a stage 2 fault needs the intermediate address.
+  private func permissionOutcome(
+    _ address: IOVA, _ space: SMMUv3AddressSpace, in state: inout State
+  ) -> CacheOutcome {
+    guard !space.updatesDirtyState, let entry = state.iotlb.entry(space.tag, address),
+      SMMUv3LeafAttributes(entry.attributes).isReadOnly
+    else { return .pageMiss(space) }
+    return .fault(.stage1(.permission), space.stage1Faults)
   }
 
-  /// Streams without tables.
-  private func pass(
-    _ context: StreamContext, _ progress: inout RequestProgress, gate: PortGate
-  ) -> Lookup {
-    guard context.path == .bypass else {
-      return .failure(SMMUv3Event(.aborted), .init(records: false))
+  /// Translates a transaction of a stream that aborts or bypasses translation.
+  private func translateWithoutTables(
+    _ space: SMMUv3AddressSpace, _ progress: inout TranslationProgress,
+    inFlight: InFlightRequest
+  ) -> CacheOutcome {
+    guard space.translationType == .bypass else {
+      return .fault(SMMUv3Event(.aborted), .init(records: false))
     }
-    // Nothing is cached, so nothing is taken away but by the configuration, which drains the port.
-    gate.use(space: TranslationScope.gateSpace(vmid: 0, asid: 0))
-    while progress.left > 0 {
-      // §3.4: the output is the input, if there are addresses like that.
-      guard progress.iova >> UInt64(capabilities.outputAddressBits) == 0 else {
-        return .failure(.stage1(.addressSize), .init())
+    // No TLB entry is used. Only commands that change the configuration affect the transaction, and
+    // they wait for all transactions of the stream.
+    inFlight.use(InFlightKey(vmid: 0, asid: 0))
+    while progress.remaining > 0 {
+      // §3.4: the output address is the input address, if the output address size is sufficient.
+      guard progress.iova.rawValue >> UInt64(capabilities.outputAddressBits) == 0 else {
+        return .fault(.stage1(.addressSize), .init())
       }
-      progress.append(.itself(progress.iova))
+      progress.append(.identity(of: progress.iova))
     }
     return .complete
   }
 
-  /// Walks the page at `iova`, and caches what was found unless an invalidation came in between.
+  /// Walks the page that contains `iova`, and caches the translation unless an invalidation has
+  /// happened since `generation`.
   @inline(__always)
-  func fill(
-    _ iova: UInt64, _ access: Permissions, _ context: StreamContext, _ generation: UInt64
+  func fillPage(
+    _ iova: IOVA, _ access: Permissions, _ space: SMMUv3AddressSpace, _ generation: UInt64
   ) -> Result<Translation, SMMUv3Event> {
-    let address = context.effective(iova)
-    switch walk(address, access, context) {
+    let address = space.effectiveAddress(iova)
+    switch walk(address, access, space) {
     case .failure(let event):
       return .failure(event)
-    case .success(let found):
+    case .success(let result):
       state.withLock { state in
         guard state.generation == generation else { return }
-        state.iotlb.insert(context.tag, address, found.page, attributes: found.leaf.attributes)
+        state.iotlb.insert(
+          space.tag, address, result.page, attributes: result.leaf.attributes)
       }
-      return .success(found.page)
-    }
-  }
-}
-
-extension StreamContext {
-  @inline(__always)
-  var hasTables: Bool {
-    switch path {
-    case .abort, .bypass: false
-    case .stage1, .stage2, .nested: true
+      return .success(result.page)
     }
   }
 }
 
 extension DMARequest {
-  /// - Parameter behaviour: what the configuration says of faults that it has a say in.
+  /// Returns the fault record of this request.
+  /// - Parameters:
+  ///   - address: the first address without a translation.
+  ///   - configuration: applies to events that software can configure.
   fileprivate func fault(
-    _ event: SMMUv3Event, at address: UInt64, _ behaviour: StreamContext.FaultBehaviour
+    _ event: SMMUv3Event, at address: IOVA,
+    _ configuration: SMMUv3AddressSpace.FaultConfiguration
   ) -> FaultRecord {
     let isSuppressed =
-      event.kind == .aborted || event.kind.isConfigurable && !behaviour.records
+      event.kind == .aborted || event.kind.isConfigurable && !configuration.records
     var event = event
-    event.stalls = event.kind.isConfigurable && behaviour.stalls
-    return FaultRecord(
-      requester: requester, pasid: pasid, iova: IOVA(address), access: access,
-      reason: .smmuv3(event), isSuppressed: isSuppressed)
+    event.stalls = event.kind.isConfigurable && configuration.stalls
+    return FaultRecord(self, .smmuv3(event), at: address, isSuppressed: isSuppressed)
   }
 }

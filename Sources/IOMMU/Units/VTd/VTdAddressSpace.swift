@@ -1,22 +1,24 @@
-// What a PASID table entry, and the way to it, mean for a request: cached by requester and PASID.
-
+/// A resolved address space: the meaning of a PASID table entry, and of the context and directory
+/// entries before it, for the requests of one requester with one PASID. The PASID cache holds it.
 struct VTdAddressSpace: BitwiseCopyable {
-  let translation: PASIDTableEntry.TranslationType
+  /// PGTT
+  let translationType: PASIDTableEntry.TranslationType
   let domain: DomainID
-  /// RID_PASID for requests without one.
+  /// The PASID of the request, or RID_PASID for requests without PASID.
   let pasid: PASID
   let requester: RequesterID
-  /// Of its translations in the IOTLB.
+  /// The tag of the address space's translations in the IOTLB.
   let tag: IOTLBTag
-  /// The highest address that can be translated. First-stage tables say it themselves.
-  let lastIOVA: UInt64
-  /// FPD of the context, directory or PASID entry.
+  /// The highest address that can be translated. For a first stage it is the highest of all,
+  /// because the walk itself checks that the address is canonical.
+  let lastIOVA: IOVA
+  /// FPD of the context, directory or PASID table entry.
   let suppressesFaults: Bool
   /// DTE of the context entry.
   let allowsDeviceTLB: Bool
-  /// SRE: requests may be privileged.
+  /// SRE: whether requests may be privileged.
   let allowsPrivilege: Bool
-  // The tables, as small as can be: every walk gets a copy.
+  // The tables are stored in as few bytes as possible because every walk copies them.
   let firstTable: PhysicalAddress
   let secondTable: PhysicalAddress
   private let secondLast: UInt64
@@ -25,13 +27,14 @@ struct VTdAddressSpace: BitwiseCopyable {
   private let updatesSecondStageFlags: Bool
   private let firstOptions: WalkOptions
 
+  /// - Parameter lastIntermediate: the highest address that the second stage translates.
   init(
     _ entry: PASIDTableEntry, _ type: PASIDTableEntry.TranslationType, requester: RequesterID,
-    pasid: PASID, lastIOVA: UInt64, lastIntermediate: UInt64, suppressesFaults: Bool,
+    pasid: PASID, lastIOVA: IOVA, lastIntermediate: UInt64, suppressesFaults: Bool,
     allowsDeviceTLB: Bool
   ) {
     let hasFirstStage = type == .firstStage || type == .nested
-    translation = type
+    translationType = type
     domain = entry.domain
     self.pasid = pasid
     self.requester = requester
@@ -48,14 +51,14 @@ struct VTdAddressSpace: BitwiseCopyable {
     firstTop = UInt8((entry.firstStageLevels ?? 4) - 1)
     secondTop = UInt8(entry.levels - 1)
     updatesSecondStageFlags = entry.updatesSecondStageFlags
-    // Execute-disable means nothing, as no request is allowed to execute.
+    // The execute-disable flag has no effect because no request may execute.
     var options: WalkOptions = []
     if entry.protectsFromPrivilege { options.insert(.writeProtect) }
     if entry.updatesExtendedAccessed { options.insert(.extendedAccessed) }
     firstOptions = options
   }
 
-  /// The first stage, whose flags hardware always keeps.
+  /// The first-stage table. Hardware always updates its accessed and dirty flags.
   var firstStage: TableRoot {
     TableRoot(
       address: firstTable, topLevel: firstStageTop, updatesFlags: true, options: firstOptions)
@@ -73,7 +76,7 @@ struct VTdAddressSpace: BitwiseCopyable {
       lastAddress: secondLast)
   }
 
-  /// Whether the requester's own tables come first.
+  /// Whether a first stage translates the address of the request.
   @inline(__always)
-  var hasFirstStage: Bool { translation == .firstStage || translation == .nested }
+  var hasFirstStage: Bool { translationType == .firstStage || translationType == .nested }
 }

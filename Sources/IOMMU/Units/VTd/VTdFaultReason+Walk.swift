@@ -1,8 +1,8 @@
-// What a walk found, in VT-d's fault reasons (VT-d §7.1.3 Fault Conditions and Remapping Hardware
-// Behavior for Various Requests).
+// The fault reason of each way in which a walk can fail (VT-d §7.1.3 Fault Conditions and Remapping
+// Hardware Behavior for Various Requests).
 
 extension VTdFaultReason {
-  /// A walk of second-stage tables for data.
+  /// Returns the reason of a failed second-stage walk for data.
   init(secondStage fault: WalkFault, topLevel: Int, access: Permissions) {
     switch fault {
     case .inaccessible(let level):
@@ -12,14 +12,14 @@ extension VTdFaultReason {
     case .reserved, .outputTooWide, .accessFlagClear:
       self = .secondStageReserved
     case .absent, .denied:
-      // Without a present bit, absent and denied are the same.
+      // A second-stage entry has no present bit: absent means neither readable nor writable.
       self = access.isDisjoint(with: .anyWrite) ? .readDenied : .writeDenied
     case .inputTooWide:
       self = .beyondSecondStage
     }
   }
 
-  /// A walk of first-stage tables.
+  /// Returns the reason of a failed first-stage walk.
   init(firstStage fault: WalkFault, topLevel: Int, access: Permissions) {
     switch fault {
     case .inaccessible(let level):
@@ -32,10 +32,11 @@ extension VTdFaultReason {
     }
   }
 
-  /// A page that allows something, but not this. That it is for privilege only comes first.
+  /// Returns the reason of an access that a present page does not allow. A page that allows
+  /// privileged accesses only takes precedence over the other reasons.
   private init(denied access: Permissions, allowed: Permissions) {
-    let everybody: Permissions = [.read, .write, .execute]
-    if !access.isDisjoint(with: everybody) && allowed.isDisjoint(with: everybody) {
+    let unprivileged: Permissions = [.read, .write, .execute]
+    if !access.isDisjoint(with: unprivileged) && allowed.isDisjoint(with: unprivileged) {
       self = .privilegeDenied
     } else if !access.intersection(.anyWrite).isSubset(of: allowed) {
       self = .writeDenied
@@ -46,9 +47,10 @@ extension VTdFaultReason {
     }
   }
 
-  /// A nested walk.
+  /// Returns the reason of a failed nested walk.
   /// - Parameters:
-  ///   - firstTop, secondTop: the levels of the two top tables.
+  ///   - firstTop: the level of the top table of the first stage.
+  ///   - secondTop: the level of the top table of the second stage.
   init(nested fault: NestedFault, firstTop: Int, secondTop: Int, access: Permissions) {
     switch fault {
     case .first(let fault):

@@ -1,15 +1,16 @@
-// What the driver submits to the invalidation queue (VT-d §6.5). An invalidation of translations
-// also drains (DR and DW of its descriptor): it returns when no request can still use them.
+// Invalidations that the driver submits to the invalidation queue (VT-d §6.5). An IOTLB
+// invalidation also drains (DR and DW of its descriptor): the function returns when no request can
+// still use a removed translation.
 
 internal import Synchronization
 
-/// VT-d §6.5.2.1 Context-Cache Invalidate: granularities.
+/// The granularity of a context-cache invalidation (VT-d §6.5.2.1 Context-Cache Invalidate).
 package enum VTdContextScope: Hashable, Sendable {
   case global
   case device(RequesterID)
 }
 
-/// VT-d §6.5.2.2 PASID-Cache Invalidate: granularities.
+/// The granularity of a PASID-cache invalidation (VT-d §6.5.2.2 PASID-Cache Invalidate).
 package enum VTdPASIDScope: Hashable, Sendable {
   case global
   case domain(DomainID)
@@ -17,37 +18,42 @@ package enum VTdPASIDScope: Hashable, Sendable {
 }
 
 extension VTdUnit {
+  /// Performs VT-d §6.5.2.1 Context-Cache Invalidate. It also removes the PASID cache entries of
+  /// the selected functions.
   package func invalidateContextCache(_ scope: VTdContextScope) {
     state.withLock { state in
       state.generation &+= 1
       switch scope {
       case .global:
-        state.contexts.invalidate { _, _ in true }
-        state.spaces.invalidate { _, _ in true }
+        state.contextEntries.invalidate { _, _ in true }
+        state.addressSpaces.invalidate { _, _ in true }
       case .device(let requester):
-        state.contexts.invalidate { key, _ in key == UInt64(requester.rawValue) }
-        state.spaces.invalidate { _, space in space.requester == requester }
+        state.contextEntries.invalidate { key, _ in key == UInt64(requester.rawValue) }
+        state.addressSpaces.invalidate { _, space in space.requester == requester }
       }
     }
   }
 
+  /// Performs VT-d §6.5.2.2 PASID-Cache Invalidate.
   package func invalidatePASIDCache(_ scope: VTdPASIDScope) {
     state.withLock { state in
       state.generation &+= 1
       switch scope {
       case .global:
-        state.spaces.invalidate { _, _ in true }
+        state.addressSpaces.invalidate { _, _ in true }
       case .domain(let domain):
-        state.spaces.invalidate { _, space in space.domain == domain }
+        state.addressSpaces.invalidate { _, space in space.domain == domain }
       case .pasid(let domain, let pasid):
-        state.spaces.invalidate { _, space in space.domain == domain && space.pasid == pasid }
+        state.addressSpaces.invalidate { _, space in
+          space.domain == domain && space.pasid == pasid
+        }
       }
     }
   }
 
-  /// VT-d §6.5.2.3 IOTLB Invalidate, and for the scopes with a PASID §6.5.2.4 PASID-based-IOTLB
-  /// Invalidate.
-  /// - Parameter keepsPagingStructures: IH: no table entry has changed that leads to another table.
+  /// Performs VT-d §6.5.2.3 IOTLB Invalidate, or §6.5.2.4 PASID-based-IOTLB Invalidate for a scope
+  /// with a PASID.
+  /// - Parameter keepsPagingStructures: IH: no entry that references another table has changed.
   package func invalidateIOTLB(
     _ scope: InvalidationScope, keepsPagingStructures: Bool = false
   ) {
@@ -59,19 +65,11 @@ extension VTdUnit {
     ports.drain(scope.domain)
   }
 
-  /// VT-d §6.5.2.5 Device-TLB Invalidate, and with a PASID §6.5.2.6 PASID-based-Device-TLB Invalidate.
+  /// Performs VT-d §6.5.2.5 Device-TLB Invalidate, or §6.5.2.6 PASID-based-Device-TLB Invalidate
+  /// with a PASID.
   package func invalidateDeviceTLB(
     of requester: RequesterID, _ scope: DeviceTLBScope = .all, pasid: PASID? = nil
   ) {
     ports.invalidateDeviceTLBs(scope, pasid: pasid) { $0 == requester }
   }
-
-  /// Requesters and PASIDs whose tables are in the PASID cache now.
-  package var cachedAddressSpaces: Int { state.withLock { $0.spaces.count } }
-
-  /// Translations in the IOTLB now.
-  package var cachedTranslations: Int { state.withLock { $0.iotlb.count } }
-
-  /// Entries in the paging-structure cache now.
-  package var cachedPagingStructures: Int { state.withLock { $0.pagingStructures.count } }
 }

@@ -1,26 +1,27 @@
-// Invalidations that are to fail: a test plans that the n-th operation for a function is not done, and
-// which bit of the fault status register says so (VT-d §11.4.7.1). The unit itself refuses nothing; who
-// submits an operation that may fail asks first.
+// Invalidations that are planned to fail: a test plans that the n-th invalidation for a function is
+// not performed, and which bit of the fault status register reports the failure (VT-d §11.4.7.1).
+// The invalidation functions of the unit never fail. A caller whose invalidation can fail first
+// calls `plannedFailure(of:)`.
 
 internal import Synchronization
 
-/// FSTS_REG
+/// An error that FSTS_REG reports for the invalidation queue.
 package enum VTdInvalidationError: Sendable {
-  /// ICE: the completion of a device-TLB invalidation was not one, or came from somebody else.
+  /// ICE: the completion of a device-TLB invalidation was invalid or came from another function.
   case completion
-  /// ITE: the completion did not come in time.
+  /// ITE: the completion did not arrive in time.
   case timeout
-  /// IQE: the descriptor was not taken from the queue.
+  /// IQE: the unit did not take the descriptor from the queue.
   case queue
 }
 
-/// An operation of the invalidation queue, and for which functions it is done.
-package enum VTdQueueOperation: Sendable {
+/// An invalidation in the invalidation queue, with the functions that it affects.
+package enum VTdQueuedInvalidation: Sendable {
   case deviceTLB(RequesterID)
-  /// Of tables that these use.
+  /// An IOTLB invalidation for tables that these functions use.
   case iotlb([RequesterID])
 
-  fileprivate func concerns(_ requester: RequesterID) -> Bool {
+  fileprivate func affects(_ requester: RequesterID) -> Bool {
     switch self {
     case .deviceTLB(let function): function == requester
     case .iotlb(let functions): functions.contains(requester)
@@ -32,23 +33,25 @@ package enum VTdQueueOperation: Sendable {
   }
 }
 
+/// A plan that one invalidation fails.
 struct PlannedInvalidationFailure {
   let requester: RequesterID
   let error: VTdInvalidationError
-  /// Other operations are not counted.
-  let isOfDeviceTLB: Bool
-  /// Operations until and with the one that fails.
+  /// Whether only device-TLB invalidations count.
+  let deviceTLBOnly: Bool
+  /// The number of invalidations up to and including the one that fails.
   var remaining: UInt32
 }
 
 extension VTdUnit {
-  /// Plans that wait at a time, of one function.
+  /// The maximum number of plans for one function.
   package static let plannedFailureLimit = 64
 
+  /// Plans that an invalidation for a function fails.
   /// - Parameters:
-  ///   - count: 1: the next operation.
-  ///   - deviceTLBOnly: operations of the IOTLB do not count.
-  /// - Returns: false when too many wait.
+  ///   - count: 1 for the next invalidation.
+  ///   - deviceTLBOnly: whether IOTLB invalidations do not count.
+  /// - Returns: `false` when the function has too many plans.
   package func planFailure(
     _ error: VTdInvalidationError, of requester: RequesterID, after count: UInt32,
     deviceTLBOnly: Bool
@@ -59,27 +62,28 @@ extension VTdUnit {
       }
       plans.append(
         PlannedInvalidationFailure(
-          requester: requester, error: error, isOfDeviceTLB: deviceTLBOnly,
+          requester: requester, error: error, deviceTLBOnly: deviceTLBOnly,
           remaining: max(count, 1)))
       return true
     }
   }
 
-  package func forgetPlannedFailures(of requester: RequesterID) {
+  package func removePlannedFailures(of requester: RequesterID) {
     plannedFailures.withLock { $0.removeAll { $0.requester == requester } }
   }
 
-  /// Counts `operation`.
-  /// - Returns: why it is not done, and for which function that was planned; nil: it is to be done.
-  package func failure(
-    of operation: VTdQueueOperation
+  /// Counts `invalidation` in all plans that it affects.
+  /// - Returns: the planned error and the function it was planned for, or `nil` when the
+  ///   invalidation succeeds.
+  package func plannedFailure(
+    of invalidation: VTdQueuedInvalidation
   ) -> (error: VTdInvalidationError, requester: RequesterID)? {
     plannedFailures.withLock { plans in
-      for index in plans.indices where operation.concerns(plans[index].requester) {
-        if plans[index].isOfDeviceTLB && !operation.isDeviceTLB { continue }
+      for index in plans.indices where invalidation.affects(plans[index].requester) {
+        if plans[index].deviceTLBOnly && !invalidation.isDeviceTLB { continue }
         plans[index].remaining -= 1
       }
-      // Of several plans for the same operation the oldest is told.
+      // When several plans name the same invalidation, the oldest plan decides.
       guard let due = plans.first(where: { $0.remaining == 0 }) else { return nil }
       plans.removeAll { $0.remaining == 0 }
       return (due.error, due.requester)

@@ -1,17 +1,18 @@
-// The page walks: second stage (VT-d §3.7), first stage (§3.6), and both (§3.8), made without any lock.
+// The page walks: second stage (VT-d §3.7), first stage (§3.6), and first stage nested on a second
+// stage (§3.8). A walk holds no lock, and ends with a page or with a fault reason of the
+// architecture.
 //
-// Each ends in a page or in one of the architecture's reasons. A request that the tables would allow to
-// be privileged or to execute is only asked about when the PASID table entry lets it, so what
-// is cached says no more than that.
+// Privileged requests and requests to execute reach a walk only if the PASID table entry allows
+// them. Therefore the cached permissions of a page never include more than the entry allows.
 
 extension VTdUnit {
   @inline(__always)
   func walkSecondStage(
-    _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace
+    _ iova: IOVA, _ access: Permissions, _ space: VTdAddressSpace
   ) -> Result<Translation, VTdFaultReason> {
     var tables = window
     let outcome = RadixWalker<VTdSecondStage>.walk(
-      iova, space.secondStage.root, access: access, rules: rules, memory: &tables)
+      iova.rawValue, space.secondStage.root, access: access, rules: rules, memory: &tables)
     switch outcome {
     case .leaf(let page):
       return Self.checked(page)
@@ -22,20 +23,23 @@ extension VTdUnit {
     }
   }
 
-  /// The first stage, on top of the second where there is one.
+  /// Walks the first stage, nested on the second stage if the address space has one.
+  /// - Parameters:
+  ///   - root: the table where the walk begins.
+  ///   - walkedEntries: receives the entries that the walk used.
   func walkFirstStage(
-    _ iova: UInt64, _ access: Permissions, _ space: VTdAddressSpace, from root: TableRoot,
-    _ steps: inout WalkedEntries
+    _ iova: IOVA, _ access: Permissions, _ space: VTdAddressSpace, from root: TableRoot,
+    _ walkedEntries: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
-    guard let address = VTdFirstStage.input(iova, topLevel: space.firstStageTop) else {
+    guard let input = VTdFirstStage.input(iova.rawValue, topLevel: space.firstStageTop) else {
       return .failure(.notCanonical)
     }
     let result =
-      space.translation == .nested
-      ? walkNested(address, access, space, root, &steps)
-      : walkAlone(address, access, space, root, &steps)
+      space.translationType == .nested
+      ? walkNested(input, access, space, root, &walkedEntries)
+      : walkAlone(input, access, space, root, &walkedEntries)
     guard case .success(let page) = result else { return result }
-    // What no request may ask for is not cached as allowed either.
+    // The cached translation must not allow what the PASID table entry forbids.
     var allowed = page.permissions.subtracting([.execute, .privilegedExecute])
     if !space.allowsPrivilege { allowed.subtract([.privilegedRead, .privilegedWrite]) }
     return Self.checked(
@@ -43,12 +47,12 @@ extension VTdUnit {
   }
 
   private func walkAlone(
-    _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout WalkedEntries
+    _ input: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
+    _ walkedEntries: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
-    let outcome = GuestTableMemory(memory).observed(by: &steps) { tables in
+    let outcome = GuestTableMemory(memory).observed(by: &walkedEntries) { tables in
       RadixWalker<VTdFirstStage>.walk(
-        address, root, access: access, rules: firstStageRules, memory: &tables)
+        input, root, access: access, rules: firstStageRules, memory: &tables)
     }
     switch outcome {
     case .leaf(let page): return .success(page)
@@ -59,15 +63,15 @@ extension VTdUnit {
   }
 
   private func walkNested(
-    _ address: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
-    _ steps: inout WalkedEntries
+    _ input: UInt64, _ access: Permissions, _ space: VTdAddressSpace, _ root: TableRoot,
+    _ walkedEntries: inout WalkedEntries
   ) -> Result<Translation, VTdFaultReason> {
     let outcome = withUnsafePointer(to: rules) { rules in
-      GuestTableMemory(memory).observed(by: &steps) { guest in
+      GuestTableMemory(memory).observed(by: &walkedEntries) { guest in
         var tables = NestedTableMemory<VTdSecondStage, _, _>(
           space.secondStage, rules: rules, guest: guest, tables: window)
         return NestedWalker<VTdFirstStage, VTdSecondStage>.walk(
-          address, root, access: access, rules: guestRules, tables: &tables)
+          input, root, access: access, rules: guestRules, tables: &tables)
       }
     }
     switch outcome {
@@ -80,7 +84,7 @@ extension VTdUnit {
     }
   }
 
-  /// SGN.8: a page must not be where interrupts are.
+  /// SGN.8: a page must not overlap the interrupt address range.
   @inline(__always)
   private static func checked(_ page: Translation) -> Result<Translation, VTdFaultReason> {
     let last = page.physical.rawValue &+ (1 &<< UInt64(truncatingIfNeeded: page.shift) &- 1)

@@ -1,16 +1,17 @@
-// One device behind an AMD-Vi unit (struct iommu_dev_data): its device table entry, and what it is
-// attached to.
+// One device behind an AMD-Vi unit (struct iommu_dev_data): its device table entry and its
+// attachment.
 //
-// Its lock comes before that of a domain: a domain whose table or dirty tracking changes lets go of its
-// own lock and has its devices write their entries again.
+// Locking: the lock of a device comes before the lock of a domain. So a domain whose table or dirty
+// tracking changes releases its own lock before its devices write their device table entries again.
 
 internal import IOMMU
 internal import Synchronization
 internal import SystemPackage
 
 final class AMDViDevice: Sendable {
-  /// Without translation: every request is a fault. amd: amd_iommu_make_clear_dte()
-  static let restingEntry: DeviceTableEntry = {
+  /// The device table entry of a device without attachment. It has no translation, so every request
+  /// faults (amd: amd_iommu_make_clear_dte()).
+  static let clearEntry: DeviceTableEntry = {
     var entry = DeviceTableEntry()
     entry.isValid = true
     return entry
@@ -22,48 +23,43 @@ final class AMDViDevice: Sendable {
     case guest(AMDViPagingDomain, AMDViGuestCR3Table)
     case nested(AMDViNestedDomain)
 
-    /// What the device itself is attached to.
-    var ownDomain: AMDViPagingDomain? {
+    /// The paging domain that the device is attached to. `nil` for a nested domain.
+    var pagingDomain: AMDViPagingDomain? {
       switch self {
       case .blocked, .nested: nil
       case .host(let domain), .guest(let domain, _): domain
       }
     }
 
-    /// The domain whose table the device uses.
-    var domain: AMDViPagingDomain? {
-      if case .nested(let domain) = self { domain.parent } else { ownDomain }
+    /// The paging domain whose page table the device uses: its own or its nested domain's parent.
+    var tableDomain: AMDViPagingDomain? {
+      if case .nested(let domain) = self { domain.parent } else { pagingDomain }
     }
   }
 
-  /// What is in use of the function's translation services.
-  struct Services: OptionSet, Hashable, Sendable {
-    let rawValue: UInt8
-    /// It translates for itself.
-    static let ats = Services(rawValue: 1 << 0)
-    static let pageRequests = Services(rawValue: 1 << 1)
-  }
-
-  /// What domains know that flush, without the device's lock.
-  private struct Caches {
-    /// The domain id of the device's own GCR3 table while it has one (gcr3_tbl_info.domid).
+  /// What a domain that invalidates needs to know of the device. It has a lock of its own, because
+  /// the domain does not hold the device's lock.
+  private struct FlushTargets {
+    /// The domain ID of the device's own GCR3 table while the device has one (gcr3_tbl_info.domid).
     var guestCR3Domain: DomainID?
-    /// The device may have translations of its own; of addresses that the attached domain does not know,
-    /// when a guest's table is in front of it.
+    /// Whether the function's device TLB can have translations.
     var hasDeviceTLB = false
+    /// Whether these translations are of guest addresses, because a guest's GCR3 table is in front
+    /// of the domain.
     var isNested = false
-    var control: (@Sendable (Services) -> Void)?
   }
 
-  let properties: AMDViDeviceProperties
+  /// The properties of the device that the unit supports.
+  let properties: DeviceProperties
   private let requester: RequesterID
   private let entry: PhysicalAddress
   private unowned let driver: AMDViDriver
   private let state = Mutex(Attachment.blocked)
-  private let caches = Mutex(Caches())
+  private let flushTargets = Mutex(FlushTargets())
+  private let serviceControl = Mutex<TranslationServiceControl?>(nil)
 
   init(
-    _ requester: RequesterID, entry: PhysicalAddress, _ properties: AMDViDeviceProperties,
+    _ requester: RequesterID, entry: PhysicalAddress, _ properties: DeviceProperties,
     driver: AMDViDriver
   ) {
     self.requester = requester
@@ -72,21 +68,21 @@ final class AMDViDevice: Sendable {
     self.driver = driver
   }
 
-  /// Sets how the function's services are switched, in its configuration space.
-  func setControl(_ control: @escaping @Sendable (Services) -> Void) {
-    caches.withLock { $0.control = control }
+  func setServiceControl(_ control: @escaping TranslationServiceControl) {
+    serviceControl.withLock { $0 = control }
   }
 
-  var guestCR3Domain: DomainID? { caches.withLock { $0.guestCR3Domain } }
+  var guestCR3Domain: DomainID? { flushTargets.withLock { $0.guestCR3Domain } }
 
-  /// What has the function forget its own translations of a domain's addresses; nil: it has none.
-  /// amd: device_flush_iotlb()
+  /// Returns the command that invalidates a range of the domain's addresses in the device TLB, or
+  /// `nil` when the function has none (amd: device_flush_iotlb()).
   func flushCommand(_ range: AMDViPageRange, isGuest: Bool) -> AMDViCommand? {
-    caches.withLock { caches in
-      guard caches.hasDeviceTLB else { return nil }
-      // A function behind a guest's tables knows none of the host's addresses.
+    flushTargets.withLock { targets in
+      guard targets.hasDeviceTLB else { return nil }
+      // The device TLB of a nested device has guest addresses, so a range of host addresses
+      // invalidates all of them.
       return .invalidateDeviceTLB(
-        caches.isNested ? .everything : range, of: requester,
+        targets.isNested ? .everything : range, of: requester,
         pasid: isGuest ? PASID(rawValue: 0) : nil)
     }
   }
@@ -96,8 +92,8 @@ final class AMDViDevice: Sendable {
   /// amd: amd_iommu_attach_device()
   func attach(_ domain: AMDViPagingDomain) throws(Errno) {
     try state.withLock { state throws(Errno) in
-      // To attach again changes nothing.
-      if state.ownDomain === domain { return }
+      // Attaching to the same domain changes nothing.
+      if state.pagingDomain === domain { return }
       guard !domain.tracksDirty || driver.unit.capabilities.hostFlags else {
         throw .invalidArgument
       }
@@ -115,7 +111,7 @@ final class AMDViDevice: Sendable {
   /// amd: nested_attach_device()
   func attach(_ domain: AMDViNestedDomain) throws(Errno) {
     try state.withLock { state throws(Errno) in
-      // A domain with a guest table has had the function's PASIDs enabled.
+      // A domain with a guest table has enabled the function's PASIDs.
       if case .guest = state, properties.pasidBits > 0 { throw .invalidArgument }
       exchange(&state, .nested(domain))
     }
@@ -129,46 +125,50 @@ final class AMDViDevice: Sendable {
     }
   }
 
-  /// Writes the entry again, after what it says of the domain has changed.
+  /// Writes the device table entry again after a change of the domain.
   func refresh() { state.withLock { write($0) } }
 
-  /// Cannot fail: first the entry, then what was cached by the old one.
+  /// Replaces the attachment: writes the entry, then invalidates what the unit has cached through
+  /// the old one. Cannot fail.
   private func exchange(_ state: inout Attachment, _ new: Attachment) {
     let old = state
-    // Before the entry is made, so that no change of the domain is missed.
-    new.domain?.add(self)
+    // The device joins the domain before it makes the entry, so that it misses no change of the
+    // domain.
+    new.tableDomain?.add(self)
     let services = services(for: new)
-    let control = caches.withLock { caches in
-      if case .guest(_, let table) = new { caches.guestCR3Domain = table.domain }
-      caches.hasDeviceTLB = caches.hasDeviceTLB || services.contains(.ats)
-      if case .nested = new { caches.isNested = true }
-      return caches.control
+    flushTargets.withLock { targets in
+      if case .guest(_, let table) = new { targets.guestCR3Domain = table.domain }
+      targets.hasDeviceTLB = targets.hasDeviceTLB || services.contains(.ats)
+      if case .nested = new { targets.isNested = true }
     }
+    let control = serviceControl.withLock { $0 }
     state = new
-    // Before the entry forbids them; and what the old domain gave the function it forgets.
+    // The function stops using its services before the entry forbids them. The flushes below empty
+    // the device TLB.
     control?([])
     write(new)
     flush(old)
-    caches.withLock { caches in
-      if case .guest = new {} else { caches.guestCR3Domain = nil }
-      caches.hasDeviceTLB = services.contains(.ats)
-      if case .nested = new {} else { caches.isNested = false }
+    flushTargets.withLock { targets in
+      if case .guest = new {} else { targets.guestCR3Domain = nil }
+      targets.hasDeviceTLB = services.contains(.ats)
+      if case .nested = new {} else { targets.isNested = false }
     }
     control?(services)
-    old.domain?.remove(self)
+    old.tableDomain?.remove(self)
   }
 
-  /// Which services are in use behind a domain. A table for PASIDs has page requests, too; of a guest's
-  /// domain its own entry says it. amd: attach_device(), pdev_enable_caps()
-  private func services(for attachment: Attachment) -> Services {
-    var services: Services
+  /// Returns the services that the function uses with an attachment. A GCR3 table comes with page
+  /// requests. The guest's entry decides for a nested domain (amd: attach_device(),
+  /// pdev_enable_caps()).
+  private func services(for attachment: Attachment) -> TranslationServices {
+    var services: TranslationServices
     switch attachment {
     case .blocked: services = []
     case .host: services = .ats
     case .guest: services = [.ats, .pageRequests]
     case .nested(let domain):
       services = domain.guestEntry.allowsDeviceTLB ? .ats : []
-      if domain.guestEntry.requestsPages { services.insert(.pageRequests) }
+      if domain.guestEntry.allowsPageRequests { services.insert(.pageRequests) }
     }
     if !properties.hasATS || !services.contains(.ats) { return [] }
     if !properties.hasPageRequests { services.remove(.pageRequests) }
@@ -177,14 +177,14 @@ final class AMDViDevice: Sendable {
 
   /// amd: amd_iommu_update_dte(), device_flush_dte()
   private func write(_ attachment: Attachment) {
-    memory.storeEntry(makeEntry(attachment).words, at: entry)
-    let forget = flushCommand(.everything, isGuest: false)
-    driver.submit([.invalidateDeviceTableEntry(requester)] + (forget.map { [$0] } ?? []))
+    driver.memory.storeEntry(makeEntry(attachment).words, at: entry)
+    let flushDeviceTLB = flushCommand(.everything, isGuest: false)
+    driver.submit(
+      [.invalidateDeviceTableEntry(requester)] + (flushDeviceTLB.map { [$0] } ?? []))
   }
 
-  private var memory: PhysicalMemory { driver.memory }
-
-  /// What was cached for this device; other devices of the same domain find theirs again.
+  /// Invalidates what the unit has cached through an attachment. Other devices of the same domain
+  /// refill the caches.
   private func flush(_ old: Attachment) {
     switch old {
     case .blocked: break
@@ -194,11 +194,11 @@ final class AMDViDevice: Sendable {
     }
   }
 
-  // MARK: The entry
+  // MARK: The device table entry
 
   /// amd: set_dte_entry(), set_dte_nested()
   private func makeEntry(_ attachment: Attachment) -> DeviceTableEntry {
-    var entry = Self.restingEntry
+    var entry = Self.clearEntry
     let services = services(for: attachment)
     entry.allowsDeviceTLB = services.contains(.ats)
     switch attachment {
@@ -211,7 +211,7 @@ final class AMDViDevice: Sendable {
       entry.allowsReading = true
       entry.allowsWriting = true
       entry.isGuestValid = true
-      entry.requestsPages = services.contains(.pageRequests)
+      entry.allowsPageRequests = services.contains(.pageRequests)
       entry.usesGuestTableWithoutPASID = true
       entry.guestCR3Levels = table.levels
       entry.guestCR3Table = table.root.rawValue
@@ -237,10 +237,10 @@ extension DeviceTableEntry {
     self.domain = domain
   }
 
-  /// GV is set whatever the guest says. amd: set_dte_nested()
+  /// Copies the guest's fields, and sets GV whatever the guest's GV is (amd: set_dte_nested()).
   fileprivate mutating func setGuestPart(_ guest: DeviceTableEntry) {
     isGuestValid = true
-    requestsPages = guest.requestsPages
+    allowsPageRequests = guest.allowsPageRequests
     usesGuestTableWithoutPASID = guest.usesGuestTableWithoutPASID
     guestCR3Levels = guest.guestCR3Levels
     guestCR3Table = guest.guestCR3Table
@@ -248,23 +248,15 @@ extension DeviceTableEntry {
   }
 }
 
-/// What a device can do beyond plain requests. Probed with what the device has, it is what device and unit
-/// both have.
-package struct AMDViDeviceProperties: Hashable, Sendable {
-  /// log2 of the number of PASIDs; 0: none.
-  package var pasidBits = 0
-  package var hasATS = false
-  package var hasPageRequests = false
-
-  package init() {}
-
-  /// amd: pdev_get_caps(), which is asked where PASIDs are possible only
-  func common(with capabilities: AMDViCapabilities) -> AMDViDeviceProperties {
-    var common = AMDViDeviceProperties()
-    guard capabilities.hasPASIDs else { return common }
-    common.pasidBits = min(pasidBits, capabilities.pasidBits)
-    common.hasATS = hasATS && capabilities.deviceTLBs
-    common.hasPageRequests = hasPageRequests && common.hasATS
-    return common
+extension DeviceProperties {
+  /// Returns the properties that the unit supports too. The kernel reads them only for a unit that
+  /// supports PASIDs (amd: pdev_get_caps()).
+  func limited(to capabilities: AMDViCapabilities) -> DeviceProperties {
+    var limited = DeviceProperties()
+    guard capabilities.hasPASIDs else { return limited }
+    limited.pasidBits = min(pasidBits, capabilities.pasidBits)
+    limited.hasATS = hasATS && capabilities.deviceTLBs
+    limited.hasPageRequests = hasPageRequests && limited.hasATS
+    return limited
   }
 }

@@ -1,47 +1,61 @@
-// What the kernel's amd driver does for iommufd, on one unit: it keeps the device table and the devices' GCR3
-// tables in physical memory, and tells the unit with commands what changed.
+// The kernel's amd driver, as far as iommufd uses it, for one AMD-Vi unit. The driver owns the
+// device table and the devices' GCR3 tables in physical memory, and invalidates the unit's caches
+// with commands.
 //
-// A device at rest has an entry that is valid but has no translation, so its requests fault. To attach
-// is to write its entry, whole: a request goes through the old domain or through the new one. (The
-// kernel detaches first; here what can fail comes first, and nothing is lost when it does.)
+// A device without attachment has a device table entry that is valid and has no translation, so its
+// requests fault. Attaching writes the entry in a single store: a request goes through the old
+// domain or through the new one. (The kernel detaches first. Here everything that can fail comes
+// before the store, so a failed attach changes nothing.)
 //
-// The driver has no operation that attaches a domain to a PASID: PASIDs are only those of processes
-// (SVA), or of a guest with GCR3 tables of its own.
+// The driver has no operation that attaches a domain to a PASID. PASIDs belong to processes (SVA)
+// or to a guest that has GCR3 tables of its own.
 
 internal import CUAPI
 package import IOMMU
 internal import Synchronization
 package import SystemPackage
 
+/// The amd driver for one AMD-Vi unit.
 package final class AMDViDriver: IOMMUDriver {
-  /// Whether guests' tables can be nested.
-  package enum GuestTables: String, Sendable {
-    /// What the kernel has for them is not connected in 7.3: EOPNOTSUPP.
-    case asKernel = "kernel"
-    /// As <linux/iommufd.h> describes struct iommu_hwpt_amd_guest, and as what the kernel has would do.
-    case asUAPI = "uapi"
+  /// How the driver answers a client that nests a guest's page tables.
+  package enum GuestTableInterface: String, Sendable {
+    /// EOPNOTSUPP: nothing calls the kernel's functions for guest page tables in Linux 7.3.
+    case kernel
+    /// Guest page tables can be nested as <linux/iommufd.h> describes struct iommu_hwpt_amd_guest,
+    /// with the answers of the kernel's functions for them.
+    case uapi
+  }
+
+  /// A unit and the options of its driver.
+  package struct Configuration: Sendable {
+    package var unit = AMDViUnit.Configuration()
+    package var guestTableInterface = GuestTableInterface.kernel
+
+    package init(guestTableInterface: GuestTableInterface = .kernel) {
+      self.guestTableInterface = guestTableInterface
+    }
   }
 
   package let unit: AMDViUnit
   let memory: PhysicalMemory
-  let guestTables: GuestTables
-  /// Domain ids. 1 is the kernel's own identity domain. amd: pdom_ids
-  let domainIDs = LowestFreeIDs(2..<1 << 16, exhausted: .noSpace)
+  private let guestTableInterface: GuestTableInterface
+  /// Domain IDs. The kernel uses 1 for its identity domain (amd: pdom_ids).
+  let domainIDs = IDAllocator(2..<1 << 16, exhausted: .noSpace)
   private let table: AMDViUnit.DeviceTable
-  /// Where COMPLETION_WAIT stores. amd: amd_iommu.cmd_sem
+  /// The address to which COMPLETION_WAIT stores (amd: amd_iommu.cmd_sem).
   private let semaphore: PhysicalAddress
   private let completions = Mutex<UInt64>(0)
   private let devices = Mutex<[RequesterID: AMDViDevice]>([:])
 
-  /// Takes `unit` into use: DMA of every device is blocked from now on. amd: early_enable_iommu()
-  /// - Parameter lastDevice: the highest device id behind the unit (IVRS).
+  /// Enables translation in `unit` (amd: early_enable_iommu()). The DMA of every device is blocked.
+  /// - Parameter lastDevice: The highest device ID behind the unit (IVRS).
   package init(
-    unit: AMDViUnit, lastDevice: RequesterID, guestTables: GuestTables = .asKernel,
+    unit: AMDViUnit, lastDevice: RequesterID, guestTableInterface: GuestTableInterface = .kernel,
     memory: PhysicalMemory
   ) throws(Errno) {
     self.unit = unit
     self.memory = memory
-    self.guestTables = guestTables
+    self.guestTableInterface = guestTableInterface
     let bytes = (Int(lastDevice.rawValue) + 1) * Int(DeviceTableEntry.size)
     let sizeShift = max(12, Int.bitWidth - (bytes - 1).leadingZeroBitCount)
     semaphore = try memory.allocateTable()
@@ -54,7 +68,7 @@ package final class AMDViDriver: IOMMUDriver {
       throw error
     }
     for index in 0..<table.count {
-      memory.storeEntry(AMDViDevice.restingEntry.words, at: table.place(of: index))
+      memory.storeEntry(AMDViDevice.clearEntry.words, at: table.entryAddress(index))
     }
     unit.enable(table)
     submit(
@@ -65,8 +79,8 @@ package final class AMDViDriver: IOMMUDriver {
         })
   }
 
-  /// Commands of the driver's own, which are legal, and a wait for the end of them.
-  /// amd: iommu_queue_command(), iommu_completion_wait()
+  /// Executes legal commands of the driver and waits for their completion
+  /// (amd: iommu_queue_command(), iommu_completion_wait()).
   func submit(_ commands: [AMDViCommand]) {
     let ticket = completions.withLock { count in
       count += 1
@@ -81,36 +95,38 @@ package final class AMDViDriver: IOMMUDriver {
 
   // MARK: Devices
 
-  /// Makes a device known. amd: amd_iommu_probe_device()
-  /// - Throws: `.operationNotSupportedByDevice` for one that the device table does not reach.
+  /// Adds a device (amd: amd_iommu_probe_device()). A device that is attached without a probe has
+  /// default properties.
+  /// - Returns: The properties that the device and the unit have.
+  /// - Throws: `.operationNotSupportedByDevice` (ENODEV) for a device ID behind the device table.
   @discardableResult
   package func probe(
-    _ device: RequesterID, _ properties: AMDViDeviceProperties = .init()
-  ) throws(Errno) -> AMDViDeviceProperties {
-    guard Int(device.rawValue) < table.count else { throw .operationNotSupportedByDevice }
-    let made = AMDViDevice(
-      device, entry: table.place(of: Int(device.rawValue)),
-      properties.common(with: unit.capabilities), driver: self)
-    devices.withLock { $0[device] = made }
-    return made.properties
+    _ device: RequesterID, _ properties: DeviceProperties = .init()
+  ) throws(Errno) -> DeviceProperties {
+    try addDevice(device, properties).properties
   }
 
-  /// Sets how ATS and page requests are switched on and off in the device's configuration space.
-  package func setControl(
-    of device: RequesterID,
-    _ control: @escaping @Sendable (_ ats: Bool, _ pageRequests: Bool) -> Void
+  /// Sets the function that switches ATS and page requests of a device.
+  package func setServiceControl(
+    of device: RequesterID, _ control: @escaping TranslationServiceControl
   ) {
-    knownDevice(device)?.setControl {
-      control($0.contains(.ats), $0.contains(.pageRequests))
-    }
+    knownDevice(device)?.setServiceControl(control)
   }
 
-  /// A device that is attached without having been probed has no services.
-  private func device(_ requester: RequesterID) throws(Errno) -> AMDViDevice {
-    if let device = knownDevice(requester) { return device }
-    try probe(requester)
-    guard let device = knownDevice(requester) else { throw .operationNotSupportedByDevice }
+  private func addDevice(
+    _ requester: RequesterID, _ properties: DeviceProperties
+  ) throws(Errno) -> AMDViDevice {
+    guard Int(requester.rawValue) < table.count else { throw .operationNotSupportedByDevice }
+    let device = AMDViDevice(
+      requester, entry: table.entryAddress(Int(requester.rawValue)),
+      properties.limited(to: unit.capabilities), driver: self)
+    devices.withLock { $0[requester] = device }
     return device
+  }
+
+  private func findOrAddDevice(_ requester: RequesterID) throws(Errno) -> AMDViDevice {
+    if let device = knownDevice(requester) { return device }
+    return try addDevice(requester, .init())
   }
 
   func knownDevice(_ requester: RequesterID) -> AMDViDevice? { devices.withLock { $0[requester] } }
@@ -126,7 +142,7 @@ package final class AMDViDriver: IOMMUDriver {
     return regions
   }
 
-  /// Entries always force coherence. amd: amd_iommu_capable()
+  /// amd: amd_iommu_capable(). Page table entries always have the FC bit, which forces coherence.
   package func enforcesCacheCoherency(for device: RequesterID) -> Bool { true }
 
   /// amd: amd_iommu_capable()
@@ -136,6 +152,11 @@ package final class AMDViDriver: IOMMUDriver {
     return capabilities
   }
 
+  /// The kernel limits PASIDs to one less than the unit has (amd: iommu_init_pci()).
+  package func usablePASIDWidth(_ width: Int) -> Int {
+    min(width, unit.capabilities.pasidBits - 1)
+  }
+
   /// amd: amd_iommufd_hw_info()
   package func hardwareInfo(
     of device: RequesterID, type: UInt32
@@ -143,7 +164,7 @@ package final class AMDViDriver: IOMMUDriver {
     var info = iommu_hw_info_amd()
     info.efr = unit.capabilities.features
     info.efr2 = unit.capabilities.features2
-    return try HardwareInfo(asked: type, type: IOMMU_HW_INFO_TYPE_AMD.rawValue, info)
+    return try HardwareInfo(requested: type, type: IOMMU_HW_INFO_TYPE_AMD.rawValue, info)
   }
 
   // MARK: Domains
@@ -172,13 +193,15 @@ package final class AMDViDriver: IOMMUDriver {
     }
   }
 
+  // MARK: Attaching
+
   package func attach(
     _ new: DomainAttachment, to requester: RequesterID, pasid: PASID?,
     replacing _: DomainAttachment?
   ) throws(Errno) {
-    // There is no set_dev_pasid: iommu_attach_device_pasid()
+    // The driver has no set_dev_pasid, so iommu_attach_device_pasid() fails.
     guard pasid == nil else { throw .notSupported }
-    let device = try device(requester)
+    let device = try findOrAddDevice(requester)
     switch new.domain {
     case let domain as AMDViPagingDomain where domain.driver === self:
       try device.attach(domain)
@@ -194,9 +217,9 @@ package final class AMDViDriver: IOMMUDriver {
     knownDevice(requester)?.block()
   }
 
-  // MARK: Virtual units
+  // MARK: vIOMMUs
 
-  /// amd: amd_iommufd_get_viommu_size() does not look at the type.
+  /// amd: amd_iommufd_get_viommu_size(), which ignores the type.
   package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool { true }
 
   /// amd: amd_iommufd_viommu_init()
@@ -207,16 +230,18 @@ package final class AMDViDriver: IOMMUDriver {
     guard let parent = parent as? AMDViPagingDomain, parent.driver === self else {
       throw .invalidArgument
     }
-    return AMDViVirtualIOMMU(on: parent, guestTables: guestTables)
+    return AMDViVirtualIOMMU(on: parent, guestTableInterface)
   }
 
-  /// With 7.3's tables a PASID is nobody's but a process's. A guest's GCR3 table has PASIDs of its own.
-  package var hasUserPASIDTable: Bool { guestTables == .asUAPI }
+  /// A guest's GCR3 table is a PASID table of the guest. In Linux 7.3 PASIDs belong to processes
+  /// only.
+  package var hasUserPASIDTable: Bool { guestTableInterface == .uapi }
 }
 
 extension AMDViUnit.DeviceTable {
-  fileprivate func place(of index: Int) -> PhysicalAddress {
-    PhysicalAddress(base.rawValue + UInt64(index) * DeviceTableEntry.size)
+  /// Returns the address of the entry of device ID `index`.
+  fileprivate func entryAddress(_ index: Int) -> PhysicalAddress {
+    base.advanced(by: UInt64(index) * DeviceTableEntry.size)
   }
 }
 
@@ -227,6 +252,10 @@ extension AMDViCapabilities {
   /// amd: is_nest_parent_supported()
   var canNest: Bool { guestTranslation && guestIO && nestedGuestCR3 }
 
-  /// Bits of addresses that host tables translate. amd: amd_iommu_hpt_vasize
+  /// The number of PASIDs: the kernel's limit is one less than the unit's PASIDs (amd:
+  /// iommu_init_pci()).
+  var pasidCount: Int { 1 << pasidBits - 1 }
+
+  /// Bits of the addresses that host page tables translate (amd: amd_iommu_hpt_vasize).
   var hostAddressBits: Int { min(64, 12 + 9 * hostLevels) }
 }

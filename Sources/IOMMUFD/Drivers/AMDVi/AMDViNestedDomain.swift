@@ -1,8 +1,9 @@
-// A guest's GCR3 table in front of a nesting parent (struct nested_domain): the part of a device table entry
-// that the guest decides.
+// A guest's GCR3 table, nested on a paging domain (struct nested_domain): the fields of a device
+// table entry that the guest decides.
 //
-// No command of the uAPI invalidates what the unit has cached of the guest's tables. It goes when the
-// domain is detached or replaced, and when something is unmapped from the parent.
+// The uAPI has no command that invalidates what the unit has cached of the guest's page tables. The
+// driver invalidates it when the domain is detached or replaced, and when pages of the parent are
+// unmapped.
 
 internal import CUAPI
 internal import IOMMU
@@ -10,33 +11,34 @@ internal import SystemPackage
 internal import UAPI
 
 final class AMDViNestedDomain: NestedDomain {
-  let unit: AMDViVirtualIOMMU
+  private let viommu: AMDViVirtualIOMMU
+  /// The device table entry that the guest has written.
   let guestEntry: DeviceTableEntry
-  /// The unit's domain id.
+  /// The unit's domain ID for the guest's domain ID.
   let hostDomain: DomainID
 
-  var parent: AMDViPagingDomain { unit.parent }
+  var parent: AMDViPagingDomain { viommu.parent }
 
-  init(of unit: AMDViVirtualIOMMU, data: UserData) throws(Errno) {
+  init(of viommu: AMDViVirtualIOMMU, data: UserData) throws(Errno) {
     let type = IOMMU_HWPT_DATA_AMD_GUEST.rawValue
     guard data.type == type else { throw .notSupported }
     try FaultInjection.step()
     let argument = try data.load(iommu_hwpt_amd_guest.self, type: type, minimumThrough: \.dte)
     let dte = argument.dte
     let entry = DeviceTableEntry(words: [dte.0, dte.1, dte.2, dte.3])
-    try Self.validate(entry, unit.parent.driver.unit.capabilities)
+    try Self.validate(entry, viommu.parent.driver.unit.capabilities)
     guestEntry = entry
-    hostDomain = try unit.takeDomain(entry.domain)
-    self.unit = unit
+    hostDomain = try viommu.acquireHostDomain(for: entry.domain)
+    self.viommu = viommu
   }
 
-  deinit { unit.giveDomain(guestEntry.domain) }
+  deinit { viommu.releaseHostDomain(for: guestEntry.domain) }
 
   /// amd: validate_gdte_nested()
   private static func validate(
     _ entry: DeviceTableEntry, _ capabilities: AMDViCapabilities
   ) throws(Errno) {
-    // The host's table is not the guest's affair.
+    // The guest cannot set the host's page table.
     guard entry.hostLevels == 0, entry.hostTable.rawValue == 0 else { throw .invalidArgument }
     if entry.isValid, entry.isGuestValid, entry.guestCR3Table == 0 { throw .invalidArgument }
     guard entry.guestPagingMode <= 1, entry.guestCR3Levels < 3 else { throw .invalidArgument }
@@ -45,7 +47,8 @@ final class AMDViNestedDomain: NestedDomain {
     }
   }
 
-  /// Everything that the unit has cached for the guest's domain, the host's part included.
+  /// Invalidates everything that the unit has cached for the guest's domain, translations of the
+  /// parent's page table included.
   func flush() {
     parent.driver.submit([
       .invalidatePages(.everything, of: hostDomain, pasid: nil, directories: true)

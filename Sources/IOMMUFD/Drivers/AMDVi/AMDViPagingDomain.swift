@@ -1,12 +1,13 @@
-// A kernel-managed domain of the amd driver (struct protection_domain) on one unit: a host table ("v1"),
-// which grows with the addresses in it, or a guest table ("v2"), which requests without PASID reach as
-// that of PASID 0.
+// A paging domain of the amd driver (struct protection_domain) on one unit. Its page table is a
+// host table ("v1"), which gets more levels as its addresses grow, or a guest table ("v2"), which
+// is the page table of PASID 0 in the GCR3 table of each attached device.
 
 package import IOMMU
 internal import Synchronization
 package import SystemPackage
 
 package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
+  /// The format of the page table.
   package enum Mode: Sendable {
     /// PD_MODE_V1
     case host
@@ -16,7 +17,8 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
 
   let mode: Mode
   let driver: AMDViDriver
-  /// Of translations by a host table. Guest tables have one for each device.
+  /// The domain ID of translations through the host table. Translations through a guest table have
+  /// the domain ID of the device's GCR3 table.
   let id: DomainID
   package let aperture: ClosedRange<UInt64>
   package let pageSizes: UInt64
@@ -25,14 +27,15 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
 
   private struct State {
     var table: PagingTable
-    /// Attached, or nested on.
+    /// The devices that are attached to the domain, or to a domain nested on it.
     var devices: [AMDViDevice] = []
-    /// Domain ids of guests' domains that are nested on this one.
+    /// The unit's domain IDs of guests' domains that are nested on this domain.
     var guestDomains: Set<DomainID> = []
+    /// Whether dirty tracking is enabled.
     var recordsWrites = false
   }
 
-  /// What a device table entry says of a host table.
+  /// The fields of a device table entry that describe the host table.
   struct HostTable {
     let root: PhysicalAddress
     let levels: Int
@@ -53,7 +56,7 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
       table = try PagingTable(
         amdv1AddressBits: addressBits, pageSizes: .max, memory: driver.memory)
     case .guest:
-      // Half of what the table spans: the other half would be negative with a PASID.
+      // Half of the addresses that the table spans, because a guest table sign-extends addresses.
       addressBits = capabilities.guestLevels > 4 ? 56 : 47
       table = try PagingTable(
         amdGuestLevels: capabilities.guestLevels > 4 ? 5 : 4, memory: driver.memory)
@@ -62,24 +65,24 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
     pageSizes = table.pageSizes
     state = Mutex(State(table: table))
     do throws(Errno) {
-      id = DomainID(rawValue: try driver.domainIDs.take())
+      id = try driver.domainIDs.allocateDomainID()
     } catch {
       table.destroy()
-      // protection_domain_alloc() answers with NULL.
+      // protection_domain_alloc() returns NULL for every error.
       throw .noMemory
     }
   }
 
   deinit {
-    // The number may be given out again.
+    // The domain ID can be allocated again, so no translation with it may stay cached.
     driver.submit([
       .invalidatePages(.everything, of: id, pasid: nil, directories: true)
     ])
     state.withLock { $0.table.destroy() }
-    driver.domainIDs.give(id.rawValue)
+    driver.domainIDs.release(id)
   }
 
-  // MARK: Who uses it
+  // MARK: Users
 
   func add(_ device: AMDViDevice) { state.withLock { $0.devices.append(device) } }
 
@@ -104,27 +107,29 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
 
   // MARK: PagingDomain
 
-  /// FC is always set. amd: amd_iommu_enforce_cache_coherency()
+  /// amd: amd_iommu_enforce_cache_coherency(). Page table entries always have the FC bit.
   package func enforceCacheCoherency() -> Bool { true }
 
   package func map(
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
   ) throws(Errno) {
     let last = try requireMappable(iova, to: physical, length: length, permissions)
-    try grow(toSpan: last)
+    try grow(toSpan: last.rawValue)
     let result = state.withLock {
       $0.table.map(
         iova, to: physical, length: length, permissions: permissions, snoops: mode == .host)
     }
-    // Absent entries are not cached; tables that large pages replaced may be in use.
+    // Units do not cache not-present entries. They can cache page tables that large pages have
+    // replaced.
     if !result.retired.isEmpty {
-      flush(iova.rawValue, last, directories: true)
+      flush(iova, through: last, directories: true)
       state.withLock { $0.table.free(result.retired) }
     }
-    try undo(result.mapped, at: iova, after: result.error)
+    try undoMapping(result.mapped, at: iova, after: result.error)
   }
 
-  /// generic_pt: increase_top(); amd: amd_iommu_change_top()
+  /// Adds levels to the host table until it spans `last`
+  /// (generic_pt: increase_top(); amd: amd_iommu_change_top()).
   private func grow(toSpan last: UInt64) throws(Errno) {
     guard mode == .host else { return }
     while true {
@@ -142,12 +147,12 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
     let result = state.withLock { state in
       let last = min(state.table.lastAddress, aperture.upperBound)
-      return state.table.unmap(iova, length: iova.rawValue.clipped(length, through: last))
+      return state.table.unmap(iova, length: iova.clipped(length, through: last))
     }
     if result.length > 0 || !result.retired.isEmpty {
       // amd: amd_iommu_iotlb_sync()
       flush(
-        iova.rawValue, iova.rawValue &+ (max(result.length, 1) - 1),
+        iova, through: iova.last(of: max(result.length, 1)),
         directories: !result.retired.isEmpty)
       state.withLock { $0.table.free(result.retired) }
     }
@@ -165,7 +170,7 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
 
   package var dirtyTracking: (any DirtyTracking)? { tracksDirty ? self : nil }
 
-  /// HAD of the devices' entries. amd: amd_iommu_set_dirty_tracking()
+  /// Sets or clears HAD in the device table entries (amd: amd_iommu_set_dirty_tracking()).
   package func setDirtyTracking(_ isEnabled: Bool) throws(Errno) {
     let devices = state.withLock { state -> [AMDViDevice] in
       guard state.recordsWrites != isEnabled else { return [] }
@@ -174,34 +179,39 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
     }
     guard !devices.isEmpty else { return }
     for device in devices { device.refresh() }
-    // Pages are marked at their next translation.
+    // With translations in the IOTLB the next writes would not set dirty bits.
     flushAll()
   }
 
-  /// generic_pt: read_and_clear_dirty(). The core invalidates what was cleared.
+  /// generic_pt: read_and_clear_dirty(). In the kernel iommufd's core invalidates the cleared
+  /// pages.
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard aperture.contains(range.upperBound) else { throw .invalidArgument }
+    guard aperture.contains(range.upperBound.rawValue) else { throw .invalidArgument }
     var hasCleared = false
     state.withLock { state in
-      let last = min(range.upperBound, state.table.lastAddress)
+      let last = min(range.upperBound, IOVA(state.table.lastAddress))
       guard range.lowerBound <= last else { return }
-      state.table.readDirty(range.lowerBound...last, clearing: clearing) {
+      state.table.readDirty((range.lowerBound...last).rawValues, clearing: clearing) {
         hasCleared = clearing
-        report(IOVA($0), $1)
+        report($0, $1)
       }
     }
-    if hasCleared { flush(range.lowerBound, range.upperBound, directories: false) }
+    if hasCleared {
+      flush(range.lowerBound, through: range.upperBound, directories: false)
+    }
   }
 
   // MARK: Invalidation
 
-  func flushAll() { flush(0, .max, directories: true) }
+  func flushAll() { flush(IOVA(0), through: IOVA(.max), directories: true) }
 
   /// amd: amd_iommu_domain_flush_pages()
-  private func flush(_ first: UInt64, _ last: UInt64, directories: Bool) {
-    let range = AMDViPageRange(covering: first, through: last)
+  /// - Parameter directories: Whether entries of page directories have changed, not only leaf
+  ///   entries.
+  private func flush(_ first: IOVA, through last: IOVA, directories: Bool) {
+    let range = AMDViPageRange(covering: first.rawValue, through: last.rawValue)
     let (devices, guestDomains) = state.withLock { ($0.devices, $0.guestDomains) }
     let commands: [AMDViCommand] =
       switch mode {
@@ -215,14 +225,15 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
             range, of: $0, pasid: PASID(rawValue: 0), directories: directories)
         }
       }
-    // The functions' own come last: what they ask for meanwhile is not in the IOTLB any more.
+    // Device TLBs come last: a translation that a function requests in between comes from the page
+    // table, because the IOTLB is empty.
     driver.submit(
       commands + devices.compactMap { $0.flushCommand(range, isGuest: mode == .guest) })
   }
 }
 
 extension PagingTable {
-  /// The highest address that it spans: its pages have 4 KiB, its tables 512 entries.
+  /// The highest address that the table spans. Pages have 4 KiB, and tables have 512 entries.
   fileprivate var lastAddress: UInt64 {
     let bits = 12 + 9 * (topLevel + 1)
     return bits >= 64 ? .max : 1 << UInt64(bits) - 1

@@ -1,6 +1,6 @@
-// A guest's slice of an AMD-Vi unit (struct amd_iommu_viommu). It has no commands of its own yet: the uAPI
-// describes none. What it keeps is which of the unit's domain ids each of the guest's became, so that
-// equal ids of two guests do not meet in the IOTLB.
+// The driver's side of a vIOMMU on an AMD-Vi unit (struct amd_iommu_viommu). The uAPI describes no
+// commands for it. It maps the guest's domain IDs to domain IDs of the unit, so that equal domain
+// IDs of two guests have different tags in the IOTLB.
 
 internal import CUAPI
 internal import IOMMU
@@ -8,46 +8,49 @@ internal import Synchronization
 internal import SystemPackage
 
 final class AMDViVirtualIOMMU: VirtualIOMMU {
-  /// struct guest_domain_mapping_info
+  /// The unit's domain ID for one of the guest's domain IDs (struct guest_domain_mapping_info).
   private struct Mapping {
     let host: DomainID
     var users: Int
   }
 
   let parent: AMDViPagingDomain
-  private let guestTables: AMDViDriver.GuestTables
+  private let guestTableInterface: AMDViDriver.GuestTableInterface
+  /// The mappings by the guest's domain IDs.
   private let mappings = Mutex<[DomainID: Mapping]>([:])
 
-  init(on parent: AMDViPagingDomain, guestTables: AMDViDriver.GuestTables) {
+  init(on parent: AMDViPagingDomain, _ guestTableInterface: AMDViDriver.GuestTableInterface) {
     self.parent = parent
-    self.guestTables = guestTables
+    self.guestTableInterface = guestTableInterface
   }
 
-  /// amd: amd_iommu_alloc_domain_nested(), which nothing calls in 7.3. It looks at no flag.
+  /// amd: amd_iommu_alloc_domain_nested(), which nothing calls in Linux 7.3. It ignores the flags.
   func makeNestedDomain(
     for device: RequesterID, flags: NestedDomainFlags, data: UserData
   ) throws(Errno) -> any NestedDomain {
-    guard guestTables == .asUAPI else { throw .notSupported }
+    guard guestTableInterface == .uapi else { throw .notSupported }
     return try AMDViNestedDomain(of: self, data: data)
   }
 
-  /// The unit's id for a guest's, one user more.
-  /// - Throws: `.noSpace` when all are taken.
-  func takeDomain(_ guest: DomainID) throws(Errno) -> DomainID {
+  /// Returns the unit's domain ID for the guest's domain ID `guest`, and counts one more user of
+  /// it.
+  /// - Throws: `.noSpace` when the unit has no free domain ID.
+  func acquireHostDomain(for guest: DomainID) throws(Errno) -> DomainID {
     try mappings.withLock { mappings throws(Errno) in
       if let mapping = mappings[guest] {
         mappings[guest]?.users += 1
         return mapping.host
       }
-      let host = DomainID(rawValue: try parent.driver.domainIDs.take())
+      let host = try parent.driver.domainIDs.allocateDomainID()
       mappings[guest] = Mapping(host: host, users: 1)
       parent.addGuestDomain(host)
       return host
     }
   }
 
-  /// One user less. amd: nested_domain_free()
-  func giveDomain(_ guest: DomainID) {
+  /// Counts one user less of the unit's domain ID for `guest`, and releases the domain ID with the
+  /// last user (amd: nested_domain_free()).
+  func releaseHostDomain(for guest: DomainID) {
     mappings.withLock { mappings in
       guard let mapping = mappings[guest] else { return }
       guard mapping.users == 1 else {
@@ -56,7 +59,7 @@ final class AMDViVirtualIOMMU: VirtualIOMMU {
       }
       mappings[guest] = nil
       parent.removeGuestDomain(mapping.host)
-      parent.driver.domainIDs.give(mapping.host.rawValue)
+      parent.driver.domainIDs.release(mapping.host)
     }
   }
 }

@@ -1,12 +1,13 @@
-// What the kernel's selftest driver does for iommufd (drivers/iommu/iommufd/selftest.c): the driver of
-// the mock unit, whose devices are made by test operations and not found on a bus. To attach is to
-// remember; what can be seen of it is what the driver refuses.
+// The kernel's mock driver for iommufd's selftests (drivers/iommu/iommufd/selftest.c). Test
+// operations make the devices of the mock unit. An attach only records the domain, so a test
+// observes which attaches the driver refuses.
 
 internal import CUAPI
 package import IOMMU
 internal import Synchronization
 package import SystemPackage
 
+/// The driver of the mock unit.
 package final class MockDriver: IOMMUDriver {
   /// MOCK_FLAGS_DEVICE_*
   package struct DeviceFlags: OptionSet, Sendable {
@@ -19,14 +20,15 @@ package final class MockDriver: IOMMUDriver {
   fileprivate struct Device {
     let flags: DeviceFlags
     var attachments: [PASID?: DomainAttachment] = [:]
-    /// The virtual unit of the nested domain that was attached last without PASID, and the device's
-    /// name there at that time.
-    var virtualUnit: MockVirtualIOMMU?
+    /// The vIOMMU of the nested domain that was attached last without PASID.
+    var viommu: MockVirtualIOMMU?
+    /// The device's ID in `viommu` at the attach.
     var virtualID: UInt64 = 0
-    /// The next attach of the PASID made to fail will fail.
+    /// Whether the next attach of ``reservedPASID`` fails.
     var failsReservedPASID = false
   }
 
+  /// The PASID whose every second attach fails.
   private static let reservedPASID = PASID(rawValue: UInt32(IOMMU_TEST_PASID_RESERVED))
 
   package let unit: MockUnit
@@ -58,6 +60,8 @@ package final class MockDriver: IOMMUDriver {
     devices.withLock { $0[device]?.flags ?? [] }
   }
 
+  // MARK: What a device and its unit can do
+
   package func reservedRegions(of device: RequesterID) -> [ReservedRegion] { [] }
   package func enforcesCacheCoherency(for device: RequesterID) -> Bool { false }
 
@@ -71,7 +75,7 @@ package final class MockDriver: IOMMUDriver {
     of device: RequesterID, type: UInt32
   ) throws(Errno) -> HardwareInfo? {
     try HardwareInfo(
-      asked: type, type: UInt32(IOMMU_HW_INFO_TYPE_SELFTEST),
+      requested: type, type: UInt32(IOMMU_HW_INFO_TYPE_SELFTEST),
       iommu_test_hw_info(flags: 0, test_reg: UInt32(IOMMU_HW_INFO_SELFTEST_REGVAL)))
   }
 
@@ -85,7 +89,7 @@ package final class MockDriver: IOMMUDriver {
     if flags.contains(.dirtyTracking), self.flags(of: device).contains(.noDirty) {
       throw .notSupported
     }
-    var kind = MockPagingDomain.Kind.standard
+    var format = MockPagingDomain.Format.standard
     if let data {
       let type = UInt32(IOMMU_HWPT_DATA_SELFTEST)
       guard data.type == type || data.type == IOMMU_HWPT_DATA_NONE.rawValue else {
@@ -93,10 +97,10 @@ package final class MockDriver: IOMMUDriver {
       }
       let configuration = try data.load(
         iommu_hwpt_selftest.self, type: type, minimumThrough: \.iotlb)
-      kind = try MockPagingDomain.Kind(configuration.pagetable_type)
+      format = try MockPagingDomain.Format(configuration.pagetable_type)
     }
     return try MockPagingDomain(
-      kind, canTrackDirty: flags.contains(.dirtyTracking), memory: memory)
+      format, tracksDirty: flags.contains(.dirtyTracking), memory: memory)
   }
 
   /// selftest.c: mock_domain_alloc_nested()
@@ -117,12 +121,12 @@ package final class MockDriver: IOMMUDriver {
     guard new.domain is MockPagingDomain || new.domain is MockNestedDomain else {
       throw .invalidArgument
     }
-    let virtualUnit = (new.domain as? MockNestedDomain)?.virtualUnit
-    let virtualID = virtualUnit?.virtualID(of: device)
+    let viommu = (new.domain as? MockNestedDomain)?.viommu
+    let virtualID = viommu?.virtualID(of: device)
     let old = try devices.withLock { devices throws(Errno) in
       guard var state = devices[device] else { throw .operationNotSupportedByDevice }
       if pasid == nil {
-        try state.remember(new, virtualUnit, virtualID)
+        try state.record(new, viommu, virtualID)
       } else if pasid == Self.reservedPASID {
         try state.failEverySecondTime { devices[device] = $0 }
       }
@@ -137,7 +141,7 @@ package final class MockDriver: IOMMUDriver {
   package func block(_ device: RequesterID, pasid: PASID?) {
     let old = devices.withLock { devices in
       if pasid == nil {
-        devices[device]?.virtualUnit = nil
+        devices[device]?.viommu = nil
         devices[device]?.virtualID = 0
       } else if pasid == Self.reservedPASID {
         devices[device]?.failsReservedPASID = false
@@ -147,13 +151,14 @@ package final class MockDriver: IOMMUDriver {
     count(old, of: device, by: -1)
   }
 
-  /// selftest.c: mock_dev_enable_iopf(), mock_dev_disable_iopf()
+  /// Counts the attachments that handle page requests (selftest.c: mock_dev_enable_iopf(),
+  /// mock_dev_disable_iopf()).
   private func count(_ attachment: DomainAttachment?, of device: RequesterID, by change: Int) {
     guard let attachment, attachment.handlesPageRequests else { return }
     unit.countPageRequestUsers(of: device, by: change)
   }
 
-  // MARK: Virtual units
+  // MARK: vIOMMUs
 
   package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
     type == MockVirtualIOMMU.type
@@ -166,19 +171,20 @@ package final class MockDriver: IOMMUDriver {
     try MockVirtualIOMMU(on: parent, unit: unit, host: host, data: data)
   }
 
-  /// Has `device` send an event to the guest whose virtual unit it was last attached through.
-  /// - Throws: `.noSuchFileOrDirectory` when it was through none, or with the name 0.
+  /// Reports an event of `device` to the vIOMMU that the device was last attached through.
+  /// - Throws: `.noSuchFileOrDirectory` when there is no such vIOMMU, or when the device's ID in it
+  ///   is 0.
   package func triggerEvent(of device: RequesterID) throws(Errno) {
     let state = devices.withLock { $0[device] }
-    guard let state, let virtualUnit = state.virtualUnit, state.virtualID != 0 else {
+    guard let state, let viommu = state.viommu, state.virtualID != 0 else {
       throw .noSuchFileOrDirectory
     }
-    try virtualUnit.triggerEvent(virtualID: state.virtualID)
+    try viommu.triggerEvent(virtualID: state.virtualID)
   }
 
   // MARK: Faults
 
-  /// No DMA goes through the unit.
+  /// The mock unit translates no DMA, so it has no faults.
   package func setFaultSink(_ sink: FaultSink?) {}
 
   package func setPageRequestSink(_ sink: PageRequestSink?) { unit.setPageRequestSink(sink) }
@@ -186,24 +192,26 @@ package final class MockDriver: IOMMUDriver {
 }
 
 extension MockDriver.Device {
-  /// - Parameter virtualID: the device's in `virtualUnit`.
-  fileprivate mutating func remember(
-    _ new: DomainAttachment, _ virtualUnit: MockVirtualIOMMU?, _ virtualID: UInt64?
+  /// Records an attach without PASID (selftest.c: mock_domain_nop_attach()).
+  /// - Parameter virtualID: The device's ID in `viommu`.
+  fileprivate mutating func record(
+    _ new: DomainAttachment, _ viommu: MockVirtualIOMMU?, _ virtualID: UInt64?
   ) throws(Errno) {
     if flags.contains(.noDirty), let domain = new.domain as? MockPagingDomain,
-      domain.canTrackDirty
+      domain.tracksDirty
     {
       throw .invalidArgument
     }
-    if virtualUnit != nil, virtualID == nil { throw .noSuchFileOrDirectory }
-    // An unchanged unit keeps the name of then, whatever the device is called there now.
-    if virtualUnit !== self.virtualUnit {
-      self.virtualUnit = virtualUnit
+    if viommu != nil, virtualID == nil { throw .noSuchFileOrDirectory }
+    // An attach through the same vIOMMU keeps the ID of the first attach, even if the device has
+    // another ID now.
+    if viommu !== self.viommu {
+      self.viommu = viommu
       self.virtualID = virtualID ?? 0
     }
   }
 
-  /// - Parameter store: keeps what changes although the call fails.
+  /// - Parameter store: Stores the state that changes although the call fails.
   fileprivate mutating func failEverySecondTime(
     _ store: (Self) -> Void
   ) throws(Errno) {

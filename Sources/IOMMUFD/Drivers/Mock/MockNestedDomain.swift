@@ -1,5 +1,5 @@
-// The mock driver's nested domains: no tables at all, but an IOTLB of four entries that can be
-// looked into and invalidated.
+// A nested domain of the mock driver. It has no page table. It has an IOTLB of four entries, which
+// a test can read and invalidate.
 
 internal import CUAPI
 internal import Synchronization
@@ -7,22 +7,22 @@ package import SystemPackage
 internal import UAPI
 
 package final class MockNestedDomain: NestedDomain {
-  /// The virtual unit that it is of, if of one.
-  let virtualUnit: MockVirtualIOMMU?
+  /// The vIOMMU through which the domain has been made, if any.
+  let viommu: MockVirtualIOMMU?
   private let iotlb: Mutex<[UInt32]>
 
   /// selftest.c: __mock_domain_alloc_nested()
-  init(of virtualUnit: MockVirtualIOMMU? = nil, data: UserData) throws(Errno) {
+  init(of viommu: MockVirtualIOMMU? = nil, data: UserData) throws(Errno) {
     guard data.type == UInt32(IOMMU_HWPT_DATA_SELFTEST) else { throw .notSupported }
     let configuration = try data.load(
       iommu_hwpt_selftest.self, type: UInt32(IOMMU_HWPT_DATA_SELFTEST), minimumThrough: \.iotlb)
     try FaultInjection.step()
-    self.virtualUnit = virtualUnit
+    self.viommu = viommu
     iotlb = Mutex(
       Array(repeating: configuration.iotlb, count: Int(MOCK_NESTED_DOMAIN_IOTLB_NUM)))
   }
 
-  /// Nil: there is no such entry.
+  /// Returns an entry of the IOTLB, or `nil` when there is no such entry.
   func iotlbEntry(_ index: UInt32) -> UInt32? {
     iotlb.withLock { $0.indices.contains(Int(index)) ? $0[Int(index)] : nil }
   }

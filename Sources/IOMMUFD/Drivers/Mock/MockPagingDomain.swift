@@ -1,5 +1,5 @@
-// The mock driver's paging domains: AMDv1 tables with pages from 2 KiB on, so that all arithmetic on
-// pages smaller than the system's gets its exercise.
+// A paging domain of the mock driver: an AMDv1 page table whose smallest pages have 2 KiB, so that
+// tests exercise pages smaller than the system's page size.
 
 internal import CUAPI
 package import IOMMU
@@ -7,11 +7,11 @@ internal import Synchronization
 package import SystemPackage
 
 package final class MockPagingDomain: PagingDomain, DirtyTracking {
-  /// Values of iommu_hwpt_selftest.pagetable_type.
-  enum Kind {
-    /// Every page size of the format, but few addresses.
+  /// The values of iommu_hwpt_selftest.pagetable_type.
+  enum Format {
+    /// Every page size of AMDv1, and the addresses from MOCK_APERTURE_START to MOCK_APERTURE_LAST.
     case standard
-    /// System pages and 1 MiB, all addresses.
+    /// System pages and 1 MiB pages, and all addresses that the page table spans.
     case huge
 
     init(_ type: UInt32) throws(Errno) {
@@ -29,17 +29,17 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
 
   package let aperture: ClosedRange<UInt64>
   package var pageSizes: UInt64 { table.pageSizes }
-  /// Whether the domain was made for dirty tracking.
-  let canTrackDirty: Bool
+  /// Whether the domain has been made for dirty tracking.
+  let tracksDirty: Bool
   private let table: PagingTable
   private let state = Mutex(State())
 
-  /// The table's own limit: three levels of 512 entries over 2 KiB.
+  /// The addresses that the page table spans: three levels of 512 entries with pages of 2 KiB.
   private static let allAddresses: ClosedRange<UInt64> = 0...(1 << 38 - 1)
 
-  init(_ kind: Kind, canTrackDirty: Bool, memory: PhysicalMemory) throws(Errno) {
-    self.canTrackDirty = canTrackDirty
-    switch kind {
+  init(_ format: Format, tracksDirty: Bool, memory: PhysicalMemory) throws(Errno) {
+    self.tracksDirty = tracksDirty
+    switch format {
     case .standard:
       aperture = UInt64(MOCK_APERTURE_START)...UInt64(MOCK_APERTURE_LAST)
       table = try PagingTable(mockWithPageSizes: nil, memory: memory)
@@ -54,7 +54,7 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
 
   // MARK: PagingDomain
 
-  /// The mock's devices have no such accesses to force.
+  /// Mock devices have no no-snoop accesses.
   package func enforceCacheCoherency() -> Bool { false }
 
   package func map(
@@ -67,12 +67,12 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
       table.map(iova, to: physical, length: length, permissions: permissions, snoops: false)
     }
     table.free(result.retired)
-    try undo(result.mapped, at: iova, after: result.error)
+    try undoMapping(result.mapped, at: iova, after: result.error)
   }
 
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
-    let length = iova.rawValue.clipped(length, through: Self.allAddresses.upperBound)
+    let length = iova.clipped(length, through: Self.allAddresses.upperBound)
     let result = state.withLock { _ in table.unmap(iova, length: length) }
     table.free(result.retired)
     return result.length
@@ -85,24 +85,25 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
 
   // MARK: Dirty tracking
 
-  package var dirtyTracking: (any DirtyTracking)? { canTrackDirty ? self : nil }
+  package var dirtyTracking: (any DirtyTracking)? { tracksDirty ? self : nil }
 
   package func setDirtyTracking(_ isEnabled: Bool) throws(Errno) {
     state.withLock { $0.isTracking = isEnabled }
   }
 
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard Self.allAddresses.contains(range.upperBound) else { throw .outOfRange }
+    guard Self.allAddresses.contains(range.upperBound.rawValue) else { throw .outOfRange }
     state.withLock { _ in
-      table.readDirty(range, clearing: clearing) { report(IOVA($0), $1) }
+      table.readDirty(range.rawValues, clearing: clearing, report)
     }
   }
 
   var isTracking: Bool { state.withLock { $0.isTracking } }
 
-  /// Behaves as hardware does when a device writes to `iova`, if anything is mapped there.
+  /// Sets the dirty bit of the page at `iova`, if a page is mapped there, as hardware does for a
+  /// write.
   func setDirty(_ iova: IOVA) {
     guard Self.allAddresses.contains(iova.rawValue) else { return }
     _ = state.withLock { _ in table.setDirty(iova) }

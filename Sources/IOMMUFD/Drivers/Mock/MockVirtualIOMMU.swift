@@ -1,6 +1,6 @@
-// The mock driver's slice of its unit for a guest: two pages that the client can map and find its own
-// value in, devices whose caches it can invalidate, two hardware queues of which the second needs
-// the first, and an event for every device that is told to make one.
+// The mock driver's side of a vIOMMU: two pages that the client can map and that hold a value of
+// the client, devices whose caches the client can invalidate, two hardware queues of which the
+// second depends on the first, and events that a test operation triggers.
 
 internal import CUAPI
 package import IOMMU
@@ -11,7 +11,7 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
   private let parent: any PagingDomain
   private let unit: MockUnit
   private let host: any VirtualIOMMUHost
-  /// Where the client can map the two pages.
+  /// The offset at which the client can map the two pages.
   private let regionOffset: UInt64?
   private let queues = Mutex([QueueSlot](repeating: QueueSlot(), count: queueCount))
 
@@ -26,25 +26,26 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
     self.parent = parent
     self.unit = unit
     self.host = host
-    regionOffset = try data.map { data throws(Errno) in try Self.loopBack(data, host) }
+    regionOffset = try data.map { data throws(Errno) in try Self.returnInput(data, host) }
   }
 
   deinit {
     if let regionOffset { host.removeRegion(at: regionOffset) }
   }
 
-  /// Answers with the client's own value, in its structure and in memory that it can map.
-  private static func loopBack(
+  /// Stores the client's input value in the client's struct and in memory that the client can map.
+  /// - Returns: The offset of the memory.
+  private static func returnInput(
     _ data: UserData, _ host: any VirtualIOMMUHost
   ) throws(Errno) -> UInt64 {
-    var loop = try data.load(iommu_viommu_selftest.self, type: type, minimumThrough: \.out_data)
+    var argument = try data.load(iommu_viommu_selftest.self, type: type, minimumThrough: \.out_data)
     let offset = try host.addRegion(
-      holding: withUnsafeBytes(of: loop.in_data) { Array($0) }, length: pagesLength, share: nil)
-    loop.out_data = loop.in_data
-    loop.out_mmap_length = pagesLength
-    loop.out_mmap_offset = offset
+      holding: withUnsafeBytes(of: argument.in_data) { Array($0) }, length: pagesLength, share: nil)
+    argument.out_data = argument.in_data
+    argument.out_mmap_length = pagesLength
+    argument.out_mmap_offset = offset
     do throws(Errno) {
-      try data.store(loop, type: type, minimumThrough: \.out_data)
+      try data.store(argument, type: type, minimumThrough: \.out_data)
     } catch {
       host.removeRegion(at: offset)
       throw error
@@ -80,8 +81,8 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
     }
   }
 
-  /// The device that the guest knows as `virtualID` has something to tell.
-  /// selftest.c: iommufd_test_trigger_vevent()
+  /// Reports an event of the device that the guest knows as `virtualID`
+  /// (selftest.c: iommufd_test_trigger_vevent()).
   func triggerEvent(virtualID: UInt64) throws(Errno) {
     let event = iommu_viommu_event_selftest(virt_id: UInt32(truncatingIfNeeded: virtualID))
     try host.report(
@@ -101,40 +102,41 @@ package final class MockVirtualIOMMU: VirtualIOMMU {
     guard request.index < Self.queueCount else { throw .invalidArgument }
     let index = Int(request.index)
     return try queues.withLock { queues throws(Errno) in
-      guard !queues[index].isTaken else { throw .fileExists }
-      if index > 0, !queues[index - 1].isTaken { throw .ioError }
+      guard !queues[index].isUsed else { throw .fileExists }
+      if index > 0, !queues[index - 1].isUsed { throw .ioError }
       let previous = index > 0 ? queues[index - 1].queue : nil
       guard parent.physicalAddress(of: request.iova) == request.physical else {
         throw .badAddress
       }
       let queue = MockHardwareQueue(after: previous, of: self)
-      queues[index] = QueueSlot(isTaken: true, queue: queue)
+      queues[index] = QueueSlot(isUsed: true, queue: queue)
       return queue
     }
   }
 
-  /// The kernel's driver never notes a queue's index, so whichever queue goes, the first slot becomes
-  /// free and the second stays taken for good. selftest.c: mock_hw_queue_destroy()
+  /// Frees the first slot whichever queue is destroyed, because the kernel's driver does not record
+  /// a queue's index. The second slot stays used for ever (selftest.c: mock_hw_queue_destroy()).
   fileprivate func removeQueue() {
     queues.withLock { $0[0] = QueueSlot() }
   }
 }
 
+/// A hardware queue of a ``MockVirtualIOMMU``.
 package final class MockHardwareQueue: HardwareQueue {
   private let previous: MockHardwareQueue?
-  private let virtualUnit: MockVirtualIOMMU
+  private let viommu: MockVirtualIOMMU
 
-  fileprivate init(after previous: MockHardwareQueue?, of virtualUnit: MockVirtualIOMMU) {
+  fileprivate init(after previous: MockHardwareQueue?, of viommu: MockVirtualIOMMU) {
     self.previous = previous
-    self.virtualUnit = virtualUnit
+    self.viommu = viommu
   }
 
   package var dependsOn: (any HardwareQueue)? { previous }
 
-  package func destroy() { virtualUnit.removeQueue() }
+  package func destroy() { viommu.removeQueue() }
 }
 
 private struct QueueSlot: Sendable {
-  var isTaken = false
+  var isUsed = false
   weak var queue: MockHardwareQueue?
 }

@@ -1,44 +1,42 @@
-// What the kernel's arm-smmu-v3 driver does for iommufd, on one unit: it keeps the stream table and the
-// devices' context descriptors in physical memory, and tells the unit with commands what changed.
+// The kernel's arm-smmu-v3 driver, as far as iommufd uses it, for one SMMUv3. The driver owns the
+// stream table and the devices' context descriptors in physical memory, and invalidates the unit's
+// caches with commands.
 //
-// A stream at rest has an entry that aborts. To attach is to write a context descriptor, a stream table
-// entry or both; each is written whole, so a transaction goes through what was there or through what
-// is. In this driver PASIDs are entries of the device's own descriptor table; a nested domain puts
-// the guest's table in its place, so that PASIDs are the guest's affair.
+// The stream table entry of a device without attachment aborts transactions. Attaching writes a
+// context descriptor, a stream table entry or both. Each is written in a single store, so a
+// transaction sees the old structure or the new one. A domain that is attached to a PASID is an
+// entry of the device's own context descriptor table. With a nested domain the guest's context
+// descriptor table is in use instead, so PASIDs belong to the guest.
 
 internal import CUAPI
 package import IOMMU
 internal import Synchronization
 package import SystemPackage
 
+/// The arm-smmu-v3 driver for one SMMUv3.
 package final class SMMUv3Driver: IOMMUDriver {
   package let unit: SMMUv3Unit
   let memory: PhysicalMemory
-  let streamTable: SMMUv3StreamTable
-  /// ASIDs and VMIDs of paging domains. 0 is for descriptors without domain, and for streams without
-  /// stage 2. arm-smmu-v3: arm_smmu_asid_xa, vmid_map
-  let asids: LowestFreeIDs
-  let vmids: LowestFreeIDs
-  /// Virtual interfaces; 0 is the host's. tegra241-cmdqv: vintf_ids
-  let interfaces: LowestFreeIDs
+  private let streamTable: SMMUv3StreamTable
+  /// ASIDs and VMIDs of paging domains. Context descriptors without a domain and streams without
+  /// stage 2 use 0 (arm-smmu-v3: arm_smmu_asid_xa, vmid_map).
+  let asids: IDAllocator
+  let vmids: IDAllocator
+  /// Virtual interfaces. The host uses 0 (tegra241-cmdqv: vintf_ids).
+  let interfaces: IDAllocator
   private let devices = Mutex<[RequesterID: SMMUv3Device]>([:])
-  fileprivate let sinks = Mutex(Sinks())
+  let eventSinks = SMMUv3EventSinks()
 
-  fileprivate struct Sinks {
-    var faults: FaultSink?
-    var pageRequests: PageRequestSink?
-  }
-
-  /// Takes `unit` into use: DMA of every stream is aborted from now on.
-  /// arm-smmu-v3: arm_smmu_device_reset()
+  /// Enables translation in `unit` (arm-smmu-v3: arm_smmu_device_reset()). The DMA of every stream
+  /// is aborted.
   package init(unit: SMMUv3Unit, memory: PhysicalMemory) throws(Errno) {
     self.unit = unit
     self.memory = memory
     let capabilities = unit.capabilities
-    // What xa_alloc() and ida_alloc_range() say when there is none left.
-    asids = LowestFreeIDs(1..<1 << capabilities.asidBits, exhausted: .resourceBusy)
-    vmids = LowestFreeIDs(1..<1 << capabilities.vmidBits, exhausted: .noSpace)
-    interfaces = LowestFreeIDs(1..<1 << unit.virtualQueues.interfaceBits, exhausted: .noSpace)
+    // The errors of xa_alloc() and ida_alloc_range() when every number is in use.
+    asids = IDAllocator(1..<1 << capabilities.asidBits, exhausted: .resourceBusy)
+    vmids = IDAllocator(1..<1 << capabilities.vmidBits, exhausted: .noSpace)
+    interfaces = IDAllocator(1..<1 << unit.virtualQueues.interfaceBits, exhausted: .noSpace)
     streamTable = try SMMUv3StreamTable(
       sizeBits: capabilities.streamBits, isTwoLevel: capabilities.twoLevelStreamTable,
       memory: memory)
@@ -47,43 +45,36 @@ package final class SMMUv3Driver: IOMMUDriver {
     unit.setFaultSink { [weak self] record in self?.handleEvents(record) }
   }
 
-  /// What firmware and the device itself say of it.
-  package struct DeviceProperties: Sendable {
-    /// log2 of its PASIDs; 0: no PASID capability.
-    package var pasidBits = 0
-    /// Its accesses, those without snooping too, are coherent (IORT: CANWBS).
-    package var isCoherent = true
-    /// "dma-can-stall"
-    package var canStall = false
-    /// The device and the root complex above it have ATS (IORT: ATS attribute).
-    package var hasATS = false
+  // MARK: Devices
 
-    package init() {}
-  }
-
-  /// Makes a device known. arm-smmu-v3: arm_smmu_probe_device()
-  /// - Throws: `.outOfRange` for a stream id that the unit does not have, `.noMemory`.
+  /// Adds a device (arm-smmu-v3: arm_smmu_probe_device()). A device that is attached without a
+  /// probe has default properties.
+  /// - Throws: `.outOfRange` for a stream ID that the unit does not have, `.noMemory`.
   package func probe(
     _ device: RequesterID, _ properties: DeviceProperties = .init()
   ) throws(Errno) {
-    let place = try streamTable.place(of: device)
-    let made = SMMUv3Device(device, entry: place, properties, driver: self)
-    devices.withLock { $0[device] = made }
+    _ = try addDevice(device, properties)
   }
 
-  /// Sets how ATS is switched on and off in the device's configuration space.
-  package func setATSControl(
-    of device: RequesterID, _ control: @escaping @Sendable (Bool) -> Void
+  /// Sets the function that switches ATS of a device.
+  package func setServiceControl(
+    of device: RequesterID, _ control: @escaping TranslationServiceControl
   ) {
-    knownDevice(device)?.setATSControl(control)
+    knownDevice(device)?.setServiceControl(control)
   }
 
-  /// A device that is attached without having been probed has no properties.
-  func device(_ requester: RequesterID) throws(Errno) -> SMMUv3Device {
-    if let device = knownDevice(requester) { return device }
-    try probe(requester)
-    guard let device = knownDevice(requester) else { throw .operationNotSupportedByDevice }
+  private func addDevice(
+    _ requester: RequesterID, _ properties: DeviceProperties
+  ) throws(Errno) -> SMMUv3Device {
+    let entry = try streamTable.allocateEntry(of: requester)
+    let device = SMMUv3Device(requester, entry: entry, properties, driver: self)
+    devices.withLock { $0[requester] = device }
     return device
+  }
+
+  private func findOrAddDevice(_ requester: RequesterID) throws(Errno) -> SMMUv3Device {
+    if let device = knownDevice(requester) { return device }
+    return try addDevice(requester, .init())
   }
 
   func knownDevice(_ requester: RequesterID) -> SMMUv3Device? { devices.withLock { $0[requester] } }
@@ -94,7 +85,7 @@ package final class SMMUv3Driver: IOMMUDriver {
 
   // MARK: What a device and its unit can do
 
-  /// MSI_IOVA_BASE, MSI_IOVA_LENGTH. arm-smmu-v3: arm_smmu_get_resv_regions()
+  /// MSI_IOVA_BASE, MSI_IOVA_LENGTH (arm-smmu-v3: arm_smmu_get_resv_regions()).
   package func reservedRegions(of device: RequesterID) -> [ReservedRegion] {
     [ReservedRegion(range: 0x0800_0000...0x080f_ffff, kind: .softwareMSI)]
   }
@@ -123,7 +114,7 @@ package final class SMMUv3Driver: IOMMUDriver {
     info.iidr = unit.capabilities.implementation
     info.aidr = unit.capabilities.architecture
     return try HardwareInfo(
-      asked: type, type: IOMMU_HW_INFO_TYPE_ARM_SMMUV3.rawValue, info)
+      requested: type, type: IOMMU_HW_INFO_TYPE_ARM_SMMUV3.rawValue, info)
   }
 
   // MARK: Domains
@@ -150,24 +141,26 @@ package final class SMMUv3Driver: IOMMUDriver {
       throw .notSupported
     }
     return try SMMUv3PagingDomain(
-      stage, isNestingParent: flags.contains(.nestParent),
+      stage, isNestParent: flags.contains(.nestParent),
       tracksDirty: flags.contains(.dirtyTracking), driver: self)
   }
+
+  // MARK: Attaching
 
   package func attach(
     _ new: DomainAttachment, to requester: RequesterID, pasid: PASID?,
     replacing _: DomainAttachment?
   ) throws(Errno) {
-    let device = try device(requester)
+    let device = try findOrAddDevice(requester)
     switch (new.domain, pasid) {
     case (let domain as SMMUv3PagingDomain, nil):
-      try device.attach(domain, new)
+      try device.attach(domain)
     case (let domain as SMMUv3PagingDomain, let pasid?):
-      try device.attach(domain, new, pasid: pasid)
+      try device.attach(domain, pasid: pasid)
     case (let domain as SMMUv3NestedDomain, nil):
-      try device.attach(domain, new)
+      try device.attach(domain)
     case (is SMMUv3NestedDomain, _):
-      // There is no set_dev_pasid: iommu_attach_device_pasid()
+      // A nested domain has no set_dev_pasid, so iommu_attach_device_pasid() fails.
       throw .notSupported
     default:
       throw .invalidArgument
@@ -179,10 +172,10 @@ package final class SMMUv3Driver: IOMMUDriver {
     if let pasid { device.block(pasid) } else { device.block() }
   }
 
-  // MARK: Virtual units
+  // MARK: vIOMMUs
 
-  /// arm-smmu-v3: arm_smmu_get_viommu_size(). A guest must not be able to have DMA pass by the
-  /// caches: the device is coherent, or stage 2 forces it.
+  /// arm-smmu-v3: arm_smmu_get_viommu_size(). A guest must not be able to make DMA bypass the
+  /// processor's caches, so the device must be coherent or stage 2 must force write-back.
   package func supportsVirtualIOMMU(type: UInt32, for device: RequesterID) -> Bool {
     let capabilities = unit.capabilities
     guard capabilities.nesting, isCoherent(device) || capabilities.forcedWriteBack else {
@@ -200,77 +193,13 @@ package final class SMMUv3Driver: IOMMUDriver {
     guard let parent = parent as? SMMUv3PagingDomain, parent.driver === self else {
       throw .invalidArgument
     }
-    let guest = SMMUv3VirtualIOMMU(on: parent, host: host)
-    guard type == Tegra241VirtualIOMMU.type else { return guest }
-    return try Tegra241VirtualIOMMU.make(guest, data: data)
+    let viommu = SMMUv3VirtualIOMMU(on: parent, host: host)
+    guard type == Tegra241VirtualIOMMU.type else { return viommu }
+    return try Tegra241VirtualIOMMU.make(viommu, data: data)
   }
 
-  // MARK: Events
-
-  package func setFaultSink(_ sink: FaultSink?) { sinks.withLock { $0.faults = sink } }
-
-  package func setPageRequestSink(_ sink: PageRequestSink?) {
-    sinks.withLock { $0.pageRequests = sink }
-  }
-
-  /// iommu_ops.user_pasid_table
+  /// A nested domain's context descriptor table is a PASID table of the guest.
   package var hasUserPASIDTable: Bool { true }
-
-  /// The interrupt handler of the event queue. arm-smmu-v3: arm_smmu_evtq_thread()
-  private func handleEvents(_ record: FaultRecord) {
-    for event in unit.takeEvents() { handle(event) }
-    sinks.withLock { $0.faults }?(record)
-  }
-
-  /// arm-smmu-v3: arm_smmu_handle_event(), arm_vmaster_report_event()
-  private func handle(_ event: SMMUv3EventRecord) {
-    switch SMMUv3Event.Kind(rawValue: event.kind) {
-    case .badStreamEntry, .streamDisabled, .badSubstreamID, .badContext, .translation,
-      .addressSize, .access, .permission:
-      break
-    default:
-      return
-    }
-    let stream = RequesterID(rawValue: UInt16(truncatingIfNeeded: event.stream))
-    if event.isStalled { return handleStall(event, of: stream) }
-    guard !event.isStage2, let guest = knownDevice(stream)?.guest else { return }
-    var told = event
-    told.stream = UInt32(truncatingIfNeeded: guest.stream)
-    let bytes = withUnsafeBytes(of: told.words) { Array($0) }
-    do throws(Errno) {
-      try guest.unit.host.report(bytes, type: IOMMU_VEVENTQ_TYPE_ARM_SMMUV3.rawValue)
-    } catch {
-      // The guest has no queue for events: the kernel would print this one.
-      return
-    }
-  }
-}
-
-extension SMMUv3Driver {
-  /// A stalled transaction is a page request of its own: a group of one, which its tag names.
-  private func handleStall(_ event: SMMUv3EventRecord, of stream: RequesterID) {
-    var access: PageRequestAccess = event.isRead ? .read : .write
-    if event.isInstruction { access.insert(.execute) }
-    if event.isPrivileged { access.insert(.privileged) }
-    let request = PageRequest(
-      requester: stream, pasid: event.substream, group: UInt32(event.stallTag),
-      address: event.address, access: access, isLast: true)
-    guard let sink = sinks.withLock({ $0.pageRequests }) else {
-      return respond(to: request.groupID, .invalid)
-    }
-    sink(request)
-  }
-
-  /// arm-smmu-v3: arm_smmu_page_response()
-  package func respond(to group: PageRequestGroupID, _ response: PageResponse) {
-    guard knownDevice(group.requester)?.properties.canStall == true else { return }
-    let resumption: SMMUv3Command.Resumption = response == .success ? .retry : .abort
-    unit.submit([
-      .resume(
-        UInt32(group.requester.rawValue), tag: UInt16(truncatingIfNeeded: group.group),
-        resumption)
-    ])
-  }
 }
 
 extension SMMUv3Capabilities {
@@ -279,7 +208,7 @@ extension SMMUv3Capabilities {
 }
 
 extension SMMUv3Unit {
-  /// Commands of the driver's own, which are legal.
+  /// Executes legal commands of the driver.
   func submit(_ commands: [SMMUv3Command]) {
     do throws(CommandError) {
       try execute(commands)

@@ -1,6 +1,6 @@
-// A guest's stage 1 in front of a nesting parent (struct arm_smmu_nested_domain): the part of a stream
-// table entry that the guest decides. It has no invalidation of its own; that is the virtual
-// unit's.
+// A guest's stage 1, nested on a stage 2 domain (struct arm_smmu_nested_domain): the fields of a
+// stream table entry that the guest decides. The guest invalidates through its vIOMMU, so the
+// domain has no invalidation.
 
 internal import CUAPI
 internal import IOMMU
@@ -8,19 +8,20 @@ internal import SystemPackage
 internal import UAPI
 
 final class SMMUv3NestedDomain: NestedDomain {
-  let unit: SMMUv3VirtualIOMMU
-  /// The two words; zeros for an entry that is not valid.
+  let viommu: SMMUv3VirtualIOMMU
+  /// The first two words of the guest's stream table entry. Both are 0 when the entry is not valid.
   let guestEntry: StreamTableEntry
-  /// EATS: the guest translates with ATS, and sends the invalidations that it needs.
+  /// Whether the guest enables ATS (STE.EATS). Such a guest also sends the ATC invalidations that
+  /// it needs.
   let enablesATS: Bool
 
-  var parent: SMMUv3PagingDomain { unit.parent }
+  var parent: SMMUv3PagingDomain { viommu.parent }
 
-  /// An entry that is not valid is one that aborts.
+  /// The guest's STE.Config. An entry that is not valid aborts transactions.
   var configuration: StreamTableEntry.Configuration { guestEntry.configuration }
 
   /// arm-smmu-v3: arm_vsmmu_alloc_domain_nested()
-  init(of unit: SMMUv3VirtualIOMMU, data: UserData) throws(Errno) {
+  init(of viommu: SMMUv3VirtualIOMMU, data: UserData) throws(Errno) {
     let argument = try data.load(
       iommu_hwpt_arm_smmuv3.self, type: IOMMU_HWPT_DATA_ARM_SMMUV3.rawValue,
       minimumThrough: \.ste)
@@ -30,7 +31,7 @@ final class SMMUv3NestedDomain: NestedDomain {
     guestEntry = try Self.validated(entry)
     enablesATS = guestEntry.configuration == .stage1 && entry.ats == 1
     try FaultInjection.step()
-    self.unit = unit
+    self.viommu = viommu
   }
 
   /// STRTAB_STE_0_NESTING_ALLOWED: V, Config, S1Fmt, S1ContextPtr, S1CDMax
@@ -42,7 +43,7 @@ final class SMMUv3NestedDomain: NestedDomain {
   private static func validated(_ entry: StreamTableEntry) throws(Errno) -> StreamTableEntry {
     guard entry.isValid else { return StreamTableEntry() }
     guard entry.words[0] & ~allowed0 == 0, entry.words[1] & ~allowed1 == 0 else { throw .ioError }
-    // Values of Config that mean nothing are not taken for an abort here.
+    // The raw value is compared, because `configuration` reads a reserved value of Config as abort.
     switch entry.words[0] >> 1 & 7 {
     case StreamTableEntry.Configuration.abort.rawValue,
       StreamTableEntry.Configuration.bypass.rawValue,
@@ -52,7 +53,7 @@ final class SMMUv3NestedDomain: NestedDomain {
     }
     guard entry.ats <= 1 else { throw .ioError }
     var entry = entry
-    // Set at attach when the device can do ATS.
+    // The driver sets EATS at attach if the device supports ATS.
     entry.ats = 0
     return entry
   }

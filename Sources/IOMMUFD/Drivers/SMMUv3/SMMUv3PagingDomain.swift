@@ -1,5 +1,6 @@
-// A kernel-managed domain of the arm-smmu-v3 driver (struct arm_smmu_domain): one table, of stage 1 with an
-// ASID or of stage 2 with a VMID, on one unit. Its tables are those of io-pgtable-arm, with 4 KiB pages.
+// A paging domain of the arm-smmu-v3 driver (struct arm_smmu_domain) on one unit: one page table,
+// which is a stage 1 table with an ASID or a stage 2 table with a VMID. The page table is that of
+// io-pgtable-arm with 4 KiB pages.
 
 package import IOMMU
 internal import Synchronization
@@ -13,32 +14,32 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
 
   let stage: Stage
   let driver: SMMUv3Driver
-  /// ASID of stage 1, VMID of stage 2.
+  /// The ASID of a stage 1 domain, the VMID of a stage 2 domain.
   let tag: UInt16
   package let aperture: ClosedRange<UInt64>
   package var pageSizes: UInt64 { table.pageSizes }
-  private let isNestingParent: Bool
+  private let isNestParent: Bool
   private let tracksDirty: Bool
   private let table: PagingTable
   private let state = Mutex(State())
 
   private struct State {
-    /// Attachments: of devices, their PASIDs, and nested domains.
+    /// The number of attachments: of devices, of PASIDs, and through nested domains.
     var users = 0
-    /// Only coherent devices are accepted any more.
+    /// Whether only coherent devices can be attached.
     var enforcesCoherency = false
     var hasIncoherentUsers = false
-    /// Devices that keep translations of their own.
+    /// The device TLBs that can have translations of the domain.
     var atsUsers: [SMMUv3ATSUser] = []
   }
 
   /// arm-smmu-v3: arm_smmu_domain_finalise()
   init(
-    _ stage: Stage, isNestingParent: Bool, tracksDirty: Bool, driver: SMMUv3Driver
+    _ stage: Stage, isNestParent: Bool, tracksDirty: Bool, driver: SMMUv3Driver
   ) throws(Errno) {
     self.stage = stage
     self.driver = driver
-    self.isNestingParent = isNestingParent
+    self.isNestParent = isNestParent
     self.tracksDirty = tracksDirty
     let output = driver.unit.capabilities.outputAddressBits
     switch stage {
@@ -49,7 +50,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     }
     aperture = 0...(1 << UInt64(stage == .stage1 ? 48 : output) - 1)
     do throws(Errno) {
-      tag = try stage == .stage1 ? driver.asids.take() : driver.vmids.take()
+      tag = try stage == .stage1 ? driver.asids.allocate() : driver.vmids.allocate()
     } catch {
       table.destroy()
       throw error
@@ -57,15 +58,16 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   }
 
   deinit {
-    // The number may be given out again, so nothing may be cached for it.
+    // The tag can be allocated again, so no translation with it may stay cached.
     invalidateAll()
     table.destroy()
-    if stage == .stage1 { driver.asids.give(tag) } else { driver.vmids.give(tag) }
+    if stage == .stage1 { driver.asids.release(tag) } else { driver.vmids.release(tag) }
   }
 
-  // MARK: What structures say of it
+  // MARK: Structures
 
-  /// TCR of stage 1, and the ASID. io-pgtable-arm: arm_64_lpae_alloc_pgtable_s1()
+  /// Sets the fields of a context descriptor that TCR, MAIR, TTBR and the ASID determine
+  /// (io-pgtable-arm: arm_64_lpae_alloc_pgtable_s1()).
   func fill(_ descriptor: inout ContextDescriptor) {
     descriptor.inputBits = 48
     descriptor.granuleShift = 12
@@ -78,12 +80,13 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     descriptor.updatesDirtyState = tracksDirty
   }
 
-  /// VTCR of stage 2, and the VMID. io-pgtable-arm: arm_64_lpae_alloc_pgtable_s2()
+  /// Sets the fields of a stream table entry that VTCR, VTTBR and the VMID determine
+  /// (io-pgtable-arm: arm_64_lpae_alloc_pgtable_s2()).
   func fill(_ entry: inout StreamTableEntry) {
     entry.vmid = tag
     entry.inputBits = driver.unit.capabilities.outputAddressBits
     entry.granuleShift = 12
-    // The format of SL0 for this granule.
+    // The encoding of SL0 for a 4 KiB granule.
     entry.startLevelField = UInt64(2 - (3 - table.topLevel))
     entry.outputSizeField = outputSizeField
     entry.table = table.root
@@ -92,7 +95,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
 
   /// IO_PGTABLE_QUIRK_ARM_S2FWB
   private var forcesWriteBack: Bool {
-    isNestingParent && driver.unit.capabilities.forcedWriteBack
+    isNestParent && driver.unit.capabilities.forcedWriteBack
   }
 
   private var outputSizeField: UInt64 {
@@ -102,7 +105,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   // MARK: Users
 
   /// arm-smmu-v3: arm_smmu_attach_prepare()
-  /// - Throws: `.invalidArgument` when the domain only takes coherent devices.
+  /// - Throws: `.invalidArgument` for an incoherent device when the domain enforces coherency.
   func addUser(isCoherent: Bool) throws(Errno) {
     try state.withLock { state throws(Errno) in
       guard isCoherent || !state.enforcesCoherency else { throw .invalidArgument }
@@ -111,8 +114,9 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     }
   }
 
-  /// The last one leaves nothing cached. arm-smmu-v3: arm_smmu_inv_flush_iotlb_tag()
-  func dropUser() {
+  /// Removes a user. After the last user the domain's translations are invalidated
+  /// (arm-smmu-v3: arm_smmu_inv_flush_iotlb_tag()).
+  func removeUser() {
     let isUnused = state.withLock { state in
       state.users -= 1
       if state.users == 0 { state.hasIncoherentUsers = false }
@@ -147,17 +151,18 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
       table.map(
         iova, to: physical, length: length, permissions: permissions, snoops: forcesWriteBack)
     }
-    // Absent entries are not cached; tables that large pages replaced may be in use.
+    // Units do not cache invalid descriptors. They can cache page tables that large pages have
+    // replaced.
     if !result.retired.isEmpty {
       invalidate(iova, length: length)
       table.free(result.retired)
     }
-    try undo(result.mapped, at: iova, after: result.error)
+    try undoMapping(result.mapped, at: iova, after: result.error)
   }
 
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
-    let length = iova.rawValue.clipped(length, through: aperture.upperBound)
+    let length = iova.clipped(length, through: aperture.upperBound)
     let result = state.withLock { _ in table.unmap(iova, length: length) }
     if result.length > 0 || !result.retired.isEmpty {
       invalidate(iova, length: max(result.length, 1))
@@ -175,76 +180,83 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
 
   package var dirtyTracking: (any DirtyTracking)? { tracksDirty ? self : nil }
 
-  /// Hardware always does it. arm-smmu-v3: arm_smmu_set_dirty_tracking()
+  /// arm-smmu-v3: arm_smmu_set_dirty_tracking(). The unit always records writes of such a domain.
   package func setDirtyTracking(_ isEnabled: Bool) throws(Errno) {}
 
-  /// io-pgtable-arm: arm_lpae_read_and_clear_dirty(). The core invalidates what was cleared.
+  /// io-pgtable-arm: arm_lpae_read_and_clear_dirty(). In the kernel iommufd's core invalidates the
+  /// cleared pages.
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard aperture.contains(range.upperBound) else { throw .invalidArgument }
+    guard aperture.contains(range.upperBound.rawValue) else { throw .invalidArgument }
     var hasCleared = false
     state.withLock { _ in
-      table.readDirty(range, clearing: clearing) {
+      table.readDirty(range.rawValues, clearing: clearing) {
         hasCleared = clearing
-        report(IOVA($0), $1)
+        report($0, $1)
       }
     }
     if hasCleared {
-      let length = range.upperBound - range.lowerBound
-      invalidate(IOVA(range.lowerBound), length: length == .max ? length : length + 1)
+      let length = range.upperBound.rawValue - range.lowerBound.rawValue
+      invalidate(range.lowerBound, length: length == .max ? length : length + 1)
     }
   }
 
   // MARK: Invalidation
 
-  /// arm-smmu-v3: __arm_smmu_domain_inv_range() for everything.
+  /// Invalidates every translation of the domain in the unit (arm-smmu-v3:
+  /// __arm_smmu_domain_inv_range()).
   private func invalidateAll() {
     let command: SMMUv3Command =
       stage == .stage1 ? .tlbi(.tlbiASID, asid: tag) : .tlbi(.tlbiStage12, vmid: tag)
     driver.unit.submit([command, .sync])
   }
 
-  /// The same for a range; what guests' stage 1 made of it has to go with it.
+  /// Invalidates the range in the unit and in device TLBs. For a nesting parent the stage 1
+  /// translations of guests are invalidated too, because they depend on the range.
   private func invalidate(_ iova: IOVA, length: UInt64) {
-    var commands = rangeCommands(iova.rawValue & ~0xfff, pages: (length + 0xfff) >> 12)
+    var commands = rangeCommands(iova, pages: (length + 0xfff) >> 12)
     if commands.isEmpty {
       invalidateAll()
     } else {
-      if isNestingParent { commands.append(.tlbi(.tlbiAll, vmid: tag)) }
+      if isNestParent { commands.append(.tlbi(.tlbiAll, vmid: tag)) }
       commands.append(.sync)
       driver.unit.submit(commands)
     }
-    invalidateATCs(iova.rawValue, length: length)
+    invalidateATCs(iova, length: length)
   }
 
-  /// Of a nesting parent nobody knows which addresses of the device's are meant: all of them.
-  /// arm-smmu-v3: arm_smmu_atc_inv_to_cmd()
-  private func invalidateATCs(_ iova: UInt64, length: UInt64) {
+  /// Invalidates the range in device TLBs. The device TLBs of nested devices have guest addresses,
+  /// so for a nesting parent all of their translations are invalidated (arm-smmu-v3:
+  /// arm_smmu_atc_inv_to_cmd()).
+  private func invalidateATCs(_ iova: IOVA, length: UInt64) {
     let users = state.withLock { $0.atsUsers }
     guard !users.isEmpty else { return }
-    let (last, overflow) = iova.addingReportingOverflow(length - 1)
-    let difference = iova ^ (overflow ? .max : last)
-    let shift = isNestingParent ? 64 : max(12, UInt64.bitWidth - difference.leadingZeroBitCount)
+    let (last, overflow) = iova.rawValue.addingReportingOverflow(length - 1)
+    let difference = iova.rawValue ^ (overflow ? .max : last)
+    let shift = isNestParent ? 64 : max(12, UInt64.bitWidth - difference.leadingZeroBitCount)
     driver.unit.submit(
       users.map {
         .invalidateATC($0.stream, pasid: $0.pasid, address: iova, sizeShift: shift)
       } + [.sync])
   }
 
-  /// MAX_TLBI_OPS: without range commands, so many pages are worse than everything.
+  /// MAX_TLBI_OPS: in a unit without range commands, the kernel invalidates everything from this
+  /// number of pages on.
   private static let singleLimit: UInt64 = 512
 
-  /// arm-smmu-v3: arm_smmu_cmdq_batch_add_range(), without level hints.
-  /// - Returns: none when the range is too large.
-  private func rangeCommands(_ address: UInt64, pages: UInt64) -> [SMMUv3Command] {
+  /// Returns the commands that invalidate `pages` pages at `iova`
+  /// (arm-smmu-v3: arm_smmu_cmdq_batch_add_range(), without level hints).
+  /// - Returns: No command when the range has too many pages.
+  private func rangeCommands(_ iova: IOVA, pages: UInt64) -> [SMMUv3Command] {
+    let start = iova.rawValue & ~0xfff
     let command: SMMUv3Command =
       stage == .stage1
       ? .tlbi(.tlbiAddress, asid: tag) : .tlbi(.tlbiStage2Address, vmid: tag)
     var commands: [SMMUv3Command] = []
     if driver.unit.capabilities.rangeInvalidation {
-      // One page without a hint is no range.
-      var (address, left) = (address, pages & 31 == 1 ? pages + 1 : pages)
+      // A command with TTL, NUM and SCALE 0 is not a range, so the kernel adds a page.
+      var (address, left) = (start, pages & 31 == 1 ? pages + 1 : pages)
       while left > 0 {
         let scale = left.trailingZeroBitCount
         let count = left >> UInt64(scale) & 31
@@ -259,7 +271,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     } else if pages < Self.singleLimit {
       for page in 0..<pages {
         var part = command
-        part.setAddress(address &+ page << 12, isLeaf: false)
+        part.setAddress(start &+ page << 12, isLeaf: false)
         commands.append(part)
       }
     }
@@ -267,8 +279,8 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   }
 }
 
-/// A device, or one PASID of it, whose own translations a domain has to invalidate.
+/// A device with ATS, or one of its PASIDs, whose device TLB a domain invalidates.
 struct SMMUv3ATSUser: Equatable, Sendable {
-  let stream: UInt32
-  let pasid: UInt32?
+  let stream: StreamID
+  let pasid: PASID?
 }

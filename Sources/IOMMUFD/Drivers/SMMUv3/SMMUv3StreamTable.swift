@@ -1,5 +1,5 @@
-// The stream table of one unit: two levels where the unit has them, with a lower table for each bus that
-// has devices. arm-smmu-v3: arm_smmu_init_strtab()
+// The stream table of one unit (arm-smmu-v3: arm_smmu_init_strtab()). In a unit with two-level
+// stream tables, each bus that has devices has a lower-level table.
 
 internal import IOMMU
 internal import Synchronization
@@ -11,12 +11,12 @@ final class SMMUv3StreamTable: Sendable {
 
   let description: SMMUv3Unit.StreamTable
   private let memory: PhysicalMemory
-  /// Lower tables by the upper bits of the stream.
+  /// The lower-level tables by the upper bits of the stream ID.
   private let lowerTables = Mutex<[UInt16: PhysicalAddress]>([:])
 
   init(sizeBits: Int, isTwoLevel: Bool, memory: PhysicalMemory) throws(Errno) {
     self.memory = memory
-    // A table that is no larger than a lower one needs no upper one.
+    // A stream table that is no larger than one lower-level table has one level.
     if isTwoLevel, sizeBits > Self.split {
       let base = try memory.allocateTable(sizeShift: max(12, sizeBits - Self.split + 3))
       description = .init(base: base, sizeBits: sizeBits, split: Self.split)
@@ -27,38 +27,38 @@ final class SMMUv3StreamTable: Sendable {
     }
   }
 
-  /// Where the entry of `stream` is, made if need be. arm-smmu-v3: arm_smmu_init_sid_strtab()
-  func place(of stream: RequesterID) throws(Errno) -> PhysicalAddress {
+  /// Returns the address of the stream table entry of `stream`, and allocates a lower-level table
+  /// when there is none (arm-smmu-v3: arm_smmu_init_sid_strtab()).
+  /// - Throws: `.outOfRange` for a stream ID behind the table, `.noMemory`.
+  func allocateEntry(of stream: RequesterID) throws(Errno) -> PhysicalAddress {
     let number = UInt64(stream.rawValue)
     guard number >> UInt64(description.sizeBits) == 0 else { throw .outOfRange }
     guard description.split != nil else {
-      return PhysicalAddress(description.base.rawValue + number * StreamTableEntry.size)
+      return description.base.advanced(by: number * StreamTableEntry.size)
     }
-    let table = try lowerTable(stream.rawValue >> UInt16(Self.split))
+    let table = try allocateLowerTable(stream.rawValue >> UInt16(Self.split))
     let index = number & (1 << UInt64(Self.split) - 1)
-    return PhysicalAddress(table.rawValue + index * StreamTableEntry.size)
+    return table.advanced(by: index * StreamTableEntry.size)
   }
 
-  private func lowerTable(_ index: UInt16) throws(Errno) -> PhysicalAddress {
+  private func allocateLowerTable(_ index: UInt16) throws(Errno) -> PhysicalAddress {
     try lowerTables.withLock { tables throws(Errno) in
       if let table = tables[index] { return table }
       let table = try memory.allocateTable(sizeShift: Self.split + 6)
       fill(table, entries: 1 << Self.split)
-      let place = description.base.rawValue + UInt64(index) * StreamTableDescriptor.size
       memory.storeEntry(
         StreamTableDescriptor.make(table: table, span: Self.split + 1),
-        at: PhysicalAddress(place))
+        at: description.base.advanced(by: UInt64(index) * StreamTableDescriptor.size))
       tables[index] = table
       return table
     }
   }
 
-  /// Makes every stream of a table abort.
+  /// Makes every stream table entry of a table abort transactions.
   private func fill(_ table: PhysicalAddress, entries: Int) {
     for index in 0..<UInt64(entries) {
       memory.storeEntry(
-        StreamTableEntry.aborting.words,
-        at: PhysicalAddress(table.rawValue + index * StreamTableEntry.size))
+        StreamTableEntry.aborting.words, at: table.advanced(by: index * StreamTableEntry.size))
     }
   }
 }

@@ -1,6 +1,7 @@
-// A guest's slice of an SMMUv3 with Tegra241's CMDQ-Virtualization (struct tegra241_vintf): what a slice
-// of any SMMUv3 is, and a virtual interface. Its queues are made one by one, from the lowest index on,
-// and go the other way round; the registers of all of them are in one page that the client can map.
+// The driver's side of a vIOMMU on an SMMUv3 with Tegra241's CMDQ-Virtualization (struct
+// tegra241_vintf): a vIOMMU as on any SMMUv3, and a virtual interface. The virtual command queues
+// are made in the order of their indices and destroyed in reverse order. The registers of all
+// queues are in one page that the client can map.
 
 internal import CUAPI
 internal import IOMMU
@@ -11,47 +12,48 @@ final class Tegra241VirtualIOMMU: VirtualIOMMU {
   static let type = IOMMU_VIOMMU_TYPE_TEGRA241_CMDQV.rawValue
   static let hardwareInfoType = IOMMU_HW_INFO_TYPE_TEGRA241_CMDQV.rawValue
 
-  private let guest: SMMUv3VirtualIOMMU
+  private let base: SMMUv3VirtualIOMMU
   let interface: VirtualInterface
   private let interfaceID: UInt16
   private let pageOffset: UInt64
   private let queues: Mutex<[Tegra241CommandQueue?]>
 
   private init(
-    _ guest: SMMUv3VirtualIOMMU, _ interface: VirtualInterface, id: UInt16, pageOffset: UInt64
+    _ base: SMMUv3VirtualIOMMU, _ interface: VirtualInterface, id: UInt16, pageOffset: UInt64
   ) {
-    self.guest = guest
+    self.base = base
     self.interface = interface
     self.pageOffset = pageOffset
     interfaceID = id
-    let capabilities = guest.parent.driver.unit.virtualQueues
+    let capabilities = base.parent.driver.unit.virtualQueues
     queues = Mutex(Array(repeating: nil, count: 1 << capabilities.queueBitsPerInterface))
   }
 
   /// tegra241-cmdqv: tegra241_cmdqv_init_vintf_user()
   /// - Throws: `.noSpace` when all interfaces are in use.
   static func make(
-    _ guest: SMMUv3VirtualIOMMU, data: UserData?
+    _ base: SMMUv3VirtualIOMMU, data: UserData?
   ) throws(Errno) -> Tegra241VirtualIOMMU {
     guard let data else { throw .invalidArgument }
     _ = try data.load(
       iommu_viommu_tegra241_cmdqv.self, type: type, minimumThrough: \.out_vintf_mmap_length)
-    let driver = guest.parent.driver
-    let id = try driver.interfaces.take()
+    let driver = base.parent.driver
+    let id = try driver.interfaces.allocate()
     do throws(Errno) {
-      let host = guest.host
-      let interface = VirtualInterface(of: driver.unit, vmid: guest.parent.tag) { map in
+      let host = base.host
+      let interface = VirtualInterface(of: driver.unit, vmid: base.parent.tag) { map in
         report(map, to: host)
       }
       return Tegra241VirtualIOMMU(
-        guest, interface, id: id, pageOffset: try addPage(of: interface, data, host))
+        base, interface, id: id, pageOffset: try addPage(of: interface, data, host))
     } catch {
-      driver.interfaces.give(id)
+      driver.interfaces.release(id)
       throw error
     }
   }
 
-  /// Lets the client map the page, and tells it where.
+  /// Lets the client map the page of registers, and stores the page's offset in the client's
+  /// struct.
   private static func addPage(
     of interface: VirtualInterface, _ data: UserData, _ host: any VirtualIOMMUHost
   ) throws(Errno) -> UInt64 {
@@ -75,15 +77,15 @@ final class Tegra241VirtualIOMMU: VirtualIOMMU {
   private static func report(_ map: VirtualInterface.ErrorMap, to host: any VirtualIOMMUHost) {
     let event = iommu_vevent_tegra241_cmdqv(
       lvcmdq_err_map: (map[0].littleEndian, map[1].littleEndian))
-    // Where the guest has no queue for them, nobody hears of it.
+    // A vIOMMU without an event queue of this type loses the event.
     try? host.report(
       withUnsafeBytes(of: event) { Array($0) }, type: IOMMU_VEVENTQ_TYPE_TEGRA241_CMDQV.rawValue)
   }
 
   /// tegra241-cmdqv: tegra241_cmdqv_destroy_vintf_user()
   deinit {
-    guest.host.removeRegion(at: pageOffset)
-    guest.parent.driver.interfaces.give(interfaceID)
+    base.host.removeRegion(at: pageOffset)
+    base.parent.driver.interfaces.release(interfaceID)
   }
 
   /// tegra241-cmdqv: tegra241_cmdqv_hw_info()
@@ -95,16 +97,16 @@ final class Tegra241VirtualIOMMU: VirtualIOMMU {
     return HardwareInfo(type: hardwareInfoType, info)
   }
 
-  // MARK: As any SMMUv3
+  // MARK: Operations of every SMMUv3
 
   func makeNestedDomain(
     for device: RequesterID, flags: NestedDomainFlags, data: UserData
   ) throws(Errno) -> any NestedDomain {
-    try guest.makeNestedDomain(for: device, flags: flags, data: data)
+    try base.makeNestedDomain(for: device, flags: flags, data: data)
   }
 
   func invalidate(_ entries: UserDataArray, handled: inout Int) throws(Errno) {
-    try guest.invalidate(entries, handled: &handled)
+    try base.invalidate(entries, handled: &handled)
   }
 
   // MARK: Devices
@@ -113,11 +115,13 @@ final class Tegra241VirtualIOMMU: VirtualIOMMU {
   func addDevice(_ device: RequesterID, virtualID: UInt64) throws(Errno) {
     // VINTF_SID_MATCH_VIRT_SID
     guard virtualID < 1 << 20 else { throw .invalidArgument }
-    guard interface.match(UInt32(virtualID), UInt32(device.rawValue)) else { throw .noSpace }
+    guard interface.match(StreamID(rawValue: UInt32(virtualID)), StreamID(device)) else {
+      throw .noSpace
+    }
   }
 
   func removeDevice(_ device: RequesterID, virtualID: UInt64) {
-    interface.unmatch(UInt32(truncatingIfNeeded: virtualID))
+    interface.unmatch(StreamID(rawValue: UInt32(truncatingIfNeeded: virtualID)))
   }
 
   // MARK: Queues
@@ -144,9 +148,9 @@ final class Tegra241VirtualIOMMU: VirtualIOMMU {
     }
   }
 
-  /// log2 of the commands of 16 bytes.
+  /// Returns log2 of the number of commands in the queue. A command has 16 bytes.
   private func sizeBits(of request: HardwareQueueRequest) throws(Errno) -> Int {
-    let longest = UInt64(16) << UInt64(guest.parent.driver.unit.capabilities.commandQueueBits)
+    let longest = UInt64(16) << UInt64(base.parent.driver.unit.capabilities.commandQueueBits)
     guard request.length.nonzeroBitCount == 1, 32...longest ~= request.length else {
       throw .invalidArgument
     }
@@ -167,17 +171,17 @@ final class Tegra241VirtualIOMMU: VirtualIOMMU {
 final class Tegra241CommandQueue: HardwareQueue {
   private let index: Int
   private let previous: Tegra241CommandQueue?
-  private let virtualUnit: Tegra241VirtualIOMMU
+  private let viommu: Tegra241VirtualIOMMU
 
   fileprivate init(
-    _ index: Int, after previous: Tegra241CommandQueue?, of virtualUnit: Tegra241VirtualIOMMU
+    _ index: Int, after previous: Tegra241CommandQueue?, of viommu: Tegra241VirtualIOMMU
   ) {
     self.index = index
     self.previous = previous
-    self.virtualUnit = virtualUnit
+    self.viommu = viommu
   }
 
   var dependsOn: (any HardwareQueue)? { previous }
 
-  func destroy() { virtualUnit.removeQueue(index) }
+  func destroy() { viommu.removeQueue(index) }
 }

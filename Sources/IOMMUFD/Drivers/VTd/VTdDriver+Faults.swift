@@ -1,22 +1,22 @@
-// The intel driver's interrupt handlers: of the fault event (drivers/iommu/intel/dmar.c) and of the page
-// request queue (prq.c).
+// The intel driver's interrupt handlers for the fault event (drivers/iommu/intel/dmar.c) and for
+// the page request queue (prq.c).
 
 package import IOMMU
 
 extension VTdDriver {
-  /// Sets who is told of faults. The fault event handler empties the recording registers, as
-  /// dmar_fault() does, so that they never overflow.
+  /// Sets the receiver of faults. The handler drains the fault recording registers, as dmar_fault()
+  /// does, so that they do not overflow.
   package func setFaultSink(_ sink: FaultSink?) {
     unit.setFaultSink { [weak unit] record in
-      _ = unit?.takeFaultRecords()
+      _ = unit?.consumeFaultRecords()
       sink?(record)
     }
   }
 
-  /// Sets who is told of page requests that make sense; the driver answers the others itself.
+  /// Sets the receiver of valid page requests. The driver itself answers an invalid page request.
   package func setPageRequestSink(_ sink: PageRequestSink?) {
     unit.setPageRequestSink { [weak self] request in
-      guard request.isSensible, let sink else {
+      guard request.isValid, let sink else {
         if request.isLast { self?.respond(to: request.groupID, .invalid) }
         return
       }
@@ -31,10 +31,10 @@ extension VTdDriver {
 }
 
 extension PageRequest {
-  /// intel: prq_event_thread(): the address is canonical for the processor, and the access is one that
-  /// its page fault handler could make.
-  fileprivate var isSensible: Bool {
-    let high = Int64(bitPattern: address) >> 47
+  /// Whether the address is canonical for the processor and the processor's page fault handler
+  /// could make the access (intel: prq_event_thread()).
+  fileprivate var isValid: Bool {
+    let high = Int64(bitPattern: address.rawValue) >> 47
     guard high == 0 || high == -1 else { return false }
     if access.contains(.privileged), !access.isDisjoint(with: [.read, .write]) { return false }
     return !access.isSuperset(of: [.execute, .read])

@@ -1,6 +1,7 @@
-// A nested domain of the intel driver (drivers/iommu/intel/nested.c): the guest's first-stage table, which
-// the unit walks in the guest's memory, on top of a second-stage domain. The driver never looks into
-// the table; it programs the pointer, and invalidates what the guest says has changed.
+// A nested domain of the intel driver (drivers/iommu/intel/nested.c): a guest's first-stage page
+// table, nested on a second-stage domain. The unit walks the page table in the guest's memory. The
+// driver does not read the page table: it programs the pointer, and invalidates what the guest
+// names.
 
 internal import CUAPI
 internal import IOMMU
@@ -9,7 +10,7 @@ package import SystemPackage
 package final class VTdNestedDomain: NestedDomain, VTdDomain {
   private let configuration: iommu_hwpt_vtd_s1
   private let secondStage: VTdPagingDomain
-  let links = VTdDomainLinks()
+  let usage = VTdDomainUsage()
 
   private enum AddressWidth {
     static let fourLevels: UInt32 = 48
@@ -25,7 +26,7 @@ package final class VTdNestedDomain: NestedDomain, VTdDomain {
 
   private var flags: Flags { Flags(rawValue: configuration.flags) }
 
-  /// intel: intel_iommu_domain_alloc_nested(). Nothing of the data is looked at before an attach.
+  /// intel: intel_iommu_domain_alloc_nested(). The members of the data are validated at attach.
   init(
     on parent: any PagingDomain, flags: NestedDomainFlags, data: UserData,
     _ capabilities: VTdCapabilities
@@ -85,69 +86,8 @@ package final class VTdNestedDomain: NestedDomain, VTdDomain {
     for index in 0..<entries.count {
       let entry = try entries.load(
         iommu_hwpt_vtd_s1_invalidate.self, at: index, type: type, minimumThrough: \.__reserved)
-      try VTdGuestInvalidation(entry).submit(to: links)
+      try VTdGuestInvalidation(entry).submit(to: usage)
       handled += 1
-    }
-  }
-}
-
-/// What one entry asks for.
-struct VTdGuestInvalidation {
-  private let range: VTdFlushRange
-  private let isLeaf: Bool
-
-  init(_ entry: iommu_hwpt_vtd_s1_invalidate) throws(Errno) {
-    let leaf = IOMMU_VTD_INV_FLAGS_LEAF.rawValue
-    guard entry.flags & ~leaf == 0, entry.__reserved == 0 else { throw .notSupported }
-    guard entry.addr & 0xfff == 0, entry.npages != .max || entry.addr == 0 else {
-      throw .invalidArgument
-    }
-    // The sum may wrap, and be less than the address when there are no pages.
-    range = VTdFlushRange(entry.addr, through: entry.addr &+ entry.npages &<< 12 &- 1)
-    isLeaf = entry.flags & leaf != 0
-  }
-
-  /// The driver waits until everything is done, and submits anew what has timed out; other errors of the
-  /// hardware it clears and does not tell (qi_check_fault()).
-  func submit(to links: VTdDomainLinks) {
-    let (tags, uses) = links.tagsAndUses
-    for tag in tags {
-      var failure = tag.failure(among: uses)
-      while failure?.error == .timeout { failure = tag.failure(among: uses) }
-      if failure == nil { flush(tag) }
-    }
-  }
-
-  /// The same for a client that wants to know.
-  /// - Returns: what failed; nothing of the entry is done from there on.
-  func submitOnce(
-    to links: VTdDomainLinks
-  ) -> (error: VTdInvalidationError, requester: RequesterID)? {
-    let (tags, uses) = links.tagsAndUses
-    for tag in tags {
-      if let failure = tag.failure(among: uses) { return failure }
-      flush(tag)
-    }
-    return nil
-  }
-
-  private func flush(_ tag: VTdCacheTag) {
-    [tag].flush(range, usesFirstStage: true, isLeaf: isLeaf)
-  }
-}
-
-extension VTdCacheTag {
-  /// Of the one operation that it takes to tell this cache.
-  fileprivate func failure(
-    among uses: [VTdDomainUse]
-  ) -> (error: VTdInvalidationError, requester: RequesterID)? {
-    switch cache {
-    case .deviceTLB(let requester):
-      driver.unit.failure(of: .deviceTLB(requester))
-    case .iotlb:
-      driver.unit.failure(
-        of: .iotlb(
-          uses.filter { $0.driver === driver && $0.pasid == pasid }.map(\.device.requester)))
     }
   }
 }

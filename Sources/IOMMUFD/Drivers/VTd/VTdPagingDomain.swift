@@ -1,6 +1,7 @@
-// A paging domain of the intel driver: one page table that the driver fills. It is a first-stage table
-// (as processors have) where the unit has these, for want of a reason against it; a second-stage table
-// where one is needed: as parent of nested domains, to track dirty pages, or on an older unit.
+// A paging domain of the intel driver: one page table that the driver fills. The driver prefers a
+// first-stage page table, which has the format of the processor's page tables. It takes a
+// second-stage page table for a nesting parent, for dirty tracking, and on a unit without
+// first-stage page tables.
 
 package import IOMMU
 internal import Synchronization
@@ -12,23 +13,23 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
   package let aperture: ClosedRange<UInt64>
   package let pageSizes: UInt64
   let stage: Stage
-  /// Nested domains can stand on it.
+  /// Whether the domain can be the parent of nested domains.
   let isNestParent: Bool
-  private let canTrackDirty: Bool
-  /// Read-only mappings are refused. generic_pt: PT_FEAT_VTDSS_FORCE_WRITEABLE
+  private let tracksDirty: Bool
+  /// Whether read-only mappings are refused (generic_pt: PT_FEAT_VTDSS_FORCE_WRITEABLE).
   private let needsWritable: Bool
   private let table: PagingTable
-  let links = VTdDomainLinks()
+  let usage = VTdDomainUsage()
   private let state = Mutex(State())
 
   private struct State {
-    /// No-snoop accesses are forced coherent: by leaves made from now on (SNP), or by the PASID table
-    /// entry (PGSNP).
+    /// Whether no-snoop accesses are forced to be coherent: by the SNP bit of new second-stage leaf
+    /// entries, or by the PGSNP bit of the PASID table entry.
     var forcesSnooping = false
     var isTrackingDirty = false
   }
 
-  /// - Throws: `.notSupported` for flags that the unit cannot do.
+  /// - Throws: `.notSupported` for flags that the unit does not support, `.noMemory`.
   init(
     _ flags: PagingDomainFlags, for unit: VTdUnit, memory: PhysicalMemory
   ) throws(Errno) {
@@ -40,7 +41,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
       stage = .first
       let (levels, width) = Self.firstStageShape(capabilities)
       sizes |= 1 << 21 | (capabilities.firstStage1GPages ? 1 << 30 : 0)
-      // Only the lower half: the upper one's addresses are sign-extended.
+      // Only the lower half of the addresses, because the upper half is sign-extended.
       aperture = 0...(1 << UInt64(width - 1) - 1)
       table = try PagingTable(vtdFirstStageLevels: levels, pageSizes: sizes, memory: memory)
     } else {
@@ -57,13 +58,13 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
     }
     pageSizes = sizes
     isNestParent = flags.contains(.nestParent)
-    canTrackDirty = flags.contains(.dirtyTracking)
+    tracksDirty = flags.contains(.dirtyTracking)
     needsWritable = isNestParent && unit.hasReadOnlyErratum
   }
 
   deinit { table.destroy() }
 
-  /// The top table, as PASID table entries name it.
+  /// The address of the top-level table, which PASID table entries point to.
   package var root: PhysicalAddress { table.root }
 
   /// intel: compute_vasz_lg2_fs()
@@ -74,14 +75,14 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
     return (4, min(48, width))
   }
 
-  /// Levels and address width of a table: the widest that MGAW and SAGAW allow.
-  /// intel: compute_vasz_lg2_ss()
+  /// Returns the levels and the address width of the widest second-stage table that MGAW and SAGAW
+  /// allow (intel: compute_vasz_lg2_ss()).
   private static func secondStageShape(
     _ capabilities: VTdCapabilities
   ) throws(Errno) -> (levels: Int, width: Int) {
     let width = capabilities.maximumGuestAddressWidth
     let supported = capabilities.secondStageLevels
-    // Where the unit walks more levels than its addresses need, the kernel takes one level more.
+    // The kernel takes one level more than the address width needs if the unit supports that level.
     if width > 48, supported.contains(5) { return (5, min(57, width)) }
     if width > 39, supported.contains(where: { $0 >= 4 }) {
       return (supported.contains(5) ? 5 : 4, min(48, width))
@@ -115,7 +116,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
 
   /// intel: paging_domain_compatible_second_stage()
   private func isSecondStageCompatible(with capabilities: VTdCapabilities) -> Bool {
-    capabilities.secondStage && (!canTrackDirty || capabilities.secondStageFlags)
+    capabilities.secondStage && (!tracksDirty || capabilities.secondStageFlags)
       && (!isNestParent || capabilities.nested)
       && aperture.upperBound >> UInt64(capabilities.maximumGuestAddressWidth) == 0
       && capabilities.secondStageLevels.contains(table.topLevel + 1)
@@ -150,7 +151,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
 
   /// intel: intel_iommu_enforce_cache_coherency_fs(), …_ss()
   package func enforceCacheCoherency() -> Bool {
-    let uses = links.uses
+    let uses = usage.uses
     guard uses.allSatisfy({ $0.driver.unit.capabilities.snoopControl }) else { return false }
     let wasForced = state.withLock { state in
       defer { state.forcesSnooping = true }
@@ -176,21 +177,21 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
     }
     if let error = result.error {
       free(result.retired) { flush(.everything) }
-      try undo(result.mapped, at: iova, after: error)
+      try undoMapping(result.mapped, at: iova, after: error)
     }
-    let range = VTdFlushRange(iova.rawValue, through: last)
+    let range = VTdFlushRange(iova, through: last)
     flushNew(range)
     free(result.retired) { flush(range) }
   }
 
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
-    let length = iova.rawValue.clipped(length, through: aperture.upperBound)
+    let length = iova.clipped(length, through: aperture.upperBound)
     let result = state.withLock { _ in table.unmap(iova, length: length) }
     if result.length > 0 || !result.retired.isEmpty {
-      let last = iova.rawValue + max(result.length, 1) - 1
       // intel: intel_iommu_tlb_sync()
-      flush(VTdFlushRange(iova.rawValue, through: last), isLeaf: result.retired.isEmpty)
+      let last = iova.last(of: max(result.length, 1))
+      flush(VTdFlushRange(iova, through: last), isLeaf: result.retired.isEmpty)
       table.free(result.retired)
     }
     return result.length
@@ -204,22 +205,23 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
   // MARK: Caches
 
   private func flush(_ range: VTdFlushRange, isLeaf: Bool = false) {
-    links.tags.flush(range, usesFirstStage: usesFirstStage, isLeaf: isLeaf)
+    usage.tags.flush(range, usesFirstStage: usesFirstStage, isLeaf: isLeaf)
   }
 
-  /// A unit that caches absent entries is told of new ones; absent first-stage entries are never
-  /// cached. intel: cache_tag_flush_range_np()
+  /// Invalidates cached not-present entries of new second-stage mappings in units with caching
+  /// mode. Units never cache not-present first-stage entries (intel: cache_tag_flush_range_np()).
   private func flushNew(_ range: VTdFlushRange) {
     if stage == .first { return }
-    let tags = links.tags
+    let tags = usage.tags
     guard tags.contains(where: { $0.driver.unit.capabilities.cachingMode }) else { return }
-    let concerned = tags.filter {
+    let cachingTags = tags.filter {
       $0.cache == .iotlb && $0.driver.unit.capabilities.cachingMode
     }
-    concerned.flush(range, usesFirstStage: false, isLeaf: false)
+    cachingTags.flush(range, usesFirstStage: false, isLeaf: false)
   }
 
-  /// Frees tables after an invalidation, if there are any.
+  /// Frees page tables that are no longer linked, after `invalidate` has removed them from the
+  /// caches.
   private func free(_ retired: RetiredTables, after invalidate: () -> Void) {
     guard !retired.isEmpty else { return }
     invalidate()
@@ -230,35 +232,35 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
 // MARK: Dirty tracking
 
 extension VTdPagingDomain: DirtyTracking {
-  package var dirtyTracking: (any DirtyTracking)? { canTrackDirty ? self : nil }
+  package var dirtyTracking: (any DirtyTracking)? { tracksDirty ? self : nil }
 
-  /// The entries of nested domains are among the uses of their parent.
-  /// intel: intel_iommu_set_dirty_tracking(), intel_pasid_setup_dirty_tracking()
+  /// Changes every PASID table entry that uses the domain. The uses of a parent include the entries
+  /// of its nested domains (intel: intel_iommu_set_dirty_tracking(),
+  /// intel_pasid_setup_dirty_tracking()).
   package func setDirtyTracking(_ isEnabled: Bool) throws(Errno) {
     let wasEnabled = state.withLock { state in
       defer { state.isTrackingDirty = isEnabled }
       return state.isTrackingDirty
     }
     guard isEnabled != wasEnabled else { return }
-    for use in links.uses {
+    for use in usage.uses {
       use.driver.changeEntry(of: use) { $0.updatesSecondStageFlags = isEnabled }
     }
   }
 
   /// intel: IOMMU_PT_DIRTY_OPS(vtdss)
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard aperture.contains(range.upperBound) else { throw .outOfRange }
-    var found: ClosedRange<UInt64>?
+    guard aperture.contains(range.upperBound.rawValue) else { throw .outOfRange }
+    var found: ClosedRange<IOVA>?
     state.withLock { _ in
-      table.readDirty(range, clearing: clearing) { iova, length in
-        let first = found?.lowerBound ?? iova
-        found = first...(iova + (length - 1))
-        report(IOVA(iova), length)
+      table.readDirty(range.rawValues, clearing: clearing) { iova, length in
+        found = (found?.lowerBound ?? iova)...iova.last(of: length)
+        report(iova, length)
       }
     }
-    // A cached translation would let the next write pass without the flag.
+    // With a translation in the IOTLB the next write would not set the dirty bit again.
     if clearing, let found {
       flush(VTdFlushRange(found.lowerBound, through: found.upperBound), isLeaf: true)
     }

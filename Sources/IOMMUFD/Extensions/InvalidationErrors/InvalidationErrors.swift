@@ -37,18 +37,18 @@ final class InvalidationErrors: ExtensionHooks {
       let invalidation = try VTdGuestInvalidation(
         iommu_hwpt_vtd_s1_invalidate(
           addr: entry.addr, npages: entry.npages, flags: entry.flags, __reserved: entry.__reserved))
-      let failure = invalidation.submitOnce(to: domain.links)
+      let failure = invalidation.submitOnce(to: domain.usage)
       try entries.store(
         Answer(
           error: failure?.error.bit ?? 0,
           device: failure.map { context.clientID(of: $0.requester) } ?? 0),
-        at: index, offset: MemoryLayout<Entry>.offset(of: \.error) ?? 0)
+        at: index, offset: MemoryLayout<Entry>.start(of: \.error))
       handled += 1
     }
   }
 
   func deviceIsUnbound(_ device: BoundDevice) {
-    device.vtdUnit?.forgetPlannedFailures(of: device.device.requesterID)
+    device.vtdUnit?.removePlannedFailures(of: device.device.requesterID)
   }
 
   /// The last two members of an entry, `error` and `dev_id`.

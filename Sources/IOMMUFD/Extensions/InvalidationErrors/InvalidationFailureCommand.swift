@@ -7,8 +7,7 @@ internal import UAPI
 /// with which error. It is for tests: no emulated device fails to complete an invalidation by
 /// itself.
 enum InvalidationFailureCommand {
-  static let row = Operation(
-    .simVTdInvalidateFail, minimumThrough: \iommufd_sim_vtd_invalidate_fail.nth, execute)
+  static let handler = IoctlHandler(.simVTdInvalidateFail, execute)
 
   private static func execute(
     _ command: inout UserCommand<iommufd_sim_vtd_invalidate_fail>
@@ -25,7 +24,7 @@ enum InvalidationFailureCommand {
         guard arguments.operation == 0, arguments.error == 0, arguments.nth == 0 else {
           throw Errno.invalidArgument
         }
-        return unit.forgetPlannedFailures(of: requester)
+        return unit.removePlannedFailures(of: requester)
       }
       let isOfDeviceTLB = arguments.operation == IOMMUFD_SIM_VTD_OPERATION_DEVICE_TLB.rawValue
       guard let error = VTdInvalidationError(bit: arguments.error), arguments.nth > 0,

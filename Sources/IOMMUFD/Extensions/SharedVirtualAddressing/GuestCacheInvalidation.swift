@@ -17,7 +17,7 @@ struct GuestCacheInvalidation {
   }
 
   /// Bytes through `padding`; the arguments of the granularity follow.
-  static let headerSize = 16
+  static let headerSize = MemoryLayout<iommu_cache_invalidate_info>.end(of: \.padding)
 
   let caches: Caches
   /// `nil` for every PASID that has a bound table.
@@ -80,13 +80,14 @@ struct GuestCacheInvalidation {
     let (length, isTooLong) = arguments.granule_size.multipliedReportingOverflow(
       by: arguments.nb_granules)
     let (last, wraps) = arguments.addr.addingReportingOverflow(max(length, 4096) - 1)
-    return isTooLong || wraps ? .everything : VTdFlushRange(arguments.addr, through: last)
+    return isTooLong || wraps
+      ? .everything : VTdFlushRange(IOVA(arguments.addr), through: IOVA(last))
   }
 }
 
 extension VTdNestedDomain {
   func invalidate(_ invalidation: GuestCacheInvalidation) {
-    let tags = links.tags
+    let tags = usage.tags
     let units = tags.filter { $0.cache == .iotlb }
     if invalidation.caches.contains(.pasid) {
       for tag in units { tag.driver.unit.invalidatePASIDCache(.pasid(tag.id, tag.pasid)) }

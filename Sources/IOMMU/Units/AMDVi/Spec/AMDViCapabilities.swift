@@ -1,38 +1,38 @@
 // AMD I/O Virtualization Technology (IOMMU) Specification, 48882, revision 3.10.
 // All files of this folder cite that revision.
 
-/// What one unit can do: §3.4.7 Extended Feature Register (EFR, MMIO offset 30h) and Extended Feature 2
-/// Register (EFR2, 1A0h).
+/// The capabilities of one unit: §3.4.7 Extended Feature Register (EFR, MMIO offset 30h) and
+/// Extended Feature 2 Register (EFR2, 1A0h).
 package struct AMDViCapabilities: Hashable, Sendable {
-  /// HATS: levels of host tables, 4 to 6.
+  /// HATS: the maximum number of levels of host tables, 4 to 6.
   package var hostLevels = 6
-  /// HASup, HDSup: accessed and dirty flags of host entries.
+  /// HASup, HDSup: the unit updates accessed and dirty flags of host table entries.
   package var hostFlags = true
 
   /// GTSup
   package var guestTranslation = true
-  /// GATS: levels of guest tables, 4 or 5.
+  /// GATS: the maximum number of levels of guest tables, 4 or 5.
   package var guestLevels = 4
-  /// GLXSup: levels of GCR3 tables behind the first, 0 to 2.
+  /// GLXSup: the maximum number of levels of guest CR3 tables after the first, 0 to 2.
   package var guestCR3Levels = 1
-  /// PASmax: bits of a PASID, 1 to 16.
+  /// PASmax: the number of PASID bits, 1 to 16.
   package var pasidBits = 16
-  /// GIoSup: requests without PASID may use the guest table of PASID 0.
+  /// GIoSup: requests without PASID can use the guest table of PASID 0.
   package var guestIO = true
-  /// NXSup: the no-execute flag of guest entries counts.
+  /// NXSup: the unit checks the no-execute flag of guest table entries.
   package var noExecute = true
-  /// PPRSup and EPHSup: peripheral page requests. The kernel wants both for PASIDs.
+  /// PPRSup and EPHSup: peripheral page requests. The kernel requires both for PASIDs.
   package var pageRequests = true
 
-  /// IOTLBSup (capability header, bit 24): functions may translate for themselves.
+  /// IotlbSup (capability header, bit 24): the unit supports device TLBs.
   package var deviceTLBs = true
   /// IASup
   package var invalidateAll = true
-  /// GCR3TRPMode (EFR2): GCR3 tables may be at guest addresses.
+  /// GCR3TRPMode (EFR2): the first guest CR3 table can be at a guest physical address.
   package var nestedGuestCR3 = true
-  /// HTRangeIgnore (EFR2): the addresses from FD_0000_0000h to FF_FFFF_FFFFh are like others.
+  /// HTRangeIgnore (EFR2): the addresses from FD_0000_0000h to FF_FFFF_FFFFh are not special.
   package var ignoresHyperTransportRange = false
-  /// log2 of the event log's entries, 8 to 15.
+  /// log2 of the number of event log entries, 8 to 15.
   package var eventLogBits = 9
 
   package init() {}

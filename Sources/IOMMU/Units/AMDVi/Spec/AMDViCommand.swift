@@ -1,13 +1,21 @@
-/// §2.4 Commands: an entry of the command buffer, 128 bits.
+/// §2.4 Commands: one entry of the command buffer, 128 bits.
 package struct AMDViCommand: Sendable {
-  package enum Operation: UInt64, Sendable {
+  package enum Opcode: UInt64, Sendable {
+    /// COMPLETION_WAIT
     case completionWait = 1
+    /// INVALIDATE_DEVTAB_ENTRY
     case invalidateDeviceTableEntry = 2
+    /// INVALIDATE_IOMMU_PAGES
     case invalidatePages = 3
+    /// INVALIDATE_IOTLB_PAGES
     case invalidateDeviceTLB = 4
+    /// INVALIDATE_INTERRUPT_TABLE
     case invalidateInterruptTable = 5
+    /// PREFETCH_IOMMU_PAGES
     case prefetchPages = 6
+    /// COMPLETE_PPR_REQUEST
     case completePageRequest = 7
+    /// INVALIDATE_IOMMU_ALL
     case invalidateAll = 8
   }
 
@@ -15,17 +23,18 @@ package struct AMDViCommand: Sendable {
 
   package init(words: InlineArray<2, UInt64> = .init(repeating: 0)) { self.words = words }
 
-  private init(_ operation: Operation) {
+  private init(_ opcode: Opcode) {
     self.init()
-    words[63, 60] = operation.rawValue
+    words[63, 60] = opcode.rawValue
   }
 
-  /// [63:60]
-  package var operation: Operation? { Operation(rawValue: words[63, 60]) }
+  /// [63:60]; `nil` for an opcode that the unit does not support.
+  package var opcode: Opcode? { Opcode(rawValue: words[63, 60]) }
 
   // MARK: COMPLETION_WAIT (§2.4.1)
 
-  /// Stores `data` at `address`, a multiple of 8, when all commands before have been executed.
+  /// Makes a command that stores `data` at `address`, a multiple of 8, after the commands before
+  /// it.
   package static func completionWait(
     storing data: UInt64, at address: PhysicalAddress
   ) -> Self {
@@ -56,8 +65,8 @@ package struct AMDViCommand: Sendable {
   // MARK: INVALIDATE_IOMMU_PAGES (§2.4.3)
 
   /// - Parameters:
-  ///   - pasid: nil: host addresses (GN clear).
-  ///   - directories: what was cached of entries that are no pages goes, too (PDE).
+  ///   - pasid: `nil` selects host table addresses (GN clear).
+  ///   - directories: whether cached entries that are not leaves are removed, too (PDE).
   package static func invalidatePages(
     _ range: AMDViPageRange, of domain: DomainID, pasid: PASID?, directories: Bool
   ) -> Self {
@@ -85,7 +94,7 @@ package struct AMDViCommand: Sendable {
 
   // MARK: INVALIDATE_IOTLB_PAGES (§2.4.4)
 
-  /// What a function has translated for itself.
+  /// Makes a command that invalidates the device TLB of a function.
   package static func invalidateDeviceTLB(
     _ range: AMDViPageRange, of device: RequesterID, pasid: PASID?
   ) -> Self {
@@ -101,14 +110,14 @@ package struct AMDViCommand: Sendable {
     return command
   }
 
-  /// PASID [15:8], [23:16], and PASID [7:0], [55:48]
+  /// PASID [15:8] in [23:16], and PASID [7:0] in [55:48]; `nil` with GN clear.
   var deviceTLBPASID: PASID? {
     isForGuest ? PASID(rawValue: UInt32(words[23, 16] << 8 | words[55, 48])) : nil
   }
 
   // MARK: COMPLETE_PPR_REQUEST (§2.4.7)
 
-  /// Answers a group of page requests.
+  /// Makes a command that responds to a page request group.
   package static func completePageRequest(
     of device: RequesterID, pasid: PASID?, group: UInt32, _ response: PageResponse
   ) -> Self {
@@ -123,8 +132,9 @@ package struct AMDViCommand: Sendable {
     return command
   }
 
-  /// Completion tag, [104:96], and response code, [111:108]
+  /// Completion tag, [104:96]
   var pageRequestGroup: UInt32 { UInt32(words[104, 96]) }
+  /// Response code, [111:108]
   var pageResponse: PageResponse { PageResponse(code: words[111, 108]) }
 
   // MARK: INVALIDATE_IOMMU_ALL (§2.4.8)

@@ -1,4 +1,5 @@
-/// §2.5 Event Logging: why a request was blocked, in the words of the event that tells of it.
+/// The reason why a request was blocked, in the terms of the event that reports it (§2.5 Event
+/// Logging).
 package struct AMDViEvent: Hashable, Error {
   package enum Kind: UInt8, Sendable {
     /// ILLEGAL_DEV_TABLE_ENTRY
@@ -15,43 +16,45 @@ package struct AMDViEvent: Hashable, Error {
     case invalidPageRequest = 9
   }
 
-  /// §2.5.9: Type of an INVALID_DEVICE_REQUEST, and, in bit 3, TR: it is a translation request.
+  /// Type of an INVALID_DEVICE_REQUEST (§2.5.9), with TR, which marks a translation request, in bit
+  /// 3.
   package enum InvalidRequest: UInt8, Sendable {
     /// A read request in the interrupt address range.
     case readOfInterrupts = 0
-    /// A translated request, I being clear.
+    /// A translated request, and I is clear.
     case translated = 1
-    /// A request to the port I/O range, IoCtl being 0.
+    /// A request to the port I/O range, and IoCtl is 0.
     case portIO = 2
-    /// A write to the system management range, SysMgt being 0.
+    /// A write to the system management range, and SysMgt is 0.
     case systemManagement = 4
     /// A write to the reserved part of the interrupt address range.
     case reservedInterrupt = 6
-    /// A translation request, I being clear.
+    /// A translation request, and I is clear.
     case translationRequest = 8
   }
 
-  /// Whose address it is about.
-  package enum Subject: Hashable, Sendable {
-    /// GN clear: the domain's, and it is an address of the host's table.
+  /// The address space of the address in the event.
+  package enum AddressSpace: Hashable, Sendable {
+    /// GN clear: the host table of a domain.
     case domain(DomainID)
-    /// GN set: a PASID's.
+    /// GN set: the guest table of a PASID.
     case pasid(PASID)
   }
 
   package let kind: Kind
-  package var subject = Subject.domain(DomainID(rawValue: 0))
-  /// Where, as the kind of event defines it.
+  package var addressSpace = AddressSpace.domain(DomainID(rawValue: 0))
+  /// The address field, as the kind of event defines it.
   package var address: UInt64
-  /// PR: what stopped the walk was present.
+  /// PR: the entry that ended the walk was present.
   package var isPresent = false
-  /// PE: the page, or the device table entry, does not allow the access.
+  /// PE: the page or the device table entry does not allow the access.
   package var isDenied = false
-  /// RZ: a reserved bit was set. Without it what is present but wrong is a level or a size.
+  /// RZ: a reserved bit was set. If RZ is clear in an invalid present entry, its level or its page
+  /// size is invalid.
   package var isReserved = false
-  /// Type: of hardware errors, or ``InvalidRequest``.
+  /// Type: that of a hardware error, or an ``InvalidRequest``.
   package var type: UInt8 = 0
-  /// Of a page request: its group, and in bit 9 that it is the last one of it.
+  /// The group index of a page request. Bit 9 marks the last request of the group.
   package var tag: UInt16 = 0
 
   private init(_ kind: Kind, at address: UInt64) {
@@ -59,60 +62,63 @@ package struct AMDViEvent: Hashable, Error {
     self.address = address
   }
 
-  /// - Parameter isReserved: by a reserved bit, and not by a number of levels.
+  /// - Parameter isReserved: whether a reserved bit is the reason, and not a number of levels.
   static func illegalEntry(at address: UInt64, isReserved: Bool) -> Self {
     var event = Self(.illegalDeviceTableEntry, at: address & ~3)
     event.isReserved = isReserved
     return event
   }
 
-  /// Nothing translates the address.
-  static func absent(_ subject: Subject, at address: UInt64) -> Self {
+  /// The address has no translation.
+  static func absent(_ space: AddressSpace, at address: UInt64) -> Self {
     var event = Self(.pageFault, at: address)
-    event.subject = subject
+    event.addressSpace = space
     return event
   }
 
-  static func denied(_ subject: Subject, at address: UInt64) -> Self {
-    var event = absent(subject, at: address)
+  /// The page does not allow the access.
+  static func denied(_ space: AddressSpace, at address: UInt64) -> Self {
+    var event = absent(space, at: address)
     event.isPresent = true
     event.isDenied = true
     return event
   }
 
-  static func reserved(_ subject: Subject, at address: UInt64) -> Self {
-    var event = absent(subject, at: address)
+  /// An entry has a reserved bit set.
+  static func reserved(_ space: AddressSpace, at address: UInt64) -> Self {
+    var event = absent(space, at: address)
     event.isPresent = true
     event.isReserved = true
     return event
   }
 
-  static func illegalLevel(_ subject: Subject, at address: UInt64) -> Self {
-    var event = absent(subject, at: address)
+  /// An entry has an invalid level or page size.
+  static func illegalLevel(_ space: AddressSpace, at address: UInt64) -> Self {
+    var event = absent(space, at: address)
     event.isPresent = true
     return event
   }
 
-  /// Type of a hardware error: nobody answered at the address.
+  /// Type of a hardware error: nothing responded at the address.
   private static let masterAbort: UInt8 = 1
 
-  static func deviceTableError(at place: PhysicalAddress) -> Self {
-    var event = Self(.deviceTableError, at: place.rawValue & ~0xf)
+  static func deviceTableError(at address: PhysicalAddress) -> Self {
+    var event = Self(.deviceTableError, at: address.rawValue & ~0xf)
     event.type = masterAbort
     return event
   }
 
-  /// - Parameter place: of the entry that cannot be read or marked.
-  static func pageTableError(_ subject: Subject, at place: PhysicalAddress) -> Self {
-    var event = Self(.pageTableError, at: place.rawValue & ~0xf)
-    event.subject = subject
+  /// - Parameter address: the address of the entry that cannot be read or updated.
+  static func pageTableError(_ space: AddressSpace, at address: PhysicalAddress) -> Self {
+    var event = Self(.pageTableError, at: address.rawValue & ~0xf)
+    event.addressSpace = space
     event.type = masterAbort
     return event
   }
 
   /// The device table entry does not allow page requests.
   static func invalidPageRequest(_ request: PageRequest) -> Self {
-    var event = Self(.invalidPageRequest, at: request.address & ~0xfff)
+    var event = Self(.invalidPageRequest, at: request.address.rawValue & ~0xfff)
     event.tag = UInt16(truncatingIfNeeded: request.group) | (request.isLast ? 1 << 9 : 0)
     return event
   }
@@ -124,7 +130,7 @@ package struct AMDViEvent: Hashable, Error {
   }
 }
 
-/// §2.5, an event log entry: 128 bits.
+/// §2.5: an event log entry, 128 bits.
 package struct AMDViEventEntry: Hashable, Sendable {
   package var words: InlineArray<2, UInt64>
 
@@ -133,7 +139,7 @@ package struct AMDViEventEntry: Hashable, Sendable {
     words[15, 0] = UInt64(record.requester.rawValue)
     words[63, 60] = UInt64(event.kind.rawValue)
     words[1] = event.address
-    setSubject(record, event)
+    setAddressSpace(record, event)
     // TR
     words[bit: 56] = record.addressType == .translationRequest
     let writes = !record.access.isDisjoint(with: .anyWrite)
@@ -142,12 +148,12 @@ package struct AMDViEventEntry: Hashable, Sendable {
       words[bit: 53] = writes
       words[bit: 55] = event.isReserved
     case .pageFault:
-      // RW, PR, PE and RZ; NX and US belong to guest tables.
+      // RW, PR, PE and RZ; NX and US apply to guest tables only.
       words[bit: 53] = writes
       words[bit: 52] = event.isPresent
       words[bit: 54] = event.isDenied
       words[bit: 55] = event.isReserved
-      if case .pasid = event.subject { setGuestAccess(record.access) }
+      if case .pasid = event.addressSpace { setGuestAccess(record.access) }
     case .deviceTableError, .pageTableError:
       words[bit: 53] = writes
       words[58, 57] = UInt64(event.type)
@@ -155,8 +161,8 @@ package struct AMDViEventEntry: Hashable, Sendable {
       words[59, 57] = UInt64(event.type)
       if event.type & 8 != 0 { words[bit: 56] = true }
     case .invalidPageRequest:
-      // PASID [15:0], [31:16], tag, [41:32], PASID [19:16], [45:42], RX, [48], clear: it is not
-      // answered by the unit; GN, [57].
+      // PASID [15:0] in [31:16], tag in [41:32], PASID [19:16] in [45:42], GN in [57]. RX, [48], is
+      // clear: the unit does not respond to the request.
       words[41, 32] = UInt64(event.tag)
       if let pasid = record.pasid {
         words[31, 16] = UInt64(pasid.rawValue)
@@ -166,9 +172,9 @@ package struct AMDViEventEntry: Hashable, Sendable {
     }
   }
 
-  /// DomainID or PASID [15:0], [47:32], PASID [19:16], [19:16], and GN, [48].
-  private mutating func setSubject(_ record: FaultRecord, _ event: AMDViEvent) {
-    switch (event.kind, event.subject) {
+  /// DomainID or PASID [15:0] in [47:32], PASID [19:16] in [19:16], and GN in [48].
+  private mutating func setAddressSpace(_ record: FaultRecord, _ event: AMDViEvent) {
+    switch (event.kind, event.addressSpace) {
     case (.deviceTableError, _), (.invalidPageRequest, _):
       break
     case (.pageFault, .domain(let domain)), (.pageTableError, .domain(let domain)):
@@ -186,7 +192,7 @@ package struct AMDViEventEntry: Hashable, Sendable {
     words[bit: 48] = true
   }
 
-  /// NX, [49]: to execute was asked for. US, [50]: without privilege.
+  /// NX, [49]: the request was to execute. US, [50]: the request was unprivileged.
   private mutating func setGuestAccess(_ access: Permissions) {
     words[bit: 49] = !access.isDisjoint(with: [.execute, .privilegedExecute])
     words[bit: 50] = !access.isDisjoint(with: [.read, .write, .execute])

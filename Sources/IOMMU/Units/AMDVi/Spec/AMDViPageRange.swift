@@ -1,6 +1,6 @@
-/// §2.4.3, table "Example Page Size Encodings": a naturally aligned range, by its address and S. With S
-/// the lowest zero bit of the address from bit 12 on says the size: the range is twice as large as what
-/// is below that bit.
+/// A naturally aligned range of addresses, as commands encode it with an address and S (§2.4.3,
+/// table "Example Page Size Encodings"). With S set, the lowest zero bit of the address from bit 12
+/// on encodes the size: the range is twice as large as the value of that bit.
 package struct AMDViPageRange: Hashable, Sendable {
   /// The first address; a multiple of the size.
   package let start: UInt64
@@ -9,8 +9,8 @@ package struct AMDViPageRange: Hashable, Sendable {
 
   package static let everything = AMDViPageRange(start: 0, shift: 64)
 
-  /// The smallest that holds all addresses from `first` to `last`, of those that commands can say.
-  /// amd: build_inv_address()
+  /// Makes the smallest range that contains all addresses from `first` to `last` and that commands
+  /// can encode. amd: build_inv_address()
   package init(covering first: UInt64, through last: UInt64) {
     let shift = max(12, UInt64.bitWidth - (first ^ last).leadingZeroBitCount)
     guard shift <= 52 else {
@@ -32,17 +32,18 @@ package struct AMDViPageRange: Hashable, Sendable {
     start = shift >= 64 ? 0 : (address >> UInt64(shift)) << UInt64(shift)
   }
 
-  /// Address and S, in the bits of a command's upper word.
+  /// Address and S, as in the upper word of a command.
   var encoded: UInt64 {
     if shift >= 64 { return 0x7fff_ffff_ffff_f000 | 1 }
     guard shift > 12 else { return start }
     return start | (1 << UInt64(shift - 1) - 1) & ~0xfff | 1
   }
 
-  /// Whether 2^`shift` bytes at `address`, a multiple of that, have an address in common with it.
+  /// Returns whether the range contains an address of the 2^`shift` bytes at `address`, a multiple
+  /// of that size.
   func intersects(_ address: UInt64, shift: Int) -> Bool {
     let larger = max(self.shift, shift)
-    // Two aligned ranges intersect when the smaller is in the larger.
+    // Two aligned ranges intersect if the larger contains the smaller.
     return larger >= 64 || (address ^ start) >> UInt64(larger) == 0
   }
 }

@@ -16,7 +16,7 @@ package enum ContextTableDescriptor {
   }
 }
 
-/// §5.4 CD, Context Descriptor: one address space of stage 1.
+/// §5.4 CD, Context Descriptor: one stage 1 address space.
 package struct ContextDescriptor: Sendable, BitwiseCopyable, Equatable {
   package static let size: UInt64 = 64
   package var words: InlineArray<8, UInt64>
@@ -32,26 +32,26 @@ package struct ContextDescriptor: Sendable, BitwiseCopyable, Equatable {
     set { words[bit: 31] = newValue }
   }
 
-  // MARK: The lower table (TTB0)
+  // MARK: The lower VA range (TTB0)
 
-  /// T0SZ, [5:0], as the number of input bits.
+  /// T0SZ, [5:0], as the number of input address bits.
   package var inputBits: Int {
     get { 64 - Int(words[5, 0]) }
     set { words[5, 0] = UInt64(64 - newValue) }
   }
-  /// TG0, [7:6], as log2 of the granule; nil for the reserved value.
+  /// TG0, [7:6], as log2 of the granule; `nil` for the reserved value.
   package var granuleShift: Int? {
     get { GranuleField.lower(words[7, 6])?.shift }
     set { words[7, 6] = GranuleField.encodingLower(newValue ?? 12) }
   }
-  /// IR0, OR0, SH0, [13:8]: how tables are fetched.
+  /// IR0, OR0, SH0, [13:8]: cacheability and shareability of table walks.
   package mutating func setTableAttributes(inner: UInt64, outer: UInt64, sharing: UInt64) {
     words[9, 8] = inner
     words[11, 10] = outer
     words[13, 12] = sharing
   }
   /// EPD0, [14]
-  var isLowerDisabled: Bool { words[bit: 14] }
+  var disablesLowerWalks: Bool { words[bit: 14] }
   /// TTB0, [119:68]
   package var table: PhysicalAddress {
     get { PhysicalAddress(words.address(119, 68)) }
@@ -60,35 +60,36 @@ package struct ContextDescriptor: Sendable, BitwiseCopyable, Equatable {
   /// TBI0, [38]
   var ignoresTopByte: Bool { words[bit: 38] }
 
-  // MARK: The upper table (TTB1)
+  // MARK: The upper VA range (TTB1)
 
   /// EPD1, [30]
-  package var isUpperDisabled: Bool {
+  package var disablesUpperWalks: Bool {
     get { words[bit: 30] }
     set { words[bit: 30] = newValue }
   }
   /// TBI1, [39]
   var upperIgnoresTopByte: Bool { words[bit: 39] }
 
-  // MARK: Both
+  // MARK: Both ranges
 
-  /// What is said of one table, the same of either.
-  struct Half {
+  /// The fields that TTB0 and TTB1 both have.
+  struct TableFields {
     let table: PhysicalAddress
     let granule: VMSAv8Table.Granule?
     let inputBits: Int
+    /// HAD: the hierarchical attributes of table descriptors are ignored.
     let ignoresHierarchy: Bool
   }
 
   /// TTB0, TG0, T0SZ, and HAD0, [65].
-  var lower: Half {
-    Half(
+  var lowerTable: TableFields {
+    TableFields(
       table: table, granule: GranuleField.lower(words[7, 6]), inputBits: inputBits,
       ignoresHierarchy: words[bit: 65])
   }
   /// TTB1, [183:132], TG1, [23:22], T1SZ, [21:16], and HAD1, [129].
-  var upper: Half {
-    Half(
+  var upperTable: TableFields {
+    TableFields(
       table: PhysicalAddress(words.address(183, 132)), granule: GranuleField.upper(words[23, 22]),
       inputBits: 64 - Int(words[21, 16]), ignoresHierarchy: words[bit: 129])
   }
@@ -134,7 +135,7 @@ package struct ContextDescriptor: Sendable, BitwiseCopyable, Equatable {
     get { words[bit: 46] }
     set { words[bit: 46] = newValue }
   }
-  /// ASET, [47]: not shared with processors.
+  /// ASET, [47]: the ASID is not shared with processors.
   package var isPrivate: Bool {
     get { words[bit: 47] }
     set { words[bit: 47] = newValue }

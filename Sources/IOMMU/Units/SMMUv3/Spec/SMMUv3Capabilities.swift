@@ -1,12 +1,12 @@
-// Arm System Memory Management Unit Architecture Specification, version 3, ARM IHI 0070 (issue G.b). All
-// files of this folder cite that document.
+// Arm System Memory Management Unit Architecture Specification, version 3, ARM IHI 0070 (issue
+// G.b). All files of this folder cite that document.
 
-/// §6.3.1 to §6.3.8: what one unit can do, as its identification registers tell.
+/// The capabilities of one unit, as its identification registers report them (§6.3.1 to §6.3.8).
 ///
-/// Fixed: AArch64 tables only, little-endian, coherent walks, abort termination (TERM_MODEL), no EL2
-/// stream world (Hyp), no 52-bit addresses (VAX, DS).
+/// Not configurable: AArch64 tables only, little-endian, coherent walks, abort termination
+/// (TERM_MODEL), no EL2 stream world (Hyp), no 52-bit addresses (VAX, DS).
 package struct SMMUv3Capabilities: Hashable, Sendable {
-  /// STALL_MODEL
+  /// The values of STALL_MODEL.
   package enum StallModel: UInt64, Sendable {
     case configurable = 0
     case terminate = 1
@@ -25,14 +25,14 @@ package struct SMMUv3Capabilities: Hashable, Sendable {
   /// SIDSIZE, SSIDSIZE
   package var streamBits = 16
   package var substreamBits = 20
-  /// HTTU: hardware sets access flags, and dirty state too.
+  /// HTTU: hardware updates access flags, and dirty state.
   package var updatesAccessFlag = true
   package var updatesDirtyState = true
   package var ats = false
   package var stallModel = StallModel.configurable
-  /// STALL_MAX: stalled transactions that can wait.
+  /// STALL_MAX: the maximum number of stalled transactions.
   package var maximumStalls = 64
-  /// HAD: hierarchical attributes can be switched off.
+  /// HAD: hierarchical attributes can be disabled.
   package var hierarchicalAttributeDisable = true
   /// FWB: stage 2 can force write-back.
   package var forcedWriteBack = true
@@ -40,20 +40,20 @@ package struct SMMUv3Capabilities: Hashable, Sendable {
   package var rangeInvalidation = true
   /// GRAN4K, GRAN16K, GRAN64K, as log2 of the granule.
   package var granules: Set<Int> = [12, 14, 16]
-  /// CMDQS, EVENTQS: log2 of the entries.
+  /// CMDQS, EVENTQS: log2 of the number of entries.
   package var commandQueueBits = 15
   package var eventQueueBits = 10
-  /// OAS: at least. A unit reaches all of the machine's memory.
+  /// The minimum of OAS. A unit raises OAS so that it reaches all memory of the machine.
   package var outputAddressBits = 32
-  /// SMMU_IIDR. Zero: no implementer is named, so no driver looks for errata.
+  /// SMMU_IIDR. Zero names no implementer, so drivers apply no errata workarounds.
   package var implementation: UInt32 = 0
 
   package init() {}
 
-  /// The sizes that OAS, IPS and S2PS can encode, by their encoding.
+  /// The address sizes that OAS, IPS and S2PS encode, indexed by the encoding.
   static let addressSizes = [32, 36, 40, 42, 44, 48, 52]
 
-  /// The smallest encodable size that is not less than `bits`; 48 at most.
+  /// Returns the smallest encodable size that is not less than `bits`, at most 48.
   static func encodedSize(notBelow bits: Int) -> Int {
     addressSizes.first { $0 >= bits && $0 <= 48 } ?? 48
   }
@@ -64,7 +64,7 @@ package struct SMMUv3Capabilities: Hashable, Sendable {
 
   package var asidBits: Int { wideASIDs ? 16 : 8 }
   package var vmidBits: Int { wideVMIDs ? 16 : 8 }
-  /// §3.4: the intermediate address size, without AArch32 tables that of the output.
+  /// The intermediate address size. §3.4: without AArch32 tables it is the output address size.
   var intermediateAddressBits: Int { outputAddressBits }
 
   /// SMMU_IDR0 to SMMU_IDR5.
@@ -117,6 +117,6 @@ package struct SMMUv3Capabilities: Hashable, Sendable {
     return UInt32(truncatingIfNeeded: bits[0])
   }
 
-  /// SMMU_AIDR: SMMUv3.2, of which FWB and RIL are.
+  /// SMMU_AIDR: SMMUv3.2, which introduced FWB and RIL.
   package var architecture: UInt32 { 2 }
 }

@@ -1,68 +1,88 @@
-/// §7.3: what ends a transaction, in the words of the event that tells of it.
+/// The reason why a transaction ends with a fault, in the terms of the event that reports it
+/// (§7.3).
 package struct SMMUv3Event: Hashable, Error {
   package enum Kind: UInt8, Sendable {
-    /// Config says abort: the transaction ends and no event is recorded.
+    /// STE.Config is abort: the transaction is aborted and no event is recorded.
     case aborted = 0x00
+    /// C_BAD_STREAMID
     case badStreamID = 0x02
+    /// F_STE_FETCH
     case streamFetchFailed = 0x03
+    /// C_BAD_STE
     case badStreamEntry = 0x04
+    /// F_BAD_ATS_TREQ
     case badTranslationRequest = 0x05
+    /// F_STREAM_DISABLED
     case streamDisabled = 0x06
+    /// F_TRANSL_FORBIDDEN
     case translatedForbidden = 0x07
+    /// C_BAD_SUBSTREAMID
     case badSubstreamID = 0x08
+    /// F_CD_FETCH
     case contextFetchFailed = 0x09
+    /// C_BAD_CD
     case badContext = 0x0a
+    /// F_WALK_EABT
     case walkAborted = 0x0b
+    /// F_TRANSLATION
     case translation = 0x10
+    /// F_ADDR_SIZE
     case addressSize = 0x11
+    /// F_ACCESS
     case access = 0x12
+    /// F_PERMISSION
     case permission = 0x13
 
-    /// §3.12: the four that CD.{A,R,S} and STE.{S2R,S2S} are about.
+    /// Whether CD.{A,R,S} and STE.{S2R,S2S} apply: the four fault events of §3.12.
     var isConfigurable: Bool { rawValue >= Self.translation.rawValue }
   }
 
-  /// CLASS
-  package enum Operation: UInt64, Sendable {
+  /// CLASS: the access that faulted.
+  package enum FaultClass: UInt64, Sendable {
+    /// The fetch of a context descriptor.
     case contextFetch = 0
+    /// The fetch of a translation table descriptor.
     case tableWalk = 1
+    /// The translation of the input address.
     case input = 2
   }
 
   package let kind: Kind
-  /// S2: stage 2 said no.
+  /// S2: the fault occurred in stage 2.
   package var isStage2 = false
-  package var operation = Operation.contextFetch
-  /// IPA, for faults of stage 2.
+  package var faultClass = FaultClass.contextFetch
+  /// IPA, for a stage 2 fault.
   package var intermediateAddress: UInt64 = 0
-  /// FetchAddr: what could not be read.
+  /// FetchAddr: the address of the structure that could not be read.
   package var fetchAddress: UInt64 = 0
-  /// TTRnW
+  /// TTRnW: whether the access of the table walk was a read.
   package var isTableRead = false
-  /// The transaction is to be stalled, if its device can be.
+  /// Whether the configuration stalls the transaction. The port stalls it if the device supports
+  /// stalls.
   var stalls = false
-  /// STAG, of a transaction that is stalled.
+  /// STAG, if the transaction is stalled.
   package var stallTag: UInt16?
 
   init(_ kind: Kind) { self.kind = kind }
 
-  /// A fault of stage 1, for the address of the transaction.
+  /// Returns the event of a stage 1 fault for the input address of the transaction.
   static func stage1(_ kind: Kind) -> Self {
     var event = Self(kind)
-    event.operation = .input
+    event.faultClass = .input
     return event
   }
 
-  static func stage2(_ kind: Kind, _ operation: Operation, _ address: UInt64) -> Self {
+  /// Returns the event of a stage 2 fault for an intermediate address.
+  static func stage2(_ kind: Kind, _ faultClass: FaultClass, _ address: UInt64) -> Self {
     var event = Self(kind)
     event.isStage2 = true
-    event.operation = operation
+    event.faultClass = faultClass
     event.intermediateAddress = address
     return event
   }
 }
 
-/// §7.3 Event records: 256 bits. Fields that the specification leaves unknown are 0.
+/// §7.3 Event records: 256 bits. Fields that the specification defines as UNKNOWN are 0.
 package struct SMMUv3EventRecord: Hashable, Sendable {
   package var words: InlineArray<4, UInt64>
 
@@ -111,7 +131,7 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
     words[bit: 98] = record.executes
     words[bit: 99] = !record.writes
     words[bit: 103] = event.isStage2
-    words[105, 104] = event.operation.rawValue
+    words[105, 104] = event.faultClass.rawValue
     words[191, 128] = record.iova.rawValue
   }
 
@@ -121,21 +141,29 @@ package struct SMMUv3EventRecord: Hashable, Sendable {
     for index in 0..<4 { hasher.combine(words[index]) }
   }
 
+  /// Event number, [7:0]
   package var kind: UInt8 { UInt8(words[7, 0]) }
   /// StreamID, [63:32]
-  package var stream: UInt32 {
-    get { UInt32(words[63, 32]) }
-    set { words[63, 32] = UInt64(newValue) }
+  package var stream: StreamID {
+    get { StreamID(rawValue: UInt32(words[63, 32])) }
+    set { words[63, 32] = UInt64(newValue.rawValue) }
   }
-  /// SSV and SubstreamID
+  /// SSV, [11], and SubstreamID, [31:12]
   package var substream: PASID? {
     words[bit: 11] ? PASID(rawValue: UInt32(words[31, 12])) : nil
   }
-  package var address: UInt64 { words[191, 128] }
+  /// InputAddr, [191:128]
+  package var address: IOVA { IOVA(words[191, 128]) }
+  /// Stall, [95]
   package var isStalled: Bool { words[bit: 95] }
+  /// STAG, [79:64]
   package var stallTag: UInt16 { UInt16(words[79, 64]) }
+  /// S2, [103]
   package var isStage2: Bool { words[bit: 103] }
+  /// PnU, [97]
   package var isPrivileged: Bool { words[bit: 97] }
+  /// InD, [98]
   package var isInstruction: Bool { words[bit: 98] }
+  /// RnW, [99]
   package var isRead: Bool { words[bit: 99] }
 }

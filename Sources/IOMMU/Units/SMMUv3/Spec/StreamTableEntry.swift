@@ -2,7 +2,7 @@
 package enum StreamTableDescriptor {
   package static let size: UInt64 = 8
 
-  /// - Parameter span: the table has 2^(span - 1) entries.
+  /// - Parameter span: the level 2 table has 2^(span - 1) entries.
   package static func make(table: PhysicalAddress, span: Int) -> UInt64 {
     var bits: InlineArray<1, UInt64> = [0]
     bits[4, 0] = UInt64(span)
@@ -11,7 +11,7 @@ package enum StreamTableDescriptor {
   }
 
   static func span(_ descriptor: UInt64) -> Int { Int(descriptor & 0x1f) }
-  /// L2Ptr, aligned to the size of the table.
+  /// L2Ptr, [55:6], aligned to the size of the level 2 table.
   static func table(_ descriptor: UInt64) -> PhysicalAddress {
     let bits: InlineArray<1, UInt64> = [descriptor]
     let size = UInt64(1) << UInt64(max(span(descriptor), 1) - 1 + 6)
@@ -19,7 +19,7 @@ package enum StreamTableDescriptor {
   }
 }
 
-/// §5.2 STE, Stream Table Entry: how the transactions of one stream are translated.
+/// §5.2 STE, Stream Table Entry: the configuration of one stream.
 package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
   package static let size: UInt64 = 64
   package var words: InlineArray<8, UInt64>
@@ -29,7 +29,7 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
 
   package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
-  /// Config; values without bit 2 all mean abort.
+  /// The values of Config. All values without bit 2 mean abort.
   package enum Configuration: UInt64, Sendable {
     case abort = 0
     case bypass = 4
@@ -38,22 +38,23 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
     case nested = 7
   }
 
-  /// S1DSS: transactions without substream, where there are substreams.
+  /// The values of S1DSS: the treatment of transactions without substream in a stream with
+  /// substreams.
   package enum DefaultSubstream: UInt64, Sendable {
     case terminate = 0
     case bypass = 1
     case substream0 = 2
   }
 
-  /// S1Fmt
+  /// The values of S1Fmt.
   package enum DescriptorTable: UInt64, Sendable {
     case linear = 0
-    /// Two levels, the lower ones of 64 descriptors.
+    /// Two levels; a level 2 table has 64 descriptors.
     case leaves4K = 1
-    /// Two levels, the lower ones of 1024 descriptors.
+    /// Two levels; a level 2 table has 1024 descriptors.
     case leaves64K = 2
 
-    /// log2 of the descriptors of a lower table.
+    /// log2 of the number of descriptors of a level 2 table.
     var leafBits: Int { self == .leaves4K ? 6 : 10 }
   }
 
@@ -77,12 +78,12 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
     get { DescriptorTable(rawValue: words[5, 4]) ?? .linear }
     set { words[5, 4] = newValue.rawValue }
   }
-  /// S1ContextPtr, [55:6]: an intermediate address where there is a stage 2.
+  /// S1ContextPtr, [55:6]: an intermediate address if the stream has a stage 2.
   package var descriptors: UInt64 {
     get { words.address(55, 6) }
     set { words.setAddress(newValue, 55, 6) }
   }
-  /// S1CDMax, [63:59]: log2 of the descriptors.
+  /// S1CDMax, [63:59]: log2 of the number of descriptors.
   package var descriptorBits: Int {
     get { Int(words[63, 59]) }
     set { words[63, 59] = UInt64(newValue) }
@@ -92,7 +93,7 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
     get { DefaultSubstream(rawValue: words[65, 64]) ?? .terminate }
     set { words[65, 64] = newValue.rawValue }
   }
-  /// S1CIR, S1COR, S1CSH, [71:66]: how descriptors are fetched.
+  /// S1CIR, S1COR, S1CSH, [71:66]: cacheability and shareability of descriptor fetches.
   package mutating func setDescriptorAttributes(inner: UInt64, outer: UInt64, sharing: UInt64) {
     words[67, 66] = inner
     words[69, 68] = outer
@@ -108,12 +109,12 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
     get { words[bit: 91] }
     set { words[bit: 91] = newValue }
   }
-  /// EATS, [93:92]: 1 allows translation requests.
+  /// EATS, [93:92]: 1 enables full ATS.
   package var ats: UInt64 {
     get { words[93, 92] }
     set { words[93, 92] = newValue }
   }
-  /// SHCFG, [109:108]: 1 leaves shareability as it comes.
+  /// SHCFG, [109:108]: 1 uses the shareability of the transaction.
   package var sharing: UInt64 {
     get { words[109, 108] }
     set { words[109, 108] = newValue }
@@ -131,7 +132,7 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
     get { UInt16(words[143, 128]) }
     set { words[143, 128] = UInt64(newValue) }
   }
-  /// S2T0SZ, [165:160], as the number of input bits.
+  /// S2T0SZ, [165:160], as the number of input address bits.
   package var inputBits: Int {
     get { 64 - Int(words[165, 160]) }
     set { words[165, 160] = UInt64(64 - newValue) }
@@ -141,15 +142,15 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
     get { words[167, 166] }
     set { words[167, 166] = newValue }
   }
-  /// S2IR0, S2OR0, S2SH0, [173:168]: how tables are fetched.
+  /// S2IR0, S2OR0, S2SH0, [173:168]: cacheability and shareability of table walks.
   package mutating func setTableAttributes(inner: UInt64, outer: UInt64, sharing: UInt64) {
     words[169, 168] = inner
     words[171, 170] = outer
     words[173, 172] = sharing
   }
-  /// S2TG, [175:174]; nil for the reserved value.
+  /// S2TG, [175:174]; `nil` for the reserved value.
   var granule: VMSAv8Table.Granule? { GranuleField.lower(words[175, 174]) }
-  /// The same, as log2.
+  /// S2TG, [175:174], as log2 of the granule.
   package var granuleShift: Int? {
     get { granule?.shift }
     set { words[175, 174] = GranuleField.encodingLower(newValue ?? 12) }
@@ -168,7 +169,7 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
   var isBigEndian: Bool { words[bit: 180] }
   /// S2AFFD, [181]
   var ignoresAccessFlag: Bool { words[bit: 181] }
-  /// S2PTW, [182]: table walks of stage 1 in device memory fault.
+  /// S2PTW, [182]: stage 1 table walks to device memory fault.
   package var protectsTableWalks: Bool {
     get { words[bit: 182] }
     set { words[bit: 182] = newValue }
@@ -193,7 +194,7 @@ package struct StreamTableEntry: Sendable, BitwiseCopyable, Equatable {
   }
 }
 
-/// The encodings of granules in TG0 and S2TG, and the different ones in TG1.
+/// The encodings of granules: `lower` is that of TG0 and S2TG, `upper` that of TG1.
 enum GranuleField {
   static func lower(_ field: UInt64) -> VMSAv8Table.Granule? {
     switch field {

@@ -1,33 +1,36 @@
-// One command queue of a virtual interface (LVCMDQ): a ring of commands in memory, as an SMMUv3's own
-// (IHI 0070 §3.5.1, §7.1), and what its registers hold.
+// One command queue of a virtual interface (LVCMDQ): a ring of commands in memory, like the command
+// queue of an SMMUv3 (IHI 0070 §3.5.1, §7.1), and the state behind its registers. The queue's
+// virtual interface owns it and guards it with its lock.
 //
-// Software stores into registers without a word, so the queue is looked at. A store that is followed by
-// another before that has never been: software that has to know waits, for STATUS after CONFIG, for
-// CONS_INDX after PROD_INDX.
+// Software stores into the registers without a notification, so the interface polls them. A store
+// that another store overwrites before the next poll has no effect. Software that depends on an
+// effect waits for it: for STATUS after CONFIG, for CONS_INDX after PROD_INDX.
 
 struct VirtualCommandQueue: Sendable {
-  /// CERROR_…: why a command was not executed.
+  /// CERROR_…: the reason why a command was not executed.
   typealias Failure = SMMUv3Unit.CommandError.Reason
 
-  /// What a look found.
-  struct Progress {
+  /// The result of a poll.
+  struct PollResult {
     var hasChanged = false
     var hasFailed = false
   }
 
-  /// Of one look: a queue that is kept full must not keep others waiting.
-  private static let mostCommands = 128
+  /// The maximum number of commands that one poll executes, so that a queue that is always full
+  /// does not block the other queues.
+  private static let commandsPerPoll = 128
 
-  /// VCMDQ_BASE: ADDR, and LOG2SIZE of entries.
+  /// VCMDQ_BASE: ADDR, and LOG2SIZE, log2 of the number of entries.
   private let base: PhysicalAddress
   private let sizeBits: Int
   private var isEnabled = false
-  /// RD, whose highest bit tells one round from the next.
+  /// RD, with the wrap bit above the index.
   private var consumer: UInt32 = 0
-  /// ERR, as long as the error is active.
+  /// ERR, while the error is active.
   private var failure: Failure?
-  /// CMDQ_ERR of GERROR and of GERRORN.
+  /// CMDQ_ERR of GERROR.
   private var error: UInt32 = 0
+  /// CMDQ_ERR of GERRORN.
   private var acknowledgement: UInt32 = 0
 
   init(base: PhysicalAddress, sizeBits: Int) {
@@ -37,33 +40,33 @@ struct VirtualCommandQueue: Sendable {
 
   var hasError: Bool { error != acknowledgement }
 
-  /// Of the registers of a queue that has just been made.
+  /// Stores the initial values into the registers of a new queue.
   func reset(_ registers: VirtualQueueRegisters) {
     for register in VirtualQueueRegisters.Register.allCases { registers[register] = 0 }
   }
 
-  /// Does what the registers ask for.
-  /// - Parameter execute: the command at an address; gives why it cannot be.
-  mutating func look(
-    at registers: VirtualQueueRegisters, _ execute: (PhysicalAddress) -> Failure?
-  ) -> Progress {
-    var progress = Progress()
-    progress.hasChanged = followConfiguration(registers)
-    if followAcknowledgement(registers) { progress.hasChanged = true }
+  /// Reads the registers, executes new commands and updates the registers.
+  /// - Parameter execute: executes the command at an address; returns the reason if it cannot.
+  mutating func poll(
+    _ registers: VirtualQueueRegisters, _ execute: (PhysicalAddress) -> Failure?
+  ) -> PollResult {
+    var result = PollResult()
+    result.hasChanged = readConfiguration(registers)
+    if readAcknowledgement(registers) { result.hasChanged = true }
     if isEnabled, !hasError {
-      progress.hasFailed = consume(registers, execute, &progress.hasChanged)
+      result.hasFailed = consume(registers, execute, &result.hasChanged)
     }
-    registers.keep(isEnabled ? 1 : 0, in: .status)
-    if isEnabled { registers.keep(consumerRegister, in: .consumer) }
-    // Who sees an error sees its reason.
-    registers.keep(error, in: .error)
-    return progress
+    registers.update(.status, to: isEnabled ? 1 : 0)
+    if isEnabled { registers.update(.consumer, to: consumerRegister) }
+    // GERROR is stored after CONS_INDX, so software that sees an error also sees its reason.
+    registers.update(.error, to: error)
+    return result
   }
 
   private var indexMask: UInt32 { 2 << UInt32(sizeBits) - 1 }
   private var consumerRegister: UInt32 { consumer | UInt32(failure?.rawValue ?? 0) << 24 }
 
-  private mutating func followConfiguration(_ registers: VirtualQueueRegisters) -> Bool {
+  private mutating func readConfiguration(_ registers: VirtualQueueRegisters) -> Bool {
     let enable = registers[.configuration] & 1 != 0
     guard enable != isEnabled else { return false }
     isEnabled = enable
@@ -71,7 +74,7 @@ struct VirtualCommandQueue: Sendable {
     return true
   }
 
-  private mutating func followAcknowledgement(_ registers: VirtualQueueRegisters) -> Bool {
+  private mutating func readAcknowledgement(_ registers: VirtualQueueRegisters) -> Bool {
     let acknowledgement = registers[.acknowledgement] & 1
     guard acknowledgement != self.acknowledgement else { return false }
     self.acknowledgement = acknowledgement
@@ -79,14 +82,14 @@ struct VirtualCommandQueue: Sendable {
     return true
   }
 
-  /// - Returns: whether a command could not be executed. It is the next one still.
+  /// - Returns: whether a command failed. CONS_INDX still points to that command.
   private mutating func consume(
     _ registers: VirtualQueueRegisters, _ execute: (PhysicalAddress) -> Failure?,
     _ hasChanged: inout Bool
   ) -> Bool {
     let producer = registers[.producer] & indexMask
     var count = 0
-    while consumer != producer, count < Self.mostCommands {
+    while consumer != producer, count < Self.commandsPerPoll {
       hasChanged = true
       let index = UInt64(consumer & indexMask >> 1)
       failure = execute(PhysicalAddress(base.rawValue + index * 16))

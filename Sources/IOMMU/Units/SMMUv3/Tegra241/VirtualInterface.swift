@@ -1,28 +1,31 @@
-// A virtual interface (VINTF) that a guest owns: its command queues, whose registers the guest has in a
-// page of its own, and what makes their commands the guest's. The interface fills in the VMID, and
-// replaces the stream ids that it has a match for; a command that is not among the few that a guest
-// may send, or names another stream, stops its queue.
+// A virtual interface (VINTF) of a guest: its command queues, whose registers are in a page that
+// the guest maps, and the confinement of their commands to the guest. The interface sets the VMID,
+// and replaces StreamIDs for which it has a match. A command that a guest must not submit, or that
+// has another StreamID, stops its queue.
+//
+// The vIOMMU of the guest owns the interface. The lock of the interface is held while commands
+// execute, so a queue that `removeQueue(_:)` has removed executes no further command.
 
 package import Host
 internal import Synchronization
 
 package final class VirtualInterface: Sendable {
-  /// LVCMDQ_ERR_MAP: a bit for each queue with an active error.
+  /// LVCMDQ_ERR_MAP: one bit per queue, set while its error is active.
   package typealias ErrorMap = InlineArray<2, UInt64>
 
   /// SID_MATCH, SID_REPLACE
   private struct StreamMatch {
-    let virtual: UInt32
-    let physical: UInt32
+    let virtual: StreamID
+    let physical: StreamID
   }
 
   private struct State {
     var streams: [StreamMatch?]
     var queues: [VirtualCommandQueue?]
-    /// Page 0; nil until software can store there.
+    /// Page 0; `nil` until software can map it.
     var pages: SharedRegisters?
-    /// A thread looks at it.
-    var isWatched = false
+    /// Whether a thread polls the registers.
+    var isPolled = false
 
     var isInUse: Bool { pages != nil && queues.contains { $0 != nil } }
 
@@ -40,7 +43,7 @@ package final class VirtualInterface: Sendable {
   private let onError: @Sendable (ErrorMap) -> Void
   private let state: Mutex<State>
 
-  /// - Parameter onError: the interrupt, once for every new error.
+  /// - Parameter onError: the interrupt handler, called once for each new error.
   package init(
     of unit: SMMUv3Unit, vmid: UInt16, onError: @escaping @Sendable (ErrorMap) -> Void
   ) {
@@ -56,8 +59,9 @@ package final class VirtualInterface: Sendable {
 
   // MARK: Streams
 
-  /// - Returns: false when all matches are in use.
-  package func match(_ virtual: UInt32, _ physical: UInt32) -> Bool {
+  /// Adds a match that replaces a virtual StreamID by a physical one.
+  /// - Returns: `false` when all matches are in use.
+  package func match(_ virtual: StreamID, _ physical: StreamID) -> Bool {
     state.withLock { state in
       guard let free = state.streams.firstIndex(where: { $0 == nil }) else { return false }
       state.streams[free] = StreamMatch(virtual: virtual, physical: physical)
@@ -65,7 +69,8 @@ package final class VirtualInterface: Sendable {
     }
   }
 
-  package func unmatch(_ virtual: UInt32) {
+  /// Removes the match of a virtual StreamID.
+  package func unmatch(_ virtual: StreamID) {
     state.withLock { state in
       guard let index = state.streams.firstIndex(where: { $0?.virtual == virtual }) else { return }
       state.streams[index] = nil
@@ -74,14 +79,14 @@ package final class VirtualInterface: Sendable {
 
   // MARK: Queues
 
-  /// Gives the interface a queue of 2^`sizeBits` commands, disabled.
-  /// - Returns: false when the host is short of threads.
+  /// Adds a disabled queue of 2^`sizeBits` commands to the interface.
+  /// - Returns: `false` when the host cannot start a thread.
   package func addQueue(_ index: Int, base: PhysicalAddress, sizeBits: Int) -> Bool {
     state.withLock { state in
       let queue = VirtualCommandQueue(base: base, sizeBits: sizeBits)
       if let pages = state.pages { queue.reset(VirtualQueueRegisters(of: index, in: pages)) }
       state.queues[index] = queue
-      guard watch(&state) else {
+      guard startPolling(&state) else {
         state.queues[index] = nil
         return false
       }
@@ -89,7 +94,7 @@ package final class VirtualInterface: Sendable {
     }
   }
 
-  /// No command of the queue is executed any more when this returns.
+  /// Removes a queue. No command of the queue is executed after the call.
   package func removeQueue(_ index: Int) {
     state.withLock { state in
       state.queues[index] = nil
@@ -98,12 +103,12 @@ package final class VirtualInterface: Sendable {
     }
   }
 
-  /// Software can store into `pages` from now on.
-  /// - Returns: false when the host is short of threads.
+  /// Makes `pages` the register page, which software can map, and starts polling it.
+  /// - Returns: `false` when the host cannot start a thread.
   package func share(_ pages: SharedRegisters) -> Bool {
     setPages(pages)
     return state.withLock { state in
-      guard watch(&state) else {
+      guard startPolling(&state) else {
         state.pages = nil
         return false
       }
@@ -120,49 +125,50 @@ package final class VirtualInterface: Sendable {
     }
   }
 
-  // MARK: Looking
+  // MARK: Polling
 
-  /// Whether a thread of the interface's own looks.
-  var isWatched: Bool { state.withLock { $0.isWatched } }
+  /// Whether a thread of the interface polls the registers.
+  var isPolled: Bool { state.withLock { $0.isPolled } }
 
-  private func watch(_ state: inout State) -> Bool {
-    guard state.isInUse, !state.isWatched else { return true }
-    state.isWatched = PollingThread.start(named: "vintf") { self.look() }
-    return state.isWatched
+  private func startPolling(_ state: inout State) -> Bool {
+    guard state.isInUse, !state.isPolled else { return true }
+    state.isPolled = PollingThread.start(named: "vintf") { self.poll() }
+    return state.isPolled
   }
 
-  /// Does what the queues' registers ask for.
-  func look() -> PollingThread.Outcome {
+  /// Polls the registers of all queues once.
+  func poll() -> PollingThread.Outcome {
     var errors: [ErrorMap] = []
-    let finding = state.withLock { state -> PollingThread.Outcome in
+    let outcome = state.withLock { state -> PollingThread.Outcome in
       guard state.isInUse, let pages = state.pages else {
-        state.isWatched = false
+        state.isPolled = false
         return .finished
       }
       var hasChanged = false
       for index in state.queues.indices {
         let streams = state.streams
-        let progress = state.queues[index]?.look(
-          at: VirtualQueueRegisters(of: index, in: pages)
+        let result = state.queues[index]?.poll(
+          VirtualQueueRegisters(of: index, in: pages)
         ) { execute(at: $0, streams) }
-        guard let progress else { continue }
-        if progress.hasChanged { hasChanged = true }
-        if progress.hasFailed { errors.append(state.errorMap) }
+        guard let result else { continue }
+        if result.hasChanged { hasChanged = true }
+        if result.hasFailed { errors.append(state.errorMap) }
       }
       return hasChanged ? .changed : .unchanged
     }
     for map in errors { onError(map) }
-    return finding
+    return outcome
   }
 
   // MARK: Commands
 
-  /// - Returns: why the command at `address` was not executed.
+  /// Executes the command at `address` for the guest.
+  /// - Returns: the reason if the command was not executed.
   private func execute(
     at address: PhysicalAddress, _ streams: [StreamMatch?]
   ) -> SMMUv3Unit.CommandError.Reason? {
     guard let command = fetch(address) else { return .aborted }
-    guard isGuests(command) else { return .illegal }
+    guard isAllowedForGuest(command) else { return .illegal }
     let confined = command.confined(toVMID: vmid) { stream in
       streams.first { $0?.virtual == stream }??.physical
     }
@@ -183,11 +189,11 @@ package final class VirtualInterface: Sendable {
       lower: UInt64(littleEndian: words[0]), upper: UInt64(littleEndian: words[1]))
   }
 
-  /// What an interface without HYP_OWN executes; a CMD_SYNC of these queues has no way to tell of its
-  /// completion but CONS_INDX. tegra241-cmdqv: tegra241_guest_vcmdq_supports_cmd(), arm-smmu-v3:
-  /// arm_smmu_cmdq_needs_busy_polling()
-  private func isGuests(_ command: SMMUv3Command) -> Bool {
-    switch command.operation {
+  /// Returns whether an interface without HYP_OWN executes the command. The completion of a
+  /// CMD_SYNC in these queues is visible in CONS_INDX only. tegra241-cmdqv:
+  /// tegra241_guest_vcmdq_supports_cmd(), arm-smmu-v3: arm_smmu_cmdq_needs_busy_polling()
+  private func isAllowedForGuest(_ command: SMMUv3Command) -> Bool {
+    switch command.opcode {
     case .tlbiASID, .tlbiAddress, .invalidateATC: true
     case .sync: command.completionSignal == 0
     default: false

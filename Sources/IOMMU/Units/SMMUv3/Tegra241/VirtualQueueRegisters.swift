@@ -2,7 +2,7 @@
 
 package import Host
 
-/// One block.
+/// The registers of one queue.
 package struct VirtualQueueRegisters: Sendable {
   package enum Register: Int, CaseIterable, Sendable {
     /// CONS_INDX: RD, [19:0]; ERR, [30:24]. Software sets it while the queue is disabled.
@@ -15,13 +15,13 @@ package struct VirtualQueueRegisters: Sendable {
     case status = 0x0c
     /// GERROR: CMDQ_ERR, [0]. An error is active while it differs from GERRORN.
     case error = 0x10
-    /// GERRORN: as GERROR, of software.
+    /// GERRORN: CMDQ_ERR, [0], which software sets to acknowledge an error.
     case acknowledgement = 0x14
   }
 
-  /// Of the page.
+  /// The length of the page in bytes.
   package static let pageLength = 64 << 10
-  /// Between two blocks.
+  /// The distance in bytes between the registers of two queues.
   private static let stride = 0x80
 
   private let pages: SharedRegisters
@@ -37,8 +37,9 @@ package struct VirtualQueueRegisters: Sendable {
     nonmutating set { pages.store(newValue, at: offset + register.rawValue) }
   }
 
-  /// A register that only the hardware changes, in memory that software can write.
-  func keep(_ value: UInt32, in register: Register) {
+  /// Stores `value` into a read-only register, unless the register has that value. Software can
+  /// write to the memory of the register, and such a write is undone here.
+  func update(_ register: Register, to value: UInt32) {
     if self[register] != value { self[register] = value }
   }
 }

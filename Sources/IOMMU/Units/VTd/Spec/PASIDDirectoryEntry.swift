@@ -1,4 +1,4 @@
-/// VT-d §9.5 Scalable-Mode PASID Directory Entry: 64 PASIDs.
+/// VT-d §9.5 Scalable-Mode PASID Directory Entry: one entry per 64 PASIDs.
 package enum PASIDDirectoryEntry {
   private static let addressMask: UInt64 = ~0xfff
 

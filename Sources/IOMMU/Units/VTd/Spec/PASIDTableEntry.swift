@@ -1,4 +1,4 @@
-/// VT-d §9.6 Scalable-Mode PASID Table Entry: how the requests with one PASID are translated.
+/// VT-d §9.6 Scalable-Mode PASID Table Entry: the translation of the requests with one PASID.
 package struct PASIDTableEntry: Equatable, Sendable {
   package static let size: UInt64 = 64
   package var words: InlineArray<8, UInt64>
@@ -10,7 +10,7 @@ package struct PASIDTableEntry: Equatable, Sendable {
 
   package static func == (a: Self, b: Self) -> Bool { a.words.equals(b.words) }
 
-  /// PGTT
+  /// The values of PGTT.
   package enum TranslationType: UInt64, Sendable, BitwiseCopyable {
     case firstStage = 1
     case secondStage = 2
@@ -23,17 +23,17 @@ package struct PASIDTableEntry: Equatable, Sendable {
     get { words[bit: 0] }
     set { words[bit: 0] = newValue }
   }
-  /// FPD, [1]
+  /// FPD, [1]: qualified faults are not recorded.
   package var disablesFaults: Bool {
     get { words[bit: 1] }
     set { words[bit: 1] = newValue }
   }
-  /// AW, [4:2]: 1 for 3 levels, 2 for 4, 3 for 5.
+  /// AW, [4:2], as the number of levels of the second stage: 1 is 3 levels, 2 is 4, 3 is 5.
   package var levels: Int {
     get { Int(words[4, 2]) + 2 }
     set { words[4, 2] = UInt64(max(newValue, 2) - 2) }
   }
-  /// PGTT, [8:6]; nil for values without meaning.
+  /// PGTT, [8:6]; `nil` for a reserved value.
   package var type: TranslationType? {
     get { TranslationType(rawValue: words[8, 6]) }
     set { words[8, 6] = newValue?.rawValue ?? 0 }
@@ -69,7 +69,8 @@ package struct PASIDTableEntry: Equatable, Sendable {
     get { words[bit: 128] }
     set { words[bit: 128] = newValue }
   }
-  /// FSPM, [131:130]: 0 for 4 levels of the first stage, 1 for 5; nil for values without meaning.
+  /// FSPM, [131:130], as the number of levels of the first stage: 0 is 4 levels, 1 is 5. `nil` for
+  /// a reserved value.
   package var firstStageLevels: Int? {
     get {
       let mode = Int(words[131, 130])
@@ -77,7 +78,7 @@ package struct PASIDTableEntry: Equatable, Sendable {
     }
     set { words[131, 130] = newValue == 5 ? 1 : 0 }
   }
-  /// WPE, [132]: privilege does not write where the table says read-only.
+  /// WPE, [132]: privileged requests, too, cannot write read-only pages.
   package var protectsFromPrivilege: Bool {
     get { words[bit: 132] }
     set { words[bit: 132] = newValue }
@@ -93,16 +94,17 @@ package struct PASIDTableEntry: Equatable, Sendable {
     set { words.setAddress(newValue.rawValue, 191, 140) }
   }
 
-  /// Whether a bit is set that a unit with these capabilities wants clear: what the specification
-  /// reserves, addresses beyond the host's, memory types (which no unit here has), and the first
-  /// stage's part as far as the unit lacks it.
+  /// Returns whether a bit is set that is reserved in a unit with these capabilities: bits that the
+  /// specification reserves, address bits from `addressBits` on, memory types (which no unit here
+  /// supports), and the first-stage fields that the unit does not support.
   func hasReservedBits(addressBits: Int, _ capabilities: VTdCapabilities) -> Bool {
     let beyond = ~(1 << UInt64(addressBits) - 1) as UInt64
     var firstStage: UInt64 = 0xf02
     if !capabilities.firstStage { firstStage |= ~0x60 }
     if !capabilities.privilegedRequests { firstStage |= 1 << 0 }
     if !capabilities.extendedAccessedFlag { firstStage |= 1 << 7 }
-    // The table is the guest's when nested, and its address checked by the second stage.
+    // The first-stage table of a nested entry is at a guest physical address, which the second
+    // stage checks.
     if type != .nested { firstStage |= beyond }
     return words[0] & (0xc20 | beyond) != 0 || words[1] & 0xffff_ffff_fe7f_0000 != 0
       || words[2] & firstStage != 0 || (3..<8).contains { words[$0] != 0 }

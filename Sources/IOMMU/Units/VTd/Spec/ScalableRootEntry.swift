@@ -1,4 +1,5 @@
-/// VT-d §9.2 Scalable-Mode Root Entry: one per bus, two context tables of 128 functions each.
+/// VT-d §9.2 Scalable-Mode Root Entry: one entry per bus, with two context tables of 128 functions
+/// each.
 package struct ScalableRootEntry: Equatable, Sendable {
   package static let size: UInt64 = 16
   private static let addressMask: UInt64 = ~0xfff
@@ -9,7 +10,8 @@ package struct ScalableRootEntry: Equatable, Sendable {
     (self.lower, self.upper) = (lower, upper)
   }
 
-  /// The word for a function: LP and LCTP for devices 0 to 15, UP and UCTP for the others.
+  /// Returns the offset of a function's word in the root table: LP and LCTP for devices 0 to 15, UP
+  /// and UCTP for devices 16 to 31.
   package static func word(of requester: RequesterID) -> UInt64 {
     UInt64(requester.rawValue >> 8) * size + UInt64(requester.rawValue >> 7 & 1) * 8
   }

@@ -1,11 +1,12 @@
-/// VT-d §11.4.2 Capability Register and §11.4.3 Extended Capability Register: what one unit can do.
+/// The capabilities of one unit: VT-d §11.4.2 Capability Register and §11.4.3 Extended Capability
+/// Register.
 ///
-/// A new value describes a unit with second-stage translation only, which is what makes the kernel's
-/// driver use second-stage tables for every domain; ``nesting`` one with everything.
+/// The default value describes a unit with second-stage translation only. The kernel's driver then
+/// uses second-stage tables for every domain. ``nesting`` describes a unit with all capabilities.
 package struct VTdCapabilities: Hashable, Sendable {
-  /// MGAW: the widest address a request may have.
+  /// MGAW: the number of address bits that a request may use.
   package var maximumGuestAddressWidth = 48
-  /// SAGAW, as levels of second-stage tables.
+  /// SAGAW, as the possible numbers of levels of second-stage tables.
   package var secondStageLevels: Set<Int> = [4]
   /// SSLPS
   package var has2MPages = true
@@ -14,18 +15,18 @@ package struct VTdCapabilities: Hashable, Sendable {
   package var domainBits = 16
   /// NFR
   package var faultRegisters = 1
-  /// PSI and MAMV: page-selective invalidation, of up to 2^this pages.
+  /// PSI and MAMV: a page-selective invalidation covers up to 2^`maximumAddressMask` pages.
   package var maximumAddressMask = 18
-  /// CM: not-present entries may be cached, so that a map needs an invalidation too.
+  /// CM: the unit may cache not-present entries, so software has to invalidate after a map too.
   package var cachingMode = false
 
   /// SC: second-stage entries control snooping.
   package var snoopControl = true
   /// PT
   package var passThrough = true
-  /// PASID, PSS: requests may carry a PASID, of this many bits.
+  /// PASID, PSS: the number of PASID bits; 0 when requests cannot carry a PASID.
   package var pasidBits = 20
-  /// SSADS: accessed and dirty flags of second-stage entries.
+  /// SSADS: the unit updates accessed and dirty flags of second-stage entries.
   package var secondStageFlags = true
   /// SSTS
   package var secondStage = true
@@ -41,14 +42,14 @@ package struct VTdCapabilities: Hashable, Sendable {
   package var privilegedRequests = false
   /// EAFS
   package var extendedAccessedFlag = false
-  /// DT: functions may translate for themselves.
+  /// DT: the unit supports device TLBs.
   package var deviceTLBs = false
-  /// PRS, PDS: functions may request pages.
+  /// PRS, PDS: the unit supports page requests.
   package var pageRequests = false
 
   package init() {}
 
-  /// A unit for guests with tables of their own.
+  /// A unit that can nest first-stage tables of guests.
   package static var nesting: VTdCapabilities {
     var capabilities = VTdCapabilities()
     capabilities.firstStage = true

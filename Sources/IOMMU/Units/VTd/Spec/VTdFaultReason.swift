@@ -1,8 +1,8 @@
 // Intel Virtualization Technology for Directed I/O, Architecture Specification, revision 5.0.
 // All files of this folder cite that revision.
 
-/// VT-d §7.1 Hardware Handling of Faulting DMA Requests: the fault reason codes of scalable mode that
-/// requests can meet here.
+/// VT-d §7.1 Hardware Handling of Faulting DMA Requests: the fault reason codes of scalable mode
+/// that can occur in these units.
 package struct VTdFaultReason: RawRepresentable, Hashable, Error {
   package let rawValue: UInt8
   package init(rawValue: UInt8) { self.rawValue = rawValue }
@@ -23,13 +23,13 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Error {
   package static let contextEntryAbsent = VTdFaultReason(0x41)
   /// SCT.3
   package static let contextEntryReserved = VTdFaultReason(0x42)
-  /// SCT.5: a translation request or a translated one, DTE clear.
+  /// SCT.5: a translation request or a translated request, and DTE is clear.
   package static let deviceTLBDisabled = VTdFaultReason(0x44)
-  /// SCT.6: a request with PASID, PASIDE clear.
+  /// SCT.6: a request with PASID, and PASIDE is clear.
   package static let pasidDisabled = VTdFaultReason(0x45)
   /// SCT.7: the PASID is beyond the directory.
   package static let pasidTooLarge = VTdFaultReason(0x46)
-  /// SCT.8: a page request, PRE clear.
+  /// SCT.8: a page request, and PRE is clear.
   package static let pageRequestsDisabled = VTdFaultReason(0x47)
   /// SCT.9: RID_PASID is beyond the directory.
   package static let ridPasidInvalid = VTdFaultReason(0x48)
@@ -45,11 +45,11 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Error {
   package static let pasidEntryAbsent = VTdFaultReason(0x59)
   /// SPT.3
   package static let pasidEntryReserved = VTdFaultReason(0x5a)
-  /// SPT.4: a translation type or width that the unit does not have.
+  /// SPT.4: a translation type or address width that the unit does not support.
   package static let pasidEntryInvalid = VTdFaultReason(0x5b)
-  /// SPT.5: a request to execute, which no PASID table entry allows.
+  /// SPT.5: a request to execute, which no PASID table entry allows here.
   package static let executeRequestDisabled = VTdFaultReason(0x5c)
-  /// SPT.6: a privileged request, SRE clear.
+  /// SPT.6: a privileged request, and SRE is clear.
   package static let privilegedRequestDisabled = VTdFaultReason(0x5d)
   /// SFS.1
   package static let firstStageInaccessible = VTdFaultReason(0x70)
@@ -57,31 +57,31 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Error {
   package static let firstStageAbsent = VTdFaultReason(0x71)
   /// SFS.3
   package static let firstStageReserved = VTdFaultReason(0x72)
-  /// SFS.4: the first-stage pointer of the PASID entry leads nowhere.
+  /// SFS.4: there is no memory at the first-stage pointer of the PASID table entry.
   package static let firstStagePointerInvalid = VTdFaultReason(0x73)
-  /// SFS.5: nested, and a first-stage entry is beyond what the second stage translates.
+  /// SFS.5: nested, and a first-stage entry is at an address beyond the width of the second stage.
   package static let firstStageEntryBeyond = VTdFaultReason(0x74)
-  /// SFS.6: nested, and the second stage does not let the top first-stage table be read.
+  /// SFS.6: nested, and the second stage does not allow reading the top first-stage table.
   package static let firstStagePointerDenied = VTdFaultReason(0x75)
-  /// SFS.7: the same for a lower table.
+  /// SFS.7: nested, and the second stage does not allow reading a lower first-stage table.
   package static let firstStageEntryDenied = VTdFaultReason(0x76)
-  /// SFS.8: nested, and the second stage does not let flags of a first-stage entry be stored.
+  /// SFS.8: nested, and the second stage does not allow updating the flags of a first-stage entry.
   package static let firstStageFlagsDenied = VTdFaultReason(0x77)
   /// SSS.1
   package static let secondStageInaccessible = VTdFaultReason(0x78)
   /// SSS.3
   package static let secondStageReserved = VTdFaultReason(0x7a)
-  /// SSS.4: the table pointer of the PASID entry leads nowhere.
+  /// SSS.4: there is no memory at the second-stage pointer of the PASID table entry.
   package static let secondStagePointerInvalid = VTdFaultReason(0x7b)
   /// SGN.1
   package static let notCanonical = VTdFaultReason(0x80)
-  /// SGN.2: a request without privilege, to a page that is for privilege only.
+  /// SGN.2: an unprivileged request to a page that allows privileged requests only.
   package static let privilegeDenied = VTdFaultReason(0x81)
   /// SGN.3
   package static let executeDenied = VTdFaultReason(0x82)
-  /// SGN.4: pass-through, and the address is beyond the host address width.
+  /// SGN.4: pass-through, and the address is beyond the host address width (HAW).
   package static let beyondHostAddressWidth = VTdFaultReason(0x83)
-  /// SGN.5: the address is beyond the width of the second-stage table.
+  /// SGN.5: the address is beyond the width of the second-stage tables.
   package static let beyondSecondStage = VTdFaultReason(0x84)
   /// SGN.6
   package static let writeDenied = VTdFaultReason(0x85)
@@ -89,11 +89,11 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Error {
   package static let readDenied = VTdFaultReason(0x86)
   /// SGN.8: the output is in the interrupt address range.
   package static let outputInInterruptRange = VTdFaultReason(0x87)
-  /// SFS.10: flags of a first-stage entry could not be stored.
+  /// SFS.10: the flags of a first-stage entry could not be updated.
   package static let firstStageFlagsFailed = VTdFaultReason(0x91)
 
-  /// VT-d §7.1: a fault found while the unit could not read the entry with the FPD bit is
-  /// *non-qualified*: it is recorded whatever that bit says.
+  /// Whether FPD suppresses recording of the fault. VT-d §7.1: a fault that occurs before the unit
+  /// has read the entry with the FPD bit is *non-qualified* and is always recorded.
   var isQualified: Bool {
     switch self {
     case .invalidRootTable, .rootEntryInaccessible, .rootEntryAbsent, .rootEntryReserved,
@@ -104,9 +104,9 @@ package struct VTdFaultReason: RawRepresentable, Hashable, Error {
     }
   }
 
-  /// VT-d §7.1: whether a translation request that meets this is answered with "nothing is allowed", and
-  /// nothing is recorded, because the device may ask for the page. Everything else is an error of
-  /// software or hardware.
+  /// Whether a translation request with this fault is completed without permissions and without a
+  /// record, because the device can send a page request for the page (VT-d §7.1). All other faults
+  /// are errors of software or hardware.
   var isRecoverable: Bool {
     switch self {
     case .firstStageAbsent, .firstStageEntryBeyond, .firstStagePointerDenied,

@@ -1,6 +1,6 @@
-/// VT-d §11.4.7.6 Fault Recording Registers: one recorded fault, 128 bits.
+/// VT-d §11.4.7.6 Fault Recording Register: one recorded fault, 128 bits.
 package struct VTdFaultRecordingRegister: Hashable, Sendable {
-  /// FI, [63:12]: the page of the address.
+  /// FI, [63:12]: the page address.
   package let lower: UInt64
   /// SID [79:64], T2 [92], PRIV [93], EXE [94], PP [95], FR [103:96], PV [123:104], AT [125:124],
   /// T1 [126], F [127].
@@ -15,7 +15,7 @@ package struct VTdFaultRecordingRegister: Hashable, Sendable {
       if record.executes { upper |= 1 << 30 }
     }
     upper |= UInt64(record.reason.code) << 32
-    // T1 and T2: 0 and 0 for a write, 1 and 0 for a read.
+    // T1 and T2 are clear for a write. T1 is set and T2 is clear for a read.
     if !record.writes { upper |= 1 << 62 }
     upper |= UInt64(record.addressType.rawValue) << 60
     self.upper = upper | 1 << 63

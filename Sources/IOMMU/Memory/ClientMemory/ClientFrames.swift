@@ -1,0 +1,234 @@
+// Frames that stand for client pages: which exist, and how often each is pinned.
+//
+// A pin makes frames of a client's pages, as pin_user_pages() and memfd_pin_folios() do in the
+// kernel. A page has one frame however often it is pinned, and each frame counts its pins. Memory
+// of a process is used in place. Shared memory is mapped into the reservation, so that a DMA to it
+// is a memory copy, and the mapping keeps the pages when the client unmaps them or ends.
+//
+// A client can still shrink a shared file. The pages that it cuts off are `truncated` from then on,
+// also when the file grows again, until they are pinned anew. On a real host the device would
+// continue to use the old pages.
+//
+// `PhysicalMemory` owns this state and guards it with a lock. Accesses do not take that lock: they
+// read only the kind of a frame.
+
+struct ClientFrames {
+  private let limits: PhysicalMemory.Limits
+  private let window: FrameWindow
+  private let pins: SparseArray<UInt32>
+  private var chunks: ChunkDirectory
+  private var files: FileMappings
+  private var copies: ProcessCopies
+  /// The number of frames that are pinned now.
+  private(set) var pinnedFrames = 0
+  /// The chunk that was released last. The pin counts of its frames keep their host memory.
+  private var lastReleased: Int?
+
+  /// - Parameter fileMappings: the limit of host mappings for files.
+  init(in reservation: Reservation, limits: PhysicalMemory.Limits, fileMappings: Int) {
+    self.limits = limits
+    window = reservation.window
+    pins = reservation.pins
+    chunks = ChunkDirectory(
+      chunkCount: 1 << (reservation.addressBits - Chunk.shift), limits: limits)
+    files = FileMappings(in: reservation, limit: fileMappings)
+    copies = ProcessCopies(in: reservation, limit: limits.preservedBytes)
+  }
+
+  /// The number of host mappings that pinned files need now.
+  var fileMappings: Int { files.count }
+
+  // MARK: Pinning
+
+  /// Pins `pages` pages at `start`, a file offset or an address in a process.
+  /// - Parameter shouldFail: makes the pin fail where it returns true. Called once for each chunk.
+  /// - Returns: the frames in the order of the pages, with adjacent ones joined. `nil`, with
+  ///   nothing pinned, at a limit of the machine or the host.
+  mutating func pin(
+    pages: Int, at start: UInt64, of owner: ChunkOwner, backing: ChunkBacking,
+    shouldFail: () -> Bool
+  ) -> [FrameRun]? {
+    guard pinnedFrames + pages <= limits.pinnedFrames else { return nil }
+    var runs: [FrameRun] = []
+    var (address, left) = (start, pages)
+    while left > 0 {
+      let first = Int(address >> UInt64(Frame.shift)) & (Chunk.frames - 1)
+      let count = min(left, Chunk.frames - first)
+      let source = ChunkSource(owner: owner, index: address >> UInt64(Chunk.shift))
+      guard !shouldFail(), let number = chunks.chunk(for: source, backing: backing) else {
+        break
+      }
+      let frame = number * Chunk.frames + first
+      guard pin(frame..<frame + count, of: number, backing: backing) else {
+        if chunks[number]?.pinnedFrames == 0 { release(number) }
+        break
+      }
+      runs.append(frames: frame..<frame + count)
+      (address, left) = (address + UInt64(count) << UInt64(Frame.shift), left - count)
+    }
+    guard left == 0 else {
+      for run in runs { unpin(run) }
+      return nil
+    }
+    return runs
+  }
+
+  /// Adds one pin to each of `frames`, which are in chunk `number`.
+  /// - Returns: false, with nothing changed, when the host has no memory for them.
+  private mutating func pin(
+    _ frames: Range<Int>, of number: Int, backing: ChunkBacking
+  ) -> Bool {
+    guard var chunk = chunks[number] else { return false }
+    defer { chunks.store(chunk) }
+    // Most pins are for pages that are not pinned yet. Then no frame needs a test of its own.
+    let areFresh = pins.areAll(0, frames)
+    guard areFresh || frames.allSatisfy({ pins.base[$0] < .max }) else { return false }
+    switch backing {
+    case .process where areFresh: window.setKind(.remote, frames: frames)
+    case .process:
+      for frame in frames where pins.base[frame] == 0 { window.setKind(.remote, frame: frame) }
+    case .file(let file):
+      guard files.map(frames, of: &chunk, as: file) else { return false }
+    }
+    let fresh = areFresh ? frames.count : frames.count { pins.base[$0] == 0 }
+    if areFresh { pins.set(1, frames) } else { for frame in frames { pins.base[frame] += 1 } }
+    pinnedFrames += fresh
+    chunk.pinnedFrames += fresh
+    return true
+  }
+
+  /// Returns the number of pins of frame number `frame`.
+  func pinCount(of frame: Int) -> Int { Int(pins.base[frame]) }
+
+  // MARK: Unpinning
+
+  /// Removes one pin from every frame of `run`.
+  mutating func unpin(_ run: FrameRun) {
+    var frame = run.frames.lowerBound
+    let end = run.frames.upperBound
+    while frame < end {
+      let number = frame / Chunk.frames
+      let stop = min(end, (number + 1) * Chunk.frames)
+      unpin(frame..<stop, of: number)
+      frame = stop
+    }
+  }
+
+  private mutating func unpin(_ frames: Range<Int>, of number: Int) {
+    guard var chunk = chunks[number] else { return }
+    let freed = decrementPins(of: frames, in: chunk)
+    pinnedFrames -= freed
+    chunk.pinnedFrames -= freed
+    chunks.store(chunk)
+    if chunk.pinnedFrames == 0 { release(number) }
+  }
+
+  /// - Returns: the number of frames whose last pin was removed.
+  private mutating func decrementPins(of frames: Range<Int>, in chunk: ClientChunk) -> Int {
+    if pins.areAll(1, frames) {
+      pins.set(0, frames)
+      discard(frames, of: chunk)
+      return frames.count
+    }
+    var freed = 0
+    var first: Int?
+    for frame in frames {
+      guard pins.base[frame] > 0 else { continue }
+      pins.base[frame] -= 1
+      if pins.base[frame] == 0 {
+        freed += 1
+        first = first ?? frame
+      } else if let start = first {
+        discard(start..<frame, of: chunk)
+        first = nil
+      }
+    }
+    if let start = first { discard(start..<frames.upperBound, of: chunk) }
+    return freed
+  }
+
+  /// Removes the memory of `frames`, whose last pin is gone.
+  private mutating func discard(_ frames: Range<Int>, of chunk: ClientChunk) {
+    switch chunk.backing {
+    case .process: copies.discard(frames, of: chunk.source.owner)
+    case .file(let file): files.unmap(frames, of: file)
+    }
+    if window.areAll(.none, frames) { return }
+    // Frames that are still mapped belong to a huge page of which another part is pinned.
+    for frame in frames where window.kind(ofFrame: frame).isRemote {
+      window.setKind(.none, frame: frame)
+    }
+  }
+
+  /// Makes a chunk without pins free.
+  private mutating func release(_ number: Int) {
+    freePinCounts(of: number)
+    guard let chunk = chunks[number] else { return }
+    copies.release(chunk)
+    if chunks.remove(number) { copies.remove(chunk.source.owner) }
+  }
+
+  /// Frees the host memory of the pin counts of the chunk that was released before `number`. The
+  /// counts of `number` keep theirs, for a client that maps and unmaps the same pages again and
+  /// again.
+  private mutating func freePinCounts(of number: Int) {
+    if let last = lastReleased, last != number, chunks[last] == nil {
+      pins.clear(Chunk.frames(of: last))
+    }
+    lastReleased = number
+  }
+
+  // MARK: Accesses to frames that are not mapped
+
+  /// Returns the process or file of the frame at `physical`, and the address or offset there.
+  func backing(of physical: PhysicalAddress) -> (backing: ChunkBacking, address: UInt64)? {
+    chunks[physical.chunk].map { chunk in
+      (chunk.backing, chunk.sourceOffset + physical.rawValue & UInt64(Chunk.size - 1))
+    }
+  }
+
+  /// Returns the lock for updates of table entries in the chunk of `physical`.
+  func updateLock(of physical: PhysicalAddress) -> EntryUpdateLock? {
+    chunks[physical.chunk]?.updateLock
+  }
+
+  /// Makes the frames of `physical`'s chunk behind the end of its truncated file `truncated`.
+  /// - Parameter end: the size of the file.
+  func markTruncated(from end: UInt64, at physical: PhysicalAddress) {
+    if let chunk = chunks[physical.chunk] { files.markTruncated(from: end, of: chunk) }
+  }
+
+  // MARK: Copies of processes that end
+
+  /// Returns the pinned frames of `owner` that are to be copied.
+  func uncopiedRuns(of owner: ChunkOwner) -> [UncopiedRun] {
+    copies.uncopiedRuns(of: owner, in: chunks.chunks(of: owner))
+  }
+
+  /// Stores copies of the frames of `run`, where these still are frames of `owner`.
+  /// - Returns: the bytes stored.
+  mutating func storeCopies(_ contents: [UInt8], of run: UncopiedRun, owner: ChunkOwner) -> Int {
+    guard var chunk = chunks[run.chunk], chunk.source.owner == owner else { return 0 }
+    defer { chunks.store(chunk) }
+    return copies.store(contents, of: run, in: &chunk)
+  }
+
+  /// Makes the copies of a process that has ended the contents of its frames.
+  func adoptCopies(of owner: ChunkOwner) { copies.adopt(in: chunks.chunks(of: owner)) }
+
+  // MARK: Tables
+
+  /// Assigns a free chunk to tables, for good.
+  mutating func allocateTableChunk() -> Int? { chunks.allocateTableChunk() }
+}
+
+extension [FrameRun] {
+  /// Appends `frames`. Extends the last run when they are adjacent to it.
+  fileprivate mutating func append(frames: Range<Int>) {
+    if let last, last.frames.upperBound == frames.lowerBound {
+      self[count - 1] = FrameRun(physical: last.physical, pages: last.pages + frames.count)
+    } else {
+      append(FrameRun(frames))
+    }
+  }
+}

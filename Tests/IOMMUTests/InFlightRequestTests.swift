@@ -1,0 +1,72 @@
+import Glibc
+import Host
+import Synchronization
+import Testing
+
+@testable import IOMMU
+
+@Suite struct InFlightRequestTests {
+  private let inFlight = InFlightRequest()
+
+  /// A request is under way all the time that `meanwhile` takes, and an invalidation begins.
+  /// - Parameter use: what the request says of itself.
+  /// - Returns: whether the invalidation waited for its end.
+  private func isAwaited(
+    _ use: @escaping @Sendable (InFlightRequest) -> Void, meanwhile: () -> Void,
+    by invalidate: @escaping @Sendable () -> Void
+  ) -> Bool {
+    let (hasBegun, mayEnd, hasPassed) = (ThreadSemaphore(), ThreadSemaphore(), ThreadSemaphore())
+    let isEarly = Atomic(false)
+    let isUnderWay = Atomic(true)
+    let inFlight = inFlight
+    startThread(named: "request") {
+      inFlight.lock.withLock { _ in
+        inFlight.begin()
+        use(inFlight)
+        hasBegun.signal()
+        mayEnd.wait()
+        isUnderWay.store(false, ordering: .releasing)
+        inFlight.end()
+      }
+    }
+    hasBegun.wait()
+    meanwhile()
+    startThread(named: "invalidation") {
+      invalidate()
+      isEarly.store(isUnderWay.load(ordering: .acquiring), ordering: .releasing)
+      hasPassed.signal()
+    }
+    usleep(20_000)
+    mayEnd.signal()
+    hasPassed.wait()
+    return !isEarly.load(ordering: .acquiring)
+  }
+
+  @Test func onlyTheDomainInUseIsWaitedFor() {
+    let inFlight = inFlight
+    #expect(
+      isAwaited {
+        $0.use(InFlightKey(rawValue: 1))
+      } meanwhile: {
+        // The request is stalled; another domain's invalidation does not notice.
+        inFlight.wait(for: InFlightKey(rawValue: 2))
+      } by: {
+        inFlight.wait(for: InFlightKey(rawValue: 1))
+      })
+    inFlight.wait(for: nil)
+  }
+
+  @Test func requestsByADeviceTLBAreWaitedForByItsOwnInvalidations() {
+    let ports = PortList()
+    ports.add(inFlight, DeviceTLB(requester: .test(1)))
+    #expect(
+      isAwaited {
+        $0.useDeviceTLB()
+      } meanwhile: {
+        ports.drain(DomainID(rawValue: 1))
+        ports.invalidateDeviceTLBs(.all, pasid: nil) { $0 == .test(2) }
+      } by: {
+        ports.invalidateDeviceTLBs(.all, pasid: nil) { $0 == .test(1) }
+      })
+  }
+}
