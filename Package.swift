@@ -79,17 +79,17 @@ let package = Package(
       dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
-    // A launcher whose devices report the calls that they receive, for scripts/dev/test/launcher.
+    // Devices that report the calls they receive, under the launcher and over CUSE, for
+    // scripts/dev/test/launcher and scripts/dev/test/cuse.
     .executableTarget(
-      name: "launcher-test-server",
-      dependencies: ["LauncherFront", "UAPI", "Host", system, log],
-      path: "Tests/LauncherTestServer"),
+      name: "front-test-server",
+      dependencies: [
+        "CUSEFront", "LauncherFront", "UAPI", "Host", argumentParser, system, log,
+      ],
+      path: "Tests/FrontTestServer"),
     .testTarget(
       name: "LauncherFrontTests",
       dependencies: ["LauncherFront", "FrontEnd", "CLinux", "UAPI", "Host", "TestSupport", system]),
-    .executableTarget(
-      name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
-      path: "Tests/CUSETestServer"),
     .testTarget(
       name: "CUSEFrontTests", dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
