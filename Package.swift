@@ -76,7 +76,9 @@ let package = Package(
     // A front end for tests: the test itself is the client, in the same process.
     .target(
       name: "TestSupport",
-      dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
+      dependencies: [
+        "Machine", "VFIO", "UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", "CLinux", system,
+      ],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
     // A launcher whose devices report the calls that they receive, for scripts/dev/test/launcher.
@@ -95,11 +97,13 @@ let package = Package(
     .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
+    // The hardware without the drivers.
     .testTarget(
-      name: "IOMMUTests",
-      dependencies: [
-        "CUAPI", "UAPI", "IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport",
-      ]),
+      name: "IOMMUTests", dependencies: ["IOMMU", "Host", "CLinux", system, "TestSupport"]),
+    // The vendors' drivers, each with its unit and without the objects of iommufd.
+    .testTarget(
+      name: "DriverTests",
+      dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "Host", system, "TestSupport"]),
     .testTarget(
       name: "IOMMUFDTests",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
@@ -111,6 +115,12 @@ let package = Package(
       dependencies: [
         "VFIO", "PCI", "IOMMU", "IOMMUFD", "Machine", "UAPI", "CUAPI", "CLinux", "Host", system,
         "TestSupport",
+      ]),
+    // DMA of the devices of a whole machine, from ioctls to the client's memory.
+    .testTarget(
+      name: "EndToEndTests",
+      dependencies: [
+        "VFIO", "PCI", "IOMMU", "IOMMUFD", "Machine", "UAPI", "CUAPI", system, "TestSupport",
       ]),
   ],
   cLanguageStandard: .gnu11

@@ -1,6 +1,7 @@
 import Glibc
 import Host
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -42,7 +43,8 @@ import Testing
     return !isEarly.load(ordering: .acquiring)
   }
 
-  @Test func onlyTheDomainInUseIsWaitedFor() {
+  @Test("an invalidation waits only for requests that use its domain")
+  func onlyTheDomainInUseIsWaitedFor() {
     let inFlight = inFlight
     #expect(
       isAwaited {
@@ -56,7 +58,8 @@ import Testing
     inFlight.wait(for: nil)
   }
 
-  @Test func requestsByADeviceTLBAreWaitedForByItsOwnInvalidations() {
+  @Test("a device TLB invalidation waits for the requests that use the device TLB")
+  func requestsByADeviceTLBAreWaitedForByItsOwnInvalidations() {
     let ports = PortList()
     ports.add(inFlight, DeviceTLB(requester: .test(1)))
     #expect(

@@ -17,7 +17,7 @@ import Testing
       .filter { $0.first == "iommufdctl" }
   }
 
-  @Test(arguments: commands.indices)
+  @Test("the examples of the help are valid command lines", arguments: commands.indices)
   func examplesParse(_ index: Int) throws {
     let command = Self.commands[index]
     let examples = Self.examples(of: command)

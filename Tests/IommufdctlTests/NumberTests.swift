@@ -3,8 +3,7 @@ import Testing
 @testable import iommufdctl
 
 @Suite struct NumberTests {
-  @Test(
-    arguments: [
+  @Test("numbers have a base, a unit or a bit shift", arguments: [
       ("0", 0), ("4096", 4096), ("0x1000", 0x1000), ("4K", 4096), ("2M", 2 << 20), ("1G", 1 << 30),
       ("1T", 1 << 40), ("max", UInt64.max), ("0xffffffffffffffff", UInt64.max),
       ("18014398509481983K", 18_014_398_509_481_983 << 10),
@@ -13,17 +12,19 @@ import Testing
     #expect(Number(argument: text)?.value == value)
   }
 
-  @Test(arguments: ["", "K", "-1", "0x", "0xg", "4k", "4 K", "18014398509481984K", "1.5M"])
+  @Test("text that is not a number is refused", arguments: ["", "K", "-1", "0x", "0xg", "4k", "4 K", "18014398509481984K", "1.5M"])
   func refuses(_ text: String) {
     #expect(Number(argument: text) == nil)
   }
 
-  @Test func wordsHave32Bits() {
+  @Test("a word has at most 32 bits")
+  func wordsHave32Bits() {
     #expect(Word(argument: "0xffffffff")?.value == .max)
     #expect(Word(argument: "0x100000000") == nil)
   }
 
-  @Test func bytesAreInMemoryOrder() {
+  @Test("bytes are in memory order")
+  func bytesAreInMemoryOrder() {
     #expect(HexBytes(argument: "0102_ff:00")?.bytes == [1, 2, 0xff, 0])
     #expect(HexBytes(argument: "123") == nil)
     #expect(HexBytes(argument: "zz") == nil)

@@ -10,7 +10,8 @@ import Testing
     for line in lines { try runner.run(line) }
   }
 
-  @Test func namesAndFields() throws {
+  @Test("a line of a script can name its result and use fields of earlier results")
+  func namesAndFields() throws {
     try run(
       "# nothing but a comment", "", "$buf = buffer --size 8K --fill 0x42 --shared",
       "buffer-check $buf --length 8K --holds 0x42",
@@ -21,12 +22,13 @@ import Testing
       "fails EBADF close 2147483647")
   }
 
-  @Test func quotesKeepBlanks() throws {
+  @Test("quotes keep blanks in one argument")
+  func quotesKeepBlanks() throws {
     try run("equal 'a b' \"a b\"  # the same")
     #expect(throws: Failure.self) { try run("equal 'a b") }
   }
 
-  @Test(arguments: [
+  @Test("a comment or the end of the line ends a command", arguments: [
     "equal 1 2", "buffer-check $buf --length 4K --holds 1", "equal $none 1", "equal $buf.none 1",
     "buffer-dump $buf --offset 4K --length 1", "buffer-dump 0x1000 --length 1",
     "fails EINVAL buffer --size 1", "no-such-command",

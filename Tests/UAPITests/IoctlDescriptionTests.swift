@@ -15,7 +15,8 @@ import Testing
     return pages.address
   }
 
-  @Test func fieldsAndWhatChanged() throws {
+  @Test("a description has the fields of the struct and the fields that the call changed")
+  func fieldsAndWhatChanged() throws {
     let map = try #require(IoctlDescription.of(IoctlNumber.ioasMap.rawValue, on: "/dev/iommu"))
     #expect(map.name == "IOMMU_IOAS_MAP")
     var argument = iommu_ioas_map()
@@ -31,8 +32,8 @@ import Testing
     #expect(after.changes(since: after).isEmpty)
   }
 
-  /// A shorter struct goes as far as it says, and what is behind it is not the caller's argument.
-  @Test func shortStructs() throws {
+  @Test("a short struct has only the fields that it contains")
+  func shortStructs() throws {
     let request = try #require(IoctlDescription.of(IoctlNumber.destroy.rawValue, on: nil))
     let address = place(iommu_destroy(size: 4, id: 7))
     #expect(request.snapshot(at: address, in: memory)?.text == "{id=0}")
@@ -42,7 +43,8 @@ import Testing
     #expect(request.snapshot(at: address, in: memory)?.text == "{id=7}")
   }
 
-  @Test func reservedFieldsAreTold() throws {
+  @Test("a reserved field is described when it is not 0")
+  func reservedFieldsAreTold() throws {
     let request = try #require(IoctlDescription.of(IoctlNumber.option.rawValue, on: "/dev/iommu"))
     var argument = iommu_option()
     argument.size = UInt32(MemoryLayout<iommu_option>.size)
@@ -51,15 +53,16 @@ import Testing
     #expect(text == "{option_id=0, op=0, __reserved=0x1, object_id=0, val64=0x0}")
   }
 
-  @Test func whatCannotBeRead() throws {
+  @Test("a struct that cannot be read has no fields")
+  func whatCannotBeRead() throws {
     let request = try #require(IoctlDescription.of(IoctlNumber.ioasAlloc.rawValue, on: nil))
     #expect(request.snapshot(at: 8, in: memory) == nil)
     let bare = try #require(IoctlDescription.of(IoctlNumber.vfioGetAPIVersion.rawValue, on: nil))
     #expect(bare.snapshot(at: place(UInt32(8)), in: memory) == nil)
   }
 
-  /// The container's requests and the devices' share numbers.
-  @Test func theNodeDecides() {
+  @Test("the node decides which ioctl a number means")
+  func theNodeDecides() {
     let number = IoctlNumber.vfioIOMMUMapDMA.rawValue
     #expect(IoctlDescription.of(number, on: "/dev/iommu")?.name == "VFIO_IOMMU_MAP_DMA")
     let device = IoctlDescription.of(number, on: "/dev/vfio/devices/vfio1")

@@ -3,7 +3,8 @@ import UAPI
 
 /// Numbers that a client has compiled in.
 @Suite struct NumberTests {
-  @Test func iommufd() {
+  @Test("the ioctl numbers of iommufd are those of the header")
+  func iommufd() {
     let numbers: [IoctlNumber] = [
       .destroy, .ioasAlloc, .ioasAllowIOVAs, .ioasCopy, .ioasIOVARanges, .ioasMap, .ioasUnmap,
       .option, .vfioIOAS, .hwptAlloc, .getHardwareInfo, .hwptSetDirtyTracking,
@@ -15,7 +16,8 @@ import UAPI
     #expect(IoctlNumber.simFaultLogAlloc.rawValue == 0xc010_3be0)
   }
 
-  @Test func vfio() {
+  @Test("the ioctl numbers of VFIO are those of the header")
+  func vfio() {
     let container: [IoctlNumber] = [
       .vfioGetAPIVersion, .vfioCheckExtension, .vfioSetIOMMU, .vfioIOMMUGetInfo, .vfioIOMMUMapDMA,
       .vfioIOMMUUnmapDMA,
@@ -33,7 +35,7 @@ import UAPI
     #expect(later.map(\.rawValue) == Array(0x3b74...0x3b78))
   }
 
-  @Test(arguments: [0, 1, 7, 8] as [UInt64])
+  @Test("the file offset of a region has the index in its upper bits", arguments: [0, 1, 7, 8] as [UInt64])
   func regions(_ index: UInt64) {
     let start = RegionOffset.start(of: index)
     #expect(start >= 1 << 40)

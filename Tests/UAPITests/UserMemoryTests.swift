@@ -30,15 +30,14 @@ import UAPI
     var high: UInt64 = .max
   }
 
-  @Test(arguments: [0, 1, 8, 15, 16])
+  @Test("the missing end of a shorter struct is zero", arguments: [0, 1, 8, 15, 16])
   func shorterStructsEndInZeros(_ size: Int) throws {
     let copied = try copyStruct(userSize: size, at: memory.address)
     #expect(Array(copied.prefix(size)) == Array(memory.bytes.prefix(size)))
     #expect(copied.dropFirst(size).allSatisfy { $0 == 0 })
   }
 
-  /// Sizes on both sides of the pieces in which the surplus is read.
-  @Test(arguments: [17, 24, 100, 4096])
+  @Test("a surplus that is not zero is E2BIG", arguments: [17, 24, 100, 4096])
   func surplusMustBeZero(_ size: Int) throws {
     clear(from: 16)
     let copied = try copyStruct(userSize: size, at: memory.address)
@@ -56,8 +55,8 @@ import UAPI
     }
   }
 
-  /// The surplus is looked at from its beginning: what comes first decides.
-  @Test func surplusBeforeAHole() {
+  @Test("a surplus is checked up to the memory that cannot be read")
+  func surplusBeforeAHole() {
     let address = memory.end - 64
     clear(from: memory.byteCount - 48)
     #expect(throws: Errno.badAddress) {
@@ -78,7 +77,8 @@ import UAPI
     }
   }
 
-  @Test func prefixes() throws {
+  @Test("a prefix of a struct can be read and written")
+  func prefixes() throws {
     let low = memory.load(UInt32.self)
     #expect(try client.loadPrefix(of: UInt64.self, count: 4, at: memory.address) == UInt64(low))
     #expect(try client.loadPrefix(of: UInt64.self, count: 4, at: memory.end - 4) >> 32 == 0)
@@ -90,7 +90,8 @@ import UAPI
     #expect(memory.load(UInt32.self) == UInt32(behind) << 24 | 0xff_ffff)
   }
 
-  @Test func arrays() throws {
+  @Test("an array is read and written by element")
+  func arrays() throws {
     let words: [UInt32] = [1, 0x8000_0000, .max]
     try client.storeArray(words, at: memory.address + 1)
     #expect(try client.loadArray(of: UInt32.self, 3, at: memory.address + 1) == words)

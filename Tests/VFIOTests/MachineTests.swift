@@ -14,19 +14,19 @@ import UAPI
 struct MachineTests {
   @Test("the built-in machine has a node for each device, and the groups of the description")
   func builtIn() throws {
-    let rig = try Rig()
-    #expect(rig.machine.iommufd.name == "iommu")
+    let fixture = try VFIOFixture()
+    #expect(fixture.machine.iommufd.name == "iommu")
     #expect(
-      rig.machine.devices.map { $0.node.name } == (0..<11).map { "vfio/devices/vfio\($0)" })
+      fixture.machine.devices.map { $0.node.name } == (0..<11).map { "vfio/devices/vfio\($0)" })
     #expect(
-      rig.machine.devices.map { $0.address.description }
+      fixture.machine.devices.map { $0.address.description }
         == [
           "0000:01:00.0", "0000:02:00.0", "0000:03:00.0", "0000:03:00.1", "0000:04:00.0",
           "0000:05:00.0", "0000:06:00.0", "0000:07:00.0", "0000:08:00.0", "0000:09:00.0",
           "0000:0a:00.0",
         ])
-    #expect(rig.machine.devices.map { $0.groupID } == [1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10])
-    for device in rig.machine.devices {
+    #expect(fixture.machine.devices.map { $0.groupID } == [1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10])
+    for device in fixture.machine.devices {
       #expect(device.vendorID == 0x1234)
       #expect(device.deviceID == 0x11e9)
       #expect(device.classCode == 0x00ff00)
@@ -36,9 +36,9 @@ struct MachineTests {
 
   @Test("BARs of different devices do not overlap")
   func addresses() throws {
-    let rig = try Rig()
+    let fixture = try VFIOFixture()
     var ranges: [Range<UInt64>] = []
-    for device in rig.machine.devices {
+    for device in fixture.machine.devices {
       for bar in device.function.description.bars {
         #expect(bar.address % bar.size == 0)
         ranges.append(bar.address..<bar.address + bar.size)
@@ -51,13 +51,13 @@ struct MachineTests {
 
   @Test("only a function of a device with several functions is multi-function")
   func multiFunction() throws {
-    let functions = try Rig().machine.devices.map { $0.function.description.isMultiFunction }
+    let functions = try VFIOFixture().machine.devices.map { $0.function.description.isMultiFunction }
     #expect(functions == [false, false, true, true] + Array(repeating: false, count: 7))
   }
 
   @Test("the AMD driver gives a device one PASID less than a unit with PASIDs of 16 bits has")
   func usablePASIDs() throws {
-    let machine = try Rig(own: .builtIn).machine
+    let machine = try VFIOFixture(own: .builtIn).machine
     #expect(
       machine.devices.map { $0.physical.pasidWidth } == [0, 0, 0, 0, 20, 20, 16, 0, 15, 15, 16])
     let driver = try #require(machine.unit("amdvi0")).driver
@@ -119,18 +119,18 @@ struct MachineTests {
 
 @Suite("Devices of the root complex")
 struct RootComplexTests {
-  private func rig() throws -> Rig {
+  private func fixture() throws -> VFIOFixture {
     var description = MachineDescription.builtIn
     description.devices = [
       .init(PCIAddress(bus: 0, device: 4), .atsTestDevice, unit: "dmar0", group: 1),
       .init(PCIAddress(bus: 0, device: 5), .atsTestDevice, unit: "dmar0", group: 2),
     ]
-    return try Rig(description)
+    return try VFIOFixture(description)
   }
 
   @Test("a device of the root complex has no bus to reset")
   func hotReset() throws {
-    let device = try rig().bound()
+    let device = try fixture().bound()
     var info = HotResetPrefix(argsz: 64)
     #expect(device.call(.vfioDeviceGetPCIHotResetInfo, &info) == .operationNotSupportedByDevice)
     var reset = HotResetPrefix(argsz: 12)
@@ -154,32 +154,32 @@ struct StructPrefixTests {
 /// iommu_get_resv_regions(), __iommu_device_set_domain()
 @Suite("Reserved regions of firmware")
 struct FirmwareRegionTests {
-  private func rig(_ kind: ReservedRegion.Kind) throws -> Rig {
+  private func fixture(_ kind: ReservedRegion.Kind) throws -> VFIOFixture {
     var description = MachineDescription.builtIn
     description.devices[0].reservedRegions = [
       ReservedRegion(range: 0xa000_0000...0xa000_ffff, kind: kind)
     ]
-    return try Rig(description)
+    return try VFIOFixture(description)
   }
 
   @Test("a device with a direct region cannot be bound")
   func direct() throws {
-    let rig = try rig(.direct)
-    #expect(try rig.open(0).bind(rig.iommufd) == .invalidArgument)
-    #expect(try rig.open(0).bind(rig.iommufd) == .invalidArgument)
-    #expect(try rig.open(1).bind(rig.iommufd) == nil)
+    let fixture = try fixture(.direct)
+    #expect(try fixture.open(0).bind(fixture.iommufd) == .invalidArgument)
+    #expect(try fixture.open(0).bind(fixture.iommufd) == .invalidArgument)
+    #expect(try fixture.open(1).bind(fixture.iommufd) == nil)
   }
 
   @Test("a client can map only direct-relaxable regions of an attached device")
   func others() throws {
     for kind in [ReservedRegion.Kind.directRelaxable, .reserved, .msi] {
-      let rig = try rig(kind)
-      let ioas = rig.makeIOAS()
+      let fixture = try fixture(kind)
+      let ioas = fixture.makeIOAS()
       let memory = TestMemory()
-      #expect(try rig.bound(0).attach(ioas) == nil)
-      let failure = rig.map(memory, on: ioas, at: 0xa000_1000)
+      #expect(try fixture.bound(0).attach(ioas) == nil)
+      let failure = fixture.map(memory, on: ioas, at: 0xa000_1000)
       #expect(failure == (kind == .directRelaxable ? nil : .invalidArgument))
-      #expect(rig.map(memory, on: ioas, at: 0xa001_0000) == nil)
+      #expect(fixture.map(memory, on: ioas, at: 0xa001_0000) == nil)
     }
   }
 }

@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -34,19 +35,19 @@ struct StalenessMemory {
     self.start = start
     self.base = base
     self.format = format
-    directories = (0..<StalenessTables.directories).map { _ in take() }
-    tables = (0..<StalenessTables.tables).map { _ in take() }
-    roots = (0..<StalenessTables.roots).map { _ in take() }
+    directories = (0..<StalenessTables.directories).map { _ in allocate() }
+    tables = (0..<StalenessTables.tables).map { _ in allocate() }
+    roots = (0..<StalenessTables.roots).map { _ in allocate() }
     for root in roots {
-      self[root + (StalenessTables.base >> 39 & 511) * 8] = format.table(take())
+      self[root + (StalenessTables.base >> 39 & 511) * 8] = format.table(allocate())
     }
     for frame in 0..<StalenessTables.frames {
-      memory.storeEntry(UInt64(frame) + 1, at: place(ofFrame: frame))
+      memory.storeEntry(UInt64(frame) + 1, at: physicalAddress(ofFrame: frame))
     }
   }
 
   /// A zeroed page, by its address for entries.
-  mutating func take() -> UInt64 {
+  mutating func allocate() -> UInt64 {
     defer { next += 4096 }
     precondition(next < Self.dataStart)
     return base + next
@@ -66,7 +67,7 @@ struct StalenessMemory {
     return largeStart + UInt64((frame - small) / 4) << 21 + UInt64((frame - small) % 4) << 12
   }
 
-  func place(ofFrame frame: Int) -> PhysicalAddress {
+  func physicalAddress(ofFrame frame: Int) -> PhysicalAddress {
     PhysicalAddress(start.rawValue + Self.offset(ofFrame: frame))
   }
 

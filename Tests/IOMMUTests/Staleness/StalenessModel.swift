@@ -6,6 +6,8 @@
 // Between invalidations sets only grow. What a table entry led to may be remembered (paging structures),
 // so a translation may be that of a table that nothing leads to any more, with its present entries.
 
+import TestSupport
+
 @testable import IOMMU
 
 struct StalenessModel {
@@ -14,7 +16,7 @@ struct StalenessModel {
   static let domains = 2
 
   /// A device and a PASID of it.
-  static func randomPlace(
+  static func randomDeviceAndPASID(
     _ random: inout SeededGenerator
   ) -> (device: Int, pasid: Int) {
     let device = Int.random(in: 0..<devices, using: &random)
@@ -108,7 +110,7 @@ struct StalenessModel {
       device: Array(
         repeating: Array(repeating: Array(repeating: nil, count: pages), count: Self.pasids),
         count: Self.devices))
-    close()
+    addReachable()
   }
 
   // MARK: Tags
@@ -134,7 +136,7 @@ struct StalenessModel {
   // MARK: Growth
 
   /// Takes into account what tables and entries say now. To be called after every change of them.
-  mutating func close() {
+  mutating func addReachable() {
     for device in 0..<Self.devices {
       possibleDomains[device].insert(domainOfDevice[device])
       for pasid in 0..<Self.pasids {
@@ -149,7 +151,7 @@ struct StalenessModel {
         }
       }
     }
-    for tag in 0..<firstTags { close(tag) }
+    for tag in 0..<firstTags { addReachable(tag) }
     for tag in firstTags..<reach.count {
       for frame in tables.host.indices {
         reach[tag][frame].insert(tables.host[frame], writable: true)
@@ -166,11 +168,11 @@ struct StalenessModel {
     }
   }
 
-  private mutating func close(_ tag: Int) {
+  private mutating func addReachable(_ tag: Int) {
     for g in 0..<2 {
       for root in roots[tag] { directories[tag][g].insert(tables.top[root][g]) }
       for directory in directories[tag][g] {
-        for m in 0..<2 { close(tag, g * 2 + m, tables.middle[directory][m]) }
+        for m in 0..<2 { addReachable(tag, g * 2 + m, tables.middle[directory][m]) }
       }
     }
     for block in 0..<4 {
@@ -183,7 +185,7 @@ struct StalenessModel {
     }
   }
 
-  private mutating func close(_ tag: Int, _ block: Int, _ entry: StalenessTables.Middle) {
+  private mutating func addReachable(_ tag: Int, _ block: Int, _ entry: StalenessTables.Middle) {
     switch entry {
     case .absent: break
     case .table(let table): leafTables[tag][block].insert(table)
@@ -196,14 +198,14 @@ struct StalenessModel {
 
   // MARK: Invalidations
 
-  mutating func forgetDomains(of devices: Range<Int>) {
+  mutating func invalidateDomains(of devices: Range<Int>) {
     for device in devices {
       possibleDomains[device] = NumberSet()
       kept.domains[device] = nil
     }
   }
 
-  mutating func forgetSpaces(where isMeant: (_ device: Int, _ pasid: Int, Space) -> Bool) {
+  mutating func invalidateSpaces(where isMeant: (_ device: Int, _ pasid: Int, Space) -> Bool) {
     for device in 0..<Self.devices {
       for pasid in 0..<Self.pasids {
         spaces[device][pasid].removeAll { isMeant(device, pasid, $0) }
@@ -217,7 +219,7 @@ struct StalenessModel {
   /// - Parameters:
   ///   - range: nil: all addresses.
   ///   - structures: what leads to the pages is forgotten, too; otherwise only pages.
-  mutating func forget(_ tags: [Int], _ range: ClosedRange<UInt64>?, structures: Bool) {
+  mutating func invalidate(_ tags: [Int], _ range: ClosedRange<UInt64>?, structures: Bool) {
     for tag in tags {
       let isSecond = tag >= firstTags
       for page in 0..<StalenessTables.pages {
@@ -253,7 +255,7 @@ struct StalenessModel {
   }
 
   /// Without PASID: what has none in the range, and everything that has one.
-  mutating func forgetDevice(
+  mutating func invalidateDeviceTLB(
     _ device: Int, pasid: Int?, _ range: ClosedRange<UInt64>?, isSecond: (Int) -> Bool
   ) {
     for other in 0..<Self.pasids {
@@ -332,14 +334,14 @@ struct StalenessModel {
   }
 
   /// A unit that replaces nothing has looked at what the device's entry says.
-  mutating func noteDomain(of device: Int) {
+  mutating func recordDomain(of device: Int) {
     kept.domains[device] = kept.domains[device] ?? domainOfDevice[device]
   }
 
   /// Notes what such a unit has cached by the request.
-  mutating func note(_ request: Request, _ frame: Int?) {
+  mutating func record(_ request: Request, _ frame: Int?) {
     let expected = expected(request)
-    noteDomain(of: request.device)
+    recordDomain(of: request.device)
     if expected?.isOfDevice == true { return }
     guard let space = keptSpace(request) else { return }
     kept.spaces[request.device][request.pasid] = space

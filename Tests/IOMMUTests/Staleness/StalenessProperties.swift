@@ -1,10 +1,11 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import IOMMU
 
 // The units' caches against a model that knows only what may be stale. A failure names its seed; worlds are
-// made from nothing else. An everyday run has a few worlds of every kind; IOMMUFD_SIM_CACHE_WORLDS says
+// made from nothing else. An everyday run has a few worlds of every kind; IOMMUFD_SIM_CACHE_CASES says
 // otherwise (`scripts/test walks`).
 
 @Suite struct StalenessProperties {
@@ -25,20 +26,20 @@ import Testing
   }
 
   private static var seeds: ClosedRange<UInt64> {
-    let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_CACHE_WORLDS"]
+    let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_CACHE_CASES"]
     return 1...max(1, asked.flatMap(UInt64.init) ?? 6)
   }
 
   /// Worlds until one shows something that cannot be; the others say the same.
-  private func explore<World: StalenessWorld>(
-    _ name: String, _ make: (Size, _ seed: UInt64) throws -> World
+  private func explore<Fixture: StalenessFixture>(
+    _ name: String, _ make: (Size, _ seed: UInt64) throws -> Fixture
   ) throws {
     for seed in Self.seeds {
       for size in Size.allCases {
         for usesATS in [false, true] {
           var random = SeededGenerator(seed: seed)
-          var world = try make(size, seed)
-          let problem = world.live(
+          var fixture = try make(size, seed)
+          let problem = fixture.run(
             Self.steps, &random, usesATS: usesATS, isExact: size == .large)
           if let problem {
             Issue.record(
@@ -59,7 +60,7 @@ import Testing
       configuration.contextCacheSets = size.sets
       configuration.pasidCacheSets = size.sets
       configuration.pagingStructureEntries = size.structures(seed)
-      return try VTdStalenessWorld(configuration, isNested: isNested)
+      return try VTdStalenessFixture(configuration, isNested: isNested)
     }
   }
 
@@ -71,7 +72,7 @@ import Testing
       configuration.deviceCacheSets = size.sets
       configuration.spaceCacheSets = size.sets
       configuration.pagingStructureEntries = size.structures(seed)
-      return try AMDViStalenessWorld(configuration, isNested: isNested)
+      return try AMDViStalenessFixture(configuration, isNested: isNested)
     }
   }
 
@@ -81,7 +82,7 @@ import Testing
       configuration.iotlb = size.iotlb
       configuration.streamCacheSets = size.sets
       configuration.contextCacheSets = size.sets
-      return try SMMUv3StalenessWorld(configuration)
+      return try SMMUv3StalenessFixture(configuration)
     }
   }
 }

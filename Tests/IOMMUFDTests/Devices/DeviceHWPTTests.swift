@@ -1,0 +1,147 @@
+import CUAPI
+import IOMMU
+import SystemPackage
+import TestSupport
+import Testing
+import UAPI
+
+@testable import IOMMUFD
+
+/// HWPTs that are named, with and without PASIDs.
+@Suite struct NamedHWPTTests {
+  private func hwpt(
+    _ bench: DeviceBench, for device: BoundDevice, on ioas: UInt32, _ flags: PagingDomainFlags = []
+  ) throws -> ObjectID {
+    let context = try bench.file.context
+    return try context.lock.withLock {
+      let hwpt = try PagingHWPT.make(
+        for: device, on: try context.ioas(ObjectID(ioas)), flags: flags, attaching: false)
+      hwpt.finalize(asAutomatic: false)
+      return hwpt.id
+    }
+  }
+
+  @Test("an allocated HWPT stays when its last device is detached, and an attach to the IOAS does not use it")
+  func belongsToTheClient() throws {
+    let bench = try DeviceBench()
+    defer { bench.file.close() }
+    let device = bench.device(0)
+    let bound = try bench.file.context.bind(device)
+    let ioas = try bench.file.makeIOAS()
+    let named = try hwpt(bench, for: bound, on: ioas)
+    #expect(bench.file.destroy(ioas) == .resourceBusy)
+    var target = named
+    try bound.attach(to: &target)
+    #expect(target == named)
+    #expect(bench.file.destroy(named.rawValue) == .resourceBusy)
+    target = ObjectID(ioas)
+    try bound.replace(with: &target)
+    #expect(target != named)
+    #expect(bench.file.destroy(named.rawValue) == nil)
+    bound.detach()
+    #expect(bench.file.destroy(ioas) == nil)
+    bound.unbind()
+  }
+
+  @Test("attachments to a PASID and beside a PASID require HWPTs that allow PASIDs")
+  func pasids() throws {
+    let bench = try DeviceBench()
+    defer { bench.file.close() }
+    let device = bench.device(0, pasidWidth: 4)
+    let bound = try bench.file.context.bind(device)
+    let ioas = try bench.file.makeIOAS()
+    let plain = try hwpt(bench, for: bound, on: ioas)
+    let (one, other) = (
+      try hwpt(bench, for: bound, on: ioas, .pasid), try hwpt(bench, for: bound, on: ioas, .pasid)
+    )
+    let (five, sixteen) = (PASID(rawValue: 5), PASID(rawValue: 16))
+
+    // A PASID needs tables that allow it; the requester may have none.
+    var target = plain
+    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: five) }
+    target = one
+    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: sixteen) }
+    try bound.attach(to: &target, pasid: five)
+    #expect(bench.domain(of: device, five) != nil)
+    #expect(bench.domain(of: device) == nil)
+    #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target, pasid: five) }
+
+    // Beside a PASID the requester's tables must allow it, too.
+    target = plain
+    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target) }
+    target = other
+    try bound.attach(to: &target)
+    target = plain
+    #expect(throws: Errno.invalidArgument) { try bound.replace(with: &target) }
+
+    target = other
+    try bound.replace(with: &target, pasid: five)
+    #expect(bench.domain(of: device, five) === bench.domain(of: device))
+    #expect(bench.file.destroy(one.rawValue) == nil)
+    #expect(bench.file.destroy(other.rawValue) == .resourceBusy)
+    bound.detach(pasid: five)
+    #expect(bench.domain(of: device, five) == nil)
+    bound.detach(pasid: five)
+    target = plain
+    try bound.replace(with: &target)
+    target = one
+    #expect(throws: Errno.noSuchFileOrDirectory) { try bound.attach(to: &target, pasid: five) }
+    target = other
+    #expect(throws: Errno.invalidArgument, "the requester's tables do not allow PASIDs") {
+      try bound.attach(to: &target, pasid: five)
+    }
+    bound.detach()
+    bound.unbind()
+  }
+
+  @Test("a PASID is attached to the members of a group that have PASIDs, and a member with too few refuses")
+  func pasidsOfAGroup() throws {
+    let bench = try DeviceBench()
+    defer { bench.file.close() }
+    let group = IOMMUGroup(id: 1)
+    let devices = [0, 8, 4].enumerated().map { index, width in
+      bench.device(UInt8(index), in: group, pasidWidth: width)
+    }
+    let bound = try bench.file.context.bind(devices[1])
+    var target = try hwpt(bench, for: bound, on: try bench.file.makeIOAS(), .pasid)
+    let (three, twenty) = (PASID(rawValue: 3), PASID(rawValue: 20))
+    #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: twenty) }
+    try bound.attach(to: &target, pasid: three)
+    #expect(devices.map { bench.domain(of: $0, three) != nil } == [false, true, true])
+    bound.detach(pasid: three)
+    #expect(devices.allSatisfy { bench.domain(of: $0, three) == nil })
+    bound.unbind()
+  }
+
+  @Test("a new domain has the mappings of its IOAS, and later mappings go to all domains")
+  func filledLikeItsIOAS() throws {
+    let bench = try DeviceBench()
+    defer { bench.file.close() }
+    let device = bench.device(0)
+    let bound = try bench.file.context.bind(device)
+    let ioas = try bench.file.makeIOAS()
+    let memory = TestMemory(pages: 2)
+    func map(_ iova: UInt64) -> Errno? {
+      var command = iommu_ioas_map(
+        size: 40, flags: 7, ioas_id: ioas, __reserved: 0, user_va: memory.address,
+        length: 0x2000, iova: iova)
+      return bench.file.call(.ioasMap, &command)
+    }
+    #expect(map(0x10_0000) == nil)
+    #expect(bench.file.memory.pinnedFrames == 0)
+    var target = try hwpt(bench, for: bound, on: ioas)
+    #expect(bench.file.memory.pinnedFrames == 2)
+    try bound.attach(to: &target)
+    let domain = try #require(bench.domain(of: device))
+    #expect(domain.mappedBytes == 0x2000)
+    #expect(map(0x20_0000) == nil)
+    #expect(domain.mappedBytes == 0x4000)
+    #expect(bench.file.unmap(ioas, 0x10_0000, 0x2000) == .success(0x2000))
+    #expect(domain.mappedBytes == 0x2000)
+    bound.detach()
+    #expect(bench.file.destroy(target.rawValue) == nil)
+    #expect(domain.mappedBytes == 0)
+    #expect(bench.file.memory.pinnedFrames == 0)
+    bound.unbind()
+  }
+}

@@ -1,0 +1,165 @@
+// Who pays for pinned pages, and when there is too little to pay with.
+
+import Glibc
+import Host
+import IOMMU
+import SystemPackage
+import TestSupport
+import Testing
+
+@testable import IOMMUFD
+
+/// Page tables that share their books, and a client without privilege that may lock four pages.
+private struct Purse {
+  let memory: PhysicalMemory
+  let host = PinningHost()
+  let child: ChildProcess
+  let client: InProcessClient
+  let user: UInt32
+  let mapping: TestMapping
+
+  init(user: UInt32 = 65534) throws {
+    memory = try PhysicalMemory(.test)
+    child = try ChildProcess.unprivileged(user: user, lockablePages: 4)
+    client = InProcessClient(identity: child.task)
+    self.user = try child.task.realUserID()
+    mapping = try TestMapping(16)
+  }
+
+  func table(domains: Int = 1) throws -> IOPageTable {
+    let table = IOPageTable(memory: memory, host: host)
+    for _ in 0..<domains { try table.addDomain(RecordingDriver().newDomain()) }
+    return table
+  }
+
+  /// - Returns: nil, or the errno.
+  func map(
+    _ table: IOPageTable, page: Int, pages: Int = 1, mode: PinAccountingMode = .user,
+    client: InProcessClient? = nil
+  ) -> Errno? {
+    do throws(Errno) {
+      _ = try table.map(
+        userAddress: mapping.address + UInt64(page * 4096), length: UInt64(pages * 4096),
+        at: IOVA(UInt64(page * 4096)), permissions: [.read, .write], accounting: mode,
+        client: client ?? self.client)
+      return nil
+    } catch {
+      return error
+    }
+  }
+
+  var charged: UInt64 { host.counters.total(of: .user(user)) }
+}
+
+@Suite struct AccountingTests {
+  @Test("the limit applies to the pages of one user in all page tables")
+  func theLimitIsOneUsersInAllTables() throws {
+    let purse = try Purse()
+    let (first, second) = (try purse.table(), try purse.table())
+    #expect(purse.map(first, page: 0, pages: 3) == nil)
+    #expect(purse.map(second, page: 4) == nil)
+    #expect(purse.map(second, page: 5) == .noMemory)
+    #expect(purse.map(first, page: 5) == .noMemory)
+    #expect(purse.charged == 4 && purse.memory.pinnedFrames == 4)
+    #expect(first.areaCount == 1 && second.areaCount == 1)
+    _ = second.unmapAll()
+    #expect(purse.charged == 3)
+    #expect(purse.map(first, page: 5) == nil)
+    _ = first.unmapAll()
+    #expect(purse.charged == 0)
+  }
+
+  @Test("only pinned pages are charged, once for each area, against the present limit")
+  func onlyPinnedPagesArePaidForAndOnlyOnce() throws {
+    let purse = try Purse()
+    let table = try purse.table(domains: 0)
+    #expect(purse.map(table, page: 0, pages: 5) == nil)
+    #expect(purse.charged == 0)
+    let domains = [try RecordingDriver().newDomain(), try RecordingDriver().newDomain()]
+    #expect(throws: Errno.noMemory) { try table.addDomain(domains[0]) }
+    #expect(domains[0].mappings.isEmpty && purse.memory.pinnedFrames == 0)
+    // The limit that counts is today's.
+    try purse.child.setLockablePages(5)
+    for domain in domains { try table.addDomain(domain) }
+    #expect(purse.charged == 5)
+
+    let other = try purse.table()
+    let slices = try table.pages(at: 0x1000, length: 0x2000)
+    _ = try other.map(slices, length: 0x2000, at: 0, permissions: .read)
+    #expect(purse.charged == 5)
+    _ = table.unmapAll()
+    #expect(purse.charged == 2)
+    _ = other.unmapAll()
+    #expect(purse.charged == 0)
+  }
+
+  @Test("pages that are mapped twice are charged twice")
+  func theSamePagesMappedTwiceArePaidForTwice() throws {
+    let purse = try Purse()
+    let table = try purse.table()
+    #expect(purse.map(table, page: 0, pages: 4) == nil)
+    let again = try purse.table()
+    #expect(purse.map(again, page: 0) == .noMemory)
+    // Frames are not the measure.
+    #expect(purse.memory.pinnedFrames == 4)
+  }
+
+  @Test("a client with CAP_IPC_LOCK is not limited")
+  func whoMayLockMemoryPaysNothing() throws {
+    let own = HostTask(id: getpid())
+    guard own.isCapable(of: .ipcLock) else { return }
+    let purse = try Purse()
+    let table = try purse.table()
+    #expect(purse.map(table, page: 0, pages: 16, client: InProcessClient()) == nil)
+    #expect(purse.host.counters.total(of: .user(try own.realUserID())) == 0)
+  }
+
+  @Test("in mode PROCESS the pages are charged to the address space and not to the user")
+  func byProcessTheAddressSpacePays() throws {
+    let purse = try Purse()
+    let table = try purse.table()
+    let account = PinCounters.Counter.addressSpace(
+      ObjectIdentifier(try purse.client.addressSpace()))
+    #expect(purse.map(table, page: 0, pages: 4, mode: .process) == nil)
+    #expect(purse.host.counters.total(of: account) == 4 && purse.charged == 0)
+    #expect(purse.map(table, page: 5, mode: .process) == .noMemory)
+    // The other book is not touched by that.
+    #expect(purse.map(table, page: 5, pages: 4) == nil)
+    _ = table.unmapAll()
+    #expect(purse.host.counters.total(of: account) == 0 && purse.charged == 0)
+  }
+
+  @Test("IOMMU_IOAS_CHANGE_PROCESS moves the charge to the new process")
+  func anotherProcessTakesOver() throws {
+    let purse = try Purse()
+    let heir = try ChildProcess.unprivileged(user: 65533, lockablePages: 2)
+    guard try heir.task.realUserID() != purse.user else { return }
+    let heirs = PinCounters.Counter.user(try heir.task.realUserID())
+    let file = OwnedDescriptor(owning: try MemoryFile.create(name: "file", length: 1 << 16))
+    let tables = [try purse.table(), try purse.table()]
+    _ = try tables[0].map(
+      file: file.rawValue, start: 0, length: 0x3000, at: 0, permissions: .read,
+      accounting: .user, client: purse.client)
+    // Shared pages count once.
+    let slices = try tables[0].pages(at: 0, length: 0x3000)
+    _ = try tables[1].map(slices, length: 0x3000, at: 0, permissions: .read)
+    #expect(purse.charged == 3)
+
+    let client = InProcessClient(identity: heir.task)
+    #expect(throws: Errno.noMemory) { try IOPageTable.changeProcess(of: tables, to: client) }
+    #expect(purse.charged == 3 && purse.host.counters.total(of: heirs) == 0)
+    try heir.setLockablePages(3)
+    try IOPageTable.changeProcess(of: tables, to: client)
+    #expect(purse.charged == 0 && purse.host.counters.total(of: heirs) == 3)
+    // It is the same process already: nobody pays again.
+    try IOPageTable.changeProcess(of: tables, to: client)
+    #expect(purse.host.counters.total(of: heirs) == 3)
+
+    #expect(purse.map(tables[0], page: 8) == nil)
+    #expect(throws: Errno.invalidArgument) {
+      try IOPageTable.changeProcess(of: tables, to: purse.client)
+    }
+    for table in tables { _ = table.unmapAll() }
+    #expect(purse.host.counters.total(of: heirs) == 0)
+  }
+}
