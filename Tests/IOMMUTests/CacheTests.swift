@@ -13,7 +13,7 @@ import Testing
     Translation(physical: PhysicalAddress(physical), shift: shift, permissions: permissions)
   }
 
-  @Test("a lookup hits only with the same tag, page and permission")
+  @Test("a lookup hits only with the same tag and page, and an insertion replaces the entry")
   func hitsAreExact() {
     var iotlb = IOTLB(IOTLBGeometry())
     iotlb.insert(one, 0x1234, page(0xa000, [.read, .write]))
@@ -26,8 +26,8 @@ import Testing
     #expect(iotlb.count == 1)
   }
 
-  @Test("the cache keeps the last value of an entry that changed during a walk")
-  func anEntryThatChangedUnderAWalkIsRememberedAsItWasLast() {
+  @Test("a walk caches the tables of the last value that it read from each entry")
+  func changedEntries() {
     var steps = WalkedEntries()
     for (place, entry): (UInt64, UInt64?) in [
       (0x1008, 0x5007), (0x1008, 0x6005), (0x6010, 0x8007), (0x8000, nil), (0x8000, 0x9007),
@@ -56,7 +56,7 @@ import Testing
   }
 
   @Test("an invalidation removes the entries of its scope and no others")
-  func invalidationTakesWhatItNamesAndNoMore() {
+  func invalidationScopes() {
     func filled() -> IOTLB {
       var iotlb = IOTLB(IOTLBGeometry())
       for tag in [one, two] {
@@ -85,7 +85,7 @@ import Testing
   }
 
   @Test("a full set replaces the least recently used entry")
-  func theLeastRecentlyUsedEntryGoes() {
+  func leastRecentlyUsedEntry() {
     var geometry = IOTLBGeometry()
     geometry.sets4K = 1
     var iotlb = IOTLB(geometry)
@@ -97,7 +97,7 @@ import Testing
     #expect(iotlb.count == 8)
   }
 
-  @Test("the configuration cache hits by key and is invalidated by key or by predicate")
+  @Test("a full set of the configuration cache replaces the least recently used entry, and a predicate selects the entries to invalidate")
   func configurationCache() {
     var cache = ConfigurationCache<Int>(sets: 1)
     for key in 0..<4 as Range<UInt64> { cache.insert(key, Int(key)) }

@@ -44,7 +44,7 @@ import Testing
   }
 
   @Test("an invalidation waits only for requests that use its domain")
-  func onlyTheDomainInUseIsWaitedFor() {
+  func domainInUse() {
     let inFlight = inFlight
     #expect(
       isAwaited {
@@ -58,8 +58,8 @@ import Testing
     inFlight.wait(for: nil)
   }
 
-  @Test("a device TLB invalidation waits for the requests that use the device TLB")
-  func requestsByADeviceTLBAreWaitedForByItsOwnInvalidations() {
+  @Test("a device TLB invalidation waits for the requests that use this device TLB")
+  func deviceTLBInUse() {
     let ports = PortList()
     ports.add(inFlight, DeviceTLB(requester: .test(1)))
     #expect(

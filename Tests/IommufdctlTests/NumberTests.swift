@@ -3,7 +3,7 @@ import Testing
 @testable import iommufdctl
 
 @Suite struct NumberTests {
-  @Test("numbers have a base, a unit or a bit shift", arguments: [
+  @Test("a number is decimal or hexadecimal and can have a unit", arguments: [
       ("0", 0), ("4096", 4096), ("0x1000", 0x1000), ("4K", 4096), ("2M", 2 << 20), ("1G", 1 << 30),
       ("1T", 1 << 40), ("max", UInt64.max), ("0xffffffffffffffff", UInt64.max),
       ("18014398509481983K", 18_014_398_509_481_983 << 10),

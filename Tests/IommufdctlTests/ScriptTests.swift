@@ -28,13 +28,13 @@ import Testing
     #expect(throws: Failure.self) { try run("equal 'a b") }
   }
 
-  @Test("a comment or the end of the line ends a command", arguments: [
+  @Test("a script ends at the first line that fails", arguments: [
     "equal 1 2", "buffer-check $buf --length 4K --holds 1", "equal $none 1", "equal $buf.none 1",
     "buffer-dump $buf --offset 4K --length 1", "buffer-dump 0x1000 --length 1",
     "fails EINVAL buffer --size 1", "no-such-command",
     "fails EBADF open /nonexistent", "ioas-alloc", "script",
   ])
-  func endsAt(_ line: String) throws {
+  func firstFailingLine(_ line: String) throws {
     let setUp = "$buf = buffer --size 4K"
     try run(setUp, "fails ENOENT open /nonexistent")
     #expect(throws: Failure.self) { try run(setUp, line) }

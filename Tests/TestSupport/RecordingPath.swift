@@ -1,6 +1,6 @@
 package import IOMMU
 internal import IOMMUFD
-package import PCI
+internal import PCI
 
 /// DMA through the domains of a RecordingDriver. A request moves all bytes or none.
 package struct RecordingPath: DMAPath {

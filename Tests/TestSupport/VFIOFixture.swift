@@ -1,11 +1,11 @@
 internal import CUAPI
 package import IOMMU
-package import IOMMUFD
+internal import IOMMUFD
 package import Machine
-package import PCI
+internal import PCI
 package import SystemPackage
 package import UAPI
-package import VFIO
+internal import VFIO
 
 /// A machine whose units have a ``RecordingDriver``, and a client with an open iommufd. The client
 /// opens device files and issues ioctls with the structs of the uAPI.

@@ -32,7 +32,7 @@ import Testing
     #expect(after.changes(since: after).isEmpty)
   }
 
-  @Test("a short struct has only the fields that it contains")
+  @Test("fields behind the size of a short struct are 0")
   func shortStructs() throws {
     let request = try #require(IoctlDescription.of(IoctlNumber.destroy.rawValue, on: nil))
     let address = place(iommu_destroy(size: 4, id: 7))
@@ -44,7 +44,7 @@ import Testing
   }
 
   @Test("a reserved field is described when it is not 0")
-  func reservedFieldsAreTold() throws {
+  func reservedFields() throws {
     let request = try #require(IoctlDescription.of(IoctlNumber.option.rawValue, on: "/dev/iommu"))
     var argument = iommu_option()
     argument.size = UInt32(MemoryLayout<iommu_option>.size)
@@ -53,8 +53,8 @@ import Testing
     #expect(text == "{option_id=0, op=0, __reserved=0x1, object_id=0, val64=0x0}")
   }
 
-  @Test("a struct that cannot be read has no fields")
-  func whatCannotBeRead() throws {
+  @Test("a struct that cannot be read and a command without a struct have no snapshot")
+  func unreadableStructs() throws {
     let request = try #require(IoctlDescription.of(IoctlNumber.ioasAlloc.rawValue, on: nil))
     #expect(request.snapshot(at: 8, in: memory) == nil)
     let bare = try #require(IoctlDescription.of(IoctlNumber.vfioGetAPIVersion.rawValue, on: nil))
@@ -62,7 +62,7 @@ import Testing
   }
 
   @Test("the node decides which ioctl a number means")
-  func theNodeDecides() {
+  func numbersOfNodes() {
     let number = IoctlNumber.vfioIOMMUMapDMA.rawValue
     #expect(IoctlDescription.of(number, on: "/dev/iommu")?.name == "VFIO_IOMMU_MAP_DMA")
     let device = IoctlDescription.of(number, on: "/dev/vfio/devices/vfio1")

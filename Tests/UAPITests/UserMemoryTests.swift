@@ -55,7 +55,7 @@ import UAPI
     }
   }
 
-  @Test("a surplus is checked up to the memory that cannot be read")
+  @Test("a surplus that is not zero is E2BIG even when memory behind it cannot be read")
   func surplusBeforeAHole() {
     let address = memory.end - 64
     clear(from: memory.byteCount - 48)

@@ -21,7 +21,7 @@ struct SMMUv3InvalidationTests {
   }
 
   @Test(
-    "commands are sent in blocks of 63, and a bad command drops the commands before it in its block")
+    "commands are sent in blocks of 63, and the commands before a bad one in its block are counted but not sent")
   func blocks() throws {
     let root = guest.allocate()
     let descriptors = guest.allocate()

@@ -174,7 +174,7 @@ struct SMMUv3VirtualQueueTests {
   // MARK: What the hardware does
 
   @Test("a poll executes at most 128 commands and at most those of the ring")
-  func boundedLooks() throws {
+  func pollLimit() throws {
     let queue = try fixture.makeQueue(at: ring)
     fixture.setPages()
     let registers = fixture.registers()
@@ -255,7 +255,7 @@ struct SMMUv3VirtualQueueTests {
   }
 
   @Test("random values in the ring and in the registers cause no undefined state", arguments: [1, 2, 3, 4] as [UInt64])
-  func nonsense(seed: UInt64) throws {
+  func randomRings(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     try fixture.virtual.addDevice(SMMUv3Fixture.stream, virtualID: 7)
     var queues = [try fixture.makeQueue(at: ring, length: 64)]
@@ -302,7 +302,7 @@ struct SMMUv3VirtualQueueTests {
   }
 
   @Test("no command of a queue is executed after the queue is destroyed")
-  func queuesGoWhileTheyWork() throws {
+  func destroyedQueuesExecuteNothing() throws {
     let smmu = fixture.smmu
     let descriptors = guest.makeSpace(at: 0x5000).descriptors
     smmu.addVirtualDevice()

@@ -95,7 +95,7 @@ import Testing
   }
 
   @Test("the interrupt address range is reserved, and requests to it are aborted")
-  func theInterruptWindowIsNotMemory() throws {
+  func interruptAddressRange() throws {
     try fixture.driver.attach(domain, to: port.requester, pasid: nil)
     #expect(
       fixture.driver.reservedRegions(of: port.requester).map(\.range)
@@ -147,7 +147,7 @@ import Testing
   }
 
   @Test("a replacement changes from the old domain to the new one without a fault")
-  func replaceGoesFromOldToNew() throws {
+  func replacementDuringDMA() throws {
     let other = try fixture.makeDomain()
     try domain.map(IOVA(0), to: run.page(0), length: 4096, permissions: .read)
     try other.map(IOVA(0), to: run.page(5), length: 4096, permissions: .read)
@@ -174,7 +174,7 @@ import Testing
   }
 
   @Test("each PASID has its own domain")
-  func pasidsAreApart() throws {
+  func pasidsAreSeparate() throws {
     try fixture.driver.probe(port.requester, DeviceProperties(pasidBits: 8))
     let (one, two) = (PASID(rawValue: 1), PASID(rawValue: 255))
     let other = try fixture.makeDomain()

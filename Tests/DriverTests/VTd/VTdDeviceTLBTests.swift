@@ -26,7 +26,7 @@ import Testing
   }
 
   @Test("a function keeps its translations until the device TLB is invalidated")
-  func translationsAreKeptByTheFunction() throws {
+  func functionsKeepTranslations() throws {
     #expect(port.load(0x1000, ats) == (.completed, 2))
     #expect(port.deviceTranslations == 1)
     guest.map(0x1000, to: 0x5000, in: root)
@@ -47,7 +47,7 @@ import Testing
 
   /// PCIe 6 §10.3.8: the invalidation names no address of a PASID.
   @Test("a device TLB invalidation without PASID covers every address of all PASIDs")
-  func anInvalidationWithoutPASIDIsForAllOfThem() throws {
+  func invalidationWithoutPASID() throws {
     let one = DMAAttributes(pasid: PASID(rawValue: 1), usesATS: true)
     try guest.attach(try guest.nested(root), pasid: 1)
     func fill() {
@@ -79,7 +79,7 @@ import Testing
   }
 
   @Test("a translation request without permission is denied and records no fault")
-  func whatIsNotAllowedIsNoFault() throws {
+  func deniedRequests() throws {
     guest.map(0x1000, to: 0x1000, in: root, flags: 5)
     #expect(port.load(0x1000, ats) == (.completed, 2))
     #expect(port.store(1, to: 0x1008, ats) == .denied(IOVA(0x1008)))
@@ -108,7 +108,7 @@ import Testing
   }
 
   @Test("the context entry allows translation requests, translated requests and page requests")
-  func theContextEntryAllowsIt() throws {
+  func contextEntryPermissions() throws {
     try guest.attach(try guest.nested(root), 1)
     let plain = guest.fixture.port(1)
     #expect(plain.load(0x1000) == (.completed, 2))
@@ -130,7 +130,7 @@ import Testing
   }
 
   @Test("a function has at most 32 outstanding page request groups")
-  func groupsAreBounded() throws {
+  func groupLimit() throws {
     let asked = Collector<PageRequest>()
     guest.fixture.driver.setPageRequestSink { asked.add($0) }
     for group in 0..<32 as Range<UInt32> {
@@ -158,7 +158,7 @@ import Testing
   }
 
   @Test("a page request can be answered while it is sent")
-  func anAnswerMayComeWhileTheRequestIsSent() throws {
+  func immediateAnswer() throws {
     let driver = guest.fixture.driver
     driver.setPageRequestSink { [weak driver] request in
       if request.isLast { driver?.respond(to: request.groupID, .failure) }
@@ -172,7 +172,7 @@ import Testing
   }
 
   @Test("a page request that cannot be satisfied is answered as invalid")
-  func senselessRequestsAreNotPassedOn() throws {
+  func invalidPageRequests() throws {
     let asked = Collector<PageRequest>()
     guest.fixture.driver.setPageRequestSink { asked.add($0) }
     var attributes = ats

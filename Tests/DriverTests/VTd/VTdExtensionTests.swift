@@ -18,7 +18,7 @@ import Testing
   }
 
   @Test("a planned failure counts the operations of its own function")
-  func operationsAreCountedForTheirFunction() throws {
+  func operationsOfAFunction() throws {
     let unit = try VTdFixture().unit
     let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
     #expect(unit.planFailure(.timeout, of: mine, after: 2, deviceTLBOnly: true))
@@ -33,7 +33,7 @@ import Testing
   }
 
   @Test("the oldest of several planned failures of one operation is reported")
-  func ofPlansForTheSameOperationTheOldestIsTold() throws {
+  func oldestPlannedFailure() throws {
     let unit = try VTdFixture().unit
     let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
     #expect(unit.planFailure(.queue, of: others, after: 1, deviceTLBOnly: false))
@@ -43,7 +43,7 @@ import Testing
   }
 
   @Test("the number of planned failures of a function is limited until they are removed")
-  func plansAreBoundedAndForgotten() throws {
+  func plannedFailureLimit() throws {
     let unit = try VTdFixture().unit
     let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
     for _ in 0..<VTdUnit.plannedFailureLimit {
@@ -116,22 +116,22 @@ import Testing
   }
 
   @Test("an invalidation of PASID entries keeps the IOTLB and the device TLB", arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID])
-  func pasidEntriesAreForgottenAlone(_ granularity: iommu_inv_granularity) throws {
+  func pasidCacheInvalidation(_ granularity: iommu_inv_granularity) throws {
     #expect(try Bound().contents(after: .pasid, granularity) == [.iotlb, .deviceTLB])
   }
 
   @Test("an invalidation of device TLBs keeps the PASID cache and the IOTLB", arguments: [IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
-  func deviceTLBsAreToldAlone(_ granularity: iommu_inv_granularity) throws {
+  func deviceTLBInvalidation(_ granularity: iommu_inv_granularity) throws {
     #expect(try Bound().contents(after: .deviceTLB, granularity) == [.pasid, .iotlb])
   }
 
   @Test("an invalidation of the IOTLB also invalidates the device TLBs", arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
-  func theIOTLBIsToldWithDeviceTLBs(_ granularity: iommu_inv_granularity) throws {
+  func iotlbInvalidation(_ granularity: iommu_inv_granularity) throws {
     #expect(try Bound().contents(after: .iotlb, granularity) == .pasid)
   }
 
   @Test("an invalidation of all caches empties them, and one of no cache changes nothing")
-  func allCachesAreTold() throws {
+  func invalidationOfAllCaches() throws {
     #expect(try Bound().contents(after: .all, IOMMU_INV_GRANU_PASID) == [])
     #expect(
       try Bound().contents(after: [], IOMMU_INV_GRANU_PASID) == [.pasid, .iotlb, .deviceTLB])

@@ -69,7 +69,7 @@ import Testing
   }
 
   @Test("a nesting parent refuses read-only mappings only on a unit with the erratum, which the hardware information reports")
-  func theErratumIsTheUnits() throws {
+  func readOnlyErratum() throws {
     var configuration = VTdUnit.Configuration.nesting
     configuration.hasReadOnlyErratum = false
     let guest = try VTdGuestFixture(configuration)
@@ -143,7 +143,7 @@ import Testing
   }
 
   @Test("an attach that fails releases its domain ID")
-  func aFailedAttachGivesItsDomainIDBack() throws {
+  func failedAttach() throws {
     let guest = try VTdGuestFixture()
     for _ in 0..<3 {
       let bad = try guest.nested(0, width: 3)
@@ -157,7 +157,7 @@ import Testing
   }
 
   @Test("a request during a replacement goes through one of two tables that differ in every page")
-  func replacingNeverMixes() throws {
+  func replacementIsAtomic() throws {
     let guest = try VTdGuestFixture()
     let roots = [guest.makeTable(), guest.makeTable()]
     for (index, root) in roots.enumerated() {
@@ -191,7 +191,7 @@ import Testing
   }
 
   @Test("PASID table entries have the fields of the specification")
-  func entriesAreWhatTheSpecificationSays() throws {
+  func pasidTableEntries() throws {
     let guest = try VTdGuestFixture()
     let nested = try #require(
       try guest.nested(0x1234_5000, flags: 7, width: 57) as? VTdNestedDomain)

@@ -77,7 +77,7 @@ import Testing
   }
 
   @Test("a bad root, context or PASID directory entry faults with its reason")
-  func entriesOnTheWayFaultAsSpecified() {
+  func configurationFaults() {
     let nowhere = UInt64(7) << 30
     let place = PhysicalAddress(root.rawValue + 2 * 16 + 8)
     memory.storeEntry(0, at: place)

@@ -17,7 +17,7 @@ import UAPI
     return file
   }
 
-  @Test("commands of the container without an argument, and unknown commands of the VFIO range")
+  @Test("VFIO_GET_API_VERSION returns 0, and unknown numbers of the VFIO range are ENOTTY")
   func withoutArgument() throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -42,7 +42,7 @@ import UAPI
     }
   }
 
-  @Test("only VFIO_DMA_CC_IOMMU requires an IOAS")
+  @Test("commands without an IOAS are ENODEV, and VFIO_DMA_CC_IOMMU is the only extension that requires an IOAS")
   func withoutIOAS() throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -146,7 +146,7 @@ import UAPI
     #expect(file.vfioIOAS(.get) == .failure(.operationNotSupportedByDevice))
   }
 
-  @Test("an unknown operation of IOMMU_VFIO_IOAS is refused")
+  @Test("an unknown operation and a reserved field of IOMMU_VFIO_IOAS are EOPNOTSUPP")
   func operations() throws {
     let file = try ControlFile()
     defer { file.close() }

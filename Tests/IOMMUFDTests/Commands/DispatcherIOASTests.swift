@@ -139,7 +139,7 @@ private let readable: UInt32 = 4
   }
 
   @Test("an unmap that would cut an area removes the areas below it and does not write the length")
-  func halfWay() throws {
+  func partialUnmap() throws {
     let file = try ControlFile()
     defer { file.close() }
     let ioas = try file.makeIOAS()
@@ -276,7 +276,7 @@ private let readable: UInt32 = 4
 }
 
 @Suite struct OtherCommandTests {
-  @Test("commands of VFIO no-IOMMU mode are refused")
+  @Test("IOMMU_IOAS_NOIOMMU_GET_PA is EOPNOTSUPP")
   func noIOMMU() throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -288,7 +288,7 @@ private let readable: UInt32 = 4
     }
   }
 
-  @Test("IOMMU_IOAS_CHANGE_PROCESS requires mappings of files")
+  @Test("IOMMU_IOAS_CHANGE_PROCESS refuses a reserved field that is not 0")
   func changeProcess() throws {
     let file = try ControlFile()
     defer { file.close() }

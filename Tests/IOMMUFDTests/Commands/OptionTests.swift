@@ -18,7 +18,7 @@ import UAPI
     return .success(command.val64)
   }
 
-  @Test("IOMMU_OPTION_RLIMIT_MODE can be set only before the first object is made")
+  @Test("IOMMU_OPTION_RLIMIT_MODE can be set only while the file has no object")
   func rlimitMode() throws {
     let file = try ControlFile(client: InProcessClient(capabilities: [.sysResource]))
     defer { file.close() }
@@ -64,7 +64,7 @@ import UAPI
     #expect(option(file, 1, op: 1, object: id) == .success(1))
   }
 
-  @Test("an unknown option is refused")
+  @Test("an unknown option and a reserved field that is not 0 are refused")
   func unknown() throws {
     let file = try ControlFile()
     defer { file.close() }

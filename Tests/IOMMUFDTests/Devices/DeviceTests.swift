@@ -102,7 +102,7 @@ import UAPI
     bound.forEach { $0.unbind() }
   }
 
-  @Test("an attach makes a new HWPT when the device refuses the existing one")
+  @Test("an attach makes a new HWPT when the device refuses the existing one, and leaves no ID when that HWPT fails too")
   func incompatibleDomain() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }
@@ -189,7 +189,7 @@ import UAPI
     bound.forEach { $0.unbind() }
   }
 
-  @Test("a replacement by the same HWPT changes nothing")
+  @Test("a replacement by the same HWPT changes nothing, and one by another HWPT destroys the automatic HWPT")
   func replace() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }
@@ -234,7 +234,7 @@ import UAPI
     bound.forEach { $0.unbind() }
   }
 
-  @Test("an attach to a PASID requires HWPTs that allow PASIDs on both sides")
+  @Test("an attach of a PASID to an IOAS is EINVAL, because the automatic HWPT does not allow PASIDs")
   func pasidNeedsPermission() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }

@@ -34,7 +34,7 @@ import Testing
   }
 
   @Test("the lowest free PASID is allocated from one space for all processes")
-  func theLowestIsTaken() throws {
+  func lowestFreePASID() throws {
     #expect(try allocate() == 1)
     #expect(try allocate(for: other) == 2, "there is one space")
     #expect(try allocate(0, through: 9) == 3)
@@ -44,7 +44,7 @@ import Testing
   }
 
   @Test("a PASID is allocated from the requested range, both ends included")
-  func rangesHaveTheirEnds() throws {
+  func rangesAreInclusive() throws {
     #expect(try allocate(7, through: 7) == 7)
     #expect(throws: Errno.noSpace) { try allocate(7, through: 7) }
     #expect(throws: Errno.noSpace) { try allocate(0, through: 0) }
@@ -79,8 +79,8 @@ import Testing
     #expect(space.count == 0)
   }
 
-  @Test("a range of PASIDs frees only those of its owner")
-  func rangesNameWhatIsTheOwners() throws {
+  @Test("a range of PASIDs selects only those of its owner")
+  func pasidsOfARange() throws {
     _ = try allocate(5)
     _ = try allocate(6, for: other)
     _ = try allocate(7)
@@ -91,7 +91,7 @@ import Testing
   }
 
   @Test("the PASIDs of a file are freed when the file is closed")
-  func filesTakeTheirsWithThem() throws {
+  func closeFreesPASIDs() throws {
     _ = try allocate()
     _ = try allocate(by: otherFile)
     _ = try allocate(for: other)
@@ -101,7 +101,7 @@ import Testing
   }
 
   @Test("a PASID that is in use is not freed")
-  func whatIsHeldIsNotFreed() throws {
+  func pasidsInUseAreNotFreed() throws {
     let pasid = try allocate()
     try space.hold(pasid, of: owner, by: otherFile.identity)
     #expect(throws: Errno.permissionDenied) {

@@ -53,7 +53,7 @@ private struct Purse {
 
 @Suite struct AccountingTests {
   @Test("the limit applies to the pages of one user in all page tables")
-  func theLimitIsOneUsersInAllTables() throws {
+  func limitOfAUser() throws {
     let purse = try Purse()
     let (first, second) = (try purse.table(), try purse.table())
     #expect(purse.map(first, page: 0, pages: 3) == nil)
@@ -69,8 +69,8 @@ private struct Purse {
     #expect(purse.charged == 0)
   }
 
-  @Test("only pinned pages are charged, once for each area, against the present limit")
-  func onlyPinnedPagesArePaidForAndOnlyOnce() throws {
+  @Test("pages are charged while they are pinned, once for all page tables that share them, against the present limit")
+  func pinnedPagesAreCharged() throws {
     let purse = try Purse()
     let table = try purse.table(domains: 0)
     #expect(purse.map(table, page: 0, pages: 5) == nil)
@@ -94,7 +94,7 @@ private struct Purse {
   }
 
   @Test("pages that are mapped twice are charged twice")
-  func theSamePagesMappedTwiceArePaidForTwice() throws {
+  func pagesMappedTwice() throws {
     let purse = try Purse()
     let table = try purse.table()
     #expect(purse.map(table, page: 0, pages: 4) == nil)
@@ -104,8 +104,8 @@ private struct Purse {
     #expect(purse.memory.pinnedFrames == 4)
   }
 
-  @Test("a client with CAP_IPC_LOCK is not limited")
-  func whoMayLockMemoryPaysNothing() throws {
+  @Test("the pages of a client with CAP_IPC_LOCK are not charged")
+  func privilegedClients() throws {
     let own = HostTask(id: getpid())
     guard own.isCapable(of: .ipcLock) else { return }
     let purse = try Purse()
@@ -115,7 +115,7 @@ private struct Purse {
   }
 
   @Test("in mode PROCESS the pages are charged to the address space and not to the user")
-  func byProcessTheAddressSpacePays() throws {
+  func processMode() throws {
     let purse = try Purse()
     let table = try purse.table()
     let account = PinCounters.Counter.addressSpace(
@@ -130,7 +130,7 @@ private struct Purse {
   }
 
   @Test("IOMMU_IOAS_CHANGE_PROCESS moves the charge to the new process")
-  func anotherProcessTakesOver() throws {
+  func changeOfProcess() throws {
     let purse = try Purse()
     let heir = try ChildProcess.unprivileged(user: 65533, lockablePages: 2)
     guard try heir.task.realUserID() != purse.user else { return }

@@ -105,7 +105,7 @@ private struct PinnedTable {
   }
 
   @Test("addresses that no VMA covers, the vsyscall page and the last page cannot be pinned")
-  func holesAndOtherWorlds() throws {
+  func unmappedAddresses() throws {
     let pinned = try PinnedTable()
     let mapping = try TestMapping(3)
     munmap(mapping.pointer + 4096, 4096)
@@ -120,7 +120,7 @@ private struct PinnedTable {
 
   /// The test uses the time page (vvar) that the kernel maps into every process.
   @Test("a VM_IO mapping cannot be pinned")
-  func deviceMemoryIsNoMemory() throws {
+  func deviceMemory() throws {
     let maps = try ProcFile.read("/proc/self/maps")
     let line = try #require(maps.split(separator: "\n").first { $0.hasSuffix("[vvar]") })
     let address = try #require(UInt64(line.prefix { $0 != "-" }, radix: 16))
@@ -129,7 +129,7 @@ private struct PinnedTable {
   }
 
   @Test("pages of a file that the host refuses cannot be pinned")
-  func refusedFilesAreNoMemory() throws {
+  func refusedFiles() throws {
     let pinned = try PinnedTable()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "registers", length: 4096))
     let mapping = try TestMapping(1, flags: MAP_SHARED, file: file.rawValue)
@@ -160,7 +160,7 @@ private struct PinnedTable {
   }
 
   @Test("a page of a file has one frame through a mapping and through a descriptor")
-  func pagesOfOneFileAreTheSameHoweverReached() throws {
+  func framesOfAFile() throws {
     let pinned = try PinnedTable()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "shared", length: 16384))
     let first = try TestMapping(4, flags: MAP_SHARED, file: file.rawValue)
@@ -267,7 +267,7 @@ private struct PinnedTable {
   }
 
   @Test("a file that is not shared memory is refused when it is pinned")
-  func otherFilesAreFoundOutLate() throws {
+  func otherFiles() throws {
     let memory = try PhysicalMemory(.test)
     let table = IOPageTable(memory: memory, host: PinningHost())
     var ends: [Int32] = [0, 0]
@@ -333,7 +333,7 @@ private struct PinnedTable {
   }
 
   @Test("a domain is not attached when a page cannot be pinned")
-  func aPageThatCannotBePinnedLeavesTheDomainOut() throws {
+  func unpinnablePages() throws {
     let memory = try PhysicalMemory(.test)
     let table = IOPageTable(memory: memory, host: PinningHost())
     let mapping = try TestMapping(4)
@@ -355,7 +355,7 @@ private struct PinnedTable {
   }
 
   @Test("a domain is not attached when an area is outside its aperture")
-  func areasOutsideTheApertureLeaveTheDomainOut() throws {
+  func areasOutsideTheAperture() throws {
     let table = IOPageTable(memory: try .testMemory, host: PinningHost())
     let mapping = try TestMapping(1)
     _ = try table.map(

@@ -1,6 +1,7 @@
 import Glibc
 import IOMMU
 import SystemPackage
+import TestSupport
 import Testing
 
 @testable import IOMMUFD
@@ -162,7 +163,7 @@ extension IOPageTable {
   /// The kernel walks through the areas. The bound is generous: even an unoptimised build takes a
   /// small part of it, and a linear search takes many times as long.
   @Test("automatic placement finds a hole behind 100,000 areas by one path")
-  func adjacentAreasCostNothing() throws {
+  func adjacentAreas() throws {
     let table = IOPageTable(memory: try .testMemory, host: PinningHost())
     let pages = try IOPTPages.unpinnable()
     for index in 1...100_000 as ClosedRange<UInt64> {

@@ -54,7 +54,7 @@ import UAPI
 
   // MARK: Events
 
-  @Test("a vEVENTQ returns whole events with sequence numbers, and the header after a loss has the last lost number")
+  @Test("a vEVENTQ returns whole events with sequence numbers, and a header without an event has the number of the last lost event")
   func events() throws {
     defer { mock.close() }
     let unit = try mock.makeUnit(for: device.bound, on: parent).get()
@@ -98,7 +98,7 @@ import UAPI
   }
 
   @Test("a header that cannot be stored is returned again unless a newer event follows")
-  func lostEventsPutBack() throws {
+  func requeuedHeader() throws {
     var queue = VEventQueueContents(depth: 1)
     queue.append([1])
     queue.append([2])
@@ -198,7 +198,7 @@ import UAPI
     #expect(filled == 1)
   }
 
-  @Test("processes that map a register region share its registers, and others are accessed by calls")
+  @Test("a register of a region is accessed by its offset and is shared with every mapping of the region")
   func registersOfARegion() throws {
     let regions = MappableRegions()
     let shared = Mutex<[SharedRegisters]>([])

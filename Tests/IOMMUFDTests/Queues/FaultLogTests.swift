@@ -76,7 +76,7 @@ extension QueueFile<RecordLog> {
     #expect(read(queue, 9, into: TestMemory()) == .success(0))
   }
 
-  @Test("poll reports a queue that has records")
+  @Test("a readiness observer is called until it is removed")
   func observer() {
     let queue = QueueFile(log(4), .init())
     let wakes = Atomic(0)
@@ -89,7 +89,7 @@ extension QueueFile<RecordLog> {
     #expect(wakes.load(ordering: .relaxed) == 1)
   }
 
-  @Test("a queue without write support refuses writes")
+  @Test("a queue refuses writes and ioctls")
   func notWritable() {
     let queue = QueueFile(log(4), .init())
     let buffer = UserBuffer(memory: client, address: TestMemory().address, count: 8)
@@ -203,7 +203,7 @@ extension QueueFile<RecordLog> {
     #expect(second.map { $0.flags & IOMMUFD_SIM_FAULT_OVERFLOW.rawValue != 0 } == [true, false])
   }
 
-  @Test("flags, device and output of SIM_FAULT_LOG_ALLOC are checked")
+  @Test("flags and device of SIM_FAULT_LOG_ALLOC are checked")
   func arguments() throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -239,7 +239,7 @@ extension QueueFile<RecordLog> {
     #expect(throws: Never.self) { try open(file).get() }
   }
 
-  @Test("a log stays readable after its iommufd is closed and returns no further record")
+  @Test("a log can be read after its iommufd is closed and has no further record")
   func outlivesItsFile() throws {
     let file = try ControlFile()
     let number = try open(file).get()

@@ -56,7 +56,7 @@ import UAPI
     #expect(mock.read(queue.number, 40) == .success(record(3, cookie: 2)), "the lowest is free")
   }
 
-  @Test("the answer to a request makes its cookie 0 free when a request waits for an answer")
+  @Test("an answer to cookie 0 fails, and makes 0 the next cookie when a request waits for an answer")
   func cookieZero() {
     defer { close() }
     #expect(mock.replace(device.device, with: hwpt) == nil)
@@ -94,7 +94,7 @@ import UAPI
     #expect(mock.write(queue.number, [1, 0]) == .failure(.invalidArgument))
   }
 
-  @Test("a fault queue is busy while an HWPT uses it")
+  @Test("a fault queue is busy while its descriptor is open or an HWPT uses it")
   func users() {
     #expect(mock.destroy(queue.id) == .resourceBusy)
     #expect(mock.replace(device.device, with: hwpt) == nil)

@@ -165,7 +165,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
   }
 
   @Test("a pin that reaches a hole or the end of the mapping pins nothing")
-  func aPinFailsWhole() throws {
+  func failedPin() throws {
     defer { mock.close() }
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
     let access = try create(ioas).get()
@@ -180,8 +180,8 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(pinnedFrames == 0)
   }
 
-  @Test("a pin whose number cannot be returned is undone, and only then its number is used up")
-  func unansweredPinIsTakenBack() throws {
+  @Test("a pin whose number cannot be returned is undone, and of all failures only this one uses up a number")
+  func unansweredPin() throws {
     defer { mock.close() }
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
     let access = try create(ioas).get()
@@ -191,8 +191,8 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(try pin(access, 0x10000).get() == 1)
   }
 
-  @Test("an unmap removes the pins of the area as whole items")
-  func unmapTakesPinsBack() throws {
+  @Test("an unmap removes every pin that reaches into the area")
+  func unmapRemovesPins() throws {
     defer { mock.close() }
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
     #expect(mock.map(ioas, memory, at: 0x14000) == nil)
@@ -208,7 +208,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
   }
 
   @Test("a move to another IOAS removes the pins")
-  func movingTakesPinsBack() throws {
+  func moveRemovesPins() throws {
     defer { mock.close() }
     let second = try mock.file.makeIOAS()
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
@@ -276,7 +276,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(copy(access, 0x50000, 8, 0) == nil)
   }
 
-  @Test("a copy that reaches a hole copies nothing by frames and a part directly")
+  @Test("a copy that reaches inaccessible memory changes nothing by frames, and directly the bytes before that memory")
   func copyIntoNothing() throws {
     defer { mock.close() }
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
@@ -333,7 +333,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
   }
 
   @Test("an unmap fails when an access does not unpin, and the area cannot be used afterwards")
-  func stubbornAccess() throws {
+  func accessThatDoesNotUnpin() throws {
     let id = try file.makeIOAS()
     defer { file.close() }
     try context.lock.withLock {

@@ -56,7 +56,7 @@ import UAPI
     }
   }
 
-  @Test("a dma-buf of the selftest interface has whole pages within its limit")
+  @Test("the length of a dma-buf and the range of its mapping are checked")
   func lengths() throws {
     defer { mock.close() }
     #expect(makeBuffer(0).error == .invalidArgument)
@@ -70,7 +70,7 @@ import UAPI
     #expect(map(buffer, 4096, 4096, at: 0x100_0000) == nil)
   }
 
-  @Test("the revocation of a dma-buf unmaps it from every domain for ever")
+  @Test("a revoked dma-buf is unmapped, and its mappings do not return when the revocation ends")
   func revocationUnmapsForGood() throws {
     defer { mock.close() }
     let device = try mock.makeDevice(ioas).get()
@@ -101,7 +101,7 @@ import UAPI
     #expect(mock.file.memory.pinnedFrames == 0)
   }
 
-  @Test("an access cannot pin or copy the memory of a dma-buf")
+  @Test("an access cannot pin or copy a dma-buf, and the area cannot be cut")
   func accessesAreRefused() throws {
     defer { mock.close() }
     let buffer = try makeBuffer(8192).get()

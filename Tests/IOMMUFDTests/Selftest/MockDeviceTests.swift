@@ -81,7 +81,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
   }
 
   @Test("a failed MOCK_DOMAIN releases every ID, and a replacement whose ID cannot be returned stays")
-  func aFailureGivesEveryIDBack() throws {
+  func failuresReleaseIDs() throws {
     defer { mock.close() }
     #expect(mock.makeDevice(ioas, flags: 2).error == .invalidArgument)
     #expect(mock.makeDevice(9).error == .noSuchFileOrDirectory)
@@ -136,7 +136,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
   }
 
   @Test("every second attach or replacement of IOMMU_TEST_PASID_RESERVED fails without a change")
-  func thePASIDThatFails() throws {
+  func reservedPASID() throws {
     defer { mock.close() }
     let pasid = UInt32(IOMMU_TEST_PASID_RESERVED)
     let device = try mock.makeDevice(ioas, flags: hasPASIDs).get()
@@ -239,7 +239,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     return (error, command.entry_num)
   }
 
-  @Test("only a nesting parent of the same unit can be the parent of a nested HWPT")
+  @Test("only a nesting parent can be the parent of a nested HWPT, and it is busy meanwhile")
   func whatCanBeAParent() throws {
     defer { mock.close() }
     #expect(mock.nest(device.bound, on: device.hwpt).error == .invalidArgument)
@@ -279,7 +279,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
   }
 
   @Test("an invalidation returns the number of entries that took effect")
-  func invalidationSaysHowFarItGot() throws {
+  func handledEntries() throws {
     defer { mock.close() }
     let nested = try mock.nest(device.bound, on: parent, 0xabc).get()
     #expect(cacheEntries(nested, hold: 0xabc) == [true, true, true, true, false])
@@ -322,7 +322,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     #expect(command.entry_num == 19_000)
   }
 
-  @Test("an attach to a nested HWPT keeps the parent in use")
+  @Test("a device can be attached to a nested HWPT, and its automatic HWPT is then destroyed")
   func attaching() throws {
     defer { mock.close() }
     let nested = try mock.nest(device.bound, on: parent).get()

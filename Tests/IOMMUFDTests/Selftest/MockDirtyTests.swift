@@ -69,7 +69,7 @@ private let start = UInt64(MOCK_APERTURE_START)
   }
 
   @Test("a dirty page is reported once, and enabling dirty tracking clears all dirty pages")
-  func writtenPagesAreToldOnce() throws {
+  func dirtyPagesAreReportedOnce() throws {
     defer { mock.close() }
     #expect(write([3]).error == .invalidArgument)
     #expect(setTracking(true) == nil)
@@ -147,7 +147,7 @@ private let start = UInt64(MOCK_APERTURE_START)
   }
 
   @Test("a range sets its bits in a bitmap at any offset", arguments: [0, 1, 4000, 4095])
-  func bitsAreWhereTheyBelong(offset: Int) {
+  func bitsOfARange(offset: Int) {
     let ranges: [Range<UInt64>] = [0..<1, 7..<9, 100..<1000, 32000..<33000, 40000..<40001]
     let expected = ranges.reduce(into: Set<UInt64>()) { $0.formUnion($1) }
     #expect(bits(0...50000, offset: offset, of: ranges) == expected)
@@ -156,7 +156,7 @@ private let start = UInt64(MOCK_APERTURE_START)
   }
 
   @Test("an entry that begins before the range sets no bit, and one that ends behind it sets all of its bits in pages of the bitmap")
-  func entriesThatReachOut() {
+  func entriesAcrossTheEnds() {
     #expect(bits(100...163, offset: 0, of: [90..<110]) == [])
     #expect(bits(0...3, offset: 0, of: [0..<512]) == Set(0..<512))
     #expect(bits(0...3, offset: 0, of: [0..<100_000]) == Set(0..<4096 * 8))

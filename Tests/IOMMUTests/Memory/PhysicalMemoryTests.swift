@@ -115,7 +115,7 @@ extension PhysicalMemory {
   }
 
   @Test("an access to a truncated page of a file fails without a signal")
-  func truncatedFilesAreGoneNotFatal() throws {
+  func truncatedFiles() throws {
     let memory = try PhysicalMemory(.test)
     let memfd = try makeNumberedMemfd(pages: 8)
     let run = try memory.pin(.file(memfd, offset: 0), pages: 8)[0]

@@ -161,7 +161,7 @@ import Testing
   }
 
   @Test("a table at an address without memory is a fault of its level")
-  func tablesThatAreNotThere() throws {
+  func inaccessibleTables() throws {
     let table = try table(0)
     let nowhere = Table(
       root: TableRoot(address: PhysicalAddress(1 << 39), topLevel: 3, updatesFlags: true),
@@ -204,7 +204,7 @@ import Testing
   }
 
   @Test("a walk reads an entry again that changes before its flags are set")
-  func anEntryThatChangesIsLookedAtAgain() throws {
+  func entryThatChanges() throws {
     let table = try table(0)
     let leaf = table.places[3]
     let other = try memory.allocateTable()
@@ -234,7 +234,7 @@ import Testing
   }
 
   @Test("an entry that changes at each attempt to set its flags is a fault")
-  func anEntryThatNeverRestsIsAFault() throws {
+  func entryThatAlwaysChanges() throws {
     let table = try table(0)
     let changes = (0..<1000).map { table.page.rawValue | 7 | $0 << 52 }
     var tables = Restless(

@@ -104,7 +104,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
   }
 
   @Test("unmap() removes whole pages and nothing when the range begins inside a page")
-  func unmapTakesWholePages() throws {
+  func unmapRemovesWholePages() throws {
     let mapper = try mapper()
     var mapping = MapRequest(
       IOVA(0), to: PhysicalAddress(0), length: 2 << 21, permissions: .read, snoops: false)
@@ -138,7 +138,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
   }
 
   @Test("map() returns the length that it mapped before an error")
-  func aFailedMapSaysHowFarItGot() throws {
+  func failedMap() throws {
     var limits = PhysicalMemory.Limits.test
     limits.tablePages = 4
     let memory = try PhysicalMemory(limits)

@@ -21,7 +21,7 @@ extension WalkCase {
     if canonical && bit(11 + 9 * levels, of: address) {
       address |= ~0 << UInt64(12 + 9 * levels)
     }
-    if rarely(50) { address ^= 1 << (40 + random.next() % 24) }
+    if rarely(50) { address ^= 1 << (40 + random.next() % 24 as UInt64) }
     return address
   }
 
@@ -36,7 +36,7 @@ extension WalkCase {
       if rarely(2) { entry &= ~0x3fff_e000 }
     }
     if rarely(4) { entry |= 1 << 63 }
-    if rarely(60) { entry |= 1 << (random.next() % 63) }
+    if rarely(60) { entry |= 1 << (random.next() % 63 as UInt64) }
     return entry
   }
 

@@ -25,7 +25,7 @@ import Testing
     case 2: entry |= walk.random.next() & 0xe00
     default: entry |= level << 9
     }
-    if walk.rarely(60) { entry |= 1 << (walk.random.next() % 64) }
+    if walk.rarely(60) { entry |= 1 << (walk.random.next() % 64 as UInt64) }
     return entry
   }
 

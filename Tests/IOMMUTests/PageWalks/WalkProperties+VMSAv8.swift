@@ -23,7 +23,7 @@ import Testing
     if frame < 16 && !walk.rarely(8) { entry |= 1 << 7 }
     if walk.rarely(3) { entry |= (walk.random.next() & 0xf) << 51 }
     if walk.rarely(6) { entry |= (walk.random.next() & 0xf) << 59 }
-    if walk.rarely(60) { entry |= 1 << (walk.random.next() % 64) }
+    if walk.rarely(60) { entry |= 1 << (walk.random.next() % 64 as UInt64) }
     return entry
   }
 

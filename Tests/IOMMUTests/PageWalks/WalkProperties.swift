@@ -22,7 +22,7 @@ import Testing
       if !walk.rarely(6) { entry &= ~0x1f_f000 }
       if walk.rarely(2) { entry &= ~0x3fff_f000 }
     }
-    if walk.rarely(60) { entry |= 1 << (walk.random.next() % 64) }
+    if walk.rarely(60) { entry |= 1 << (walk.random.next() % 64 as UInt64) }
     return entry
   }
 

@@ -31,7 +31,7 @@ struct SMMUv3ScopeTests {
       [first, second, other, stage2, global].map { scope.covers($0) }
     }
     #expect(covered(.everything) == [true, true, true, true, true])
-    #expect(covered(.fixture(vmid: 1)) == [true, true, false, true, true])
+    #expect(covered(.machine(vmid: 1)) == [true, true, false, true, true])
     #expect(covered(.stage1(vmid: 1)) == [true, true, false, false, true])
     #expect(covered(.space(vmid: 1, asid: 10)) == [true, false, false, false, false])
     #expect(
