@@ -1,6 +1,6 @@
 import IOMMU
 
-// Tests write addresses and PASIDs as numbers.
+// Integer literals for addresses and PASIDs in tests.
 
 extension IOVA: ExpressibleByIntegerLiteral {
   init(integerLiteral value: UInt64) { self.init(value) }

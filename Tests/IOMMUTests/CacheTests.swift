@@ -49,7 +49,7 @@ import Testing
     iotlb.insert(one, 5 << 30, page(0x1_0000_0000, shift: 30))
     #expect(iotlb.lookup(one, 0x5f_ffff) == page(0x8000_0000, shift: 21))
     #expect(iotlb.lookup(one, 5 << 30 + 77) == page(0x1_0000_0000, shift: 30))
-    // A size without an array of its own is kept as the piece that was used.
+    // A page whose size has no array is cached as the 4 KiB that were accessed.
     iotlb.insert(two, 0x1_5000, page(0xc_0000, shift: 16))
     #expect(iotlb.lookup(two, 0x1_5abc) == page(0xc_5000))
     #expect(iotlb.lookup(two, 0x1_6000) == nil)
@@ -97,7 +97,9 @@ import Testing
     #expect(iotlb.count == 8)
   }
 
-  @Test("a full set of the configuration cache replaces the least recently used entry, and a predicate selects the entries to invalidate")
+  @Test(
+    "a full set of the configuration cache replaces the least recently used entry, and a predicate selects the entries to invalidate"
+  )
   func configurationCache() {
     var cache = ConfigurationCache<Int>(sets: 1)
     for key in 0..<4 as Range<UInt64> { cache.insert(key, Int(key)) }

@@ -3,7 +3,7 @@ import Testing
 
 @testable import iommufdctl
 
-/// Every example in a help text is a command line that the program understands.
+/// The examples in the help texts.
 @Suite struct HelpTests {
   private static let commands: [any ParsableCommand.Type] =
     ioasCommands + pageTableCommands + virtualCommands + containerCommands + deviceCommands

@@ -3,7 +3,9 @@ import Testing
 @testable import iommufdctl
 
 @Suite struct NumberTests {
-  @Test("a number is decimal or hexadecimal and can have a unit", arguments: [
+  @Test(
+    "a number is decimal or hexadecimal and can have a unit",
+    arguments: [
       ("0", 0), ("4096", 4096), ("0x1000", 0x1000), ("4K", 4096), ("2M", 2 << 20), ("1G", 1 << 30),
       ("1T", 1 << 40), ("max", UInt64.max), ("0xffffffffffffffff", UInt64.max),
       ("18014398509481983K", 18_014_398_509_481_983 << 10),
@@ -12,7 +14,9 @@ import Testing
     #expect(Number(argument: text)?.value == value)
   }
 
-  @Test("text that is not a number is refused", arguments: ["", "K", "-1", "0x", "0xg", "4k", "4 K", "18014398509481984K", "1.5M"])
+  @Test(
+    "text that is not a number is refused",
+    arguments: ["", "K", "-1", "0x", "0xg", "4k", "4 K", "18014398509481984K", "1.5M"])
   func refuses(_ text: String) {
     #expect(Number(argument: text) == nil)
   }

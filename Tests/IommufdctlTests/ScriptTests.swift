@@ -2,7 +2,7 @@ import Testing
 
 @testable import iommufdctl
 
-/// Scripts that need no node: buffers, names and expectations.
+/// Scripts that need no device node.
 @Suite struct ScriptTests {
   private func run(_ lines: String...) throws {
     var runner = ScriptRunner(
@@ -18,7 +18,7 @@ import Testing
       "buffer-fill $buf --offset 4K --length 1 --with 7",
       "$part = buffer-dump $buf --offset 4095 --length 3", "equal $part 420742",
       "equal $part.data 420742", "close $buf.fd",
-      // A number that no other test can have been given meanwhile.
+      // No other test can have this descriptor number.
       "fails EBADF close 2147483647")
   }
 
@@ -28,12 +28,14 @@ import Testing
     #expect(throws: Failure.self) { try run("equal 'a b") }
   }
 
-  @Test("a script ends at the first line that fails", arguments: [
-    "equal 1 2", "buffer-check $buf --length 4K --holds 1", "equal $none 1", "equal $buf.none 1",
-    "buffer-dump $buf --offset 4K --length 1", "buffer-dump 0x1000 --length 1",
-    "fails EINVAL buffer --size 1", "no-such-command",
-    "fails EBADF open /nonexistent", "ioas-alloc", "script",
-  ])
+  @Test(
+    "a script ends at the first line that fails",
+    arguments: [
+      "equal 1 2", "buffer-check $buf --length 4K --holds 1", "equal $none 1", "equal $buf.none 1",
+      "buffer-dump $buf --offset 4K --length 1", "buffer-dump 0x1000 --length 1",
+      "fails EINVAL buffer --size 1", "no-such-command",
+      "fails EBADF open /nonexistent", "ioas-alloc", "script",
+    ])
   func firstFailingLine(_ line: String) throws {
     let setUp = "$buf = buffer --size 4K"
     try run(setUp, "fails ENOENT open /nonexistent")

@@ -5,7 +5,7 @@ import Testing
 
 @testable import UAPI
 
-/// What a trace says of structs in a caller's memory.
+/// The text of a trace about structs in a caller's memory.
 @Suite struct IoctlDescriptionTests {
   private let pages = TestMemory()
   private let memory = InProcessClient()

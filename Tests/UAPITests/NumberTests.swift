@@ -1,7 +1,6 @@
 import Testing
 import UAPI
 
-/// Numbers that a client has compiled in.
 @Suite struct NumberTests {
   @Test("the ioctl numbers of iommufd are those of the header")
   func iommufd() {
@@ -35,7 +34,9 @@ import UAPI
     #expect(later.map(\.rawValue) == Array(0x3b74...0x3b78))
   }
 
-  @Test("the file offset of a region has the index in its upper bits", arguments: [0, 1, 7, 8] as [UInt64])
+  @Test(
+    "the file offset of a region has the index in its upper bits",
+    arguments: [0, 1, 7, 8] as [UInt64])
   func regions(_ index: UInt64) {
     let start = RegionOffset.start(of: index)
     #expect(start >= 1 << 40)

@@ -3,7 +3,8 @@ import TestSupport
 import Testing
 import UAPI
 
-/// Structs and arrays of a caller. Its memory is one page, with nothing before and behind it.
+/// Structs and arrays in a caller's memory, which is one page between pages that cannot be
+/// accessed.
 @Suite struct UserMemoryTests {
   private let client = InProcessClient()
   private let memory = TestMemory()
@@ -16,7 +17,7 @@ import UAPI
     for index in offset..<memory.byteCount { memory.bytes[index] = 0 }
   }
 
-  /// Our struct of 16 bytes, from the caller's of `userSize` at `address`.
+  /// Copies a struct of `userSize` bytes from the caller into a struct of 16 bytes.
   private func copyStruct(userSize: Int, at address: UInt64) throws(Errno) -> [UInt8] {
     var ours = InlineStruct()
     try withUnsafeMutableBytes(of: &ours) { buffer throws(Errno) in

@@ -51,7 +51,9 @@ struct MachineTests {
 
   @Test("only a function of a device with several functions is multi-function")
   func multiFunction() throws {
-    let functions = try VFIOFixture().machine.devices.map { $0.function.description.isMultiFunction }
+    let functions = try VFIOFixture().machine.devices.map {
+      $0.function.description.isMultiFunction
+    }
     #expect(functions == [false, false, true, true] + Array(repeating: false, count: 7))
   }
 

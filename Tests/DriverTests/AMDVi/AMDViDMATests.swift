@@ -9,7 +9,9 @@ import Testing
 struct AMDViDMATests {
   private let one = PASID(rawValue: 1)
 
-  @Test("DMA through host and guest tables moves data, and faults on holes and unmapped pages", arguments: [false, true])
+  @Test(
+    "DMA through host and guest tables moves data, and faults on holes and unmapped pages",
+    arguments: [false, true])
   func domains(isGuest: Bool) throws {
     let fixture = try AMDViDriverFixture()
     let domain = try fixture.makeDomain(isGuest ? .pasid : [])
@@ -65,7 +67,7 @@ struct AMDViDMATests {
     #expect(domain.unmap(IOVA(1 << 57), length: 0x1000) == 0x1000)
     #expect(domain.unmap(IOVA(1 << 56), length: 0x1000) == 0)
     #expect(fixture.port.load(1 << 57).0.amdviEvent?.kind == .pageFault)
-    // Nothing is lost where a table cannot grow: addresses beyond what the unit has.
+    // A map beyond the largest table of the unit fails and keeps the mappings.
     var configuration = AMDViUnit.Configuration()
     configuration.capabilities.hostLevels = 4
     let small = try AMDViDriverFixture(configuration)
@@ -109,7 +111,7 @@ struct AMDViDMATests {
     #expect(fixture.port.store(1, to: 0x1_3000) == .completed)
     #expect(try dirty() == [])
     #expect(try fixture.entry().hostFlags == 0)
-    // A device that is attached meanwhile begins as the domain is.
+    // A device that is attached while dirty tracking is on gets HAD at once.
     try domain.setDirtyTracking(true)
     fixture.driver.block(AMDViDriverFixture.device, pasid: nil)
     try fixture.attach(domain)
@@ -128,7 +130,8 @@ struct AMDViDMATests {
     let domain = try fixture.makeNested(words)
     try fixture.attach(domain)
     let entry = try fixture.entry()
-    // V, TV, Mode 3, PPR, GIoV, GV, GLX, GCR3 [14:12], IR and IW: the guest has no say in HAD and GPRP.
+    // V, TV, Mode 3, PPR, GIoV, GV, GLX, GCR3 [14:12], IR and IW. HAD and GPRP of the guest are
+    // ignored.
     #expect(
       entry.words[0] & ~0x000f_ffff_ffff_f000
         == 3 | 3 << 9 | 1 << 52 | 1 << 54 | 1 << 55 | 1 << 56 | 5 << 58 | 3 << 61)
@@ -138,7 +141,8 @@ struct AMDViDMATests {
     #expect(entry.words[2] == 0)
     #expect(entry.words[3] == 0)
     fixture.driver.block(AMDViDriverFixture.device, pasid: nil)
-    // What is not valid for the guest has GV nevertheless: by device id the guest's memory is seen.
+    // An entry that the guest has not made valid still has GV. Requests without PASID reach the
+    // guest's memory.
     try fixture.attach(try fixture.makeNested([0, 0, 0, 0]))
     #expect(try fixture.entry().isGuestValid)
     #expect(fixture.port.load(AMDViTables.hostBase).0 == .completed)
@@ -148,7 +152,8 @@ struct AMDViDMATests {
   func domainIDs() throws {
     let fixture = try AMDViDriverFixture()
     let other = try fixture.driver.makeVirtualIOMMU(
-      type: 1, on: fixture.parent, for: AMDViDriverFixture.device, host: RecordingVIOMMUHost(), data: nil)
+      type: 1, on: fixture.parent, for: AMDViDriverFixture.device, host: RecordingVIOMMUHost(),
+      data: nil)
     func make(_ domain: UInt64, _ unit: (any VirtualIOMMU)? = nil) throws -> AMDViNestedDomain {
       let made = try fixture.makeNested([0, domain, 0, 0], on: unit)
       return try #require(made as? AMDViNestedDomain)
@@ -159,7 +164,7 @@ struct AMDViDMATests {
     #expect(try make(6).hostDomain != first.hostDomain)
     #expect(try make(5, other).hostDomain != first.hostDomain)
     #expect(try make(0).hostDomain != first.hostDomain)
-    // 6 is free again, and so is its id.
+    // The domain that had the guest's ID 6 is destroyed, so its ID of the unit is free.
     let ids = Set(try (0..<4).map { try make(6 + UInt64($0)).hostDomain })
     #expect(ids.count == 1)
   }
@@ -209,7 +214,9 @@ struct AMDViDMATests {
     #expect(try fixture.entry().isGuestValid)
   }
 
-  @Test("a nested domain and its parent replace each other, and a nested domain cannot replace a guest table with PASIDs")
+  @Test(
+    "a nested domain and its parent replace each other, and a nested domain cannot replace a guest table with PASIDs"
+  )
   func replacement() throws {
     let fixture = try AMDViDriverFixture()
     let nested = try fixture.makeNested(gcr3: fixture.guest.allocate())

@@ -55,7 +55,7 @@ struct AMDViDriverATSTests {
     let domain = try fixture.makeDomain(isGuest ? .pasid : [])
     try fixture.attach(domain)
     let page = fixture.guest.physicalAddress(of: fixture.guest.data(0))
-    // One by one, so that there are two pages.
+    // Two calls make two pages.
     for iova in [0x1_0000, 0x1_1000] as [UInt64] {
       try domain.map(IOVA(iova), to: page, length: 0x1000, permissions: [.read, .write])
     }
@@ -116,8 +116,9 @@ struct AMDViDriverATSTests {
     fixture.port.setPageResponseReceiver { group, _ in answers.add(group) }
     fixture.driver.respond(to: request.groupID, .success)
     #expect(answers.drain() == [3])
-    // Where the guest's entry does not allow it the driver answers for the unit, and it is recorded.
-    try fixture.attach(try fixture.makeNested(gcr3: fixture.guest.allocate()) { $0.allowsDeviceTLB = true })
+    // Without PPR of the guest's entry the unit answers the request and records an event.
+    try fixture.attach(
+      try fixture.makeNested(gcr3: fixture.guest.allocate()) { $0.allowsDeviceTLB = true })
     #expect(ask(1) == .answered(.failure))
     #expect(
       fixture.faults.drain().map { DMAOutcome.fault($0).amdviEvent?.kind } == [.invalidPageRequest])

@@ -10,7 +10,6 @@ import Testing
 struct AMDViDriverTests {
   private static let device = AMDViDriverFixture.device
 
-
   private func fixture(
     _ change: (inout AMDViCapabilities) -> Void
   ) throws -> (driver: AMDViDriver, memory: PhysicalMemory) {
@@ -124,7 +123,7 @@ struct AMDViDriverTests {
     let driver = try fixture { $0.hostLevels = levels }.driver
     let host = try driver.makePagingDomain([], for: Self.device)
     #expect(host.aperture == 0...last)
-    // Every power of two, but not 512 GiB, below half of what can be mapped.
+    // Every power of two below half of the aperture except 512 GiB.
     let sizes = (UInt64(1) << UInt64(min(52, levels * 9 + 11)) - 4096) & ~(1 << 39)
     #expect(host.pageSizes == sizes)
     let guest = try driver.makePagingDomain(.pasid, for: Self.device)
@@ -208,7 +207,9 @@ struct AMDViDriverTests {
   func pasids() throws {
     let fixture = try AMDViDriverFixture()
     let nested = try fixture.makeNested(gcr3: fixture.guest.allocate())
-    let domains: [any Domain] = [try fixture.makeDomain([]), try fixture.makeDomain(.pasid), nested]
+    let domains: [any Domain] = [
+      try fixture.makeDomain([]), try fixture.makeDomain(.pasid), nested,
+    ]
     for domain in domains {
       #expect(
         failure { () throws(Errno) in
@@ -265,7 +266,7 @@ struct AMDViDriverTests {
     "the fields of a guest's device table entry are checked",
     arguments: [
       ([0, 0, 0, 0], nil),
-      // Without V or GV nobody asks for a GCR3 table; with both it must be somewhere.
+      // Only an entry with V and GV needs a GCR3 table.
       ([1 << 55, 0, 0, 0], nil), ([1, 0, 0, 0], nil), ([1 | 1 << 55, 0, 0, 0], .invalidArgument),
       ([1 | 1 << 55 | 1 << 58, 0, 0, 0], nil), ([1 | 1 << 55, 1 << 16, 0, 0], nil),
       ([1 | 1 << 55, 1 << 43, 0, 0], nil),
@@ -277,7 +278,7 @@ struct AMDViDriverTests {
       ([3 << 56, 0, 0, 0], .invalidArgument),
       ([0, 0, 1 << 54, 0], .notSupported), ([0, 0, 2 << 54, 0], .invalidArgument),
       ([0, 0, 3 << 54, 0], .invalidArgument),
-      // Nothing else is looked at.
+      // The other fields are not checked.
       ([~(1 | 7 << 9 | 0x000f_ffff_ffff_f000 | 1 << 55 | 3 << 56), ~0, ~(3 << 54), ~0], nil),
     ] as [([UInt64], Errno?)])
   func guestEntries(_ words: [UInt64], _ expected: Errno?) throws {

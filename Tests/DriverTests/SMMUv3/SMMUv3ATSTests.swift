@@ -14,7 +14,7 @@ struct SMMUv3ATSTests {
   private let descriptors: UInt64
   private static let here: UInt64 = 0x7654_3210_0000
   private static let stream = StreamID(rawValue: UInt32(SMMUv3Fixture.virtualStream))
-  /// EATS of a guest's entry, in its second word, beside S1DSS.
+  /// EATS in the second word of a guest's stream table entry.
   private static let enabled: UInt64 = 1 << 28 | 2
 
   init() throws {
@@ -57,7 +57,7 @@ struct SMMUv3ATSTests {
     #expect(load() == .completed)
     forget(Self.here)
     #expect(load() == .denied(IOVA(Self.here)))
-    // "Not there" is an answer, which nobody keeps.
+    // The answer that a page is absent is not cached.
     guest.map(root, Self.here, to: page)
     #expect(load() == .completed)
   }
@@ -92,7 +92,7 @@ struct SMMUv3ATSTests {
       #expect(load(address) == .completed)
       #expect(load(address, pasid: 5) == (isGone ? .denied(IOVA(address)) : .completed))
     }
-    // Without PASID all of the addresses go.
+    // An invalidation without PASID also covers the translations of all PASIDs.
     forget(Self.here, shift: 64)
     for offset in offsets {
       #expect(load(Self.here + offset) == .denied(IOVA(Self.here + offset)))

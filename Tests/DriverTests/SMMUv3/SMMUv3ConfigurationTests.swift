@@ -17,7 +17,7 @@ struct SMMUv3ConfigurationTests {
     return SMMUv3Unit(configuration, memory: memory)
   }
 
-  /// Stage 1 and stage 2 of 4 KiB pages; 40 bits, which start at level 1.
+  /// Stage 1 and stage 2 with 4 KiB pages. 40 bits start at level 1.
   private var nested: StreamTableEntry {
     var entry = StreamTableEntry()
     entry.isValid = true
@@ -90,7 +90,7 @@ struct SMMUv3ConfigurationTests {
   @Test(
     "an inconsistent input size and start level of stage 2 is illegal (DDI 0487: AArch64.S2InconsistentSL())",
     arguments: [
-      // granule, S2SL0, input bits, legal
+      // Granule, S2SL0, input bits, whether the entry is legal.
       (12, 0, 30, true), (12, 0, 34, true), (12, 0, 35, false), (12, 0, 24, false),
       (12, 1, 31, true), (12, 1, 42, true), (12, 1, 30, false), (12, 2, 42, false),
       (12, 3, 40, false),

@@ -28,7 +28,7 @@ struct SMMUv3DMATests {
 
   private func pasid(_ value: UInt32) -> PASID { PASID(rawValue: value) }
 
-  /// What the device finds, or the event that it makes.
+  /// Returns the word at an address, or `nil` when the transaction does not complete.
   private func load(_ address: UInt64 = here, pasid: PASID? = nil) -> UInt64? {
     let (outcome, value) = fixture.port.load(address, pasid: pasid)
     return outcome == .completed ? value : nil
@@ -64,7 +64,8 @@ struct SMMUv3DMATests {
     #expect(event(Self.here + 0x1000) == .stage1(.translation))
     #expect(event(1 << 48) == .stage1(.translation))
     #expect(event(~0xfff) == .stage1(.translation))
-    guest.map(root, Self.here + 0x1000, to: page, SMMUv3GuestMemory.leaf | SMMUv3GuestMemory.readOnly)
+    guest.map(
+      root, Self.here + 0x1000, to: page, SMMUv3GuestMemory.leaf | SMMUv3GuestMemory.readOnly)
     #expect(load(Self.here + 0x1000) == 0x2222)
     #expect(store(Self.here + 0x1000) == .stage1(.permission))
     guest.map(root, Self.here + 0x2000, to: page, SMMUv3GuestMemory.leaf & ~(1 << 10))
@@ -77,7 +78,7 @@ struct SMMUv3DMATests {
     guest[guest.entry(root, 0, level: 0)] = 0x5000 | 3
     #expect(event(0x8_1234) == .stage2(.translation, .tableWalk, 0x5000))
     let told = fixture.host.consumeEvents()
-    // Those of stage 2 are not the guest's.
+    // Events of stage 2 do not go to the guest.
     #expect(told.map(\.kind) == [0x10, 0x10, 0x10, 0x13, 0x12, 0x11])
     #expect(told.allSatisfy { UInt64($0.stream.rawValue) == SMMUv3Fixture.virtualStream })
   }
@@ -92,7 +93,8 @@ struct SMMUv3DMATests {
     #expect(store() == nil)
   }
 
-  @Test("hardware updates the access flag and the dirty state when the context descriptor enables it")
+  @Test(
+    "hardware updates the access flag and the dirty state when the context descriptor enables it")
   func flags() {
     var descriptor = ContextDescriptor.test(root, asid: 1)
     descriptor.updatesAccessFlag = true
@@ -210,7 +212,7 @@ struct SMMUv3DMATests {
     try fixture.parent.map(IOVA(place), to: second, length: 4096, permissions: .read)
     #expect(load() == 0x7777)
     #expect(store() == .stage2(.permission, .input, place))
-    // A table in memory that cannot be written: access flags cannot be kept.
+    // The table is in memory that cannot be written, so the access flag cannot be set.
     var descriptor = ContextDescriptor.test(root, asid: 1)
     descriptor.updatesAccessFlag = true
     guest.store(descriptor, at: descriptors)
@@ -255,7 +257,7 @@ struct SMMUv3DMATests {
       }
       return pages
     }
-    // What is mapped anew counts as written: the core clears it when tracking starts.
+    // A new mapping is dirty. iommufd clears its dirty state when tracking starts.
     #expect(!(try dirty().isEmpty))
     #expect(try dirty() == [])
     #expect(store(0x10_0000 + offset, pasid: pasid(9)) == nil)

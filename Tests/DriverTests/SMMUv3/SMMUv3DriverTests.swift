@@ -9,7 +9,6 @@ import Testing
 struct SMMUv3DriverTests {
   private static let device = SMMUv3Fixture.stream
 
-
   // MARK: Domains
 
   @Test("the flags of a paging domain select its stage")
@@ -93,7 +92,9 @@ struct SMMUv3DriverTests {
 
   // MARK: Coherency
 
-  @Test("a device that is not coherent prevents enforced coherency, and nests only with forced write-back")
+  @Test(
+    "a device that is not coherent prevents enforced coherency, and nests only with forced write-back"
+  )
   func coherency() throws {
     let fixture = try SMMUv3Fixture()
     var properties = DeviceProperties()
@@ -304,7 +305,7 @@ struct SMMUv3DriverTests {
     }
     #expect(send(type: 1, length: 16, count: 0) == .invalidArgument)
     #expect(send(type: 2, length: 16, count: 1) == .invalidArgument)
-    // A shorter entry is extended by zeros, a longer one must be.
+    // A shorter entry is extended by zeros. The surplus of a longer entry must be zero.
     #expect(send(type: 1, length: 8, count: 1) == nil)
     #expect(send(type: 1, length: 24, count: 1) == nil)
     words.store(1 as UInt64, at: 16)

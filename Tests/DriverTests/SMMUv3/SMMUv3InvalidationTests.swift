@@ -12,7 +12,7 @@ struct SMMUv3InvalidationTests {
 
   init() throws {
     var configuration = SMMUv3Unit.Configuration()
-    // Nothing is replaced, so what is cached is known.
+    // The caches replace nothing, so their contents are known.
     configuration.iotlb.sets4K = 512
     configuration.contextCacheSets = 64
     fixture = try SMMUv3Fixture(configuration)
@@ -21,7 +21,8 @@ struct SMMUv3InvalidationTests {
   }
 
   @Test(
-    "commands are sent in blocks of 63, and the commands before a bad one in its block are counted but not sent")
+    "commands are sent in blocks of 63, and the commands before a bad one in its block are counted but not sent"
+  )
   func blocks() throws {
     let root = guest.allocate()
     let descriptors = guest.allocate()
@@ -43,13 +44,12 @@ struct SMMUv3InvalidationTests {
     }
   }
 
-  /// A model as simple as can be: which values a translation may have, by what was stored since it
-  /// was last invalidated.
+  /// The values of the tables and of the caches. A cached value stays until it is invalidated.
   private struct Model {
-    /// By address space and page: the value in the table, and the one that is cached.
+    /// The values in the table and in the cache, by address space and page.
     var stored: [[Int]]
     var cached: [[Int?]]
-    /// Which space a PASID's descriptor names, in memory and in the cache.
+    /// The address space of the context descriptor of a PASID, in memory and in the cache.
     var context: [Int]
     var cachedContext: [Int?]
   }
@@ -58,7 +58,7 @@ struct SMMUv3InvalidationTests {
   private static let pages = 8
   private static let pasids = 3
   private static let values = 5
-  /// Two pages of a 2 MiB stretch, two of the next, ...
+  /// Each range of 2 MiB has two of the pages.
   private static func address(_ page: Int) -> UInt64 {
     UInt64(page / 2) << 21 | UInt64(page % 2) << 12 | 0x4_0000_0000
   }
@@ -117,7 +117,7 @@ struct SMMUv3InvalidationTests {
     }
   }
 
-  /// A random command; the model has forgotten what it is for.
+  /// Makes a random command and invalidates its scope in the model.
   private func command(
     _ space: Int, _ page: Int, _ pasid: Int, _ model: inout Model,
     _ random: inout SeededGenerator
@@ -139,7 +139,7 @@ struct SMMUv3InvalidationTests {
       for page in 0..<Self.pages { model.cached[space][page] = nil }
       return .tlbi(.tlbiASID, asid: asid)
     case 5..<8:
-      // A range, for leaves of a level.
+      // A range invalidation of the leaves of one level.
       let scale = UInt64.random(in: 0...10, using: &random)
       let count = UInt64.random(in: 1...32, using: &random)
       let level = Int.random(in: 1...3, using: &random)
@@ -164,7 +164,7 @@ struct SMMUv3InvalidationTests {
       for pasid in 0..<Self.pasids { model.cachedContext[pasid] = nil }
       return SMMUv3Command(lower: 6 | SMMUv3Fixture.virtualStream << 32, upper: 0)
     case 10:
-      // Of an ASID that nobody has.
+      // An ASID that no address space has.
       return .tlbi(.tlbiASID, asid: 5)
     default:
       for space in 0..<Self.spaces {

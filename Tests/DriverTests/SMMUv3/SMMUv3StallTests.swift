@@ -10,7 +10,7 @@ struct SMMUv3StallTests {
   private static let here: UInt64 = 0x7654_3210_0000
   private let answers = Collector<PageResponse>()
 
-  /// A guest whose faults stall as far as its descriptor goes.
+  /// A guest whose context descriptor has S, so that its faults stall.
   private func stalling(
     canStall: Bool = true, _ change: (inout ContextDescriptor) -> Void = { _ in }
   ) throws -> (SMMUv3Fixture, root: UInt64, page: UInt64) {
@@ -24,7 +24,7 @@ struct SMMUv3StallTests {
     guest.store(descriptor, at: descriptors)
     // S1STALLD is clear.
     try fixture.attach(try fixture.makeNested(1 | 5 << 1 | descriptors | 6 << 59, 2))
-    // Somebody answers, some time.
+    // The handler accepts each event and does not resume the transaction.
     fixture.driver.setPageRequestSink { _ in }
     let answers = answers
     fixture.port.setPageResponseReceiver { _, answer in answers.add(answer) }
@@ -77,13 +77,15 @@ struct SMMUv3StallTests {
     #expect(answers.drain() == [.failure, .failure, .failure])
   }
 
-  @Test("only a translation-related fault of a device that can stall, under a descriptor with S, stalls")
+  @Test(
+    "only a translation-related fault of a device that can stall, under a descriptor with S, stalls"
+  )
   func limits() throws {
     let (device, _, _) = try stalling(canStall: false)
     #expect(device.port.load(Self.here).0.event?.kind == .translation)
     let (descriptor, _, _) = try stalling { $0.stallsFaults = false }
     #expect(descriptor.port.load(Self.here).0.event == .stage1(.translation))
-    // A descriptor that is not legal is not a fault of translation.
+    // An illegal context descriptor is a configuration error, which does not stall.
     let (fixture, _, _) = try stalling { $0.isValid = false }
     #expect(tag(fixture.port.load(Self.here).0) == nil)
     #expect(fixture.port.load(Self.here).0.event != nil)

@@ -9,8 +9,8 @@ import Testing
 @testable import IOMMU
 @testable import IOMMUFD
 
-/// A guest of an SMMUv3 as in a Tegra241, with its page of registers, which this test looks at itself until
-/// it starts the hardware.
+/// A guest of the SMMUv3 of a Tegra241 with its page of virtual queue registers. The test polls the
+/// queues itself until it calls `start()`.
 private struct VirtualQueueFixture {
   static let pageLength = UInt64(VirtualQueueRegisters.pageLength)
 
@@ -43,10 +43,10 @@ private struct VirtualQueueFixture {
     return made
   }
 
-  /// From here on the page is looked at by the hardware.
+  /// Shares the registers, so that the polling thread of the interface reads them.
   func start() throws { try host.share(pages) }
 
-  /// One look, by this thread.
+  /// Polls the queues once in this thread.
   @discardableResult
   func look() -> PollingThread.Outcome { virtual.interface.poll() }
 
@@ -120,7 +120,7 @@ struct SMMUv3VirtualQueueTests {
     only = nil
     only = try make()
     _ = only
-    // A page that cannot be had, and data that cannot be stored, leave nothing behind.
+    // A vIOMMU whose register page cannot be allocated releases its interface.
     only = nil
     let crowded = RecordingVIOMMUHost()
     crowded.refuseRegions()
@@ -144,7 +144,9 @@ struct SMMUv3VirtualQueueTests {
     #expect(throws: Errno.noSpace) { try add(2) }
   }
 
-  @Test("queues are made in ascending order, with a power of two of commands at a multiple of their length")
+  @Test(
+    "queues are made in ascending order, with a power of two of commands at a multiple of their length"
+  )
   func virtualQueueRules() throws {
     func fails(_ error: Errno, _ index: UInt32, _ offset: UInt64, _ length: UInt64) {
       #expect(throws: error) {
@@ -254,7 +256,9 @@ struct SMMUv3VirtualQueueTests {
     }
   }
 
-  @Test("random values in the ring and in the registers cause no undefined state", arguments: [1, 2, 3, 4] as [UInt64])
+  @Test(
+    "random values in the ring and in the registers cause no undefined state",
+    arguments: [1, 2, 3, 4] as [UInt64])
   func randomRings(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     try fixture.virtual.addDevice(SMMUv3Fixture.stream, virtualID: 7)
@@ -338,6 +342,6 @@ struct SMMUv3VirtualQueueTests {
 }
 
 extension VirtualQueueFixture {
-  /// The page is there, but nobody looks at it unless a queue comes later.
+  /// Sets the registers without a polling thread. A queue that is made later starts the thread.
   fileprivate func setPages() { virtual.interface.setPages(pages) }
 }

@@ -40,7 +40,7 @@ import Testing
 
   @Test("a request of a device without a domain is blocked")
   func requestsOfADeviceAtRestFault() throws {
-    // Never attached: not even its bus is known.
+    // The bus of a device that was never attached has no context table.
     #expect(port.load(0).0.reason == .rootEntryAbsent)
     try fixture.driver.attach(domain, to: .test(1), pasid: nil)
     #expect(port.load(0).0.reason == .contextEntryAbsent)
@@ -77,7 +77,7 @@ import Testing
     #expect(fixture.memory.word(at: PhysicalAddress(run.page(0).rawValue + 0x800)) == 0)
     let record = try #require(fixture.faults.drain().first)
     #expect(record.iova == IOVA(0x2000))
-    // Beyond the address width, and across the end of the address space.
+    // A request beyond the address width, and one across the end of the address space.
     #expect(port.load(1 << 48).0.reason == .beyondSecondStage)
     #expect(port.fill(0xffff_ffff_ffff_fff8, count: 16, with: 0) == .aborted)
   }
@@ -127,7 +127,7 @@ import Testing
     try other.map(IOVA(0), to: run.page(9), length: 4096, permissions: [.read, .write])
     try domain.map(IOVA(0), to: run.page(0), length: 4096, permissions: [.read, .write])
     #expect(port.load(0) == (.completed, 1))
-    // The PTE changes behind the unit's back.
+    // The PTE changes without an invalidation.
     let root = (domain as! VTdPagingDomain).makeEntry(id: DomainID(rawValue: 2)).secondStage
     var table = root
     for level in [3, 2, 1] {
@@ -190,7 +190,7 @@ import Testing
     fixture.driver.block(port.requester, pasid: one)
     #expect(port.load(0, pasid: one).0.reason == .pasidEntryAbsent)
     #expect(port.load(0, pasid: two) == (.completed, 2))
-    // A device without the capability cannot use any.
+    // A device without the PASID capability cannot use PASIDs.
     let plain = fixture.port(7)
     try fixture.driver.attach(domain, to: plain.requester, pasid: nil)
     #expect(plain.load(0, pasid: one).0.reason == .pasidDisabled)
@@ -223,7 +223,7 @@ import Testing
       try domain.map(IOVA(0), to: run.page(0), length: 32768, permissions: [.read, .write])
       sched_yield()
       #expect(domain.unmap(IOVA(0), length: 32768) == 32768)
-      // Whatever the device wrote, it writes no more.
+      // The device writes no further byte.
       let zeros = [UInt8](repeating: 0, count: 32768)
       _ = zeros.withUnsafeBytes { fixture.memory.write($0, to: run.page(0)) }
       for page in 0..<8 { #expect(fixture.memory.word(at: run.page(page)) == 0) }

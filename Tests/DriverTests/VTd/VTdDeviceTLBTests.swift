@@ -5,7 +5,7 @@ import Testing
 @testable import IOMMU
 @testable import IOMMUFD
 
-/// Functions that translate for themselves, and page requests, at the unit's side.
+/// ATS and page requests of a VT-d unit.
 @Suite struct VTdDeviceTLBTests {
   private let guest: VTdGuestFixture
   private let root: UInt64
@@ -113,7 +113,7 @@ import Testing
     let plain = guest.fixture.port(1)
     #expect(plain.load(0x1000) == (.completed, 2))
     #expect(plain.load(0x1000, ats).0.reason == .deviceTLBDisabled)
-    // Translated once, and then not allowed any more.
+    // The device has the translation, but the context entry no longer allows translated requests.
     let stranger = DMARequest(
       requester: .test(1), ats, iova: IOVA(0x1000), count: 8, writes: false)
     let refusal = guest.fixture.unit.checkTranslated(stranger, at: IOVA(0x1000))

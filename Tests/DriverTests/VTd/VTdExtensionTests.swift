@@ -6,8 +6,8 @@ import Testing
 @testable import IOMMU
 @testable import IOMMUFD
 
-/// What the extensions ask of a VT-d unit, as far as its caches have to be looked into. The C clients
-/// vtd_inv_errors and vfio_sva_caches have the rest.
+/// Functions of a VT-d unit for the extensions, with checks of its caches. The C clients
+/// vtd_inv_errors and vfio_sva_caches test the rest.
 @Suite struct VTdExtensionTests {
   // MARK: Failures that are planned
 
@@ -61,7 +61,7 @@ import Testing
   private static let pasid: UInt32 = 5
   private static let ats = DMAAttributes(pasid: PASID(rawValue: pasid), usesATS: true)
 
-  /// A guest whose table is on a PASID, all of whose caches know a page.
+  /// A guest whose table is attached to a PASID. Every cache has a translation.
   private struct Bound {
     let guest: VTdGuestFixture
     let domain: VTdNestedDomain
@@ -82,7 +82,7 @@ import Testing
       #expect(contents == [.pasid, .iotlb, .deviceTLB])
     }
 
-    /// Which caches hold something.
+    /// The caches that are not empty.
     var contents: GuestCacheInvalidation.Caches {
       let unit = guest.fixture.unit
       var contents: GuestCacheInvalidation.Caches = []
@@ -115,17 +115,23 @@ import Testing
     }
   }
 
-  @Test("an invalidation of PASID entries keeps the IOTLB and the device TLB", arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID])
+  @Test(
+    "an invalidation of PASID entries keeps the IOTLB and the device TLB",
+    arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID])
   func pasidCacheInvalidation(_ granularity: iommu_inv_granularity) throws {
     #expect(try Bound().contents(after: .pasid, granularity) == [.iotlb, .deviceTLB])
   }
 
-  @Test("an invalidation of device TLBs keeps the PASID cache and the IOTLB", arguments: [IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
+  @Test(
+    "an invalidation of device TLBs keeps the PASID cache and the IOTLB",
+    arguments: [IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
   func deviceTLBInvalidation(_ granularity: iommu_inv_granularity) throws {
     #expect(try Bound().contents(after: .deviceTLB, granularity) == [.pasid, .iotlb])
   }
 
-  @Test("an invalidation of the IOTLB also invalidates the device TLBs", arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
+  @Test(
+    "an invalidation of the IOTLB also invalidates the device TLBs",
+    arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
   func iotlbInvalidation(_ granularity: iommu_inv_granularity) throws {
     #expect(try Bound().contents(after: .iotlb, granularity) == .pasid)
   }

@@ -8,8 +8,8 @@ import UAPI
 @testable import IOMMU
 @testable import IOMMUFD
 
-/// A machine whose unit nests, and a guest on it: memory from address 0 on, with first-stage tables in it
-/// that the test writes.
+/// A VT-d unit with nesting and a guest. The guest's memory begins at address 0 and contains
+/// first-stage tables that the test writes.
 final class VTdGuestFixture {
   static let pages = 512
   let fixture: VTdFixture
@@ -42,7 +42,7 @@ final class VTdGuestFixture {
     set { memory.storeBytes(of: newValue, toByteOffset: Int(address), as: UInt64.self) }
   }
 
-  /// A zeroed table, in the upper half of memory.
+  /// Returns the address of a table of zeros in the upper half of the memory.
   func makeTable() -> UInt64 {
     defer { nextTable += 4096 }
     memset(memory + Int(nextTable), 0, 4096)
@@ -51,7 +51,8 @@ final class VTdGuestFixture {
 
   static let user: UInt64 = 7
 
-  /// Where the entry for `iova` in the table of `level` is; tables on the way are made.
+  /// Returns the address of the entry that translates `iova`, and allocates missing tables above
+  /// it.
   func entryAddress(_ iova: UInt64, in root: UInt64, level: Int = 0, levels: Int = 4) -> UInt64 {
     var table = root
     for at in (level..<levels).reversed() {

@@ -9,8 +9,8 @@ import Testing
 @testable import IOMMU
 @testable import IOMMUFD
 
-/// What the driver makes of nested domains, and what units of less ability refuse. The C clients
-/// vtd_… have the rest.
+/// Nested domains of the driver, and the errors of units that lack a capability. The C clients
+/// vtd_… test the rest.
 @Suite struct VTdNestedTests {
   private static func configuration(
     _ change: (inout VTdCapabilities) -> Void
@@ -68,7 +68,9 @@ import Testing
     #expect(port.load(0x30_0000).0.reason == .firstStageAbsent)
   }
 
-  @Test("a nesting parent refuses read-only mappings only on a unit with the erratum, which the hardware information reports")
+  @Test(
+    "a nesting parent refuses read-only mappings only on a unit with the erratum, which the hardware information reports"
+  )
   func readOnlyErratum() throws {
     var configuration = VTdUnit.Configuration.nesting
     configuration.hasReadOnlyErratum = false
@@ -103,7 +105,7 @@ import Testing
     #expect(throws: Errno.notSupported) {
       try driver.makePagingDomain(.nestParent, for: .test(0))
     }
-    // A parent of another unit of the same vendor.
+    // The parent belongs to another unit of the same vendor.
     let guest = try VTdGuestFixture()
     let nested = try guest.nested(0)
     #expect(throws: Errno.invalidArgument) {

@@ -6,11 +6,11 @@ import Testing
 @testable import IOMMU
 @testable import IOMMUFD
 
-/// Random changes of guests' tables, invalidations and requests, against a model that knows nothing of
-/// caches: only which answers are possible. A translation may be any that the tables gave since it was
-/// last invalidated; and where the unit has no cache, it is the one they give now.
+/// Random changes of guests' tables, invalidations and requests against a model without caches,
+/// which has the possible answers. A translation is one of those that the tables have had since its
+/// last invalidation.
 @Suite struct VTdStalenessTests {
-  /// What one page may be translated to: the answers of the tables since the last invalidation.
+  /// The translations that the tables have had for each page since its last invalidation.
   private struct Model {
     var possible: [[Int?]]
 
@@ -28,7 +28,9 @@ import Testing
   private static let pages = 64
   private static let pasids: [UInt32?] = [nil, 3, 4]
 
-  @Test("random requests return translations that the tables have had since the last invalidation", arguments: [UInt64(1), 2, 3, 20_261_121], [false, true])
+  @Test(
+    "random requests return translations that the tables have had since the last invalidation",
+    arguments: [UInt64(1), 2, 3, 20_261_121], [false, true])
   func randomGuests(seed: UInt64, usesATS: Bool) throws {
     var random = SeededGenerator(seed: seed)
     let guest = try VTdGuestFixture(Self.configuration(seed))
@@ -74,7 +76,7 @@ import Testing
     guest.fixture.faults.drain().forEach { #expect($0.reason == .vtd(.firstStageAbsent)) }
   }
 
-  /// Pages that share two tables.
+  /// The pages are in two leaf tables.
   private static func iova(_ page: Int) -> UInt64 {
     0x40_0000_0000 + UInt64(page / 32) << 30 + UInt64(page % 32) << 12
   }
@@ -89,7 +91,7 @@ import Testing
     return pages.isEmpty ? 0..<0 : pages[0]..<pages[pages.count - 1] + 1
   }
 
-  /// Small caches and large ones, with and without paging-structure caches.
+  /// Returns small or large caches, with or without a paging-structure cache.
   private static func configuration(_ seed: UInt64) -> VTdUnit.Configuration {
     var configuration = VTdUnit.Configuration.nesting
     configuration.iotlb.sets4K = seed % 2 == 0 ? 1 : 128
@@ -119,7 +121,7 @@ import Testing
       #expect(ports[0].load(page << 12).1 == ((4..<8).contains(page) ? 17 : page + 1))
       #expect(ports[1].load(page << 12).1 == page + 1)
     }
-    // The second stage changes: everything nested on it is forgotten, in all its pages.
+    // A change of the second stage invalidates all translations that are nested on it.
     let frame = try #require(guest.parent.physicalAddress(of: IOVA(0)))
     try guest.parent.map(IOVA(1 << 30), to: frame, length: 4096, permissions: .write)
     guest.parent.unmap(IOVA(1 << 30), length: 4096)

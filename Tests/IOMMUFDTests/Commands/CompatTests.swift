@@ -1,4 +1,4 @@
-// VFIO's container interface on an iommufd. What is expected was seen on Linux 7.3.4.
+// VFIO's container interface on an iommufd. The expected values were observed on Linux 7.3.4.
 
 import CUAPI
 import SystemPackage
@@ -9,7 +9,7 @@ import UAPI
 @testable import IOMMUFD
 
 @Suite struct ContainerTests {
-  /// A file whose container commands work on IOAS 1.
+  /// Makes a file whose compatibility IOAS is IOAS 1.
   private func container() throws -> ControlFile {
     let file = try ControlFile()
     let id = try file.makeIOAS()
@@ -23,9 +23,9 @@ import UAPI
     defer { file.close() }
     #expect(file.call(.vfioGetAPIVersion, 0) == .success(0))
     #expect(file.call(.vfioGetAPIVersion, 0xdead_0000) == .success(0))
-    // The number counts as a whole.
+    // All bits of the request are compared.
     #expect(file.call(0x4000_3b64, 0) == .failure(.inappropriateIOCTLForDevice))
-    // VFIO_GROUP_GET_STATUS, DIRTY_PAGES, and a number nobody has.
+    // VFIO_GROUP_GET_STATUS, DIRTY_PAGES and an unused number.
     for request: UInt32 in [0x3b67, 0x3b75, 0x3b79, 0x3b00] {
       #expect(file.call(request, 0) == .failure(.inappropriateIOCTLForDevice))
     }
@@ -42,7 +42,9 @@ import UAPI
     }
   }
 
-  @Test("commands without an IOAS are ENODEV, and VFIO_DMA_CC_IOMMU is the only extension that requires an IOAS")
+  @Test(
+    "commands without an IOAS are ENODEV, and VFIO_DMA_CC_IOMMU is the only extension that requires an IOAS"
+  )
   func withoutIOAS() throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -74,12 +76,14 @@ import UAPI
     #expect(file.hugePages(of: 1) == .success(1))
     #expect(file.call(.vfioSetIOMMU, 1) == .success(0))
     #expect(file.hugePages(of: 1) == .success(0))
-    // TYPE1v2 does not bring large pages back.
+    // TYPE1v2 does not enable large pages again.
     #expect(file.call(.vfioSetIOMMU, 3) == .success(0))
     #expect(file.hugePages(of: 1) == .success(0))
   }
 
-  @Test("the shortest struct is the first version, and the first error decides", arguments: [IoctlNumber.vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo])
+  @Test(
+    "the shortest struct is the first version, and the first error decides",
+    arguments: [IoctlNumber.vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo])
   func arguments(_ request: IoctlNumber) throws {
     let file = try container()
     defer { file.close() }
@@ -162,7 +166,7 @@ import UAPI
 extension ControlFile {
   enum VFIOIOASOperation: UInt16 { case get, set, clear }
 
-  /// - Returns: the id that stands in the struct afterwards.
+  /// - Returns: The ID in the struct after the call.
   func vfioIOAS(_ operation: VFIOIOASOperation, _ id: UInt32 = 0) -> Result<UInt32, Errno> {
     var command = iommu_vfio_ioas(size: 12, ioas_id: id, op: operation.rawValue, __reserved: 0)
     if let error = call(.vfioIOAS, &command) { return .failure(error) }

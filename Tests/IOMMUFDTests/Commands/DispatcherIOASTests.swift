@@ -1,5 +1,5 @@
-// The command layer of the address-space commands: which argument is looked at first, what is written
-// back when. What a mapping is has its own tests. Expectations were seen on Linux 7.3.4.
+// The commands of an IOAS: the order in which arguments are checked, and what is written back.
+// Mappings themselves have their own tests. The expected values were observed on Linux 7.3.4.
 
 import CUAPI
 import IOMMU
@@ -46,7 +46,8 @@ private let readable: UInt32 = 4
     #expect(map(file, flags: writeable) == .success(0x1000))
   }
 
-  @Test("IOMMU_IOAS_MAP checks flags, numbers, permissions, the object and the mapping in this order")
+  @Test(
+    "IOMMU_IOAS_MAP checks flags, numbers, permissions, the object and the mapping in this order")
   func precedence() throws {
     let file = try fileWithIOAS()
     defer { file.close() }
@@ -56,7 +57,7 @@ private let readable: UInt32 = 4
     #expect(map(file, flags: 0, ioas: 9) == .failure(.invalidArgument))
     #expect(map(file, ioas: 9, length: 0) == .failure(.noSuchFileOrDirectory))
     #expect(map(file, length: 0) == .failure(.invalidArgument))
-    // The IOVA is not looked at when the server chooses it, but for the value that means nothing.
+    // The IOVA of the struct is ignored when the server chooses the IOVA.
     #expect(map(file, iova: .max - 1) == .success(0x1000))
   }
 
@@ -95,7 +96,7 @@ private let readable: UInt32 = 4
     #expect(copy(flags: fixed) == .invalidArgument)
     #expect(copy(from: 7) == .noSuchFileOrDirectory)
     #expect(copy(length: 0) == .invalidArgument)
-    // What is to be copied is found before where it shall go.
+    // The source is looked up before the destination.
     #expect(copy(to: 7) == .noSuchFileOrDirectory, "nothing is mapped")
     #expect(map(file, flags: fixed | readable, iova: 0x8000) == .success(0x8000))
     #expect(copy(to: 7) == .noSuchFileOrDirectory)
@@ -187,7 +188,7 @@ private let readable: UInt32 = 4
     #expect(allow(file, ioas, count: 3, at: array.address) == .invalidArgument)
     store([(30, 40), (9, 20), (21, 29), (0, 8)])
     #expect(allow(file, ioas, count: 4, at: array.address) == nil)
-    // The first element that is wrong, or that cannot be read, decides.
+    // The first element that is wrong or cannot be read decides the error.
     array.store(iommu_iova_range(start: 7, last: 9), at: array.byteCount - 16)
     #expect(allow(file, ioas, count: 2, at: array.end - 16) == .badAddress)
     array.store(iommu_iova_range(start: 9, last: 7), at: array.byteCount - 16)
@@ -246,7 +247,8 @@ private let readable: UInt32 = 4
       }
       #expect(array.bytes[min(room, 3) * 16] == 0xee, "nothing beyond what was asked for")
     }
-    // A bad array is no matter when it has no elements, and leaves the struct alone otherwise.
+    // The address of an array without elements is ignored. A bad address of another array leaves
+    // the struct unchanged.
     #expect(ask(room: 0, at: 0).0 == .messageTooLong)
     let (error, answer) = ask(room: 2, at: array.end - 16)
     #expect(error == .badAddress)

@@ -1,6 +1,6 @@
-// No command waits for its client's memory while it holds the control lock: a client that stalls an
-// access (userfaultfd, a FUSE file) stalls nobody else on the same file. Shown by calling another command
-// from within every access; with the lock held that would never end.
+// No command waits for the client's memory while it holds the control lock, so a client that stalls
+// an access (userfaultfd, a FUSE file) does not stall other calls on the same file. The tests call
+// another command from within each access. With the lock held that call would deadlock.
 
 import CUAPI
 import Host
@@ -11,11 +11,11 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// A client whose memory does something when it is touched.
+/// A client that calls a function before each access to its memory.
 private final class NosyClient: Client, @unchecked Sendable {
   private let client: InProcessClient
   var onAccess: () -> Void = {}
-  /// Is given the address of every access.
+  /// Called with the address of each access.
   var onRange: (UInt64) -> Void = { _ in }
 
   init(_ client: InProcessClient) { self.client = client }
@@ -54,7 +54,7 @@ private final class NosyClient: Client, @unchecked Sendable {
       .vfioIOMMUGetInfo, .vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA,
     ]
 
-  /// A valid argument of `request` for IOAS 1, in `memory`.
+  /// Stores a valid argument of `request` for IOAS 1.
   private func store(_ request: IoctlNumber, in memory: TestMemory) {
     let (array, buffer) = (memory.address + 2048, UInt64(0x1000_0000))
     memory.bytes.initializeMemory(as: UInt8.self, repeating: 0)
@@ -97,7 +97,7 @@ private final class NosyClient: Client, @unchecked Sendable {
       memory.store(
         vfio_iommu_type1_dma_map(argsz: 32, flags: 3, vaddr: buffer, iova: 0, size: 4096))
     case .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo:
-      // The same fields in the same places: argsz, flags, and for UNMAP_DMA iova and size.
+      // The structs have argsz and flags in the same places, and UNMAP_DMA has iova and size.
       memory.store(
         vfio_iommu_type1_dma_map(
           argsz: request == .vfioIOMMUGetInfo ? 512 : 24, flags: 0, vaddr: 0x10_0000, iova: 4096,
@@ -113,7 +113,8 @@ private final class NosyClient: Client, @unchecked Sendable {
     }
   }
 
-  @Test("no command holds the control lock while it accesses the client's memory", arguments: requests)
+  @Test(
+    "no command holds the control lock while it accesses the client's memory", arguments: requests)
   func accessesWithoutTheLock(_ request: IoctlNumber) throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -139,11 +140,11 @@ private final class NosyClient: Client, @unchecked Sendable {
     let expected: Result<Int32, Errno> =
       switch request {
       case .ioasNoIOMMUGetPA: .failure(.notSupported)
-      // No device, no page table: these have a test of their own.
+      // These commands need a device or an HWPT and have their own test.
       case .getHardwareInfo, .hwptAlloc, .hwptGetDirtyBitmap, .hwptInvalidate,
         .hwptSetDirtyTracking, .vdeviceAlloc:
         .failure(.noSuchFileOrDirectory)
-      // Of type 0.
+      // The type is 0.
       case .hardwareQueueAlloc, .veventqAlloc, .viommuAlloc: .failure(.notSupported)
       case .ioasChangeProcess: .failure(.invalidArgument)  // what is mapped is no file
       default: .success(0)
@@ -216,7 +217,7 @@ private final class NosyClient: Client, @unchecked Sendable {
     let client = NosyClient(file.client)
     var results: [Errno?] = []
     client.onAccess = { [unowned client] in
-      // The first access is to the struct, before anything is looked up.
+      // The first access reads the struct, before an object is looked up.
       results.append(results.isEmpty ? nil : file.destroy(ioas))
       if results.count == 2 { client.onAccess = {} }
     }

@@ -1,5 +1,5 @@
-// The ioctl table's own rules, for every row. The expectations of `lengths` are those of the kernel's
-// selftest cmd_length; the rest was seen on Linux 7.3.4.
+// Rules that apply to every row of the ioctl table. The expectations of `lengths` are those of the
+// kernel's selftest cmd_length. The others were observed on Linux 7.3.4.
 
 import CUAPI
 import SystemPackage
@@ -16,7 +16,8 @@ extension Operation: CustomTestStringConvertible {
 @Suite struct DispatcherTests {
   static let operations = Dispatcher.operations + Dispatcher.simulatorCommands
 
-  /// Calls `operation` with a struct of `size` bytes, zero but for its size, that ends with its memory.
+  /// Calls `operation` with a struct of `size` bytes at the end of accessible memory. All fields
+  /// except the size are zero.
   private func result(
     of operation: Operation, size: Int, in memory: TestMemory = TestMemory(),
     lastByte: UInt8 = 0
@@ -30,7 +31,8 @@ extension Operation: CustomTestStringConvertible {
     return file.call(operation.number, memory.address + UInt64(offset))
   }
 
-  @Test("a struct must be as long as the minimum, and a surplus must be zero", arguments: operations)
+  @Test(
+    "a struct must be as long as the minimum, and a surplus must be zero", arguments: operations)
   func lengths(_ operation: Operation) throws {
     let exact = try result(of: operation, size: operation.size)
     #expect(
@@ -46,14 +48,18 @@ extension Operation: CustomTestStringConvertible {
       try result(of: operation, size: 150_000, in: pages, lastByte: 1) == .failure(.argListTooLong))
   }
 
-  @Test("the fields behind the shortest struct count as zero and are not written", arguments: operations)
+  @Test(
+    "the fields behind the shortest struct count as zero and are not written", arguments: operations
+  )
   func shortestStruct(_ operation: Operation) throws {
     #expect(
       try result(of: operation, size: operation.minimumSize)
         == result(of: operation, size: operation.size))
   }
 
-  @Test("the surplus of a struct is checked before the struct is read, in ascending order", arguments: operations)
+  @Test(
+    "the surplus of a struct is checked before the struct is read, in ascending order",
+    arguments: operations)
   func surplusInBadMemory(_ operation: Operation) throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -64,23 +70,25 @@ extension Operation: CustomTestStringConvertible {
     memory.store(UInt8(1), at: memory.byteCount - 1)
     #expect(
       file.call(operation.number, memory.address + UInt64(start)) == .failure(.argListTooLong))
-    // A size that leaves the address space, although the first surplus byte is not zero.
+    // A size beyond the end of the address space, when the first surplus byte is not zero.
     memory.store(UInt32.max, at: start)
     #expect(
       file.call(operation.number, memory.address + UInt64(start)) == .failure(.argListTooLong))
   }
 
-  @Test("a struct that cannot be read is EFAULT, and one that is too short is EINVAL before that", arguments: operations)
+  @Test(
+    "a struct that cannot be read is EFAULT, and one that is too short is EINVAL before that",
+    arguments: operations)
   func structInBadMemory(_ operation: Operation) throws {
     let file = try ControlFile()
     defer { file.close() }
     let memory = TestMemory(pages: 2)
-    // The size can be read, the last member not.
+    // The size can be read and the last member cannot.
     let crossing = memory.byteCount - 4
     memory.store(UInt32(operation.size), at: crossing)
     #expect(
       file.call(operation.number, memory.address + UInt64(crossing)) == .failure(.badAddress))
-    // Too short is seen before that.
+    // A size that is too short is an error before the read.
     memory.store(UInt32(operation.minimumSize - 1), at: crossing)
     #expect(
       file.call(operation.number, memory.address + UInt64(crossing)) == .failure(.invalidArgument))
@@ -104,7 +112,7 @@ extension Operation: CustomTestStringConvertible {
         "\(request)")
       #expect(file.call(request, 0) == .failure(.badAddress), "\(request)")
     }
-    // Outside of it nothing is read.
+    // The argument of a number outside the table is not read.
     for request: UInt32 in [0x3b96, 0x3b7f, 0x3be0, 0x3be1, 0x40003be0, 0x3bff, 0x5401, 0] {
       #expect(
         file.call(request, 0) == .failure(.inappropriateIOCTLForDevice), "\(request)")

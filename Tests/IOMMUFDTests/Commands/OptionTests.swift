@@ -29,7 +29,7 @@ import UAPI
     #expect(option(file, 0, op: 0, value: 0) == .success(0))
     _ = try file.makeIOAS()
     #expect(option(file, 0, op: 0, value: 0) == .failure(.resourceBusy))
-    // Whether the value makes sense is asked later than whether it can be set.
+    // Whether the option can be set is checked before the value.
     #expect(option(file, 0, op: 0, value: 2) == .failure(.resourceBusy))
     #expect(option(file, 0, op: 1) == .success(0))
     #expect(file.destroy(1) == nil)
@@ -52,7 +52,7 @@ import UAPI
     let file = try ControlFile()
     defer { file.close() }
     #expect(option(file, 1, op: 1, object: 1) == .failure(.noSuchFileOrDirectory))
-    // The object is looked up before the operation is.
+    // The object is looked up before the operation is checked.
     #expect(option(file, 1, op: 2, object: 1) == .failure(.noSuchFileOrDirectory))
     let id = try file.makeIOAS()
     #expect(option(file, 1, op: 1, object: id, value: 5) == .success(1))
@@ -81,7 +81,7 @@ import UAPI
     defer { file.close() }
     let id = try file.makeIOAS()
     let memory = TestMemory(pages: 2)
-    // The value alone lies in the second page.
+    // Only the value is in the second page.
     let offset = TestMemory.page - 16
     memory.store(
       iommu_option(size: 24, option_id: 1, op: 0, __reserved: 0, object_id: id, val64: 0),

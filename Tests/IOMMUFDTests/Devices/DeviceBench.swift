@@ -4,7 +4,7 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// A machine of one unit.
+/// Devices behind one RecordingDriver, and an open iommufd.
 struct DeviceBench {
   let driver: RecordingDriver
   let file: ControlFile
@@ -21,7 +21,7 @@ struct DeviceBench {
       group: group ?? IOMMUGroup(id: Int(number)), pasidWidth: pasidWidth)
   }
 
-  /// Two devices of one group, bound.
+  /// Binds two devices of one group.
   func boundPair() throws -> (devices: [PhysicalDevice], bound: [BoundDevice]) {
     let group = IOMMUGroup(id: 1)
     let devices = (UInt8(0)..<2).map { device($0, in: group) }

@@ -7,7 +7,7 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// HWPTs that are named, with and without PASIDs.
+/// HWPTs that a client allocates, with and without PASIDs.
 @Suite struct NamedHWPTTests {
   private func hwpt(
     _ bench: DeviceBench, for device: BoundDevice, on ioas: UInt32, _ flags: PagingDomainFlags = []
@@ -21,7 +21,9 @@ import UAPI
     }
   }
 
-  @Test("an allocated HWPT stays when its last device is detached, and an attach to the IOAS does not use it")
+  @Test(
+    "an allocated HWPT stays when its last device is detached, and an attach to the IOAS does not use it"
+  )
   func belongsToTheClient() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }
@@ -56,7 +58,8 @@ import UAPI
     )
     let (five, sixteen) = (PASID(rawValue: 5), PASID(rawValue: 16))
 
-    // A PASID needs tables that allow it; the requester may have none.
+    // An attach to a PASID requires an HWPT that allows PASIDs. The device itself need not be
+    // attached.
     var target = plain
     #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: five) }
     target = one
@@ -66,7 +69,7 @@ import UAPI
     #expect(bench.domain(of: device) == nil)
     #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target, pasid: five) }
 
-    // Beside a PASID the requester's tables must allow it, too.
+    // With an attached PASID the HWPT of the device must allow PASIDs too.
     target = plain
     #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target) }
     target = other
@@ -94,7 +97,9 @@ import UAPI
     bound.unbind()
   }
 
-  @Test("a PASID is attached to the members of a group that have PASIDs, and a member with too few refuses")
+  @Test(
+    "a PASID is attached to the members of a group that have PASIDs, and a member with too few refuses"
+  )
   func pasidsOfAGroup() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }

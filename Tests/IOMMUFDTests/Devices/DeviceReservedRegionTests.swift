@@ -7,7 +7,7 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// What an attach means for the IOVA space.
+/// Reserved regions and apertures of attached devices.
 @Suite struct ReservedRegionTests {
   private let window: ClosedRange<UInt64> = 0xfee0_0000...0xfeef_ffff
 
@@ -40,7 +40,9 @@ import UAPI
     bound.unbind()
   }
 
-  @Test("an attach fails without a change when a reserved IOVA is mapped or allowed", arguments: [true, false])
+  @Test(
+    "an attach fails without a change when a reserved IOVA is mapped or allowed",
+    arguments: [true, false])
   func inUse(isMapped: Bool) throws {
     let (bench, device) = try bench()
     defer { bench.file.close() }

@@ -1,4 +1,4 @@
-// Bound devices and what they are attached to.
+// Bound devices and their attachments.
 
 import IOMMU
 import SystemPackage
@@ -102,7 +102,9 @@ import UAPI
     bound.forEach { $0.unbind() }
   }
 
-  @Test("an attach makes a new HWPT when the device refuses the existing one, and leaves no ID when that HWPT fails too")
+  @Test(
+    "an attach makes a new HWPT when the device refuses the existing one, and leaves no ID when that HWPT fails too"
+  )
   func incompatibleDomain() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }
@@ -159,7 +161,7 @@ import UAPI
     var target = try bench.makeIOAS()
     #expect(throws: Errno.invalidArgument) { try bound.replace(with: &target) }
     try bound.attach(to: &target)
-    // Twice is EBUSY, to the HWPT and to the IOAS.
+    // A second attach is EBUSY, to the HWPT and to the IOAS.
     #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target) }
     target = ObjectID(2)
     #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target) }
@@ -189,7 +191,9 @@ import UAPI
     bound.forEach { $0.unbind() }
   }
 
-  @Test("a replacement by the same HWPT changes nothing, and one by another HWPT destroys the automatic HWPT")
+  @Test(
+    "a replacement by the same HWPT changes nothing, and one by another HWPT destroys the automatic HWPT"
+  )
   func replace() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }
@@ -234,7 +238,8 @@ import UAPI
     bound.forEach { $0.unbind() }
   }
 
-  @Test("an attach of a PASID to an IOAS is EINVAL, because the automatic HWPT does not allow PASIDs")
+  @Test(
+    "an attach of a PASID to an IOAS is EINVAL, because the automatic HWPT does not allow PASIDs")
   func pasidNeedsPermission() throws {
     let bench = try DeviceBench()
     defer { bench.file.close() }

@@ -6,7 +6,7 @@ import Testing
 
 @testable import IOMMUFD
 
-/// Whose PASIDs are whose. The C client vfio_pasids asks for them.
+/// The owners of PASIDs. The C client vfio_pasids tests the commands.
 @Suite struct PASIDSpaceTests {
   private final class File: Sendable {
     var identity: ObjectIdentifier { ObjectIdentifier(self) }

@@ -1,4 +1,4 @@
-// Who pays for pinned pages, and when there is too little to pay with.
+// RLIMIT_MEMLOCK accounting of pinned pages.
 
 import Glibc
 import Host
@@ -9,7 +9,8 @@ import Testing
 
 @testable import IOMMUFD
 
-/// Page tables that share their books, and a client without privilege that may lock four pages.
+/// Page tables that share their pin counters, and a client without privileges that may lock four
+/// pages.
 private struct Purse {
   let memory: PhysicalMemory
   let host = PinningHost()
@@ -32,7 +33,7 @@ private struct Purse {
     return table
   }
 
-  /// - Returns: nil, or the errno.
+  /// - Returns: The errno, or `nil`.
   func map(
     _ table: IOPageTable, page: Int, pages: Int = 1, mode: PinAccountingMode = .user,
     client: InProcessClient? = nil
@@ -69,7 +70,9 @@ private struct Purse {
     #expect(purse.charged == 0)
   }
 
-  @Test("pages are charged while they are pinned, once for all page tables that share them, against the present limit")
+  @Test(
+    "pages are charged while they are pinned, once for all page tables that share them, against the present limit"
+  )
   func pinnedPagesAreCharged() throws {
     let purse = try Purse()
     let table = try purse.table(domains: 0)
@@ -78,7 +81,7 @@ private struct Purse {
     let domains = [try RecordingDriver().newDomain(), try RecordingDriver().newDomain()]
     #expect(throws: Errno.noMemory) { try table.addDomain(domains[0]) }
     #expect(domains[0].mappings.isEmpty && purse.memory.pinnedFrames == 0)
-    // The limit that counts is today's.
+    // The limit at the time of the pin applies.
     try purse.child.setLockablePages(5)
     for domain in domains { try table.addDomain(domain) }
     #expect(purse.charged == 5)
@@ -100,7 +103,7 @@ private struct Purse {
     #expect(purse.map(table, page: 0, pages: 4) == nil)
     let again = try purse.table()
     #expect(purse.map(again, page: 0) == .noMemory)
-    // Frames are not the measure.
+    // Mapped pages are charged, and not frames.
     #expect(purse.memory.pinnedFrames == 4)
   }
 
@@ -123,7 +126,7 @@ private struct Purse {
     #expect(purse.map(table, page: 0, pages: 4, mode: .process) == nil)
     #expect(purse.host.counters.total(of: account) == 4 && purse.charged == 0)
     #expect(purse.map(table, page: 5, mode: .process) == .noMemory)
-    // The other book is not touched by that.
+    // The counter of the user does not limit the charge to the address space.
     #expect(purse.map(table, page: 5, pages: 4) == nil)
     _ = table.unmapAll()
     #expect(purse.host.counters.total(of: account) == 0 && purse.charged == 0)
@@ -140,7 +143,7 @@ private struct Purse {
     _ = try tables[0].map(
       file: file.rawValue, start: 0, length: 0x3000, at: 0, permissions: .read,
       accounting: .user, client: purse.client)
-    // Shared pages count once.
+    // Pages that both page tables share are charged once.
     let slices = try tables[0].pages(at: 0, length: 0x3000)
     _ = try tables[1].map(slices, length: 0x3000, at: 0, permissions: .read)
     #expect(purse.charged == 3)
@@ -151,7 +154,7 @@ private struct Purse {
     try heir.setLockablePages(3)
     try IOPageTable.changeProcess(of: tables, to: client)
     #expect(purse.charged == 0 && purse.host.counters.total(of: heirs) == 3)
-    // It is the same process already: nobody pays again.
+    // A change to the same process charges nothing.
     try IOPageTable.changeProcess(of: tables, to: client)
     #expect(purse.host.counters.total(of: heirs) == 3)
 

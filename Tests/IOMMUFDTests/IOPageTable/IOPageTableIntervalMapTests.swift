@@ -4,14 +4,14 @@ import Testing
 @testable import IOMMUFD
 
 extension IntervalMap {
-  /// Every span, in order.
+  /// All intervals in order.
   var intervals: [Interval<Value>] {
     var all: [Interval<Value>] = []
     forEach { all.append($0) }
     return all
   }
 
-  /// Whether every node knows its bounds, is not too full, and no inner node is empty.
+  /// Whether every node has correct bounds and at most `capacity` entries, and no node is empty.
   var isSound: Bool { isEmpty || Self.isSound(root) }
 
   private static func isSound(_ node: Node) -> Bool {
@@ -47,13 +47,14 @@ extension IntervalMap {
     #expect(tree.firstPosition(for: request, from: 0, through: .max) == 0)
   }
 
-  @Test("random insertions and removals agree with a sorted array", arguments: [1, 2, 3] as [UInt64])
+  @Test(
+    "random insertions and removals agree with a sorted array", arguments: [1, 2, 3] as [UInt64])
   func behavesAsASortedArray(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
     let tree = IntervalMap<UInt64>()
     var model: [UInt64: (last: UInt64, value: UInt64)] = [:]
     for step in 0..<20_000 {
-      // Grows for a while, then shrinks to nothing, twice.
+      // The map grows and then shrinks until it is empty, twice.
       let isGrowing = step % 10_000 < 5_000
       let first = UInt64.random(in: 0..<4096, using: &random) * 16
       let number = first + UInt64.random(in: 0..<16, using: &random)

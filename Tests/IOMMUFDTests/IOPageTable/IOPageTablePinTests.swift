@@ -1,4 +1,4 @@
-// What can be pinned and what becomes of it, with memory of this process.
+// Pins of this process's memory and of files.
 
 import Glibc
 import Host
@@ -9,7 +9,7 @@ import Testing
 
 @testable import IOMMUFD
 
-/// A page table with one domain, and a memory of its own that shows what is pinned.
+/// A page table with one domain and its own physical memory, which counts the pinned frames.
 private struct PinnedTable {
   let memory: PhysicalMemory
   let table: IOPageTable
@@ -23,7 +23,7 @@ private struct PinnedTable {
     try table.addDomain(domain)
   }
 
-  /// - Returns: nil, or the errno.
+  /// - Returns: The errno, or `nil`.
   @discardableResult
   func map(
     _ mapping: TestMapping, page: Int = 0, pages: Int = 1, writable: Bool = true,
@@ -73,7 +73,7 @@ private struct PinnedTable {
     (mapping.pointer + 4096).storeBytes(of: 7, as: UInt64.self)
     #expect(!mapping.isPresent(2))
     #expect(pinned.map(mapping, pages: 4) == nil)
-    // A pin makes every page present, also those never touched.
+    // A pin faults in every page, also those that were never accessed.
     #expect((0..<4).allSatisfy(mapping.isPresent))
     #expect(pinned.memory.pinnedFrames == 4)
     #expect(pinned.word(at: 0x11000) == 7)
@@ -94,10 +94,10 @@ private struct PinnedTable {
     #expect(pinned.map(mapping, page: 1) == .badAddress)
     #expect(pinned.map(mapping, page: 1, writable: false) == nil)
     #expect(pinned.map(mapping, page: 3, writable: false, at: 0x20000) == .badAddress)
-    // Memory that can be written only is good for writing.
+    // Memory that can only be written can be pinned for writing.
     #expect(pinned.map(mapping, page: 5, at: 0x30000) == nil)
     #expect(pinned.map(mapping, page: 5, writable: false, at: 0x40000) == .badAddress)
-    // One bad page fails the whole; the good ones before it are let go of.
+    // One page that cannot be pinned fails the whole pin, and the pages before it are unpinned.
     let before = pinned.memory.pinnedFrames
     #expect(pinned.map(mapping, page: 2, pages: 2, at: 0x50000) == .badAddress)
     #expect(pinned.memory.pinnedFrames == before)
@@ -112,7 +112,7 @@ private struct PinnedTable {
     #expect(pinned.map(mapping, pages: 3) == .badAddress)
     #expect(pinned.map(0, 4096, writable: false, at: 0x10000) == .badAddress)
     #expect(pinned.map(1 << 63, 4096, writable: false, at: 0x10000) == .badAddress)
-    // The vsyscall page, which /proc lists, and the last page of all.
+    // The vsyscall page, which /proc/self/maps lists, and the last page of the address space.
     let vsyscall: UInt64 = 0xffff_ffff_ff60_0000
     #expect(pinned.map(vsyscall, 4096, writable: false, at: 0x10000) == .badAddress)
     #expect(pinned.map(0 &- 4096, 4096, writable: false, at: 0x10000) == .overflow)
@@ -142,7 +142,8 @@ private struct PinnedTable {
 
   // MARK: Files
 
-  @Test("pinned shared memory stays accessible after the process unmaps it", arguments: [true, false])
+  @Test(
+    "pinned shared memory stays accessible after the process unmaps it", arguments: [true, false])
   func sharedMemoryOutlivesItsMapping(keepsFile: Bool) throws {
     let pinned = try PinnedTable()
     var file: OwnedDescriptor? = OwnedDescriptor(
@@ -170,7 +171,7 @@ private struct PinnedTable {
     #expect(pinned.memory.pinnedFrames == 4)
     let physical = pinned.domain.physicalAddress(of: IOVA(0x12000))
     #expect(pinned.domain.physicalAddress(of: IOVA(0x22000)) == physical)
-    // The whole is one run, which a domain can make large entries of.
+    // All pages are one run, so a domain can use large pages.
     #expect(pinned.domain.mappings[0x10000]?.length == 0x4000)
   }
 
@@ -217,7 +218,8 @@ private struct PinnedTable {
     #expect(pinned.mapFile(file.rawValue, 0, 4096) == .invalidArgument)
   }
 
-  @Test("IOMMU_IOAS_MAP_FILE requires whole pages inside the file and accepts a read-only descriptor")
+  @Test(
+    "IOMMU_IOAS_MAP_FILE requires whole pages inside the file and accepts a read-only descriptor")
   func mapFile() throws {
     let pinned = try PinnedTable()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "file", length: 0x4800))
@@ -226,7 +228,7 @@ private struct PinnedTable {
     #expect(pinned.mapFile(file.rawValue, 0x1000, 0x3000) == nil)
     #expect(pinned.word(at: 0x10000) == 77)
     _ = pinned.table.unmapAll()
-    // Whole pages must be in the file, as far as it says it is long.
+    // The file must contain whole pages.
     #expect(pinned.mapFile(file.rawValue, 0x4000, 0x1000) == .invalidArgument)
     #expect(pinned.mapFile(file.rawValue, 1 << 63, 0x1000) == .invalidArgument)
     #expect(pinned.mapFile(file.rawValue, .max - 4094, 0x1000) == .overflow)
@@ -236,7 +238,7 @@ private struct PinnedTable {
     let path = open("/proc/self/fd/\(file.rawValue)", 0o10000000)  // O_PATH
     defer { close(path) }
     #expect(pinned.mapFile(path, 0, 0x1000) == .badFileDescriptor)
-    // What it was opened for is not asked.
+    // The open mode of the descriptor is not checked.
     let readOnly = open("/proc/self/fd/\(file.rawValue)", O_RDONLY)
     defer { close(readOnly) }
     #expect(pinned.mapFile(readOnly, 0x1000, 0x1000) == nil)
@@ -295,14 +297,14 @@ private struct PinnedTable {
     let slices = try pinned.table.pages(at: 0x11000, length: 0x2000)
     _ = try other.map(slices, length: 0x2000, at: 0x50000, permissions: [.read, .write])
     #expect(pinned.memory.pinnedFrames == 4)
-    // The process may take the pages away; what is pinned is shared without asking again.
+    // The pinned pages are shared even when the process has removed the permissions.
     mapping.protect(page: 0, count: 4, PROT_NONE)
     _ = try other.map(slices, length: 0x2000, at: 0x60000, permissions: [.read])
     #expect(pinned.memory.pinnedFrames == 4)
     let physical = pinned.domain.physicalAddress(of: IOVA(0x12000))
     #expect(domain.physicalAddress(of: IOVA(0x51000)) == physical)
     #expect(domain.physicalAddress(of: IOVA(0x61000)) == physical)
-    // The copies keep their part when the first mapping goes.
+    // The copies keep their pages pinned when the first mapping is unmapped.
     _ = pinned.table.unmapAll()
     #expect(pinned.memory.pinnedFrames == 2)
     _ = try other.unmap(0x50000, length: 0x2000).get()

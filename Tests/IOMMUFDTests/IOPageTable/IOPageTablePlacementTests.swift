@@ -6,14 +6,15 @@ import Testing
 
 @testable import IOMMUFD
 
-/// The kernel's rule, written down as it is there: every allowed span, every hole, one after the other.
+/// The kernel's rule as a linear search: every allowed range and every hole in order.
 struct LinearPlacement {
   var areas: [ClosedRange<UInt64>] = []
   var reserved: [ClosedRange<UInt64>] = []
   var allowed: [ClosedRange<UInt64>] = []
   var alignment: UInt64 = 1
 
-  /// Maximal runs of numbers in (or, for holes, not in) `used`, cut to `bounds`.
+  /// Returns the maximal runs of numbers in `used`, or for holes of numbers not in `used`, clipped
+  /// to `bounds`.
   private static func spans(
     of used: [ClosedRange<UInt64>], in bounds: ClosedRange<UInt64>, holes: Bool
   ) -> [ClosedRange<UInt64>] {
@@ -66,7 +67,7 @@ struct LinearPlacement {
   }
 }
 
-/// Seconds of this thread's own work, whatever else the machine does.
+/// Returns the processor time of this thread in seconds.
 private func processorTime() -> Double {
   var time = timespec()
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
@@ -74,7 +75,7 @@ private func processorTime() -> Double {
 }
 
 extension IOPageTable {
-  /// What automatic placement would answer.
+  /// Returns the result of automatic placement.
   func place(_ source: UInt64, _ length: UInt64) -> Result<UInt64, Errno> {
     do throws(Errno) {
       return .success(try chooseIOVA(for: source, length: length).rawValue)
@@ -83,7 +84,7 @@ extension IOPageTable {
     }
   }
 
-  /// Adds an area of which only the IOVA matters.
+  /// Adds an area for its IOVA range.
   func insertArea(_ range: ClosedRange<UInt64>, of pages: IOPTPages) {
     let area = Area(
       IOVA(range.lowerBound)...IOVA(range.upperBound), of: pages, at: 0, permissions: .read)
@@ -92,13 +93,15 @@ extension IOPageTable {
 }
 
 @Suite struct PlacementTests {
-  @Test("automatic placement agrees with a linear search by the kernel's rule", arguments: Array(1...40) as [UInt64])
+  @Test(
+    "automatic placement agrees with a linear search by the kernel's rule",
+    arguments: Array(1...40) as [UInt64])
   func agreesWithTheLinearRule(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let table = IOPageTable(memory: try .testMemory, host: PinningHost())
     let pages = try IOPTPages.unpinnable()
     var model = LinearPlacement()
-    /// Numbers near the bottom and near the top, in small or whole pages.
+    /// Returns a number near 0 or near the maximum, in steps of small or whole pages.
     func number() -> UInt64 {
       let unit: UInt64 = [1, 0x200, 0x800, 0x1000, 0x1000, 0x1000, 0x20_0000].randomElement(
         using: &random)!
@@ -169,7 +172,7 @@ extension IOPageTable {
     for index in 1...100_000 as ClosedRange<UInt64> {
       table.insertArea(index * 0x1000...index * 0x1000 + 0xfff, of: pages)
     }
-    // Holes that are large enough but not aligned.
+    // The holes are large enough but not aligned.
     for index in stride(from: 1, to: 100_000, by: 4) as StrideTo<UInt64> {
       table.areas.remove(containing: index * 0x1000)
       table.areas.remove(containing: index * 0x1000 + 0x1000)

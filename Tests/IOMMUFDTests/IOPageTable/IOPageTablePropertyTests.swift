@@ -1,4 +1,4 @@
-// The whole page table against the plainest model there is: a list of areas, searched from the front.
+// The page table against a model that has a list of areas and searches it from the front.
 
 import Host
 import IOMMU
@@ -8,7 +8,7 @@ import Testing
 
 @testable import IOMMUFD
 
-/// What the kernel's code says, with a list where it has trees.
+/// The kernel's rules with a list in place of its trees.
 private struct ModelTable {
   struct Area {
     var range: ClosedRange<UInt64>
@@ -41,7 +41,7 @@ private struct ModelTable {
     return .success(iova)
   }
 
-  /// The parts of areas that cover the range, or nil.
+  /// Returns the parts of areas that cover the range, or `nil`.
   func cover(_ iova: UInt64, _ length: UInt64) -> [(area: Area, part: ClosedRange<UInt64>)]? {
     var next = iova
     let last = iova + length - 1
@@ -106,7 +106,7 @@ extension IOPageTable {
 }
 
 @Suite struct IOPageTablePropertyTests {
-  /// Pages are 4 MiB of one memfd, so that domains can be filled at no cost.
+  /// The pages are 4 MiB of one memfd, so that domains are filled quickly.
   private static let fileLength: UInt64 = 4 << 20
 
   @Test("random calls agree with a list of areas", arguments: Array(1...24) as [UInt64])
@@ -240,7 +240,7 @@ extension IOPageTable {
         if failure == nil { model.disablesLargePages = true }
 
       case 18:
-        // Domains come seldom and go soon, for they keep the unaligned out.
+        // Domains are added rarely and removed soon, because they prevent unaligned areas.
         guard number(3) == 0, domains.count < 3 else {
           if let index = domains.indices.randomElement(using: &random) {
             let gone = domains.remove(at: index)
@@ -292,7 +292,7 @@ extension IOPageTable {
     #expect(table.areas.intervals.map(\.value.startByte) == sorted.map(\.startByte))
     let bytes = sorted.reduce(0) { $0 + ($1.range.upperBound - $1.range.lowerBound + 1) }
     for domain in domains { #expect(domain.mappedBytes == bytes) }
-    // A page of the file is one frame, whichever pages and areas it is pinned through.
+    // A page of the file has one frame in all areas.
     var pinned: Set<UInt64> = []
     if model.domains > 0 {
       for area in sorted {

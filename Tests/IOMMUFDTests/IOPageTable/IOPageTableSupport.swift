@@ -9,13 +9,13 @@ import UAPI
 @testable import IOMMUFD
 
 extension PhysicalMemory {
-  /// A large reservation, shared by tests that do not count what is in it.
+  /// A physical memory for tests that do not count frames.
   private static let shared = Result { () throws(Errno) in try PhysicalMemory(.test) }
   static var testMemory: PhysicalMemory { get throws { try shared.get() } }
 }
 
 extension IOPTPages {
-  /// Pages of no use but to be mapped.
+  /// Makes pages that can be mapped and not pinned.
   static func unpinnable() throws -> IOPTPages {
     let account = try PinAccount(InProcessClient(), mode: .user, needsAddressSpace: false)
     let file = OwnedDescriptor(owning: open("/dev/null", O_RDWR))
@@ -35,7 +35,7 @@ extension RecordingDriver {
   }
 }
 
-/// Pages of this process, or of a file, for as long as the object lives.
+/// A mapping of anonymous memory or of a file.
 final class TestMapping {
   let pointer: UnsafeMutableRawPointer
   let length: Int
@@ -58,7 +58,7 @@ final class TestMapping {
     mprotect(pointer + page * 4096, count * 4096, protection)
   }
 
-  /// Whether the page is in memory and not shared with others, by /proc/self/pagemap.
+  /// Returns whether the page is present (/proc/self/pagemap).
   func isPresent(_ page: Int) -> Bool {
     let file = open("/proc/self/pagemap", O_RDONLY)
     defer { close(file) }

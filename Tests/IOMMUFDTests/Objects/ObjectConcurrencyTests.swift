@@ -1,5 +1,5 @@
-// Many threads on one open file. A debug build also checks that whoever touches an object holds the
-// control lock.
+// Many threads on one open file. A debug build also checks that a thread holds the control lock
+// when it uses an object.
 
 import CUAPI
 import Dispatch
@@ -52,7 +52,9 @@ import UAPI
     file.close()
   }
 
-  @Test("devices can be attached and detached while their IOAS is mapped and unmapped and the file is closed")
+  @Test(
+    "devices can be attached and detached while their IOAS is mapped and unmapped and the file is closed"
+  )
   func devicesOfOneFile() throws {
     let driver = RecordingDriver()
     let file = try ControlFile()

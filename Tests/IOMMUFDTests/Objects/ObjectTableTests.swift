@@ -6,7 +6,7 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// Ids as the kernel's xa_alloc() gives them.
+/// Object IDs as the kernel's xa_alloc() allocates them.
 @Suite struct ObjectIDTests {
   @Test("the lowest free object ID from 1 on is allocated")
   func lowestFreeFromOne() throws {
@@ -79,7 +79,7 @@ import UAPI
   }
 }
 
-/// The four verbs, without a client.
+/// The functions of the object table without a client.
 @Suite struct ObjectTableTests {
   private final class Leaf: Object, @unchecked Sendable {
     let onDestroy: (ObjectID) -> Void
@@ -160,7 +160,7 @@ import UAPI
     nonisolated(unsafe) var order: [UInt32] = []
     try context.lock.withLock {
       let ids = try (1...4).map { _ in try context.objects.reserve() }
-      // 2 depends on 4, 1 on 2; 3 on nobody.
+      // 2 depends on 4, and 1 on 2. 3 depends on no object.
       let four = Leaf(id: ids[3], in: context) { order.append($0.rawValue) }
       let two = Leaf(id: ids[1], in: context, on: four) { order.append($0.rawValue) }
       let one = Leaf(id: ids[0], in: context, on: two) { order.append($0.rawValue) }

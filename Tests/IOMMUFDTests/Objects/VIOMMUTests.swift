@@ -1,4 +1,4 @@
-// Virtual units and what belongs to them.
+// vIOMMUs, vDEVICEs, event queues, regions and hardware queues.
 
 import CUAPI
 import Glibc
@@ -41,7 +41,7 @@ import UAPI
     let second = try mock.makeVirtualDevice(other.bound, on: unit, 8).get()
     #expect(second == first + 1)
     #expect(mock.destroy(unit) == .resourceBusy)
-    // By force: its id is dead, and no later object gets it.
+    // The device destroys its vDEVICE, whose ID becomes a tombstone that no later object gets.
     #expect(mock.destroy(other.device) == nil)
     #expect(mock.destroy(second) == .noSuchFileOrDirectory)
     #expect(mock.destroy(first) == nil)
@@ -54,7 +54,9 @@ import UAPI
 
   // MARK: Events
 
-  @Test("a vEVENTQ returns whole events with sequence numbers, and a header without an event has the number of the last lost event")
+  @Test(
+    "a vEVENTQ returns whole events with sequence numbers, and a header without an event has the number of the last lost event"
+  )
   func events() throws {
     defer { mock.close() }
     let unit = try mock.makeUnit(for: device.bound, on: parent).get()
@@ -77,12 +79,12 @@ import UAPI
     #expect(mock.readiness(queue.number) == .readable)
     #expect(mock.read(queue.number, 11) == .failure(.invalidArgument), "an event is longer")
     #expect(mock.read(queue.number, 12) == .success([0, 0, 0x99]))
-    // Two were lost; the header tells the number of the last of them.
+    // Two events were lost. The header has the number of the last lost event.
     #expect(mock.read(queue.number, 100) == .success([0, 1, 0x99, 1, 3]))
     for _ in 0..<3 { #expect(mock.reportEvent(device.bound) == nil) }
     #expect(mock.read(queue.number, 12) == .success([0, 4, 0x99]))
     #expect(mock.reportEvent(device.bound) == nil)
-    // The gap says as much as the header that was there.
+    // The gap in the sequence numbers replaces the header.
     #expect(mock.read(queue.number, 100) == .success([0, 5, 0x99, 0, 7, 0x99]))
     #expect(mock.write(queue.number, [0, 0]) == .failure(.invalidArgument))
     #expect(mock.destroy(queue.id) == .resourceBusy)
@@ -116,7 +118,7 @@ import UAPI
     #expect(queue.isEmpty)
   }
 
-  // MARK: Pages to map
+  // MARK: Mapped regions
 
   @Test("a region is mapped at the lowest free offset")
   func mapping() throws {
@@ -151,7 +153,7 @@ import UAPI
     #expect(throws: Errno.noSuchAddressOrDevice) {
       try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
     }
-    // The lowest free place.
+    // The lowest free offset is used.
     data.store(iommu_viommu_selftest(in_data: 0x43))
     let third = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
     #expect(data.load(iommu_viommu_selftest.self).out_mmap_offset == 4096)
@@ -159,7 +161,9 @@ import UAPI
     #expect(mock.destroy(second) == nil)
   }
 
-  @Test("a vIOMMU stays while a process maps a part of its region, and mapped registers cannot be pinned")
+  @Test(
+    "a vIOMMU stays while a process maps a part of its region, and mapped registers cannot be pinned"
+  )
   func aMappedRegion() throws {
     defer { mock.close() }
     let data = TestMemory()
@@ -191,14 +195,16 @@ import UAPI
     let anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
     mmap(window.base, 4096, PROT_READ, anonymous, -1, 0)
     #expect(mock.destroy(unit) == .resourceBusy)
-    // After a refusal it can be mapped as before.
+    // The region can be mapped again after a destroy that was refused.
     try place()
     mmap(window.base + 4096, 4096, PROT_READ, anonymous, -1, 0)
     #expect(mock.destroy(unit) == nil)
     #expect(filled == 1)
   }
 
-  @Test("a register of a region is accessed by its offset and is shared with every mapping of the region")
+  @Test(
+    "a register of a region is accessed by its offset and is shared with every mapping of the region"
+  )
   func registersOfARegion() throws {
     let regions = MappableRegions()
     let shared = Mutex<[SharedRegisters]>([])
@@ -220,7 +226,7 @@ import UAPI
       try SharedRegisters(of: carrier, at: region.offset, length: region.length)
     }
     #expect(shared.withLock { $0.count } == 2)
-    // The server's own mapping is nobody's use of it.
+    // The server's own mapping does not keep the region in use.
     #expect(region.close())
     #expect(throws: Errno.noSuchAddressOrDevice) {
       try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
@@ -248,7 +254,7 @@ import UAPI
       mock.makeHardwareQueue(on: unit, index: 2, at: base, length: 16).error == .invalidArgument)
     let first = try mock.makeHardwareQueue(on: unit, index: 0, at: base + 64, length: 16).get()
     #expect(mock.makeHardwareQueue(on: unit, index: 0, at: base, length: 16).error == .fileExists)
-    // One id is its access, which nobody can destroy.
+    // The next ID is that of its access, which a client cannot destroy.
     #expect(mock.destroy(first + 1) == .resourceBusy)
     let second = try mock.makeHardwareQueue(on: unit, index: 1, at: base, length: 4096).get()
     #expect(second == first + 2)

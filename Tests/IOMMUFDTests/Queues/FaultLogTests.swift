@@ -1,4 +1,4 @@
-// Queue descriptors, and the fault log that is one.
+// Queue files and fault logs.
 
 import CUAPI
 import Synchronization
@@ -63,7 +63,7 @@ extension QueueFile<RecordLog> {
     }
     let end = memory.byteCount
     #expect(read(queue, 12, into: memory, at: end - 2) == .failure(.badAddress))
-    // What was stored counts, the rest stays in order.
+    // The records that were stored are removed, and the others stay in order.
     #expect(read(queue, 12, into: memory, at: end - 8) == .success(8))
     #expect(read(queue, 12, into: memory) == .success(4))
     #expect(memory.bytes[0] == 3)
@@ -183,7 +183,8 @@ extension QueueFile<RecordLog> {
     #expect(record.raw.2 == 0 && record.raw.3 == 0)
   }
 
-  @Test("a full log keeps the oldest records, and the first record after a loss has the overflow flag")
+  @Test(
+    "a full log keeps the oldest records, and the first record after a loss has the overflow flag")
   func overflow() throws {
     let file = try ControlFile()
     defer { file.close() }

@@ -1,4 +1,4 @@
-// Page requests from a device to its client and back.
+// Page requests from a device to the client, and their responses.
 
 import CUAPI
 import SystemPackage
@@ -56,7 +56,8 @@ import UAPI
     #expect(mock.read(queue.number, 40) == .success(record(3, cookie: 2)), "the lowest is free")
   }
 
-  @Test("an answer to cookie 0 fails, and makes 0 the next cookie when a request waits for an answer")
+  @Test(
+    "an answer to cookie 0 fails, and makes 0 the next cookie when a request waits for an answer")
   func cookieZero() {
     defer { close() }
     #expect(mock.replace(device.device, with: hwpt) == nil)

@@ -1,4 +1,5 @@
-// Accesses: users of mapped memory without a page table. Expectations were seen on Linux 7.3.4.
+// Accesses: users of mapped memory without a domain. The expected values were observed on Linux
+// 7.3.4.
 
 import CUAPI
 import Glibc
@@ -93,7 +94,8 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(mock.destroy(ioas) == nil)
   }
 
-  @Test("the descriptor keeps the context, and pinned pages stay pinned after the iommufd is closed")
+  @Test(
+    "the descriptor keeps the context, and pinned pages stay pinned after the iommufd is closed")
   func outlivesTheFile() throws {
     let access = try create(ioas).get()
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
@@ -112,7 +114,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(unwritable.error == .badAddress)
     mock.file.client.limitFiles(to: 1)
     #expect(create(ioas).error == .noMemory)
-    // The next id is the one that the failures had.
+    // The next object gets the ID that the failures have released.
     #expect(try mock.file.makeIOAS() == ioas + 1)
     #expect(mock.destroy(ioas) == nil)
   }
@@ -125,7 +127,9 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(pin(try create(ioas, pinning: false).get(), 0).error == .notSupported)
   }
 
-  @Test("an access that pins requires page alignment of its IOAS, and a refused access stays with its old IOAS")
+  @Test(
+    "an access that pins requires page alignment of its IOAS, and a refused access stays with its old IOAS"
+  )
   func pinningRaisesTheAlignment() throws {
     defer { mock.close() }
     let access = try create(ioas).get()
@@ -140,7 +144,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     let second = try mock.file.makeIOAS()
     let other = try create(second).get()
     #expect(move(other, to: ioas) == .addressInUse)
-    // It stayed where it was.
+    // The access stays with its IOAS.
     #expect(try alignment(of: second) == 4096)
     #expect(mock.destroy(second) == .resourceBusy)
   }
@@ -180,7 +184,9 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(pinnedFrames == 0)
   }
 
-  @Test("a pin whose number cannot be returned is undone, and of all failures only this one uses up a number")
+  @Test(
+    "a pin whose number cannot be returned is undone, and of all failures only this one uses up a number"
+  )
   func unansweredPin() throws {
     defer { mock.close() }
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
@@ -201,7 +207,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     let beyond = try pin(access, 0x16000).get()
     #expect(pinnedFrames == 3)
     #expect(try unmap(0x10000, pages: 4).get() == 0x4000)
-    // The item that reached into the other area is gone as a whole.
+    // The pin that reached into the other area is removed completely.
     #expect(unpin(access, over) == .noSuchFileOrDirectory)
     #expect(unpin(access, beyond) == nil)
     #expect(pinnedFrames == 0)
@@ -276,7 +282,9 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     #expect(copy(access, 0x50000, 8, 0) == nil)
   }
 
-  @Test("a copy that reaches inaccessible memory changes nothing by frames, and directly the bytes before that memory")
+  @Test(
+    "a copy that reaches inaccessible memory changes nothing by frames, and directly the bytes before that memory"
+  )
   func copyIntoNothing() throws {
     defer { mock.close() }
     #expect(mock.map(ioas, memory, at: 0x10000) == nil)
@@ -301,7 +309,8 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     context = try file.context
   }
 
-  @Test("an area that a hardware queue pins cannot be unmapped, and the areas before it are unmapped")
+  @Test(
+    "an area that a hardware queue pins cannot be unmapped, and the areas before it are unmapped")
   func unmapIsBusy() throws {
     let id = try file.makeIOAS()
     defer { file.close() }
@@ -320,7 +329,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
       #expect(throws: Errno.notPermitted) {
         try access.pin(0x20000, length: 4096, forWriting: true, client: file.client)
       }
-      // Areas before it are gone already.
+      // The areas before it are already unmapped.
       let unmapped = table.unmapAll()
       #expect(unmapped.failure == .resourceBusy)
       #expect(unmapped.bytes == 8192)

@@ -1,4 +1,4 @@
-// Memory that its exporter can take back.
+// dma-bufs of the selftest interface, which can be revoked.
 
 import CUAPI
 import IOMMU
@@ -30,7 +30,7 @@ import UAPI
     return (file ?? mock.file).call(.test, argument.address)
   }
 
-  /// The descriptor is the result of the ioctl.
+  /// Makes a dma-buf. The ioctl returns its descriptor.
   private func makeBuffer(_ length: UInt32) -> Result<Int32, Errno> {
     call(IOMMU_TEST_OP_DMABUF_GET) { $0.dmabuf_get.length = length }
   }
@@ -77,9 +77,9 @@ import UAPI
     let buffer = try makeBuffer(8192).get()
     #expect(map(buffer, 0, 8192, at: 0x100_0000) == nil)
     let start = try #require(try physical(0x100_0000))
-    // Like the registers of a device, it is one piece.
+    // The buffer is physically contiguous, like a BAR.
     #expect(try physical(0x100_1800) == start + 0x1800)
-    // Whose context asks makes no difference.
+    // Any context can revoke the buffer.
     let other = try ControlFile(
       client: mock.file.client, memory: mock.file.memory, hasSelftest: true)
     defer { other.close() }
@@ -90,7 +90,7 @@ import UAPI
     #expect(try physical(0x100_0000) == nil)
     #expect(map(buffer, 0, 8192, at: 0x101_0000) == nil)
     #expect(try physical(0x101_1000) != nil)
-    // A new page table has only what is left.
+    // A new HWPT has only the mappings that remain.
     let second = try mock.allocate(device.bound, on: ioas).get()
     #expect(mock.destroy(device.device) == nil)
     #expect(try physical(0x100_0000) == nil)

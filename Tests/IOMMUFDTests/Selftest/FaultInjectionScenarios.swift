@@ -1,4 +1,5 @@
-// What everyStepFails() runs: sequences of calls that succeed as long as no step of them is made to fail.
+// The scenarios of ``FaultInjectionTests``: sequences of calls that succeed when no step is made to
+// fail.
 
 import CUAPI
 import Host
@@ -10,10 +11,11 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// A run of calls that succeeds, each of them as often as steps can be made to fail.
+/// A sequence of calls that succeeds when no step fails. Each call is repeated for each of its
+/// steps.
 struct Scenario: Sendable, CustomTestStringConvertible {
   let testDescription: String
-  /// Steps that there are at least: a scenario with fewer would not show what it is for.
+  /// The minimum number of steps. A scenario with fewer steps does not cover its calls.
   let leastSteps: UInt32
   let run: @Sendable (Sweep) throws(Errno) -> Void
 
@@ -146,7 +148,7 @@ let everyScenario: [Scenario] = [
       $0.test(IOMMU_TEST_OP_TRIGGER_VEVENT) { $0.trigger_vevent.dev_id = device.bound }
     }
     try sweep.call { $0.replace(device.device, with: ioas) }
-    // With its device it would leave a tombstone, which is what a client gets for it.
+    // Destroyed with its device, the vDEVICE would leave a tombstone.
     try sweep.call { $0.destroy(virtualDevice) }
     try sweep.call { $0.destroy(device.device) }
   },

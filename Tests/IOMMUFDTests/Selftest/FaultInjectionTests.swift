@@ -1,5 +1,5 @@
-// Every step of every scenario is made to fail once. A call that failed for it must have changed nothing,
-// and after the last close nothing may be left: no frame, no table, no object, no device.
+// Every step of every scenario is made to fail once. A call that fails must change nothing, and the
+// last close must leave no frame, no table, no object and no device.
 
 import CUAPI
 import Host
@@ -11,7 +11,7 @@ import UAPI
 
 @testable import IOMMUFD
 
-/// What a failed call must leave as it was.
+/// The state of a context that a failed call must not change.
 private struct ContextState: Equatable {
   var users: [ObjectID: Int] = [:]
   var ids = 0
@@ -55,12 +55,12 @@ private struct ContextState: Equatable {
   }
 }
 
-/// An open file whose calls are watched.
+/// An open file whose calls are checked.
 final class Sweep {
   let mock: MockFile
   private let context: Context
   private var descriptors: [Int32] = []
-  /// Steps still to go.
+  /// The number of steps before the failure.
   private(set) var countdown: UInt32
 
   init(failing step: UInt32) throws {
@@ -69,7 +69,7 @@ final class Sweep {
     countdown = step
   }
 
-  /// - Throws: what the call fails with. One that a step failed has changed nothing.
+  /// - Throws: The errno of the call. A call that fails at a step has changed nothing.
   @discardableResult
   func call<T>(_ call: (MockFile) -> Result<T, Errno>) throws(Errno) -> T {
     let before = ContextState(context)
@@ -85,14 +85,14 @@ final class Sweep {
     try self.call { mock in call(mock).map { .failure($0) } ?? .success(()) }
   }
 
-  /// A call that makes a descriptor.
+  /// Runs a call that returns a descriptor.
   func open(_ call: (MockFile) -> Result<UInt32, Errno>) throws(Errno) -> UInt32 {
     let descriptor = try self.call(call)
     descriptors.append(Int32(bitPattern: descriptor))
     return descriptor
   }
 
-  /// A call that makes a queue: its id.
+  /// Runs a call that makes a queue, and returns the ID.
   func openQueue(
     _ call: (MockFile) -> Result<(id: UInt32, number: Int32), Errno>
   ) throws(Errno) -> UInt32 {
@@ -105,7 +105,7 @@ final class Sweep {
     if let descriptor = descriptors.popLast() { mock.file.client.close(descriptor) }
   }
 
-  /// Nothing of the file is left after its last close.
+  /// Closes the file and checks that nothing of it is left.
   func close() throws {
     while !descriptors.isEmpty { closeLast() }
     mock.close()
@@ -119,7 +119,9 @@ final class Sweep {
 }
 
 @Suite struct FaultInjectionTests {
-  @Test("a call whose step is made to fail changes nothing, and close leaves nothing", arguments: everyScenario)
+  @Test(
+    "a call whose step is made to fail changes nothing, and close leaves nothing",
+    arguments: everyScenario)
   func everyStepFails(_ scenario: Scenario) throws {
     for step in UInt32(1)... {
       let sweep = try Sweep(failing: step)
@@ -134,7 +136,9 @@ final class Sweep {
     }
   }
 
-  @Test("the failure count is of one thread, is exact between calls and becomes 0 when the failure is injected")
+  @Test(
+    "the failure count is of one thread, is exact between calls and becomes 0 when the failure is injected"
+  )
   func countdown() throws {
     let file = try ControlFile()
     defer { file.close() }

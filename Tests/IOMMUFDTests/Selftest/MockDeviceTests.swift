@@ -1,4 +1,4 @@
-// Mock devices, and what they are attached to. Expectations were seen on Linux 7.3.4.
+// Mock devices and their attachments. The expected values were observed on Linux 7.3.4.
 
 import CUAPI
 import IOMMU
@@ -69,7 +69,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     defer { mock.close() }
     let first = try mock.makeDevice(ioas).get()
     #expect(first == (2, 3, 4))
-    // The second shares the automatic page table.
+    // The second device shares the automatic HWPT.
     let second = try mock.makeDevice(ioas).get()
     #expect(second == (5, 6, 4))
     #expect(mock.destroy(3) == .resourceBusy)
@@ -80,14 +80,15 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     #expect(mock.destroy(ioas) == nil)
   }
 
-  @Test("a failed MOCK_DOMAIN releases every ID, and a replacement whose ID cannot be returned stays")
+  @Test(
+    "a failed MOCK_DOMAIN releases every ID, and a replacement whose ID cannot be returned stays")
   func failuresReleaseIDs() throws {
     defer { mock.close() }
     #expect(mock.makeDevice(ioas, flags: 2).error == .invalidArgument)
     #expect(mock.makeDevice(9).error == .noSuchFileOrDirectory)
     #expect(mock.makeDevice(ioas, readOnly: true).error == .badAddress)
     #expect(try mock.makeDevice(ioas).get() == (2, 3, 4))
-    // A replacement stays, though nobody learns of it.
+    // A replacement whose result cannot be written stays.
     let other = try mock.allocate(3, on: ioas).get()
     let answer = mock.test(IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE, id: 2, readOnly: true) {
       $0.mock_domain_replace.pt_id = other
@@ -97,14 +98,15 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     #expect(mock.destroy(4) == .noSuchFileOrDirectory)
   }
 
-  @Test("an attach to a PASID requires HWPTs with PASIDs, and the device's PASIDs are detached with it")
+  @Test(
+    "an attach to a PASID requires HWPTs with PASIDs, and the device's PASIDs are detached with it")
   func pasids() throws {
     defer { mock.close() }
     let plain = try mock.makeDevice(ioas).get()
     let device = try mock.makeDevice(ioas, flags: hasPASIDs).get().device
     let capable = try mock.allocate(plain.bound, on: ioas, flags: pasidFlag).get()
     let other = try mock.allocate(plain.bound, on: ioas, flags: pasidFlag).get()
-    // What has no PASID must allow for PASIDs too.
+    // The HWPT of the device itself must allow PASIDs too.
     #expect(attach(device, 5, capable).error == .invalidArgument)
     #expect(replace(device, 0, capable).error == nil)
     #expect(attach(device, 5, ioas).error == .invalidArgument)
@@ -121,7 +123,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     mock.test(IOMMU_TEST_OP_PASID_DETACH, id: device) { $0.pasid_detach.pasid = 5 }
     #expect(isAttached(device, 5, 0))
     #expect(mock.destroy(other) == nil)
-    // A device that goes lets go of every PASID.
+    // The destruction of a device detaches all of its PASIDs.
     #expect(mock.destroy(device) == nil)
     #expect(mock.destroy(capable) == nil)
   }
@@ -169,7 +171,8 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     let device = try mock.makeDevice(ioas, flags: hasPASIDs).get().bound
     let memory = TestMemory(pages: 3)
     memory.bytes.initializeMemory(as: UInt8.self, repeating: 0xff)
-    // The command as words: size, flags, dev_id, data_len, data_uptr (2), type, pasid bits, caps (2).
+    // The words of the command: size, flags, dev_id, data_len, data_uptr (2), type, PASID bits,
+    // caps (2).
     func call(length: UInt32, at address: UInt64, flags: UInt32 = 0, type: UInt32 = 0)
       -> (Errno?, [UInt32])
     {
@@ -192,7 +195,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     #expect(call(length: 5000, at: memory.end - 4999).0 == .badAddress)
     #expect(call(length: 0, at: 0).0 == nil)
     #expect(call(length: 0, at: 0, flags: 2).0 == .notSupported)
-    // The type counts only with its flag.
+    // The type is ignored without its flag.
     #expect(call(length: 0, at: 0, type: 5).0 == nil)
     #expect(call(length: 0, at: 0, flags: 1, type: 5).0 == .notSupported)
   }
@@ -272,7 +275,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
       let answer = mock.allocate(device.bound, on: parent, flags: flag, type: type, data: [1])
       #expect(answer.error == .notSupported)
     }
-    // A fault queue is looked up when all else is done; the id is free again.
+    // The fault queue is looked up last, and the failure releases the ID.
     let fault = mock.allocate(device.bound, on: parent, flags: 4, type: type, data: [1], fault: 5)
     #expect(fault.error == .noSuchFileOrDirectory)
     #expect(try mock.nest(device.bound, on: parent).get() == next)
@@ -312,7 +315,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     #expect(mock.file.call(.hwptInvalidate, &command) == .badAddress)
     #expect(command.entry_num == 2)
     #expect(cacheEntries(nested, hold: 0) == [true, true, false, false, false])
-    // More entries than a piece holds.
+    // More entries than one read contains.
     let many = TestMemory(pages: 40)
     for entry in 0..<20_000 { many.store(UInt64(entry % 3) << 32, at: entry * 8) }
     many.store(UInt64(4) << 32, at: 19_000 * 8)
@@ -331,7 +334,7 @@ private let dirtyFlag = IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     }
     #expect(answer.error == nil)
     #expect(mock.destroy(nested) == .resourceBusy)
-    // The automatic page table went with its last device.
+    // The automatic HWPT was destroyed with its last device.
     #expect(mock.destroy(device.hwpt) == .noSuchFileOrDirectory)
     #expect(mock.destroy(device.device) == nil)
     #expect(mock.destroy(nested) == nil)

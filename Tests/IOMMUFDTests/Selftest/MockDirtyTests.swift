@@ -1,5 +1,5 @@
-// Dirty tracking, from the entry of the table to the bit in the client's memory. Expectations were seen
-// on Linux 7.3.4.
+// Dirty tracking from the page table entry to the bit in the client's memory. The expected values
+// were observed on Linux 7.3.4.
 
 import CUAPI
 import IOMMU
@@ -26,7 +26,7 @@ private let start = UInt64(MOCK_APERTURE_START)
     hwpt = try mock.allocate(
       device, on: ioas, flags: IOMMU_HWPT_ALLOC_DIRTY_TRACKING.rawValue
     ).get()
-    // Pages of their own entries, whatever the memory's alignment.
+    // Each page has its own entry for every alignment of the memory.
     var option = iommu_option()
     option.size = UInt32(MemoryLayout<iommu_option>.size)
     option.option_id = IOMMU_OPTION_HUGE_PAGES.rawValue
@@ -81,7 +81,8 @@ private let start = UInt64(MOCK_APERTURE_START)
     #expect(bits.load(UInt64.self, at: 100) == 0x8009)
     #expect(read(at: bits.address + 200) == nil)
     #expect(bits.load(UInt64.self, at: 200) == 0)
-    // To switch on forgets, also when it is on; to switch off does not.
+    // Enabling dirty tracking clears the dirty pages, also when it is enabled already. Disabling
+    // does not.
     #expect(write([1]) == .success(1))
     #expect(setTracking(false) == nil)
     #expect(read(flags: 1, at: bits.address + 300) == nil)
@@ -127,7 +128,7 @@ private let start = UInt64(MOCK_APERTURE_START)
 }
 
 @Suite struct DirtyBitmapTests {
-  /// Bits that a range of bits sets in memory that begins at `offset` of two pages.
+  /// Returns the bits that ranges set in a bitmap that begins at `offset`.
   private func bits(
     _ range: ClosedRange<UInt64>, offset: Int, of ranges: [Range<UInt64>]
   ) -> Set<UInt64> {
@@ -151,16 +152,18 @@ private let start = UInt64(MOCK_APERTURE_START)
     let ranges: [Range<UInt64>] = [0..<1, 7..<9, 100..<1000, 32000..<33000, 40000..<40001]
     let expected = ranges.reduce(into: Set<UInt64>()) { $0.formUnion($1) }
     #expect(bits(0...50000, offset: offset, of: ranges) == expected)
-    // Backwards, so that the window has to move to and fro.
+    // The descending order moves the window of the bitmap backwards.
     #expect(bits(0...50000, offset: offset, of: ranges.reversed()) == expected)
   }
 
-  @Test("an entry that begins before the range sets no bit, and one that ends behind it sets all of its bits in pages of the bitmap")
+  @Test(
+    "an entry that begins before the range sets no bit, and one that ends behind it sets all of its bits in pages of the bitmap"
+  )
   func entriesAcrossTheEnds() {
     #expect(bits(100...163, offset: 0, of: [90..<110]) == [])
     #expect(bits(0...3, offset: 0, of: [0..<512]) == Set(0..<512))
     #expect(bits(0...3, offset: 0, of: [0..<100_000]) == Set(0..<4096 * 8))
-    // The window counts a page more for a bitmap that does not begin with one.
+    // The window has one more page for a bitmap that is not page-aligned.
     #expect(bits(0...3, offset: 4095, of: [0..<100_000]) == Set(0..<4097 * 8))
   }
 

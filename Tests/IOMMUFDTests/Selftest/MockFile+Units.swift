@@ -1,4 +1,4 @@
-// What a test does with a mock device behind a virtual unit, and with the descriptors of its queues.
+// Calls for vIOMMUs of mock devices and for the descriptors of queues.
 
 import CUAPI
 import IOMMU
@@ -62,7 +62,7 @@ extension MockFile {
 
   func readiness(_ number: Int32) -> Readiness? { file.client.file(number)?.readiness() }
 
-  // MARK: What devices do
+  // MARK: Page requests and events of devices
 
   func requestPage(_ device: UInt32, at address: UInt64, pasid: UInt32 = 0) -> Errno? {
     test(IOMMU_TEST_OP_TRIGGER_IOPF) {

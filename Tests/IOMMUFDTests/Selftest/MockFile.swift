@@ -1,4 +1,4 @@
-// An open /dev/iommu with test operations, and calls of them as the kernel's tests make them.
+// An open /dev/iommu with the selftest interface.
 
 import CUAPI
 import IOMMU
@@ -16,7 +16,7 @@ struct MockFile {
 
   func close() { file.close() }
 
-  /// - Parameter readOnly: the answer cannot be stored.
+  /// - Parameter readOnly: Whether the memory of the command cannot be written.
   @discardableResult
   func test(
     _ operation: Int, id: UInt32 = 0, readOnly: Bool = false,
@@ -70,7 +70,7 @@ struct MockFile {
     return .success(command.out_hwpt_id)
   }
 
-  /// A nested page table whose cache entries hold `value`.
+  /// Makes a nested HWPT whose IOTLB entries have the value `value`.
   func nest(_ device: UInt32, on parent: UInt32, _ value: UInt32 = 7) -> Result<UInt32, Errno> {
     allocate(device, on: parent, type: UInt32(IOMMU_HWPT_DATA_SELFTEST), data: [value])
   }

@@ -42,7 +42,7 @@ struct AMDViATSTests {
     forget(fixture, 0x6000, 0x7fff, pasid: 1)
     #expect(fixture.port.load(0x7000, one).1 == 2)
     #expect(fixture.port.deviceTranslations == 2)
-    // Without PASID: all that has one goes, wherever it is (PCIe 6 §10.3.8).
+    // An invalidation without PASID covers all addresses of all PASIDs (PCIe 6 §10.3.8).
     fixture.guest.map(root, 0x7000, to: fixture.guest.data(3))
     fixture.run(.invalidateAll)
     forget(fixture, 0x1000, 0x1fff)
@@ -91,7 +91,7 @@ struct AMDViATSTests {
     fixture.physical[fixture.physical.entry(table, 1 << 40, level: 3)] = nowhere | 7
     fixture.set(translating(fixture.guided(other, nested: false)))
     #expect(fixture.port.load(1 << 40, one).0.amdviEvent?.kind == .pageTableError)
-    // GN, TR, and a master abort.
+    // GN, TR and a master abort.
     let event = try fixture.consumeEvent()
     #expect(event[0] >> 48 == 4 << 12 | 1 << 9 | 1 << 8 | 1)
     #expect(event[1] == nowhere)
@@ -111,7 +111,7 @@ struct AMDViATSTests {
     fixture.set(translating(fixture.hosted))
     #expect(fixture.unit.checkTranslated(request, at: IOVA(0x1000)) == nil)
     #expect(fixture.port.load(AMDViTables.hostBase, ats).0 == .completed)
-    // Cached by the function, and then not allowed any more.
+    // The function has the translation, but the entry no longer allows translated requests.
     fixture.set(fixture.hosted)
     #expect(fixture.port.load(AMDViTables.hostBase, ats).0.amdviEvent?.type == 1)
     #expect(try fixture.consumeEvent() == [8 << 60 | 1 << 57 | Self.device, AMDViTables.hostBase])
@@ -121,7 +121,8 @@ struct AMDViATSTests {
     var beyond = fixture.hosted
     beyond.hostLevels = 7
     fixture.set(beyond)
-    #expect(fixture.port.load(AMDViTables.hostBase, ats).0.amdviEvent?.kind == .illegalDeviceTableEntry)
+    #expect(
+      fixture.port.load(AMDViTables.hostBase, ats).0.amdviEvent?.kind == .illegalDeviceTableEntry)
     var configuration = AMDViUnit.Configuration()
     configuration.capabilities.deviceTLBs = false
     let plain = try AMDViFixture(configuration)

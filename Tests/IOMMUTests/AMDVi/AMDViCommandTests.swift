@@ -8,7 +8,8 @@ struct AMDViCommandTests {
   private let one = PASID(rawValue: 1)
   private let two = PASID(rawValue: 2)
 
-  /// A guest with two PASIDs, whose pages 0x7000 and 0x8000 hold their number, and a page of 2 MiB.
+  /// A guest with two PASIDs. Its pages 0x7000 and 0x8000 contain their number. It also has a page
+  /// of 2 MiB.
   private struct Scene {
     let fixture: AMDViFixture
     let gcr3: UInt64
@@ -36,7 +37,7 @@ struct AMDViCommandTests {
       return outcome == .completed ? value : nil
     }
 
-    /// Everything is cached; then the guest maps page 7 everywhere, and the host swaps two pages.
+    /// Fills the caches. Then the guest maps page 7 at every address, and the host swaps two pages.
     func change() {
       for pasid in [PASID(rawValue: 1), PASID(rawValue: 2)] {
         for address in [0x7000, 0x8000, 0x60_1000] as [UInt64] { _ = load(address, pasid) }
@@ -50,7 +51,7 @@ struct AMDViCommandTests {
       }
     }
 
-    /// What the five of them read now.
+    /// The words that the five addresses contain now.
     var values: [UInt64?] {
       [
         load(0x7000, PASID(rawValue: 1)), load(0x8000, PASID(rawValue: 1)),
@@ -65,7 +66,7 @@ struct AMDViCommandTests {
   struct Granule: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let command: AMDViCommand
-    /// Which of the five are new.
+    /// The indexes of the addresses with a new translation.
     let fresh: Set<Int>
 
     init(_ name: String, _ command: AMDViCommand, _ fresh: Set<Int>) {
@@ -122,7 +123,9 @@ struct AMDViCommandTests {
     for page in 0..<4 { fixture.guest[fixture.guest.data(UInt64(page))] = UInt64(page) }
     #expect(fixture.port.load(address).1 == 0)
     #expect(fixture.port.load(other).1 == 1)
-    for page in [address, other] { fixture.host.free(fixture.host.unmap(IOVA(page), length: 4096).retired) }
+    for page in [address, other] {
+      fixture.host.free(fixture.host.unmap(IOVA(page), length: 4096).retired)
+    }
     try fixture.map(address, to: fixture.physical.data(2))
     try fixture.map(other, to: fixture.physical.data(3))
     #expect(fixture.port.load(address).1 == 0)
@@ -139,7 +142,7 @@ struct AMDViCommandTests {
   func pieces() throws {
     let fixture = try AMDViFixture()
     fixture.set(fixture.hosted)
-    // 16 KiB, of which the unit keeps what was used.
+    // The page has 16 KiB. The unit caches the 4 KiB that were accessed.
     try fixture.map(0x1_0000, to: fixture.physical.data(4), length: 0x4000)
     for page in 0..<4 { _ = fixture.port.load(0x1_0000 + UInt64(page) << 12) }
     let before = fixture.unit.cachedTranslations
@@ -174,11 +177,11 @@ struct AMDViCommandTests {
         "PDE of another domain", pages(0, .max, nil, DomainID(rawValue: 8), directories: true), []),
     ])
   func guestCR3(_ granule: Granule) throws {
-    // What is cached of upper tables would be where walks begin.
+    // A cached upper table would be used as the start of the walk.
     let scene = try Scene(pagingStructures: 0)
     #expect(scene.load(0x7000, one) == 0)
     #expect(scene.load(0x7000, two) == 2)
-    // The two change places.
+    // The two GCR3 entries are exchanged.
     scene.fixture.guest[scene.gcr3 + 8] = scene.roots[1] | 1
     scene.fixture.guest[scene.gcr3 + 16] = scene.roots[0] | 1
     scene.fixture.run(Self.pages(0, .max, nil), granule.command)
@@ -189,7 +192,9 @@ struct AMDViCommandTests {
     #expect(scene.load(0x7000, two) == 0)
   }
 
-  @Test("cached upper guest tables stay until an invalidation with PDE of their addresses or of the domain")
+  @Test(
+    "cached upper guest tables stay until an invalidation with PDE of their addresses or of the domain"
+  )
   func directories() throws {
     let scene = try Scene()
     let guest = scene.fixture.guest
@@ -212,7 +217,7 @@ struct AMDViCommandTests {
       guest[top] = entry
       scene.fixture.run(Self.pages(0, .max, nil, directories: true))
     }
-    // Wider rights need no invalidation.
+    // An entry with more permissions needs no invalidation.
     guest[top] = entry & ~2
     #expect(scene.load(0x7000, one) == 0)
     guest[top] = entry
@@ -244,7 +249,9 @@ struct AMDViCommandTests {
     _ = fixture.port.load(AMDViTables.hostBase)
     let bad = AMDViCommand(words: [words[0], words[1]])
     #expect(throws: AMDViUnit.IllegalCommand(index: 1)) {
-      try fixture.unit.execute([.completionWait(storing: 0, at: fixture.table.base), bad, .invalidateAll])
+      try fixture.unit.execute([
+        .completionWait(storing: 0, at: fixture.table.base), bad, .invalidateAll,
+      ])
     }
     #expect(fixture.unit.cachedTranslations == 1)
   }

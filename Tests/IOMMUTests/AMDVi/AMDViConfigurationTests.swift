@@ -26,7 +26,8 @@ struct AMDViConfigurationTests {
     let fixture = try AMDViFixture()
     fixture.set(fixture.hosted)
     let request = DMARequest(
-      requester: AMDViFixture.device, .init(), iova: IOVA(AMDViTables.hostBase), count: 8, writes: false)
+      requester: AMDViFixture.device, .init(), iova: IOVA(AMDViTables.hostBase), count: 8,
+      writes: false)
     func cached() -> [Int] {
       fixture.unit.state.withLock { [$0.deviceTableEntries.count, $0.addressSpaces.count] }
     }
@@ -72,7 +73,7 @@ struct AMDViConfigurationTests {
         == .illegalEntry(at: AMDViTables.hostBase + 8, isReserved: kind.isReserved))
     let flags: UInt64 = kind.isReserved ? 0x1080 : 0x1000
     #expect(try fixture.consumeEvent() == [flags << 48 | 0x0108, AMDViTables.hostBase + 8])
-    // Without V nothing of it is looked at.
+    // Without V no other field of the entry is checked.
     entry.isValid = false
     fixture.set(entry)
     #expect(fixture.port.load(fixture.physical.data(0)).0 == .completed)
@@ -113,7 +114,8 @@ struct AMDViConfigurationTests {
     #expect(fixture.port.store(1, to: AMDViTables.hostBase).amdviEvent?.kind == .pageFault)
     #expect(try fixture.consumeEvent() == [0x2020_0007_0000_0108, AMDViTables.hostBase])
     #expect(
-      fixture.port.load(AMDViTables.hostBase, pasid: PASID(rawValue: 5)).0.amdviEvent?.kind == .pageFault)
+      fixture.port.load(AMDViTables.hostBase, pasid: PASID(rawValue: 5)).0.amdviEvent?.kind
+        == .pageFault)
     #expect(try fixture.consumeEvent() == [0x2005_0005_0000_0108, AMDViTables.hostBase])
     fixture.set(DeviceTableEntry())
     #expect(fixture.port.store(1, to: fixture.physical.data(0)) == .completed)
@@ -143,14 +145,17 @@ struct AMDViConfigurationTests {
     let address = fixture.physical.data(1)
     #expect(fixture.port.store(0x77, to: address + 0xffc) == .completed)
     #expect(fixture.physical[address + 0xff8] >> 32 == 0x77)
-    #expect(fixture.port.load(1 << 52).0.amdviEvent == .absent(.domain(AMDViFixture.domain), at: 1 << 52))
+    #expect(
+      fixture.port.load(1 << 52).0.amdviEvent == .absent(.domain(AMDViFixture.domain), at: 1 << 52))
     var entry = fixture.open
     entry.allowsWriting = false
     fixture.set(entry)
     #expect(fixture.port.store(1, to: address).amdviEvent?.isDenied == true)
   }
 
-  @Test("a device beyond the device table is an illegal entry, and a table without memory is a DEV_TAB_HARDWARE_ERROR event")
+  @Test(
+    "a device beyond the device table is an illegal entry, and a table without memory is a DEV_TAB_HARDWARE_ERROR event"
+  )
   func tables() throws {
     let fixture = try AMDViFixture()
     let far = DMAPort(
@@ -184,7 +189,7 @@ struct AMDViConfigurationTests {
     let loaded = fixture.port.load(0x5000, pasid: pasid)
     #expect(loaded.0 == .completed)
     #expect(loaded.1 == 0xabcd)
-    // No entry for this one; none possible for that one.
+    // The first PASID has no entry. The second is beyond the table.
     for other in [PASID(rawValue: 3), PASID(rawValue: levels == 0 ? 0x200 : 0x4_0000)] {
       #expect(
         fixture.port.load(0x5000, pasid: other).0.amdviEvent == .absent(.pasid(other), at: 0x5000))
@@ -202,13 +207,13 @@ struct AMDViConfigurationTests {
     #expect(
       fixture.port.load(0x5000, pasid: pasid).0.amdviEvent == .reserved(subject, at: 0x5000))
     #expect(try fixture.consumeEvent() == [0x2095_0001_0000_0108, 0x5000])
-    // The host's table has nothing where the GCR3 table should be.
+    // The host table has no translation for the GCR3 table.
     fixture.set(fixture.guided(0x9_0000_0000))
     #expect(
       fixture.port.load(0x5000, pasid: pasid).0.amdviEvent
         == .absent(.domain(AMDViFixture.domain), at: 0x9_0000_0008))
     #expect(try fixture.consumeEvent() == [0x2000_0007_0000_0108, 0x9_0000_0008])
-    // Nor is there memory.
+    // The GCR3 table is at an address without memory.
     let nowhere = UInt64(1) << UInt64(fixture.memory.addressBits) - 4096
     fixture.set(fixture.guided(nowhere, nested: false))
     #expect(
@@ -242,7 +247,7 @@ struct AMDViConfigurationTests {
     entry.usesGuestTableWithoutPASID = true
     fixture.set(entry)
     #expect(fixture.port.load(AMDViTables.hostBase).1 == 101)
-    // Addresses have no sign there.
+    // Addresses of requests without PASID are not sign-extended.
     let high = UInt64(1) << 47
     let (flat, signed) = (high | 0x5000, ~UInt64(0) << 47 | 0x5000)
     fixture.guest.map(root, flat, to: fixture.guest.data(1))
@@ -282,7 +287,7 @@ struct AMDViConfigurationTests {
     fixture.run(.invalidateDeviceTableEntry(AMDViFixture.device))
     _ = fixture.port.load(0)
     #expect(fixture.unit.consumeEvents().count == 1)
-    // Illegal entries are none of it.
+    // SA and SE do not suppress events of illegal entries.
     entry.suppressesFaults = true
     entry.hostLevels = 7
     fixture.set(entry)
@@ -329,7 +334,7 @@ struct AMDViConfigurationTests {
       fixture.port.store(1, to: 0xfd_f910_0000).amdviEvent
         == .invalidRequest(.systemManagement, at: 0xfd_f910_0000))
     #expect(fixture.port.load(0xff_ffff_fff8).0 == .aborted)
-    // A request that reaches into it.
+    // A request that reaches into the interrupt range.
     #expect(fixture.port.store(1, to: 0xfedf_fffc) == .aborted)
   }
 

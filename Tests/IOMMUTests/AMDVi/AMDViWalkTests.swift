@@ -23,7 +23,7 @@ struct AMDViWalkTests {
     try fixture.map(0x1000, to: fixture.physical.data(0), .read)
     #expect(fixture.port.load(0x1000).0 == .completed)
     #expect(fixture.port.store(1, to: 0x1000).amdviEvent == .denied(domain, at: 0x1000))
-    // The first byte without a translation, wherever the request began.
+    // An event has the address of the first byte without a translation.
     #expect(fixture.port.fill(0x1ff8, count: 16, with: 1).amdviEvent?.isDenied == true)
     #expect(fixture.port.load(0x1ffc).0.amdviEvent == .absent(domain, at: 0x2000))
     #expect(
@@ -38,8 +38,8 @@ struct AMDViWalkTests {
     let top = try fixture.memory.allocateTable()
     let nowhere = UInt64(1) << UInt64(fixture.memory.addressBits) - 4096
     let skipped: UInt64 = 0x20_0000
-    // The same level again; a level skipped whose address bits are not zero; a page as large as the
-    // table; a reserved bit; an address beyond; a table where no memory is.
+    // The same level again, a skipped level whose address bits are not zero, a page as large as the
+    // table, a reserved bit, an address beyond the limit, and a table without memory.
     for (address, word, expected) in [
       (0, 1 | 3 << 9 | 3 << 61, .illegalLevel(domain, at: 0)),
       (skipped, 1 | 1 << 9 | 3 << 61, .illegalLevel(domain, at: skipped)),
@@ -53,7 +53,7 @@ struct AMDViWalkTests {
       fixture.set(entry)
       #expect(fixture.port.load(address).0.amdviEvent == expected, "\(String(word, radix: 16))")
     }
-    // PR alone, beside the domain.
+    // The event has PR and the domain.
     fixture.memory.storeEntry(1 | 3 << 9 | 3 << 61, at: top)
     fixture.set(entry)
     _ = fixture.unit.consumeEvents()
@@ -90,7 +90,8 @@ struct AMDViWalkTests {
       fixture.guest.map(root, 0x7000, to: fixture.guest.data(0), flags)
       fixture.run(.invalidateAll)
       let outcome =
-        write ? fixture.port.store(1, to: 0x7000, pasid: one) : fixture.port.load(0x7000, pasid: one).0
+        write
+        ? fixture.port.store(1, to: 0x7000, pasid: one) : fixture.port.load(0x7000, pasid: one).0
       return outcome.amdviEvent
     }
     #expect(event(5, write: false) == nil)
@@ -100,7 +101,8 @@ struct AMDViWalkTests {
     #expect(event(7 | 1 << 63, write: true) == nil)
     fixture.guest[fixture.guest.entry(root, 0x4000_0000, level: 2)] = fixture.guest.data(2) | 0x87
     #expect(
-      fixture.port.load(0x4000_0000, pasid: one).0.amdviEvent == .reserved(subject, at: 0x4000_0000))
+      fixture.port.load(0x4000_0000, pasid: one).0.amdviEvent == .reserved(subject, at: 0x4000_0000)
+    )
     var configuration = AMDViUnit.Configuration()
     configuration.capabilities.noExecute = false
     let plain = try AMDViFixture(configuration)
@@ -133,7 +135,7 @@ struct AMDViWalkTests {
     fixture.host.readDirty(0...(1 << 39 - 1), clearing: false) { iova, _ in
       dirty.append(iova.rawValue)
     }
-    // One host page of 8 MiB: of the data, and of the tables whose flags were set.
+    // One host page of 8 MiB contains the data and the tables whose flags were set.
     #expect(dirty == [AMDViTables.hostBase])
   }
 
@@ -146,16 +148,16 @@ struct AMDViWalkTests {
     fixture.guest.map(root, 0x7000, to: 0x9000_0000)
     fixture.guest.map(root, 0x8000, to: 0x9000_1000)
     fixture.guest.map(root, 0x9000, to: 1 << 45)
-    // The guest's own: by PASID and its address.
+    // A fault of the guest's table has the PASID and the guest virtual address.
     #expect(fixture.port.load(0xa000, pasid: one).0.amdviEvent == .absent(subject, at: 0xa000))
-    // The host's: by domain and the guest's physical address.
+    // A fault of the host table has the domain and the guest physical address.
     #expect(fixture.port.load(0x7008, pasid: one).0 == .completed)
     #expect(
       fixture.port.store(1, to: 0x7008, pasid: one).amdviEvent == .denied(domain, at: 0x9000_0008))
     #expect(
       fixture.port.load(0x8008, pasid: one).0.amdviEvent == .absent(domain, at: 0x9000_1008))
     #expect(fixture.port.load(0x9008, pasid: one).0.amdviEvent == .absent(domain, at: 1 << 45 | 8))
-    // A table that the host does not have, and one that it does not let be marked.
+    // A guest table that the host table does not map, and one that it maps read-only.
     let upper = fixture.guest.entry(root, 1 << 39, level: 3)
     fixture.guest[upper] = 0x9100_0000 | AMDViTables.user
     #expect(

@@ -27,7 +27,7 @@ extension PhysicalMemory {
     let small = try memory.allocateTable()
     let large = try memory.allocateTable(sizeShift: 16)
     #expect(large.rawValue % 65536 == 0)
-    // What alignment skipped serves the next small ones.
+    // The pages that the alignment skipped are allocated next.
     let next = try memory.allocateTable()
     #expect(next.rawValue < large.rawValue)
     #expect(memory.store(7, at: small) == .done)
@@ -107,7 +107,7 @@ extension PhysicalMemory {
     let a = try memory.pin(.file(readOnly, offset: 0), pages: 2)
     #expect(memory.word(at: a[0].page(1)) == 2)
     #expect(memory.store(1, at: a[0].page(1)) == .readOnly)
-    // A writable descriptor makes the file's pages writable, wherever they are pinned.
+    // A pin through a writable descriptor makes all pinned pages of the file writable.
     let b = try memory.pin(.file(memfd, offset: 12288), pages: 1)
     #expect(memory.store(1, at: a[0].page(1)) == .done)
     memory.unpin(a + b)
@@ -124,7 +124,7 @@ extension PhysicalMemory {
     #expect(memory.word(at: run.page(7)) == nil)
     #expect(memory.store(1, at: run.page(5)) == .gone)
     #expect(memory.word(at: run.page(3)) == 4)
-    // Growing the file does not bring the old page back; a new pin asks for the new one.
+    // The old page stays inaccessible when the file grows. A new pin finds the new page.
     #expect(ftruncate(memfd.rawValue, 8 * 4096) == 0)
     #expect(memory.word(at: run.page(7)) == nil)
     let again = try memory.pin(.file(memfd, offset: 7 * 4096), pages: 1)
@@ -190,7 +190,9 @@ extension PhysicalMemory {
     #expect(memory.fileMappings == 0)
   }
 
-  @Test("frames of a process are accessed in its memory while it lives and in the preserved copy after it ends")
+  @Test(
+    "frames of a process are accessed in its memory while it lives and in the preserved copy after it ends"
+  )
   func processFramesAreUsedInPlace() throws {
     let memory = try PhysicalMemory(.test)
     let child = try ForkedProcess()
@@ -199,7 +201,7 @@ extension PhysicalMemory {
     #expect(memory.store(0x3333, at: run.page(1)) == .done)
     #expect(memory.word(at: run.page(1)) == 0x3333)
     #expect(memory.preserve(child.space) == 8192)
-    // As long as it lives, the process is the truth.
+    // While the process lives, its memory is used and not the preserved copy.
     #expect(memory.store(0x4444, at: run.page(1)) == .done)
     #expect(memory.word(at: run.page(1)) == 0x4444)
     child.end()

@@ -1,4 +1,4 @@
-// Pins of overlapping ranges of one file, in any order, against a count for each page.
+// Random pins of overlapping ranges of one file against a count for each page.
 
 import CLinux
 import Glibc
@@ -10,12 +10,14 @@ import Testing
 @testable import IOMMU
 
 @Suite struct PinProperties {
-  @Test("exactly the pinned pages of a file are accessible and hold the bytes of the file", arguments: [1, 2, 3] as [UInt64])
+  @Test(
+    "exactly the pinned pages of a file are accessible and hold the bytes of the file",
+    arguments: [1, 2, 3] as [UInt64])
   func pinnedPagesAreThere(seed: UInt64) throws {
     let memory = try PhysicalMemory(.test)
     let pages = 200
     let memfd = try makeNumberedMemfd(pages: pages)
-    // Nothing of the file moves: its first page says where the others are.
+    // The pages of a file have adjacent addresses, so the first page determines the others.
     let base = try memory.pin(.file(memfd, offset: 0), pages: 1)[0]
     memory.unpin(base)
     var counts = [Int](repeating: 0, count: pages)

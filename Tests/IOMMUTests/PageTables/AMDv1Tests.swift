@@ -18,7 +18,7 @@ import Testing
     #expect(plain == 0x2000_0012_4000_0001)
     let coherent = AMDv1.makeLeaf(at: at, level: 1, permissions: .write, snoops: true)
     #expect(coherent == 0x5000_0012_4000_0001)
-    // Table 14: 8 KiB is an address that ends in 0, 16 KiB in 01, 32 KiB in 011 …
+    // Table 14: the address of a page of 8 KiB ends in 0, of 16 KiB in 01, of 32 KiB in 011.
     for (shift, address) in [(13, 0x0), (14, 0x1000), (15, 0x3000), (20, 0x7_f000)]
       as [(Int, UInt64)]
     {
@@ -106,16 +106,16 @@ import Testing
   func thePageIsTheLargestThatFits() throws {
     let mapper = try mapper()
     defer { mapper.destroy() }
-    // From 2 KiB below a 16 KiB border: 2 KiB, 16 KiB, 4 KiB, 2 KiB.
+    // The range begins 2 KiB below a multiple of 16 KiB, so its pages have 2, 16, 4 and 2 KiB.
     #expect(map(mapper, 0x3800, to: 0x1_0000_3800, 0x800 + 0x4000 + 0x1800) == nil)
     #expect(pages(mapper) == [0x3800: 11, 0x4000: 14, 0x8000: 12, 0x9000: 11])
     #expect(mapper.physicalAddress(of: IOVA(0x5a23)) == PhysicalAddress(0x1_0000_5a23))
     #expect(mapper.physicalAddress(of: IOVA(0x9800)) == nil)
-    // Overlapping a page of several entries, from either side.
+    // The range overlaps a page that has several entries, from either side.
     #expect(map(mapper, 0x7800, to: 0, 0x800) == .addressInUse)
     #expect(map(mapper, 0, to: 0x2_0000_0000, 0x8000) == .addressInUse)
     #expect(pages(mapper).count == 4)
-    // Only some sizes.
+    // A table with some of the page sizes.
     let huge = try self.mapper(1 << 12 | 1 << 20)
     defer { huge.destroy() }
     #expect(map(huge, 0xff000, to: 0x1_000f_f000, 0x10_2000) == nil)
@@ -134,7 +134,7 @@ import Testing
     #expect(unmapped.length == 0x10000)
     #expect(pages(mapper).isEmpty)
     unmapped.retired.forEach { memory.freeTable($0) }
-    // A page that takes the place of empty tables, at a level where it needs several entries.
+    // A page with several entries replaces empty tables.
     #expect(map(mapper, 0, to: 0x800, 0x800) == nil)
     mapper.unmap(IOVA(0), length: 0x800).retired.forEach { memory.freeTable($0) }
     #expect(map(mapper, 0, to: 0, 8 << 20) == nil)
@@ -157,7 +157,7 @@ import Testing
     #expect(!mapper.setDirty(IOVA(0x9000)))
     let both: [[UInt64]] = [[0x4000, 0x4000], [0x8000, 0x1000]]
     #expect(dirty(0...1 << 38 - 1) == both)
-    // Whole pages, wherever the range begins and ends, and whichever entry was written through.
+    // Whole pages are reported for every range and for every entry that was written through.
     #expect(dirty(0x4800...0x4fff) == [both[0]])
     #expect(dirty(0x7fff...0x8000, clearing: true) == both)
     #expect(dirty(0...1 << 38 - 1) == [])

@@ -4,14 +4,14 @@ import Testing
 
 @testable import IOMMU
 
-/// Each fault of VT-d's first stage and of nested translation, with its fault reason.
+/// Faults of first-stage and nested translation of VT-d, and their fault reasons.
 @Suite struct FirstStageTests {
   let memory: PhysicalMemory
   let rules = VTdFirstStage.rules(addressBits: 40, has1GPages: true)
 
   init() throws { memory = try PhysicalMemory(.test) }
 
-  /// A first-stage table that maps `address` by 4 KiB, and its entries from the top.
+  /// A first-stage table that maps a page of 4 KiB, and the addresses of its entries from the top.
   private struct Table {
     let root: TableRoot
     let places: [PhysicalAddress]
@@ -62,7 +62,7 @@ import Testing
     let table = try table(address, levels: levels)
     guard case .leaf(let read) = walk(address, table) else { return #expect(Bool(false)) }
     #expect(read.physical == table.page && read.shift == 12)
-    // The dirty flag is clear: a write has to come here again.
+    // The dirty flag is clear, so the translation does not allow writes.
     #expect(read.permissions == [.read, .execute, .privilegedRead, .privilegedExecute])
     for place in table.places { #expect((memory.word(at: place) ?? 0) & 0x460 == 0x20) }
     guard case .leaf(let write) = walk(address, table, .write) else { return #expect(Bool(false)) }
@@ -83,7 +83,7 @@ import Testing
   @Test("PS ends the walk at 2 MiB and 1 GiB")
   func largePages() throws {
     let table = try table(0)
-    // PAT of a large page is where a small one has an address bit.
+    // PAT of a large page is an address bit of a small page.
     memory.storeEntry(0x4000_1087, at: table.places[1])
     guard case .leaf(let giant) = walk(0, table) else { return #expect(Bool(false)) }
     #expect(giant.physical.rawValue == 0x4000_0000 && giant.shift == 30)
@@ -116,7 +116,8 @@ import Testing
 
   @Test("a reserved bit in an entry is a fault, and an ignored bit is not")
   func reservedBits() throws {
-    // The host address width, PS where there are no pages, alignment; XD when it is forbidden.
+    // Address bits above the host address width, PS at a level without pages, a misaligned page,
+    // and XD when it is reserved.
     for (index, bits) in [
       (0, 1 << 40), (3, 1 << 51), (0, 1 << 7), (1, 1 << 7 | 1 << 13), (1, 1 << 7 | 1 << 29),
       (2, 1 << 7 | 1 << 20),
@@ -128,7 +129,7 @@ import Testing
     let table = try table(0, forbidden: 1 << 63)
     set(1 << 63, table.places[1])
     #expect(reason(0, table) == .firstStageReserved)
-    // Ignored: [62:52] of all, [11:8].
+    // Bits [62:52] and [11:8] are ignored.
     let ignored = try self.table(0)
     for place in ignored.places { set(0x7ff << 52 | 0xf00, place) }
     #expect(reason(0, ignored) == nil)
@@ -149,7 +150,8 @@ import Testing
     #expect(reason(0, table, .execute) == .executeDenied)
     #expect(reason(0, table, .privilegedExecute) == .executeDenied)
     #expect(reason(0, table, .read) == nil)
-    // Without WPE privilege writes anywhere; without NXE anything may be executed; SMEP.
+    // Without WPE a privileged request writes read-only pages. Without NXE XD is ignored. SMEP
+    // forbids privileged execution of user pages.
     let lax = Table(
       root: TableRoot(
         address: table.root.address, topLevel: 3, updatesFlags: true,
@@ -185,7 +187,7 @@ import Testing
     #expect(page.physical == table.root.address && page.shift == 12)
   }
 
-  /// Memory in which software changes an entry whenever hardware is about to mark it.
+  /// Table memory in which software changes an entry each time before hardware sets its flags.
   private struct Restless: TableMemory {
     var window: FrameWindow
     let place: PhysicalAddress
@@ -208,13 +210,13 @@ import Testing
     let table = try table(0)
     let leaf = table.places[3]
     let other = try memory.allocateTable()
-    // Unmapped at the last moment: not present, and nothing is marked.
+    // The entry is unmapped before its flags are set: the page is absent and no flag is set.
     var tables = Restless(window: memory.window, place: leaf, changes: [0])
     let gone = RadixWalker<VTdFirstStage>.walk(
       0, table.root, access: .read, rules: rules, memory: &tables)
     #expect(gone.text(0) == "absent 0")
     #expect(memory.word(at: leaf) == 0)
-    // Pointed elsewhere: what counts is the new entry.
+    // The entry points to another page: the new entry is used.
     memory.storeEntry(table.page.rawValue | 7, at: leaf)
     tables.changes = [other.rawValue | 5]
     let moved = RadixWalker<VTdFirstStage>.walk(
@@ -222,7 +224,7 @@ import Testing
     guard case .leaf(let page) = moved else { return #expect(Bool(false)) }
     #expect(page.physical == other)
     #expect(memory.word(at: leaf) == other.rawValue | 0x25)
-    // A table that takes a right away while it is looked at, and gives it back: the last counts.
+    // An upper entry loses a permission and gets it back during the walk: the last value is used.
     memory.storeEntry(table.places[3].rawValue & ~0xfff | 5, at: table.places[2])
     memory.storeEntry(table.page.rawValue | 7, at: leaf)
     var generous = Restless(

@@ -4,9 +4,11 @@ import Testing
 
 @testable import IOMMU
 
-/// Entries in memory of other processes.
+/// Page table entries in the memory of another process.
 @Suite struct GuestTablesTests {
-  @Test("entries in the memory of another process can be read and compared and exchanged until the process ends")
+  @Test(
+    "entries in the memory of another process can be read and compared and exchanged until the process ends"
+  )
   func entriesInAnotherProcess() throws {
     let memory = try PhysicalMemory(.test)
     let child = try ForkedProcess()

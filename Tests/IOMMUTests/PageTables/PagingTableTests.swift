@@ -65,7 +65,8 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
         ? rules.reservedInLeaf[level] : rules.reservedInTable[level]
       return entry & reserved != 0
     }
-    // SNP without SC; an address beyond HAW; PS of what is no page; misaligned large pages; TM.
+    // SNP without SC, an address beyond HAW, PS at a level without pages, misaligned large pages,
+    // and TM.
     #expect(isReserved(0x1803, 0, bits: 46, sizes: 3, snoop: false))
     #expect(!isReserved(0x1803, 0, bits: 46, sizes: 3, snoop: true))
     #expect(isReserved(1 << 46 | 3, 0, bits: 46, sizes: 3, snoop: true))
@@ -75,7 +76,7 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     #expect(isReserved(0x4000_0083, 2, bits: 46, sizes: 1, snoop: true))
     #expect(isReserved(0x20_1083, 1, bits: 46, sizes: 3, snoop: true))
     #expect(isReserved(1 << 62 | 0x1003, 0, bits: 46, sizes: 3, snoop: true))
-    // Ignored: [61:52], [63], A and D.
+    // Bits [61:52], [63], A and D are ignored.
     #expect(!isReserved(1 << 63 | 0x3ff << 52 | 0x1303, 0, bits: 46, sizes: 3, snoop: true))
   }
 
@@ -90,7 +91,8 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     #expect(levels == [0, 2, 1, 1, 0, 0, 0])
     #expect(mapper.physicalAddress(of: IOVA(0x8020_1234)) == PhysicalAddress(0x1_8020_1234))
     #expect(mapper.physicalAddress(of: IOVA(0x3fff_efff)) == nil)
-    // Entries that cannot be large because the addresses disagree, or the unit cannot.
+    // Large pages are not used when IOVA and physical address differ in alignment, or when the unit
+    // does not support them.
     var askew = MapRequest(
       IOVA(1 << 40), to: PhysicalAddress(0x1_0000_1000), length: 1 << 21, permissions: .read,
       snoops: false)
@@ -109,7 +111,8 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     var mapping = MapRequest(
       IOVA(0), to: PhysicalAddress(0), length: 2 << 21, permissions: .read, snoops: false)
     #expect(mapper.map(&mapping) == nil)
-    // From inside a page: nothing. To inside a page: all of it.
+    // A range that begins inside a page unmaps nothing. A range that ends inside a page unmaps the
+    // whole page.
     #expect(mapper.unmap(IOVA(0x1000), length: 0x1000).length == 0)
     #expect(mapper.unmap(IOVA(0), length: 0x1000).length == 1 << 21)
     #expect(mapper.unmap(IOVA(0), length: 1 << 21).length == 0)
@@ -157,7 +160,9 @@ private let allSizes: UInt64 = 1 << 12 | 1 << 21 | 1 << 30
     #expect(memory.tablePagesInUse == 1)
   }
 
-  @Test("mapper and walker agree with a dictionary of 4 KiB pages after random maps and unmaps", arguments: [3, 4, 5], [1, 2, 3] as [UInt64])
+  @Test(
+    "mapper and walker agree with a dictionary of 4 KiB pages after random maps and unmaps",
+    arguments: [3, 4, 5], [1, 2, 3] as [UInt64])
   func mapperAndWalkerAgreeWithADictionary(levels: Int, seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let mapper = try mapper(levels: levels)

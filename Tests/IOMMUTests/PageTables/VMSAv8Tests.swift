@@ -3,7 +3,7 @@ import Testing
 
 @testable import IOMMU
 
-/// The fields around VMSAv8 tables, and each fault.
+/// Start levels, ranges, attributes and faults of VMSAv8 tables.
 @Suite struct VMSAv8Tests {
   let memory: PhysicalMemory
 
@@ -40,7 +40,7 @@ import Testing
     #expect(stage1(.size4K, 48, small: true).map { VMSAv8.level($0.root.topLevel) } == 3)
     #expect(stage1(.size64K, 48, small: true) == nil)
     #expect(stage1(.size64K, 47, small: true) != nil)
-    // Address bits below the top table's alignment do not count.
+    // Address bits below the alignment of the top table are ignored.
     #expect(stage1(.size4K, 16)?.root.address.rawValue == 0x1_0000_0000)
     #expect(stage1(.size4K, 24)?.root.address.rawValue == 0x1_0000_0fc0)
   }
@@ -66,7 +66,9 @@ import Testing
     #expect(!exists(.size64K, 22 - 5, 2))
   }
 
-  @Test("bit 55 selects the table, and the bits above the input size must be copies of it unless the top byte is ignored")
+  @Test(
+    "bit 55 selects the table, and the bits above the input size must be copies of it unless the top byte is ignored"
+  )
   func ranges() {
     let table = stage1(.size4K, 25)
     var regime = VMSAv8Regime(lower: table, upper: table)
@@ -86,7 +88,7 @@ import Testing
     #expect(regime.table(for: 0xffff_ff80_0000_1000) == nil)
   }
 
-  /// A table of one level, whose first descriptor is `entry`.
+  /// Returns the outcome of a walk through a table of one level whose first descriptor is `entry`.
   private func outcome(
     _ entry: UInt64, _ access: Permissions = .read, options: WalkOptions = [],
     outputBits: Int = 48, stage2: Bool = false, address: UInt64 = 0
@@ -120,7 +122,7 @@ import Testing
     #expect(try outcome(Self.block | 1 << 40, outputBits: 40).text == "too wide 1")
     #expect(try outcome(Self.block | 1 << 39, outputBits: 40).text.hasPrefix("8040000000"))
     #expect(try outcome(Self.block & ~(1 << 10)).text == "unused 1")
-    // AF comes before rights.
+    // AF is checked before the permissions.
     #expect(try outcome(0x4000_0001, .write).text == "unused 1")
     #expect(try outcome(Self.block & ~(1 << 6)).text == "denied 1 RWXx")
     #expect(try outcome(Self.block | 1 << 7, .write).text == "denied 1 RXrx")
@@ -163,7 +165,9 @@ import Testing
     #expect(try outcome(clean, options: .ignoresAccessFlag).entry == clean)
   }
 
-  @Test("the contiguous hint joins 16 blocks of 2 MiB, and a descriptor in the wrong place is one block")
+  @Test(
+    "the contiguous hint joins 16 blocks of 2 MiB, and a descriptor in the wrong place is one block"
+  )
   func contiguousHint() throws {
     let hinted = Self.block | 1 << 52
     #expect(try outcome(hinted).text == "40000000 of 2^25 RWrwx")
@@ -181,12 +185,14 @@ import Testing
     #expect(
       VMSAv8Stage1<Granule64K>.output(0x8000_0000_0000 | 5 << 12 | 3, root: root)
         == 0x5_8000_0000_0000)
-    // A block of 512 GiB exists only so.
+    // A block of 512 GiB exists only with wide addresses.
     #expect(VMSAv8Stage1<Granule4K>.classify(1, level: 3) == .empty)
     #expect(VMSAv8Stage1<Granule4K>.classify(1, level: 3, root: root) == .leaf)
   }
 
-  @Test("a leaf that the kernel's driver builds reads back as it was built", arguments: [0, 1, 2], [1, 3] as [UInt8])
+  @Test(
+    "a leaf that the kernel's driver builds reads back as it was built", arguments: [0, 1, 2],
+    [1, 3] as [UInt8])
   func leavesRoundTrip(level: Int, raw: UInt8) {
     let at = PhysicalAddress(0x40_0000_0000)
     let wanted = Permissions(rawValue: raw)

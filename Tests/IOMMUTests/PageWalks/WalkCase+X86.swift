@@ -1,8 +1,8 @@
-// What cases of VT-d's and AMD's tables are made of.
+// Entries and options of the x86 format, which VT-d's first stage and AMD-Vi's guest tables use.
 
 @testable import IOMMU
 
-/// A first stage with some choice of everything that its owner can choose.
+/// A first stage with random options.
 struct X86Setup {
   var reference: ReferenceX86
   let root: TableRoot
@@ -10,7 +10,7 @@ struct X86Setup {
 }
 
 extension WalkCase {
-  /// An address whose indexes are in use in the pool, mostly.
+  /// Returns an address whose table indexes are mostly in use in the pool.
   mutating func input(levels: Int, canonical: Bool) -> UInt64 {
     var address = frame() | random.next() & 0xfff
     for level in 1..<levels where !rarely(3) {
@@ -30,7 +30,7 @@ extension WalkCase {
     if !rarely(24) { entry |= 1 }
     if !rarely(3) { entry |= 6 }
     if rarely(6) {
-      // A large page, of some size.
+      // A large page.
       entry |= 1 << 7
       if !rarely(6) { entry &= ~0x1f_e000 }
       if rarely(2) { entry &= ~0x3fff_e000 }
@@ -66,7 +66,7 @@ extension WalkCase {
 }
 
 extension X86Setup {
-  /// The setup's table on top of another one.
+  /// Walks the first-stage table nested on `second`.
   func walkNested<First: X86Format, Second: WalkableFormat>(
     _: First.Type, in second: SecondStageTable, of _: Second.Type, _ rules: EntryRules,
     _ address: UInt64, _ access: Permissions, _ memory: PhysicalMemory

@@ -1,5 +1,5 @@
-// A random world: a few frames of tables full of entries that mostly make sense, in the machine's
-// memory and, word for word, in the reference's.
+// A random case: a few frames of tables whose entries are mostly valid. The fixture's memory and
+// the reference's memory contain the same words.
 
 import TestSupport
 
@@ -11,14 +11,14 @@ struct WalkCase {
   let memory: PhysicalMemory
   let reference: ReferenceMemory
   let pool: PhysicalAddress
-  /// log2 of a frame, which is as large as the largest table.
+  /// log2 of the frame size, which is that of the largest table.
   let unit: UInt64
   var random: SeededGenerator
-  /// Verdicts so far: each once, and how many were pages.
+  /// The different verdicts, and the number of those that were pages.
   private(set) var verdicts: Set<String> = []
   private(set) var pages = 0
-  /// Indexes of entries that are in use in every frame: for every granule, what the pool's own
-  /// addresses use on each level, and a few more.
+  /// The indexes of the entries that are in use in every frame: those of the pool's addresses at
+  /// each level and granule, and a few more.
   private let slots: [UInt64]
 
   init(seed: UInt64, memory: PhysicalMemory, pool: PhysicalAddress, unit: UInt64) {
@@ -42,12 +42,12 @@ struct WalkCase {
     self.slots = slots.sorted()
   }
 
-  /// The address of a frame of the pool.
+  /// Returns the address of a random frame of the pool.
   mutating func frame(_ frames: Range<UInt64> = 0..<frameCount) -> UInt64 {
     pool.rawValue + UInt64.random(in: frames, using: &random) << unit
   }
 
-  /// An address that entries hold: mostly one of `frames`, now and then anything.
+  /// Returns an address for an entry: mostly that of one of `frames`, rarely any other.
   mutating func target(_ frames: Range<UInt64> = 0..<frameCount) -> UInt64 {
     switch random.next() % 40 {
     case 0: random.next() & 0x000f_ffff_ffff_f000
@@ -57,11 +57,11 @@ struct WalkCase {
     }
   }
 
-  /// True once in `count` times.
+  /// Returns true in one of `count` calls.
   mutating func rarely(_ count: UInt64) -> Bool { random.next() % count == 0 }
 
-  /// Fills the pool. What is not in use holds zeros, always.
-  /// - Parameter make: an entry for a frame, given by its number.
+  /// Fills the entries that are in use. All others are zero.
+  /// - Parameter make: Makes an entry of the frame with the given number.
   mutating func fill(_ make: (inout WalkCase, UInt64) -> UInt64) {
     for frame in 0..<Self.frameCount {
       for slot in slots {
@@ -73,13 +73,13 @@ struct WalkCase {
     }
   }
 
-  /// Takes a verdict into account.
+  /// Counts a verdict.
   mutating func record(_ verdict: String) {
     verdicts.insert(verdict)
     if verdict.contains("2^") { pages += 1 }
   }
 
-  /// A word in use that differs from the reference's.
+  /// Returns a description of the first entry that differs from the reference, or `nil`.
   func difference() -> String? {
     for frame in 0..<Self.frameCount {
       for slot in slots {
@@ -120,7 +120,7 @@ extension Permissions {
 }
 
 extension WalkFault {
-  /// As the reference says it.
+  /// The text of the reference's fault.
   var text: String {
     switch self {
     case .inaccessible(let level): "inaccessible \(level)"
@@ -176,7 +176,7 @@ extension NestedOutcome {
   }
 }
 
-/// What the reference says, in the same words.
+/// Returns the page or the fault of the reference as text.
 func verdict(_ translate: () throws -> ReferencePage) -> String {
   do { return try translate().description } catch { return "\(error)" }
 }

@@ -1,6 +1,6 @@
-// The walker against the reference, in random cases. A failure names its seed; cases are made from
-// nothing else. An everyday run has a few dozen for each format; IOMMUFD_SIM_WALK_CASES says
-// otherwise (`scripts/test walks`: millions of translations).
+// The walker against the reference in random cases. A case depends only on its seed, which a
+// failure prints. A run has a few dozen cases for each format unless IOMMUFD_SIM_WALK_CASES has
+// another number (`scripts/test walks`: millions of translations).
 
 import Foundation
 import TestSupport
@@ -8,7 +8,7 @@ import Testing
 
 @testable import IOMMU
 
-/// A machine in which cases are made.
+/// The physical memory of the cases of one test.
 struct WalkFixture {
   static let translationsPerCase = 250
 
@@ -18,8 +18,8 @@ struct WalkFixture {
   private let cases: UInt64
 
   /// - Parameters:
-  ///   - unit: log2 of the largest table.
-  ///   - cases: how many there are in an everyday run.
+  ///   - unit: log2 of the size of the largest table.
+  ///   - cases: The number of cases without IOMMUFD_SIM_WALK_CASES.
   init(unit: UInt64, cases: UInt64) throws {
     self.unit = unit
     let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_WALK_CASES"]
@@ -29,9 +29,9 @@ struct WalkFixture {
       sizeShift: Int(unit) + WalkCase.frameCount.trailingZeroBitCount)
   }
 
-  /// Worlds from 1 on; the first that disagrees ends the test, for the others say the same.
-  /// - Parameter outcomes: words that some verdict of an everyday run must contain, or the cases
-  ///   are not what they are meant to be. That one translation in 20 succeeds goes without saying.
+  /// Runs the cases with seeds from 1 on until walker and reference differ.
+  /// - Parameter outcomes: Words that the verdicts of the run must contain, so that the cases cover
+  ///   them. At least one translation in 20 must succeed.
   func explore(
     _ name: String, outcomes: [String], _ body: (inout WalkCase) -> String?
   ) {
@@ -52,11 +52,12 @@ struct WalkFixture {
 }
 
 extension WalkCase {
-  /// Makes translations with both, until they disagree.
+  /// Translates random addresses with walker and reference until they differ.
   /// - Parameters:
-  ///   - isPlain: the tables know only reading and writing, so nothing else is asked for.
-  ///   - input: an address.
-  /// - Returns: how they disagree; nil: they agree.
+  ///   - isPlain: Whether the tables have only read and write permissions, so that no other access
+  ///     is made.
+  ///   - input: Makes an address.
+  /// - Returns: The difference, or `nil`.
   mutating func translate(
     isPlain: Bool = false, input: (inout WalkCase) -> UInt64,
     ours: (UInt64, Permissions) -> String,
@@ -79,15 +80,16 @@ extension WalkCase {
     return nil
   }
 
-  /// The frames that entries of a frame lead to in a world of two stages: frames 0 to 15 are the second
-  /// stage's, four for each level; the others are the first stage's, and what the second leads to.
+  /// The frames that the entries of a frame point to in a case with two stages. Frames 0 to 15 are
+  /// tables of the second stage, four for each level. The others are tables of the first stage and
+  /// pages of the second.
   static func framesBelow(_ frame: UInt64) -> Range<UInt64> {
     (4..<16).contains(frame) ? (frame / 4 - 1) * 4..<frame / 4 * 4 : 16..<32
   }
 }
 
 extension WalkFixture {
-  /// What the walker makes of an address in tables that know one stage and only reading and writing.
+  /// Walks the tables of a host: one stage with read and write permissions only.
   func walkHost<Format: WalkableFormat>(
     _: Format.Type, _ table: TableRoot, _ rules: EntryRules, _ address: UInt64,
     _ access: Permissions

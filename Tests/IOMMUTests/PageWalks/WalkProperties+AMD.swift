@@ -20,7 +20,7 @@ import Testing
     switch isCalm ? 15 : walk.random.next() % 16 {
     case 0: entry |= 7 << 9 | (walk.random.next() % 8 == 0 ? 0 : 0x1000)
     case 1:
-      // A page of 4 MiB or more, in the second level's way to say it.
+      // A page of 4 MiB or more in an entry of the second level.
       entry = entry & ~0x7f_f000 | 7 << 9 | 0x1f_f000
     case 2: entry |= walk.random.next() & 0xe00
     default: entry |= level << 9
@@ -29,8 +29,8 @@ import Testing
     return entry
   }
 
-  /// Half of the cases have host tables without odd levels and sizes, or few nested walks would come to
-  /// an end.
+  /// Half of the cases have host tables without skipped levels and encoded page sizes. Otherwise
+  /// few nested walks would reach a page.
   private func fill(_ walk: inout WalkCase) {
     let isCalm = walk.rarely(2)
     walk.fill { walk, frame in

@@ -43,7 +43,7 @@ import Testing
     return options
   }
 
-  /// What both stages choose from.
+  /// Chooses the options that both stages have.
   private func choose(
     _ reference: inout ReferenceVMSAv8, _ walk: inout WalkCase, isWide: Bool
   ) {
@@ -61,7 +61,7 @@ import Testing
     reference.onePrivilege = walk.rarely(4)
   }
 
-  /// A consistent start level and input size that the pool's addresses fit in.
+  /// Chooses a consistent start level and input size for the addresses of the pool.
   private func chooseStage2(_ reference: inout ReferenceVMSAv8, _ walk: inout WalkCase) {
     reference.isStage2 = true
     repeat {
@@ -88,7 +88,7 @@ import Testing
       outputBits: reference.outputBits, minimumSize: 12, options: options(reference))
   }
 
-  /// An address whose indexes are in use, mostly.
+  /// Returns an address whose table indexes are mostly in use.
   private func input(_ walk: inout WalkCase, _ reference: ReferenceVMSAv8) -> UInt64 {
     var address = walk.frame() | walk.random.next() & 0xffff
     let stride = UInt64(reference.granule - 3)
@@ -106,7 +106,7 @@ import Testing
     return address
   }
 
-  /// - Parameter nesting: how the reference's output is translated further.
+  /// - Parameter nesting: The second stage of the reference.
   private func translate(
     _ walk: inout WalkCase, _ reference: ReferenceVMSAv8, _ root: UInt64,
     under nesting: ReferenceNesting? = nil, ours: (UInt64, Permissions) -> String
@@ -161,7 +161,9 @@ import Testing
     }
   }
 
-  @Test("nested translation of VMSAv8-64 agrees with the reference", arguments: [12, 14, 16], [12, 14, 16])
+  @Test(
+    "nested translation of VMSAv8-64 agrees with the reference", arguments: [12, 14, 16],
+    [12, 14, 16])
   func nested(first: Int, second: Int) {
     fixture.explore(
       "2^\(first) in 2^\(second)",

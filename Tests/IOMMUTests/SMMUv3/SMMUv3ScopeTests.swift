@@ -36,7 +36,7 @@ struct SMMUv3ScopeTests {
     #expect(covered(.space(vmid: 1, asid: 10)) == [true, false, false, false, false])
     #expect(
       covered(.addresses(page(0x5000), vmid: 1, asid: 10)) == [true, false, false, false, true])
-    // What is global is found by any ASID.
+    // A global entry is covered by an address invalidation of any ASID.
     #expect(
       covered(.addresses(page(0x5000), vmid: 1, asid: 11)) == [false, true, false, false, true])
     #expect(

@@ -4,8 +4,8 @@ import Testing
 
 @testable import IOMMU
 
-/// AMD-Vi: a device table entry has the domain, a GCR3 table the roots. With nesting, requests without PASID go
-/// through the host's table alone; otherwise through the guest table of PASID 0.
+/// AMD-Vi: the device table entry has the domain and the GCR3 table has the roots. Requests without
+/// PASID use only the host table with nesting, and the guest table of PASID 0 otherwise.
 struct AMDViStalenessFixture: StalenessFixture {
   var model: StalenessModel
   let memory: StalenessMemory
@@ -14,7 +14,7 @@ struct AMDViStalenessFixture: StalenessFixture {
   private let isNested: Bool
   private let host: PagingTable
   private let table: AMDViUnit.DeviceTable
-  /// By device, addresses as entries have them.
+  /// The addresses of the GCR3 tables by device, as in entries.
   private let guestCR3Tables: [UInt64]
 
   init(_ configuration: AMDViUnit.Configuration, isNested: Bool) throws {
@@ -116,7 +116,7 @@ struct AMDViStalenessFixture: StalenessFixture {
         .invalidatePages(
           pages, of: Self.domain(domain), pasid: PASID(rawValue: UInt32(pasid)),
           directories: directories))
-      // No PASID of the guest's is 0 when requests without one do not go through its tables.
+      // When requests without PASID use only the host table, no guest table has PASID 0.
       guard !isSecond(pasid) else { return }
       model.invalidate([model.tag(domain, pasid)], range, structures: directories)
       if directories {

@@ -2,34 +2,34 @@ import TestSupport
 
 @testable import IOMMU
 
-/// A unit, with the configuration tables that the model's entries are stored in.
+/// A unit whose configuration tables contain the entries of the model.
 protocol StalenessFixture {
   var model: StalenessModel { get set }
   var memory: StalenessMemory { get }
   var ports: [DMAPort] { get }
 
-  /// Whether requests with this PASID go through second-stage tables alone.
+  /// Returns whether requests with this PASID use only the second-stage tables.
   func isSecond(_ pasid: Int) -> Bool
-  /// Changes an entry, in memory and in the model.
+  /// Changes an entry in memory and in the model.
   mutating func changeConfiguration(_ random: inout SeededGenerator)
-  /// Leads a frame's address elsewhere, as the model says.
+  /// Remaps the address of a small frame as in the model.
   mutating func storeHost(_ frame: Int)
-  /// Whether the answer to a translation request allows what was asked for and nothing else. Otherwise it
-  /// is not known whether a device that has read a page asks again before it writes.
+  /// Whether a translation completion has exactly the requested permissions. Otherwise it is not
+  /// known whether a device that has read a page requests it again for a write.
   var answersWithAskedRights: Bool { get }
-  /// Whether there are second-stage tables that can change.
+  /// Whether the second-stage tables can change.
   var hasHost: Bool { get }
-  /// Invalidates something, in the unit and in the model.
+  /// Sends a random invalidation to the unit and to the model.
   mutating func invalidate(_ random: inout SeededGenerator)
 }
 
-/// How a request ended that can never end so.
+/// An outcome of a request that is not possible.
 private struct Unexpected: Error, CustomStringConvertible {
   let description: String
 }
 
 extension StalenessFixture {
-  /// A port for every device, whose device TLB is as large as the unit's own cache of small pages.
+  /// Makes a port for each device, with a device TLB as large as the unit's IOTLB of small pages.
   static func makePorts(
     _ iotlb: IOTLBGeometry, _ make: (RequesterID, DeviceTLBGeometry) -> DMAPort
   ) -> [DMAPort] {
@@ -44,7 +44,7 @@ extension StalenessFixture {
     index == 0 ? nil : PASID(rawValue: UInt32(index))
   }
 
-  /// A naturally aligned range around one of the world's pages, and log2 of its size.
+  /// Returns a naturally aligned range around a random page, and log2 of its size.
   func randomRange(
     _ random: inout SeededGenerator, isSecond: Bool
   ) -> (start: UInt64, shift: Int, range: ClosedRange<UInt64>) {
@@ -54,11 +54,11 @@ extension StalenessFixture {
     return (start, shift, start...start + (1 << UInt64(shift) - 1))
   }
 
-  // MARK: One world's life
+  // MARK: Running a case
 
   /// - Parameters:
-  ///   - isExact: nothing is ever replaced in the unit's caches.
-  /// - Returns: what was wrong; nil: nothing.
+  ///   - isExact: Whether the caches of the unit replace nothing.
+  /// - Returns: The problem, or `nil`.
   mutating func run(
     _ steps: Int, _ random: inout SeededGenerator, usesATS: Bool, isExact: Bool
   ) -> String? {
@@ -136,7 +136,7 @@ extension StalenessFixture {
     return nil
   }
 
-  /// - Returns: the frame that was read or written; nil: there was none.
+  /// - Returns: The frame that was read or written, or `nil` after a fault.
   private func perform(
     _ request: StalenessModel.Request, stamp: UInt64
   ) -> Result<Int?, Unexpected> {

@@ -4,14 +4,15 @@ import Testing
 
 @testable import IOMMU
 
-// The units' caches against a model that knows only what may be stale. A failure names its seed; worlds are
-// made from nothing else. An everyday run has a few worlds of every kind; IOMMUFD_SIM_CACHE_CASES says
-// otherwise (`scripts/test walks`).
+// The caches of the units against a model of the translations that can be stale. A case depends only
+// on its seed, which a failure prints. A run has a few cases of each kind unless
+// IOMMUFD_SIM_CACHE_CASES has another number (`scripts/test walks`).
 
 @Suite struct StalenessProperties {
   private static let steps = 2_500
 
-  /// Sizes of the caches: nothing is ever replaced, or nearly everything.
+  /// The size of the caches. Large caches replace nothing, and small caches replace nearly every
+  /// entry.
   private enum Size: CaseIterable {
     case large, small
 
@@ -21,7 +22,7 @@ import Testing
       (geometry.sets4K, geometry.sets2M, geometry.sets1G) = (sets, sets, sets)
       return geometry
     }
-    /// Of paging structures; the small caches have few or none.
+    /// The size of the paging-structure cache. Small caches have few entries or none.
     func structures(_ seed: UInt64) -> Int { self == .large ? 1024 : Int(seed % 3) }
   }
 
@@ -30,7 +31,7 @@ import Testing
     return 1...max(1, asked.flatMap(UInt64.init) ?? 6)
   }
 
-  /// Worlds until one shows something that cannot be; the others say the same.
+  /// Runs cases until one has an answer that is not possible.
   private func explore<Fixture: StalenessFixture>(
     _ name: String, _ make: (Size, _ seed: UInt64) throws -> Fixture
   ) throws {

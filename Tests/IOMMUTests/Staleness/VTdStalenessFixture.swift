@@ -4,8 +4,8 @@ import Testing
 
 @testable import IOMMU
 
-/// VT-d: PASID table entries have the domain and the root. With nesting PASID 2 goes through the second stage
-/// alone.
+/// VT-d: PASID table entries have the domain and the root. With nesting PASID 2 uses only the
+/// second stage.
 struct VTdStalenessFixture: StalenessFixture {
   var model: StalenessModel
   let memory: StalenessMemory

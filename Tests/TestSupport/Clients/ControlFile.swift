@@ -1,4 +1,4 @@
-// An open /dev/iommu of a test, with commands as a C program would call them.
+// An open /dev/iommu of a test.
 
 package import IOMMU
 package import IOMMUFD
@@ -32,7 +32,7 @@ package final class ControlFile: Sendable {
 
   package func close() { client.close(number) }
 
-  /// ioctl(2): the answer, or the errno.
+  /// Issues ioctl(2).
   @discardableResult
   package func call(_ request: IoctlNumber, _ argument: UInt64) -> Result<Int32, Errno> {
     call(request.rawValue, argument)
@@ -48,8 +48,8 @@ package final class ControlFile: Sendable {
     }
   }
 
-  /// ioctl(2) with a struct, which receives what was written back, also on failure.
-  /// - Returns: nil, or the errno.
+  /// Issues ioctl(2) with a struct, which is read back also after a failure.
+  /// - Returns: The errno, or `nil`.
   @discardableResult
   package func call<T: BitwiseCopyable>(
     _ request: IoctlNumber, _ argument: inout T

@@ -90,7 +90,9 @@ package struct DeviceClient: Sendable {
     return memory.load(T.self)
   }
 
-  package func write<T: FixedWidthInteger & BitwiseCopyable>(_ region: UInt64, _ offset: UInt64, _ value: T)
+  package func write<T: FixedWidthInteger & BitwiseCopyable>(
+    _ region: UInt64, _ offset: UInt64, _ value: T
+  )
     throws
   {
     let memory = TestMemory()
@@ -109,7 +111,8 @@ package struct DeviceClient: Sendable {
       ? try file.write(from: buffer, at: position) : try file.read(into: buffer, at: position)
   }
 
-  package func config<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as: T.Type = T.self) throws
+  package func config<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int, as: T.Type = T.self)
+    throws
     -> T
   {
     try read(Self.config, UInt64(offset))

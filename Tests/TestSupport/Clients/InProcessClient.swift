@@ -1,6 +1,6 @@
-// An in-process front end: the test is the client. Its memory is this process's, reached by the same
-// system calls that a front end uses, so that a bad pointer is EFAULT and not a crash; its descriptors
-// are real numbers of this process.
+// An in-process front end: the test is the client. The client's memory is that of this process. The
+// client accesses it by the system calls of a front end, so that a bad pointer is EFAULT and not a
+// crash. Its descriptors are descriptors of this process.
 
 internal import Glibc
 package import Host
@@ -18,12 +18,13 @@ package final class InProcessClient: Client, Sendable {
 
   private let state = Mutex(State())
 
-  /// Who the kernel's capable() and limits are asked about.
+  /// The task whose capabilities and limits apply.
   package let task: HostTask
 
-  /// - Parameter identity: another process whose rights the client has; its memory and descriptors
-  ///   are this one's all the same.
-  /// - Parameter capabilities: what it may do beyond that; a container's root may not do everything.
+  /// - Parameter identity: Another process whose capabilities and limits the client has. The memory
+  ///   and the descriptors are those of this process.
+  /// - Parameter capabilities: Capabilities that the client has in addition, because root of a
+  ///   container may lack them.
   package init(identity: HostTask? = nil, capabilities: Set<Capability> = []) {
     task = identity ?? HostTask(id: getpid())
     self.capabilities = capabilities
@@ -53,12 +54,12 @@ package final class InProcessClient: Client, Sendable {
 
   // MARK: Descriptors
 
-  /// open(2) of a device.
+  /// Opens a device.
   package func open(_ device: some CharacterDevice) throws -> Int32 {
     try add(device.open(by: self))
   }
 
-  /// close(2), the last reference.
+  /// Closes the last descriptor of a file.
   package func close(_ number: Int32) {
     let file = state.withLock { $0.files.removeValue(forKey: number) }
     Glibc.close(number)
@@ -94,7 +95,7 @@ package final class InProcessClient: Client, Sendable {
     }
   }
 
-  /// From now on at most `count` files are open; more is EMFILE.
+  /// Limits the number of open files to `count`. A further file is EMFILE.
   package func limitFiles(to count: Int) {
     state.withLock { $0.installLimit = count }
   }

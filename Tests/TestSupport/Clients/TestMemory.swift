@@ -1,4 +1,4 @@
-// Pages of the test's own, with neighbours that cannot be accessed: running over an end is EFAULT.
+// Pages between two pages that cannot be accessed, so that an access beyond an end is EFAULT.
 
 internal import Glibc
 

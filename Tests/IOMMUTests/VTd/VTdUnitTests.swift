@@ -3,9 +3,8 @@ import TestSupport
 import Testing
 
 @testable import IOMMU
-@testable import IOMMUFD
 
-/// The unit alone: the test is its driver, and writes the tables word by word.
+/// A VT-d unit without driver. The test writes the tables.
 @Suite struct VTdUnitTests {
   let memory: PhysicalMemory
   let requester = RequesterID(bus: 2, device: 17, function: 3)
@@ -57,7 +56,7 @@ import Testing
     memory.storeEntry(entry.words, at: PhysicalAddress(address))
   }
 
-  /// A unit that has seen nothing yet, and its answer.
+  /// Returns the outcome of a read through a new unit with empty caches.
   private func load(
     _ iova: UInt64 = 0x5000, pasid: PASID? = nil,
     _ configure: (inout VTdCapabilities) -> Void = { _ in }
@@ -173,10 +172,10 @@ import Testing
     #expect(try flags() == [0, 0, 0, 0])
     #expect(port.load(0x5000).0 == .completed)
     #expect(try flags() == [1, 1, 1, 1])
-    // The cached translation must not let a write slip by.
+    // A cached translation without D does not allow a write.
     #expect(port.store(1, to: 0x5000) == .completed)
     #expect(try flags() == [1, 1, 1, 3])
-    // Without SSADE nothing is written.
+    // Without SSADE no flag is set.
     #expect(load { $0.secondStageFlags = false } == .completed)
   }
 
@@ -195,7 +194,7 @@ import Testing
     #expect(unit.consumeFaultRecords().isEmpty)
     #expect(port.load(0x9000, pasid: PASID(rawValue: 3)).0.reason == .pasidDisabled)
     #expect(faults.drain().count == 1)
-    // One register: the second fault overflows it and is lost.
+    // The unit has one fault recording register. The second fault sets overflow and is lost.
     #expect(port.load(0, pasid: PASID(rawValue: 4)).0.reason == .pasidDisabled)
     let records = unit.consumeFaultRecords()
     #expect(records.count == 1)
