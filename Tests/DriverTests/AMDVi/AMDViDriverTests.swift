@@ -24,7 +24,7 @@ struct AMDViDriverTests {
     failure { () throws(Errno) in _ = try driver.makePagingDomain(flags, for: Self.device) }
   }
 
-  // MARK: What is told
+  // MARK: Properties of devices
 
   @Test("hardware information has both feature registers")
   func hardwareInformation() throws {
@@ -219,7 +219,7 @@ struct AMDViDriverTests {
     fixture.driver.block(Self.device, pasid: PASID(rawValue: 1))
   }
 
-  // MARK: Virtual units
+  // MARK: vIOMMUs
 
   @Test("a vIOMMU of any type can be made, and nested domains require the data of the uAPI")
   func virtualUnits() throws {

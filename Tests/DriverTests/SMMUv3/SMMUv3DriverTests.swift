@@ -312,7 +312,7 @@ struct SMMUv3DriverTests {
     #expect(send(type: 1, length: 24, count: 1) == .argListTooLong)
   }
 
-  // MARK: What it says of itself
+  // MARK: Hardware information
 
   @Test("hardware information is returned by type")
   func hardwareInformation() throws {

@@ -48,7 +48,7 @@ private struct VirtualQueueFixture {
 
   /// Polls the queues once in this thread.
   @discardableResult
-  func look() -> PollingThread.Outcome { virtual.interface.poll() }
+  func poll() -> PollingThread.Outcome { virtual.interface.poll() }
 
   func registers(_ queue: Int = 0) -> VirtualQueueRegisters {
     VirtualQueueRegisters(of: queue, in: pages)
@@ -86,7 +86,7 @@ struct SMMUv3VirtualQueueTests {
     ring = guest.allocate()
   }
 
-  // MARK: What the driver accepts
+  // MARK: Arguments
 
   @Test("hardware information of type 3 exists only for a unit with virtual queues")
   func virtualQueueInformation() throws {
@@ -173,7 +173,7 @@ struct SMMUv3VirtualQueueTests {
     #expect(!fixture.virtual.supportsHardwareQueue(type: 2))
   }
 
-  // MARK: What the hardware does
+  // MARK: Execution
 
   @Test("a poll executes at most 128 commands and at most those of the ring")
   func pollLimit() throws {
@@ -181,19 +181,19 @@ struct SMMUv3VirtualQueueTests {
     fixture.setPages()
     let registers = fixture.registers()
     for index in 0..<256 as Range<UInt64> { fixture.store(.sync, index, of: ring) }
-    #expect(fixture.look() == .unchanged)
+    #expect(fixture.poll() == .unchanged)
     registers[.producer] = 0xfff0_0000 | 0x1ff
     registers[.configuration] = 1
-    #expect(fixture.look() == .changed)
+    #expect(fixture.poll() == .changed)
     #expect(registers[.status] == 1 && registers[.consumer] == 128)
     for expected in [256, 384, 511] as [UInt32] {
-      #expect(fixture.look() == .changed)
+      #expect(fixture.poll() == .changed)
       #expect(registers[.consumer] == expected)
     }
-    #expect(fixture.look() == .unchanged)
+    #expect(fixture.poll() == .unchanged)
     queue.destroy()
     #expect(registers[.status] == 0)
-    #expect(fixture.look() == .finished)
+    #expect(fixture.poll() == .finished)
   }
 
   @Test("a ring without memory is an abort error, and acknowledging it retries")
@@ -204,9 +204,9 @@ struct SMMUv3VirtualQueueTests {
     registers[.configuration] = 1
     registers[.producer] = 3
     for round in 1...4 as ClosedRange<UInt32> {
-      #expect(fixture.look() == .changed)
+      #expect(fixture.poll() == .changed)
       #expect(registers[.consumer] == 2 << 24 && registers[.error] == round & 1)
-      #expect(fixture.look() == .unchanged)
+      #expect(fixture.poll() == .unchanged)
       registers[.acknowledgement] = registers[.error]
     }
     let event: [UInt8] = [1] + Array(repeating: 0, count: 15)
@@ -223,10 +223,10 @@ struct SMMUv3VirtualQueueTests {
     registers[.configuration] = 1
     registers[.acknowledgement] = 1
     registers[.producer] = 1
-    fixture.look()
+    fixture.poll()
     #expect(registers[.consumer] == 0 && registers[.error] == 0)
     registers[.acknowledgement] = 0
-    fixture.look()
+    fixture.poll()
     #expect(registers[.consumer] == 1)
     queue.destroy()
   }
@@ -249,7 +249,7 @@ struct SMMUv3VirtualQueueTests {
       #expect(smmu.unit.cachedTranslations == 1)
       fixture.registers()[.configuration] = 1
       fixture.registers()[.producer] = 1
-      fixture.look()
+      fixture.poll()
       #expect(fixture.registers()[.consumer] == 1)
       #expect(smmu.unit.cachedTranslations == (isOwn ? 0 : 1))
       queue.destroy()
@@ -278,14 +278,14 @@ struct SMMUv3VirtualQueueTests {
       registers[register] = UInt32(truncatingIfNeeded: random.next() & random.next())
       if random.next() % 4 == 0 { registers[.configuration] = 1 }
       if random.next() % 4 == 0 { registers[.acknowledgement] = registers[.error] }
-      fixture.look()
+      fixture.poll()
       #expect(registers[.status] & ~1 == 0 && registers[.error] & ~1 == 0, "seed \(seed)")
       #expect(registers[.status] == 0 || registers[.consumer] >> 24 <= 4, "seed \(seed)")
     }
     for queue in queues.reversed() { queue.destroy() }
   }
 
-  // MARK: Its own thread
+  // MARK: The polling thread
 
   @Test("the polling thread runs as long as the interface has a queue")
   func threadOfAnInterface() throws {

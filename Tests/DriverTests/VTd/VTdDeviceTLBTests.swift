@@ -31,14 +31,14 @@ import Testing
     #expect(port.deviceTranslations == 1)
     guest.map(0x1000, to: 0x5000, in: root)
     guest.fixture.unit.invalidateIOTLB(.global)
-    #expect(port.load(0x1000, ats).1 == 2, "the unit is not asked")
-    #expect(port.load(0x1000).1 == 6, "but for a request that is not translated")
+    #expect(port.load(0x1000, ats).1 == 2, "the device TLB has the translation")
+    #expect(port.load(0x1000).1 == 6, "an untranslated request uses the unit")
     guest.fixture.unit.invalidateDeviceTLB(of: .test(1))
-    #expect(port.load(0x1000, ats).1 == 2, "another function's")
+    #expect(port.load(0x1000, ats).1 == 2, "the invalidation was for another function")
     guest.fixture.unit.invalidateDeviceTLB(of: .test(0), pasid: PASID(rawValue: 0))
-    #expect(port.load(0x1000, ats).1 == 2, "a PASID's")
+    #expect(port.load(0x1000, ats).1 == 2, "the invalidation was for a PASID")
     guest.fixture.unit.invalidateDeviceTLB(of: .test(0), .pages(IOVA(0x2000), shift: 13))
-    #expect(port.load(0x1000, ats).1 == 2, "the pages beside")
+    #expect(port.load(0x1000, ats).1 == 2, "the invalidation was for other pages")
     guest.fixture.unit.invalidateDeviceTLB(of: .test(0), .pages(IOVA(0), shift: 13))
     #expect(port.load(0x1000, ats).1 == 6)
     port.resetDeviceTLB()
@@ -84,13 +84,13 @@ import Testing
     #expect(port.load(0x1000, ats) == (.completed, 2))
     #expect(port.store(1, to: 0x1008, ats) == .denied(IOVA(0x1008)))
     guest.map(0x2000, to: 0x2000, in: root, flags: 3)
-    #expect(port.load(0x2000, ats).0 == .denied(IOVA(0x2000)), "for privilege only")
+    #expect(port.load(0x2000, ats).0 == .denied(IOVA(0x2000)), "the page is privileged")
     #expect(port.load(0x20_0ff8, ats).0 == .denied(IOVA(0x20_0ff8)))
     #expect(port.load(0xfee0_0000, ats).0 == .denied(IOVA(0xfee0_0000)))
     #expect(port.load(1 << 47, ats).0 == .denied(IOVA(1 << 47)))
     #expect(guest.fixture.faults.drain().isEmpty)
     guest.map(0x1000, to: 0x1000, in: root)
-    #expect(port.store(1, to: 0x1008, ats) == .completed, "a wider right is asked for")
+    #expect(port.store(1, to: 0x1008, ats) == .completed, "the write permission is requested")
   }
 
   @Test("an error in the tables of a translation request is recorded as a fault")
@@ -122,7 +122,7 @@ import Testing
     guest.fixture.driver.setPageRequestSink { _ in Issue.record("not allowed") }
     #expect(
       plain.requestPages(IOVA(1 << 40), count: 8, writes: false, ats) == .answered(.success),
-      "nothing was denied: there is nothing to ask for")
+      "no request was denied")
     guest.fixture.unit.receive(
       PageRequest(
         requester: .test(1), pasid: nil, group: 0, address: IOVA(0), access: .read, isLast: true))
@@ -151,10 +151,10 @@ import Testing
     #expect(answers.drain() == [3], "one answer, of the right PASID")
     #expect(
       port.requestPages(IOVA(1 << 40), count: 1, writes: true, ats) == .awaited(group: 32),
-      "numbers are not used again at once")
+      "a free number is not reused at once")
     port.resetDeviceTLB()
     guest.fixture.driver.respond(to: requests[4].groupID, .success)
-    #expect(answers.drain().isEmpty, "a reset forgets")
+    #expect(answers.drain().isEmpty, "a reset removes the groups")
   }
 
   @Test("a page request can be answered while it is sent")

@@ -9,9 +9,9 @@ import Testing
 /// Functions of a VT-d unit for the extensions, with checks of its caches. The C clients
 /// vtd_inv_errors and vfio_sva_caches test the rest.
 @Suite struct VTdExtensionTests {
-  // MARK: Failures that are planned
+  // MARK: Planned failures
 
-  private static func tell(
+  private static func failures(
     _ unit: VTdUnit, _ operations: VTdQueuedInvalidation...
   ) -> [VTdInvalidationError?] {
     operations.map { unit.plannedFailure(of: $0)?.error }
@@ -23,12 +23,13 @@ import Testing
     let (mine, others) = (RequesterID.test(1), RequesterID.test(2))
     #expect(unit.planFailure(.timeout, of: mine, after: 2, deviceTLBOnly: true))
     #expect(
-      Self.tell(
+      Self.failures(
         unit, .deviceTLB(mine), .deviceTLB(others), .iotlb([mine]), .deviceTLB(mine),
         .deviceTLB(mine)) == [nil, nil, nil, .timeout, nil])
     #expect(unit.planFailure(.queue, of: mine, after: 3, deviceTLBOnly: false))
     #expect(
-      Self.tell(unit, .iotlb([others]), .iotlb([others, mine]), .deviceTLB(mine), .iotlb([mine]))
+      Self.failures(
+        unit, .iotlb([others]), .iotlb([others, mine]), .deviceTLB(mine), .iotlb([mine]))
         == [nil, nil, nil, .queue])
   }
 
@@ -53,7 +54,7 @@ import Testing
     #expect(unit.planFailure(.completion, of: others, after: 1, deviceTLBOnly: true))
     unit.removePlannedFailures(of: mine)
     #expect(unit.planFailure(.timeout, of: mine, after: 1, deviceTLBOnly: true))
-    #expect(Self.tell(unit, .deviceTLB(others), .deviceTLB(mine)) == [.completion, .timeout])
+    #expect(Self.failures(unit, .deviceTLB(others), .deviceTLB(mine)) == [.completion, .timeout])
   }
 
   // MARK: Caches of a guest's tables
@@ -62,7 +63,7 @@ import Testing
   private static let ats = DMAAttributes(pasid: PASID(rawValue: pasid), usesATS: true)
 
   /// A guest whose table is attached to a PASID. Every cache has a translation.
-  private struct Bound {
+  private struct BoundFixture {
     let guest: VTdGuestFixture
     let domain: VTdNestedDomain
     let port: DMAPort
@@ -119,27 +120,27 @@ import Testing
     "an invalidation of PASID entries keeps the IOTLB and the device TLB",
     arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID])
   func pasidCacheInvalidation(_ granularity: iommu_inv_granularity) throws {
-    #expect(try Bound().contents(after: .pasid, granularity) == [.iotlb, .deviceTLB])
+    #expect(try BoundFixture().contents(after: .pasid, granularity) == [.iotlb, .deviceTLB])
   }
 
   @Test(
     "an invalidation of device TLBs keeps the PASID cache and the IOTLB",
     arguments: [IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
   func deviceTLBInvalidation(_ granularity: iommu_inv_granularity) throws {
-    #expect(try Bound().contents(after: .deviceTLB, granularity) == [.pasid, .iotlb])
+    #expect(try BoundFixture().contents(after: .deviceTLB, granularity) == [.pasid, .iotlb])
   }
 
   @Test(
     "an invalidation of the IOTLB also invalidates the device TLBs",
     arguments: [IOMMU_INV_GRANU_DOMAIN, IOMMU_INV_GRANU_PASID, IOMMU_INV_GRANU_ADDR])
   func iotlbInvalidation(_ granularity: iommu_inv_granularity) throws {
-    #expect(try Bound().contents(after: .iotlb, granularity) == .pasid)
+    #expect(try BoundFixture().contents(after: .iotlb, granularity) == .pasid)
   }
 
   @Test("an invalidation of all caches empties them, and one of no cache changes nothing")
   func invalidationOfAllCaches() throws {
-    #expect(try Bound().contents(after: .all, IOMMU_INV_GRANU_PASID) == [])
+    #expect(try BoundFixture().contents(after: .all, IOMMU_INV_GRANU_PASID) == [])
     #expect(
-      try Bound().contents(after: [], IOMMU_INV_GRANU_PASID) == [.pasid, .iotlb, .deviceTLB])
+      try BoundFixture().contents(after: [], IOMMU_INV_GRANU_PASID) == [.pasid, .iotlb, .deviceTLB])
   }
 }

@@ -121,7 +121,7 @@ private let readable: UInt32 = 4
     #expect(mapFile(flags: 0) == .invalidArgument)
     #expect(mapFile(ioas: 9) == .noSuchFileOrDirectory)
     #expect(mapFile() == .badFileDescriptor)
-    #expect(mapFile(descriptor: file.number) == nil, "any file will do until it is pinned")
+    #expect(mapFile(descriptor: file.number) == nil, "every file is accepted until it is pinned")
   }
 }
 
@@ -194,7 +194,7 @@ private let readable: UInt32 = 4
     array.store(iommu_iova_range(start: 9, last: 7), at: array.byteCount - 16)
     #expect(allow(file, ioas, count: .max, at: array.end - 16) == .invalidArgument)
     #expect(allow(file, ioas, count: 1, at: array.end - 8) == .badAddress)
-    #expect(file.destroy(ioas) == nil, "no failed call keeps it in use")
+    #expect(file.destroy(ioas) == nil, "failed calls leave it unused")
   }
 
   @Test("too many allowed ranges are ENOMEM after all other errors")
@@ -245,7 +245,7 @@ private let readable: UInt32 = 4
         #expect(range.start == expected[index].start)
         #expect(range.last == expected[index].last)
       }
-      #expect(array.bytes[min(room, 3) * 16] == 0xee, "nothing beyond what was asked for")
+      #expect(array.bytes[min(room, 3) * 16] == 0xee, "only the requested elements are written")
     }
     // The address of an array without elements is ignored. A bad address of another array leaves
     // the struct unchanged.

@@ -12,7 +12,7 @@ import UAPI
 @testable import IOMMUFD
 
 /// A client that calls a function before each access to its memory.
-private final class NosyClient: Client, @unchecked Sendable {
+private final class ObservedClient: Client, @unchecked Sendable {
   private let client: InProcessClient
   var onAccess: () -> Void = {}
   /// Called with the address of each access.
@@ -126,7 +126,7 @@ private final class NosyClient: Client, @unchecked Sendable {
     memory.store(UInt64(0x10_0000), at: 16)
     #expect(file.call(.vfioIOMMUMapDMA, memory.address) == .success(0))
 
-    let client = NosyClient(file.client)
+    let client = ObservedClient(file.client)
     var accesses = 0
     client.onAccess = {
       accesses += 1
@@ -181,7 +181,7 @@ private final class NosyClient: Client, @unchecked Sendable {
     }
     #expect(dirty.error == nil)
 
-    let client = NosyClient(mock.file.client)
+    let client = ObservedClient(mock.file.client)
     let memory = TestMemory()
     var touched: Set<UInt64> = []
     client.onAccess = { #expect(mock.file.hugePages(of: ioas) == .success(1)) }
@@ -214,7 +214,7 @@ private final class NosyClient: Client, @unchecked Sendable {
     let ioas = try file.makeIOAS()
     let memory = TestMemory()
     store(.ioasAllowIOVAs, in: memory)
-    let client = NosyClient(file.client)
+    let client = ObservedClient(file.client)
     var results: [Errno?] = []
     client.onAccess = { [unowned client] in
       // The first access reads the struct, before an object is looked up.

@@ -10,9 +10,10 @@ import UAPI
 /// HWPTs that a client allocates, with and without PASIDs.
 @Suite struct NamedHWPTTests {
   private func hwpt(
-    _ bench: DeviceBench, for device: BoundDevice, on ioas: UInt32, _ flags: PagingDomainFlags = []
+    _ fixture: DeviceFixture, for device: BoundDevice, on ioas: UInt32,
+    _ flags: PagingDomainFlags = []
   ) throws -> ObjectID {
-    let context = try bench.file.context
+    let context = try fixture.file.context
     return try context.lock.withLock {
       let hwpt = try PagingHWPT.make(
         for: device, on: try context.ioas(ObjectID(ioas)), flags: flags, attaching: false)
@@ -25,36 +26,37 @@ import UAPI
     "an allocated HWPT stays when its last device is detached, and an attach to the IOAS does not use it"
   )
   func belongsToTheClient() throws {
-    let bench = try DeviceBench()
-    defer { bench.file.close() }
-    let device = bench.device(0)
-    let bound = try bench.file.context.bind(device)
-    let ioas = try bench.file.makeIOAS()
-    let named = try hwpt(bench, for: bound, on: ioas)
-    #expect(bench.file.destroy(ioas) == .resourceBusy)
+    let fixture = try DeviceFixture()
+    defer { fixture.file.close() }
+    let device = fixture.device(0)
+    let bound = try fixture.file.context.bind(device)
+    let ioas = try fixture.file.makeIOAS()
+    let named = try hwpt(fixture, for: bound, on: ioas)
+    #expect(fixture.file.destroy(ioas) == .resourceBusy)
     var target = named
     try bound.attach(to: &target)
     #expect(target == named)
-    #expect(bench.file.destroy(named.rawValue) == .resourceBusy)
+    #expect(fixture.file.destroy(named.rawValue) == .resourceBusy)
     target = ObjectID(ioas)
     try bound.replace(with: &target)
     #expect(target != named)
-    #expect(bench.file.destroy(named.rawValue) == nil)
+    #expect(fixture.file.destroy(named.rawValue) == nil)
     bound.detach()
-    #expect(bench.file.destroy(ioas) == nil)
+    #expect(fixture.file.destroy(ioas) == nil)
     bound.unbind()
   }
 
   @Test("attachments to a PASID and beside a PASID require HWPTs that allow PASIDs")
   func pasids() throws {
-    let bench = try DeviceBench()
-    defer { bench.file.close() }
-    let device = bench.device(0, pasidWidth: 4)
-    let bound = try bench.file.context.bind(device)
-    let ioas = try bench.file.makeIOAS()
-    let plain = try hwpt(bench, for: bound, on: ioas)
+    let fixture = try DeviceFixture()
+    defer { fixture.file.close() }
+    let device = fixture.device(0, pasidWidth: 4)
+    let bound = try fixture.file.context.bind(device)
+    let ioas = try fixture.file.makeIOAS()
+    let plain = try hwpt(fixture, for: bound, on: ioas)
     let (one, other) = (
-      try hwpt(bench, for: bound, on: ioas, .pasid), try hwpt(bench, for: bound, on: ioas, .pasid)
+      try hwpt(fixture, for: bound, on: ioas, .pasid),
+      try hwpt(fixture, for: bound, on: ioas, .pasid)
     )
     let (five, sixteen) = (PASID(rawValue: 5), PASID(rawValue: 16))
 
@@ -65,8 +67,8 @@ import UAPI
     target = one
     #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: sixteen) }
     try bound.attach(to: &target, pasid: five)
-    #expect(bench.domain(of: device, five) != nil)
-    #expect(bench.domain(of: device) == nil)
+    #expect(fixture.domain(of: device, five) != nil)
+    #expect(fixture.domain(of: device) == nil)
     #expect(throws: Errno.resourceBusy) { try bound.attach(to: &target, pasid: five) }
 
     // With an attached PASID the HWPT of the device must allow PASIDs too.
@@ -79,11 +81,11 @@ import UAPI
 
     target = other
     try bound.replace(with: &target, pasid: five)
-    #expect(bench.domain(of: device, five) === bench.domain(of: device))
-    #expect(bench.file.destroy(one.rawValue) == nil)
-    #expect(bench.file.destroy(other.rawValue) == .resourceBusy)
+    #expect(fixture.domain(of: device, five) === fixture.domain(of: device))
+    #expect(fixture.file.destroy(one.rawValue) == nil)
+    #expect(fixture.file.destroy(other.rawValue) == .resourceBusy)
     bound.detach(pasid: five)
-    #expect(bench.domain(of: device, five) == nil)
+    #expect(fixture.domain(of: device, five) == nil)
     bound.detach(pasid: five)
     target = plain
     try bound.replace(with: &target)
@@ -101,52 +103,52 @@ import UAPI
     "a PASID is attached to the members of a group that have PASIDs, and a member with too few refuses"
   )
   func pasidsOfAGroup() throws {
-    let bench = try DeviceBench()
-    defer { bench.file.close() }
+    let fixture = try DeviceFixture()
+    defer { fixture.file.close() }
     let group = IOMMUGroup(id: 1)
     let devices = [0, 8, 4].enumerated().map { index, width in
-      bench.device(UInt8(index), in: group, pasidWidth: width)
+      fixture.device(UInt8(index), in: group, pasidWidth: width)
     }
-    let bound = try bench.file.context.bind(devices[1])
-    var target = try hwpt(bench, for: bound, on: try bench.file.makeIOAS(), .pasid)
+    let bound = try fixture.file.context.bind(devices[1])
+    var target = try hwpt(fixture, for: bound, on: try fixture.file.makeIOAS(), .pasid)
     let (three, twenty) = (PASID(rawValue: 3), PASID(rawValue: 20))
     #expect(throws: Errno.invalidArgument) { try bound.attach(to: &target, pasid: twenty) }
     try bound.attach(to: &target, pasid: three)
-    #expect(devices.map { bench.domain(of: $0, three) != nil } == [false, true, true])
+    #expect(devices.map { fixture.domain(of: $0, three) != nil } == [false, true, true])
     bound.detach(pasid: three)
-    #expect(devices.allSatisfy { bench.domain(of: $0, three) == nil })
+    #expect(devices.allSatisfy { fixture.domain(of: $0, three) == nil })
     bound.unbind()
   }
 
   @Test("a new domain has the mappings of its IOAS, and later mappings go to all domains")
   func filledLikeItsIOAS() throws {
-    let bench = try DeviceBench()
-    defer { bench.file.close() }
-    let device = bench.device(0)
-    let bound = try bench.file.context.bind(device)
-    let ioas = try bench.file.makeIOAS()
+    let fixture = try DeviceFixture()
+    defer { fixture.file.close() }
+    let device = fixture.device(0)
+    let bound = try fixture.file.context.bind(device)
+    let ioas = try fixture.file.makeIOAS()
     let memory = TestMemory(pages: 2)
     func map(_ iova: UInt64) -> Errno? {
       var command = iommu_ioas_map(
         size: 40, flags: 7, ioas_id: ioas, __reserved: 0, user_va: memory.address,
         length: 0x2000, iova: iova)
-      return bench.file.call(.ioasMap, &command)
+      return fixture.file.call(.ioasMap, &command)
     }
     #expect(map(0x10_0000) == nil)
-    #expect(bench.file.memory.pinnedFrames == 0)
-    var target = try hwpt(bench, for: bound, on: ioas)
-    #expect(bench.file.memory.pinnedFrames == 2)
+    #expect(fixture.file.memory.pinnedFrames == 0)
+    var target = try hwpt(fixture, for: bound, on: ioas)
+    #expect(fixture.file.memory.pinnedFrames == 2)
     try bound.attach(to: &target)
-    let domain = try #require(bench.domain(of: device))
+    let domain = try #require(fixture.domain(of: device))
     #expect(domain.mappedBytes == 0x2000)
     #expect(map(0x20_0000) == nil)
     #expect(domain.mappedBytes == 0x4000)
-    #expect(bench.file.unmap(ioas, 0x10_0000, 0x2000) == .success(0x2000))
+    #expect(fixture.file.unmap(ioas, 0x10_0000, 0x2000) == .success(0x2000))
     #expect(domain.mappedBytes == 0x2000)
     bound.detach()
-    #expect(bench.file.destroy(target.rawValue) == nil)
+    #expect(fixture.file.destroy(target.rawValue) == nil)
     #expect(domain.mappedBytes == 0)
-    #expect(bench.file.memory.pinnedFrames == 0)
+    #expect(fixture.file.memory.pinnedFrames == 0)
     bound.unbind()
   }
 }

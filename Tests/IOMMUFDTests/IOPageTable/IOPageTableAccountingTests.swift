@@ -11,7 +11,7 @@ import Testing
 
 /// Page tables that share their pin counters, and a client without privileges that may lock four
 /// pages.
-private struct Purse {
+private struct AccountingFixture {
   let memory: PhysicalMemory
   let host = PinningHost()
   let child: ChildProcess
@@ -55,114 +55,114 @@ private struct Purse {
 @Suite struct AccountingTests {
   @Test("the limit applies to the pages of one user in all page tables")
   func limitOfAUser() throws {
-    let purse = try Purse()
-    let (first, second) = (try purse.table(), try purse.table())
-    #expect(purse.map(first, page: 0, pages: 3) == nil)
-    #expect(purse.map(second, page: 4) == nil)
-    #expect(purse.map(second, page: 5) == .noMemory)
-    #expect(purse.map(first, page: 5) == .noMemory)
-    #expect(purse.charged == 4 && purse.memory.pinnedFrames == 4)
+    let fixture = try AccountingFixture()
+    let (first, second) = (try fixture.table(), try fixture.table())
+    #expect(fixture.map(first, page: 0, pages: 3) == nil)
+    #expect(fixture.map(second, page: 4) == nil)
+    #expect(fixture.map(second, page: 5) == .noMemory)
+    #expect(fixture.map(first, page: 5) == .noMemory)
+    #expect(fixture.charged == 4 && fixture.memory.pinnedFrames == 4)
     #expect(first.areaCount == 1 && second.areaCount == 1)
     _ = second.unmapAll()
-    #expect(purse.charged == 3)
-    #expect(purse.map(first, page: 5) == nil)
+    #expect(fixture.charged == 3)
+    #expect(fixture.map(first, page: 5) == nil)
     _ = first.unmapAll()
-    #expect(purse.charged == 0)
+    #expect(fixture.charged == 0)
   }
 
   @Test(
     "pages are charged while they are pinned, once for all page tables that share them, against the present limit"
   )
   func pinnedPagesAreCharged() throws {
-    let purse = try Purse()
-    let table = try purse.table(domains: 0)
-    #expect(purse.map(table, page: 0, pages: 5) == nil)
-    #expect(purse.charged == 0)
+    let fixture = try AccountingFixture()
+    let table = try fixture.table(domains: 0)
+    #expect(fixture.map(table, page: 0, pages: 5) == nil)
+    #expect(fixture.charged == 0)
     let domains = [try RecordingDriver().newDomain(), try RecordingDriver().newDomain()]
     #expect(throws: Errno.noMemory) { try table.addDomain(domains[0]) }
-    #expect(domains[0].mappings.isEmpty && purse.memory.pinnedFrames == 0)
+    #expect(domains[0].mappings.isEmpty && fixture.memory.pinnedFrames == 0)
     // The limit at the time of the pin applies.
-    try purse.child.setLockablePages(5)
+    try fixture.child.setLockablePages(5)
     for domain in domains { try table.addDomain(domain) }
-    #expect(purse.charged == 5)
+    #expect(fixture.charged == 5)
 
-    let other = try purse.table()
+    let other = try fixture.table()
     let slices = try table.pages(at: 0x1000, length: 0x2000)
     _ = try other.map(slices, length: 0x2000, at: 0, permissions: .read)
-    #expect(purse.charged == 5)
+    #expect(fixture.charged == 5)
     _ = table.unmapAll()
-    #expect(purse.charged == 2)
+    #expect(fixture.charged == 2)
     _ = other.unmapAll()
-    #expect(purse.charged == 0)
+    #expect(fixture.charged == 0)
   }
 
   @Test("pages that are mapped twice are charged twice")
   func pagesMappedTwice() throws {
-    let purse = try Purse()
-    let table = try purse.table()
-    #expect(purse.map(table, page: 0, pages: 4) == nil)
-    let again = try purse.table()
-    #expect(purse.map(again, page: 0) == .noMemory)
+    let fixture = try AccountingFixture()
+    let table = try fixture.table()
+    #expect(fixture.map(table, page: 0, pages: 4) == nil)
+    let again = try fixture.table()
+    #expect(fixture.map(again, page: 0) == .noMemory)
     // Mapped pages are charged, and not frames.
-    #expect(purse.memory.pinnedFrames == 4)
+    #expect(fixture.memory.pinnedFrames == 4)
   }
 
   @Test("the pages of a client with CAP_IPC_LOCK are not charged")
   func privilegedClients() throws {
     let own = HostTask(id: getpid())
     guard own.isCapable(of: .ipcLock) else { return }
-    let purse = try Purse()
-    let table = try purse.table()
-    #expect(purse.map(table, page: 0, pages: 16, client: InProcessClient()) == nil)
-    #expect(purse.host.counters.total(of: .user(try own.realUserID())) == 0)
+    let fixture = try AccountingFixture()
+    let table = try fixture.table()
+    #expect(fixture.map(table, page: 0, pages: 16, client: InProcessClient()) == nil)
+    #expect(fixture.host.counters.total(of: .user(try own.realUserID())) == 0)
   }
 
   @Test("in mode PROCESS the pages are charged to the address space and not to the user")
   func processMode() throws {
-    let purse = try Purse()
-    let table = try purse.table()
+    let fixture = try AccountingFixture()
+    let table = try fixture.table()
     let account = PinCounters.Counter.addressSpace(
-      ObjectIdentifier(try purse.client.addressSpace()))
-    #expect(purse.map(table, page: 0, pages: 4, mode: .process) == nil)
-    #expect(purse.host.counters.total(of: account) == 4 && purse.charged == 0)
-    #expect(purse.map(table, page: 5, mode: .process) == .noMemory)
+      ObjectIdentifier(try fixture.client.addressSpace()))
+    #expect(fixture.map(table, page: 0, pages: 4, mode: .process) == nil)
+    #expect(fixture.host.counters.total(of: account) == 4 && fixture.charged == 0)
+    #expect(fixture.map(table, page: 5, mode: .process) == .noMemory)
     // The counter of the user does not limit the charge to the address space.
-    #expect(purse.map(table, page: 5, pages: 4) == nil)
+    #expect(fixture.map(table, page: 5, pages: 4) == nil)
     _ = table.unmapAll()
-    #expect(purse.host.counters.total(of: account) == 0 && purse.charged == 0)
+    #expect(fixture.host.counters.total(of: account) == 0 && fixture.charged == 0)
   }
 
   @Test("IOMMU_IOAS_CHANGE_PROCESS moves the charge to the new process")
   func changeOfProcess() throws {
-    let purse = try Purse()
-    let heir = try ChildProcess.unprivileged(user: 65533, lockablePages: 2)
-    guard try heir.task.realUserID() != purse.user else { return }
-    let heirs = PinCounters.Counter.user(try heir.task.realUserID())
+    let fixture = try AccountingFixture()
+    let successor = try ChildProcess.unprivileged(user: 65533, lockablePages: 2)
+    guard try successor.task.realUserID() != fixture.user else { return }
+    let successorCounter = PinCounters.Counter.user(try successor.task.realUserID())
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "file", length: 1 << 16))
-    let tables = [try purse.table(), try purse.table()]
+    let tables = [try fixture.table(), try fixture.table()]
     _ = try tables[0].map(
       file: file.rawValue, start: 0, length: 0x3000, at: 0, permissions: .read,
-      accounting: .user, client: purse.client)
+      accounting: .user, client: fixture.client)
     // Pages that both page tables share are charged once.
     let slices = try tables[0].pages(at: 0, length: 0x3000)
     _ = try tables[1].map(slices, length: 0x3000, at: 0, permissions: .read)
-    #expect(purse.charged == 3)
+    #expect(fixture.charged == 3)
 
-    let client = InProcessClient(identity: heir.task)
+    let client = InProcessClient(identity: successor.task)
     #expect(throws: Errno.noMemory) { try IOPageTable.changeProcess(of: tables, to: client) }
-    #expect(purse.charged == 3 && purse.host.counters.total(of: heirs) == 0)
-    try heir.setLockablePages(3)
+    #expect(fixture.charged == 3 && fixture.host.counters.total(of: successorCounter) == 0)
+    try successor.setLockablePages(3)
     try IOPageTable.changeProcess(of: tables, to: client)
-    #expect(purse.charged == 0 && purse.host.counters.total(of: heirs) == 3)
+    #expect(fixture.charged == 0 && fixture.host.counters.total(of: successorCounter) == 3)
     // A change to the same process charges nothing.
     try IOPageTable.changeProcess(of: tables, to: client)
-    #expect(purse.host.counters.total(of: heirs) == 3)
+    #expect(fixture.host.counters.total(of: successorCounter) == 3)
 
-    #expect(purse.map(tables[0], page: 8) == nil)
+    #expect(fixture.map(tables[0], page: 8) == nil)
     #expect(throws: Errno.invalidArgument) {
-      try IOPageTable.changeProcess(of: tables, to: purse.client)
+      try IOPageTable.changeProcess(of: tables, to: fixture.client)
     }
     for table in tables { _ = table.unmapAll() }
-    #expect(purse.host.counters.total(of: heirs) == 0)
+    #expect(fixture.host.counters.total(of: successorCounter) == 0)
   }
 }

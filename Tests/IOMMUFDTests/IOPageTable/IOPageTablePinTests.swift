@@ -9,113 +9,57 @@ import Testing
 
 @testable import IOMMUFD
 
-/// A page table with one domain and its own physical memory, which counts the pinned frames.
-private struct PinnedTable {
-  let memory: PhysicalMemory
-  let table: IOPageTable
-  let domain: RecordingDomain
-  let client = InProcessClient()
-
-  init() throws {
-    memory = try PhysicalMemory(.test)
-    table = IOPageTable(memory: memory, host: PinningHost())
-    domain = try RecordingDriver().newDomain()
-    try table.addDomain(domain)
-  }
-
-  /// - Returns: The errno, or `nil`.
-  @discardableResult
-  func map(
-    _ mapping: TestMapping, page: Int = 0, pages: Int = 1, writable: Bool = true,
-    at iova: UInt64 = 0x10000
-  ) -> Errno? {
-    map(mapping.address + UInt64(page * 4096), UInt64(pages * 4096), writable: writable, at: iova)
-  }
-
-  @discardableResult
-  func map(_ address: UInt64, _ length: UInt64, writable: Bool, at iova: UInt64) -> Errno? {
-    do throws(Errno) {
-      _ = try table.map(
-        userAddress: address, length: length, at: IOVA(iova),
-        permissions: writable ? [.read, .write] : .read, accounting: .user, client: client)
-      return nil
-    } catch {
-      return error
-    }
-  }
-
-  func mapFile(_ file: Int32, _ start: UInt64, _ length: UInt64, writable: Bool = true) -> Errno? {
-    do throws(Errno) {
-      _ = try table.map(
-        file: file, start: start, length: length, at: 0x10000,
-        permissions: writable ? [.read, .write] : .read, accounting: .user, client: client)
-      return nil
-    } catch {
-      return error
-    }
-  }
-
-  func word(at iova: UInt64) -> UInt64? {
-    domain.physicalAddress(of: IOVA(iova)).flatMap { memory.word(at: $0) }
-  }
-
-  func store(_ value: UInt64, at iova: UInt64) throws {
-    let physical = try #require(domain.physicalAddress(of: IOVA(iova)))
-    #expect(withUnsafeBytes(of: value) { memory.write($0, to: physical) } == .done)
-  }
-}
-
 @Suite struct PinTests {
   @Test("private memory is pinned in place, and a pin makes every page present")
   func privateMemoryIsUsedInPlace() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let mapping = try TestMapping(4)
     (mapping.pointer + 4096).storeBytes(of: 7, as: UInt64.self)
     #expect(!mapping.isPresent(2))
-    #expect(pinned.map(mapping, pages: 4) == nil)
+    #expect(fixture.map(mapping, pages: 4) == nil)
     // A pin faults in every page, also those that were never accessed.
     #expect((0..<4).allSatisfy(mapping.isPresent))
-    #expect(pinned.memory.pinnedFrames == 4)
-    #expect(pinned.word(at: 0x11000) == 7)
-    try pinned.store(9, at: 0x12008)
+    #expect(fixture.memory.pinnedFrames == 4)
+    #expect(fixture.word(at: 0x11000) == 7)
+    try fixture.store(9, at: 0x12008)
     #expect((mapping.pointer + 0x2008).load(as: UInt64.self) == 9)
-    #expect(try pinned.table.unmap(0x10000, length: 0x4000).get() == 0x4000)
-    #expect(pinned.memory.pinnedFrames == 0)
-    #expect(pinned.domain.mappings.isEmpty)
+    #expect(try fixture.table.unmap(0x10000, length: 0x4000).get() == 0x4000)
+    #expect(fixture.memory.pinnedFrames == 0)
+    #expect(fixture.domain.mappings.isEmpty)
   }
 
   @Test("a pin requires the protection of its access, and one bad page unpins the pages before it")
   func protectionDecides() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let mapping = try TestMapping(8)
     mapping.protect(page: 1, PROT_READ)
     mapping.protect(page: 3, PROT_NONE)
     mapping.protect(page: 5, PROT_WRITE)
-    #expect(pinned.map(mapping, page: 1) == .badAddress)
-    #expect(pinned.map(mapping, page: 1, writable: false) == nil)
-    #expect(pinned.map(mapping, page: 3, writable: false, at: 0x20000) == .badAddress)
+    #expect(fixture.map(mapping, page: 1) == .badAddress)
+    #expect(fixture.map(mapping, page: 1, writable: false) == nil)
+    #expect(fixture.map(mapping, page: 3, writable: false, at: 0x20000) == .badAddress)
     // Memory that can only be written can be pinned for writing.
-    #expect(pinned.map(mapping, page: 5, at: 0x30000) == nil)
-    #expect(pinned.map(mapping, page: 5, writable: false, at: 0x40000) == .badAddress)
+    #expect(fixture.map(mapping, page: 5, at: 0x30000) == nil)
+    #expect(fixture.map(mapping, page: 5, writable: false, at: 0x40000) == .badAddress)
     // One page that cannot be pinned fails the whole pin, and the pages before it are unpinned.
-    let before = pinned.memory.pinnedFrames
-    #expect(pinned.map(mapping, page: 2, pages: 2, at: 0x50000) == .badAddress)
-    #expect(pinned.memory.pinnedFrames == before)
-    #expect(pinned.table.areaCount == 2)
+    let before = fixture.memory.pinnedFrames
+    #expect(fixture.map(mapping, page: 2, pages: 2, at: 0x50000) == .badAddress)
+    #expect(fixture.memory.pinnedFrames == before)
+    #expect(fixture.table.areaCount == 2)
   }
 
   @Test("addresses that no VMA covers, the vsyscall page and the last page cannot be pinned")
   func unmappedAddresses() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let mapping = try TestMapping(3)
     munmap(mapping.pointer + 4096, 4096)
-    #expect(pinned.map(mapping, pages: 3) == .badAddress)
-    #expect(pinned.map(0, 4096, writable: false, at: 0x10000) == .badAddress)
-    #expect(pinned.map(1 << 63, 4096, writable: false, at: 0x10000) == .badAddress)
+    #expect(fixture.map(mapping, pages: 3) == .badAddress)
+    #expect(fixture.map(0, 4096, writable: false, at: 0x10000) == .badAddress)
+    #expect(fixture.map(1 << 63, 4096, writable: false, at: 0x10000) == .badAddress)
     // The vsyscall page, which /proc/self/maps lists, and the last page of the address space.
     let vsyscall: UInt64 = 0xffff_ffff_ff60_0000
-    #expect(pinned.map(vsyscall, 4096, writable: false, at: 0x10000) == .badAddress)
-    #expect(pinned.map(0 &- 4096, 4096, writable: false, at: 0x10000) == .overflow)
+    #expect(fixture.map(vsyscall, 4096, writable: false, at: 0x10000) == .badAddress)
+    #expect(fixture.map(0 &- 4096, 4096, writable: false, at: 0x10000) == .overflow)
   }
 
   /// The test uses the time page (vvar) that the kernel maps into every process.
@@ -124,20 +68,20 @@ private struct PinnedTable {
     let maps = try ProcFile.read("/proc/self/maps")
     let line = try #require(maps.split(separator: "\n").first { $0.hasSuffix("[vvar]") })
     let address = try #require(UInt64(line.prefix { $0 != "-" }, radix: 16))
-    let pinned = try PinnedTable()
-    #expect(pinned.map(address, 4096, writable: false, at: 0x10000) == .badAddress)
+    let fixture = try PinFixture()
+    #expect(fixture.map(address, 4096, writable: false, at: 0x10000) == .badAddress)
   }
 
   @Test("pages of a file that the host refuses cannot be pinned")
   func refusedFiles() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "registers", length: 4096))
     let mapping = try TestMapping(1, flags: MAP_SHARED, file: file.rawValue)
     let identity = try FileStatus(of: file).identity
-    pinned.table.host.files.refuse(identity)
-    #expect(pinned.map(mapping) == .badAddress)
-    pinned.table.host.files.permit(identity)
-    #expect(pinned.map(mapping) == nil)
+    fixture.table.host.files.refuse(identity)
+    #expect(fixture.map(mapping) == .badAddress)
+    fixture.table.host.files.permit(identity)
+    #expect(fixture.map(mapping) == nil)
   }
 
   // MARK: Files
@@ -145,55 +89,55 @@ private struct PinnedTable {
   @Test(
     "pinned shared memory stays accessible after the process unmaps it", arguments: [true, false])
   func sharedMemoryOutlivesItsMapping(keepsFile: Bool) throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     var file: OwnedDescriptor? = OwnedDescriptor(
       owning: try MemoryFile.create(name: "shared", length: 16384))
     do {
       let mapping = try TestMapping(2, flags: MAP_SHARED, file: file!.rawValue, offset: 8192)
       if !keepsFile { file = nil }
       (mapping.pointer + 4096).storeBytes(of: 5, as: UInt64.self)
-      #expect(pinned.map(mapping, pages: 2) == nil)
-      #expect(pinned.word(at: 0x11000) == 5)
+      #expect(fixture.map(mapping, pages: 2) == nil)
+      #expect(fixture.word(at: 0x11000) == 5)
     }
-    #expect(pinned.word(at: 0x11000) == 5)
-    try pinned.store(6, at: 0x11000)
-    #expect(pinned.word(at: 0x11000) == 6)
+    #expect(fixture.word(at: 0x11000) == 5)
+    try fixture.store(6, at: 0x11000)
+    #expect(fixture.word(at: 0x11000) == 6)
   }
 
   @Test("a page of a file has one frame through a mapping and through a descriptor")
   func framesOfAFile() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "shared", length: 16384))
     let first = try TestMapping(4, flags: MAP_SHARED, file: file.rawValue)
     let second = try TestMapping(4, flags: MAP_SHARED, file: file.rawValue)
-    #expect(pinned.map(first, pages: 4) == nil)
-    #expect(pinned.map(second, pages: 4, at: 0x20000) == nil)
-    #expect(pinned.memory.pinnedFrames == 4)
-    let physical = pinned.domain.physicalAddress(of: IOVA(0x12000))
-    #expect(pinned.domain.physicalAddress(of: IOVA(0x22000)) == physical)
+    #expect(fixture.map(first, pages: 4) == nil)
+    #expect(fixture.map(second, pages: 4, at: 0x20000) == nil)
+    #expect(fixture.memory.pinnedFrames == 4)
+    let physical = fixture.domain.physicalAddress(of: IOVA(0x12000))
+    #expect(fixture.domain.physicalAddress(of: IOVA(0x22000)) == physical)
     // All pages are one run, so a domain can use large pages.
-    #expect(pinned.domain.mappings[0x10000]?.length == 0x4000)
+    #expect(fixture.domain.mappings[0x10000]?.length == 0x4000)
   }
 
   @Test("pages behind the end of a file cannot be pinned")
   func behindTheEndOfAFile() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "short", length: 4096 + 5))
     let mapping = try TestMapping(4, flags: MAP_SHARED, file: file.rawValue)
-    #expect(pinned.map(mapping, pages: 2) == nil)
-    #expect(pinned.map(mapping, page: 2, at: 0x20000) == .badAddress)
+    #expect(fixture.map(mapping, pages: 2) == nil)
+    #expect(fixture.map(mapping, page: 2, at: 0x20000) == .badAddress)
     let copy = try TestMapping(4, flags: MAP_PRIVATE, file: file.rawValue)
-    #expect(pinned.map(copy, page: 1, at: 0x30000) == nil)
-    #expect(pinned.map(copy, page: 2, at: 0x40000) == .badAddress)
+    #expect(fixture.map(copy, page: 1, at: 0x30000) == nil)
+    #expect(fixture.map(copy, page: 2, at: 0x40000) == .badAddress)
   }
 
   @Test("a writable pin of a private file mapping copies the page")
   func privateFilePagesAreCopied() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "private", length: 8192))
     let mapping = try TestMapping(2, flags: MAP_PRIVATE, file: file.rawValue)
-    #expect(pinned.map(mapping, pages: 2) == nil)
-    try pinned.store(3, at: 0x10000)
+    #expect(fixture.map(mapping, pages: 2) == nil)
+    try fixture.store(3, at: 0x10000)
     #expect(mapping.pointer.load(as: UInt64.self) == 3)
     var word: UInt64 = 1
     #expect(pread(file.rawValue, &word, 8, 0) == 8)
@@ -207,63 +151,63 @@ private struct PinnedTable {
     unlink(name)
     #expect(ftruncate(file.rawValue, 8192) == 0)
     guard try !FileStatus(of: file).isMemory else { return }
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let mapping = try TestMapping(2, flags: MAP_SHARED, file: file.rawValue)
-    #expect(pinned.map(mapping) == .badAddress)
-    #expect(pinned.map(mapping, writable: false) == nil)
+    #expect(fixture.map(mapping) == .badAddress)
+    #expect(fixture.map(mapping, writable: false) == nil)
     let copy = try TestMapping(2, flags: MAP_PRIVATE, file: file.rawValue)
-    #expect(pinned.map(copy, at: 0x20000) == nil)
-    #expect(pinned.mapFile(file.rawValue, 0, 4096) == .fileExists)
-    _ = pinned.table.unmapAll()
-    #expect(pinned.mapFile(file.rawValue, 0, 4096) == .invalidArgument)
+    #expect(fixture.map(copy, at: 0x20000) == nil)
+    #expect(fixture.mapFile(file.rawValue, 0, 4096) == .fileExists)
+    _ = fixture.table.unmapAll()
+    #expect(fixture.mapFile(file.rawValue, 0, 4096) == .invalidArgument)
   }
 
   @Test(
     "IOMMU_IOAS_MAP_FILE requires whole pages inside the file and accepts a read-only descriptor")
   func mapFile() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "file", length: 0x4800))
     var word: UInt64 = 77
     #expect(pwrite(file.rawValue, &word, 8, 0x1000) == 8)
-    #expect(pinned.mapFile(file.rawValue, 0x1000, 0x3000) == nil)
-    #expect(pinned.word(at: 0x10000) == 77)
-    _ = pinned.table.unmapAll()
+    #expect(fixture.mapFile(file.rawValue, 0x1000, 0x3000) == nil)
+    #expect(fixture.word(at: 0x10000) == 77)
+    _ = fixture.table.unmapAll()
     // The file must contain whole pages.
-    #expect(pinned.mapFile(file.rawValue, 0x4000, 0x1000) == .invalidArgument)
-    #expect(pinned.mapFile(file.rawValue, 1 << 63, 0x1000) == .invalidArgument)
-    #expect(pinned.mapFile(file.rawValue, .max - 4094, 0x1000) == .overflow)
-    #expect(pinned.mapFile(file.rawValue, 0, 0) == .invalidArgument)
-    #expect(pinned.mapFile(-1, 0, 0x1000) == .badFileDescriptor)
+    #expect(fixture.mapFile(file.rawValue, 0x4000, 0x1000) == .invalidArgument)
+    #expect(fixture.mapFile(file.rawValue, 1 << 63, 0x1000) == .invalidArgument)
+    #expect(fixture.mapFile(file.rawValue, .max - 4094, 0x1000) == .overflow)
+    #expect(fixture.mapFile(file.rawValue, 0, 0) == .invalidArgument)
+    #expect(fixture.mapFile(-1, 0, 0x1000) == .badFileDescriptor)
 
     let path = open("/proc/self/fd/\(file.rawValue)", 0o10000000)  // O_PATH
     defer { close(path) }
-    #expect(pinned.mapFile(path, 0, 0x1000) == .badFileDescriptor)
+    #expect(fixture.mapFile(path, 0, 0x1000) == .badFileDescriptor)
     // The open mode of the descriptor is not checked.
     let readOnly = open("/proc/self/fd/\(file.rawValue)", O_RDONLY)
     defer { close(readOnly) }
-    #expect(pinned.mapFile(readOnly, 0x1000, 0x1000) == nil)
-    try pinned.store(78, at: 0x10000)
+    #expect(fixture.mapFile(readOnly, 0x1000, 0x1000) == nil)
+    try fixture.store(78, at: 0x10000)
     #expect(pread(file.rawValue, &word, 8, 0x1000) == 8)
     #expect(word == 78)
   }
 
   @Test("the server keeps one descriptor for each file that is mapped")
   func oneDescriptorForEachFile() throws {
-    let pinned = try PinnedTable()
+    let fixture = try PinFixture()
     let file = OwnedDescriptor(owning: try MemoryFile.create(name: "file", length: 1 << 20))
     let mapping = try TestMapping(256, flags: MAP_SHARED, file: file.rawValue)
     func descriptors() -> Int {
       (0..<1024 as Range<Int32>).count { number in
-        let own = (try? pinned.client.duplicateDescriptor(number)).map { try? FileStatus(of: $0) }
+        let own = (try? fixture.client.duplicateDescriptor(number)).map { try? FileStatus(of: $0) }
         let wanted = try? FileStatus(of: file).identity
         return own??.identity == wanted
       }
     }
     for page in 0..<100 as Range<UInt64> {
-      _ = try pinned.table.map(
+      _ = try fixture.table.map(
         file: file.rawValue, start: page * 4096, length: 4096, at: nil,
-        permissions: [.read, .write], accounting: .user, client: pinned.client)
-      #expect(pinned.map(mapping, page: 100 + Int(page), at: 1 << 32 + page << 12) == nil)
+        permissions: [.read, .write], accounting: .user, client: fixture.client)
+      #expect(fixture.map(mapping, page: 100 + Int(page), at: 1 << 32 + page << 12) == nil)
     }
     #expect(descriptors() <= 3)
   }
@@ -288,29 +232,29 @@ private struct PinnedTable {
 
   @Test("a copy shares the pinned pages of its source and keeps them when the source is unmapped")
   func copiesShareTheirPages() throws {
-    let pinned = try PinnedTable()
-    let other = IOPageTable(memory: pinned.memory, host: pinned.table.host)
+    let fixture = try PinFixture()
+    let other = IOPageTable(memory: fixture.memory, host: fixture.table.host)
     let domain = try RecordingDriver().newDomain()
     try other.addDomain(domain)
     let mapping = try TestMapping(4)
-    #expect(pinned.map(mapping, pages: 4) == nil)
-    let slices = try pinned.table.pages(at: 0x11000, length: 0x2000)
+    #expect(fixture.map(mapping, pages: 4) == nil)
+    let slices = try fixture.table.pages(at: 0x11000, length: 0x2000)
     _ = try other.map(slices, length: 0x2000, at: 0x50000, permissions: [.read, .write])
-    #expect(pinned.memory.pinnedFrames == 4)
+    #expect(fixture.memory.pinnedFrames == 4)
     // The pinned pages are shared even when the process has removed the permissions.
     mapping.protect(page: 0, count: 4, PROT_NONE)
     _ = try other.map(slices, length: 0x2000, at: 0x60000, permissions: [.read])
-    #expect(pinned.memory.pinnedFrames == 4)
-    let physical = pinned.domain.physicalAddress(of: IOVA(0x12000))
+    #expect(fixture.memory.pinnedFrames == 4)
+    let physical = fixture.domain.physicalAddress(of: IOVA(0x12000))
     #expect(domain.physicalAddress(of: IOVA(0x51000)) == physical)
     #expect(domain.physicalAddress(of: IOVA(0x61000)) == physical)
     // The copies keep their pages pinned when the first mapping is unmapped.
-    _ = pinned.table.unmapAll()
-    #expect(pinned.memory.pinnedFrames == 2)
+    _ = fixture.table.unmapAll()
+    #expect(fixture.memory.pinnedFrames == 2)
     _ = try other.unmap(0x50000, length: 0x2000).get()
-    #expect(pinned.memory.pinnedFrames == 2)
+    #expect(fixture.memory.pinnedFrames == 2)
     _ = other.unmapAll()
-    #expect(pinned.memory.pinnedFrames == 0)
+    #expect(fixture.memory.pinnedFrames == 0)
   }
 
   @Test("pages are pinned only while a domain uses them")

@@ -12,7 +12,7 @@ import UAPI
 @testable import IOMMU
 @testable import IOMMUFD
 
-@Suite struct VirtualUnitTests {
+@Suite struct VIOMMUTests {
   private let mock: MockFile
   private let ioas: UInt32
   private let device: (device: UInt32, bound: UInt32, hwpt: UInt32)
@@ -32,20 +32,20 @@ import UAPI
   @Test("a device has one vDEVICE, whose ID becomes a tombstone when the device is destroyed first")
   func virtualDevices() throws {
     defer { mock.close() }
-    let unit = try mock.makeUnit(for: device.bound, on: parent).get()
+    let viommu = try mock.makeVIOMMU(for: device.bound, on: parent).get()
     let other = try mock.makeDevice(ioas).get()
-    let first = try mock.makeVirtualDevice(device.bound, on: unit, 9).get()
-    #expect(mock.makeVirtualDevice(device.bound, on: unit, 8).error == .fileExists)
-    #expect(mock.makeVirtualDevice(other.bound, on: unit, 9).error == .fileExists)
+    let first = try mock.makeVirtualDevice(device.bound, on: viommu, 9).get()
+    #expect(mock.makeVirtualDevice(device.bound, on: viommu, 8).error == .fileExists)
+    #expect(mock.makeVirtualDevice(other.bound, on: viommu, 9).error == .fileExists)
     #expect(mock.makeVirtualDevice(other.bound, on: parent, 8).error == .noSuchFileOrDirectory)
-    let second = try mock.makeVirtualDevice(other.bound, on: unit, 8).get()
+    let second = try mock.makeVirtualDevice(other.bound, on: viommu, 8).get()
     #expect(second == first + 1)
-    #expect(mock.destroy(unit) == .resourceBusy)
+    #expect(mock.destroy(viommu) == .resourceBusy)
     // The device destroys its vDEVICE, whose ID becomes a tombstone that no later object gets.
     #expect(mock.destroy(other.device) == nil)
     #expect(mock.destroy(second) == .noSuchFileOrDirectory)
     #expect(mock.destroy(first) == nil)
-    #expect(mock.destroy(unit) == nil)
+    #expect(mock.destroy(viommu) == nil)
     var ids: [UInt32] = []
     for _ in 0..<8 { ids.append(try mock.file.makeIOAS()) }
     #expect(!ids.contains(second))
@@ -59,17 +59,17 @@ import UAPI
   )
   func events() throws {
     defer { mock.close() }
-    let unit = try mock.makeUnit(for: device.bound, on: parent).get()
-    let nested = try mock.nest(device.bound, on: unit).get()
+    let viommu = try mock.makeVIOMMU(for: device.bound, on: parent).get()
+    let nested = try mock.nest(device.bound, on: viommu).get()
     #expect(mock.replace(device.device, with: nested) == .noSuchFileOrDirectory)
-    _ = try mock.makeVirtualDevice(device.bound, on: unit, 0x99).get()
+    _ = try mock.makeVirtualDevice(device.bound, on: viommu, 0x99).get()
     #expect(mock.reportEvent(device.bound) == .noSuchFileOrDirectory, "not attached")
     #expect(mock.replace(device.device, with: nested) == nil)
     #expect(mock.reportEvent(device.bound) == .notSupported, "no queue")
-    #expect(mock.makeEventQueue(on: unit, depth: 0).error == .invalidArgument)
-    #expect(mock.makeEventQueue(on: unit, depth: 1, type: 0).error == .notSupported)
-    let queue = try mock.makeEventQueue(on: unit, depth: 2).get()
-    #expect(mock.makeEventQueue(on: unit, depth: 2).error == .fileExists)
+    #expect(mock.makeEventQueue(on: viommu, depth: 0).error == .invalidArgument)
+    #expect(mock.makeEventQueue(on: viommu, depth: 1, type: 0).error == .notSupported)
+    let queue = try mock.makeEventQueue(on: viommu, depth: 2).get()
+    #expect(mock.makeEventQueue(on: viommu, depth: 2).error == .fileExists)
     defer { mock.file.client.close(queue.number) }
 
     #expect(mock.readiness(queue.number) == [])
@@ -125,15 +125,15 @@ import UAPI
     defer { mock.close() }
     let data = TestMemory()
     data.store(iommu_viommu_selftest(in_data: 0x41))
-    let first = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    let first = try mock.makeVIOMMU(for: device.bound, on: parent, data: data).get()
     let answer = data.load(iommu_viommu_selftest.self)
     #expect(answer.out_data == 0x41)
     #expect(answer.out_mmap_offset == 4096)
     #expect(answer.out_mmap_length == 8192)
     data.store(iommu_viommu_selftest(in_data: 0x42))
-    let second = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    let second = try mock.makeVIOMMU(for: device.bound, on: parent, data: data).get()
     #expect(data.load(iommu_viommu_selftest.self).out_mmap_offset == 4096 + 8192)
-    #expect(mock.makeUnit(for: device.bound, on: parent, data: data, length: 7).error != nil)
+    #expect(mock.makeVIOMMU(for: device.bound, on: parent, data: data, length: 7).error != nil)
 
     let file = try #require(mock.file.client.file(mock.file.number))
     for (offset, length) in [(0, 8192), (4096, 4096), (8192, 4096), (4096, 12288)]
@@ -155,7 +155,7 @@ import UAPI
     }
     // The lowest free offset is used.
     data.store(iommu_viommu_selftest(in_data: 0x43))
-    let third = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    let third = try mock.makeVIOMMU(for: device.bound, on: parent, data: data).get()
     #expect(data.load(iommu_viommu_selftest.self).out_mmap_offset == 4096)
     #expect(third == first)
     #expect(mock.destroy(second) == nil)
@@ -168,12 +168,12 @@ import UAPI
     defer { mock.close() }
     let data = TestMemory()
     data.store(iommu_viommu_selftest(in_data: 0x41))
-    let unit = try mock.makeUnit(for: device.bound, on: parent, data: data).get()
+    let viommu = try mock.makeVIOMMU(for: device.bound, on: parent, data: data).get()
     let file = try #require(mock.file.client.file(mock.file.number))
     let region = try file.region(for: MappingRequest(offset: 4096, length: 8192))
-    let carrier = OwnedDescriptor(
-      owning: try MemoryFile.create(name: "carrier", length: region.offset + region.length))
-    let identity = try FileStatus(of: carrier).identity
+    let standIn = OwnedDescriptor(
+      owning: try MemoryFile.create(name: "stand-in", length: region.offset + region.length))
+    let identity = try FileStatus(of: standIn).identity
     #expect(throws: Errno.noMemory) {
       try region.place(in: identity) { () throws(Errno) -> SharedRegisters? in throw .noMemory }
     }
@@ -189,16 +189,16 @@ import UAPI
 
     let window = TestMemory(pages: 2)
     mmap(
-      window.base, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, carrier.rawValue, 4096)
-    #expect(mock.destroy(unit) == .resourceBusy)
+      window.base, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, standIn.rawValue, 4096)
+    #expect(mock.destroy(viommu) == .resourceBusy)
     #expect(mock.map(ioas, window, at: UInt64(MOCK_APERTURE_START)) == .badAddress)
     let anonymous = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
     mmap(window.base, 4096, PROT_READ, anonymous, -1, 0)
-    #expect(mock.destroy(unit) == .resourceBusy)
+    #expect(mock.destroy(viommu) == .resourceBusy)
     // The region can be mapped again after a destroy that was refused.
     try place()
     mmap(window.base + 4096, 4096, PROT_READ, anonymous, -1, 0)
-    #expect(mock.destroy(unit) == nil)
+    #expect(mock.destroy(viommu) == nil)
     #expect(filled == 1)
   }
 
@@ -220,10 +220,10 @@ import UAPI
     pages.store(0x1234, at: place)
     #expect(place == 8188)
     #expect(try regions.register(at: 16380).pages.load(place) == 0x1234)
-    let carrier = OwnedDescriptor(
-      owning: try MemoryFile.create(name: "carrier", length: region.end))
-    try region.place(in: try FileStatus(of: carrier).identity) { () throws(Errno) in
-      try SharedRegisters(of: carrier, at: region.offset, length: region.length)
+    let standIn = OwnedDescriptor(
+      owning: try MemoryFile.create(name: "stand-in", length: region.end))
+    try region.place(in: try FileStatus(of: standIn).identity) { () throws(Errno) in
+      try SharedRegisters(of: standIn, at: region.offset, length: region.length)
     }
     #expect(shared.withLock { $0.count } == 2)
     // The server's own mapping does not keep the region in use.
@@ -239,33 +239,33 @@ import UAPI
   @Test("a hardware queue has an access with its own ID and depends on the queue before it")
   func hardwareQueues() throws {
     defer { mock.close() }
-    let unit = try mock.makeUnit(for: device.bound, on: parent).get()
+    let viommu = try mock.makeVIOMMU(for: device.bound, on: parent).get()
     let base = UInt64(MOCK_APERTURE_START)
     #expect(
-      mock.makeHardwareQueue(on: unit, index: 0, at: base, length: 0).error == .invalidArgument)
-    #expect(mock.makeHardwareQueue(on: unit, index: 0, at: .max, length: 2).error == .overflow)
+      mock.makeHardwareQueue(on: viommu, index: 0, at: base, length: 0).error == .invalidArgument)
+    #expect(mock.makeHardwareQueue(on: viommu, index: 0, at: .max, length: 2).error == .overflow)
     #expect(
-      mock.makeHardwareQueue(on: unit, index: 0, at: base, length: 16).error
+      mock.makeHardwareQueue(on: viommu, index: 0, at: base, length: 16).error
         == .noSuchFileOrDirectory)
     let pages = TestMemory(pages: 2)
     #expect(mock.map(ioas, pages, at: base) == nil)
-    #expect(mock.makeHardwareQueue(on: unit, index: 1, at: base, length: 16).error == .ioError)
+    #expect(mock.makeHardwareQueue(on: viommu, index: 1, at: base, length: 16).error == .ioError)
     #expect(
-      mock.makeHardwareQueue(on: unit, index: 2, at: base, length: 16).error == .invalidArgument)
-    let first = try mock.makeHardwareQueue(on: unit, index: 0, at: base + 64, length: 16).get()
-    #expect(mock.makeHardwareQueue(on: unit, index: 0, at: base, length: 16).error == .fileExists)
+      mock.makeHardwareQueue(on: viommu, index: 2, at: base, length: 16).error == .invalidArgument)
+    let first = try mock.makeHardwareQueue(on: viommu, index: 0, at: base + 64, length: 16).get()
+    #expect(mock.makeHardwareQueue(on: viommu, index: 0, at: base, length: 16).error == .fileExists)
     // The next ID is that of its access, which a client cannot destroy.
     #expect(mock.destroy(first + 1) == .resourceBusy)
-    let second = try mock.makeHardwareQueue(on: unit, index: 1, at: base, length: 4096).get()
+    let second = try mock.makeHardwareQueue(on: viommu, index: 1, at: base, length: 4096).get()
     #expect(second == first + 2)
     #expect(mock.unmap(ioas, at: base, length: 8192) == .resourceBusy)
     #expect(mock.destroy(first) == .resourceBusy, "the second depends on it")
-    #expect(mock.destroy(unit) == .resourceBusy)
+    #expect(mock.destroy(viommu) == .resourceBusy)
     #expect(mock.destroy(second) == nil)
     #expect(mock.unmap(ioas, at: base, length: 8192) == .resourceBusy)
     #expect(mock.destroy(first) == nil)
     #expect(mock.unmap(ioas, at: base, length: 8192) == nil)
-    #expect(mock.destroy(unit) == nil)
+    #expect(mock.destroy(viommu) == nil)
   }
 }
 

@@ -157,7 +157,7 @@ extension QueueFile<RecordLog> {
     #expect(try records(file, one).count == 1)
     devices.forEach { $0.unbind() }
     driver.fault(fault(of: physical[1].requesterID))
-    #expect(try records(file, one).isEmpty, "a device that is not bound is nobody's")
+    #expect(try records(file, one).isEmpty, "a device that is not bound has no log")
     file.client.close(one)
   }
 

@@ -122,24 +122,24 @@ let everyScenario: [Scenario] = [
     try sweep.call { $0.replace(device.device, with: nested) }
     try sweep.call { $0.destroy(device.device) }
   },
-  Scenario("virtual unit and queues", leastSteps: 40) { sweep throws(Errno) in
+  Scenario("virtual viommu and queues", leastSteps: 40) { sweep throws(Errno) in
     let ioas = try sweep.call { $0.makeIOAS() }
     try sweep.call { $0.map(ioas, memory, at: aperture) }
     let device = try sweep.call { $0.makeDevice(ioas) }
     let parent = try sweep.call {
       $0.allocate(device.bound, on: ioas, flags: IOMMU_HWPT_ALLOC_NEST_PARENT.rawValue)
     }
-    let unit = try sweep.call { $0.makeUnit(for: device.bound, on: parent, data: TestMemory()) }
-    let virtualDevice = try sweep.call { $0.makeVirtualDevice(device.bound, on: unit, 0x99) }
-    try sweep.call { $0.makeHardwareQueue(on: unit, index: 0, at: aperture, length: 4096) }
-    try sweep.call { $0.makeHardwareQueue(on: unit, index: 1, at: aperture, length: 4096) }
+    let viommu = try sweep.call { $0.makeVIOMMU(for: device.bound, on: parent, data: TestMemory()) }
+    let virtualDevice = try sweep.call { $0.makeVirtualDevice(device.bound, on: viommu, 0x99) }
+    try sweep.call { $0.makeHardwareQueue(on: viommu, index: 0, at: aperture, length: 4096) }
+    try sweep.call { $0.makeHardwareQueue(on: viommu, index: 1, at: aperture, length: 4096) }
     let faults = try sweep.openQueue { $0.makeFaultQueue() }
     let nested = try sweep.call {
       $0.allocate(
-        device.bound, on: unit, flags: IOMMU_HWPT_FAULT_ID_VALID.rawValue,
+        device.bound, on: viommu, flags: IOMMU_HWPT_FAULT_ID_VALID.rawValue,
         type: UInt32(IOMMU_HWPT_DATA_SELFTEST), data: [7], fault: faults)
     }
-    _ = try sweep.openQueue { $0.makeEventQueue(on: unit, depth: 2) }
+    _ = try sweep.openQueue { $0.makeEventQueue(on: viommu, depth: 2) }
     try sweep.call { $0.replace(device.device, with: nested) }
     try sweep.call {
       $0.test(IOMMU_TEST_OP_TRIGGER_IOPF) { $0.trigger_iopf.dev_id = device.bound }

@@ -10,7 +10,7 @@ struct AMDViCommandTests {
 
   /// A guest with two PASIDs. Its pages 0x7000 and 0x8000 contain their number. It also has a page
   /// of 2 MiB.
-  private struct Scene {
+  private struct CacheFixture {
     let fixture: AMDViFixture
     let gcr3: UInt64
     let roots: [UInt64]
@@ -102,14 +102,14 @@ struct AMDViCommandTests {
       Granule("the device table entry", .invalidateDeviceTableEntry(AMDViFixture.device), []),
     ])
   func granules(_ granule: Granule) throws {
-    let scene = try Scene()
-    scene.change()
-    #expect(scene.values == Self.stale)
-    scene.fixture.run(granule.command)
-    scene.fixture.guest[AMDViTables.hostBase + 0x20_1000] = 99
+    let cached = try CacheFixture()
+    cached.change()
+    #expect(cached.values == Self.stale)
+    cached.fixture.run(granule.command)
+    cached.fixture.guest[AMDViTables.hostBase + 0x20_1000] = 99
     let fresh: [UInt64?] = [7, 7, 99, 7, 7]
     #expect(
-      scene.values
+      cached.values
         == Self.stale.indices.map { granule.fresh.contains($0) ? fresh[$0] : Self.stale[$0] })
   }
 
@@ -178,29 +178,29 @@ struct AMDViCommandTests {
     ])
   func guestCR3(_ granule: Granule) throws {
     // A cached upper table would be used as the start of the walk.
-    let scene = try Scene(pagingStructures: 0)
-    #expect(scene.load(0x7000, one) == 0)
-    #expect(scene.load(0x7000, two) == 2)
+    let cached = try CacheFixture(pagingStructures: 0)
+    #expect(cached.load(0x7000, one) == 0)
+    #expect(cached.load(0x7000, two) == 2)
     // The two GCR3 entries are exchanged.
-    scene.fixture.guest[scene.gcr3 + 8] = scene.roots[1] | 1
-    scene.fixture.guest[scene.gcr3 + 16] = scene.roots[0] | 1
-    scene.fixture.run(Self.pages(0, .max, nil), granule.command)
-    #expect(scene.load(0x7000, one) == (granule.fresh.contains(0) ? 2 : 0))
-    #expect(scene.load(0x7000, two) == (granule.fresh.contains(1) ? 0 : 2))
-    scene.fixture.run(.invalidateDeviceTableEntry(AMDViFixture.device), Self.pages(0, .max, nil))
-    #expect(scene.load(0x7000, one) == 2)
-    #expect(scene.load(0x7000, two) == 0)
+    cached.fixture.guest[cached.gcr3 + 8] = cached.roots[1] | 1
+    cached.fixture.guest[cached.gcr3 + 16] = cached.roots[0] | 1
+    cached.fixture.run(Self.pages(0, .max, nil), granule.command)
+    #expect(cached.load(0x7000, one) == (granule.fresh.contains(0) ? 2 : 0))
+    #expect(cached.load(0x7000, two) == (granule.fresh.contains(1) ? 0 : 2))
+    cached.fixture.run(.invalidateDeviceTableEntry(AMDViFixture.device), Self.pages(0, .max, nil))
+    #expect(cached.load(0x7000, one) == 2)
+    #expect(cached.load(0x7000, two) == 0)
   }
 
   @Test(
     "cached upper guest tables stay until an invalidation with PDE of their addresses or of the domain"
   )
   func directories() throws {
-    let scene = try Scene()
-    let guest = scene.fixture.guest
-    #expect(scene.load(0x7000, one) == 0)
-    #expect(scene.fixture.unit.cachedPagingStructures == 3)
-    let top = guest.entry(scene.roots[0], 0x7000, level: 3)
+    let cached = try CacheFixture()
+    let guest = cached.fixture.guest
+    #expect(cached.load(0x7000, one) == 0)
+    #expect(cached.fixture.unit.cachedPagingStructures == 3)
+    let top = guest.entry(cached.roots[0], 0x7000, level: 3)
     let entry = guest[top]
     for (range, isStale) in [
       (Self.pages(0x8000, 0x8fff, 1), true),
@@ -210,18 +210,18 @@ struct AMDViCommandTests {
       (Self.pages(1 << 40, 1 << 40, nil, directories: true), false), (.invalidateAll, false),
     ] {
       guest[top] = entry
-      #expect(scene.load(0x7000, one) == 0)
+      #expect(cached.load(0x7000, one) == 0)
       guest[top] = 0
-      scene.fixture.run(range)
-      #expect((scene.load(0x8000, one) == 1) == isStale)
+      cached.fixture.run(range)
+      #expect((cached.load(0x8000, one) == 1) == isStale)
       guest[top] = entry
-      scene.fixture.run(Self.pages(0, .max, nil, directories: true))
+      cached.fixture.run(Self.pages(0, .max, nil, directories: true))
     }
     // An entry with more permissions needs no invalidation.
     guest[top] = entry & ~2
-    #expect(scene.load(0x7000, one) == 0)
+    #expect(cached.load(0x7000, one) == 0)
     guest[top] = entry
-    #expect(scene.fixture.port.store(0, to: 0x7000, pasid: one) == .completed)
+    #expect(cached.fixture.port.store(0, to: 0x7000, pasid: one) == .completed)
   }
 
   @Test("COMPLETION_WAIT with S stores its data")

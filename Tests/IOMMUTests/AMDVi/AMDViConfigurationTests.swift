@@ -269,7 +269,7 @@ struct AMDViConfigurationTests {
     #expect(try fixture.consumeEvent() == [0x2005_0009_0000_0108, AMDViTables.hostBase])
   }
 
-  // MARK: What is kept out of the log
+  // MARK: Suppressed and lost events
 
   @Test("SA suppresses page faults, and SE all but the first until the entry is invalidated")
   func suppression() throws {

@@ -22,12 +22,12 @@ extension MockFile {
   }
 
   func makeEventQueue(
-    on unit: UInt32, depth: UInt32, type: UInt32 = Self.eventType, flags: UInt32 = 0
+    on viommu: UInt32, depth: UInt32, type: UInt32 = Self.eventType, flags: UInt32 = 0
   ) -> Result<(id: UInt32, number: Int32), Errno> {
     var command = iommu_veventq_alloc()
     command.size = UInt32(MemoryLayout<iommu_veventq_alloc>.size)
     command.flags = flags
-    command.viommu_id = unit
+    command.viommu_id = viommu
     command.type = type
     command.veventq_depth = depth
     if let error = file.call(.veventqAlloc, &command) { return .failure(error) }
@@ -80,7 +80,7 @@ extension MockFile {
 
   // MARK: Virtual units
 
-  func makeUnit(
+  func makeVIOMMU(
     for device: UInt32, on parent: UInt32, data: TestMemory? = nil, length: UInt32 = 24
   ) -> Result<UInt32, Errno> {
     var command = iommu_viommu_alloc()
@@ -95,20 +95,20 @@ extension MockFile {
   }
 
   func makeVirtualDevice(
-    _ device: UInt32, on unit: UInt32, _ virtualID: UInt64
+    _ device: UInt32, on viommu: UInt32, _ virtualID: UInt64
   ) -> Result<UInt32, Errno> {
     var command = iommu_vdevice_alloc(
-      size: 24, viommu_id: unit, dev_id: device, out_vdevice_id: 0, virt_id: virtualID)
+      size: 24, viommu_id: viommu, dev_id: device, out_vdevice_id: 0, virt_id: virtualID)
     if let error = file.call(.vdeviceAlloc, &command) { return .failure(error) }
     return .success(command.out_vdevice_id)
   }
 
   func makeHardwareQueue(
-    on unit: UInt32, index: UInt32, at iova: UInt64, length: UInt64
+    on viommu: UInt32, index: UInt32, at iova: UInt64, length: UInt64
   ) -> Result<UInt32, Errno> {
     var command = iommu_hw_queue_alloc()
     command.size = UInt32(MemoryLayout<iommu_hw_queue_alloc>.size)
-    command.viommu_id = unit
+    command.viommu_id = viommu
     command.type = Self.queueType
     command.index = index
     command.nesting_parent_iova = iova

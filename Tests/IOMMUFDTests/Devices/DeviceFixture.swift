@@ -5,7 +5,7 @@ import UAPI
 @testable import IOMMUFD
 
 /// Devices behind one RecordingDriver, and an open iommufd.
-struct DeviceBench {
+struct DeviceFixture {
   let driver: RecordingDriver
   let file: ControlFile
 
