@@ -108,7 +108,10 @@ let package = Package(
       name: "IOMMUFDTests",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
     .testTarget(
-      name: "MachineTests", dependencies: ["Machine", "IOMMU", "IOMMUFD", "TestSupport"]),
+      name: "MachineTests",
+      dependencies: [
+        "Machine", "VFIO", "PCI", "IOMMU", "IOMMUFD", "UAPI", system, "TestSupport",
+      ]),
     .testTarget(name: "PCITests", dependencies: ["PCI", "IOMMU", "TestSupport"]),
     .testTarget(
       name: "VFIOTests",

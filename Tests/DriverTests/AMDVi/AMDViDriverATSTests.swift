@@ -116,7 +116,8 @@ struct AMDViDriverATSTests {
     fixture.port.setPageResponseReceiver { group, _ in answers.add(group) }
     fixture.driver.respond(to: request.groupID, .success)
     #expect(answers.drain() == [3])
-    // Without PPR of the guest's entry the unit answers the request and records an event.
+    // Without PPR of the guest's entry the driver answers the request in place of the unit, and the
+    // event is recorded.
     try fixture.attach(
       try fixture.makeNested(gcr3: fixture.guest.allocate()) { $0.allowsDeviceTLB = true })
     #expect(ask(1) == .answered(.failure))

@@ -122,7 +122,7 @@ let everyScenario: [Scenario] = [
     try sweep.call { $0.replace(device.device, with: nested) }
     try sweep.call { $0.destroy(device.device) }
   },
-  Scenario("virtual viommu and queues", leastSteps: 40) { sweep throws(Errno) in
+  Scenario("vIOMMU and queues", leastSteps: 40) { sweep throws(Errno) in
     let ioas = try sweep.call { $0.makeIOAS() }
     try sweep.call { $0.map(ioas, memory, at: aperture) }
     let device = try sweep.call { $0.makeDevice(ioas) }
