@@ -76,7 +76,9 @@ let package = Package(
     // A front end for tests: the test itself is the client, in the same process.
     .target(
       name: "TestSupport",
-      dependencies: ["Machine", "UAPI", "IOMMU", "IOMMUFD", "PCI", "Host", system],
+      dependencies: [
+        "Machine", "VFIO", "UAPI", "CUAPI", "IOMMU", "IOMMUFD", "PCI", "Host", "CLinux", system,
+      ],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
     // Devices that report the calls they receive, under the launcher and over CUSE, for
@@ -98,22 +100,33 @@ let package = Package(
     .executableTarget(
       name: "catalogue-facts", dependencies: ["UAPI"], path: "Tests/CatalogueFacts"),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
+    // The hardware without the drivers.
     .testTarget(
-      name: "IOMMUTests",
-      dependencies: [
-        "CUAPI", "UAPI", "IOMMU", "IOMMUFD", "Host", "CLinux", system, "TestSupport",
-      ]),
+      name: "IOMMUTests", dependencies: ["IOMMU", "Host", "CLinux", system, "TestSupport"]),
+    // The vendors' drivers, each with its unit and without the objects of iommufd.
+    .testTarget(
+      name: "DriverTests",
+      dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "Host", system, "TestSupport"]),
     .testTarget(
       name: "IOMMUFDTests",
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
     .testTarget(
-      name: "MachineTests", dependencies: ["Machine", "IOMMU", "IOMMUFD", "TestSupport"]),
+      name: "MachineTests",
+      dependencies: [
+        "Machine", "VFIO", "PCI", "IOMMU", "IOMMUFD", "UAPI", system, "TestSupport",
+      ]),
     .testTarget(name: "PCITests", dependencies: ["PCI", "IOMMU", "TestSupport"]),
     .testTarget(
       name: "VFIOTests",
       dependencies: [
         "VFIO", "PCI", "IOMMU", "IOMMUFD", "Machine", "UAPI", "CUAPI", "CLinux", "Host", system,
         "TestSupport",
+      ]),
+    // DMA of the devices of a whole machine, from ioctls to the client's memory.
+    .testTarget(
+      name: "EndToEndTests",
+      dependencies: [
+        "VFIO", "PCI", "IOMMU", "IOMMUFD", "Machine", "UAPI", "CUAPI", system, "TestSupport",
       ]),
   ],
   cLanguageStandard: .gnu11

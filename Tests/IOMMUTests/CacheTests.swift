@@ -1,3 +1,4 @@
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -12,7 +13,8 @@ import Testing
     Translation(physical: PhysicalAddress(physical), shift: shift, permissions: permissions)
   }
 
-  @Test func hitsAreExact() {
+  @Test("a lookup hits only with the same tag and page, and an insertion replaces the entry")
+  func hitsAreExact() {
     var iotlb = IOTLB(IOTLBGeometry())
     iotlb.insert(one, IOVA(0x1234), page(0xa000, [.read, .write]))
     #expect(iotlb.lookup(one, IOVA(0x1fff)) == page(0xa000, [.read, .write]))
@@ -24,7 +26,8 @@ import Testing
     #expect(iotlb.count == 1)
   }
 
-  @Test func anEntryThatChangedUnderAWalkIsRememberedAsItWasLast() {
+  @Test("a walk caches the tables of the last value that it read from each entry")
+  func changedEntries() {
     var steps = WalkedEntries()
     for (place, entry): (UInt64, UInt64?) in [
       (0x1008, 0x5007), (0x1008, 0x6005), (0x6010, 0x8007), (0x8000, nil), (0x8000, 0x9007),
@@ -39,19 +42,21 @@ import Testing
     #expect(found.map { $0.grant & 7 } == [5, 5])
   }
 
-  @Test func pageSizes() {
+  @Test("a page is cached at its size, or at the next smaller size that has an array")
+  func pageSizes() {
     var iotlb = IOTLB(IOTLBGeometry())
     iotlb.insert(one, IOVA(0x40_0123), page(0x8000_0000, shift: 21))
     iotlb.insert(one, IOVA(5 << 30), page(0x1_0000_0000, shift: 30))
     #expect(iotlb.lookup(one, IOVA(0x5f_ffff)) == page(0x8000_0000, shift: 21))
     #expect(iotlb.lookup(one, IOVA(5 << 30 + 77)) == page(0x1_0000_0000, shift: 30))
-    // A size without an array of its own is kept as the piece that was used.
+    // A page whose size has no array is cached as the 4 KiB that were accessed.
     iotlb.insert(two, IOVA(0x1_5000), page(0xc_0000, shift: 16))
     #expect(iotlb.lookup(two, IOVA(0x1_5abc)) == page(0xc_5000))
     #expect(iotlb.lookup(two, IOVA(0x1_6000)) == nil)
   }
 
-  @Test func invalidationTakesWhatItNamesAndNoMore() {
+  @Test("an invalidation removes the entries of its scope and no others")
+  func invalidationScopes() {
     func filled() -> IOTLB {
       var iotlb = IOTLB(IOTLBGeometry())
       for tag in [one, two] {
@@ -81,7 +86,8 @@ import Testing
     #expect(left(.pages(domain, IOVA(0), shift: 64)) == 6)
   }
 
-  @Test func theLeastRecentlyUsedEntryGoes() {
+  @Test("a full set replaces the least recently used entry")
+  func leastRecentlyUsedEntry() {
     var geometry = IOTLBGeometry()
     geometry.sets4K = 1
     var iotlb = IOTLB(geometry)
@@ -93,7 +99,10 @@ import Testing
     #expect(iotlb.count == 8)
   }
 
-  @Test func configurationCache() {
+  @Test(
+    "a full set of the configuration cache replaces the least recently used entry, and a predicate selects the entries to invalidate"
+  )
+  func configurationCache() {
     var cache = ConfigurationCache<Int>(sets: 1)
     for key in 0..<4 as Range<UInt64> { cache.insert(key, Int(key)) }
     #expect(cache.find(0)?.pointee == 0)

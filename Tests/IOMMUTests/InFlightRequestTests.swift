@@ -1,6 +1,7 @@
 import Glibc
 import Host
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import IOMMU
@@ -8,9 +9,9 @@ import Testing
 @Suite struct InFlightRequestTests {
   private let inFlight = InFlightRequest()
 
-  /// A request is under way all the time that `meanwhile` takes, and an invalidation begins.
-  /// - Parameter use: what the request says of itself.
-  /// - Returns: whether the invalidation waited for its end.
+  /// Runs `meanwhile` and then starts an invalidation while a request is in progress.
+  /// - Parameter use: Records the domain or the device TLB that the request uses.
+  /// - Returns: Whether the invalidation waited for the end of the request.
   private func isAwaited(
     _ use: @escaping @Sendable (InFlightRequest) -> Void, meanwhile: () -> Void,
     by invalidate: @escaping @Sendable () -> Void
@@ -42,13 +43,14 @@ import Testing
     return !isEarly.load(ordering: .acquiring)
   }
 
-  @Test func onlyTheDomainInUseIsWaitedFor() {
+  @Test("an invalidation waits only for requests that use its domain")
+  func domainInUse() {
     let inFlight = inFlight
     #expect(
       isAwaited {
         $0.use(InFlightKey(rawValue: 1))
       } meanwhile: {
-        // The request is stalled; another domain's invalidation does not notice.
+        // The request is in progress. An invalidation of another domain does not wait for it.
         inFlight.wait(for: InFlightKey(rawValue: 2))
       } by: {
         inFlight.wait(for: InFlightKey(rawValue: 1))
@@ -56,7 +58,8 @@ import Testing
     inFlight.wait(for: nil)
   }
 
-  @Test func requestsByADeviceTLBAreWaitedForByItsOwnInvalidations() {
+  @Test("a device TLB invalidation waits for the requests that use this device TLB")
+  func deviceTLBInUse() {
     let ports = PortList()
     ports.add(inFlight, DeviceTLB(requester: .test(1)))
     #expect(

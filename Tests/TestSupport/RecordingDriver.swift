@@ -1,5 +1,5 @@
-// The simplest IOMMU there can be: a domain is a dictionary, and the driver remembers who is attached
-// to what. It fails when told to.
+// A driver without hardware. A domain is a dictionary of mappings, and the driver records the
+// attachments. A test can make calls fail.
 
 package import IOMMU
 package import IOMMUFD
@@ -46,14 +46,14 @@ package final class RecordingDriver: IOMMUDriver {
     state.withLock { $0.reserved[device] = regions }
   }
 
-  /// Every attach throws `error`; nil ends it.
+  /// Makes every attach throw `error`, until `nil` is set.
   package func failAttaches(with error: Errno?) { state.withLock { $0.attachFailure = error } }
-  /// Attaches of `device` throw EINVAL.
+  /// Makes every attach of `device` throw EINVAL.
   package func refuse(_ device: RequesterID) { state.withLock { _ = $0.refused.insert(device) } }
-  /// Every new domain throws `error`; nil ends it.
+  /// Makes every new domain throw `error`, until `nil` is set.
   package func failDomains(with error: Errno?) { state.withLock { $0.domainFailure = error } }
 
-  /// DMA of `device` that the unit blocked.
+  /// Reports a fault to the fault sink.
   package func fault(_ record: FaultRecord) { state.withLock { $0.faultSink }?(record) }
 
   package func domain(
@@ -121,7 +121,7 @@ package final class RecordingDomain: PagingDomain {
     self.coherency = coherency
   }
 
-  /// By first IOVA.
+  /// The mappings by their first IOVA.
   package var mappings: [UInt64: Mapping] { state.withLock { $0 } }
   package var mappedBytes: UInt64 { mappings.values.reduce(0) { $0 + $1.length } }
 
@@ -135,7 +135,7 @@ package final class RecordingDomain: PagingDomain {
     }
   }
 
-  /// Only whole mappings, as they were made.
+  /// Removes whole mappings.
   @discardableResult
   package func unmap(_ iova: IOVA, length: UInt64) -> UInt64 {
     state.withLock { mappings in

@@ -12,26 +12,26 @@ import UAPI
 struct ConcurrencyTests {
   @Test("of several files that bind at the same time one succeeds")
   func bindRace() async throws {
-    let rig = try Rig()
-    let devices = try (0..<8).map { _ in try rig.open() }
+    let fixture = try VFIOFixture()
+    let devices = try (0..<8).map { _ in try fixture.open() }
     let winners = await withTaskGroup(of: Bool.self) { group in
       for device in devices {
-        group.addTask { device.bind(rig.iommufd) == nil }
+        group.addTask { device.bind(fixture.iommufd) == nil }
       }
       return await group.reduce(0) { $0 + ($1 ? 1 : 0) }
     }
     #expect(winners == 1)
     for device in devices { device.close() }
-    #expect(try rig.open().bind(rig.iommufd) == nil)
+    #expect(try fixture.open().bind(fixture.iommufd) == nil)
   }
 
   @Test("concurrent interrupts, accesses, resets and closes leave the device in its initial state")
   func churn() async throws {
-    let rig = try Rig()
-    let event = Event()
+    let fixture = try VFIOFixture()
+    let event = EventFile()
     for round in 0..<20 {
-      let device = try rig.bound(round % 4)
-      let ioas = rig.makeIOAS()
+      let device = try fixture.bound(round % 4)
+      let ioas = fixture.makeIOAS()
       await withTaskGroup(of: Void.self) { group in
         group.addTask {
           for _ in 0..<50 {
@@ -57,15 +57,15 @@ struct ConcurrencyTests {
       }
       device.close()
     }
-    let device = try rig.bound()
+    let device = try fixture.bound()
     #expect(try device.config(4, as: UInt16.self) == 2)
   }
 
   @Test("close releases every eventfd of the client")
   func descriptors() throws {
-    let rig = try Rig()
-    let events = (0..<4).map { _ in Event() }
-    let device = try rig.bound()
+    let fixture = try VFIOFixture()
+    let events = (0..<4).map { _ in EventFile() }
+    let device = try fixture.bound()
     let eventTrigger = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER
     let eventUnmask = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
@@ -78,7 +78,7 @@ struct ConcurrencyTests {
   }
 }
 
-extension Event {
+extension EventFile {
   /// The number of this process's descriptors of the eventfd.
   var descriptors: Int {
     guard let own = Self.id(of: number) else { return 0 }

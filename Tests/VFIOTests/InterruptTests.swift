@@ -13,7 +13,7 @@ import UAPI
 @testable import VFIO
 
 /// A device with the model `Bell`, opened and bound, with bus mastering enabled.
-struct BellRig {
+struct BellFixture {
   let client = InProcessClient()
   let device: DeviceClient
   let memory: PhysicalMemory
@@ -21,7 +21,7 @@ struct BellRig {
   init() throws {
     let requester = RequesterID(bus: 9, device: 0, function: 0)
     let driver = RecordingDriver()
-    memory = try PhysicalMemory(Rig.limits)
+    memory = try PhysicalMemory(VFIOFixture.limits)
     let function = Function(
       Bell(), description: Bell.description, at: requester,
       path: RecordingPath(requester: requester, driver: driver, memory: memory))
@@ -51,32 +51,32 @@ private let eventUnmask = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_UNMASK
 
 @Suite("Interrupts signal the client's eventfds")
 struct InterruptTests {
-  private let rig: BellRig
-  private let events = [Event(), Event(), Event()]
-  private var device: DeviceClient { rig.device }
+  private let fixture: BellFixture
+  private let events = [EventFile(), EventFile(), EventFile()]
+  private var device: DeviceClient { fixture.device }
 
-  init() throws { rig = try BellRig() }
+  init() throws { fixture = try BellFixture() }
 
   @Test("each MSI-X vector signals its own eventfd, and a vector without eventfd is lost")
   func msix() throws {
     #expect(device.setIRQs(eventTrigger, 2, count: 2, [events[0].number, events[1].number]) == nil)
-    try rig.raise(1)
-    try rig.raise(1)
-    try rig.raise(5)
+    try fixture.raise(1)
+    try fixture.raise(1)
+    try fixture.raise(5)
     #expect(events.map { $0.drain() } == [0, 2, 0])
     #expect(device.setIRQs(eventTrigger, 2, start: 5, [events[2].number]) == nil)
-    try rig.raise(5)
+    try fixture.raise(5)
     #expect(events.map { $0.drain() } == [0, 0, 1])
     #expect(device.setIRQs(noneTrigger, 2, count: 0) == nil)
-    try rig.raise(1)
+    try fixture.raise(1)
     #expect(events.map { $0.drain() } == [0, 0, 0])
   }
 
   @Test("with fewer MSI vectors than the device uses, vectors share eventfds")
   func msi() throws {
     #expect(device.setIRQs(eventTrigger, 1, count: 2, [events[0].number, events[1].number]) == nil)
-    try rig.raise(0)
-    try rig.raise(3)
+    try fixture.raise(0)
+    try fixture.raise(3)
     #expect(events.map { $0.drain() } == [1, 1, 0])
   }
 
@@ -84,22 +84,22 @@ struct InterruptTests {
   func busMaster() throws {
     #expect(device.setIRQs(eventTrigger, 2, [events[0].number]) == nil)
     try device.setConfig(4, UInt16(2))
-    try rig.raise(0)
+    try fixture.raise(0)
     #expect(events[0].drain() == 0)
   }
 
   @Test("INTx signals once and is masked, and unmasking it while it is asserted signals again")
   func automask() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
-    try rig.setINTx(true)
-    try rig.setINTx(true)
+    try fixture.setINTx(true)
+    try fixture.setINTx(true)
     #expect(events[0].drain() == 1)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].drain() == 1)
-    try rig.setINTx(false)
+    try fixture.setINTx(false)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].drain() == 0)
-    try rig.setINTx(true)
+    try fixture.setINTx(true)
     #expect(events[0].drain() == 1)
   }
 
@@ -107,7 +107,7 @@ struct InterruptTests {
   func masked() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(device.setIRQs(noneMask, 0) == nil)
-    try rig.setINTx(true)
+    try fixture.setINTx(true)
     #expect(events[0].drain() == 0)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].drain() == 1)
@@ -115,7 +115,7 @@ struct InterruptTests {
 
   @Test("INTx that is asserted before it is enabled signals at once")
   func early() throws {
-    try rig.setINTx(true)
+    try fixture.setINTx(true)
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(events[0].drain() == 1)
   }
@@ -124,7 +124,7 @@ struct InterruptTests {
   func disableBit() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     try device.setConfig(4, UInt16(0x406))
-    try rig.setINTx(true)
+    try fixture.setINTx(true)
     #expect(events[0].drain() == 0)
     #expect(device.setIRQs(noneUnmask, 0) == nil)
     #expect(events[0].drain() == 0)
@@ -137,7 +137,7 @@ struct InterruptTests {
   func unmaskByEvent() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
     #expect(device.setIRQs(eventUnmask, 0, [events[1].number]) == nil)
-    try rig.setINTx(true)
+    try fixture.setINTx(true)
     #expect(events[0].drain() == 1)
     events[1].signal()
     #expect(events[0].wait())
@@ -153,7 +153,7 @@ struct InterruptTests {
   @Test("an unmask eventfd that has been signalled before it is set unmasks INTx")
   func pendingUnmask() throws {
     #expect(device.setIRQs(eventTrigger, 0, [events[0].number]) == nil)
-    try rig.setINTx(true)
+    try fixture.setINTx(true)
     #expect(events[0].drain() == 1)
     events[1].signal()
     #expect(device.setIRQs(eventUnmask, 0, [events[1].number]) == nil)
@@ -162,12 +162,12 @@ struct InterruptTests {
 
   @Test("an eventfd with a full counter loses the signal and does not block")
   func full() throws {
-    let event = Event()
+    let event = EventFile()
     #expect(fcntl(event.number, F_SETFL, 0) == 0)
     #expect(device.setIRQs(eventTrigger, 2, [event.number]) == nil)
     event.signal(UInt64.max - 1)
-    try rig.raise(0)
-    try rig.raise(0)
+    try fixture.raise(0)
+    try fixture.raise(0)
     #expect(fcntl(event.number, F_SETFL, O_NONBLOCK) == 0)
     #expect(event.drain() >= UInt64.max - 1)
   }
@@ -177,7 +177,7 @@ struct InterruptTests {
     let copy = dup(events[0].number)
     #expect(device.setIRQs(eventTrigger, 2, [copy]) == nil)
     Glibc.close(copy)
-    try rig.raise(0)
+    try fixture.raise(0)
     #expect(events[0].drain() == 1)
   }
 
@@ -193,10 +193,10 @@ struct InterruptTests {
 
 @Suite("ioeventfds")
 struct IOEventTests {
-  private let rig: BellRig
-  private let event = Event()
+  private let fixture: BellFixture
+  private let event = EventFile()
 
-  init() throws { rig = try BellRig() }
+  init() throws { fixture = try BellFixture() }
 
   private func set(_ fd: Int32, offset: UInt64 = 8, value: UInt64 = 0x77) -> Errno? {
     var command = vfio_device_ioeventfd()
@@ -205,14 +205,14 @@ struct IOEventTests {
     command.offset = RegionOffset.start(of: 0) + offset
     command.data = value
     command.fd = fd
-    return rig.device.call(.vfioDeviceIOEventFD, &command)
+    return fixture.device.call(.vfioDeviceIOEventFD, &command)
   }
 
   @Test("a signal writes the value to the register")
   func writes() throws {
     #expect(set(event.number) == nil)
     event.signal()
-    #expect(try eventually { try rig.device.read(0, 8, as: UInt32.self) == 0x77 })
+    #expect(try eventually { try fixture.device.read(0, 8, as: UInt32.self) == 0x77 })
   }
 
   @Test("a removed ioeventfd writes nothing")
@@ -221,7 +221,7 @@ struct IOEventTests {
     #expect(set(-1) == nil)
     event.signal()
     usleep(50_000)
-    #expect(try rig.device.read(0, 8, as: UInt32.self) == 0)
+    #expect(try fixture.device.read(0, 8, as: UInt32.self) == 0)
     #expect(event.drain() == 1)
   }
 

@@ -29,7 +29,7 @@ struct VirtualConfigTests {
     description.devices[0].hasATS = ats
     description.devices[0].hasPageRequests = pageRequests
     description.devices[0].pasidWidth = pasidWidth
-    return try Rig(description).bound()
+    return try VFIOFixture(description).bound()
   }
 
   @Test("the client sees the ATS and page request capabilities and not the PASID capability")
@@ -62,7 +62,7 @@ struct VirtualConfigTests {
 
   @Test("a write of a physical register keeps the virtual bits of the register")
   func readModifyWrite() throws {
-    let device = try Rig().bound()
+    let device = try VFIOFixture().bound()
     let before: UInt16 = try device.config(0x88)
     // Payload size is virtual, the tag bit is physical, the phantom function bit is read-only.
     try device.setConfig(0x88, UInt16(0x03e0))
@@ -73,22 +73,22 @@ struct VirtualConfigTests {
 
   @Test("the client can enable as many MSI vectors as were enabled last, also after close")
   func msiLimit() throws {
-    let rig = try Rig()
-    let device = try rig.bound()
-    let events = (0..<4).map { _ in Event() }
+    let fixture = try VFIOFixture()
+    let device = try fixture.bound()
+    let events = (0..<4).map { _ in EventFile() }
     let trigger = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER
     #expect(device.setIRQs(trigger, 1, count: 4, events.map(\.number)) == nil)
     try device.setConfig(0xc2, UInt16(0x71))
     #expect(try device.config(0xc2, as: UInt16.self) & 0x71 == 0x21)
     device.close()
-    let again = try rig.bound()
+    let again = try fixture.bound()
     try again.setConfig(0xc2, UInt16(0x71))
     #expect(try again.config(0xc2, as: UInt16.self) & 0x71 == 0x20)
   }
 
   @Test("a function level reset by the client resets the device and keeps the client's BARs")
   func functionReset() throws {
-    let device = try Rig().bound()
+    let device = try VFIOFixture().bound()
     try device.write(0, 0, UInt32(0x1234_5678))
     try device.setConfig(0x10, UInt32(0xabc0_0000))
     try device.setConfig(0x88, UInt16(0x8000))
@@ -111,13 +111,13 @@ struct VirtualConfigTests {
 
 @Suite("Accesses that are split or end early")
 struct PartialAccessTests {
-  private let rig: Rig
+  private let fixture: VFIOFixture
   private let device: DeviceClient
   private let memory = TestMemory(pages: 2)
 
   init() throws {
-    rig = try Rig()
-    device = try rig.bound()
+    fixture = try VFIOFixture()
+    device = try fixture.bound()
     memory.protect(.none, page: 1)
   }
 
@@ -184,7 +184,7 @@ struct PartialAccessTests {
 
 @Suite("Low power")
 struct LowPowerTests {
-  private func enter(_ device: DeviceClient, wakeUp event: Event?) -> Errno? {
+  private func enter(_ device: DeviceClient, wakeUp event: EventFile?) -> Errno? {
     let memory = TestMemory()
     let number =
       event == nil
@@ -196,8 +196,8 @@ struct LowPowerTests {
 
   @Test("the first access wakes the device and signals the eventfd once")
   func wakeUp() throws {
-    let device = try Rig().bound()
-    let event = Event()
+    let device = try VFIOFixture().bound()
+    let event = EventFile()
     #expect(enter(device, wakeUp: event) == nil)
     #expect(event.drain() == 0)
     _ = try device.config(0, as: UInt32.self)
@@ -208,11 +208,11 @@ struct LowPowerTests {
 
   @Test("low power without wake-up stays allowed until the client ends it")
   func withoutWakeUp() throws {
-    let device = try Rig().bound()
+    let device = try VFIOFixture().bound()
     #expect(enter(device, wakeUp: nil) == nil)
     _ = try device.config(0, as: UInt32.self)
     #expect(enter(device, wakeUp: nil) == .invalidArgument)
-    #expect(enter(device, wakeUp: Event()) == .invalidArgument)
+    #expect(enter(device, wakeUp: EventFile()) == .invalidArgument)
     device.close()
   }
 }

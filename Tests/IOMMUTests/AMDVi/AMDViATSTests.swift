@@ -3,22 +3,19 @@ import TestSupport
 import Testing
 
 @testable import IOMMU
-@testable import IOMMUFD
 
-@Suite("AMD-Vi: functions that translate for themselves, and page requests")
+@Suite("AMD-Vi: ATS and page requests")
 struct AMDViATSTests {
-  private static let device = UInt64(AMDViRig.device.rawValue)
+  private static let device = UInt64(AMDViFixture.device.rawValue)
   private let ats = DMAAttributes(usesATS: true)
   private let one = DMAAttributes(pasid: PASID(rawValue: 1), usesATS: true)
 
-  // MARK: The unit
-
   private func forget(
-    _ rig: AMDViRig, _ first: UInt64, _ last: UInt64, pasid: UInt32? = nil
+    _ fixture: AMDViFixture, _ first: UInt64, _ last: UInt64, pasid: UInt32? = nil
   ) {
-    rig.run(
+    fixture.run(
       .invalidateDeviceTLB(
-        AMDViPageRange(covering: first, through: last), of: AMDViRig.device,
+        AMDViPageRange(covering: first, through: last), of: AMDViFixture.device,
         pasid: pasid.map { PASID(rawValue: $0) }))
   }
 
@@ -28,263 +25,148 @@ struct AMDViATSTests {
     return entry
   }
 
-  @Test("the function keeps what it was told until INVALIDATE_IOTLB_PAGES")
+  @Test("a function keeps its translations until INVALIDATE_IOTLB_PAGES")
   func staleness() throws {
-    let rig = try AMDViRig()
-    for page in 0..<4 as Range<UInt64> { rig.guest[rig.guest.data(page)] = page }
-    let (gcr3, root) = rig.makeGuest(1, in: rig.guest)
-    rig.set(translating(rig.guided(gcr3)))
-    rig.guest.map(root, 0x7000, to: rig.guest.data(1))
-    #expect(rig.port.load(0x7000, one) == (.completed, 1))
-    #expect(rig.port.load(rig.guest.data(0), ats) == (.completed, 0))
-    rig.guest.map(root, 0x7000, to: rig.guest.data(2))
-    rig.run(.invalidateAll)
-    forget(rig, 0x8000, 0x8fff, pasid: 1)
-    forget(rig, 0x7000, 0x7fff, pasid: 2)
-    #expect(rig.port.load(0x7000, one).1 == 1)
-    forget(rig, 0x6000, 0x7fff, pasid: 1)
-    #expect(rig.port.load(0x7000, one).1 == 2)
-    #expect(rig.port.deviceTranslations == 2)
-    // Without PASID: all that has one goes, wherever it is (PCIe 6 §10.3.8).
-    rig.guest.map(root, 0x7000, to: rig.guest.data(3))
-    rig.run(.invalidateAll)
-    forget(rig, 0x1000, 0x1fff)
-    #expect(rig.port.deviceTranslations == 1)
-    #expect(rig.port.load(0x7000, one).1 == 3)
+    let fixture = try AMDViFixture()
+    for page in 0..<4 as Range<UInt64> { fixture.guest[fixture.guest.data(page)] = page }
+    let (gcr3, root) = fixture.makeGuest(1, in: fixture.guest)
+    fixture.set(translating(fixture.guided(gcr3)))
+    fixture.guest.map(root, 0x7000, to: fixture.guest.data(1))
+    #expect(fixture.port.load(0x7000, one) == (.completed, 1))
+    #expect(fixture.port.load(fixture.guest.data(0), ats) == (.completed, 0))
+    fixture.guest.map(root, 0x7000, to: fixture.guest.data(2))
+    fixture.run(.invalidateAll)
+    forget(fixture, 0x8000, 0x8fff, pasid: 1)
+    forget(fixture, 0x7000, 0x7fff, pasid: 2)
+    #expect(fixture.port.load(0x7000, one).1 == 1)
+    forget(fixture, 0x6000, 0x7fff, pasid: 1)
+    #expect(fixture.port.load(0x7000, one).1 == 2)
+    #expect(fixture.port.deviceTranslations == 2)
+    // An invalidation without PASID covers all addresses of all PASIDs (PCIe 6 §10.3.8).
+    fixture.guest.map(root, 0x7000, to: fixture.guest.data(3))
+    fixture.run(.invalidateAll)
+    forget(fixture, 0x1000, 0x1fff)
+    #expect(fixture.port.deviceTranslations == 1)
+    #expect(fixture.port.load(0x7000, one).1 == 3)
   }
 
-  @Test("with GIoV, PASID 0 of a command is what has none")
+  @Test("with GIoV an invalidation of PASID 0 covers requests without PASID")
   func withoutPASID() throws {
-    let rig = try AMDViRig()
-    let (gcr3, root) = rig.makeGuest(0, in: rig.physical)
-    var entry = translating(rig.guided(gcr3, nested: false))
+    let fixture = try AMDViFixture()
+    let (gcr3, root) = fixture.makeGuest(0, in: fixture.physical)
+    var entry = translating(fixture.guided(gcr3, nested: false))
     entry.usesGuestTableWithoutPASID = true
-    rig.set(entry)
-    rig.physical.map(root, 0x7000, to: rig.physical.data(1))
-    #expect(rig.port.load(0x7000, ats).0 == .completed)
-    forget(rig, 0x8000, 0x8fff, pasid: 0)
-    #expect(rig.port.deviceTranslations == 1)
-    forget(rig, 0x7000, 0x7fff, pasid: 0)
-    #expect(rig.port.deviceTranslations == 0)
-    rig.set(translating(rig.hosted))
-    #expect(rig.port.load(AMDViRig.base, ats).0 == .completed)
-    forget(rig, 0, .max, pasid: 0)
-    #expect(rig.port.deviceTranslations == 1)
+    fixture.set(entry)
+    fixture.physical.map(root, 0x7000, to: fixture.physical.data(1))
+    #expect(fixture.port.load(0x7000, ats).0 == .completed)
+    forget(fixture, 0x8000, 0x8fff, pasid: 0)
+    #expect(fixture.port.deviceTranslations == 1)
+    forget(fixture, 0x7000, 0x7fff, pasid: 0)
+    #expect(fixture.port.deviceTranslations == 0)
+    fixture.set(translating(fixture.hosted))
+    #expect(fixture.port.load(AMDViTables.hostBase, ats).0 == .completed)
+    forget(fixture, 0, .max, pasid: 0)
+    #expect(fixture.port.deviceTranslations == 1)
   }
 
   @Test(
-    "what is not there, not allowed or wrong in the tables is an answer; what is no table, an event"
+    "a translation request to an absent, forbidden or malformed page is denied, and one to an absent table is an event"
   )
   func denials() throws {
-    let rig = try AMDViRig()
-    let (gcr3, root) = rig.makeGuest(1, in: rig.guest)
-    rig.set(translating(rig.guided(gcr3)))
-    rig.guest.map(root, 0x7000, to: rig.guest.data(1), 5)
-    #expect(rig.port.load(0x7000, one).0 == .completed)
-    #expect(rig.port.store(1, to: 0x7000, one) == .denied(IOVA(0x7000)))
-    #expect(rig.port.load(0x8000, one).0 == .denied(IOVA(0x8000)))
-    #expect(rig.port.load(0xfee0_0000, ats).0 == .denied(IOVA(0xfee0_0000)))
-    #expect(rig.port.load(0x9_0000_0000, ats).0 == .denied(IOVA(0x9_0000_0000)))
-    #expect(rig.unit.consumeEvents().isEmpty)
-    rig.guest[rig.guest.entry(root, 1 << 40, level: 3)] = rig.guest.data(0) | 0x87
-    #expect(rig.port.load(1 << 40, one).0 == .denied(IOVA(1 << 40)))
-    #expect(rig.unit.consumeEvents().isEmpty)
-    let nowhere = UInt64(1) << UInt64(rig.memory.addressBits) - 4096
-    let (other, table) = rig.makeGuest(1, in: rig.physical)
-    rig.physical[rig.physical.entry(table, 1 << 40, level: 3)] = nowhere | 7
-    rig.set(translating(rig.guided(other, nested: false)))
-    #expect(rig.port.load(1 << 40, one).0.amdviEvent?.kind == .pageTableError)
-    // GN, TR, and a master abort.
-    let event = try rig.takeEntry()
+    let fixture = try AMDViFixture()
+    let (gcr3, root) = fixture.makeGuest(1, in: fixture.guest)
+    fixture.set(translating(fixture.guided(gcr3)))
+    fixture.guest.map(root, 0x7000, to: fixture.guest.data(1), 5)
+    #expect(fixture.port.load(0x7000, one).0 == .completed)
+    #expect(fixture.port.store(1, to: 0x7000, one) == .denied(IOVA(0x7000)))
+    #expect(fixture.port.load(0x8000, one).0 == .denied(IOVA(0x8000)))
+    #expect(fixture.port.load(0xfee0_0000, ats).0 == .denied(IOVA(0xfee0_0000)))
+    #expect(fixture.port.load(0x9_0000_0000, ats).0 == .denied(IOVA(0x9_0000_0000)))
+    #expect(fixture.unit.consumeEvents().isEmpty)
+    fixture.guest[fixture.guest.entry(root, 1 << 40, level: 3)] = fixture.guest.data(0) | 0x87
+    #expect(fixture.port.load(1 << 40, one).0 == .denied(IOVA(1 << 40)))
+    #expect(fixture.unit.consumeEvents().isEmpty)
+    let nowhere = UInt64(1) << UInt64(fixture.memory.addressBits) - 4096
+    let (other, table) = fixture.makeGuest(1, in: fixture.physical)
+    fixture.physical[fixture.physical.entry(table, 1 << 40, level: 3)] = nowhere | 7
+    fixture.set(translating(fixture.guided(other, nested: false)))
+    #expect(fixture.port.load(1 << 40, one).0.amdviEvent?.kind == .pageTableError)
+    // GN, TR and a master abort.
+    let event = try fixture.consumeEvent()
     #expect(event[0] >> 48 == 4 << 12 | 1 << 9 | 1 << 8 | 1)
     #expect(event[1] == nowhere)
   }
 
-  @Test("without I a translation request is an INVALID_DEVICE_REQUEST, and so is a translated one")
+  @Test("without I translation requests and translated requests are INVALID_DEVICE_REQUEST events")
   func entries() throws {
-    let rig = try AMDViRig()
-    rig.set(rig.hosted)
-    #expect(rig.port.load(AMDViRig.base, ats).0.amdviEvent?.kind == .invalidRequest)
-    #expect(try rig.takeEntry() == [8 << 60 | 1 << 56 | Self.device, AMDViRig.base])
+    let fixture = try AMDViFixture()
+    fixture.set(fixture.hosted)
+    #expect(fixture.port.load(AMDViTables.hostBase, ats).0.amdviEvent?.kind == .invalidRequest)
+    #expect(try fixture.consumeEvent() == [8 << 60 | 1 << 56 | Self.device, AMDViTables.hostBase])
     let request = DMARequest(
-      requester: AMDViRig.device, ats, iova: IOVA(0x1000), count: 8, writes: false)
-    let record = try #require(rig.unit.checkTranslated(request, at: IOVA(0x1000)))
-    rig.unit.report(record)
-    #expect(try rig.takeEntry() == [8 << 60 | 1 << 57 | Self.device, 0x1000])
-    rig.set(translating(rig.hosted))
-    #expect(rig.unit.checkTranslated(request, at: IOVA(0x1000)) == nil)
-    #expect(rig.port.load(AMDViRig.base, ats).0 == .completed)
-    // Cached by the function, and then not allowed any more.
-    rig.set(rig.hosted)
-    #expect(rig.port.load(AMDViRig.base, ats).0.amdviEvent?.type == 1)
-    #expect(try rig.takeEntry() == [8 << 60 | 1 << 57 | Self.device, AMDViRig.base])
-    rig.set(DeviceTableEntry())
-    rig.port.resetDeviceTLB()
-    #expect(rig.port.load(AMDViRig.base, ats).0.amdviEvent?.type == 8)
-    var beyond = rig.hosted
+      requester: AMDViFixture.device, ats, iova: IOVA(0x1000), count: 8, writes: false)
+    let record = try #require(fixture.unit.checkTranslated(request, at: IOVA(0x1000)))
+    fixture.unit.report(record)
+    #expect(try fixture.consumeEvent() == [8 << 60 | 1 << 57 | Self.device, 0x1000])
+    fixture.set(translating(fixture.hosted))
+    #expect(fixture.unit.checkTranslated(request, at: IOVA(0x1000)) == nil)
+    #expect(fixture.port.load(AMDViTables.hostBase, ats).0 == .completed)
+    // The function has the translation, but the entry no longer allows translated requests.
+    fixture.set(fixture.hosted)
+    #expect(fixture.port.load(AMDViTables.hostBase, ats).0.amdviEvent?.type == 1)
+    #expect(try fixture.consumeEvent() == [8 << 60 | 1 << 57 | Self.device, AMDViTables.hostBase])
+    fixture.set(DeviceTableEntry())
+    fixture.port.resetDeviceTLB()
+    #expect(fixture.port.load(AMDViTables.hostBase, ats).0.amdviEvent?.type == 8)
+    var beyond = fixture.hosted
     beyond.hostLevels = 7
-    rig.set(beyond)
-    #expect(rig.port.load(AMDViRig.base, ats).0.amdviEvent?.kind == .illegalDeviceTableEntry)
+    fixture.set(beyond)
+    #expect(
+      fixture.port.load(AMDViTables.hostBase, ats).0.amdviEvent?.kind == .illegalDeviceTableEntry)
     var configuration = AMDViUnit.Configuration()
     configuration.capabilities.deviceTLBs = false
-    let plain = try AMDViRig(configuration)
+    let plain = try AMDViFixture(configuration)
     #expect(throws: AMDViUnit.IllegalCommand(index: 0)) {
       try plain.unit.execute([
-        .invalidateDeviceTLB(.everything, of: AMDViRig.device, pasid: nil)
+        .invalidateDeviceTLB(.everything, of: AMDViFixture.device, pasid: nil)
       ])
     }
   }
 
-  @Test("page requests: PPR of the entry, the record of those without, answers by tag")
+  @Test("page requests require PPR of the entry and are answered by tag")
   func pageRequests() throws {
-    let rig = try AMDViRig()
-    let (gcr3, _) = rig.makeGuest(1, in: rig.guest)
-    var entry = translating(rig.guided(gcr3))
-    rig.set(entry)
+    let fixture = try AMDViFixture()
+    let (gcr3, _) = fixture.makeGuest(1, in: fixture.guest)
+    var entry = translating(fixture.guided(gcr3))
+    fixture.set(entry)
     let asked = Collector<PageRequest>()
     #expect(
-      rig.port.requestPages(IOVA(0x5000), count: 8, writes: true, one) == .answered(.failure),
+      fixture.port.requestPages(IOVA(0x5000), count: 8, writes: true, one) == .answered(.failure),
       "nobody listens")
-    rig.unit.setPageRequestSink { asked.add($0) }
+    fixture.unit.setPageRequestSink { asked.add($0) }
     #expect(
-      rig.port.requestPages(IOVA(0x5008), count: 8, writes: true, one) == .awaited(group: 1))
-    #expect(asked.take().isEmpty)
+      fixture.port.requestPages(IOVA(0x5008), count: 8, writes: true, one) == .awaited(group: 1))
+    #expect(asked.drain().isEmpty)
     // DeviceID, PASID, tag with LAST, GN.
     let expected: [UInt64] = [9 << 60 | 1 << 57 | 0x201 << 32 | 1 << 16 | Self.device, 0x5000]
-    #expect(try rig.takeEntry() == expected)
+    #expect(try fixture.consumeEvent() == expected)
     entry.allowsPageRequests = true
-    rig.set(entry)
+    fixture.set(entry)
     #expect(
-      rig.port.requestPages(IOVA(0x5ff8), count: 16, writes: true, one) == .awaited(group: 2))
-    #expect(asked.take().map(\.address.rawValue) == [0x5000, 0x6000])
+      fixture.port.requestPages(IOVA(0x5ff8), count: 16, writes: true, one) == .awaited(group: 2))
+    #expect(asked.drain().map(\.address.rawValue) == [0x5000, 0x6000])
     let answers = Collector<UInt32>()
-    rig.port.setPageResponseReceiver { group, response in
+    fixture.port.setPageResponseReceiver { group, response in
       answers.add(group << 8 | UInt32(response.code))
     }
     for (group, response) in [
       (1, .invalid), (3, .success), (2, .failure),
     ] as [(UInt32, PageResponse)] {
-      rig.run(
+      fixture.run(
         .completePageRequest(
-          of: AMDViRig.device, pasid: PASID(rawValue: 1), group: group, response))
+          of: AMDViFixture.device, pasid: PASID(rawValue: 1), group: group, response))
     }
-    #expect(answers.take() == [0x101, 0x20f])
+    #expect(answers.drain() == [0x101, 0x20f])
     #expect(PageResponse(code: 2) == .failure)
-  }
-
-  // MARK: The driver
-
-  @Test("which tables switch which of the function's services")
-  func services() throws {
-    let machine = try AMDViMachine(hasATS: true)
-    let states = Collector<[Bool]>()
-    machine.driver.setServiceControl(of: AMDViMachine.device) {
-      states.add([$0.contains(.ats), $0.contains(.pageRequests)])
-    }
-    func last() -> [Bool] { states.take().last ?? [] }
-    #expect(machine.driver.capabilities(of: AMDViMachine.device).contains(.ats))
-    try machine.attach(machine.parent)
-    #expect(last() == [true, false])
-    #expect(try machine.entry().allowsDeviceTLB)
-    let guest = try machine.make(.pasid)
-    try machine.attach(guest)
-    #expect(last() == [true, true])
-    #expect(try machine.entry().allowsPageRequests)
-    machine.driver.block(AMDViMachine.device, pasid: nil)
-    #expect(last() == [false, false])
-    let table = machine.guest.take()
-    try machine.attach(try machine.nested(gcr3: table))
-    #expect(last() == [false, false])
-    try machine.attach(
-      try machine.nested(gcr3: table) {
-        $0.allowsDeviceTLB = true
-        $0.allowsPageRequests = true
-      })
-    #expect(last() == [true, true])
-    #expect(try machine.entry().allowsDeviceTLB)
-    let plain = try AMDViMachine()
-    try plain.attach(plain.parent)
-    #expect(try !plain.entry().allowsDeviceTLB)
-    #expect(!plain.driver.capabilities(of: AMDViMachine.device).contains(.ats))
-    var configuration = AMDViUnit.Configuration()
-    configuration.capabilities.pageRequests = false
-    #expect(
-      !(try AMDViMachine(configuration, hasATS: true)).driver
-        .capabilities(of: AMDViMachine.device).contains(.ats))
-  }
-
-  @Test("unmapping reaches the function", arguments: [false, true])
-  func unmapping(isGuest: Bool) throws {
-    let machine = try AMDViMachine(hasATS: true)
-    let domain = try machine.make(isGuest ? .pasid : [])
-    try machine.attach(domain)
-    let page = machine.guest.place(machine.guest.data(0))
-    // One by one, so that there are two pages.
-    for iova in [0x1_0000, 0x1_1000] as [UInt64] {
-      try domain.map(IOVA(iova), to: page, length: 0x1000, permissions: [.read, .write])
-    }
-    #expect(machine.port.load(0x1_0000, ats).0 == .completed)
-    #expect(machine.port.load(0x1_1000, ats).0 == .completed)
-    domain.unmap(IOVA(0x1_1000), length: 0x1000)
-    #expect(machine.port.deviceTranslations == 1)
-    #expect(machine.port.load(0x1_1000, ats).0 == .denied(IOVA(0x1_1000)))
-    #expect(machine.port.load(0x1_0000, ats).0 == .completed)
-    machine.driver.block(AMDViMachine.device, pasid: nil)
-    #expect(machine.port.deviceTranslations == 0)
-    #expect(machine.faults.take().isEmpty)
-  }
-
-  @Test("what the parent changes reaches functions behind a guest's tables")
-  func parents() throws {
-    let machine = try AMDViMachine(hasATS: true)
-    let guest = machine.guest
-    let (gcr3, root) = (guest.take(), guest.take())
-    guest[gcr3 + 8] = root | 1
-    guest.map(root, 0x7000, to: guest.data(0))
-    try machine.attach(try machine.nested(gcr3: gcr3) { $0.allowsDeviceTLB = true })
-    #expect(machine.port.load(0x7000, one).0 == .completed)
-    #expect(machine.port.load(guest.data(1), ats).0 == .completed)
-    guest.map(root, 0x7000, to: guest.data(2))
-    #expect(machine.port.load(0x7000, one).0 == .completed)
-    #expect(machine.port.deviceTranslations == 2)
-    let spare = IOVA(0x9000_0000)
-    try machine.parent.map(
-      spare, to: guest.place(guest.data(0)), length: 0x1000, permissions: .read)
-    machine.parent.unmap(spare, length: 0x1000)
-    #expect(machine.port.deviceTranslations == 0)
-  }
-
-  @Test("a guest's page requests by PASID go on; those without one, and beyond, are failures")
-  func routes() throws {
-    let machine = try AMDViMachine(pasidBits: 8, hasATS: true)
-    let asked = Collector<PageRequest>()
-    machine.driver.setPageRequestSink { asked.add($0) }
-    try machine.attach(
-      try machine.nested(gcr3: machine.guest.take()) {
-        $0.allowsDeviceTLB = true
-        $0.allowsPageRequests = true
-      })
-    func ask(_ pasid: UInt32?) -> PageRequestAnswer {
-      machine.port.requestPages(
-        IOVA(0xa_0000_0000), count: 8, writes: false,
-        DMAAttributes(pasid: pasid.map { PASID(rawValue: $0) }, usesATS: true))
-    }
-    #expect(machine.driver.hasUserPASIDTable)
-    #expect(ask(nil) == .answered(.failure))
-    #expect(ask(0) == .answered(.failure))
-    #expect(ask(256) == .answered(.failure))
-    #expect(asked.take().isEmpty)
-    #expect(ask(255) == .awaited(group: 3))
-    let request = try #require(asked.take().first)
-    let answers = Collector<UInt32>()
-    machine.port.setPageResponseReceiver { group, _ in answers.add(group) }
-    machine.driver.respond(to: request.groupID, .success)
-    #expect(answers.take() == [3])
-    // Where the guest's entry does not allow it the driver answers for the unit, and it is recorded.
-    try machine.attach(try machine.nested(gcr3: machine.guest.take()) { $0.allowsDeviceTLB = true })
-    #expect(ask(1) == .answered(.failure))
-    #expect(
-      machine.faults.take().map { DMAOutcome.fault($0).amdviEvent?.kind } == [.invalidPageRequest])
-    #expect(!(try AMDViMachine(guestTableInterface: .kernel)).driver.hasUserPASIDTable)
   }
 }

@@ -3,54 +3,55 @@ import Testing
 
 @testable import IOMMU
 
-@Suite("AMD-Vi: what is cached, and what each command takes away")
+@Suite("AMD-Vi: caches and invalidation commands")
 struct AMDViCommandTests {
   private let one = PASID(rawValue: 1)
   private let two = PASID(rawValue: 2)
 
-  /// A guest with two PASIDs, whose pages 0x7000 and 0x8000 hold their number, and a page of 2 MiB.
-  private struct Scene {
-    let rig: AMDViRig
+  /// A guest with two PASIDs. Its pages 0x7000 and 0x8000 contain their number. It also has a page
+  /// of 2 MiB.
+  private struct CacheFixture {
+    let fixture: AMDViFixture
     let gcr3: UInt64
     let roots: [UInt64]
 
     init(pagingStructures: Int = 32) throws {
       var configuration = AMDViUnit.Configuration()
       configuration.pagingStructureEntries = pagingStructures
-      rig = try AMDViRig(configuration)
-      let (gcr3, root) = rig.makeGuest(1, in: rig.guest)
-      let other = rig.guest.take()
-      rig.guest[gcr3 + 16] = other | 1
+      fixture = try AMDViFixture(configuration)
+      let (gcr3, root) = fixture.makeGuest(1, in: fixture.guest)
+      let other = fixture.guest.allocate()
+      fixture.guest[gcr3 + 16] = other | 1
       (self.gcr3, roots) = (gcr3, [root, other])
-      for page in 0..<8 { rig.guest[rig.guest.data(UInt64(page))] = UInt64(page) }
+      for page in 0..<8 { fixture.guest[fixture.guest.data(UInt64(page))] = UInt64(page) }
       for (index, root) in roots.enumerated() {
-        rig.guest.map(root, 0x7000, to: rig.guest.data(UInt64(index) * 2))
-        rig.guest.map(root, 0x8000, to: rig.guest.data(UInt64(index) * 2 + 1))
-        rig.guest.mapLarge(root, 0x60_0000, to: AMDViRig.base)
+        fixture.guest.map(root, 0x7000, to: fixture.guest.data(UInt64(index) * 2))
+        fixture.guest.map(root, 0x8000, to: fixture.guest.data(UInt64(index) * 2 + 1))
+        fixture.guest.mapLarge(root, 0x60_0000, to: AMDViTables.hostBase)
       }
-      rig.set(rig.guided(gcr3))
+      fixture.set(fixture.guided(gcr3))
     }
 
     func load(_ address: UInt64, _ pasid: PASID?) -> UInt64? {
-      let (outcome, value) = rig.port.load(address, pasid: pasid)
+      let (outcome, value) = fixture.port.load(address, pasid: pasid)
       return outcome == .completed ? value : nil
     }
 
-    /// Everything is cached; then the guest maps page 7 everywhere, and the host swaps two pages.
+    /// Fills the caches. Then the guest maps page 7 at every address, and the host swaps two pages.
     func change() {
       for pasid in [PASID(rawValue: 1), PASID(rawValue: 2)] {
         for address in [0x7000, 0x8000, 0x60_1000] as [UInt64] { _ = load(address, pasid) }
       }
-      _ = load(AMDViRig.base, nil)
+      _ = load(AMDViTables.hostBase, nil)
       for root in roots {
         for address in [0x7000, 0x8000] as [UInt64] {
-          rig.guest.map(root, address, to: rig.guest.data(7))
+          fixture.guest.map(root, address, to: fixture.guest.data(7))
         }
-        rig.guest.mapLarge(root, 0x60_0000, to: AMDViRig.base + 0x20_0000)
+        fixture.guest.mapLarge(root, 0x60_0000, to: AMDViTables.hostBase + 0x20_0000)
       }
     }
 
-    /// What the five of them read now.
+    /// The words that the five addresses contain now.
     var values: [UInt64?] {
       [
         load(0x7000, PASID(rawValue: 1)), load(0x8000, PASID(rawValue: 1)),
@@ -65,7 +66,7 @@ struct AMDViCommandTests {
   struct Granule: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let command: AMDViCommand
-    /// Which of the five are new.
+    /// The indexes of the addresses with a new translation.
     let fresh: Set<Int>
 
     init(_ name: String, _ command: AMDViCommand, _ fresh: Set<Int>) {
@@ -74,7 +75,7 @@ struct AMDViCommandTests {
   }
 
   private static func pages(
-    _ first: UInt64, _ last: UInt64, _ pasid: UInt32?, _ domain: DomainID = AMDViRig.domain,
+    _ first: UInt64, _ last: UInt64, _ pasid: UInt32?, _ domain: DomainID = AMDViFixture.domain,
     directories: Bool = false
   ) -> AMDViCommand {
     .invalidatePages(
@@ -83,7 +84,7 @@ struct AMDViCommandTests {
   }
 
   @Test(
-    "granules of INVALIDATE_IOMMU_PAGES",
+    "INVALIDATE_IOMMU_PAGES invalidates the pages of its range, domain and PASID",
     arguments: [
       Granule("one page of a PASID", pages(0x7000, 0x7fff, 1), [0]),
       Granule("the other page", pages(0x8000, 0x8fff, 1), [1]),
@@ -98,73 +99,75 @@ struct AMDViCommandTests {
       Granule("another domain", pages(0, .max, nil, DomainID(rawValue: 8)), []),
       Granule("another domain's PASID", pages(0, .max, 1, DomainID(rawValue: 8)), []),
       Granule("everything", .invalidateAll, [0, 1, 2, 3, 4]),
-      Granule("the device table entry", .invalidateDeviceTableEntry(AMDViRig.device), []),
+      Granule("the device table entry", .invalidateDeviceTableEntry(AMDViFixture.device), []),
     ])
   func granules(_ granule: Granule) throws {
-    let scene = try Scene()
-    scene.change()
-    #expect(scene.values == Self.stale)
-    scene.rig.run(granule.command)
-    scene.rig.guest[AMDViRig.base + 0x20_1000] = 99
+    let cached = try CacheFixture()
+    cached.change()
+    #expect(cached.values == Self.stale)
+    cached.fixture.run(granule.command)
+    cached.fixture.guest[AMDViTables.hostBase + 0x20_1000] = 99
     let fresh: [UInt64?] = [7, 7, 99, 7, 7]
     #expect(
-      scene.values
+      cached.values
         == Self.stale.indices.map { granule.fresh.contains($0) ? fresh[$0] : Self.stale[$0] })
   }
 
-  @Test("host pages are stale until an invalidation of an address in them, or of more")
+  @Test("a cached host page stays until an invalidation that overlaps it")
   func hostPages() throws {
-    let rig = try AMDViRig()
-    rig.set(rig.hosted)
+    let fixture = try AMDViFixture()
+    fixture.set(fixture.hosted)
     let (address, other) = (UInt64(0x1000), UInt64(0x2000))
-    try rig.map(address, to: rig.physical.data(0), length: 0x1000)
-    try rig.map(other, to: rig.physical.data(1), length: 0x1000)
-    for page in 0..<4 { rig.guest[rig.guest.data(UInt64(page))] = UInt64(page) }
-    #expect(rig.port.load(address).1 == 0)
-    #expect(rig.port.load(other).1 == 1)
-    for page in [address, other] { rig.host.free(rig.host.unmap(IOVA(page), length: 4096).retired) }
-    try rig.map(address, to: rig.physical.data(2))
-    try rig.map(other, to: rig.physical.data(3))
-    #expect(rig.port.load(address).1 == 0)
-    rig.run(Self.pages(other, other + 0xfff, 1))
-    #expect(rig.port.load(other).1 == 1)
-    rig.run(Self.pages(other, other + 0xfff, nil))
-    #expect(rig.port.load(other).1 == 3)
-    #expect(rig.port.load(address).1 == 0)
-    rig.run(Self.pages(0, 0xffff, nil))
-    #expect(rig.port.load(address).1 == 2)
+    try fixture.map(address, to: fixture.physical.data(0), length: 0x1000)
+    try fixture.map(other, to: fixture.physical.data(1), length: 0x1000)
+    for page in 0..<4 { fixture.guest[fixture.guest.data(UInt64(page))] = UInt64(page) }
+    #expect(fixture.port.load(address).1 == 0)
+    #expect(fixture.port.load(other).1 == 1)
+    for page in [address, other] {
+      fixture.host.free(fixture.host.unmap(IOVA(page), length: 4096).retired)
+    }
+    try fixture.map(address, to: fixture.physical.data(2))
+    try fixture.map(other, to: fixture.physical.data(3))
+    #expect(fixture.port.load(address).1 == 0)
+    fixture.run(Self.pages(other, other + 0xfff, 1))
+    #expect(fixture.port.load(other).1 == 1)
+    fixture.run(Self.pages(other, other + 0xfff, nil))
+    #expect(fixture.port.load(other).1 == 3)
+    #expect(fixture.port.load(address).1 == 0)
+    fixture.run(Self.pages(0, 0xffff, nil))
+    #expect(fixture.port.load(address).1 == 2)
   }
 
-  @Test("a page that is cached in pieces goes as one")
+  @Test("an invalidation of one address removes all cached pieces of its page")
   func pieces() throws {
-    let rig = try AMDViRig()
-    rig.set(rig.hosted)
-    // 16 KiB, of which the unit keeps what was used.
-    try rig.map(0x1_0000, to: rig.physical.data(4), length: 0x4000)
-    for page in 0..<4 { _ = rig.port.load(0x1_0000 + UInt64(page) << 12) }
-    let before = rig.unit.cachedTranslations
+    let fixture = try AMDViFixture()
+    fixture.set(fixture.hosted)
+    // The page has 16 KiB. The unit caches the 4 KiB that were accessed.
+    try fixture.map(0x1_0000, to: fixture.physical.data(4), length: 0x4000)
+    for page in 0..<4 { _ = fixture.port.load(0x1_0000 + UInt64(page) << 12) }
+    let before = fixture.unit.cachedTranslations
     #expect(before == 4)
-    rig.run(Self.pages(0x1_3000, 0x1_3fff, nil))
-    #expect(rig.unit.cachedTranslations == 0)
+    fixture.run(Self.pages(0x1_3000, 0x1_3fff, nil))
+    #expect(fixture.unit.cachedTranslations == 0)
   }
 
-  @Test("device table entries are stale until INVALIDATE_DEVTAB_ENTRY of that device")
+  @Test("a cached device table entry stays until INVALIDATE_DEVTAB_ENTRY of its device")
   func deviceTable() throws {
-    let rig = try AMDViRig()
-    rig.set(rig.hosted)
-    #expect(rig.port.load(AMDViRig.base).0 == .completed)
-    var entry = rig.hosted
+    let fixture = try AMDViFixture()
+    fixture.set(fixture.hosted)
+    #expect(fixture.port.load(AMDViTables.hostBase).0 == .completed)
+    var entry = fixture.hosted
     entry.isTranslationValid = false
-    rig.set(entry, flush: false)
-    #expect(rig.port.load(AMDViRig.base).0 == .completed)
-    rig.run(.invalidateDeviceTableEntry(.test(2)), Self.pages(0, .max, nil, directories: true))
-    #expect(rig.port.load(AMDViRig.base).0 == .completed)
-    rig.run(.invalidateDeviceTableEntry(AMDViRig.device))
-    #expect(rig.port.load(AMDViRig.base).0.amdviEvent?.kind == .pageFault)
+    fixture.set(entry, flush: false)
+    #expect(fixture.port.load(AMDViTables.hostBase).0 == .completed)
+    fixture.run(.invalidateDeviceTableEntry(.test(2)), Self.pages(0, .max, nil, directories: true))
+    #expect(fixture.port.load(AMDViTables.hostBase).0 == .completed)
+    fixture.run(.invalidateDeviceTableEntry(AMDViFixture.device))
+    #expect(fixture.port.load(AMDViTables.hostBase).0.amdviEvent?.kind == .pageFault)
   }
 
   @Test(
-    "GCR3 entries are stale until PDE of their PASID, or of the domain, or the device's entry",
+    "a cached GCR3 entry stays until an invalidation with PDE of its PASID or domain, or of the device table entry",
     arguments: [
       Granule("without PDE", pages(0, .max, 1), []),
       Granule("PDE of the PASID", pages(0, .max, 1, directories: true), [0]),
@@ -174,28 +177,30 @@ struct AMDViCommandTests {
         "PDE of another domain", pages(0, .max, nil, DomainID(rawValue: 8), directories: true), []),
     ])
   func guestCR3(_ granule: Granule) throws {
-    // What is cached of upper tables would be where walks begin.
-    let scene = try Scene(pagingStructures: 0)
-    #expect(scene.load(0x7000, one) == 0)
-    #expect(scene.load(0x7000, two) == 2)
-    // The two change places.
-    scene.rig.guest[scene.gcr3 + 8] = scene.roots[1] | 1
-    scene.rig.guest[scene.gcr3 + 16] = scene.roots[0] | 1
-    scene.rig.run(Self.pages(0, .max, nil), granule.command)
-    #expect(scene.load(0x7000, one) == (granule.fresh.contains(0) ? 2 : 0))
-    #expect(scene.load(0x7000, two) == (granule.fresh.contains(1) ? 0 : 2))
-    scene.rig.run(.invalidateDeviceTableEntry(AMDViRig.device), Self.pages(0, .max, nil))
-    #expect(scene.load(0x7000, one) == 2)
-    #expect(scene.load(0x7000, two) == 0)
+    // A cached upper table would be used as the start of the walk.
+    let cached = try CacheFixture(pagingStructures: 0)
+    #expect(cached.load(0x7000, one) == 0)
+    #expect(cached.load(0x7000, two) == 2)
+    // The two GCR3 entries are exchanged.
+    cached.fixture.guest[cached.gcr3 + 8] = cached.roots[1] | 1
+    cached.fixture.guest[cached.gcr3 + 16] = cached.roots[0] | 1
+    cached.fixture.run(Self.pages(0, .max, nil), granule.command)
+    #expect(cached.load(0x7000, one) == (granule.fresh.contains(0) ? 2 : 0))
+    #expect(cached.load(0x7000, two) == (granule.fresh.contains(1) ? 0 : 2))
+    cached.fixture.run(.invalidateDeviceTableEntry(AMDViFixture.device), Self.pages(0, .max, nil))
+    #expect(cached.load(0x7000, one) == 2)
+    #expect(cached.load(0x7000, two) == 0)
   }
 
-  @Test("upper guest tables are stale until PDE of their addresses, or of the domain")
+  @Test(
+    "cached upper guest tables stay until an invalidation with PDE of their addresses or of the domain"
+  )
   func directories() throws {
-    let scene = try Scene()
-    let guest = scene.rig.guest
-    #expect(scene.load(0x7000, one) == 0)
-    #expect(scene.rig.unit.cachedPagingStructures == 3)
-    let top = guest.entry(scene.roots[0], 0x7000, level: 3)
+    let cached = try CacheFixture()
+    let guest = cached.fixture.guest
+    #expect(cached.load(0x7000, one) == 0)
+    #expect(cached.fixture.unit.cachedPagingStructures == 3)
+    let top = guest.entry(cached.roots[0], 0x7000, level: 3)
     let entry = guest[top]
     for (range, isStale) in [
       (Self.pages(0x8000, 0x8fff, 1), true),
@@ -205,59 +210,61 @@ struct AMDViCommandTests {
       (Self.pages(1 << 40, 1 << 40, nil, directories: true), false), (.invalidateAll, false),
     ] {
       guest[top] = entry
-      #expect(scene.load(0x7000, one) == 0)
+      #expect(cached.load(0x7000, one) == 0)
       guest[top] = 0
-      scene.rig.run(range)
-      #expect((scene.load(0x8000, one) == 1) == isStale)
+      cached.fixture.run(range)
+      #expect((cached.load(0x8000, one) == 1) == isStale)
       guest[top] = entry
-      scene.rig.run(Self.pages(0, .max, nil, directories: true))
+      cached.fixture.run(Self.pages(0, .max, nil, directories: true))
     }
-    // Wider rights need no invalidation.
+    // An entry with more permissions needs no invalidation.
     guest[top] = entry & ~2
-    #expect(scene.load(0x7000, one) == 0)
+    #expect(cached.load(0x7000, one) == 0)
     guest[top] = entry
-    #expect(scene.rig.port.store(0, to: 0x7000, pasid: one) == .completed)
+    #expect(cached.fixture.port.store(0, to: 0x7000, pasid: one) == .completed)
   }
 
-  @Test("COMPLETION_WAIT stores when it is asked to")
+  @Test("COMPLETION_WAIT with S stores its data")
   func completion() throws {
-    let rig = try AMDViRig()
-    let place = rig.physical.place(rig.physical.data(0) + 8)
-    rig.run(.completionWait(storing: 0x1234_5678_9abc_def0, at: place))
-    #expect(rig.physical[rig.physical.data(0) + 8] == 0x1234_5678_9abc_def0)
+    let fixture = try AMDViFixture()
+    let place = fixture.physical.physicalAddress(of: fixture.physical.data(0) + 8)
+    fixture.run(.completionWait(storing: 0x1234_5678_9abc_def0, at: place))
+    #expect(fixture.physical[fixture.physical.data(0) + 8] == 0x1234_5678_9abc_def0)
     var silent = AMDViCommand.completionWait(storing: 1, at: place)
     silent.words[0] &= ~1
-    rig.run(silent)
-    #expect(rig.physical[rig.physical.data(0) + 8] == 0x1234_5678_9abc_def0)
+    fixture.run(silent)
+    #expect(fixture.physical[fixture.physical.data(0) + 8] == 0x1234_5678_9abc_def0)
   }
 
   @Test(
-    "illegal commands stop the unit where they are",
+    "an illegal command stops the command buffer at its index",
     arguments: [
       [0, 0], [9 << 60, 0], [0xf << 60, 0], [2 << 60 | 1 << 16, 0], [2 << 60, 1],
       [3 << 60 | 1 << 20, 0], [3 << 60 | 1 << 48, 0], [3 << 60, 8], [8 << 60, 1], [8 << 60 | 1, 0],
       [1 << 60 | 1 << 52, 0],
     ] as [[UInt64]])
   func illegal(_ words: [UInt64]) throws {
-    let rig = try AMDViRig()
-    rig.set(rig.hosted)
-    _ = rig.port.load(AMDViRig.base)
+    let fixture = try AMDViFixture()
+    fixture.set(fixture.hosted)
+    _ = fixture.port.load(AMDViTables.hostBase)
     let bad = AMDViCommand(words: [words[0], words[1]])
     #expect(throws: AMDViUnit.IllegalCommand(index: 1)) {
-      try rig.unit.execute([.completionWait(storing: 0, at: rig.table.base), bad, .invalidateAll])
+      try fixture.unit.execute([
+        .completionWait(storing: 0, at: fixture.table.base), bad, .invalidateAll,
+      ])
     }
-    #expect(rig.unit.cachedTranslations == 1)
+    #expect(fixture.unit.cachedTranslations == 1)
   }
 
-  @Test("what the unit lacks is illegal, too")
+  @Test("a command for a feature that the unit lacks is illegal")
   func lacking() throws {
     var configuration = AMDViUnit.Configuration()
     configuration.capabilities.invalidateAll = false
     configuration.capabilities.guestTranslation = false
     configuration.capabilities.pageRequests = false
-    let rig = try AMDViRig(configuration)
+    let fixture = try AMDViFixture(configuration)
     for command in [.invalidateAll, Self.pages(0, .max, 1), AMDViCommand(words: [7 << 60, 0])] {
-      #expect(throws: AMDViUnit.IllegalCommand(index: 0)) { try rig.unit.execute([command]) }
+      #expect(throws: AMDViUnit.IllegalCommand(index: 0)) { try fixture.unit.execute([command]) }
     }
   }
 }

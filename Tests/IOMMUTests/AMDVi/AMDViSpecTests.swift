@@ -1,10 +1,11 @@
+import TestSupport
 import Testing
 
 @testable import IOMMU
 
-@Suite("AMD-Vi: structures, bit for bit")
+@Suite("AMD-Vi: bits of the structures")
 struct AMDViSpecTests {
-  @Test("device table entries: every field where the specification has it")
+  @Test("each field of a device table entry has the bits of the specification")
   func deviceTableEntry() {
     var entry = DeviceTableEntry()
     func expect(
@@ -41,7 +42,7 @@ struct AMDViSpecTests {
     expect([0, 0, 1 << 54, 0], "GuestPagingMode") { $0.guestPagingMode = 1 }
   }
 
-  @Test("feature registers")
+  @Test("the feature registers report the capabilities")
   func features() {
     let all = AMDViCapabilities()
     // PPR, NX, GT, IA, HATS 2, GLX 1, PASmax 15, US, GIo, HA, EPH, HD
@@ -64,7 +65,7 @@ struct AMDViSpecTests {
     #expect(five.features ^ all.features == 1 << 12 | 3 << 14)
   }
 
-  @Test("GCR3 entries: 9 bits of the PASID for every level")
+  @Test("each level of a GCR3 table is indexed by 9 bits of the PASID")
   func guestCR3() {
     let pasid = PASID(rawValue: 0xabcde)
     #expect(GuestCR3Entry.offset(of: pasid, level: 0) == 0xde * 8)
@@ -78,7 +79,7 @@ struct AMDViSpecTests {
     #expect(GuestCR3Entry.hasReservedBits(1 << 3, level: 1))
   }
 
-  @Test("commands")
+  @Test("commands have the bits of the specification")
   func commands() {
     func words(_ command: AMDViCommand) -> [UInt64] { [command.words[0], command.words[1]] }
     #expect(
@@ -106,7 +107,7 @@ struct AMDViSpecTests {
   }
 
   @Test(
-    "ranges of invalidations: the encodings of the table of page sizes",
+    "the range of an invalidation has the encoding of the page size table",
     arguments: [
       (0x1000, 0x1fff, 0x1000), (0x0, 0x1fff, 0x1), (0x8000, 0xbfff, 0x9001),
       (0x20_0000, 0x3f_ffff, 0x2f_f001), (0x0, 0xffff_ffff, 0x7fff_f001),
@@ -127,7 +128,7 @@ struct AMDViSpecTests {
     }
   }
 
-  @Test("event log entries")
+  @Test("event log entries have the bits of the specification")
   func events() {
     func entry(
       _ event: AMDViEvent, _ access: Permissions, pasid: UInt32? = nil

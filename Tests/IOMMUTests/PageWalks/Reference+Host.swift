@@ -31,7 +31,7 @@ struct ReferenceVTdSecondStage {
     if keepsFlags { marked |= 1 << 8 }
     if isLeaf {
       var rights: Set<Character> = []
-      // Whoever asks, and to execute is to read.
+      // The permissions apply to all requests, and R also allows execution.
       if r { rights.formUnion("rRxX") }
       if w { rights.formUnion("wW") }
       guard access.isWrite ? w : r else {
@@ -50,7 +50,7 @@ struct ReferenceVTdSecondStage {
   }
 }
 
-/// Levels as AMD counts them: 1 to 6.
+/// AMD-Vi host tables, with levels 1 to 6 as in the specification.
 struct ReferenceAMDv1 {
   var mode = 4
   var addressBits = 46
@@ -78,7 +78,7 @@ struct ReferenceAMDv1 {
     if keepsFlags { marked |= 1 << 5 }
 
     guard next == 0 || next == 7 || level == 1 else {
-      // The bits between those the next table's level uses and those this level used.
+      // The address bits of the levels that the entry skips.
       let skipped = next < level - 1 ? bits(low - 1, 12 + 9 * next, of: address) : 0
       guard next < level, skipped == 0, reserved | bits(60, 52, of: entry) == 0 else {
         throw ReferenceFault("reserved", level - 1)
@@ -90,7 +90,7 @@ struct ReferenceAMDv1 {
 
     var size = low
     if next == 7 {
-      // The lowest zero of the address is the highest bit below the page's size.
+      // The lowest zero bit of the address encodes the page size.
       size = 12
       while size < 64 && bit(size, of: entry) { size += 1 }
       size += 1

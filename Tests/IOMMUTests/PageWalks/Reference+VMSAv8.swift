@@ -1,12 +1,12 @@
-// DDI 0487 D8.2 to D8.5, as the pseudocode has it (AArch64.S1Walk, AArch64.S2Walk and what they call), in
-// Arm's own level numbers; faults are told in the walker's, which are 3 less those.
+// DDI 0487 D8.2 to D8.5 after the pseudocode (AArch64.S1Walk, AArch64.S2Walk and the functions that
+// they call), with Arm's level numbers. Faults have the walker's level numbers: 3 minus Arm's.
 
 struct ReferenceVMSAv8 {
   var isStage2 = false
   /// 12, 14 or 16.
   var granule = 12
   var inputSize = 16
-  /// Of stage 2; stage 1 computes it.
+  /// The start level of stage 2. Stage 1 computes its own.
   var startLevel = 0
   var outputBits = 48
   var wide = false
@@ -21,7 +21,7 @@ struct ReferenceVMSAv8 {
   private var stride: Int { granule - 3 }
   var inputBits: Int { 64 - inputSize }
 
-  /// The level that stage 1 begins at: the lowest from which all input bits can be resolved.
+  /// The start level of stage 1: the lowest from which all input bits can be resolved.
   var firstLevel: Int {
     guard !isStage2 else { return startLevel }
     var level = 3
@@ -29,7 +29,7 @@ struct ReferenceVMSAv8 {
     return level
   }
 
-  /// Whether a stage 2 start level goes with the input size (AArch64.S2InconsistentSL).
+  /// Whether the start level of stage 2 fits the input size (AArch64.S2InconsistentSL).
   var isConsistent: Bool {
     let minimum = low(startLevel) + 1
     return inputBits >= minimum && inputBits <= minimum + stride - 1 + 4
@@ -111,7 +111,7 @@ struct ReferenceVMSAv8 {
     if marked != entry { try stage.write(marked, place, ours) }
     let isClean = keepsDirty && bit(7, of: marked) != isStage2
 
-    // The contiguous hint, where the descriptor is right about it.
+    // The contiguous hint applies only to a descriptor in the right place.
     let runSize = UInt64(run(level)) << UInt64(low)
     let base = output(entry, low)
     let isRun =
@@ -123,7 +123,7 @@ struct ReferenceVMSAv8 {
       rights: isClean ? rights.subtracting("wW") : rights)
   }
 
-  /// AArch64.S1DirectBasePermissions, with the tables' (S1ApplyTablePerms) and WXN.
+  /// AArch64.S1DirectBasePermissions, the permissions of the tables (S1ApplyTablePerms), and WXN.
   private func rights1(_ entry: UInt64, _ tables: [UInt64]) -> Set<Character> {
     let tables = hpd ? [] : tables
     let writable =

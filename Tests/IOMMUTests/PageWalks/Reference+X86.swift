@@ -8,7 +8,7 @@ struct ReferenceX86 {
   var executeDisable = false
   var executeDisableIsReserved = false
   var executeProtect = false
-  /// Whether A and D are kept, and EA.
+  /// Whether the walk sets A and D.
   var keepsFlags = true
   var keepsExtended = false
   let stage: any ReferenceStage

@@ -1,14 +1,15 @@
-// What the specifications say about page tables, as plainly as it can be said: recursion, strings,
-// a dictionary for memory. It shares nothing with the walker but the words for what went wrong.
+// Reference implementations of the page table formats of the specifications, written for clarity:
+// recursion, strings, and an array as memory. They share only the names of the faults with the
+// walker.
 
-/// Why a reference translation ended. Text, so that a failing test can be read.
+/// The fault of a reference translation, as text for the output of a failing test.
 struct ReferenceFault: Error, Equatable, CustomStringConvertible {
   let description: String
   init(_ description: String) { self.description = description }
   init(_ what: String, _ level: Int) { description = "\(what) \(level)" }
 }
 
-/// What an access is.
+/// The access of a translation.
 struct ReferenceAccess: CustomStringConvertible {
   var isWrite = false
   var isExecute = false
@@ -19,11 +20,11 @@ struct ReferenceAccess: CustomStringConvertible {
   }
 }
 
-/// Where an address is, and how much around it goes the same way.
+/// The physical address, the page size and the permissions of a translation.
 struct ReferencePage: Equatable, CustomStringConvertible {
   let physical: UInt64
   let sizeShift: Int
-  /// Of "rwx" for requests without privilege and "RWX" for those with it.
+  /// "rwx" for unprivileged requests and "RWX" for privileged requests.
   let rights: Set<Character>
 
   var description: String {
@@ -31,7 +32,7 @@ struct ReferencePage: Equatable, CustomStringConvertible {
   }
 }
 
-/// Memory of 64-bit words from `base` on; an address that is not in it is not memory.
+/// Memory of 64-bit words from `base` on. Other addresses have no memory.
 final class ReferenceMemory {
   let base: UInt64
   var words: [UInt64]
@@ -57,7 +58,7 @@ final class ReferenceMemory {
   }
 }
 
-/// How a table's own entries are reached: at once, or by way of a second stage.
+/// Reads and writes the entries of a table, directly or through a second stage.
 protocol ReferenceStage {
   func read(_ address: UInt64, _ level: Int) throws -> UInt64
   func write(_ word: UInt64, _ address: UInt64, _ level: Int) throws
@@ -65,7 +66,7 @@ protocol ReferenceStage {
 
 extension ReferenceMemory: ReferenceStage {}
 
-/// A second stage below a first: VT-d §3.8, AMD 48882 §2.2.4, DDI 0487 D8.2.
+/// Nested translation: VT-d §3.8, AMD 48882 §2.2.4, DDI 0487 D8.2.
 struct ReferenceNesting: ReferenceStage {
   let memory: ReferenceMemory
   let second: (UInt64, ReferenceAccess) throws -> ReferencePage
@@ -89,7 +90,7 @@ struct ReferenceNesting: ReferenceStage {
     try memory.write(word, translated(address, access, "flags \(level)"), level)
   }
 
-  /// The two stages together, for data.
+  /// Translates the output of the first stage by the second stage, for data.
   func combine(_ first: ReferencePage, _ access: ReferenceAccess) throws -> ReferencePage {
     let page: ReferencePage
     do {
@@ -106,7 +107,7 @@ struct ReferenceNesting: ReferenceStage {
 
 func bit(_ number: Int, of word: UInt64) -> Bool { word >> UInt64(number) & 1 == 1 }
 
-/// Bits `high` to `low` of a word, where they are.
+/// Returns bits `high` to `low` of a word at their positions.
 func bits(_ high: Int, _ low: Int, of word: UInt64) -> UInt64 {
   var result: UInt64 = 0
   for number in stride(from: low, through: high, by: 1) where bit(number, of: word) {

@@ -1,28 +1,29 @@
+import TestSupport
 import Testing
 
 @testable import IOMMU
 
 /// VMSAv8-64 of both stages and all granules against the reference.
 @Suite struct WalkPropertiesVMSAv8 {
-  private let machine: WalkMachine
-  private var memory: PhysicalMemory { machine.memory }
+  private let fixture: WalkFixture
+  private var memory: PhysicalMemory { fixture.memory }
 
-  init() throws { machine = try WalkMachine(unit: 16, worlds: 24) }
+  init() throws { fixture = try WalkFixture(unit: 16, cases: 24) }
 
   private func entry(
-    _ world: inout WalkWorld, _ frame: UInt64, isWide: Bool
+    _ walk: inout WalkCase, _ frame: UInt64, isWide: Bool
   ) -> UInt64 {
-    var entry = world.target(WalkWorld.framesBelow(frame))
-    entry |= world.random.next() & 0x3fc
+    var entry = walk.target(WalkCase.framesBelow(frame))
+    entry |= walk.random.next() & 0x3fc
     if isWide { entry &= ~0xf300 }
-    if !world.rarely(24) { entry |= 1 }
-    if !world.rarely(8) { entry |= 2 }
-    if !world.rarely(12) { entry |= 1 << 10 }
-    if !world.rarely(3) { entry = entry | 1 << 6 }
-    if frame < 16 && !world.rarely(8) { entry |= 1 << 7 }
-    if world.rarely(3) { entry |= (world.random.next() & 0xf) << 51 }
-    if world.rarely(6) { entry |= (world.random.next() & 0xf) << 59 }
-    if world.rarely(60) { entry |= 1 << (world.random.next() % 64) }
+    if !walk.rarely(24) { entry |= 1 }
+    if !walk.rarely(8) { entry |= 2 }
+    if !walk.rarely(12) { entry |= 1 << 10 }
+    if !walk.rarely(3) { entry = entry | 1 << 6 }
+    if frame < 16 && !walk.rarely(8) { entry |= 1 << 7 }
+    if walk.rarely(3) { entry |= (walk.random.next() & 0xf) << 51 }
+    if walk.rarely(6) { entry |= (walk.random.next() & 0xf) << 59 }
+    if walk.rarely(60) { entry |= 1 << (walk.random.next() % 64 as UInt64) }
     return entry
   }
 
@@ -42,33 +43,33 @@ import Testing
     return options
   }
 
-  /// What both stages choose from.
+  /// Chooses the options that both stages have.
   private func choose(
-    _ reference: inout ReferenceVMSAv8, _ world: inout WalkWorld, isWide: Bool
+    _ reference: inout ReferenceVMSAv8, _ walk: inout WalkCase, isWide: Bool
   ) {
     reference.wide = isWide
-    reference.outputBits = world.rarely(3) ? 36 : isWide ? 52 : world.rarely(2) ? 42 : 48
-    reference.ha = world.rarely(2)
-    reference.hd = reference.ha && world.rarely(2)
-    reference.affd = world.rarely(4)
+    reference.outputBits = walk.rarely(3) ? 36 : isWide ? 52 : walk.rarely(2) ? 42 : 48
+    reference.ha = walk.rarely(2)
+    reference.hd = reference.ha && walk.rarely(2)
+    reference.affd = walk.rarely(4)
   }
 
-  private func chooseStage1(_ reference: inout ReferenceVMSAv8, _ world: inout WalkWorld) {
-    reference.inputSize = 16 + Int(world.random.next() % 24)
-    reference.hpd = world.rarely(3)
-    reference.wxn = world.rarely(3)
-    reference.onePrivilege = world.rarely(4)
+  private func chooseStage1(_ reference: inout ReferenceVMSAv8, _ walk: inout WalkCase) {
+    reference.inputSize = 16 + Int(walk.random.next() % 24)
+    reference.hpd = walk.rarely(3)
+    reference.wxn = walk.rarely(3)
+    reference.onePrivilege = walk.rarely(4)
   }
 
-  /// A consistent start level and input size that the pool's addresses fit in.
-  private func chooseStage2(_ reference: inout ReferenceVMSAv8, _ world: inout WalkWorld) {
+  /// Chooses a consistent start level and input size for the addresses of the pool.
+  private func chooseStage2(_ reference: inout ReferenceVMSAv8, _ walk: inout WalkCase) {
     reference.isStage2 = true
     repeat {
-      reference.inputSize = 16 + Int(world.random.next() % 15)
-      reference.startLevel = Int(world.random.next() % 3)
-      if reference.wide && reference.granule == 12 && world.rarely(8) {
+      reference.inputSize = 16 + Int(walk.random.next() % 15)
+      reference.startLevel = Int(walk.random.next() % 3)
+      if reference.wide && reference.granule == 12 && walk.rarely(8) {
         reference.startLevel = -1
-        reference.inputSize = 12 + Int(world.random.next() % 4)
+        reference.inputSize = 12 + Int(walk.random.next() % 4)
       }
     } while !reference.isConsistent || (reference.granule == 16 && reference.startLevel < 1)
   }
@@ -87,30 +88,30 @@ import Testing
       outputBits: reference.outputBits, minimumSize: 12, options: options(reference))
   }
 
-  /// An address whose indexes are in use, mostly.
-  private func input(_ world: inout WalkWorld, _ reference: ReferenceVMSAv8) -> UInt64 {
-    var address = world.frame() | world.random.next() & 0xffff
+  /// Returns an address whose table indexes are mostly in use.
+  private func input(_ walk: inout WalkCase, _ reference: ReferenceVMSAv8) -> UInt64 {
+    var address = walk.frame() | walk.random.next() & 0xffff
     let stride = UInt64(reference.granule - 3)
     var low = UInt64(reference.granule)
     while low < UInt64(reference.inputBits) {
-      if !world.rarely(3) {
+      if !walk.rarely(3) {
         let mask = UInt64(1) << stride - 1
-        let index = world.rarely(8) ? mask : world.random.next() % 3
+        let index = walk.rarely(8) ? mask : walk.random.next() % 3
         address = address & ~(mask << low) | index << low
       }
       low += stride
     }
     address &= 1 << UInt64(reference.inputBits) - 1
-    if reference.isStage2 && world.rarely(40) { address |= 1 << UInt64(reference.inputBits) }
+    if reference.isStage2 && walk.rarely(40) { address |= 1 << UInt64(reference.inputBits) }
     return address
   }
 
-  /// - Parameter nesting: how the reference's output is translated further.
+  /// - Parameter nesting: The second stage of the reference.
   private func translate(
-    _ world: inout WalkWorld, _ reference: ReferenceVMSAv8, _ root: UInt64,
+    _ walk: inout WalkCase, _ reference: ReferenceVMSAv8, _ root: UInt64,
     under nesting: ReferenceNesting? = nil, ours: (UInt64, Permissions) -> String
   ) -> String? {
-    world.translate {
+    walk.translate {
       input(&$0, reference)
     } ours: {
       ours($0, $1)
@@ -120,71 +121,73 @@ import Testing
     }.map { "\($0), \(reference)" }
   }
 
-  @Test(arguments: [12, 14, 16], [false, true])
+  @Test("stage 1 of VMSAv8-64 agrees with the reference", arguments: [12, 14, 16], [false, true])
   func stage1(granule: Int, isWide: Bool) {
-    machine.explore(
+    fixture.explore(
       "stage 1 of 2^\(granule)",
       outcomes: ["absent 0", "too wide", "unused", "denied 0", "2^\(granule) ", "RWrw", "RX"]
-    ) { world in
-      world.fill { entry(&$0, $1, isWide: isWide) }
-      var reference = ReferenceVMSAv8(stage: world.reference)
+    ) { walk in
+      walk.fill { entry(&$0, $1, isWide: isWide) }
+      var reference = ReferenceVMSAv8(stage: walk.reference)
       reference.granule = granule
-      choose(&reference, &world, isWide: isWide)
-      chooseStage1(&reference, &world)
-      let root = world.frame()
+      choose(&reference, &walk, isWide: isWide)
+      chooseStage1(&reference, &walk)
+      let root = walk.frame()
       guard let table = table1(reference, root) else { return "no table of \(reference)" }
-      return translate(&world, reference, root) { address, access in
+      return translate(&walk, reference, root) { address, access in
         var tables = GuestTableMemory(memory)
         return VMSAv8.walk(stage1: table, address, access: access, memory: &tables).text(address)
       }
     }
   }
 
-  @Test(arguments: [12, 14, 16], [false, true])
+  @Test("stage 2 of VMSAv8-64 agrees with the reference", arguments: [12, 14, 16], [false, true])
   func stage2(granule: Int, isWide: Bool) {
-    machine.explore(
+    fixture.explore(
       "stage 2 of 2^\(granule)",
       outcomes: ["beyond", "absent 0", "too wide", "unused", "denied 0", "2^\(granule) ", "RWrw"]
-    ) { world in
-      world.fill { entry(&$0, $1, isWide: isWide) }
-      var reference = ReferenceVMSAv8(stage: world.reference)
+    ) { walk in
+      walk.fill { entry(&$0, $1, isWide: isWide) }
+      var reference = ReferenceVMSAv8(stage: walk.reference)
       reference.granule = granule
-      choose(&reference, &world, isWide: isWide)
-      chooseStage2(&reference, &world)
-      let root = world.frame()
+      choose(&reference, &walk, isWide: isWide)
+      chooseStage2(&reference, &walk)
+      let root = walk.frame()
       guard let table = table2(reference, root) else { return "no table of \(reference)" }
-      return translate(&world, reference, root) { address, access in
+      return translate(&walk, reference, root) { address, access in
         var tables = memory.window
         return VMSAv8.walk(stage2: table, address, access: access, memory: &tables).text(address)
       }
     }
   }
 
-  @Test(arguments: [12, 14, 16], [12, 14, 16])
+  @Test(
+    "nested translation of VMSAv8-64 agrees with the reference", arguments: [12, 14, 16],
+    [12, 14, 16])
   func nested(first: Int, second: Int) {
-    machine.explore(
+    fixture.explore(
       "2^\(first) in 2^\(second)",
       outcomes: ["for entry", "for data", "second absent", "second denied", "absent", "2^"]
-    ) { world in
-      world.fill { entry(&$0, $1, isWide: false) }
-      var host = ReferenceVMSAv8(stage: world.reference)
+    ) { walk in
+      walk.fill { entry(&$0, $1, isWide: false) }
+      var host = ReferenceVMSAv8(stage: walk.reference)
       host.granule = second
-      choose(&host, &world, isWide: false)
-      chooseStage2(&host, &world)
+      choose(&host, &walk, isWide: false)
+      chooseStage2(&host, &walk)
       let hostTop = UInt64(3 - host.startLevel)
-      let hostRoot = world.frame(hostTop * 4..<hostTop * 4 + 4)
-      let nesting = ReferenceNesting(memory: world.reference) { [host] in
+      let hostRoot = walk.frame(hostTop * 4..<hostTop * 4 + 4)
+      let nesting = ReferenceNesting(memory: walk.reference) { [host] in
         try host.translate($0, root: hostRoot, access: $1)
       }
       var reference = ReferenceVMSAv8(stage: nesting)
       reference.granule = first
-      choose(&reference, &world, isWide: false)
-      chooseStage1(&reference, &world)
-      let root = world.frame(16..<32)
+      choose(&reference, &walk, isWide: false)
+      chooseStage1(&reference, &walk)
+      let root = walk.frame(16..<32)
       guard let table = table1(reference, root), let hostTable = table2(host, hostRoot) else {
         return "no table"
       }
-      let difference = translate(&world, reference, root, under: nesting) { address, access in
+      let difference = translate(&walk, reference, root, under: nesting) { address, access in
         VMSAv8.walk(
           nested: table, in: hostTable, address, access: access, guest: GuestTableMemory(memory),
           tables: memory.window

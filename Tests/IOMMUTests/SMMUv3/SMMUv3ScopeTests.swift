@@ -1,8 +1,9 @@
+import TestSupport
 import Testing
 
 @testable import IOMMU
 
-@Suite("SMMUv3: what invalidations of translations cover")
+@Suite("SMMUv3: scopes of TLB invalidations")
 struct SMMUv3ScopeTests {
   private func entry(
     _ tag: IOTLBTag, at address: UInt64, blockShift: Int = 12, granule: Int = 12,
@@ -19,7 +20,7 @@ struct SMMUv3ScopeTests {
     InvalidatedRange(first: address, last: address | 0xfff)
   }
 
-  @Test("by VMID, ASID and stage")
+  @Test("a TLB invalidation covers entries by VMID, ASID and stage")
   func tags() {
     let first = entry(IOTLBTag(vmid: 1, asid: 10), at: 0x5000)
     let second = entry(IOTLBTag(vmid: 1, asid: 11), at: 0x5000)
@@ -35,7 +36,7 @@ struct SMMUv3ScopeTests {
     #expect(covered(.space(vmid: 1, asid: 10)) == [true, false, false, false, false])
     #expect(
       covered(.addresses(page(0x5000), vmid: 1, asid: 10)) == [true, false, false, false, true])
-    // What is global is found by any ASID.
+    // A global entry is covered by an address invalidation of any ASID.
     #expect(
       covered(.addresses(page(0x5000), vmid: 1, asid: 11)) == [false, true, false, false, true])
     #expect(
@@ -55,7 +56,7 @@ struct SMMUv3ScopeTests {
   }
 
   @Test(
-    "granule and level hints",
+    "an address invalidation covers the range of its granule and level hints",
     arguments: [
       (12, 12, 3), (12, 16, 3), (12, 21, 2), (12, 25, 2), (12, 30, 1), (14, 14, 3),
       (14, 21, 3), (14, 25, 2), (14, 30, 2), (16, 16, 3), (16, 21, 3), (16, 29, 2), (16, 34, 2),

@@ -1,10 +1,11 @@
+import TestSupport
 import Testing
 
 @testable import IOMMU
 
-@Suite("SMMUv3: structures, as bits")
+@Suite("SMMUv3: bits of the structures")
 struct SMMUv3SpecTests {
-  @Test("identification registers tell what the unit has")
+  @Test("the identification registers report the capabilities")
   func identification() {
     var unit = SMMUv3Capabilities()
     unit.outputAddressBits = 42
@@ -31,7 +32,7 @@ struct SMMUv3SpecTests {
     #expect(unit.identification[3] == 0x104)
   }
 
-  @Test("fields of entries, descriptors and commands are where the specification has them")
+  @Test("fields of entries, descriptors and commands have the bits of the specification")
   func fields() {
     var entry = StreamTableEntry()
     entry.isValid = true
@@ -105,7 +106,7 @@ struct SMMUv3SpecTests {
     ).words
   }
 
-  @Test("event records, bit for bit")
+  @Test("event records have the bits of the specification")
   func events() {
     var words = record(.stage1(.translation))
     #expect(words[0] == 0x1234_0000_0010)

@@ -1,10 +1,11 @@
+import TestSupport
 import Testing
 
 @testable import IOMMU
 
-/// The tables in a unit's memory.
+/// The page tables of the model in physical memory.
 struct StalenessMemory {
-  /// How a format writes an entry that leads to an address.
+  /// The entries of a page table format.
   struct Format: Sendable {
     let table: @Sendable (UInt64) -> UInt64
     let large: @Sendable (UInt64) -> UInt64
@@ -20,7 +21,8 @@ struct StalenessMemory {
 
   let memory: PhysicalMemory
   let start: PhysicalAddress
-  /// What entries call the first byte: its physical address, or the host's input.
+  /// The address of the first byte in entries: its physical address, or the address that the host
+  /// table maps.
   let base: UInt64
   private let format: Format
   private var next: UInt64 = 0
@@ -28,25 +30,25 @@ struct StalenessMemory {
   private var directories: [UInt64] = []
   private var tables: [UInt64] = []
 
-  /// - Parameter start: of 8 MiB, aligned to that.
+  /// - Parameter start: The address of 8 MiB, a multiple of 8 MiB.
   init(_ memory: PhysicalMemory, _ start: PhysicalAddress, base: UInt64, _ format: Format) {
     self.memory = memory
     self.start = start
     self.base = base
     self.format = format
-    directories = (0..<StalenessTables.directories).map { _ in take() }
-    tables = (0..<StalenessTables.tables).map { _ in take() }
-    roots = (0..<StalenessTables.roots).map { _ in take() }
+    directories = (0..<StalenessTables.directories).map { _ in allocate() }
+    tables = (0..<StalenessTables.tables).map { _ in allocate() }
+    roots = (0..<StalenessTables.roots).map { _ in allocate() }
     for root in roots {
-      self[root + (StalenessTables.base >> 39 & 511) * 8] = format.table(take())
+      self[root + (StalenessTables.base >> 39 & 511) * 8] = format.table(allocate())
     }
     for frame in 0..<StalenessTables.frames {
-      memory.storeEntry(UInt64(frame) + 1, at: place(ofFrame: frame))
+      memory.storeEntry(UInt64(frame) + 1, at: physicalAddress(ofFrame: frame))
     }
   }
 
-  /// A zeroed page, by its address for entries.
-  mutating func take() -> UInt64 {
+  /// Returns the address of a page of zeros.
+  mutating func allocate() -> UInt64 {
     defer { next += 4096 }
     precondition(next < Self.dataStart)
     return base + next
@@ -59,14 +61,14 @@ struct StalenessMemory {
     }
   }
 
-  /// From `start` on.
+  /// The offset of a frame from `start`.
   static func offset(ofFrame frame: Int) -> UInt64 {
     let small = StalenessTables.smallFrames
     guard frame >= small else { return dataStart + UInt64(frame) << 12 }
     return largeStart + UInt64((frame - small) / 4) << 21 + UInt64((frame - small) % 4) << 12
   }
 
-  func place(ofFrame frame: Int) -> PhysicalAddress {
+  func physicalAddress(ofFrame frame: Int) -> PhysicalAddress {
     PhysicalAddress(start.rawValue + Self.offset(ofFrame: frame))
   }
 
@@ -108,7 +110,7 @@ struct StalenessMemory {
 // MARK: A host's table in between
 
 extension StalenessMemory {
-  /// Maps everything in a second-stage table, small frames one by one.
+  /// Maps the memory in a second-stage table, with one page for each small frame.
   func mapAll(in host: PagingTable) throws {
     let large = StalenessMemory.offset(ofFrame: StalenessTables.smallFrames)
     for (offset, length) in [(0, 2 << 20), (large, StalenessMemory.size - large)] {
@@ -120,7 +122,7 @@ extension StalenessMemory {
     }
   }
 
-  /// Leads the address of a small frame to where the model says.
+  /// Maps the address of a small frame to the frame of the model.
   func map(_ frame: Int, _ tables: StalenessTables, in host: PagingTable) {
     let offset = Self.offset(ofFrame: frame)
     _ = host.unmap(IOVA(base + offset), length: 4096)

@@ -1,10 +1,12 @@
-// Which answers a unit may give while tables change that nobody invalidates. The model knows nothing of the
-// sizes and the replacement of caches: it keeps the *sets* of what could have been cached since the last
-// invalidation that covers it. And, for units whose caches are so large that nothing is replaced, it
-// keeps what has been cached: that must stay.
+// The answers that a unit may give while tables change without invalidations. The model does not
+// depend on the size and the replacement of caches: it has the *sets* of values that can have been
+// cached since the last invalidation that covers them. For units whose caches replace nothing the
+// model also has the values that are cached, which must stay.
 //
-// Between invalidations sets only grow. What a table entry led to may be remembered (paging structures),
-// so a translation may be that of a table that nothing leads to any more, with its present entries.
+// Between invalidations the sets only grow. Paging-structure caches keep the addresses of tables,
+// so a translation can come from the present entries of a table that no entry points to any more.
+
+import TestSupport
 
 @testable import IOMMU
 
@@ -13,8 +15,8 @@ struct StalenessModel {
   static let pasids = 3
   static let domains = 2
 
-  /// A device and a PASID of it.
-  static func randomPlace(
+  /// Returns a random device and PASID.
+  static func randomDeviceAndPASID(
     _ random: inout SeededGenerator
   ) -> (device: Int, pasid: Int) {
     let device = Int.random(in: 0..<devices, using: &random)
@@ -25,15 +27,15 @@ struct StalenessModel {
     Int.random(in: 0..<domains, using: &random)
   }
 
-  /// What configuration tables say of a device and PASID.
+  /// The entry of a device and PASID in the configuration tables.
   struct Entry: Equatable {
-    /// Nil: the device's.
+    /// `nil` means the domain of the device.
     var domain: Int?
-    /// Nil: second-stage tables alone; pages are then small frames.
+    /// `nil` means that only the second-stage tables are used. The pages are then small frames.
     var root: Int?
   }
 
-  /// What a unit makes of it. The tag is that of translations.
+  /// The address space that a unit caches for an entry. `tag` tags the translations.
   struct Space: Equatable {
     let tag: Int
     let domain: Int
@@ -45,18 +47,20 @@ struct StalenessModel {
     var isWrite: Bool
   }
 
-  /// Translations of a PASID's own tables have a tag for each domain and PASID, not for each domain.
+  /// Whether first-stage translations are tagged by domain and PASID. Otherwise they are tagged by
+  /// domain.
   let tagsPASIDs: Bool
-  /// A write fails where a read-only translation is cached, whatever the tables say now.
+  /// Whether a write fails when a read-only translation is cached and the tables now allow the
+  /// write.
   let keepsDenials: Bool
-  /// Where requests through second-stage tables alone find the small frames.
+  /// The address of the small frames for requests that use only the second-stage tables.
   let frameAddress: UInt64
   var tables = StalenessTables()
   var entries: [[Entry?]]
   var domainOfDevice = [0, 1]
 
-  // What may be cached: domains of devices; spaces; per tag: roots, directories, tables, frames; per
-  // device and PASID: frames that the device has translated itself.
+  // The values that can be cached: domains of devices and address spaces; roots, directories,
+  // tables and frames by tag; and the frames in the device TLB by device and PASID.
   private var possibleDomains = Array(repeating: NumberSet(), count: devices)
   private var spaces: [[[Space]]]
   private var roots: [NumberSet]
@@ -65,7 +69,7 @@ struct StalenessModel {
   private var reach: [[FrameSet]]
   private var deviceReach: [[[FrameSet]]]
 
-  /// What is cached, if nothing was replaced.
+  /// The values that are cached when the caches replace nothing.
   private var kept: Kept
 
   private struct Kept {
@@ -77,8 +81,8 @@ struct StalenessModel {
   }
 
   /// - Parameters:
-  ///   - base: what entries call the first byte of the world's memory.
-  ///   - entry: of a device and PASID.
+  ///   - base: The address of the first byte of the memory in entries.
+  ///   - entry: Returns the entry of a device and PASID.
   init(
     tagsPASIDs: Bool, keepsDenials: Bool = false, base: UInt64,
     entry: (_ device: Int, _ pasid: Int) -> Entry
@@ -108,7 +112,7 @@ struct StalenessModel {
       device: Array(
         repeating: Array(repeating: Array(repeating: nil, count: pages), count: Self.pasids),
         count: Self.devices))
-    close()
+    addReachable()
   }
 
   // MARK: Tags
@@ -133,8 +137,9 @@ struct StalenessModel {
 
   // MARK: Growth
 
-  /// Takes into account what tables and entries say now. To be called after every change of them.
-  mutating func close() {
+  /// Adds the values that are reachable from the present tables and entries. Called after each
+  /// change of them.
+  mutating func addReachable() {
     for device in 0..<Self.devices {
       possibleDomains[device].insert(domainOfDevice[device])
       for pasid in 0..<Self.pasids {
@@ -149,7 +154,7 @@ struct StalenessModel {
         }
       }
     }
-    for tag in 0..<firstTags { close(tag) }
+    for tag in 0..<firstTags { addReachable(tag) }
     for tag in firstTags..<reach.count {
       for frame in tables.host.indices {
         reach[tag][frame].insert(tables.host[frame], writable: true)
@@ -166,11 +171,11 @@ struct StalenessModel {
     }
   }
 
-  private mutating func close(_ tag: Int) {
+  private mutating func addReachable(_ tag: Int) {
     for g in 0..<2 {
       for root in roots[tag] { directories[tag][g].insert(tables.top[root][g]) }
       for directory in directories[tag][g] {
-        for m in 0..<2 { close(tag, g * 2 + m, tables.middle[directory][m]) }
+        for m in 0..<2 { addReachable(tag, g * 2 + m, tables.middle[directory][m]) }
       }
     }
     for block in 0..<4 {
@@ -183,7 +188,7 @@ struct StalenessModel {
     }
   }
 
-  private mutating func close(_ tag: Int, _ block: Int, _ entry: StalenessTables.Middle) {
+  private mutating func addReachable(_ tag: Int, _ block: Int, _ entry: StalenessTables.Middle) {
     switch entry {
     case .absent: break
     case .table(let table): leafTables[tag][block].insert(table)
@@ -196,14 +201,14 @@ struct StalenessModel {
 
   // MARK: Invalidations
 
-  mutating func forgetDomains(of devices: Range<Int>) {
+  mutating func invalidateDomains(of devices: Range<Int>) {
     for device in devices {
       possibleDomains[device] = NumberSet()
       kept.domains[device] = nil
     }
   }
 
-  mutating func forgetSpaces(where isMeant: (_ device: Int, _ pasid: Int, Space) -> Bool) {
+  mutating func invalidateSpaces(where isMeant: (_ device: Int, _ pasid: Int, Space) -> Bool) {
     for device in 0..<Self.devices {
       for pasid in 0..<Self.pasids {
         spaces[device][pasid].removeAll { isMeant(device, pasid, $0) }
@@ -215,9 +220,9 @@ struct StalenessModel {
   }
 
   /// - Parameters:
-  ///   - range: nil: all addresses.
-  ///   - structures: what leads to the pages is forgotten, too; otherwise only pages.
-  mutating func forget(_ tags: [Int], _ range: ClosedRange<UInt64>?, structures: Bool) {
+  ///   - range: `nil` means all addresses.
+  ///   - structures: Whether the paging structures above the pages are invalidated too.
+  mutating func invalidate(_ tags: [Int], _ range: ClosedRange<UInt64>?, structures: Bool) {
     for tag in tags {
       let isSecond = tag >= firstTags
       for page in 0..<StalenessTables.pages {
@@ -241,7 +246,7 @@ struct StalenessModel {
     }
   }
 
-  /// What a request for the page has as its address.
+  /// Returns the address of a request for the page.
   func address(_ page: Int, isSecond: Bool) -> UInt64 {
     isSecond ? frameAddress + UInt64(page) << 12 : StalenessTables.address(page)
   }
@@ -252,8 +257,9 @@ struct StalenessModel {
     range.map { $0.overlaps(address...address | (1 << shift - 1)) } ?? true
   }
 
-  /// Without PASID: what has none in the range, and everything that has one.
-  mutating func forgetDevice(
+  /// Invalidates the device TLB. Without PASID the range applies to translations without PASID, and
+  /// all translations with a PASID are invalidated.
+  mutating func invalidateDeviceTLB(
     _ device: Int, pasid: Int?, _ range: ClosedRange<UInt64>?, isSecond: (Int) -> Bool
   ) {
     for other in 0..<Self.pasids {
@@ -283,7 +289,7 @@ struct StalenessModel {
     }
   }
 
-  /// Whether a request may end so: at a frame, or (nil) with a fault.
+  /// Returns whether a request can reach `frame`, or fault when `frame` is `nil`.
   func allows(_ request: Request, _ frame: Int?) -> Bool {
     let candidates = spaces[request.device][request.pasid]
     if let frame {
@@ -297,7 +303,7 @@ struct StalenessModel {
     }
     if entries[request.device][request.pasid] == nil { return true }
     return candidates.contains { space in
-      // Otherwise no fault comes of what is cached of tables.
+      // Cached tables cause no other fault.
       if keepsDenials, request.isWrite, reach[space.tag][request.page].hasReadOnly { return true }
       guard let root = space.root else { return false }
       guard let found = tables.walk(root, request.page) else { return true }
@@ -305,7 +311,7 @@ struct StalenessModel {
     }
   }
 
-  /// What a unit that replaces nothing has for the request, or the device itself; nil: nothing.
+  /// Returns the cached translation of a unit that replaces nothing, or that of the device TLB.
   func expected(_ request: Request) -> (seen: Seen, isOfDevice: Bool)? {
     if request.usesATS, let seen = kept.device[request.device][request.pasid][request.page],
       seen.isWrite == request.isWrite
@@ -331,15 +337,15 @@ struct StalenessModel {
     return space(entry, request.pasid, domain: domain)
   }
 
-  /// A unit that replaces nothing has looked at what the device's entry says.
-  mutating func noteDomain(of device: Int) {
+  /// Records that a unit that replaces nothing has cached the domain of the device.
+  mutating func recordDomain(of device: Int) {
     kept.domains[device] = kept.domains[device] ?? domainOfDevice[device]
   }
 
-  /// Notes what such a unit has cached by the request.
-  mutating func note(_ request: Request, _ frame: Int?) {
+  /// Records what a unit that replaces nothing has cached by the request.
+  mutating func record(_ request: Request, _ frame: Int?) {
     let expected = expected(request)
-    noteDomain(of: request.device)
+    recordDomain(of: request.device)
     if expected?.isOfDevice == true { return }
     guard let space = keptSpace(request) else { return }
     kept.spaces[request.device][request.pasid] = space

@@ -1,16 +1,18 @@
 import Foundation
+import TestSupport
 import Testing
 
 @testable import IOMMU
 
-// The units' caches against a model that knows only what may be stale. A failure names its seed; worlds are
-// made from nothing else. An everyday run has a few worlds of every kind; IOMMUFD_SIM_CACHE_WORLDS says
-// otherwise (`scripts/test walks`).
+// The caches of the units against a model of the translations that can be stale. A case depends only
+// on its seed, which a failure prints. A run has a few cases of each kind unless
+// IOMMUFD_SIM_CACHE_CASES has another number (`scripts/test walks`).
 
 @Suite struct StalenessProperties {
   private static let steps = 2_500
 
-  /// Sizes of the caches: nothing is ever replaced, or nearly everything.
+  /// The size of the caches. Large caches replace nothing, and small caches replace nearly every
+  /// entry.
   private enum Size: CaseIterable {
     case large, small
 
@@ -20,25 +22,25 @@ import Testing
       (geometry.sets4K, geometry.sets2M, geometry.sets1G) = (sets, sets, sets)
       return geometry
     }
-    /// Of paging structures; the small caches have few or none.
+    /// The size of the paging-structure cache. Small caches have few entries or none.
     func structures(_ seed: UInt64) -> Int { self == .large ? 1024 : Int(seed % 3) }
   }
 
   private static var seeds: ClosedRange<UInt64> {
-    let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_CACHE_WORLDS"]
+    let asked = ProcessInfo.processInfo.environment["IOMMUFD_SIM_CACHE_CASES"]
     return 1...max(1, asked.flatMap(UInt64.init) ?? 6)
   }
 
-  /// Worlds until one shows something that cannot be; the others say the same.
-  private func explore<World: StalenessWorld>(
-    _ name: String, _ make: (Size, _ seed: UInt64) throws -> World
+  /// Runs cases until one has an answer that is not possible.
+  private func explore<Fixture: StalenessFixture>(
+    _ name: String, _ make: (Size, _ seed: UInt64) throws -> Fixture
   ) throws {
     for seed in Self.seeds {
       for size in Size.allCases {
         for usesATS in [false, true] {
           var random = SeededGenerator(seed: seed)
-          var world = try make(size, seed)
-          let problem = world.live(
+          var fixture = try make(size, seed)
+          let problem = fixture.run(
             Self.steps, &random, usesATS: usesATS, isExact: size == .large)
           if let problem {
             Issue.record(
@@ -59,7 +61,7 @@ import Testing
       configuration.contextCacheSets = size.sets
       configuration.pasidCacheSets = size.sets
       configuration.pagingStructureEntries = size.structures(seed)
-      return try VTdStalenessWorld(configuration, isNested: isNested)
+      return try VTdStalenessFixture(configuration, isNested: isNested)
     }
   }
 
@@ -71,7 +73,7 @@ import Testing
       configuration.deviceCacheSets = size.sets
       configuration.spaceCacheSets = size.sets
       configuration.pagingStructureEntries = size.structures(seed)
-      return try AMDViStalenessWorld(configuration, isNested: isNested)
+      return try AMDViStalenessFixture(configuration, isNested: isNested)
     }
   }
 
@@ -81,7 +83,7 @@ import Testing
       configuration.iotlb = size.iotlb
       configuration.streamCacheSets = size.sets
       configuration.contextCacheSets = size.sets
-      return try SMMUv3StalenessWorld(configuration)
+      return try SMMUv3StalenessFixture(configuration)
     }
   }
 }

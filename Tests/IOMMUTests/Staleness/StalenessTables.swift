@@ -1,12 +1,12 @@
-// A small world of page tables, the same for every unit: trees that share their lower tables, so that one
-// entry's change is felt in many places.
+// Page tables that are the same for every unit. The trees share their lower tables, so that a
+// change of one entry changes many translations.
 //
 //   address  512 GiB | g: 1 GiB | m: 2 MiB | l: 4 KiB      page = g · 8 + m · 4 + l
 //   root r ── g ──▶ directory d ── m ──▶ table t ── l ──▶ frame ── host ──▶ physical frame
 //                                   └──▶ large page
 //
-// Above a root's two entries for g, one table leads to them, which never changes. Frames are numbered;
-// those of large pages follow the small ones and are where the host has them, always.
+// The table above the two entries for g never changes. Frames are numbered. The frames of large
+// pages follow the small ones, and the host never remaps them.
 
 @testable import IOMMU
 
@@ -31,7 +31,7 @@ struct StalenessTables {
     case page(Int, writable: Bool)
   }
 
-  /// By root and g, directory and m, table and l, small frame.
+  /// The entries by root and g, directory and m, table and l, and small frame.
   var top: [[Int]]
   var middle: [[Middle]]
   var bottom: [[Bottom]]
@@ -51,7 +51,7 @@ struct StalenessTables {
 
   static func frame(ofLarge large: Int, _ page: Int) -> Int { smallFrames + large * 4 + page % 4 }
 
-  /// What a whole walk finds now; nil: nothing.
+  /// Returns the frame that a walk without caches finds, or `nil`.
   func walk(_ root: Int, _ page: Int) -> (frame: Int, writable: Bool)? {
     switch middle[top[root][page / 8]][page / 4 % 2] {
     case .absent: return nil
@@ -63,11 +63,11 @@ struct StalenessTables {
   }
 }
 
-/// Frames that a translation may lead to, for reading and for writing.
+/// The frames that a translation can reach, for reads and for writes.
 struct FrameSet {
   private var readable: UInt64 = 0
   private var writable: UInt64 = 0
-  /// One of them was read-only.
+  /// Whether one of the translations was read-only.
   private(set) var hasReadOnly = false
 
   func contains(_ frame: Int, forWriting: Bool) -> Bool {

@@ -3,9 +3,8 @@ import TestSupport
 import Testing
 
 @testable import IOMMU
-@testable import IOMMUFD
 
-/// The unit alone: the test is its driver, and writes the tables word by word.
+/// A VT-d unit without driver. The test writes the tables.
 @Suite struct VTdUnitTests {
   let memory: PhysicalMemory
   let requester = RequesterID(bus: 2, device: 17, function: 3)
@@ -57,7 +56,7 @@ import Testing
     memory.storeEntry(entry.words, at: PhysicalAddress(address))
   }
 
-  /// A unit that has seen nothing yet, and its answer.
+  /// Returns the outcome of a read through a new unit with empty caches.
   private func load(
     _ iova: UInt64 = 0x5000, pasid: PASID? = nil,
     _ configure: (inout VTdCapabilities) -> Void = { _ in }
@@ -69,13 +68,15 @@ import Testing
     return DMAPort(requester: requester, vtd: unit).load(iova, pasid: pasid).0
   }
 
-  @Test func tablesOfTheSpecificationTranslate() {
+  @Test("root, context, PASID and second-stage tables translate a request")
+  func tablesOfTheSpecificationTranslate() {
     #expect(load() == .completed)
     #expect(load(0x4ff8).reason == .readDenied)
     #expect(load(0x6000).reason == .readDenied)
   }
 
-  @Test func entriesOnTheWayFaultAsSpecified() {
+  @Test("a bad root, context or PASID directory entry faults with its reason")
+  func configurationFaults() {
     let nowhere = UInt64(7) << 30
     let place = PhysicalAddress(root.rawValue + 2 * 16 + 8)
     memory.storeEntry(0, at: place)
@@ -108,7 +109,8 @@ import Testing
     #expect(load() == .completed)
   }
 
-  @Test func pasidEntriesAreChecked() {
+  @Test("a bad PASID table entry faults with its reason")
+  func pasidEntriesAreChecked() {
     func outcome(_ change: (inout PASIDTableEntry) -> Void) -> DMAOutcome {
       var changed = entry
       change(&changed)
@@ -125,7 +127,8 @@ import Testing
     #expect(outcome { _ in } == .completed)
   }
 
-  @Test func pagingEntriesAreChecked() throws {
+  @Test("a bad paging entry faults with its reason")
+  func pagingEntriesAreChecked() throws {
     let place = VTdSecondStage.entryAddress(0x5000, level: 3, table: table.root)
     let good = try #require(memory.word(at: place))
     memory.storeEntry(good | 0x80, at: place)
@@ -136,7 +139,8 @@ import Testing
     #expect(load().reason == .readDenied)
   }
 
-  @Test func passThroughReachesPhysicalMemory() throws {
+  @Test("a pass-through entry translates to physical addresses")
+  func passThroughReachesPhysicalMemory() throws {
     var changed = entry
     changed.type = .passThrough
     store(changed, pasids.rawValue)
@@ -146,7 +150,8 @@ import Testing
     #expect(load { $0.passThrough = false }.reason == .pasidEntryInvalid)
   }
 
-  @Test func accessedAndDirtyFlags() throws {
+  @Test("second-stage entries get A from reads and D from writes when SSADE is set")
+  func accessedAndDirtyFlags() throws {
     var changed = entry
     changed.updatesSecondStageFlags = true
     store(changed, pasids.rawValue)
@@ -167,14 +172,15 @@ import Testing
     #expect(try flags() == [0, 0, 0, 0])
     #expect(port.load(0x5000).0 == .completed)
     #expect(try flags() == [1, 1, 1, 1])
-    // The cached translation must not let a write slip by.
+    // A cached translation without D does not allow a write.
     #expect(port.store(1, to: 0x5000) == .completed)
     #expect(try flags() == [1, 1, 1, 3])
-    // Without SSADE nothing is written.
+    // Without SSADE no flag is set.
     #expect(load { $0.secondStageFlags = false } == .completed)
   }
 
-  @Test func suppressedFaultsAreNotRecorded() throws {
+  @Test("a fault with FPD is not recorded, and a second fault in the register overflows")
+  func suppressedFaultsAreNotRecorded() throws {
     var changed = entry
     changed.disablesFaults = true
     store(changed, pasids.rawValue)
@@ -184,18 +190,19 @@ import Testing
     unit.setFaultSink { faults.add($0) }
     let port = DMAPort(requester: requester, vtd: unit)
     #expect(port.load(0x9000).0.reason == .readDenied)
-    #expect(faults.take().isEmpty)
+    #expect(faults.drain().isEmpty)
     #expect(unit.consumeFaultRecords().isEmpty)
     #expect(port.load(0x9000, pasid: PASID(rawValue: 3)).0.reason == .pasidDisabled)
-    #expect(faults.take().count == 1)
-    // One register: the second fault overflows it and is lost.
+    #expect(faults.drain().count == 1)
+    // The unit has one fault recording register. The second fault sets overflow and is lost.
     #expect(port.load(0, pasid: PASID(rawValue: 4)).0.reason == .pasidDisabled)
     let records = unit.consumeFaultRecords()
     #expect(records.count == 1)
     #expect(records.first.map { $0.upper >> 40 & 0xf_ffff } == 3)
   }
 
-  @Test func configurationStaysCachedUntilInvalidated() {
+  @Test("context and PASID entries stay cached until they are invalidated")
+  func configurationStaysCachedUntilInvalidated() {
     let unit = VTdUnit(VTdUnit.Configuration(), memory: memory)
     unit.setRootTable(root)
     let port = DMAPort(requester: requester, vtd: unit)
@@ -213,7 +220,8 @@ import Testing
     #expect(port.load(0x5000).0.reason == .contextEntryAbsent)
   }
 
-  @Test func capabilityRegisters() {
+  @Test("the capability registers have the values of the configuration")
+  func capabilityRegisters() {
     let capabilities = VTdCapabilities()
     #expect(capabilities.capability & 7 == 6)
     #expect(capabilities.capability >> 8 & 0x1f == 1 << 2)
