@@ -314,21 +314,26 @@ struct RadixMapper<Format: WalkableFormat> {
     return end
   }
 
-  /// Returns whether all entries are 0. Eight entries are tested together, because most tables that
+  /// Returns whether all entries are 0. Sixteen entries are tested together, because most tables that
   /// are tested are empty.
   private func isEmpty(_ table: PhysicalAddress) -> Bool {
     // Mappings tend to begin at the start of a table and to end at its end.
     guard load(table, 0) == 0, load(table, entriesPerTable &- 1) == 0 else { return false }
     var index = 0
     while index < entriesPerTable {
-      let one = load(table, index) | load(table, index &+ 1)
-      let two = load(table, index &+ 2) | load(table, index &+ 3)
-      let three = load(table, index &+ 4) | load(table, index &+ 5)
-      let four = load(table, index &+ 6) | load(table, index &+ 7)
-      if one | two | three | four != 0 { return false }
-      index &+= 8
+      let low = fourEntries(table, index) | fourEntries(table, index &+ 4)
+      let high = fourEntries(table, index &+ 8) | fourEntries(table, index &+ 12)
+      if low | high != 0 { return false }
+      index &+= 16
     }
     return true
+  }
+
+  /// Returns the bits that are set in any of the four entries from `index` on.
+  @inline(__always)
+  private func fourEntries(_ table: PhysicalAddress, _ index: Int) -> UInt64 {
+    (load(table, index) | load(table, index &+ 1))
+      | (load(table, index &+ 2) | load(table, index &+ 3))
   }
 
   // MARK: Looking up
