@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Descriptors of the client that a request names: the device finds the open file behind them, or
- * gets a copy of them. */
+/*
+ * Descriptors of the client that a request names: the device finds the open file behind a
+ * descriptor, or gets a copy of the descriptor.
+ */
 #include "conformance.h"
 
 void test_descriptors(void)

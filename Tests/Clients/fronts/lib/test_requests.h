@@ -33,8 +33,8 @@ enum {
                                  length */
     TEST_COUNT = 0x3bdb,      /* waits for value microseconds, then answers how many such requests
                                  this open file has had */
-    TEST_POKE = 0x3bdc,       /* answers how many bytes it could write to file descriptor value; it
-                                 writes one, '!' */
+    TEST_POKE = 0x3bdc,       /* writes the byte '!' to file descriptor value; answers 1, or 0 when the
+                                 write failed */
     TEST_WRITTEN = 0x3bdd,    /* answers the sum of all numbers written to queues */
     TEST_IS_MAPPED = 0x3bde,  /* answers whether a process maps a part of the region */
     TEST_RENEW_REGION = 0x3bdf, /* replaces the region by a new one */
@@ -51,7 +51,10 @@ struct test_exchange {
     uint64_t out[2]; /* in[0] + in[5], and 1 */
 };
 
-/** A record of a queue. A read must be a multiple of its size; a write must have 4 bytes. */
+/**
+ * A record of a queue. A read of a queue must be a multiple of its size, and a write must have 4
+ * bytes; other lengths fail with ESPIPE.
+ */
 struct test_record {
     uint64_t number; /* counted from 0 in each queue */
     uint64_t value;
