@@ -72,7 +72,8 @@ extension IoctlHandler: CustomTestStringConvertible {
       file.call(handler.number.rawValue, memory.address + UInt64(start)) == .failure(.badAddress))
     memory.store(UInt8(1), at: memory.byteCount - 1)
     #expect(
-      file.call(handler.number.rawValue, memory.address + UInt64(start)) == .failure(.argListTooLong))
+      file.call(handler.number.rawValue, memory.address + UInt64(start))
+        == .failure(.argListTooLong))
     // A size beyond the end of the address space, when the first surplus byte is not zero.
     memory.store(UInt32.max, at: start)
     #expect(
@@ -91,7 +92,8 @@ extension IoctlHandler: CustomTestStringConvertible {
     let crossing = memory.byteCount - 4
     memory.store(UInt32(handler.size), at: crossing)
     #expect(
-      file.call(handler.number.rawValue, memory.address + UInt64(crossing)) == .failure(.badAddress))
+      file.call(handler.number.rawValue, memory.address + UInt64(crossing)) == .failure(.badAddress)
+    )
     // A size that is too short is an error before the read.
     memory.store(UInt32(handler.minimumSize - 1), at: crossing)
     #expect(
