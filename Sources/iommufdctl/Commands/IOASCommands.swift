@@ -98,7 +98,7 @@ struct IOASAllowIOVAs: IoctlCommand {
     "ioas-allow-iovas", "reserve IOVA ranges for mappings.",
     discussion: """
       Afterwards a device that cannot use all of these ranges cannot be attached, and an IOVA \
-      that the driver chooses lies in one of them. Each call replaces the former list; an empty \
+      that the IOAS chooses lies in one of them. Each call replaces the former list; an empty \
       list ends the restriction. EADDRINUSE: a range is not available now.
 
         iommufdctl ioas-allow-iovas --fd 3 --ioas 1 \\
@@ -125,7 +125,7 @@ struct IOASAllowIOVAs: IoctlCommand {
 
 /// The IOVA and the permissions of a new mapping.
 struct MappingOptions: ParsableArguments {
-  @Option(help: "IOVA (IOMMU_IOAS_MAP_FIXED_IOVA); without it the driver chooses one.")
+  @Option(help: "IOVA (IOMMU_IOAS_MAP_FIXED_IOVA); without it the IOAS chooses a free range.")
   var iova: Number?
   @Flag(help: "Devices may only read: no IOMMU_IOAS_MAP_WRITEABLE.") var readOnly = false
   @Flag(help: "Devices may only write: no IOMMU_IOAS_MAP_READABLE.") var writeOnly = false
