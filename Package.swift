@@ -81,21 +81,24 @@ let package = Package(
       ],
       path: "Tests/TestSupport"),
     .testTarget(name: "IommufdctlTests", dependencies: ["iommufdctl", argumentParser]),
-    // A launcher whose devices report the calls that they receive, for scripts/dev/test/launcher.
+    // Devices that report the calls they receive, under the launcher and over CUSE, for
+    // scripts/dev/test/launcher and scripts/dev/test/cuse.
     .executableTarget(
-      name: "launcher-test-server",
-      dependencies: ["LauncherFront", "UAPI", "Host", system, log],
-      path: "Tests/LauncherTestServer"),
+      name: "front-test-server",
+      dependencies: [
+        "CUSEFront", "LauncherFront", "UAPI", "Host", argumentParser, system, log,
+      ],
+      path: "Tests/FrontTestServer"),
     .testTarget(
       name: "LauncherFrontTests",
       dependencies: ["LauncherFront", "FrontEnd", "CLinux", "UAPI", "Host", "TestSupport", system]),
-    .executableTarget(
-      name: "cuse-testserver", dependencies: ["CUSEFront", "UAPI", "Host", system, log],
-      path: "Tests/CUSETestServer"),
     .testTarget(
       name: "CUSEFrontTests", dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
+    // The ioctl catalogue as text; for scripts/dev/check/uapi.
+    .executableTarget(
+      name: "catalogue-facts", dependencies: ["UAPI"], path: "Tests/CatalogueFacts"),
     .testTarget(name: "UAPITests", dependencies: ["CUAPI", "UAPI", "TestSupport", system]),
     // The hardware without the drivers.
     .testTarget(

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * iommufd-sim: what the simulator's /dev/iommu has and the kernel's does not.
+ * iommufd-sim: the commands that the simulator's /dev/iommu has and the kernel's does not.
  *
  * These commands follow the conventions of <linux/iommufd.h>. Their numbers are far from the
- * kernel's, and unlike the kernel's they carry direction and size, so no plain _IO() number is one of
- * them. On a real /dev/iommu they are ENOTTY, so a client can try and go without.
+ * kernel's numbers, and contain direction and size, so no _IO() number is one of them. On a
+ * kernel's /dev/iommu they are ENOTTY. A client can try a command and do without it when it is
+ * ENOTTY.
  */
 #ifndef IOMMUFD_SIM_H
 #define IOMMUFD_SIM_H
@@ -21,21 +22,22 @@ enum {
 };
 
 /**
- * Opens a log of failed DMA: what a host administrator finds in the kernel's messages, and the
- * driver of a real unit in its fault registers. Page requests and vIOMMU events are not logged;
- * they have queues of their own.
+ * Opens a log of failed DMA. The log shows what a driver reads from the fault registers of a real
+ * unit, and what a host administrator finds in the kernel's messages. Page requests and vIOMMU
+ * events are not logged, because they have queues of their own.
  *
- * The fd (O_RDWR | O_CLOEXEC) reports faults from now on, of one device or of every device bound to
- * this iommufd now or later. Each log has its own copy of every record. Closing the fd ends it; it
- * is no object and has no id.
- *   read   as many whole struct iommufd_sim_fault, oldest first, as there are and fit. 0: none.
- *          Never blocks. ESPIPE: the size is no multiple of the record, or an offset is given.
- *   write  EINVAL
- *   poll   POLLIN while there are records
- * A log that is not read keeps its oldest records and loses the newest; the first record stored
- * after a loss has IOMMUFD_SIM_FAULT_OVERFLOW. DMA never waits for a log.
+ * The fd (O_RDWR | O_CLOEXEC) reports the faults from now on, of one device or of every device that
+ * is or will be bound to this iommufd. Each log has its own copy of every record. Closing the fd
+ * ends the log, which is no object and has no id.
+ *   read   Returns as many whole struct iommufd_sim_fault as fit, the oldest first, and 0 when
+ *          there is none. Does not block. ESPIPE: the size is no multiple of the record's size, or an
+ *          offset is given.
+ *   write  EINVAL.
+ *   poll   POLLIN while there are records.
+ * A full log keeps its oldest records and loses new ones. The first record that is stored after a
+ * loss has IOMMUFD_SIM_FAULT_OVERFLOW. DMA never waits for a log.
  *
- * ENOENT: dev_id is no bound device of this iommufd. EMFILE: no fd is free.
+ * ENOENT: dev_id is not a bound device of this iommufd. EMFILE: no fd is free.
  */
 struct iommufd_sim_fault_log_alloc {
     __u32 size;
@@ -46,57 +48,59 @@ struct iommufd_sim_fault_log_alloc {
 #define IOMMUFD_SIM_FAULT_LOG_ALLOC \
     _IOWR(IOMMUFD_TYPE, IOMMUFD_SIM_CMD_FAULT_LOG_ALLOC, struct iommufd_sim_fault_log_alloc)
 
-/** Values of iommufd_sim_fault.type. Skip what you do not know: others may come. */
+/** Values of iommufd_sim_fault.type. A client should skip records of unknown types. */
 enum iommufd_sim_fault_type {
-    IOMMUFD_SIM_FAULT_TYPE_DMA = 1, /**< a DMA request was not translated, or not permitted */
+    IOMMUFD_SIM_FAULT_TYPE_DMA = 1, /**< a DMA request was not translated or not permitted */
 };
 
-/** Flags of iommufd_sim_fault. The request had READ, WRITE or (an atomic operation) both. */
+/** Flags of iommufd_sim_fault. An atomic operation has READ and WRITE. */
 enum iommufd_sim_fault_flags {
     IOMMUFD_SIM_FAULT_READ = 1 << 0,
     IOMMUFD_SIM_FAULT_WRITE = 1 << 1,
-    IOMMUFD_SIM_FAULT_PASID_VALID = 1 << 2, /**< it had a PASID */
-    IOMMUFD_SIM_FAULT_EXEC = 1 << 3,        /**< it asked to execute */
-    IOMMUFD_SIM_FAULT_PRIV = 1 << 4,        /**< it was privileged */
-    IOMMUFD_SIM_FAULT_OVERFLOW = 1 << 5,    /**< records were lost before this one */
+    IOMMUFD_SIM_FAULT_PASID_VALID = 1 << 2, /**< the request had a PASID */
+    IOMMUFD_SIM_FAULT_EXEC = 1 << 3,        /**< the request asked for execute permission */
+    IOMMUFD_SIM_FAULT_PRIV = 1 << 4,        /**< the request was privileged */
+    IOMMUFD_SIM_FAULT_OVERFLOW = 1 << 5,    /**< records were lost before this record */
 };
 
 /**
- * One record of a fault log: 64 bytes, native byte order except raw.
+ * A record of a fault log: 64 bytes, in native byte order except raw.
  *
- * reason is the unit's own code: VT-d fault reason (FR), SMMUv3 event number, AMD-Vi event code.
- * raw is the record that the unit would store in memory or registers, lowest address first,
- * followed by zeros: VT-d fault recording register, SMMUv3 event record, AMD-Vi event log entry.
+ * reason is the code of the unit's architecture: the VT-d fault reason (FR), the SMMUv3 event
+ * number or the AMD-Vi event code. raw is the record that such a unit stores in registers or
+ * memory, the lowest address first: a VT-d fault recording register, an SMMUv3 event record or an
+ * AMD-Vi event log entry. Zeros follow it.
  */
 struct iommufd_sim_fault {
     __u32 type;         /**< enum iommufd_sim_fault_type */
-    __u32 reason;       /**< why */
+    __u32 reason;       /**< the code of the unit's architecture */
     __u32 flags;        /**< enum iommufd_sim_fault_flags */
     __u32 dev_id;       /**< the bound device's object id */
     __u32 requester;    /**< PCI requester id: bus << 8 | device << 3 | function */
     __u32 pasid;        /**< with IOMMUFD_SIM_FAULT_PASID_VALID, else 0 */
-    __aligned_u64 iova; /**< first byte that failed, as the device asked for it */
+    __aligned_u64 iova; /**< IOVA of the first byte that failed */
     __aligned_u64 raw[4];
 };
 
 /* ---- VT-d invalidation with error reporting: --extension vtd-invalidation-errors -------------- */
 
-/** Bits of iommufd_sim_vtd_s1_invalidate.error: what the unit has in its fault status register. */
+/** Bits of iommufd_sim_vtd_s1_invalidate.error, named after those of the fault status register. */
 enum iommufd_sim_vtd_s1_invalidate_error {
-    IOMMUFD_SIM_VTD_S1_INVALIDATE_ICE = 1 << 0, /**< the device's completion was wrong */
+    IOMMUFD_SIM_VTD_S1_INVALIDATE_ICE = 1 << 0, /**< the device completed with an error */
     IOMMUFD_SIM_VTD_S1_INVALIDATE_ITE = 1 << 1, /**< the device did not complete in time */
-    IOMMUFD_SIM_VTD_S1_INVALIDATE_IQE = 1 << 2, /**< the queue did not take the descriptor */
+    IOMMUFD_SIM_VTD_S1_INVALIDATE_IQE = 1 << 2, /**< the queue rejected the descriptor */
 };
 
 /**
  * An entry of IOMMU_HWPT_INVALIDATE as it was proposed in December 2023, for data_type
- * IOMMU_HWPT_INVALIDATE_DATA_VTD_S1. Its length in entry_len selects it: 32, where the kernel's is 24
- * and 32 is EINVAL. The first four members are the kernel's.
+ * IOMMU_HWPT_INVALIDATE_DATA_VTD_S1. An entry_len of 32 selects it; the kernel's entry has 24
+ * bytes, and 32 is EINVAL there. The first four members are those of the kernel's entry.
  *
- * error and dev_id are written back for every entry that entry_num counts, 0 and 0 when all of it was
- * done. An entry with an error was handed to the hardware, which did not do the operation that failed
- * nor those of this entry behind it; the ioctl goes on with the next entry and returns 0. Errors that
- * software finds are errno, as for the kernel's entries, and end the call.
+ * error and dev_id are written back for every entry that entry_num counts. They are 0 and 0 when
+ * the entry was done. An entry with an error was given to the hardware, which did neither the
+ * operation that failed nor the operations of the entry behind it. The ioctl continues with the
+ * next entry and returns 0. An error that software finds is an errno, as for the kernel's entries,
+ * and ends the call.
  */
 struct iommufd_sim_vtd_s1_invalidate {
     __aligned_u64 addr;
@@ -104,12 +108,13 @@ struct iommufd_sim_vtd_s1_invalidate {
     __u32 flags;
     __u32 __reserved;
     __u32 error;  /**< enum iommufd_sim_vtd_s1_invalidate_error */
-    __u32 dev_id; /**< whose operation failed: its vdevice's virt_id if it has one, else its id */
+    __u32 dev_id; /**< the device of the failed operation: virt_id of its vDEVICE, else its id */
 };
 
 /**
- * Type of IOMMU_VIOMMU_ALLOC, without data, of a VT-d unit, so that its devices can have vdevices. It has
- * no queues of its own; nested tables can be made on it. Without the extension: EOPNOTSUPP.
+ * A type of IOMMU_VIOMMU_ALLOC for VT-d units, without data, so that their devices can have
+ * vDEVICEs. Such a vIOMMU has no queues. Nested HWPTs can be made on it. Without the extension the
+ * type is EOPNOTSUPP.
  */
 enum iommufd_sim_viommu_type {
     IOMMUFD_SIM_VIOMMU_TYPE_VTD = 0x40000001,
@@ -117,24 +122,25 @@ enum iommufd_sim_viommu_type {
 
 /** Values of iommufd_sim_vtd_invalidate_fail.operation. */
 enum iommufd_sim_vtd_operation {
-    IOMMUFD_SIM_VTD_OPERATION_DEVICE_TLB = 1, /**< device-TLB invalidations of the device */
-    IOMMUFD_SIM_VTD_OPERATION_QUEUE = 2,      /**< these, and IOTLB invalidations of its tables */
+    IOMMUFD_SIM_VTD_OPERATION_DEVICE_TLB = 1, /**< device TLB invalidations of the device */
+    IOMMUFD_SIM_VTD_OPERATION_QUEUE = 2,      /**< those, and IOTLB invalidations of its tables */
 };
 
 /** Flags of iommufd_sim_vtd_invalidate_fail. */
 enum iommufd_sim_vtd_invalidate_fail_flags {
-    IOMMUFD_SIM_VTD_INVALIDATE_FAIL_CLEAR = 1 << 0, /**< forget what was planned for the device */
+    IOMMUFD_SIM_VTD_INVALIDATE_FAIL_CLEAR = 1 << 0, /**< cancel all plans of the device */
 };
 
 /**
- * Tells the unit in front of a bound device to fail the nth operation, from now on, that
- * IOMMU_HWPT_INVALIDATE makes it do for the device. Each plan fails one operation; up to 64 wait per
- * device, and they go with its binding. What the kernel itself invalidates never fails.
+ * Plans a failure of the unit in front of a bound device: the nth operation from now on that
+ * IOMMU_HWPT_INVALIDATE causes for the device fails. Each plan fails one operation. A device can
+ * have 64 plans at a time, which end with its binding. Invalidations that the server does itself
+ * never fail.
  *
- * A device-TLB operation can have each error, a queue operation IQE only: EINVAL otherwise, as for an
- * nth of 0 and for several errors. EOPNOTSUPP: unknown flags, or the device is not behind a VT-d unit.
- * ENOENT: dev_id is no bound device of this iommufd. ENOSPC: 64 plans are waiting.
- * With CLEAR the last three members must be 0 (EINVAL).
+ * A device TLB operation can fail with each error, a queue operation only with IQE. EINVAL for
+ * another combination, for an nth of 0 and for several errors. EOPNOTSUPP for unknown flags, and
+ * for a device that is not behind a VT-d unit. ENOENT: dev_id is not a bound device of this
+ * iommufd. ENOSPC: the device has 64 plans. With CLEAR the last three members must be 0 (EINVAL).
  */
 struct iommufd_sim_vtd_invalidate_fail {
     __u32 size;
@@ -142,7 +148,7 @@ struct iommufd_sim_vtd_invalidate_fail {
     __u32 dev_id;
     __u32 operation; /**< enum iommufd_sim_vtd_operation */
     __u32 error;     /**< one of enum iommufd_sim_vtd_s1_invalidate_error */
-    __u32 nth;       /**< 1: the next one */
+    __u32 nth;       /**< 1: the next operation */
 };
 #define IOMMUFD_SIM_VTD_INVALIDATE_FAIL \
     _IOWR(IOMMUFD_TYPE, IOMMUFD_SIM_CMD_VTD_INVALIDATE_FAIL, struct iommufd_sim_vtd_invalidate_fail)
@@ -150,35 +156,36 @@ struct iommufd_sim_vtd_invalidate_fail {
 /* ---- registers without mmap: --extension register-calls --------------------------------------- */
 
 /**
- * What can be mapped from an iommufd at an offset, and is registers (page 0 of a Tegra241's virtual
- * interface), can also be read and written by pread and pwrite at this + that offset: 4 bytes, aligned,
- * at a time. A client does one or the other. Where there is no register: EINVAL, as of a kernel's
- * iommufd everywhere.
+ * Registers that can be mapped from an iommufd at an offset (page 0 of the virtual interface of a
+ * Tegra241) can also be read and written with pread and pwrite, at this constant plus that offset.
+ * An access has 4 bytes and is aligned. A client uses either the mapping or pread and pwrite.
+ * EINVAL where there is no register, as pread and pwrite are everywhere on a kernel's iommufd.
  */
 #define IOMMUFD_SIM_REGISTERS (1LL << 40)
 
 /* ---- VFIO type1 shared virtual addressing: --extension vfio-sva -------------------------------- */
 
 /*
- * As proposed in 2020, with the names of that proposal and of Linux 5.10's <linux/iommu.h>. The
- * commands are the VFIO container's and work, as its others do, on the IOAS of IOMMU_VFIO_IOAS.
- * docs/extensions.md has the rules. Without the extension their numbers are ENOTTY.
+ * The interface that was proposed in 2020, with the names of the proposal and of <linux/iommu.h> in
+ * Linux 5.10. The commands are commands of the VFIO container: they work on the IOAS of
+ * IOMMU_VFIO_IOAS. docs/extensions.md has the rules. Without the extension they are ENOTTY.
  */
 
-/** For VFIO_SET_IOMMU and VFIO_CHECK_EXTENSION: tables of devices attached later can be nested on. */
+/** A container type: HWPTs of devices that are attached later can be nesting parents. */
 #ifndef VFIO_TYPE1_NESTING_IOMMU
 #define VFIO_TYPE1_NESTING_IOMMU 6
 #endif
 
 /**
- * PASIDs: one space for the whole machine. alloc_pasid and free_pasid are the first version's, and what
- * its variant with data[] has there: argsz is at least 20 to allocate, and at least 12 to free. range is
- * the later versions', known by an argsz of just 16: ALLOC returns the PASID as the ioctl's result, and
- * FREE frees those of the range, both ends included, that are the caller's.
+ * Allocates or frees PASIDs. The whole machine has one PASID space. alloc_pasid and free_pasid are
+ * the form of the first version of the proposal, and of its variant with data[]: argsz is at least
+ * 20 for ALLOC and at least 12 for FREE. range is the form of the later versions, which have an
+ * argsz of exactly 16: ALLOC returns the PASID as the result of the ioctl, and FREE frees the
+ * PASIDs of the caller from min to max, both included.
  *
- * EINVAL: argsz or flags, or min is above max. ENOSPC: the quota is used up, or all of the range.
- * ENOENT: to free a PASID that is not allocated. EACCES: ... that another process has allocated.
- * EBUSY: ... to which another open iommufd has bound a table.
+ * EINVAL: argsz or flags are wrong, or min is above max. ENOSPC: the quota or the range is used up.
+ * ENOENT: FREE of a PASID that is not allocated. EACCES: FREE of a PASID that another process has
+ * allocated. EBUSY: FREE of a PASID to which another open iommufd has bound a table.
  */
 struct vfio_iommu_type1_pasid_request {
     __u32 argsz;
@@ -200,7 +207,7 @@ struct vfio_iommu_type1_pasid_request {
 };
 #define VFIO_IOMMU_PASID_REQUEST _IO(VFIO_TYPE, VFIO_BASE + 22)
 
-/** Binds a guest's page table to a PASID of every device of the container, or undoes that. */
+/** Binds a guest's page table to a PASID of every device of the container, or unbinds it. */
 struct vfio_iommu_type1_bind {
     __u32 argsz;
     __u32 flags;
@@ -210,7 +217,7 @@ struct vfio_iommu_type1_bind {
 };
 #define VFIO_IOMMU_BIND _IO(VFIO_TYPE, VFIO_BASE + 23)
 
-#ifndef _UAPI_IOMMU_H /* which Linux 5.10 to 5.18 define these in */
+#ifndef _UAPI_IOMMU_H /* <linux/iommu.h> of Linux 5.10 to 5.18 defines these as well */
 struct iommu_gpasid_bind_data_vtd {
 #define IOMMU_SVA_VTD_GPASID_SRE (1 << 0)  /* supervisor requests */
 #define IOMMU_SVA_VTD_GPASID_EAFE (1 << 1) /* extended accessed flag */
@@ -235,9 +242,9 @@ struct iommu_gpasid_bind_data {
     __u32 addr_width; /**< 48, or 57 where the unit has five levels */
 #define IOMMU_SVA_GPASID_VAL (1 << 0)
     __u64 flags;
-    __u64 gpgd;   /**< the table's address in the guest */
-    __u64 hpasid; /**< from VFIO_IOMMU_PASID_REQUEST; all that UNBIND looks at */
-    __u64 gpasid; /**< with IOMMU_SVA_GPASID_VAL; nothing here depends on it */
+    __u64 gpgd;   /**< guest physical address of the table */
+    __u64 hpasid; /**< from VFIO_IOMMU_PASID_REQUEST; UNBIND reads only this member */
+    __u64 gpasid; /**< with IOMMU_SVA_GPASID_VAL; has no effect here */
     __u8 padding[8];
     union {
         struct iommu_gpasid_bind_data_vtd vtd;
@@ -275,7 +282,7 @@ struct iommu_cache_invalidate_info {
     __u32 argsz; /**< 16 for DOMAIN, 32 for PASID, 56 for ADDR, or more */
 #define IOMMU_CACHE_INVALIDATE_INFO_VERSION_1 1
     __u32 version;
-#define IOMMU_CACHE_INV_TYPE_IOTLB (1 << 0)     /* with it the device TLBs */
+#define IOMMU_CACHE_INV_TYPE_IOTLB (1 << 0)     /* includes the device TLBs */
 #define IOMMU_CACHE_INV_TYPE_DEV_IOTLB (1 << 1) /* by PASID or ADDR */
 #define IOMMU_CACHE_INV_TYPE_PASID (1 << 2)     /* by DOMAIN or PASID */
 #define IOMMU_CACHE_INV_TYPE_NR 3

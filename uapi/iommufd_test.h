@@ -2,10 +2,10 @@
 /*
  * iommufd-sim: the selftest interface of /dev/iommu, level Linux 7.3.
  *
- * One command with many operations, by which the kernel's own iommufd tests make mock devices and
- * look behind the interface. The kernel keeps it to itself (drivers/iommu/iommufd/iommufd_test.h),
- * so no installed header has it. Names, numbers and layouts are the kernel's. A server answers only
- * if it was started with the selftest enabled; otherwise the command is ENOTTY.
+ * One command with many operations. The kernel's own iommufd tests use it to make mock devices and
+ * to check the internal state of an iommufd. The command is defined in the kernel's source only
+ * (drivers/iommu/iommufd/iommufd_test.h), so no installed header has it. Names, numbers and layouts
+ * are the kernel's. Without --selftest the server answers ENOTTY.
  */
 #ifndef _UAPI_IOMMUFD_TEST_H
 #define _UAPI_IOMMUFD_TEST_H
@@ -14,19 +14,20 @@
 #include <linux/types.h>
 
 /**
- * Values of iommu_test_cmd.op. In brackets what iommu_test_cmd.id is; the union's member that goes
- * with an operation has its name or says so. A check that fails is EINVAL unless said.
+ * Values of iommu_test_cmd.op. The brackets contain the kind of object or fd in iommu_test_cmd.id;
+ * the name that follows is the member of the union. A check that fails is EINVAL unless the comment
+ * names another errno.
  */
 enum {
-    /** [IOAS] add_reserved: takes a range out of use, as a device's reserved region would. */
+    /** [IOAS] add_reserved: makes a range unusable, as a reserved region of a device does. */
     IOMMU_TEST_OP_ADD_RESERVED = 1,
     /** [IOAS or HWPT] mock_domain: makes a mock device, binds it and attaches it to id. */
     IOMMU_TEST_OP_MOCK_DOMAIN = 2,
-    /** [HWPT] check_map: does iova lead to the same pages as the caller's memory? */
+    /** [HWPT] check_map: checks that iova is mapped to the pages of the caller's memory. */
     IOMMU_TEST_OP_MD_CHECK_MAP = 3,
-    /** [-] check_refs: is each page pinned exactly that often? If not, EIO. */
+    /** [-] check_refs: checks how often each page is pinned. If the check fails, EIO. */
     IOMMU_TEST_OP_MD_CHECK_REFS = 4,
-    /** [IOAS] create_access: makes an access, which uses mappings without being a device. */
+    /** [IOAS] create_access: makes an access: a user of mappings that is no device. */
     IOMMU_TEST_OP_CREATE_ACCESS = 5,
     /** [access fd] destroy_access_pages: undoes one ACCESS_PAGES. */
     IOMMU_TEST_OP_DESTROY_ACCESS_PAGES = 6,
@@ -34,23 +35,23 @@ enum {
     IOMMU_TEST_OP_ACCESS_PAGES = 7,
     /** [access fd] access_rw: copies between a range and the caller's memory. */
     IOMMU_TEST_OP_ACCESS_RW = 8,
-    /** [-] memory_limit: bytes of temporary memory a call may take, for all callers. */
+    /** [-] memory_limit: bytes of temporary memory that a call may use, for all callers. */
     IOMMU_TEST_OP_SET_TEMP_MEMORY_LIMIT = 9,
-    /** [mock device] mock_domain_replace: attaches something else in place. */
+    /** [mock device] mock_domain_replace: replaces the attachment. */
     IOMMU_TEST_OP_MOCK_DOMAIN_REPLACE = 10,
-    /** [access fd] access_replace_ioas: moves the access. */
+    /** [access fd] access_replace_ioas: moves the access to another IOAS. */
     IOMMU_TEST_OP_ACCESS_REPLACE_IOAS = 11,
-    /** [IOAS or HWPT] mock_domain_flags: as MOCK_DOMAIN, for a device with certain traits. */
+    /** [IOAS or HWPT] mock_domain_flags: as MOCK_DOMAIN, for a device with dev_flags. */
     IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS = 12,
-    /** [HWPT] dirty: marks the pages of a bitmap as written. */
+    /** [HWPT] dirty: marks pages as written. */
     IOMMU_TEST_OP_DIRTY = 13,
-    /** [nested HWPT] check_iotlb: does the mock TLB entry hold this value? */
+    /** [nested HWPT] check_iotlb: checks the value of an entry of the mock TLB. */
     IOMMU_TEST_OP_MD_CHECK_IOTLB = 14,
     /** [-] trigger_iopf: makes a page request, the last of its group. */
     IOMMU_TEST_OP_TRIGGER_IOPF = 15,
-    /** [bound device] check_dev_cache: does the device's mock cache entry hold this value? */
+    /** [bound device] check_dev_cache: checks the value of an entry of the mock cache. */
     IOMMU_TEST_OP_DEV_CHECK_CACHE = 16,
-    /** [-] trigger_vevent: makes an event; ENOENT without a vDEVICE. */
+    /** [-] trigger_vevent: makes a vIOMMU event; ENOENT without a vDEVICE. */
     IOMMU_TEST_OP_TRIGGER_VEVENT = 17,
     /** [mock device] pasid_attach */
     IOMMU_TEST_OP_PASID_ATTACH = 18,
@@ -58,21 +59,21 @@ enum {
     IOMMU_TEST_OP_PASID_REPLACE = 19,
     /** [mock device] pasid_detach */
     IOMMU_TEST_OP_PASID_DETACH = 20,
-    /** [mock device] pasid_check: is this HWPT (0: none) attached to the PASID? */
+    /** [mock device] pasid_check: checks that this HWPT (0: none) is attached to the PASID. */
     IOMMU_TEST_OP_PASID_CHECK_HWPT = 21,
     /** [-] dmabuf_get: returns the fd of a new dma-buf. */
     IOMMU_TEST_OP_DMABUF_GET = 22,
-    /** [-] dmabuf_revoke: takes the memory of such a dma-buf away, or gives it back. */
+    /** [-] dmabuf_revoke: revokes the memory of such a dma-buf, or restores it. */
     IOMMU_TEST_OP_DMABUF_REVOKE = 23,
 };
 
 /** Values of iommu_hwpt_selftest.pagetable_type. */
 enum {
     MOCK_IOMMUPT_DEFAULT = 0,
-    MOCK_IOMMUPT_HUGE = 1, /**< has large entries */
+    MOCK_IOMMUPT_HUGE = 1, /**< the table has large entries */
 };
 
-/** The mock unit with MOCK_IOMMUPT_DEFAULT: range of IOVAs and page sizes, in bytes. */
+/** The IOVA range and the page sizes of the mock unit with MOCK_IOMMUPT_DEFAULT, in bytes. */
 enum {
     MOCK_APERTURE_START = 1UL << 24,
     MOCK_APERTURE_LAST = (1UL << 31) - 1,
@@ -80,48 +81,48 @@ enum {
     MOCK_HUGE_PAGE_SIZE = 512 * MOCK_PAGE_SIZE,
 };
 
-/** Flags of access_pages; the second also of access_rw and of IOMMU_IOAS_COPY. */
+/** Flags of access_pages. The second is also a flag of access_rw and of IOMMU_IOAS_COPY. */
 enum {
     MOCK_FLAGS_ACCESS_WRITE = 1 << 0, /**< pin for writing */
-    MOCK_FLAGS_ACCESS_SYZ = 1 << 16,  /**< iova is number and offset of a mapping, for fuzzers */
+    MOCK_FLAGS_ACCESS_SYZ = 1 << 16,  /**< for fuzzers: iova is a mapping's number and an offset */
 };
 
 /** Flags of access_rw. */
 enum {
-    MOCK_ACCESS_RW_WRITE = 1 << 0,     /**< from the caller's memory */
+    MOCK_ACCESS_RW_WRITE = 1 << 0,     /**< write: copy from the caller's memory */
     MOCK_ACCESS_RW_SLOW_PATH = 1 << 2, /**< page by page */
 };
 
 /** Flags of create_access. */
 enum {
-    MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES = 1 << 0, /**< ACCESS_PAGES will be used */
+    MOCK_FLAGS_ACCESS_CREATE_NEEDS_PIN_PAGES = 1 << 0, /**< the client will use ACCESS_PAGES */
 };
 
 /** Flags of mock_domain_flags. */
 enum {
-    MOCK_FLAGS_DEVICE_NO_DIRTY = 1 << 0, /**< cannot record writes */
-    MOCK_FLAGS_DEVICE_PASID = 1 << 2,    /**< has PASIDs of MOCK_PASID_WIDTH bits */
+    MOCK_FLAGS_DEVICE_NO_DIRTY = 1 << 0, /**< the IOMMU cannot record its writes */
+    MOCK_FLAGS_DEVICE_PASID = 1 << 2,    /**< the device has PASIDs of MOCK_PASID_WIDTH bits */
 };
 
-/** TLB entries of a nested mock HWPT. */
+/** The TLB entries of a nested mock HWPT. */
 enum {
     MOCK_NESTED_DOMAIN_IOTLB_ID_MAX = 3,
     MOCK_NESTED_DOMAIN_IOTLB_NUM = 4,
 };
 
-/** Cache entries of a mock device. */
+/** The cache entries of a mock device. */
 enum {
     MOCK_DEV_CACHE_ID_MAX = 3,
     MOCK_DEV_CACHE_NUM = 4,
 };
 
-/** For this PASID every second attach of a domain fails, on purpose. */
+/** Every second attach of a domain to this PASID fails, on purpose. */
 #define IOMMU_TEST_PASID_RESERVED 1024
 
-/** Bits of a mock device's PASIDs. */
+/** The number of bits in the PASIDs of a mock device. */
 #define MOCK_PASID_WIDTH 20
 
-/** The one command. Unlike others it is always given in full length. */
+/** The command. Unlike in other commands, the struct must have its full length. */
 struct iommu_test_cmd {
     __u32 size;
     __u32 op; /**< IOMMU_TEST_OP_* */
@@ -134,7 +135,7 @@ struct iommu_test_cmd {
         } add_reserved;
         struct {
             __u32 out_stdev_id; /**< the mock device; destroying it unplugs it */
-            __u32 out_hwpt_id;  /**< what it is attached to */
+            __u32 out_hwpt_id;  /**< the HWPT that it is attached to */
             __u32 out_idev_id;  /**< the bound device, a dev_id for all other commands */
         } mock_domain;
         struct {
@@ -229,14 +230,14 @@ struct iommu_test_cmd {
         } dmabuf_get;
         struct {
             __s32 dmabuf_fd;
-            __u32 revoked; /**< 0: give back */
+            __u32 revoked; /**< 1: revoke, 0: restore */
         } dmabuf_revoke;
     };
     __u32 last;
 };
 #define IOMMU_TEST_CMD _IO(IOMMUFD_TYPE, IOMMUFD_CMD_BASE + 32)
 
-/* What the mock unit answers to GET_HW_INFO: the type, and the value of test_reg. */
+/* GET_HW_INFO of the mock unit: the type, and the value of test_reg. */
 #define IOMMU_HW_INFO_TYPE_SELFTEST 0xfeedbeef
 #define IOMMU_HW_INFO_SELFTEST_REGVAL 0xdeadbeef
 
@@ -245,21 +246,22 @@ struct iommu_test_hw_info {
     __u32 test_reg;
 };
 
-/* The mock unit's nested HWPT: the type, and what its caches usually hold before invalidation. */
+/* Nested HWPTs of the mock unit: the type, and the usual values in its caches. */
 #define IOMMU_HWPT_DATA_SELFTEST 0xdead
 #define IOMMU_TEST_IOTLB_DEFAULT 0xbadbeef
 #define IOMMU_TEST_DEV_CACHE_DEFAULT 0xbaddad
 
 struct iommu_hwpt_selftest {
-    __u32 iotlb;          /**< what every TLB entry holds at first */
+    __u32 iotlb;          /**< the value of every TLB entry at first */
     __u32 pagetable_type; /**< MOCK_IOMMUPT_*; read for HWPTs over an IOAS */
 };
 
-/* Invalidation of it: the type, and one that is never valid. An invalidated entry holds 0. */
+/* Invalidation of a nested HWPT: the type, and a type that is never valid. An invalidated entry is
+ * 0. */
 #define IOMMU_HWPT_INVALIDATE_DATA_SELFTEST 0xdeadbeef
 #define IOMMU_HWPT_INVALIDATE_DATA_SELFTEST_INVALID 0xdadbeef
 
-/** For this struct and iommu_viommu_invalidate_selftest: all entries, whatever the id. */
+/** For this struct and iommu_viommu_invalidate_selftest: all entries, regardless of the id. */
 #define IOMMU_TEST_INVALIDATE_FLAG_ALL (1 << 0)
 
 struct iommu_hwpt_invalidate_selftest {
@@ -272,13 +274,13 @@ struct iommu_hwpt_invalidate_selftest {
 
 struct iommu_viommu_selftest {
     __u32 in_data;
-    __u32 out_data; /**< in_data again */
+    __u32 out_data; /**< the value of in_data */
     __aligned_u64
-        out_mmap_offset; /**< offset to mmap on the iommufd: two pages, beginning with it */
+        out_mmap_offset; /**< offset to mmap on the iommufd: two pages, the first begins with it */
     __aligned_u64 out_mmap_length; /**< length to mmap */
 };
 
-/* Invalidation of the mock devices' caches through it, as above. */
+/* Invalidation of the mock devices' caches on a mock vIOMMU, as above. */
 #define IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST 0xdeadbeef
 #define IOMMU_VIOMMU_INVALIDATE_DATA_SELFTEST_INVALID 0xdadbeef
 
@@ -288,14 +290,14 @@ struct iommu_viommu_invalidate_selftest {
     __u32 cache_id;
 };
 
-/* The mock vIOMMU's events. */
+/* Events of the mock vIOMMU. */
 #define IOMMU_VEVENTQ_TYPE_SELFTEST 0xbeefbeef
 
 struct iommu_viommu_event_selftest {
-    __u32 virt_id; /**< of the vDEVICE */
+    __u32 virt_id; /**< virt_id of the vDEVICE */
 };
 
-/* The mock vIOMMU's hardware queues: the type, and how many there are. */
+/* Hardware queues of the mock vIOMMU: the type, and their number. */
 #define IOMMU_HW_QUEUE_TYPE_SELFTEST 0xdeadbeef
 #define IOMMU_TEST_HW_QUEUE_MAX 2
 

@@ -1,6 +1,8 @@
-// MAP and UNMAP of an I/O address space; the least that a server outside of the client's process does
-// for them: fetch the struct, learn who pays and whose memory it is, look at the mapping, make its pages
-// present, count each frame's pin, fill the table, answer. One client, one area at a time, no checks.
+// IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP with the fewest operations that a server outside the client's
+// process needs: copy the struct in, find out whether pins are charged and whether the client still
+// runs the same program, query the mapping of the client's memory, make its pages present, count a
+// pin of each frame, fill the page table, and copy the struct out. It supports one client and one
+// area at a time, and does not check the arguments.
 #define _GNU_SOURCE
 #include "CYardstick.h"
 
@@ -38,7 +40,7 @@ struct unmap_command {
   uint64_t iova, length;
 };
 
-// struct procmap_query, as far as headers lack it.
+// struct procmap_query of <linux/fs.h>, which older headers lack.
 struct area_query {
   uint64_t size, flags, address, start, end, area_flags, page_size, offset, inode;
   uint32_t major, minor, name_size, build_id_size;
@@ -57,13 +59,16 @@ struct yardstick_ioas *yardstick_ioas_make(int is_shared, int has_domain, uint64
   return ioas;
 }
 
+/// Copies between `local` and the client with `call`, process_vm_readv or process_vm_writev.
 static int copy(long call, void *local, uint64_t remote, size_t count) {
   struct iovec here = {local, count}, there = {(void *)remote, count};
   return syscall(call, getpid(), &here, 1UL, &there, 1UL, 0UL) == (ssize_t)count ? 0 : -1;
 }
 
-// CAP_IPC_LOCK counts in the initial user namespace only, and a process may leave that at any time.
-static int pays(struct yardstick_ioas *ioas) {
+/// Whether pins are charged to RLIMIT_MEMLOCK: not for a client with CAP_IPC_LOCK. The capability
+/// has effect in the initial user namespace only, which a process can leave at any time. Returns -1
+/// on failure.
+static int is_charged(struct yardstick_ioas *ioas) {
   struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, getpid()};
   struct __user_cap_data_struct data[2];
   char name[32];
@@ -78,7 +83,8 @@ static int make_present(uint64_t address, uint64_t length) {
   for (uint64_t done = 0; done < length; done += PAGES_PER_CALL * PAGE) {
     uint64_t left = length - done;
     size_t count = left < PAGES_PER_CALL * PAGE ? left : PAGES_PER_CALL * PAGE;
-    // Private copies of the pages: pinned for writing, from a source that cannot be read.
+    // The kernel pins the destination for writing before it reads the source. The source, page 0,
+    // cannot be read, so nothing is stored, but the pages are private copies afterwards.
     struct iovec here = {NULL, 1}, there = {(void *)(address + done), count};
     (void)!syscall(SYS_process_vm_writev, getpid(), &here, 1UL, &there, 1UL, 0UL);
     here.iov_base = &byte;
@@ -87,8 +93,9 @@ static int make_present(uint64_t address, uint64_t length) {
   return 0;
 }
 
-// The client may have closed it, so it is opened through the mapping; what that is is looked at before,
-// for opening a device does something.
+/// Opens the mapped file through /proc/<pid>/map_files, because the client may have closed it. Its
+/// type is tested before, because opening a device has side effects. Returns -1 for a file that is
+/// not on tmpfs.
 static int open_mapped(const struct area_query *area) {
   char path[80];
   snprintf(path, sizeof path, "/proc/%d/map_files/%lx-%lx", getpid(), (unsigned long)area->start,
@@ -105,7 +112,8 @@ static int open_mapped(const struct area_query *area) {
   return -1;
 }
 
-static int place(struct yardstick_ioas *ioas, const struct map_command *command) {
+/// Makes the pages of the client's memory available to the server.
+static int access_pages(struct yardstick_ioas *ioas, const struct map_command *command) {
   struct area_query area = {.size = sizeof area, .address = command->user_va};
   if (ioctl(ioas->maps, _IOWR('f', 17, struct area_query), &area)) return -1;
   if (!ioas->is_shared) return make_present(command->user_va, command->length);
@@ -116,14 +124,16 @@ static int place(struct yardstick_ioas *ioas, const struct map_command *command)
   return memory == MAP_FAILED ? -1 : 0;
 }
 
-static int fill(struct yardstick_ioas *ioas, const struct map_command *command) {
-  if (place(ioas, command)) return -1;
+/// Pins the pages of a mapping and maps them in the domain.
+static int pin_and_map(struct yardstick_ioas *ioas, const struct map_command *command) {
+  if (access_pages(ioas, command)) return -1;
   for (uint64_t frame = 0; frame < command->length / PAGE; frame++)
     if (ioas->pins[frame]++ == 0) ioas->kinds[frame] = ioas->is_shared ? 1 : 3;
   return yardstick_domain_map(ioas->domain, command->iova, 0, command->length);
 }
 
-static int empty(struct yardstick_ioas *ioas, const struct unmap_command *command) {
+/// Unmaps the pages of a mapping in the domain and unpins them.
+static int unmap_and_unpin(struct yardstick_ioas *ioas, const struct unmap_command *command) {
   if (yardstick_domain_unmap(ioas->domain, command->iova, command->length) != command->length)
     return -1;
   for (uint64_t frame = 0; frame < command->length / PAGE; frame++)
@@ -136,10 +146,12 @@ static int empty(struct yardstick_ioas *ioas, const struct unmap_command *comman
 
 int yardstick_ioas_map(struct yardstick_ioas *ioas, uint64_t argument) {
   struct map_command command;
-  char stamp[16];
+  char identity[16];
   if (copy(SYS_process_vm_readv, &command, argument, sizeof command)) return -1;
-  if (pays(ioas) < 0 || copy(SYS_process_vm_readv, stamp, argument, sizeof stamp)) return -1;
-  if (ioas->is_mapped || (ioas->domain && fill(ioas, &command))) return -1;
+  // The server reads the client's AT_RANDOM bytes, which identify its address space. Any address
+  // does here.
+  if (is_charged(ioas) < 0 || copy(SYS_process_vm_readv, identity, argument, sizeof identity)) return -1;
+  if (ioas->is_mapped || (ioas->domain && pin_and_map(ioas, &command))) return -1;
   ioas->is_mapped = 1;
   return copy(SYS_process_vm_writev, &command, argument, sizeof command);
 }
@@ -148,6 +160,6 @@ int yardstick_ioas_unmap(struct yardstick_ioas *ioas, uint64_t argument) {
   struct unmap_command command;
   if (copy(SYS_process_vm_readv, &command, argument, sizeof command) || !ioas->is_mapped) return -1;
   ioas->is_mapped = 0;
-  if (ioas->domain && empty(ioas, &command)) return -1;
+  if (ioas->domain && unmap_and_unpin(ioas, &command)) return -1;
   return copy(SYS_process_vm_writev, &command, argument, sizeof command);
 }

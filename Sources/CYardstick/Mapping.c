@@ -1,4 +1,4 @@
-// Map and unmap; the twin of PageTables/RadixMapper.swift.
+// Map and unmap in a page table: the algorithm of IOMMU/PageTables/RadixMapper.swift.
 #include "CYardstick.h"
 
 #include <pthread.h>
@@ -71,6 +71,8 @@ struct mapping {
   uint64_t iova, physical, left;
 };
 
+/// Maps the part of `m` that the table spans. Returns -1 for an overlap and when no table can be
+/// allocated.
 static int map(struct yardstick_domain *domain, struct mapping *m, uint64_t table, int level) {
   uint64_t size = 1ULL << (12 + 9 * level);
   for (unsigned index = m->iova >> (12 + 9 * level) & 511; m->left && index < ENTRIES; index++) {
@@ -110,6 +112,7 @@ static _Bool is_empty(struct yardstick_domain *domain, uint64_t table) {
   return 1;
 }
 
+/// Unmaps from *iova through `last`. Returns 0 at the first hole.
 static _Bool unmap(struct yardstick_domain *domain, uint64_t *iova, uint64_t last, uint64_t table, int level,
                    uint64_t *length) {
   uint64_t size = 1ULL << (12 + 9 * level);
@@ -123,12 +126,12 @@ static _Bool unmap(struct yardstick_domain *domain, uint64_t *iova, uint64_t las
       *iova += size;
     } else {
       uint64_t lower = old & ADDRESS_MASK;
-      _Bool goes_on = unmap(domain, iova, last, lower, level - 1, length);
+      _Bool continues = unmap(domain, iova, last, lower, level - 1, length);
       if (is_empty(domain, lower)) {
         store(domain, table, index, 0);
         domain->retired[domain->retired_count++] = lower;
       }
-      if (!goes_on) return 0;
+      if (!continues) return 0;
     }
     if (*iova > last || *iova == 0) return 1;
   }

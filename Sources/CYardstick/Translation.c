@@ -1,4 +1,5 @@
-// IOTLB, walk and DMA; the twin of Caches/Iotlb.swift, PageTables/RadixWalker.swift, Units/.
+// IOTLB look-ups, page walks and DMA requests: the algorithms of IOMMU/Caches/IOTLB.swift,
+// IOMMU/PageTables/RadixWalker.swift and IOMMU/Units.
 #include "Walks.h"
 
 #include <pthread.h>
@@ -62,6 +63,7 @@ uint64_t yardstick_iotlb_lookups(struct yardstick_iotlb *iotlb, uint64_t tag, co
   return sum;
 }
 
+/// The kind of the frame that holds `address`, as FrameKind in IOMMU/Memory/Frames/Frame.swift.
 ALWAYS_INLINE uint8_t kind(const struct yardstick_memory *memory, uint64_t address) {
   uint64_t frame = address >> 12;
   return frame < memory->frames
@@ -76,12 +78,12 @@ struct leaf {
 
 ALWAYS_INLINE _Bool walk(const struct yardstick_memory *memory, const struct yardstick_table *table,
                          uint64_t address, uint64_t access, struct leaf *leaf) {
-  uint64_t place = table->root, allowed = READ | WRITE;
+  uint64_t entry_address = table->root, allowed = READ | WRITE;
   for (int level = table->top_level;; level--) {
-    place += (address >> (12 + 9 * level) & 511) * 8;
-    if (kind(memory, place) != 1) return 0;
-    uint64_t entry =
-        atomic_load_explicit((const _Atomic uint64_t *)(memory->base + place), memory_order_relaxed);
+    entry_address += (address >> (12 + 9 * level) & 511) * 8;
+    if (kind(memory, entry_address) != 1) return 0;
+    uint64_t entry = atomic_load_explicit((const _Atomic uint64_t *)(memory->base + entry_address),
+                                          memory_order_relaxed);
     if (!(entry & (READ | WRITE))) return 0;
     allowed &= entry;
     if (level == 0 || (entry & PAGE_SIZE_BIT && level <= 2)) {
@@ -90,7 +92,7 @@ ALWAYS_INLINE _Bool walk(const struct yardstick_memory *memory, const struct yar
       return 1;
     }
     if (entry & table->reserved_in_table[level]) return 0;
-    place = entry & ADDRESS_MASK;
+    entry_address = entry & ADDRESS_MASK;
   }
 }
 
@@ -102,7 +104,7 @@ uint64_t yardstick_walks(const struct yardstick_memory *memory, const struct yar
 enum { PRESENT = 1, USER = 4, ACCESSED = 0x20 };
 #define EXECUTE_DISABLE (1ULL << 63)
 
-/// A guest's address by way of the second stage; all ones when it has none.
+/// Translates a guest physical address by the second stage. Returns all ones on a fault.
 ALWAYS_INLINE uint64_t second(const struct yardstick_memory *memory, const struct yardstick_table *table,
                               uint64_t address, uint64_t access, struct leaf *leaf) {
   if (address > table->last || !walk(memory, table, address, access, leaf)) return ~0ULL;
@@ -111,11 +113,11 @@ ALWAYS_INLINE uint64_t second(const struct yardstick_memory *memory, const struc
 
 ALWAYS_INLINE _Bool walk_nested(const struct yardstick_memory *memory, const struct yardstick_table *first,
                                 const struct yardstick_table *stage2, uint64_t address, uint64_t *page) {
-  uint64_t place = first->root, granted = ~0ULL;
+  uint64_t entry_address = first->root, granted = ~0ULL;
   struct leaf leaf;
   for (int level = first->top_level;; level--) {
-    place += (address >> (12 + 9 * level) & 511) * 8;
-    uint64_t physical = second(memory, stage2, place, READ, &leaf);
+    entry_address += (address >> (12 + 9 * level) & 511) * 8;
+    uint64_t physical = second(memory, stage2, entry_address, READ, &leaf);
     if (physical == ~0ULL) return 0;
     uint8_t before = kind(memory, physical);
     if (before != 1 && before != 2) return 0;
@@ -127,7 +129,7 @@ ALWAYS_INLINE _Bool walk_nested(const struct yardstick_memory *memory, const str
     granted &= entry ^ EXECUTE_DISABLE;
     if (is_leaf && !(granted & USER)) return 0;
     if (!(entry & ACCESSED)) {
-      physical = second(memory, stage2, place, WRITE, &leaf);
+      physical = second(memory, stage2, entry_address, WRITE, &leaf);
       if (physical == ~0ULL || kind(memory, physical) != 1) return 0;
       slot = (_Atomic uint64_t *)(memory->base + physical);
       if (!atomic_compare_exchange_strong(slot, &entry, entry | ACCESSED)) return 0;
@@ -141,7 +143,7 @@ ALWAYS_INLINE _Bool walk_nested(const struct yardstick_memory *memory, const str
       *page = physical & ~((1ULL << (shift < leaf.shift ? shift : leaf.shift)) - 1);
       return 1;
     }
-    place = entry & ADDRESS_MASK;
+    entry_address = entry & ADDRESS_MASK;
   }
 }
 
@@ -154,6 +156,7 @@ uint64_t yardstick_nested_walks(const struct yardstick_memory *memory, const str
   return sum;
 }
 
+/// An entry of the configuration cache.
 struct space {
   uint64_t key, tag, last_iova, stamp;
   struct yardstick_table table;
@@ -165,6 +168,7 @@ struct yardstick_port {
   struct yardstick_iotlb *iotlb;
   struct space spaces[16][4];
   uint64_t clock, requester;
+  /// The address space of the request in progress, for invalidations that wait for the request.
   _Atomic uint32_t using;
 };
 
@@ -202,7 +206,9 @@ struct segment {
   size_t count;
 };
 
-// Under the unit's lock; 1: all found, 0: *iova is to be walked.
+// Looks up the pages of a request; the unit's lock must be held. Returns 1 when all pages are in
+// the IOTLB, 0 when the page of *iova has to be walked, and -1 when *iova is beyond the address
+// width.
 static int look_up(struct yardstick_port *port, struct space *space, uint64_t *iova, size_t *left,
                    struct segment *segments, int *used) {
   while (*left) {
@@ -221,6 +227,7 @@ static int look_up(struct yardstick_port *port, struct space *space, uint64_t *i
   return 1;
 }
 
+/// Copies a segment to `to`. Returns -1 when its memory is not mapped.
 static int copy(const struct yardstick_memory *memory, uint8_t *to, struct segment from) {
   while (from.count) {
     size_t count = 4096 - (from.physical & 4095);

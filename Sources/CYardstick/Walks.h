@@ -1,4 +1,4 @@
-// What the walks of all formats share.
+// The part that the walks of all formats share.
 #pragma once
 
 #include "CYardstick.h"
@@ -6,7 +6,8 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define ADDRESS_MASK 0x000ffffffffff000ULL
 
-/// Ends a function with the sum of the pages that `walk`, which gives `leaf`, finds for each `address`.
+/// Evaluates `walk`, which stores its result in `leaf`, for each `address`, and returns from the
+/// function with the sum of the pages found.
 #define RETURN_SUM_OF_WALKS(addresses, count, walk)                                                  \
   uint64_t sum = 0;                                                                                  \
   struct leaf leaf;                                                                                  \

@@ -9,32 +9,33 @@ package struct IoctlTrace {
   private let argument: UInt64
   private let memory: any UserMemory
   /// `nil` for a request that is not in the catalogue.
-  private let description: IoctlDescription?
-  private let before: IoctlDescription.Snapshot?
+  private let ioctl: Ioctl?
+  private let before: IoctlSnapshot?
 
   /// Reads the struct. To be called before the device runs the ioctl.
   /// - Parameters:
-  ///   - node: the path of the node, which decides what a request number means.
+  ///   - ioctls: the ioctls of the open file, whose kind decides what a request number means;
+  ///     `nil` when the file is not of this server.
   ///   - memory: the caller's memory. Reads of the trace must not count as accesses of the call.
   package init(
-    _ request: UInt32, argument: UInt64, on node: String?, in memory: any UserMemory
+    _ request: UInt32, argument: UInt64, from ioctls: IoctlTable?, in memory: any UserMemory
   ) {
     (self.request, self.argument, self.memory) = (request, argument, memory)
-    description = .of(request, on: node)
-    before = description?.snapshot(at: argument, in: memory)
+    ioctl = ioctls?[IoctlNumber(rawValue: request)]
+    before = ioctl?.snapshot(at: argument, in: memory)
   }
 
   /// The request and its argument: by name and with fields when both are known, otherwise in
   /// hexadecimal.
   package var arguments: String {
-    let name = description?.name ?? Self.hexadecimal(UInt64(request))
+    let name = ioctl?.name ?? Self.hexadecimal(UInt64(request))
     return "\(name), \(before?.text ?? Self.hexadecimal(argument))"
   }
 
   /// Reads the struct again and returns the fields that have another value now, as " => {…}". Empty
   /// when no field changed. To be called before the caller runs on.
   package func changes() -> String {
-    guard let before, let after = description?.snapshot(at: argument, in: memory) else { return "" }
+    guard let before, let after = ioctl?.snapshot(at: argument, in: memory) else { return "" }
     return after.changes(since: before)
   }
 

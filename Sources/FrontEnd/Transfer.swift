@@ -26,7 +26,7 @@ package struct Transfer: Sendable, Equatable {
   /// - Throws: `.badAddress` when the range reaches beyond user space. The kernel checks this
   ///   before it calls the file's operation.
   package init(address: UInt64, count: UInt64) throws(Errno) {
-    guard Self.isUserRange(address, count) else { throw .badAddress }
+    guard UserSpace.contains(address, count: count) else { throw .badAddress }
     pieces = [Piece(address: address, count: Int(min(count, UInt64(Self.mostBytes))))]
   }
 
@@ -49,7 +49,7 @@ package struct Transfer: Sendable, Equatable {
       pieces.append(Piece(address: piece.address, count: min(piece.count, left)))
       left -= min(piece.count, left)
     }
-    guard pieces.allSatisfy({ Self.isUserRange($0.address, UInt64($0.count)) }) else {
+    guard pieces.allSatisfy({ UserSpace.contains($0.address, count: UInt64($0.count)) }) else {
       throw .badAddress
     }
     guard pieces.contains(where: { $0.count > 0 }) else {
@@ -97,19 +97,4 @@ package struct Transfer: Sendable, Equatable {
     if words[1] > UInt64(Int.max) { throw .invalidArgument }
     return Piece(address: words[0], count: Int(words[1]))
   }
-
-  /// access_ok(). The kernel checks the range before it calls the file's operation, so a bad range
-  /// fails even when the operation would copy nothing.
-  private static func isUserRange(_ address: UInt64, _ count: UInt64) -> Bool {
-    let (end, overflow) = address.addingReportingOverflow(count)
-    return !overflow && end <= Self.endOfUserSpace
-  }
-
-  /// TASK_SIZE_MAX. On x86-64 the value for five levels of page tables, which the reference kernel
-  /// used.
-  #if arch(arm64)
-    private static let endOfUserSpace: UInt64 = 1 << 48
-  #else
-    private static let endOfUserSpace: UInt64 = (1 << 56) - 4096
-  #endif
 }

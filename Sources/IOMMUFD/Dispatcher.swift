@@ -1,62 +1,66 @@
-// From an ioctl number to the command's code (iommufd: iommufd_fops_ioctl()).
+// The dispatcher finds the handler of an ioctl number and copies the ioctl's struct in (iommufd:
+// iommufd_fops_ioctl()).
 //
-// All policing of the argument is here, so that no command repeats it, in the kernel's order:
-//   1. a number outside the table is VFIO's container interface, which has its own rules;
-//   2. the first u32, the caller's size of the struct, is read (EFAULT);
-//   3. the whole number must match the row, type and direction included (ENOTTY);
-//   4. the struct must reach the last member that the first version of the command had (EINVAL);
-//   5. it is copied in, zero-extended; a longer one must end in zeros (E2BIG).
-// Growing a command is then a matter of data: a longer struct and the same row.
+// All checks of the argument that are the same for every command are here, in the kernel's order:
+//   1. A number outside the table is an ioctl of VFIO's container, which has its own checks.
+//   2. The first u32, the size that the caller gives the struct, is read (EFAULT).
+//   3. The whole number must be that of the handler, with type and direction (ENOTTY).
+//   4. The size must be at least the minimum size in the catalogue (EINVAL).
+//   5. The struct is copied. A shorter struct is followed by zeros; the surplus of a longer struct
+//      must be zero (E2BIG).
+// So a struct can grow in a later version of the uAPI without a change of code here.
 
 internal import SystemPackage
 internal import UAPI
 
+/// The ioctl table of /dev/iommu.
 struct Dispatcher: Sendable {
-  /// By the low byte of the number, from `firstNumber` on. A gap is a number without a command.
-  private let rows: [Operation?]
-  /// Commands of uapi/iommufd_sim.h. They match by the whole number; any other number with the same low
-  /// byte is a container ioctl.
-  private let simulatorCommands: [Operation]
+  /// The handlers by the low byte of their numbers, from `firstNumber` on. `nil` for a number that
+  /// has no command.
+  private let rows: [IoctlHandler?]
+  /// Commands of uapi/iommufd_sim.h. They match by the whole number; any other number with the same
+  /// low byte is a container ioctl.
+  private let simulatorHandlers: [IoctlHandler]
 
-  private static let firstNumber = Int(IoctlNumber.destroy.number)
+  private static let firstNumber = Int(Ioctl.destroy.number.nr)
 
-  init(_ operations: [Operation], simulatorCommands: [Operation] = Self.simulatorCommands) {
-    let last = operations.map { Int($0.number.number) }.max() ?? Self.firstNumber
-    var rows = [Operation?](repeating: nil, count: last - Self.firstNumber + 1)
-    for operation in operations {
-      rows[Int(operation.number.number) - Self.firstNumber] = operation
+  init(_ handlers: [IoctlHandler], simulatorHandlers: [IoctlHandler] = Self.simulatorHandlers) {
+    let last = handlers.map { Int($0.number.nr) }.max() ?? Self.firstNumber
+    var rows = [IoctlHandler?](repeating: nil, count: last - Self.firstNumber + 1)
+    for handler in handlers {
+      rows[Int(handler.number.nr) - Self.firstNumber] = handler
     }
     self.rows = rows
-    self.simulatorCommands = simulatorCommands
+    self.simulatorHandlers = simulatorHandlers
   }
 
   func call(
     _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32 {
-    if let operation = simulatorCommands.first(where: { $0.number == request }) {
-      return try execute(operation, argument: argument, client: client, on: context)
+    if let handler = simulatorHandlers.first(where: { $0.number == request }) {
+      return try execute(handler, argument: argument, client: client, on: context)
     }
-    let index = Int(request.number) - Self.firstNumber
+    let index = Int(request.nr) - Self.firstNumber
     guard rows.indices.contains(index) else {
       return try ContainerCommands(context: context, client: client).call(request, argument)
     }
-    guard let operation = rows[index], operation.number == request else {
+    guard let handler = rows[index], handler.number == request else {
       _ = try client.load(UInt32.self, at: argument)
       throw .inappropriateIOCTLForDevice
     }
-    return try execute(operation, argument: argument, client: client, on: context)
+    return try execute(handler, argument: argument, client: client, on: context)
   }
 
   private func execute(
-    _ operation: Operation, argument: UInt64, client: any Client, on context: Context
+    _ handler: IoctlHandler, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32 {
     var result: Result<Int32, Errno> = .failure(.invalidArgument)
-    withUnsafeTemporaryAllocation(byteCount: operation.size, alignment: 8) { buffer in
+    withUnsafeTemporaryAllocation(byteCount: handler.size, alignment: 8) { buffer in
       do throws(Errno) {
-        let userSize = try copyIn(operation, from: argument, client: client, into: buffer)
+        let userSize = try copyIn(handler, from: argument, client: client, into: buffer)
         let invocation = Invocation(
           context: context, client: client, address: argument, userSize: userSize)
-        result = .success(try operation.execute(UnsafeRawBufferPointer(buffer), invocation))
+        result = .success(try handler.execute(UnsafeRawBufferPointer(buffer), invocation))
       } catch {
         result = .failure(error)
       }
@@ -64,20 +68,22 @@ struct Dispatcher: Sendable {
     return try result.get()
   }
 
-  /// Every copy is a system call for a front end, so the usual case, a struct of today's size, is
-  /// tried with one. Where that fails or the size differs, the kernel's steps follow one by one.
+  /// Copies the struct at `argument` into `buffer` and returns the size that the caller gives it.
+  /// Each copy is a system call of the front end, so a struct of today's size, the usual case, is
+  /// copied with one. When that copy fails or the size differs, the kernel's steps follow one by
+  /// one.
   private func copyIn(
-    _ operation: Operation, from argument: UInt64, client: any Client,
+    _ handler: IoctlHandler, from argument: UInt64, client: any Client,
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(Errno) -> Int {
     do throws(Errno) {
       try client.copyIn(from: argument, into: buffer)
-      if Int(buffer.loadUnaligned(as: UInt32.self)) == operation.size { return operation.size }
+      if Int(buffer.loadUnaligned(as: UInt32.self)) == handler.size { return handler.size }
     } catch {
       guard error == .badAddress else { throw error }
     }
     let userSize = Int(try client.load(UInt32.self, at: argument))
-    guard userSize >= operation.minimumSize else { throw .invalidArgument }
+    guard userSize >= handler.minimumSize else { throw .invalidArgument }
     try client.copyStruct(from: argument, userSize: userSize, into: buffer)
     return userSize
   }

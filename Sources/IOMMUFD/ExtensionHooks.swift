@@ -14,8 +14,8 @@ internal import UAPI
 package struct ExtensionSet: Sendable {
   package static let none = ExtensionSet()
 
-  /// Rows of uapi/iommufd_sim.h that the extensions add to the ioctl table.
-  var commands: [Operation] = []
+  /// The handlers of commands of uapi/iommufd_sim.h that the extensions add.
+  var handlers: [IoctlHandler] = []
   /// One closure per extension with hooks; called once for each new context.
   var hooks: [@Sendable () -> any ExtensionHooks] = []
 }

@@ -22,8 +22,8 @@ package final class IOMMUFDDevice: CharacterDevice {
     self.selftest = selftest
     self.extensions = extensions
     dispatcher = Dispatcher(
-      Dispatcher.operations + (selftest == nil ? [] : [SelftestCommand.row]),
-      simulatorCommands: Dispatcher.simulatorCommands + extensions.commands)
+      Dispatcher.handlers + (selftest == nil ? [] : [SelftestCommand.handler]),
+      simulatorHandlers: Dispatcher.simulatorHandlers + extensions.handlers)
   }
 
   package func open(by client: any Client) throws(Errno) -> any OpenFile {

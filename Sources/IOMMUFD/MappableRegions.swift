@@ -133,7 +133,7 @@ extension MappableRegions {
     var end: UInt64 { offset + length }
     var isShared: Bool { share != nil }
 
-    func place(
+    func prepareMapping(
       in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?
     ) throws(Errno) {
       try state.withLock { state throws(Errno) in

@@ -1,66 +1,38 @@
-// One row of the ioctl table, and one call of it.
-
 internal import SystemPackage
 internal import UAPI
 
-/// A command: its number, its struct, and the member up to which every version of the struct goes.
-struct Operation: Sendable {
-  let number: IoctlNumber
-  let size: Int
-  let minimumSize: Int
-  /// Returns the result of the ioctl.
-  let execute: @Sendable (UnsafeRawBufferPointer, Invocation) throws(Errno) -> Int32
-
-  /// - Parameter handler: its command's struct is one of C's (those with unions are not BitwiseCopyable).
-  init<Arguments: Sendable, Member>(
-    _ number: IoctlNumber, minimumThrough member: KeyPath<Arguments, Member>,
-    _ handler: @escaping @Sendable (inout UserCommand<Arguments>) throws(Errno) -> Void
-  ) {
-    guard let offset = MemoryLayout<Arguments>.offset(of: member) else {
-      preconditionFailure("a row names a stored member")
-    }
-    self.number = number
-    size = MemoryLayout<Arguments>.size
-    minimumSize = offset + MemoryLayout<Member>.size
-    execute = { (bytes, invocation) throws(Errno) in
-      var command = UserCommand(
-        arguments: bytes.load(as: Arguments.self), invocation: invocation)
-      try handler(&command)
-      return command.result
-    }
-  }
-}
-
-/// Who calls what, from where.
+/// One call of an ioctl of /dev/iommu: the open file, the caller and the argument.
 struct Invocation {
   let context: Context
   let client: any Client
-  /// The struct in the caller's memory, and how long the caller says it is.
+  /// The address of the struct in the caller's memory.
   let address: UInt64
+  /// The size in bytes that the caller gives the struct.
   let userSize: Int
 }
 
-/// A command while it runs: its struct, zero-extended, and the way back to the caller
-/// (iommufd: struct iommufd_ucmd).
+/// A command in progress: its struct, which is zero-extended to today's size, and the functions
+/// that write the answer into the caller's struct (iommufd: struct iommufd_ucmd).
 struct UserCommand<Arguments> {
   var arguments: Arguments
   let invocation: Invocation
-  /// What the ioctl returns when it succeeds.
+  /// The return value of the ioctl when it succeeds.
   var result: Int32 = 0
 
   var context: Context { invocation.context }
   var client: any Client { invocation.client }
 
-  /// Writes the struct back, as much of it as the caller knows (iommufd: iommufd_ucmd_respond()).
+  /// Writes the struct back, up to the size that the caller gives it (iommufd:
+  /// iommufd_ucmd_respond()).
   func respond() throws(Errno) {
     try client.storePrefix(
       of: arguments, count: min(invocation.userSize, MemoryLayout<Arguments>.size),
       at: invocation.address)
   }
 
-  /// Writes the struct back, with the id of `object`, which is reserved so far, and publishes it. An id
-  /// that the client never learned must not exist: when the struct cannot be written the object is
-  /// taken back.
+  /// Writes the struct back, with the ID that is reserved for `object`, and makes the object
+  /// visible. When the struct cannot be written, the object is destroyed and its ID is free again,
+  /// because the client does not know the ID.
   func respond(publishing object: Object) throws(Errno) {
     do throws(Errno) {
       try respond()
@@ -74,11 +46,11 @@ struct UserCommand<Arguments> {
     context.lock.withLock { context.objects.finalize(object) }
   }
 
-  /// Writes one member back and nothing else.
+  /// Writes only one member back.
   func respond<Member: BitwiseCopyable>(
     only member: KeyPath<Arguments, Member>
   ) throws(Errno) {
-    let offset = MemoryLayout<Arguments>.offset(of: member) ?? 0
+    let offset = MemoryLayout.start(of: member)
     let (address, overflow) = invocation.address.addingReportingOverflow(UInt64(offset))
     guard !overflow else { throw .badAddress }
     try client.store(arguments[keyPath: member], at: address)

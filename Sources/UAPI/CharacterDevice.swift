@@ -1,72 +1,90 @@
-// The contract between front ends (a kernel event becomes a call) and devices (what the call means).
-// It is the kernel's struct file_operations, reduced to what iommufd and VFIO use.
+// The contract between front ends and devices. A front end turns events of the kernel into calls of
+// these methods; a device gives the calls their meaning. The contract is the kernel's struct
+// file_operations, reduced to the operations that iommufd and VFIO have.
 //
-// Any method may be called from any thread, and several at once on one open file. A front end keeps
-// the `OpenFile` until the last descriptor and mapping of it, in any process, is gone, then calls
-// `release()` once, after every other call on it has returned.
+// Any thread may call a method, and several threads may call methods of one open file at the same
+// time. A front end keeps an ``OpenFile`` until no process has a descriptor or a mapping of it any
+// more. Then, after every other call on it has returned, the front end calls ``OpenFile/release()``
+// once.
 
 package import SystemPackage
 
-/// A node under /dev.
+/// A device with a node below /dev.
 package protocol CharacterDevice: Sendable {
-  /// The node's path below /dev, for example `vfio/devices/vfio0`.
+  /// The path of the node below /dev, for example `vfio/devices/vfio0`.
   var name: String { get }
+
+  /// open(2) of the node.
   func open(by client: any Client) throws(Errno) -> any OpenFile
 }
 
-/// One open(2) of a device, or a queue descriptor that a device made.
+/// An open file of a device: one open(2) of its node, or a queue whose descriptor the device has
+/// made.
 package protocol OpenFile: AnyObject, Sendable {
-  /// ioctl(2). `request` is the whole number, `argument` the third argument unchanged.
-  /// - Returns: the non-negative result of the call.
+  /// ioctl(2). `request` is the whole request number, and `argument` is the third argument as the
+  /// caller gave it.
+  /// - Returns: the result of the call, which is not negative.
   func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32
 
-  /// Whether 32-bit callers of a 64-bit kernel are served (file_operations.compat_ioctl). Where not,
-  /// a front end answers all their ioctls with ENOTTY, without calling ``ioctl(_:argument:client:)``.
+  /// Whether 32-bit callers of a 64-bit kernel are served (file_operations.compat_ioctl). When this
+  /// is `false`, a front end answers all their ioctls with ENOTTY and does not call
+  /// ``ioctl(_:argument:client:)``.
   var hasCompatIoctl: Bool { get }
 
-  /// Whether KVM takes it for the file of a VFIO device (vfio_file_is_valid()).
+  /// Whether KVM accepts the file as the file of a VFIO device (vfio_file_is_valid()).
   var isVFIODevice: Bool { get }
 
-  /// Whether read(2) and write(2) are there at all (file_operations.read, .write). Where not, they are
-  /// EINVAL, whatever their arguments.
+  /// Whether the file has a read operation (file_operations.read). Without it read(2) is EINVAL,
+  /// whatever its arguments.
   var hasRead: Bool { get }
+
+  /// Whether the file has a write operation (file_operations.write). Without it write(2) is EINVAL,
+  /// whatever its arguments.
   var hasWrite: Bool { get }
 
-  /// read(2), pread(2): stores at most `destination.count` bytes.
-  /// - Parameter offset: the file position; queues ignore it.
-  /// - Returns: the bytes stored.
+  /// read(2) and pread(2). Stores at most `destination.count` bytes.
+  /// - Parameter offset: the position in the file; queues ignore it.
+  /// - Returns: the number of bytes stored.
   func read(into destination: UserBuffer, at offset: UInt64) throws(Errno) -> Int
 
-  /// write(2), pwrite(2): as ``read(into:at:)``, the other way.
+  /// write(2) and pwrite(2). Takes at most `source.count` bytes.
+  /// - Parameter offset: the position in the file; queues ignore it.
+  /// - Returns: the number of bytes taken.
   func write(from source: UserBuffer, at offset: UInt64) throws(Errno) -> Int
 
-  /// Whether lseek(2) is there (file_operations.llseek). Where not, it is ESPIPE.
+  /// Whether the file has a seek operation (file_operations.llseek). Without it lseek(2) is ESPIPE.
   var hasSeek: Bool { get }
 
-  /// lseek(2): the new position, which `whence` (SEEK_…) and `offset` say.
+  /// lseek(2).
+  /// - Parameter whence: SEEK_SET, SEEK_CUR or SEEK_END.
+  /// - Returns: the new position.
   func seek(_ offset: Int64, from whence: Int32) throws(Errno) -> Int64
 
-  /// Of a descriptor that a device makes: access mode, O_NONBLOCK and O_CLOEXEC, as of open(2).
+  /// The flags of a descriptor that the device makes, as open(2) would get them: access mode,
+  /// O_NONBLOCK and O_CLOEXEC.
   var descriptorFlags: Int32 { get }
 
-  /// What poll(2) would report now. Devices that are not pollable return `.always`.
+  /// Returns what poll(2) reports now. A file without a poll operation returns
+  /// ``Readiness/always``.
   func readiness() -> Readiness
 
-  /// Asks for `wake` to be called, from any thread, whenever readiness may have changed. Replaces
-  /// the function given before; nil ends it.
+  /// Sets the function that the file calls, from any thread, whenever its readiness may have
+  /// changed. It replaces the function of an earlier call; `nil` ends the notifications.
   func setReadinessObserver(_ wake: (@Sendable () -> Void)?)
 
-  /// Whether ``region(for:)`` may ever succeed. A front end that can map nothing need not ask.
+  /// Whether ``region(for:)`` can ever succeed. When this is `false`, a front end need not prepare
+  /// for mappings.
   var hasRegions: Bool { get }
 
-  /// mmap(2): the region to map, or what the file's mmap operation refuses with.
+  /// mmap(2). Returns the region to map.
+  /// - Throws: what the mmap operation of the file answers.
   func region(for request: MappingRequest) throws(Errno) -> any MappableRegion
 
-  /// The last reference is gone. Cannot fail.
+  /// Releases the file, to which no reference is left. Cannot fail.
   func release()
 }
 
-/// Defaults are what the kernel answers for a file_operations member that is absent.
+/// The answers of the kernel to calls for which a file has no file_operations member.
 extension OpenFile {
   package var hasCompatIoctl: Bool { false }
   package var isVFIODevice: Bool { false }
@@ -96,22 +114,22 @@ extension OpenFile {
   }
 }
 
-/// Flags of descriptors that devices make.
+/// Flags of the descriptors that devices make.
 package enum DescriptorFlags {
   /// O_RDWR | O_CLOEXEC
   package static let standard: Int32 = 0o2 | 0o2000000
-  /// O_CLOEXEC, which is the descriptor's and not the open file's.
+  /// O_CLOEXEC. It belongs to the descriptor; the other flags belong to the open file.
   package static let closeOnExec: Int32 = 0o2000000
   /// O_ACCMODE | O_NONBLOCK
   package static let status: Int32 = 0o3 | 0o4000
 }
 
-/// The address range of a read or write. Where the transport moves the data itself (CUSE), the
-/// memory is a buffer of the front end's and the address starts at 0.
+/// The buffer of a read or a write. When the transport moves the data itself (CUSE), `memory` is a
+/// buffer of the front end and the address starts at 0.
 package struct UserBuffer {
   package let memory: any UserMemory
   package let address: UInt64
-  /// Bytes asked for by the caller.
+  /// The number of bytes that the caller asked for.
   package let count: Int
 
   package init(memory: any UserMemory, address: UInt64, count: Int) {
@@ -121,7 +139,7 @@ package struct UserBuffer {
   }
 }
 
-/// The subset of poll(2)'s events that our files report.
+/// The events of poll(2) that files of this project report.
 package struct Readiness: OptionSet, Sendable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }

@@ -1,33 +1,34 @@
-// Who is calling. A front end makes one `Client` per call and forgets it when the call returns.
-
 package import Host
 package import SystemPackage
 
+/// The caller of an operation on an open file: its memory, its rights and its descriptors. A front
+/// end makes one `Client` for each call and discards it when the call returns.
 package protocol Client: UserMemory {
-  /// The calling thread, in this server's pid namespace.
+  /// The calling thread, in the pid namespace of this server.
   var task: HostTask { get }
 
-  /// The kernel's capable() for the caller. The default asks the host about ``task``.
+  /// Returns what capable() returns in the kernel for the caller. The default asks the host about
+  /// ``task``.
   func isCapable(of capability: Capability) -> Bool
 
-  /// The caller's address space, for pages that stay pinned after the call. Two calls from the same
-  /// mm get the same object for as long as somebody holds it.
+  /// Returns the address space (mm) of the caller, for pages that stay pinned after the call. All
+  /// calls from one mm return the same object while a reference to it exists.
   func addressSpace() throws(Errno) -> AddressSpace
 
-  /// A copy of the caller's descriptor `number`.
+  /// Returns a copy of the caller's descriptor `number`.
   /// - Throws: `.badFileDescriptor`.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor
 
-  /// The open file of *this server* behind the caller's descriptor `number`; nil when the
-  /// descriptor is open but somebody else's.
+  /// Returns the open file of this server behind the caller's descriptor `number`, or `nil` when
+  /// the descriptor refers to a file that this server does not serve.
   /// - Throws: `.badFileDescriptor`.
   func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)?
 
-  /// Makes a new descriptor of the caller for `file`, O_RDWR and close-on-exec, then calls `publish`
-  /// with its number, in which the caller stores the number for the client to see. When `publish`
-  /// throws the descriptor is withdrawn and the error passed on; nobody has seen it. `file` is not
-  /// released then: only installed files are.
-  /// - Throws: `.tooManyOpenFiles`; `.notSupported` where the front end cannot.
+  /// Makes a descriptor of the caller for `file`, O_RDWR and close-on-exec, and calls `publish`,
+  /// which stores its number where the client reads it. When `publish` throws, the client has no
+  /// such descriptor and the error is passed on. `release()` of `file` is not called then, because
+  /// only an installed file is released.
+  /// - Throws: `.tooManyOpenFiles`; `.notSupported` when the front end cannot make descriptors.
   func install(
     _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void
   ) throws(Errno)

@@ -1,17 +1,18 @@
-// Memory of a device that programs reach by mmap(2) of its open file.
+// Memory of a device that a program maps with mmap(2) of the device's open file.
 //
-// What a program maps is the file that its descriptor really refers to, and in that file the front end
-// puts what the region holds, at the region's own offset, when it is mapped first. From then on
-// the memory belongs to those who map it, and the device does not see what they store; but a *shared*
-// region is mapped by the server, too, and whose registers it holds looks at them.
+// The program maps its stand-in file: the file that its descriptor refers to in the kernel. Before
+// a region is mapped first, the front end writes the contents of the region into the stand-in file,
+// at the offset of the region. From then on the programs that map the file share that memory, and
+// the device does not see their stores. A *shared* region is also mapped by the server, which
+// watches the registers in it.
 
 package import Host
 package import SystemPackage
 
-/// What mmap(2) asks of a file, as far as a file's own mmap operation looks at it.
+/// The arguments of mmap(2) that the mmap operation of a file checks.
 package struct MappingRequest: Sendable {
   package let offset: UInt64
-  /// Whole pages.
+  /// Bytes; a multiple of the page size.
   package let length: UInt64
   package let isShared: Bool
   package let isExecutable: Bool
@@ -24,21 +25,24 @@ package struct MappingRequest: Sendable {
   }
 }
 
+/// Memory of a device that programs can map.
 package protocol MappableRegion: AnyObject, Sendable {
-  /// Where it begins, in the program's file as in the device's.
+  /// The offset of the region, in the device's file and in the program's stand-in file.
   var offset: UInt64 { get }
-  /// Whole pages. The region ends at ``RegionOffset/end`` or before.
+  /// Bytes; a multiple of the page size. The region ends at ``RegionOffset/end`` or before.
   var length: UInt64 { get }
-  /// What it holds when it is mapped first; zeros follow.
+  /// The bytes with which the region begins when it is mapped first. Zeros follow.
   var contents: [UInt8] { get }
 
-  /// Whether `fill` of ``place(in:fill:)`` is to map it into the server.
+  /// Whether the server maps the region as well.
   var isShared: Bool { get }
 
-  /// The region is about to be mapped as part of `file`, which `fill` makes hold its contents. `fill`
-  /// is called when that has not happened yet; of a shared region it gives the server's mapping.
-  /// - Throws: what `fill` throws; `.noSuchAddressOrDevice` (ENXIO) when the region has gone.
-  func place(
+  /// Prepares `file`, of which the region will be mapped.
+  /// - Parameter fill: writes ``contents`` into `file`, and returns the server's mapping when the
+  ///   region is shared. It is not called when `file` has been prepared before.
+  /// - Throws: the error of `fill`; `.noSuchAddressOrDevice` (ENXIO) when the region no longer
+  ///   exists.
+  func prepareMapping(
     in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?
   ) throws(Errno)
 }

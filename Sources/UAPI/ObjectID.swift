@@ -1,4 +1,4 @@
-/// The number by which a client names an object of one open /dev/iommu. 0 names none.
+/// The number by which a client names an object of one open /dev/iommu. No object has number 0.
 package struct ObjectID: RawRepresentable, Hashable, Comparable, Sendable {
   package let rawValue: UInt32
   package init(rawValue: UInt32) { self.rawValue = rawValue }

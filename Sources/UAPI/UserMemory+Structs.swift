@@ -1,9 +1,11 @@
-// Structs that grow: the caller says how long its version is, ours may be longer or shorter.
+// Structs that have grown over the versions of the uAPI. The caller gives the size of its version;
+// the struct that this program was compiled with may be longer or shorter.
 
 package import SystemPackage
 
 extension UserMemory {
-  /// The first `count` bytes of a `T` at `address`, the rest zero (copy_from_user() of `minsz`).
+  /// Returns a `T` whose first `count` bytes come from `address` and whose other bytes are 0, as
+  /// copy_from_user() of `minsz` bytes does.
   package func loadPrefix<T: BitwiseCopyable>(
     of type: T.Type = T.self, count: Int, at address: UInt64
   ) throws(Errno) -> T {
@@ -23,7 +25,7 @@ extension UserMemory {
     return try result.get()
   }
 
-  /// Stores the first `count` bytes of `value`, a number or a struct of C.
+  /// Stores the first `count` bytes of `value`, which must be a number or a C struct.
   package func storePrefix<T>(
     of value: T, count: Int, at address: UInt64
   ) throws(Errno) {
@@ -32,30 +34,31 @@ extension UserMemory {
     }
   }
 
-  /// Fills `value`, without the array. For C structs that end in a flexible array, which are not
-  /// BitwiseCopyable to Swift; `T` must be such a struct.
+  /// Loads a C struct that ends in a flexible array, without the array. Such a struct is not
+  /// BitwiseCopyable in Swift; `T` must be one.
   package func loadBytes<T>(of value: inout T, at address: UInt64) throws(Errno) {
     try withUnsafeMutableBytes(of: &value) { bytes throws(Errno) in
       try copyIn(from: address, into: bytes)
     }
   }
 
-  /// Fills the first `count` bytes of `value` and leaves the others, as ``loadBytes(of:at:)``.
+  /// Loads the first `count` bytes of such a struct and leaves its other bytes unchanged.
   package func loadBytes<T>(of value: inout T, count: Int, at address: UInt64) throws(Errno) {
     try withUnsafeMutableBytes(of: &value) { bytes throws(Errno) in
       try copyIn(from: address, into: UnsafeMutableRawBufferPointer(rebasing: bytes.prefix(count)))
     }
   }
 
-  /// Stores the bytes of `value`, as ``loadBytes(of:at:)``.
+  /// Stores a C struct that ends in a flexible array, without the array.
   package func storeBytes<T>(of value: T, at address: UInt64) throws(Errno) {
     try withUnsafeBytes(of: value) { bytes throws(Errno) in try copyOut(bytes, to: address) }
   }
 
-  /// Fills `buffer`, our struct, from the caller's, which claims to be `userSize` bytes long
-  /// (include/linux/uaccess.h: copy_struct_from_user()). A shorter one is followed by zeros; the
-  /// surplus of a longer one must be zero and is looked at first.
-  /// - Throws: `.argListTooLong` (E2BIG) when it is not, `.badAddress`.
+  /// Copies a struct of the caller, which has `userSize` bytes, into `buffer`, which is the struct
+  /// as this program knows it (include/linux/uaccess.h: copy_struct_from_user()). When the caller's
+  /// struct is shorter, zeros follow it. When it is longer, its surplus must be zero; the surplus
+  /// is checked before the struct is copied.
+  /// - Throws: `.argListTooLong` (E2BIG) when the surplus is not zero; `.badAddress`.
   package func copyStruct(
     from address: UInt64, userSize: Int, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Errno) {
@@ -69,11 +72,11 @@ extension UserMemory {
     try copyIn(from: address, into: UnsafeMutableRawBufferPointer(rebasing: buffer.prefix(common)))
   }
 
-  /// lib/usercopy.c: check_zeroed_user(): upwards, so that a byte that is not zero is found before a
-  /// page behind it that cannot be read.
+  /// Checks that `count` bytes are zero, from the lowest address upwards, so that a byte that is
+  /// not zero is found before an unreadable page behind it (lib/usercopy.c: check_zeroed_user()).
   private func requireZeros(at address: UInt64, count: Int) throws(Errno) {
-    let (end, overflow) = address.addingReportingOverflow(UInt64(count))
-    guard !overflow, end <= Self.endOfUserAddresses else { throw .badAddress }
+    guard UserSpace.contains(address, count: UInt64(count)) else { throw .badAddress }
+    let end = address + UInt64(count)
     var position = address
     var pieceSize = Self.largestPiece
     while position < end {
@@ -84,7 +87,8 @@ extension UserMemory {
         }
         position = piece
       } catch {
-        // Some page of the piece cannot be read: find out by pages whether a byte before it decides.
+        // A page of the piece cannot be read. The next pass reads page by page, because a byte
+        // before the unreadable page can be E2BIG.
         guard error == .badAddress, pieceSize > Self.page else { throw error }
         pieceSize = Self.page
       }
@@ -112,7 +116,4 @@ extension UserMemory {
 
   private static var page: UInt64 { 4096 }
   private static var largestPiece: UInt64 { 65536 }
-
-  /// What access_ok() compares with: x86-64's TASK_SIZE_MAX with four-level page tables.
-  private static var endOfUserAddresses: UInt64 { 0x7fff_ffff_f000 }
 }

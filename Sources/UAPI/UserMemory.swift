@@ -1,16 +1,19 @@
 package import SystemPackage
 
-/// Memory a call may copy from and to: the kernel's copy_from_user() and copy_to_user().
+/// Memory of a process that a call copies from and to, as with the kernel's copy_from_user() and
+/// copy_to_user().
 package protocol UserMemory {
-  /// Fills `buffer` from `address`. Throws `.badAddress` when any byte is inaccessible.
+  /// Copies the memory at `address` into `buffer`.
+  /// - Throws: `.badAddress` when any byte is inaccessible.
   func copyIn(from address: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(Errno)
-  /// Stores `bytes` at `address`. On `.badAddress` the bytes before the first inaccessible page
-  /// have been stored, as the kernel would.
+  /// Stores `bytes` at `address`.
+  /// - Throws: `.badAddress` when any byte is inaccessible. As in the kernel, the bytes before the
+  ///   first inaccessible page have been stored then.
   func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno)
 }
 
 extension UserMemory {
-  /// A trivial value at `address`; byte-wise, so that no alignment is needed.
+  /// Returns the value at `address`, which need not be aligned.
   package func load<T: BitwiseCopyable>(
     _ type: T.Type = T.self, at address: UInt64
   ) throws(Errno) -> T {
@@ -26,12 +29,12 @@ extension UserMemory {
     return try result.get()
   }
 
-  /// Stores a trivial value at `address`.
+  /// Stores `value` at `address`, which need not be aligned.
   package func store<T: BitwiseCopyable>(_ value: T, at address: UInt64) throws(Errno) {
     try withUnsafeBytes(of: value) { bytes throws(Errno) in try copyOut(bytes, to: address) }
   }
 
-  /// `count` elements of an array at `address`.
+  /// Returns the `count` elements of the array at `address`.
   package func loadArray<T: BitwiseCopyable>(
     of type: T.Type = T.self, _ count: Int, at address: UInt64
   ) throws(Errno) -> [T] {
@@ -48,7 +51,8 @@ extension UserMemory {
     return elements
   }
 
-  /// Stores `elements`, one behind the other. On `.badAddress` as ``copyOut(_:to:)``.
+  /// Stores `elements` as an array at `address`.
+  /// - Throws: `.badAddress`, with the same partial effect as ``copyOut(_:to:)``.
   package func storeArray<T: BitwiseCopyable>(
     _ elements: some Sequence<T>, at address: UInt64
   ) throws(Errno) {

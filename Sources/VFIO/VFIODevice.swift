@@ -2,7 +2,7 @@
 // that are reset together (struct vfio_device_set).
 //
 // Locking: the lock of a `DeviceSet` guards the bindings of its devices. Bind, attach, detach and
-// close hold the lock, as in the kernel. The lock comes before iommufd's control lock.
+// close hold the lock, as in the kernel. The lock comes before the lock of a context.
 
 package import IOMMUFD
 package import PCI

@@ -1,41 +1,25 @@
-// Walks of the formats that the other units have, on tables as their drivers build them: 65,536 pages, mapped
-// one by one and apart.
+// Page walks of the formats that the AMD-Vi and SMMUv3 units walk, on tables as their drivers build
+// them.
 
 import CYardstick
 import IOMMU
 import SystemPackage
 
 final class FormatWorkload {
-  private static let pages = 65_536
-  private static let hotPages = 256
   private let memory: PhysicalMemory
   private let image: yardstick_memory
-  private let hot: [UInt64]
-  private let cold: [UInt64]
+  private let addresses = AddressLists()
 
   init() throws {
     memory = try PhysicalMemory()
-    let memoryImage = memory.image
-    image = yardstick_memory(
-      base: memoryImage.base.assumingMemoryBound(to: UInt8.self),
-      kinds: memoryImage.kinds.assumingMemoryBound(to: UInt8.self),
-      frames: memoryImage.frameCount)
-    var random = UInt64(1)
-    func shuffled(_ count: Int) -> [UInt64] {
-      (0..<65_536).map { _ in
-        random = random &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-        return UInt64(Int(random >> 33) % count) << 13 | (random >> 20 & 0x3f) << 4
-      }
-    }
-    hot = shuffled(Self.hotPages)
-    cold = shuffled(Self.pages)
+    image = yardstick_memory(memory)
   }
 
   func rows() throws -> [Row] {
     try WalkBenchmark.Format.allCases.flatMap { format in
-      let walks = try FormatWalks(format, pages: Self.pages, memory: memory)
+      let walks = try FormatWalks(format, memory: memory)
       return [
-        row(walks, "256 pages", hot), row(walks, "65,536 pages", cold),
+        row(walks, "256 pages", addresses.hot), row(walks, "65,536 pages", addresses.cold),
       ]
     }
   }
@@ -55,12 +39,12 @@ final class FormatWorkload {
   }
 }
 
-/// One table, for both sides.
+/// One page table, for the C side and the Swift side.
 private final class FormatWalks {
   let benchmark: WalkBenchmark
   private let format: WalkBenchmark.Format
   private let table: PagingTable
-  private var described = yardstick_table()
+  private var yardstickTable: yardstick_table
 
   var name: String {
     switch format {
@@ -70,7 +54,7 @@ private final class FormatWalks {
     }
   }
 
-  init(_ format: WalkBenchmark.Format, pages: Int, memory: PhysicalMemory) throws {
+  init(_ format: WalkBenchmark.Format, memory: PhysicalMemory) throws {
     self.format = format
     table =
       switch format {
@@ -82,30 +66,23 @@ private final class FormatWalks {
       throw Errno.invalidArgument
     }
     self.benchmark = benchmark
-    for page in 0..<UInt64(pages) {
+    yardstickTable = yardstick_table(root: table.root, benchmark.reservedBits)
+    yardstickTable.forbidden = ~yardstickTable.last
+    for page in 0..<AddressLists.coldPages {
+      let frame = PhysicalAddress(1 << 32 + UInt64(page * 7 % 4096) << 12)
       let result = table.map(
-        IOVA(page << 13), to: PhysicalAddress(1 << 32 + (page * 7 % 4096) << 12), length: 4096,
+        IOVA(AddressLists.iova(ofPage: page)), to: frame, length: 4096,
         permissions: [.read, .write], snoops: false)
       if let error = result.error { throw error }
-    }
-    described.root = table.root.rawValue
-    described.last = 1 << 48 - 1
-    described.top_level = 3
-    described.forbidden = ~described.last
-    let reserved = benchmark.reservedBits
-    withUnsafeMutableBytes(of: &described.reserved_in_table) { bytes in
-      reserved.table.withUnsafeBytes { bytes.copyMemory(from: $0) }
-    }
-    withUnsafeMutableBytes(of: &described.reserved_in_leaf) { bytes in
-      reserved.leaf.withUnsafeBytes { bytes.copyMemory(from: $0) }
     }
   }
 
   func yardstick(_ image: inout yardstick_memory, _ addresses: [UInt64]) -> UInt64 {
-    switch format {
-    case .amdHost: yardstick_amd_walks(&image, &described, addresses, addresses.count)
-    case .armStage1: yardstick_arm_walks(&image, &described, 1, addresses, addresses.count)
-    case .armStage2: yardstick_arm_walks(&image, &described, 2, addresses, addresses.count)
+    let count = addresses.count
+    return switch format {
+    case .amdHost: yardstick_amd_walks(&image, &yardstickTable, addresses, count)
+    case .armStage1: yardstick_arm_walks(&image, &yardstickTable, 1, addresses, count)
+    case .armStage2: yardstick_arm_walks(&image, &yardstickTable, 2, addresses, count)
     }
   }
 }

@@ -1,6 +1,7 @@
-// MAP and UNMAP as a client calls them: through the ioctl table, with a struct in the client's memory,
-// on shared and on private memory, with and without a page table that has to follow. This process is
-// its own client, so that both sides reach its memory by the same system calls.
+// IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP as a client calls them: through the ioctl table, with a
+// struct in the client's memory, on shared and on private memory, with and without a domain whose
+// page table follows. This process is its own client, so both sides access its memory with the same
+// system calls.
 
 import CLinux
 import CUAPI
@@ -14,17 +15,17 @@ import UAPI
 
 final class IOASWorkload {
   private static let largest = 1 << 30
-  /// In what a mock device reaches, and aligned to the largest.
+  /// An address in the aperture of a mock device, aligned to `largest`.
   private static let iova: UInt64 = 1 << 30
   private let machine: PhysicalMemory
-  // Mapped until the process ends, for the rows outlive this object.
+  // Mapped until the process ends, because the rows outlive this object.
   private let shared: UnsafeMutableRawPointer
   private let anonymous: UnsafeMutableRawPointer
 
   init() throws {
     machine = try PhysicalMemory()
     let file = try OwnedDescriptor(checking: CLinux_memfd_create("bench", 1))
-    // Without holes: what the kernel takes to allocate memory is not to be measured.
+    // The file has no holes, so that the kernel's allocation of pages is not measured.
     let failure = posix_fallocate(file.rawValue, 0, Self.largest)
     guard failure == 0 else { throw Errno(rawValue: failure) }
     shared = try Self.memory(MAP_SHARED, file.rawValue)
@@ -34,7 +35,7 @@ final class IOASWorkload {
   private static func memory(
     _ flags: Int32, _ descriptor: Int32
   ) throws -> UnsafeMutableRawPointer {
-    // Pages of 4 KiB on every machine.
+    // Without huge pages, so that every machine uses pages of 4 KiB.
     guard
       let memory = mmap(nil, largest, PROT_READ | PROT_WRITE, flags, descriptor, 0),
       memory != MAP_FAILED
@@ -63,7 +64,7 @@ final class IOASWorkload {
   private func row(
     _ name: String, length: Int, count: Int, isShared: Bool, hasDomain: Bool
   ) throws -> Row {
-    let floor = yardstick_ioas_make(
+    let yardstick = yardstick_ioas_make(
       isShared ? 1 : 0, hasDomain ? 1 : 0, UInt64(length))
     let ours = try OpenIOAS(memory: machine, hasDomain: hasDomain)
     let address = UInt64(UInt(bitPattern: isShared ? shared : anonymous))
@@ -77,15 +78,15 @@ final class IOASWorkload {
     unmap.size = UInt32(MemoryLayout<iommu_ioas_unmap>.size)
     (unmap.ioas_id, unmap.iova, unmap.length) = (ours.id, Self.iova, UInt64(length))
     let (mapping, unmapping) = (Argument(map), Argument(unmap))
-    // The checksum is what was unmapped.
+    // The checksum is the number of unmapped bytes.
     return Row(
       name: name, limit: 1.5, count: count,
       yardstick: { count in
         repeated(count) { _ in
           unmapping.value.length = UInt64(length)
           let isDone =
-            yardstick_ioas_map(floor, mapping.address) == 0
-            && yardstick_ioas_unmap(floor, unmapping.address) == 0
+            yardstick_ioas_map(yardstick, mapping.address) == 0
+            && yardstick_ioas_unmap(yardstick, unmapping.address) == 0
           return isDone ? unmapping.value.length : 0
         }
       },
@@ -100,7 +101,7 @@ final class IOASWorkload {
   }
 }
 
-/// A command's struct at an address of its own.
+/// A command struct at a fixed address.
 private final class Argument<Value> {
   private let pointer = UnsafeMutablePointer<Value>.allocate(capacity: 1)
   init(_ value: Value) { pointer.initialize(to: value) }
@@ -113,20 +114,20 @@ private final class Argument<Value> {
   var address: UInt64 { UInt64(UInt(bitPattern: pointer)) }
 }
 
-/// An open /dev/iommu with one I/O address space.
+/// An open /dev/iommu with one IOAS.
 private final class OpenIOAS {
   private let file: any OpenFile
   private let client = SelfClient()
   let id: UInt32
 
   init(memory: PhysicalMemory, hasDomain: Bool) throws {
-    // A mock device's table: no machine is needed for it.
+    // The domain is a mock device's, because mock devices need no machine.
     let node = IOMMUFDDevice(memory: memory, selftest: Selftest(memory: memory))
     file = try node.open(by: client)
     var allocation = iommu_ioas_alloc()
     allocation.size = UInt32(MemoryLayout<iommu_ioas_alloc>.size)
     let argument = Argument(allocation)
-    _ = try file.ioctl(IoctlNumber.ioasAlloc.rawValue, argument: argument.address, client: client)
+    _ = try file.ioctl(Ioctl.ioasAlloc.number.rawValue, argument: argument.address, client: client)
     id = argument.value.out_ioas_id
     guard hasDomain else { return }
     var attachment = iommu_test_cmd()
@@ -134,13 +135,13 @@ private final class OpenIOAS {
     attachment.op = UInt32(IOMMU_TEST_OP_MOCK_DOMAIN)
     attachment.id = id
     let device = Argument(attachment)
-    _ = try file.ioctl(IoctlNumber.test.rawValue, argument: device.address, client: client)
+    _ = try file.ioctl(Ioctl.test.number.rawValue, argument: device.address, client: client)
   }
 
   deinit { file.release() }
 
-  func call(_ number: IoctlNumber, _ argument: UInt64) -> Bool {
-    (try? file.ioctl(number.rawValue, argument: argument, client: client)) != nil
+  func call(_ ioctl: Ioctl, _ argument: UInt64) -> Bool {
+    (try? file.ioctl(ioctl.number.rawValue, argument: argument, client: client)) != nil
   }
 }
 

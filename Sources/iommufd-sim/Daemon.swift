@@ -1,20 +1,21 @@
-// A process in the background that its starter waits for.
+// `serve --daemon`: the process that serves runs in the background, and the process that started it
+// waits until it is ready.
 //
-// The program starts itself again, in a session of its own and without --daemon, and waits for one
-// byte from it: "ready". What goes wrong before is said on the starter's standard error, and the
-// starter's exit status is the background process's. (Not fork(2): its child would have one thread of
-// a program whose runtime expects all of them.)
+// The program starts itself a second time, in a new session and without --daemon, and waits until
+// the new process writes one byte into a pipe. The new process reports errors on the standard error
+// of the starter, and the starter exits with the status of the new process. fork(2) is not used:
+// its child has only the calling thread, and the Swift runtime expects all threads of the parent.
 
 internal import ArgumentParser
 internal import Glibc
 
 enum Daemon {
-  /// Tells the background process which descriptor to report on.
+  /// The environment variable that tells the background process the descriptor of the pipe.
   private static let variable = "IOMMUFD_SIM_READY_FD"
   private static let readyDescriptor: Int32 = 3
 
-  /// Starts this command again in the background.
-  /// - Returns: 0 when that has reported to be ready, otherwise its exit status.
+  /// Starts this command in the background and waits until it is ready or has ended.
+  /// - Returns: 0 when the background process is ready, otherwise its exit status.
   static func start() throws -> Int32 {
     var pipe: [Int32] = [-1, -1]
     guard Glibc.pipe(&pipe) == 0 else { throw failure("pipe") }
@@ -32,7 +33,9 @@ enum Daemon {
     return status & 0x7f == 0 ? max(1, status >> 8 & 0xff) : 1
   }
 
-  /// In the background process: lets the starter go, and lets go of the starter's terminal.
+  /// Lets the starter exit with status 0, and detaches this process from the starter's directory
+  /// and terminal. Does nothing in a process that --daemon did not start.
+  /// - Parameter keepingMessages: leaves standard error as it is.
   static func reportReady(keepingMessages: Bool) {
     guard let text = getenv(variable), let descriptor = Int32(String(cString: text)) else { return }
     unsetenv(variable)
@@ -48,15 +51,16 @@ enum Daemon {
     close(descriptor)
   }
 
-  /// Makes standard error append to `path`.
-  static func sendMessages(to path: String) throws {
+  /// Redirects standard error to the end of the file at `path`.
+  static func redirectMessages(to path: String) throws {
     let file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o644)
     guard file >= 0 else { throw failure(path) }
     dup2(file, 2)
     close(file)
   }
 
-  /// `path` from the root on: the background process leaves its directory.
+  /// Returns `path` as an absolute path. ``reportReady(keepingMessages:)`` changes the working
+  /// directory.
   static func absolute(_ path: String) -> String {
     guard !path.hasPrefix("/"), let directory = getcwd(nil, 0) else { return path }
     defer { free(directory) }

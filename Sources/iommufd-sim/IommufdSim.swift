@@ -6,13 +6,18 @@ internal import ArgumentParser
 struct IommufdSim: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "iommufd-sim",
-    abstract: "Linux's iommufd and VFIO devices, simulated.",
+    abstract: "Simulate Linux's iommufd and VFIO devices, without an IOMMU.",
     discussion: """
-      Programs that were written for /dev/iommu and VFIO device nodes use it unmodified; behind the \
-      nodes are emulated IOMMUs and PCI devices that do DMA through them.
+      Programs that use /dev/iommu and VFIO device nodes run unmodified. Behind the nodes are \
+      emulated IOMMUs, and emulated PCI devices whose DMA they translate.
 
-        iommufd-sim run -- ./my-vfio-program   for one program and its children; needs nothing
-        iommufd-sim serve                      for the whole machine; needs root and /dev/cuse
+      For one program and its children, without any privilege:
+
+        iommufd-sim run -- ./my-vfio-program
+
+      For every program on this machine, with root and /dev/cuse:
+
+        iommufd-sim serve
       """,
     subcommands: [Run.self, Serve.self, MachineCommand.self])
 }

@@ -1,4 +1,4 @@
-// `iommufd-sim machine`: see docs/machine-description.5.md.
+// `iommufd-sim machine`: docs/machine-description.5.md has the manual of the descriptions.
 
 internal import ArgumentParser
 internal import Machine
@@ -6,14 +6,15 @@ internal import Machine
 struct MachineCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "machine",
-    abstract: "Check and show descriptions of machines, for `--machine` of run and serve.",
+    abstract: "Check and show machine descriptions.",
     discussion: """
-      A description says in YAML which IOMMUs there are, what they can do, and which devices are \
-      behind them.
+      A machine description is a YAML file. It lists the IOMMUs of a machine with their \
+      capabilities, and the devices behind them. `run` and `serve` read it with --machine.
 
-      Examples:
-        iommufd-sim machine show > my-machine.yaml    # the built-in one, to start from
-        iommufd-sim machine keys                      # what can be said
+      To make one, start from the built-in machine, and look up the keys:
+
+        iommufd-sim machine show > my-machine.yaml
+        iommufd-sim machine keys
         iommufd-sim machine check my-machine.yaml
         iommufd-sim run --machine my-machine.yaml -- ./my-vfio-program
       """,
@@ -21,10 +22,13 @@ struct MachineCommand: ParsableCommand {
 
   struct Check: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Say what is wrong with a description, with line and column.",
-      discussion: "The machine is built, so what passes can be run. The exit status is 0 or 1.")
+      abstract: "Check a machine description.",
+      discussion: """
+        Reports the first error with its line and column, and exits with status 1. A description \
+        without errors describes a machine that `run` and `serve` can build.
+        """)
 
-    @Argument(help: "The description; - for standard input.")
+    @Argument(help: "The machine description; - for standard input.")
     var file: String
 
     func run() throws {
@@ -42,10 +46,15 @@ struct MachineCommand: ParsableCommand {
 
   struct Show: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract:
-        "Print a description with every key, those included that it leaves to their default.")
+      abstract: "Print a machine description in full.",
+      discussion: """
+        Keys that the description leaves out are printed with their default values.
+        """)
 
-    @Argument(help: "The description; - for standard input. Without one: the built-in machine.")
+    @Argument(
+      help: """
+        The machine description; - for standard input. Without it the built-in machine is printed.
+        """)
     var file: String?
 
     func run() throws {
@@ -56,7 +65,7 @@ struct MachineCommand: ParsableCommand {
 
   struct Keys: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "List every key of a description, its values and its meaning.")
+      abstract: "List the keys of a machine description with their values and meanings.")
 
     func run() {
       for (subject, keys) in MachineFile.keys {

@@ -1,30 +1,32 @@
-// What a machine is made of, for all subcommands that have one.
-
 internal import ArgumentParser
 internal import IOMMUFD
 internal import Machine
 
+/// The options that select the simulated machine, for `run` and `serve`.
 struct MachineOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "A description of the machine, instead of the built-in one; see `iommufd-sim machine`.",
+      "Simulate the machine that a file describes; see `iommufd-sim help machine`.",
       valueName: "file"))
   var machine: String?
 
-  @Flag(help: "Have the mock devices and test operations of the kernel's own iommufd tests.")
+  @Flag(
+    help: """
+      Answer IOMMU_TEST_CMD, with the mock devices that the kernel's own iommufd tests use.
+      """)
   var selftest = false
 
   @Option(
     name: .customLong("extension"),
     help: ArgumentHelp(
-      "Have what was proposed once and is in no kernel: \(Self.extensionNames). May be repeated.",
+      "Answer an interface that no kernel has: \(Self.extensionNames). May be repeated.",
       valueName: "name"),
     transform: Self.extensionName)
   var extensions: [Extensions.Name] = []
 
   @Option(
     help: ArgumentHelp(
-      "PASIDs that a process may have at a time, with --extension vfio-sva (default: "
+      "The most PASIDs that one process can have, with --extension vfio-sva (default: "
         + "\(Extensions.defaultPASIDQuota)).", valueName: "count"))
   var pasidQuota: Int?
 
@@ -32,7 +34,7 @@ struct MachineOptions: ParsableArguments {
     let range = 0...Extensions.largestPASIDQuota
     if let pasidQuota, !range.contains(pasidQuota) {
       throw ValidationError(
-        "--pasid-quota is between 0 and \(range.upperBound), not \(pasidQuota).")
+        "--pasid-quota must be between 0 and \(range.upperBound), not \(pasidQuota).")
     }
   }
 
@@ -42,7 +44,7 @@ struct MachineOptions: ParsableArguments {
 
   @Sendable private static func extensionName(_ text: String) throws -> Extensions.Name {
     guard let name = Extensions.Name(rawValue: text) else {
-      throw ValidationError("There is no extension '\(text)', but: \(extensionNames).")
+      throw ValidationError("'\(text)' is not an extension; the extensions are \(extensionNames).")
     }
     return name
   }

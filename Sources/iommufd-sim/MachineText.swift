@@ -1,13 +1,13 @@
-// Where a machine's description comes from.
-
 internal import Machine
 internal import SystemPackage
 
+/// Reads a machine description from a file or from standard input.
 enum MachineText {
-  /// No description needs more.
-  private static let mostBytes = 1 << 20
+  /// The size limit of a machine description.
+  private static let maximumSize = 1 << 20
 
-  /// - Parameter path: a file, or - for standard input.
+  /// Reads the machine description at `path`; `-` is standard input.
+  /// - Throws: `MachineFileError`, with line and column when the text is not a machine description.
   static func description(in path: String) throws -> MachineDescription {
     let bytes: [UInt8]
     do {
@@ -15,11 +15,12 @@ enum MachineText {
     } catch {
       throw MachineFileError(path, "\(error)")
     }
-    guard bytes.count <= mostBytes else {
-      throw MachineFileError(path, "a description has at most \(mostBytes) bytes")
+    guard bytes.count <= maximumSize else {
+      throw MachineFileError(
+        path, "a machine description cannot have more than \(maximumSize) bytes")
     }
     guard let text = String(validating: bytes, as: UTF8.self) else {
-      throw MachineFileError(path, "this is not UTF-8 text")
+      throw MachineFileError(path, "the text is not UTF-8")
     }
     return try MachineFile.read(text, named: path)
   }
@@ -28,7 +29,7 @@ enum MachineText {
     let file = path == "-" ? .standardInput : try FileDescriptor.open(path, .readOnly)
     defer { if path != "-" { try? file.close() } }
     var bytes: [UInt8] = []
-    while bytes.count <= mostBytes {
+    while bytes.count <= maximumSize {
       let chunk = try [UInt8](unsafeUninitializedCapacity: 65536) { buffer, count in
         count = try file.read(into: UnsafeMutableRawBufferPointer(buffer))
       }

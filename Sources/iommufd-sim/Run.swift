@@ -1,4 +1,4 @@
-// `iommufd-sim run`: see docs/iommufd-sim-run.1.md.
+// `iommufd-sim run`: docs/iommufd-sim-run.1.md is its manual.
 
 internal import ArgumentParser
 internal import Glibc
@@ -14,44 +14,46 @@ internal import UAPI
 struct Run: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "run",
-    abstract: "Run a program that finds /dev/iommu and VFIO devices, without root.",
+    abstract: "Run a program with a simulated /dev/iommu and VFIO devices.",
     usage: "iommufd-sim run [OPTIONS] -- PROGRAM [ARGUMENT ...]",
     discussion: """
-      PROGRAM, static or dynamic, and everything it starts can open /dev/iommu (also as \
-      /dev/iommufd-sim) and /dev/vfio/devices/vfioN (also below /dev/vfio-sim). No such node need \
-      exist, nothing is installed, and no privilege is used: their system calls are answered by this \
-      process.
+      PROGRAM and every process that it starts can open /dev/iommu (also as /dev/iommufd-sim) and \
+      /dev/vfio/devices/vfioN (also below /dev/vfio-sim). This process answers their system calls \
+      on these nodes, so no node is created, nothing is installed and no privilege is needed. \
+      PROGRAM is unmodified; it can be static or dynamic.
 
-      Examples:
         iommufd-sim run -- ./my-vfio-program
         iommufd-sim run --trace -- iommufdctl ioas-alloc
         iommufd-sim run -- sh -c 'exec 3<>/dev/iommu; iommufdctl ioas-alloc --fd 3'
 
-      The exit status is PROGRAM's, and a signal that ends PROGRAM ends this process; 125 says that \
-      the launcher failed, 126 that PROGRAM cannot be executed, 127 that it is not found.
+      The exit status is that of PROGRAM. A signal that ends PROGRAM also ends this process. \
+      Status 125: the launcher failed; 126: PROGRAM cannot be executed; 127: PROGRAM was not found.
       """)
 
   @OptionGroup var machineOptions: MachineOptions
 
-  @Flag(help: "Print each call that is answered, with its answer and the time it took.")
+  @Flag(help: "Print each system call that is answered, its result and the time it took.")
   var trace = false
 
   @Option(
-    help: ArgumentHelp("Where --trace prints to instead of standard error.", valueName: "file"))
+    help: ArgumentHelp("Write the trace to a file instead of standard error.", valueName: "file"))
   var traceFile: String?
 
-  @Flag(help: "When PROGRAM ends, kill what it left running, instead of serving it on.")
+  @Flag(help: "Kill the processes that are left when PROGRAM ends, instead of serving them.")
   var killChildren = false
 
-  @Flag(help: "Let programs make the n-th step of their calls fail (fail-nth, as in Linux).")
+  @Flag(
+    help: """
+      Let programs inject faults into their calls with /proc/self/task/TID/fail-nth, as in Linux.
+      """)
   var failNth = false
 
-  @Flag(help: "At the end, print what was opened, left open and answered.")
+  @Flag(help: "At the end, print the numbers of files opened, files left open and calls answered.")
   var summary = false
 
   @Option(
     help: ArgumentHelp(
-      "How much to say on standard error: \(Logger.Level.names) (default: warning).",
+      "The lowest level of messages on standard error: \(Logger.Level.names) (default: warning).",
       valueName: "level"),
     transform: Logger.Level.named)
   var logLevel = Logger.Level.warning
@@ -60,7 +62,7 @@ struct Run: ParsableCommand {
   var command: [String] = []
 
   func validate() throws {
-    if command.isEmpty { throw ValidationError("Name a program behind `--`.") }
+    if command.isEmpty { throw ValidationError("No program: give PROGRAM after `--`.") }
   }
 
   func run() throws {
@@ -91,7 +93,8 @@ struct Run: ParsableCommand {
     }
   }
 
-  /// The iommufd as 511:0, and the devices, by the kernel's names and by those of `serve`, from 510:0.
+  /// Returns the nodes of the launcher: the iommufd with device number 511:0, and the devices from
+  /// 510:0 on. Each has the path that the kernel uses and the path that `serve` uses.
   private static func nodes(of machine: Machine) -> [DeviceNode] {
     let iommufd = DeviceNode(
       paths: ["/dev/iommu", "/dev/iommufd-sim"], major: 511, minor: 0, device: machine.iommufd)
@@ -117,7 +120,8 @@ struct Run: ParsableCommand {
     }
   }
 
-  /// The launcher's own failure, told apart from PROGRAM's as env(1) and timeout(1) do it.
+  /// Reports an error of the launcher. Status 125 differs from those of PROGRAM, as in
+  /// env(1) and timeout(1).
   private func failure(_ text: String) -> ExitCode {
     say(text)
     return ExitCode(125)

@@ -1,4 +1,4 @@
-// `iommufd-sim serve`: see docs/iommufd-sim-serve.8.md.
+// `iommufd-sim serve`: docs/iommufd-sim-serve.8.md is its manual.
 
 internal import ArgumentParser
 internal import CUSEFront
@@ -10,13 +10,15 @@ internal import UAPI
 
 struct Serve: ParsableCommand {
   static let configuration = CommandConfiguration(
-    abstract: "Make device nodes that every program on this machine can use.",
+    abstract: "Serve a simulated iommufd and VFIO devices as device nodes.",
     discussion: """
-      Makes /dev/iommufd-sim and one node below /dev/vfio-sim/devices for each device of the \
-      machine. Needs root and /dev/cuse (modprobe cuse). Stays in the foreground until SIGTERM, \
-      SIGINT or SIGHUP; the nodes end with it. SIGUSR1 logs what is open.
+      Creates /dev/iommufd-sim, and a node below /dev/vfio-sim/devices for each device of the \
+      simulated machine. Every program on this machine can open them, and runs unmodified. Needs \
+      root and /dev/cuse (modprobe cuse).
 
-      Examples:
+      The process stays in the foreground until SIGTERM, SIGINT or SIGHUP. The nodes exist as \
+      long as the process. SIGUSR1 logs the numbers of open files, calls and threads.
+
         iommufd-sim serve
         iommufd-sim serve --daemon --group kvm --pid-file /run/iommufd-sim.pid
         iommufd-sim serve --name iommu --vfio-prefix vfio/devices
@@ -24,62 +26,70 @@ struct Serve: ParsableCommand {
 
   @OptionGroup var machineOptions: MachineOptions
 
-  @Option(help: "The iommufd's node, below /dev. Where the kernel has none it may be 'iommu'.")
+  @Option(
+    help: ArgumentHelp(
+      "Path of the iommufd's node below /dev. Use 'iommu' where the kernel has no /dev/iommu.",
+      valueName: "path"))
   var name = "iommufd-sim"
 
   @Option(
-    help: ArgumentHelp("The nodes' mode, octal (default: 660).", valueName: "mode"),
+    help: ArgumentHelp("Octal mode of the nodes (default: 660).", valueName: "mode"),
     transform: Self.mode)
   var mode: UInt32 = 0o660
 
   @Option(
-    help: ArgumentHelp("The nodes' group, name or number (default: root).", valueName: "group"),
+    help: ArgumentHelp("Name or number of the nodes' group (default: root).", valueName: "group"),
     transform: Self.group)
   var group: UInt32 = 0
 
-  @Option(help: "The nodes' major number. Without it the kernel chooses numbers.")
+  @Option(help: "Major number of the nodes. Without it the kernel chooses the device numbers.")
   var major: UInt32?
 
-  @Option(help: "The first node's minor number; the others follow. Needs --major.")
+  @Option(
+    help: """
+      Minor number of the iommufd's node; the other nodes have the next numbers. Needs --major.
+      """)
   var minor: UInt32?
 
-  @Option(help: "Where VFIO devices have their nodes, below /dev.")
+  @Option(
+    help: ArgumentHelp("Directory of the VFIO devices' nodes below /dev.", valueName: "path"))
   var vfioPrefix = "vfio-sim/devices"
 
-  @Flag(help: "Go to the background; return when all nodes can be opened.")
+  @Flag(help: "Serve in the background; return when all nodes can be opened.")
   var daemon = false
 
-  @Option(help: ArgumentHelp("A file for the serving process's id.", valueName: "file"))
+  @Option(help: ArgumentHelp("Write the process ID of the server to a file.", valueName: "file"))
   var pidFile: String?
 
   @Option(
-    help: ArgumentHelp("Append messages to this file, not standard error.", valueName: "file"))
+    help: ArgumentHelp("Append messages to a file instead of standard error.", valueName: "file"))
   var logFile: String?
 
   @Option(
     help: ArgumentHelp(
-      "How much to log: \(Logger.Level.names) (default: notice).", valueName: "level"),
+      "The lowest level of messages: \(Logger.Level.names) (default: notice).",
+      valueName: "level"),
     transform: Logger.Level.named)
   var logLevel = Logger.Level.notice
 
   func validate() throws {
     for path in [name, vfioPrefix] where !Self.isNodePath(path) {
       throw ValidationError(
-        "'\(path)' is not a path for a node below /dev: it has letters, digits, '-', '_' and '.', "
-          + "no part begins with a dot, and it is shorter than 64 bytes.")
+        "'\(path)' is not a path of a node below /dev: such a path has letters, digits, '-', '_' "
+          + "and '.', no part of it begins with a dot, and it is shorter than 64 bytes.")
     }
     if minor != nil && major == nil { throw ValidationError("--minor needs --major.") }
     if let major, major == 0 || major > 511 {
-      throw ValidationError("--major is between 1 and 511, not \(major).")
+      throw ValidationError("--major must be between 1 and 511, not \(major).")
     }
     if let minor, minor >= 1 << 20 - 256 {
-      throw ValidationError("--minor is at most \((1 << 20) - 257), not \(minor).")
+      throw ValidationError("--minor must be at most \((1 << 20) - 257), not \(minor).")
     }
   }
 
   func run() throws {
     if daemon { throw ExitCode(try Daemon.start()) }
-    if let logFile { try Daemon.sendMessages(to: logFile) }
+    if let logFile { try Daemon.redirectMessages(to: logFile) }
     let machine = try Machine(machineOptions.description)
     let memory = machine.memory
     let process = ServerProcess(
@@ -97,7 +107,8 @@ struct Serve: ParsableCommand {
     }
   }
 
-  /// `vfio/devices/vfioN` goes below the prefix; the other device is the iommufd.
+  /// Returns the path of a device's node below /dev. `vfio/devices/vfioN` is moved below the
+  /// prefix; the only other device is the iommufd.
   private func path(of device: any CharacterDevice) -> String {
     guard let slash = device.name.lastIndex(of: "/") else { return name }
     return vfioPrefix + device.name[slash...]
@@ -122,7 +133,7 @@ struct Serve: ParsableCommand {
   @Sendable private static func group(_ text: String) throws -> UInt32 {
     if let number = UInt32(text) { return number }
     guard let entry = getgrnam(text) else {
-      throw ValidationError("There is no group '\(text)'.")
+      throw ValidationError("This machine has no group '\(text)'.")
     }
     return entry.pointee.gr_gid
   }

@@ -18,6 +18,7 @@ struct HexBytes: ExpressibleByArgument {
   }
 }
 
+/// Returns `bytes` as hexadecimal digits without separators.
 func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
   bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
 }

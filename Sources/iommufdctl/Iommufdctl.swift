@@ -1,8 +1,8 @@
 // iommufdctl: the ioctls of iommufd and VFIO for the shell, one subcommand each.
 //
-// Flow: the argument parser makes a `Command`; `perform(in:)` issues its ioctl on a `Session`'s
-// descriptors and returns a `Report`; the report is printed as text or JSON. Script mode runs the
-// same commands, line by line, in one session.
+// The argument parser makes a `ScriptableCommand`. Its `perform(in:)` issues the ioctl on a
+// descriptor of a `ScriptSession` and returns a `Report`, which is printed as text or as JSON.
+// `iommufdctl script` performs such subcommands line by line in one session.
 
 internal import ArgumentParser
 
@@ -12,15 +12,17 @@ struct Iommufdctl: ParsableCommand {
     commandName: "iommufdctl",
     abstract: "Issue the ioctls of iommufd and of VFIO devices from the shell.",
     discussion: """
-      Works on any device with the interface of Linux's /dev/iommu: the kernel's own, \
-      /dev/iommufd-sim, or the one `iommufd-sim run` shows its program. Objects live as long as \
-      the open file, so either keep a descriptor open in the shell:
+      iommufdctl works on every file with the interface of Linux's /dev/iommu: the kernel's own, \
+      /dev/iommufd-sim, or the one that `iommufd-sim run` shows its program.
+
+      The objects of an iommufd exist as long as the file is open. To work step by step, keep the \
+      file open in the shell:
 
         exec 3<>/dev/iommufd-sim
-        iommufdctl --fd 3 ioas-alloc
-        iommufdctl --fd 3 ioas-map --ioas 1 --length 2M
+        iommufdctl ioas-alloc --fd 3
+        iommufdctl ioas-map --fd 3 --ioas 1 --length 2M
 
-      or run a script, in which a result can be named and used again:
+      Or write a script, in which a name keeps a result for later lines:
 
         iommufdctl script <<'END'
         $ioas = ioas-alloc
@@ -29,20 +31,23 @@ struct Iommufdctl: ParsableCommand {
         ioas-unmap --ioas $ioas --iova $map --length 4K
         END
 
-      Numbers may be decimal or 0x…, with K, M, G or T for powers of 1024, and `max` for 2^64-1. A \
-      failed ioctl prints its errno and exits with 1; a wrong command line exits with 64.
+      Numbers are decimal (4096) or hexadecimal (0x1000). K, M, G and T multiply by powers of \
+      1024; `max` is 2^64-1.
 
-      `iommufdctl help COMMAND` explains a command. In its examples descriptor 3 is an iommufd and 4 \
-      a device node; ids are what earlier commands reported.
+      When an ioctl fails, iommufdctl prints its errno and exits with status 1. When the command \
+      line is wrong, it exits with status 64.
+
+      `iommufdctl help SUBCOMMAND` explains a subcommand. In the examples there, descriptor 3 is \
+      an iommufd and descriptor 4 a VFIO device; object IDs are results of earlier subcommands.
       """,
     subcommands: [Script.self],
     groupedSubcommands: [
-      CommandGroup(name: "I/O ADDRESS SPACES:", subcommands: ioasCommands),
-      CommandGroup(name: "PAGE TABLES AND INVALIDATION:", subcommands: pageTableCommands),
-      CommandGroup(name: "VIRTUAL IOMMUS AND EVENTS:", subcommands: virtualCommands),
-      CommandGroup(name: "VFIO TYPE1 COMPATIBILITY:", subcommands: containerCommands),
-      CommandGroup(name: "VFIO DEVICES:", subcommands: deviceCommands),
-      CommandGroup(name: "THE SIMULATOR'S EXTENSIONS:", subcommands: simulatorCommands),
-      CommandGroup(name: "MEMORY AND DESCRIPTORS:", subcommands: localCommands),
+      CommandGroup(name: "I/O ADDRESS SPACE", subcommands: ioasCommands),
+      CommandGroup(name: "HARDWARE PAGE TABLE", subcommands: pageTableCommands),
+      CommandGroup(name: "VIRTUAL IOMMU AND EVENT QUEUE", subcommands: virtualCommands),
+      CommandGroup(name: "VFIO TYPE1 CONTAINER", subcommands: containerCommands),
+      CommandGroup(name: "VFIO DEVICE", subcommands: deviceCommands),
+      CommandGroup(name: "SIMULATOR", subcommands: simulatorCommands),
+      CommandGroup(name: "FILE AND BUFFER", subcommands: localCommands),
     ])
 }

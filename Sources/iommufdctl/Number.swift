@@ -1,6 +1,7 @@
 internal import ArgumentParser
 
-/// An unsigned number as the command line spells it: 4096, 0x1000, 4K, max.
+/// A 64-bit number as the command line spells it: 4096, 0x1000, 4K (K, M, G and T are powers of
+/// 1024), or `max` for 2^64-1.
 struct Number: ExpressibleByArgument {
   let value: UInt64
 
@@ -26,7 +27,7 @@ struct Number: ExpressibleByArgument {
   private static let shifts: [Character: UInt64] = ["K": 10, "M": 20, "G": 30, "T": 40]
 }
 
-/// A 32-bit field: object ids, flags, counts.
+/// A number of a 32-bit field: an object ID, a flags word or a count.
 struct Word: ExpressibleByArgument {
   let value: UInt32
 
@@ -40,8 +41,8 @@ struct Word: ExpressibleByArgument {
   var defaultValueDescription: String { String(value) }
 }
 
-/// An IOVA range `FIRST-LAST`, both included.
-struct Range64: ExpressibleByArgument {
+/// A range of IOVAs, `FIRST-LAST`. The last IOVA is included.
+struct IOVARange: ExpressibleByArgument {
   let start: UInt64
   let last: UInt64
 

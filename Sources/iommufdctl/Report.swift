@@ -1,12 +1,13 @@
 internal import FoundationEssentials
 
-/// What a command has to say: named values in a fixed order, the first of them the one that
-/// `$name = …` stands for.
+/// The outputs of a subcommand: named values in a fixed order. In a script `$name` stands for the
+/// first value.
 struct Report {
   enum Value: Sendable {
-    /// A count, id or flag word, printed in decimal.
+    /// A count or an object ID, printed in decimal.
     case number(UInt64)
-    /// An address, length or register, printed in hexadecimal as text and as a number in JSON.
+    /// An address, a length, flags or a register, printed in hexadecimal as text and as a number in
+    /// JSON.
     case hex(UInt64)
     case text(String)
     case list([Value])
@@ -32,6 +33,7 @@ struct Report {
     static func list(_ name: String, _ values: [Value]) -> Field { Field(name, .list(values)) }
   }
 
+  /// The C name of the ioctl or system call, or the name of a subcommand that makes no call.
   let call: String
   let fields: [Field]
 
@@ -40,7 +42,7 @@ struct Report {
     self.fields = fields
   }
 
-  /// The value of the field `name`, or of the first field.
+  /// Returns the value of the field `name`, or of the first field when `name` is `nil`.
   func value(_ name: Substring?) -> Value? {
     guard let name else { return fields.first?.value }
     return fields.first { $0.name == name }?.value
@@ -64,7 +66,7 @@ struct Report {
 }
 
 extension Report.Value {
-  /// As a person and as `$name` in a script line read it.
+  /// The value as it is printed and as `$name` stands for it in a script line.
   var text: String {
     switch self {
     case .number(let value): String(value)

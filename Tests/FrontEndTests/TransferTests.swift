@@ -71,6 +71,13 @@ struct TransferTests {
     #expect(throws: Errno.badAddress) { try vector([UInt64.max, 1]) }
   }
 
+  @Test func anEmptyBufferMustLieInUserSpaceToo() throws {
+    #expect(try Transfer(address: UserSpace.end - 8, count: 8).count == 8)
+    #expect(try Transfer(address: UserSpace.end, count: 0).count == 0)
+    #expect(throws: Errno.badAddress) { try Transfer(address: UserSpace.end - 8, count: 9) }
+    #expect(throws: Errno.badAddress) { try Transfer(address: UserSpace.end + 1, count: 0) }
+  }
+
   @Test func piecesRunUntilOneIsShort() throws {
     let transfer = try vector([0x10, 4, 0x20, 4, 0x30, 4])
     func run(_ results: [Result<Int, Errno>]) throws -> (done: Int, starts: [Int]) {

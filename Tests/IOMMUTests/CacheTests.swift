@@ -16,13 +16,13 @@ import Testing
   @Test("a lookup hits only with the same tag and page, and an insertion replaces the entry")
   func hitsAreExact() {
     var iotlb = IOTLB(IOTLBGeometry())
-    iotlb.insert(one, 0x1234, page(0xa000, [.read, .write]))
-    #expect(iotlb.lookup(one, 0x1fff) == page(0xa000, [.read, .write]))
-    #expect(iotlb.lookup(one, 0x2000) == nil)
-    #expect(iotlb.lookup(two, 0x1000) == nil)
-    #expect(iotlb.lookup(one, 1 << 63 | 0x1000) == nil)
-    iotlb.insert(one, 0x1000, page(0xb000))
-    #expect(iotlb.lookup(one, 0x1000) == page(0xb000))
+    iotlb.insert(one, IOVA(0x1234), page(0xa000, [.read, .write]))
+    #expect(iotlb.lookup(one, IOVA(0x1fff)) == page(0xa000, [.read, .write]))
+    #expect(iotlb.lookup(one, IOVA(0x2000)) == nil)
+    #expect(iotlb.lookup(two, IOVA(0x1000)) == nil)
+    #expect(iotlb.lookup(one, IOVA(1 << 63 | 0x1000)) == nil)
+    iotlb.insert(one, IOVA(0x1000), page(0xb000))
+    #expect(iotlb.lookup(one, IOVA(0x1000)) == page(0xb000))
     #expect(iotlb.count == 1)
   }
 
@@ -45,14 +45,14 @@ import Testing
   @Test("a page is cached at its size, or at the next smaller size that has an array")
   func pageSizes() {
     var iotlb = IOTLB(IOTLBGeometry())
-    iotlb.insert(one, 0x40_0123, page(0x8000_0000, shift: 21))
-    iotlb.insert(one, 5 << 30, page(0x1_0000_0000, shift: 30))
-    #expect(iotlb.lookup(one, 0x5f_ffff) == page(0x8000_0000, shift: 21))
-    #expect(iotlb.lookup(one, 5 << 30 + 77) == page(0x1_0000_0000, shift: 30))
+    iotlb.insert(one, IOVA(0x40_0123), page(0x8000_0000, shift: 21))
+    iotlb.insert(one, IOVA(5 << 30), page(0x1_0000_0000, shift: 30))
+    #expect(iotlb.lookup(one, IOVA(0x5f_ffff)) == page(0x8000_0000, shift: 21))
+    #expect(iotlb.lookup(one, IOVA(5 << 30 + 77)) == page(0x1_0000_0000, shift: 30))
     // A page whose size has no array is cached as the 4 KiB that were accessed.
-    iotlb.insert(two, 0x1_5000, page(0xc_0000, shift: 16))
-    #expect(iotlb.lookup(two, 0x1_5abc) == page(0xc_5000))
-    #expect(iotlb.lookup(two, 0x1_6000) == nil)
+    iotlb.insert(two, IOVA(0x1_5000), page(0xc_0000, shift: 16))
+    #expect(iotlb.lookup(two, IOVA(0x1_5abc)) == page(0xc_5000))
+    #expect(iotlb.lookup(two, IOVA(0x1_6000)) == nil)
   }
 
   @Test("an invalidation removes the entries of its scope and no others")
@@ -60,9 +60,11 @@ import Testing
     func filled() -> IOTLB {
       var iotlb = IOTLB(IOTLBGeometry())
       for tag in [one, two] {
-        for index in 0..<4 as Range<UInt64> { iotlb.insert(tag, index << 12, page(index << 12)) }
-        iotlb.insert(tag, 0x20_0000, page(0x20_0000, shift: 21))
-        iotlb.insert(tag, 0x4000_0000, page(0x4000_0000, shift: 30))
+        for index in 0..<4 as Range<UInt64> {
+          iotlb.insert(tag, IOVA(index << 12), page(index << 12))
+        }
+        iotlb.insert(tag, IOVA(0x20_0000), page(0x20_0000, shift: 21))
+        iotlb.insert(tag, IOVA(0x4000_0000), page(0x4000_0000, shift: 30))
       }
       return iotlb
     }
@@ -89,11 +91,11 @@ import Testing
     var geometry = IOTLBGeometry()
     geometry.sets4K = 1
     var iotlb = IOTLB(geometry)
-    for index in 0..<8 as Range<UInt64> { iotlb.insert(one, index << 12, page(index << 12)) }
-    #expect(iotlb.lookup(one, 0) != nil)
-    iotlb.insert(one, 8 << 12, page(8 << 12))
-    #expect(iotlb.lookup(one, 0) != nil)
-    #expect(iotlb.lookup(one, 1 << 12) == nil)
+    for index in 0..<8 as Range<UInt64> { iotlb.insert(one, IOVA(index << 12), page(index << 12)) }
+    #expect(iotlb.lookup(one, IOVA(0)) != nil)
+    iotlb.insert(one, IOVA(8 << 12), page(8 << 12))
+    #expect(iotlb.lookup(one, IOVA(0)) != nil)
+    #expect(iotlb.lookup(one, IOVA(1 << 12)) == nil)
     #expect(iotlb.count == 8)
   }
 

@@ -44,7 +44,9 @@ private final class Region: MappableRegion {
   let offset = RegionOffset.end - 8192
   let length: UInt64 = 8192
   let contents: [UInt8] = [1, 2, 3]
-  func place(in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?) throws(Errno) {
+  func prepareMapping(in file: FileIdentity, fill: () throws(Errno) -> SharedRegisters?)
+    throws(Errno)
+  {
     _ = try fill()
   }
 }

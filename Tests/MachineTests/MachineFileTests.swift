@@ -120,7 +120,8 @@ struct MachineFileTests {
       "m.yaml:3:3: unit 'u': two units have this name",
       "units:\n- {kind: vtd, name: u}\n- {kind: vtd, name: u}\ndevices: []"),
     Refusal(
-      "m.yaml:2:11: device 0000:01:00.0: there is no unit 'u'", "units: []\ndevices: [{\(device)}]"),
+      "m.yaml:2:11: device 0000:01:00.0: there is no unit 'u'",
+      "units: []\ndevices: [{\(device)}]"),
     Refusal(
       "m.yaml:3:3: device 0000:01:00.0: 'page-requests' requires 'ats'",
       "units: [{kind: vtd, name: u}]\ndevices:\n- {\(device), page-requests: true}"),

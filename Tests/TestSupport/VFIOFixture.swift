@@ -95,7 +95,7 @@ package final class VFIOFixture: Sendable {
     return memory
   }
 
-  private func call<T: BitwiseCopyable>(_ request: IoctlNumber, _ argument: inout T) -> Errno? {
+  private func call<T: BitwiseCopyable>(_ request: Ioctl, _ argument: inout T) -> Errno? {
     DeviceClient(client, iommufd).call(request, &argument)
   }
 }

@@ -3,9 +3,8 @@ import TestSupport
 import Testing
 import UAPI
 
-/// Structs and arrays in a caller's memory, which is one page between pages that cannot be
-/// accessed.
-@Suite struct UserMemoryTests {
+/// The caller's memory is one page; the pages before and behind it are not mapped.
+@Suite("Structs and arrays in a caller's memory") struct UserMemoryTests {
   private let client = InProcessClient()
   private let memory = TestMemory()
 
@@ -17,7 +16,7 @@ import UAPI
     for index in offset..<memory.byteCount { memory.bytes[index] = 0 }
   }
 
-  /// Copies a struct of `userSize` bytes from the caller into a struct of 16 bytes.
+  /// Returns a struct of 16 bytes that is copied from the caller's struct of `userSize` bytes.
   private func copyStruct(userSize: Int, at address: UInt64) throws(Errno) -> [UInt8] {
     var ours = InlineStruct()
     try withUnsafeMutableBytes(of: &ours) { buffer throws(Errno) in
@@ -31,15 +30,18 @@ import UAPI
     var high: UInt64 = .max
   }
 
-  @Test("the missing end of a shorter struct is zero", arguments: [0, 1, 8, 15, 16])
-  func shorterStructsEndInZeros(_ size: Int) throws {
+  @Test("A shorter struct of the caller is followed by zeros", arguments: [0, 1, 8, 15, 16])
+  func shorterStructs(_ size: Int) throws {
     let copied = try copyStruct(userSize: size, at: memory.address)
     #expect(Array(copied.prefix(size)) == Array(memory.bytes.prefix(size)))
     #expect(copied.dropFirst(size).allSatisfy { $0 == 0 })
   }
 
-  @Test("a surplus that is not zero is E2BIG", arguments: [17, 24, 100, 4096])
-  func surplusMustBeZero(_ size: Int) throws {
+  /// The sizes are smaller and larger than the pieces in which the surplus is read.
+  @Test(
+    "The surplus of a longer struct must be zero, to its last byte",
+    arguments: [17, 24, 100, 4096])
+  func surplus(_ size: Int) throws {
     clear(from: 16)
     let copied = try copyStruct(userSize: size, at: memory.address)
     #expect(copied == Array(memory.bytes.prefix(16)))
@@ -51,12 +53,12 @@ import UAPI
       memory.bytes[place] = 0
     }
     memory.bytes[memory.byteCount - 1] = 1
-    #expect(throws: Never.self, "just behind") {
+    #expect(throws: Never.self, "the byte behind the surplus is not read") {
       try copyStruct(userSize: 4095, at: memory.address)
     }
   }
 
-  @Test("a surplus that is not zero is E2BIG even when memory behind it cannot be read")
+  @Test("The surplus is read upwards: E2BIG for a byte before a hole, else EFAULT")
   func surplusBeforeAHole() {
     let address = memory.end - 64
     clear(from: memory.byteCount - 48)
@@ -78,7 +80,7 @@ import UAPI
     }
   }
 
-  @Test("a prefix of a struct can be read and written")
+  @Test("A prefix of a value is loaded and stored without the bytes behind it")
   func prefixes() throws {
     let low = memory.load(UInt32.self)
     #expect(try client.loadPrefix(of: UInt64.self, count: 4, at: memory.address) == UInt64(low))
@@ -91,7 +93,7 @@ import UAPI
     #expect(memory.load(UInt32.self) == UInt32(behind) << 24 | 0xff_ffff)
   }
 
-  @Test("an array is read and written by element")
+  @Test("An array need not be aligned; a store stops at a hole")
   func arrays() throws {
     let words: [UInt32] = [1, 0x8000_0000, .max]
     try client.storeArray(words, at: memory.address + 1)
@@ -100,7 +102,7 @@ import UAPI
     #expect(throws: Errno.badAddress) {
       try client.storeArray(words, at: memory.end - 8)
     }
-    #expect(memory.load(UInt64.self, at: 4088) == 0x8000_0000_0000_0001, "what there was room for")
+    #expect(memory.load(UInt64.self, at: 4088) == 0x8000_0000_0000_0001, "stored before the hole")
     #expect(throws: Errno.badAddress) {
       try client.loadArray(of: UInt64.self, 2, at: memory.end - 8)
     }

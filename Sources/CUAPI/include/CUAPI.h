@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The headers of uapi/ as a module for Swift. They are included where they stand, by relative path:
- * a header search path would not reach the Swift modules that import this one.
+ * The headers of uapi/ as a module for Swift. They are included by relative path, because Swift
+ * modules that import this module do not get its header search path.
  */
 #ifndef CUAPI_H
 #define CUAPI_H

@@ -46,7 +46,7 @@ struct IoctlExchange: Sendable {
       task, memory: memory, resources: session.resources, descriptorCache: served.descriptorCache,
       injection: isCompat
         ? nil : InjectionPoint(task, answering: request, tracer: session.resources.tracer))
-    let trace = beginTrace(on: session)
+    let trace = beginTrace(of: served, on: session)
     let result: Int32
     do throws(Errno) {
       result = try served.file.ioctl(number, argument: argument, client: client)
@@ -76,12 +76,12 @@ struct IoctlExchange: Sendable {
   // MARK: `serve --log-level trace`
 
   /// Returns `nil` when the log does not show traces.
-  private func beginTrace(on session: CUSESession) -> IoctlTrace? {
+  private func beginTrace(of served: ServedFile, on session: CUSESession) -> IoctlTrace? {
     guard session.resources.log.logLevel <= .trace else { return nil }
     // Not the client's `IoctlMemory`: a read by the trace must not count as the call's first
     // access.
     return IoctlTrace(
-      number, argument: argument, on: session.node, in: CallerMemory(task: task))
+      number, argument: argument, from: served.file.ioctls, in: CallerMemory(task: task))
   }
 
   /// Logs the ioctl and its result in the format of `run --trace`. To be called before the client

@@ -1,13 +1,16 @@
-// The cache of translations: address space and page number to frame.
+// The cache of translations, by address space and page.
 //
-// One set-associative array per page size; a translation of another size is kept in the array of
-// the next smaller one, as the piece that was used. Which entry is replaced depends only on the
-// order of look-ups, so a run can be repeated.
+// The IOTLB has one set-associative array for each of three page sizes. A translation of another
+// size is stored in the array of the next smaller size, as the piece that contains the address that
+// was used. The entry that was used least recently is replaced, so that a run of requests gives the
+// same results each time.
 //
-// The cache never looks at a table: whatever changes there, an entry stays until it is invalidated
-// or replaced. That a client which forgets an invalidation sees the old translation is the point.
+// A change of a page table does not change the cache: an entry stays until it is invalidated or
+// replaced. A client that omits an invalidation therefore sees the old translation, as on hardware.
+//
+// The unit owns the IOTLB and guards it with its lock.
 
-/// Size of an IOTLB: sets (a power of two) of 8 entries for each page size.
+/// The size of an IOTLB: for each page size the number of sets, a power of two, of 8 entries.
 package struct IOTLBGeometry: Hashable, Sendable {
   package var sets4K = 128
   package var sets2M = 32
@@ -16,18 +19,19 @@ package struct IOTLBGeometry: Hashable, Sendable {
   package init() {}
 }
 
-/// What tells the translations of one address space from all others.
+/// The tag of the translations of one address space.
 struct IOTLBTag: Equatable {
   let rawValue: UInt64
 
   @inline(__always)
   init(rawValue: UInt64) { self.rawValue = rawValue }
 
-  /// Translations that only second-stage tables made are the domain's, whatever PASID asked.
+  /// Makes the tag of translations by second-stage tables alone. They do not depend on the
+  /// request's PASID.
   @inline(__always)
   init(domain: DomainID) { rawValue = UInt64(domain.rawValue) }
 
-  /// Translations of one PASID's own tables.
+  /// Makes the tag of translations by one PASID's own tables.
   @inline(__always)
   init(domain: DomainID, pasid: PASID) {
     rawValue = UInt64(domain.rawValue) | 1 << 16 | UInt64(pasid.rawValue) << 20
@@ -35,11 +39,12 @@ struct IOTLBTag: Equatable {
 
   var domain: DomainID { DomainID(rawValue: UInt16(truncatingIfNeeded: rawValue)) }
 
-  /// Whether a PASID's own tables made the translation.
+  /// Returns whether the tag is one of translations by a PASID's own tables.
   @inline(__always)
   static func hasPASID(_ rawValue: UInt64) -> Bool { rawValue & 1 << 16 != 0 }
 }
 
+/// The IOTLB of a unit, or the translations that a device TLB holds.
 struct IOTLB: ~Copyable {
   private var small: IOTLBArray
   private var medium: IOTLBArray
@@ -51,80 +56,84 @@ struct IOTLB: ~Copyable {
     large = IOTLBArray(sets: geometry.sets1G, pageShift: 30)
   }
 
-  /// The cached translation of the page that holds `address`.
+  /// Returns the cached translation of the page that contains `iova`.
   @inline(__always)
-  mutating func lookup(_ tag: IOTLBTag, _ address: UInt64) -> Translation? {
-    if let hit = small.lookup(tag, address) { return hit }
-    if !medium.isEmpty, let hit = medium.lookup(tag, address) { return hit }
-    if !large.isEmpty, let hit = large.lookup(tag, address) { return hit }
+  mutating func lookup(_ tag: IOTLBTag, _ iova: IOVA) -> Translation? {
+    if let hit = small.lookup(tag, iova) { return hit }
+    if !medium.isEmpty, let hit = medium.lookup(tag, iova) { return hit }
+    if !large.isEmpty, let hit = large.lookup(tag, iova) { return hit }
     return nil
   }
 
-  /// The same, if it allows `access`. One that does not is no answer: the table may allow it by now, or a
-  /// write has to set the dirty flag (VT-d §6.2.4).
+  /// Returns the cached translation of the page that contains `iova`, if it allows `access`. One
+  /// that does not allow `access` is a miss: the table can allow the access by now, or the write
+  /// has to set the dirty flag (VT-d §6.2.4).
   @inline(__always)
-  mutating func lookup(
-    _ tag: IOTLBTag, _ address: UInt64, for access: Permissions
-  ) -> Translation? {
-    guard let hit = lookup(tag, address), hit.permissions.isSuperset(of: access) else {
+  mutating func lookup(_ tag: IOTLBTag, _ iova: IOVA, for access: Permissions) -> Translation? {
+    guard let hit = lookup(tag, iova), hit.permissions.isSuperset(of: access) else {
       return nil
     }
     return hit
   }
 
-  /// - Parameter attributes: twelve bits that the unit keeps with the entry.
+  /// Caches `translation` for the page that contains `iova`.
+  /// - Parameter attributes: twelve bits that are stored with the entry. The unit defines their
+  ///   meaning.
   mutating func insert(
-    _ tag: IOTLBTag, _ address: UInt64, _ translation: Translation, attributes: UInt16 = 0
+    _ tag: IOTLBTag, _ iova: IOVA, _ translation: Translation, attributes: UInt16 = 0
   ) {
     if translation.shift >= 30 {
-      large.insert(tag, address, translation, attributes)
+      large.insert(tag, iova, translation, attributes)
     } else if translation.shift >= 21 {
-      medium.insert(tag, address, translation, attributes)
+      medium.insert(tag, iova, translation, attributes)
     } else {
-      small.insert(tag, address, translation, attributes)
+      small.insert(tag, iova, translation, attributes)
     }
   }
 
+  /// Removes the translations of `scope`.
   mutating func invalidate(_ scope: InvalidationScope) {
     small.invalidate(scope)
     medium.invalidate(scope)
     large.invalidate(scope)
   }
 
-  /// Drops the entries that `isMeant` chooses, for invalidations that no ``InvalidationScope`` says.
-  mutating func removeAll(where isMeant: (CachedTranslation) -> Bool) {
-    small.removeAll(where: isMeant)
-    medium.removeAll(where: isMeant)
-    large.removeAll(where: isMeant)
+  /// Removes the entries for which `condition` returns true, for invalidations that are no
+  /// ``InvalidationScope``.
+  mutating func removeAll(where condition: (CachedTranslation) -> Bool) {
+    small.removeAll(where: condition)
+    medium.removeAll(where: condition)
+    large.removeAll(where: condition)
   }
 
-  /// The entry that ``lookup(_:_:)`` finds, as an invalidation sees it.
-  func entry(_ tag: IOTLBTag, _ address: UInt64) -> CachedTranslation? {
-    small.entry(tag, address) ?? medium.entry(tag, address) ?? large.entry(tag, address)
+  /// Returns the entry that ``lookup(_:_:)`` finds.
+  func entry(_ tag: IOTLBTag, _ iova: IOVA) -> CachedTranslation? {
+    small.entry(tag, iova) ?? medium.entry(tag, iova) ?? large.entry(tag, iova)
   }
 
-  /// Entries in use, of all sizes.
+  /// The number of entries in use, of all page sizes.
   var count: Int { small.count + medium.count + large.count }
 }
 
-/// What an invalidation can know of an entry.
+/// The properties of an entry by which invalidations select entries.
 struct CachedTranslation {
   let tag: IOTLBTag
-  /// An address of the piece that is cached.
-  let address: UInt64
+  /// The first address of the page or piece that is cached.
+  let iova: IOVA
   let permissions: Permissions
   let attributes: UInt16
 }
 
-/// Translations of pages of one size.
+/// The translations of one page size.
 private struct IOTLBArray: ~Copyable {
   private struct Entry {
-    /// The page's address with `valid`; 0 when the entry is unused.
+    /// The page's address and the `valid` bit. 0 when the entry is unused.
     var page: UInt64 = 0
     var tag: UInt64 = 0
-    /// The frame's address, the permissions in the bits below, and the unit's attributes above.
+    /// The physical address, with the permissions in the low bits and the unit's attributes in the
+    /// high bits.
     var frame: UInt64 = 0
-    /// When it was last used.
+    /// The time of the last use.
     var stamp: UInt64 = 0
   }
 
@@ -138,11 +147,11 @@ private struct IOTLBArray: ~Copyable {
   private let pageShift: UInt64
   private var clock: UInt64 = 0
   private(set) var count = 0
-  /// How many of them a PASID's own tables made.
+  /// The number of entries that are translations by a PASID's own tables.
   private var pasidCount = 0
 
   init(sets: Int, pageShift: Int) {
-    // A power of two, so that an index can be masked and stays inside.
+    // A power of two, so that a mask keeps every index in range.
     let sets = 1 << (Int.bitWidth - 1 - max(1, min(sets, 1 << 16)).leadingZeroBitCount)
     setMask = UInt64(sets - 1)
     self.pageShift = UInt64(pageShift)
@@ -157,25 +166,27 @@ private struct IOTLBArray: ~Copyable {
   @inline(__always)
   var isEmpty: Bool { count == 0 }
 
+  /// Returns the index of the first entry of the set for `iova`.
   @inline(__always)
-  private func firstWay(_ tag: IOTLBTag, _ address: UInt64) -> Int {
-    // Domains that map the same addresses should not compete for the same sets.
-    let set = (address &>> pageShift) ^ (tag.rawValue &* 0x9E37_79B9)
+  private func firstWay(_ tag: IOTLBTag, _ iova: IOVA) -> Int {
+    // The tag is part of the hash, so that domains that map the same addresses use different sets.
+    let set = (iova.rawValue &>> pageShift) ^ (tag.rawValue &* 0x9E37_79B9)
     return Int(truncatingIfNeeded: set & setMask) &* Self.ways
   }
 
+  /// Returns `Entry.page` of the entry for `iova`.
   @inline(__always)
-  private func page(_ address: UInt64) -> UInt64 {
-    ((address &>> pageShift) &<< pageShift) | Self.valid
+  private func page(_ iova: IOVA) -> UInt64 {
+    ((iova.rawValue &>> pageShift) &<< pageShift) | Self.valid
   }
 
   @inline(__always)
-  mutating func lookup(_ tag: IOTLBTag, _ address: UInt64) -> Translation? {
-    let wanted = page(address)
-    let first = firstWay(tag, address)
+  mutating func lookup(_ tag: IOTLBTag, _ iova: IOVA) -> Translation? {
+    let wanted = page(iova)
+    let first = firstWay(tag, iova)
     var way = 0
     while way < Self.ways {
-      // SAFETY: the index is masked to the sets that exist.
+      // SAFETY: `firstWay` masks the index to the existing sets.
       let entry = entries + (first &+ way)
       if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue {
         clock &+= 1
@@ -192,14 +203,14 @@ private struct IOTLBArray: ~Copyable {
   }
 
   mutating func insert(
-    _ tag: IOTLBTag, _ address: UInt64, _ translation: Translation, _ attributes: UInt16
+    _ tag: IOTLBTag, _ iova: IOVA, _ translation: Translation, _ attributes: UInt16
   ) {
-    // The piece of a larger page that `address` is in.
+    // The piece of a larger page that contains `iova`.
     let size = UInt64(1) << UInt64(translation.shift)
-    let offset = address & (size - 1) & ~(1 << pageShift - 1)
+    let offset = iova.rawValue & (size - 1) & ~(1 << pageShift - 1)
     let frame = translation.physical.rawValue + offset
-    let wanted = page(address)
-    let first = firstWay(tag, address)
+    let wanted = page(iova)
+    let first = firstWay(tag, iova)
     var victim = entries + first
     for way in 0..<Self.ways {
       let entry = entries + (first + way)
@@ -207,7 +218,7 @@ private struct IOTLBArray: ~Copyable {
         victim = entry
         break
       }
-      // Unused entries have stamp 0, so they go first.
+      // Unused entries have stamp 0 and are chosen first.
       if entry.pointee.stamp < victim.pointee.stamp { victim = entry }
     }
     clock &+= 1
@@ -220,9 +231,9 @@ private struct IOTLBArray: ~Copyable {
       stamp: clock)
   }
 
-  func entry(_ tag: IOTLBTag, _ address: UInt64) -> CachedTranslation? {
-    let wanted = page(address)
-    let first = firstWay(tag, address)
+  func entry(_ tag: IOTLBTag, _ iova: IOVA) -> CachedTranslation? {
+    let wanted = page(iova)
+    let first = firstWay(tag, iova)
     for way in 0..<Self.ways {
       let entry = entries[first + way]
       if entry.page == wanted && entry.tag == tag.rawValue { return describe(entry) }
@@ -230,16 +241,16 @@ private struct IOTLBArray: ~Copyable {
     return nil
   }
 
-  mutating func removeAll(where isMeant: (CachedTranslation) -> Bool) {
+  mutating func removeAll(where condition: (CachedTranslation) -> Bool) {
     guard count > 0 else { return }
     for index in 0..<capacity where entries[index].page != 0 {
-      if isMeant(describe(entries[index])) { drop(entries + index) }
+      if condition(describe(entries[index])) { remove(entries + index) }
     }
   }
 
   private func describe(_ entry: Entry) -> CachedTranslation {
     CachedTranslation(
-      tag: IOTLBTag(rawValue: entry.tag), address: entry.page & ~Self.valid,
+      tag: IOTLBTag(rawValue: entry.tag), iova: IOVA(entry.page & ~Self.valid),
       permissions: Permissions(rawValue: UInt8(truncatingIfNeeded: entry.frame & 0x3f)),
       attributes: UInt16(entry.frame >> Self.attributesShift))
   }
@@ -247,17 +258,17 @@ private struct IOTLBArray: ~Copyable {
   mutating func invalidate(_ scope: InvalidationScope) {
     guard count > 0 else { return }
     switch scope {
-    // One page of this size at most: no need to look at the other sets.
+    // The range is at most one page of this array, so one set is searched.
     case .pages(let domain, let iova, let shift) where shift <= Int(pageShift) && pasidCount == 0:
-      return drop(IOTLBTag(domain: domain), iova.rawValue)
+      return remove(IOTLBTag(domain: domain), iova)
     case .pasidPages(let domain, let pasid, let iova, let shift) where shift <= Int(pageShift):
-      return drop(IOTLBTag(domain: domain, pasid: pasid), iova.rawValue)
+      return remove(IOTLBTag(domain: domain, pasid: pasid), iova)
     default:
       break
     }
     for index in 0..<capacity where entries[index].page != 0 {
       let entry = entries + index
-      if matches(entry.pointee, scope) { drop(entry) }
+      if matches(entry.pointee, scope) { remove(entry) }
     }
   }
 
@@ -269,31 +280,32 @@ private struct IOTLBArray: ~Copyable {
       return UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue
     case .pages(let domain, let iova, let shift):
       guard UInt16(truncatingIfNeeded: entry.tag) == domain.rawValue else { return false }
-      return IOTLBTag.hasPASID(entry.tag) || intersects(entry, iova.rawValue, shift)
+      return IOTLBTag.hasPASID(entry.tag) || intersects(entry, iova, shift)
     case .pasid(let domain, let pasid):
       return entry.tag == IOTLBTag(domain: domain, pasid: pasid).rawValue
     case .pasidPages(let domain, let pasid, let iova, let shift):
       return entry.tag == IOTLBTag(domain: domain, pasid: pasid).rawValue
-        && intersects(entry, iova.rawValue, shift)
+        && intersects(entry, iova, shift)
     }
   }
 
-  /// Two aligned ranges intersect when the smaller is in the larger.
-  private func intersects(_ entry: Entry, _ iova: UInt64, _ shift: Int) -> Bool {
+  /// Returns whether the entry's page intersects 2^`shift` bytes at `iova`. Two aligned ranges
+  /// intersect when the larger contains the smaller.
+  private func intersects(_ entry: Entry, _ iova: IOVA, _ shift: Int) -> Bool {
     let larger = UInt64(max(shift, Int(pageShift)))
-    return larger >= 64 || (entry.page ^ iova) >> larger == 0
+    return larger >= 64 || (entry.page ^ iova.rawValue) >> larger == 0
   }
 
-  private mutating func drop(_ tag: IOTLBTag, _ address: UInt64) {
-    let wanted = page(address)
-    let first = firstWay(tag, address)
+  private mutating func remove(_ tag: IOTLBTag, _ iova: IOVA) {
+    let wanted = page(iova)
+    let first = firstWay(tag, iova)
     for way in 0..<Self.ways {
       let entry = entries + (first + way)
-      if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue { drop(entry) }
+      if entry.pointee.page == wanted && entry.pointee.tag == tag.rawValue { remove(entry) }
     }
   }
 
-  private mutating func drop(_ entry: UnsafeMutablePointer<Entry>) {
+  private mutating func remove(_ entry: UnsafeMutablePointer<Entry>) {
     uncountPASID(entry)
     entry.pointee = Entry()
     count -= 1

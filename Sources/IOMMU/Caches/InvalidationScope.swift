@@ -1,17 +1,18 @@
-// What an invalidation takes away. Architectures name and encode these differently; every cache
-// here understands the same few.
-
+/// The translations that an invalidation removes. Architectures name and encode these scopes
+/// differently; all caches here use the same few.
 package enum InvalidationScope: Hashable, Sendable {
   case global
   case domain(DomainID)
-  /// Translations of a domain that intersect 2^`shift` bytes at `iova`, a multiple of that. Those
-  /// that went through a PASID's own tables all go: the address is none that they know.
+  /// The translations of a domain that intersect 2^`shift` bytes at the IOVA, a multiple of that
+  /// size. All translations that went through a PASID's own tables are removed, because the range
+  /// is one of second-stage input addresses and they are tagged with first-stage input addresses.
   case pages(DomainID, IOVA, shift: Int)
-  /// What a PASID's own tables made, all of it or what intersects the range.
+  /// The translations of a PASID's own tables.
   case pasid(DomainID, PASID)
+  /// The translations of a PASID's own tables that intersect the range.
   case pasidPages(DomainID, PASID, IOVA, shift: Int)
 
-  /// Nil: every domain.
+  /// The domain of the translations. `nil` for all domains.
   var domain: DomainID? {
     switch self {
     case .global: nil

@@ -1,27 +1,29 @@
-// The cache of table entries (VT-d §6.2.5 Paging-Structure Caches): for the beginning of an address,
-// which table a walk has come to and what the entries on the way leave allowed. A walk that finds one
-// here begins at that table; so it does not see that an entry above has changed, until the cache is
-// invalidated.
-//
-// Fully associative and deterministic: the entry that was used longest ago is replaced. It is looked at
-// only when the IOTLB has nothing, under the same lock.
-
+/// A cache of table entries (VT-d §6.2.5 Paging-Structure Caches): for the upper bits of an IOVA,
+/// the table that a walk reached and the rights that the entries above the table leave.
+///
+/// A walk that finds a table here starts at that table. Until the cache is invalidated, such a walk
+/// does not see changes of the entries above.
+///
+/// The cache is fully associative, and the entry that was used least recently is replaced, so that
+/// a run of requests gives the same results each time. The unit owns the cache, guards it with its
+/// lock, and searches it only when the IOTLB misses.
 struct PagingStructureCache: ~Copyable {
-  /// Where a walk may begin.
+  /// A table at which a walk may start.
   struct CachedTable: BitwiseCopyable {
     let table: PhysicalAddress
-    /// Of that table.
+    /// The level of the table.
     let level: Int
-    /// What the entries above it leave allowed, in the format's own terms.
+    /// The rights that the entries above the table leave, in the format's own bits.
     let grant: UInt64
   }
 
   private struct Entry {
-    /// When it was last used; 0: never, and the rest has no meaning.
+    /// The time of the last use. 0 when the entry is unused; the other fields are then undefined.
     var stamp: UInt64 = 0
     var tag: UInt64 = 0
-    /// The address without the bits that the table translates.
+    /// The IOVA without the bits that the table translates.
     var prefix: UInt64 = 0
+    /// log2 of the bytes that the table spans.
     var shift: UInt64 = 0
     var table = CachedTable(table: PhysicalAddress(0), level: 0, grant: 0)
   }
@@ -30,7 +32,7 @@ struct PagingStructureCache: ~Copyable {
   private let capacity: Int
   private var clock: UInt64 = 0
 
-  /// - Parameter capacity: 0 for a unit that has no such cache.
+  /// - Parameter capacity: the number of entries; 0 for a unit without such a cache.
   init(capacity: Int) {
     self.capacity = max(0, min(capacity, 4096))
     entries = .allocate(capacity: max(1, self.capacity))
@@ -39,8 +41,9 @@ struct PagingStructureCache: ~Copyable {
 
   deinit { entries.deallocate() }
 
-  /// The lowest table that a walk for `address` can begin at.
-  mutating func find(_ tag: IOTLBTag, _ address: UInt64) -> CachedTable? {
+  /// Returns the lowest table at which a walk for `iova` can start.
+  mutating func find(_ tag: IOTLBTag, _ iova: IOVA) -> CachedTable? {
+    let address = iova.rawValue
     var best: UnsafeMutablePointer<Entry>?
     for index in 0..<capacity {
       let entry = entries + index
@@ -56,11 +59,12 @@ struct PagingStructureCache: ~Copyable {
     return best.pointee.table
   }
 
-  /// - Parameter shift: log2 of what the table at `step` spans.
-  mutating func insert(_ tag: IOTLBTag, _ address: UInt64, shift: Int, _ table: CachedTable) {
+  /// Caches the table that a walk for `iova` reached.
+  /// - Parameter shift: log2 of the bytes that the table spans.
+  mutating func insert(_ tag: IOTLBTag, _ iova: IOVA, shift: Int, _ table: CachedTable) {
     guard capacity > 0 else { return }
     let shift = UInt64(shift)
-    let prefix = (address &>> shift) &<< shift
+    let prefix = (iova.rawValue &>> shift) &<< shift
     var victim = entries
     for index in 0..<capacity {
       let entry = entries + index
@@ -77,25 +81,27 @@ struct PagingStructureCache: ~Copyable {
       stamp: clock, tag: tag.rawValue, prefix: prefix, shift: shift, table: table)
   }
 
-  /// What an invalidation can know of an entry.
+  /// The properties of an entry by which invalidations select entries.
   struct Description {
     let tag: IOTLBTag
-    /// The first address that the entry's table translates, and log2 of how many there are.
-    let address: UInt64
+    /// The first address that the entry's table translates.
+    let iova: IOVA
+    /// log2 of the number of addresses that the table translates.
     let shift: Int
   }
 
-  /// Drops the entries that `isMeant` chooses, for invalidations that no ``InvalidationScope`` says.
-  mutating func removeAll(where isMeant: (Description) -> Bool) {
+  /// Removes the entries for which `condition` returns true, for invalidations that are no
+  /// ``InvalidationScope``.
+  mutating func removeAll(where condition: (Description) -> Bool) {
     for index in 0..<capacity where entries[index].stamp != 0 {
       let entry = entries[index]
       let description = Description(
-        tag: IOTLBTag(rawValue: entry.tag), address: entry.prefix, shift: Int(entry.shift))
-      if isMeant(description) { entries[index] = Entry() }
+        tag: IOTLBTag(rawValue: entry.tag), iova: IOVA(entry.prefix), shift: Int(entry.shift))
+      if condition(description) { entries[index] = Entry() }
     }
   }
 
-  /// Removes what the scope's translations went through, or may have.
+  /// Removes the entries that the translations of `scope` may have used.
   mutating func invalidate(_ scope: InvalidationScope) {
     for index in 0..<capacity where entries[index].stamp != 0 && matches(entries[index], scope) {
       entries[index] = Entry()
@@ -118,6 +124,6 @@ struct PagingStructureCache: ~Copyable {
     }
   }
 
-  /// Entries in use.
+  /// The number of entries in use.
   var count: Int { (0..<capacity).count { entries[$0].stamp != 0 } }
 }

@@ -3,7 +3,7 @@
 // An access is split where the kind of the frames changes. Memory that is mapped in this process is
 // copied, and the kinds of its frames are tested again afterwards, because the client may have
 // truncated the file during the copy. Every other run of frames takes a system call. It is made
-// without any lock, because another process can stall an access to its memory for any time.
+// without any lock, because another process can stall an access to its memory indefinitely.
 
 internal import Glibc
 internal import Host
@@ -12,7 +12,8 @@ internal import Synchronization
 extension PhysicalMemory {
   // MARK: One frame that is mapped
 
-  /// ``read(_:into:)``, with the most frequent case inlined: mapped memory within one frame.
+  /// Does what ``read(_:into:)`` does, with the most frequent case inlined: mapped memory within one
+  /// frame.
   @inline(__always)
   func readInPlace(
     _ physical: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer
@@ -25,7 +26,7 @@ extension PhysicalMemory {
     return window.kind(of: physical) == kind ? .done : handleTruncation(at: physical)
   }
 
-  /// ``write(_:to:)``, with the same case inlined.
+  /// Does what ``write(_:to:)`` does, with the same case inlined.
   @inline(__always)
   func writeInPlace(
     _ bytes: UnsafeRawBufferPointer, to physical: PhysicalAddress
@@ -96,7 +97,8 @@ extension PhysicalMemory {
     return outcome == .done ? UInt64(littleEndian: value) : nil
   }
 
-  /// The kind of the frame at `physical`, and how many of `count` bytes are in frames of that kind.
+  /// Returns the kind of the frame at `physical`, and how many of `count` bytes are in frames of
+  /// that kind.
   @inline(__always)
   private func run(at physical: PhysicalAddress, count: Int) -> (count: Int, kind: FrameKind) {
     let kind = window.kind(of: physical)
@@ -112,7 +114,7 @@ extension PhysicalMemory {
     return (min(length, count), kind)
   }
 
-  /// Whether all frames of the `count` bytes at `physical` have `kind`.
+  /// Returns whether all frames of the `count` bytes at `physical` have `kind`.
   @inline(__always)
   private func areAll(_ kind: FrameKind, _ physical: PhysicalAddress, count: Int) -> Bool {
     var address = physical.rawValue
@@ -155,9 +157,9 @@ extension PhysicalMemory {
     }
   }
 
-  /// Whether the copy of the frame at `physical` is its contents, so that an access to `space` that
-  /// failed can be repeated. The process may have been copied, and may have ended, after the access
-  /// tested the frame's kind.
+  /// Returns whether the copy of the frame at `physical` is its contents, so that an access to
+  /// `space` that failed can be repeated. The process may have been copied, and may have ended,
+  /// after the access tested the frame's kind.
   private func hasAdoptedCopy(_ physical: PhysicalAddress, of space: AddressSpace) -> Bool {
     switch window.kind(of: physical) {
     case .copied: adoptCopies(of: space)
@@ -166,8 +168,8 @@ extension PhysicalMemory {
     }
   }
 
-  /// Called when an access found that a page of a client's file is gone. The whole tail of the
-  /// file's chunk becomes `truncated`.
+  /// Handles an access that found a page of a client's file gone: the whole tail of the file's chunk
+  /// becomes `truncated`.
   @inline(never)
   private func handleTruncation(at physical: PhysicalAddress) -> MemoryOutcome {
     if case .file(let file)? = backing(of: physical)?.backing, let end = file.size {
@@ -179,8 +181,9 @@ extension PhysicalMemory {
   /// Stores `new` at `physical`, a multiple of 8, if the word there still is `old`. For frames that
   /// are reached by system calls.
   ///
-  /// Updates of one owner's memory exclude each other, so that concurrent walks never lose each
-  /// other's flags. The owner itself cannot be excluded, so only the bytes that differ are stored.
+  /// Updates of entries in one chunk exclude each other, so that concurrent walks never lose each
+  /// other's flags. The owner of the memory cannot be excluded, so only the bytes that differ are
+  /// stored.
   func updateRemote(
     _ physical: PhysicalAddress, from old: UInt64, to new: UInt64
   ) -> EntryUpdate {

@@ -10,7 +10,7 @@
 //
 // Only client memory can become unavailable, and an access to it that fails has the result `.gone`:
 // its file was truncated (SIGBUS, see CLinux), its page is unmapped, or its process has ended. No
-// access ends the server.
+// such access terminates the server.
 //
 // Locks: `clients` guards which frames stand for which client pages, `tables` the allocator of
 // table memory, `entryLock` entries of more than one word. `clients` is the innermost: it may be
@@ -76,7 +76,8 @@ package final class PhysicalMemory: Sendable {
     tables = Mutex(TableArena(limit: limits.tablePages))
   }
 
-  /// Half of the host mappings that one process may have. The other half is for everything else.
+  /// Returns half of the host mappings that one process may have. The other half is for everything
+  /// else.
   private static func defaultFileMappings() -> Int {
     let text = try? ProcFile.read("/proc/sys/vm/max_map_count")
     let maximum = text.flatMap { Int($0.prefix(while: \.isNumber)) } ?? 65_530
@@ -129,7 +130,7 @@ package final class PhysicalMemory: Sendable {
     }
   }
 
-  /// The number of pins of the frame that holds `physical`.
+  /// Returns the number of pins of the frame that holds `physical`.
   package func pinCount(of physical: PhysicalAddress) -> Int {
     guard physical.rawValue >> UInt64(addressBits) == 0 else { return 0 }
     return clients.withLock { $0.pinCount(of: physical.frame) }
@@ -255,13 +256,13 @@ package final class PhysicalMemory: Sendable {
 
   // MARK: Client memory that is not mapped
 
-  /// The process or file of the frame at `physical`, retained for the access that follows, and the
-  /// address or offset there.
+  /// Returns the process or file of the frame at `physical`, retained for the access that follows,
+  /// and the address or offset there.
   func backing(of physical: PhysicalAddress) -> (backing: ChunkBacking, address: UInt64)? {
     clients.withLock { $0.backing(of: physical) }
   }
 
-  /// The lock for updates of table entries in the chunk of `physical`.
+  /// Returns the lock for updates of table entries in the chunk of `physical`.
   func updateLock(of physical: PhysicalAddress) -> EntryUpdateLock? {
     clients.withLock { $0.updateLock(of: physical) }
   }

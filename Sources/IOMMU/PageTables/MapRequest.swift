@@ -23,8 +23,8 @@ struct MapRequest {
     self.snoops = snoops
   }
 
-  /// log2 of the largest of `sizes` that the next page can have: both addresses are multiples of
-  /// it, and it is not larger than what remains. generic_pt: pt_compute_best_pgsize()
+  /// Returns log2 of the largest of `sizes` that the next page can have: both addresses are
+  /// multiples of it, and it is not larger than what remains. generic_pt: pt_compute_best_pgsize()
   @inline(__always)
   func largestPage(of sizes: UInt64) -> Int? {
     let alignment = (iova.rawValue | physical.rawValue).trailingZeroBitCount
@@ -34,8 +34,8 @@ struct MapRequest {
     return fitting == 0 ? nil : 63 &- fitting.leadingZeroBitCount
   }
 
-  /// The number of bytes that the next pages of 2^`shift` bytes can map, before a larger page of
-  /// `sizes` fits or less than a page remains.
+  /// Returns the number of bytes that the next pages of 2^`shift` bytes can map, before a larger
+  /// page of `sizes` fits or less than a page remains.
   @inline(__always)
   func run(ofPages shift: Int, sizes: UInt64) -> UInt64 {
     let (iova, physical) = (iova.rawValue, physical.rawValue)

@@ -134,7 +134,7 @@ enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
     }
   }
 
-  /// The smaller of the two pages, with the permissions that both stages give.
+  /// Returns the smaller of the two pages, with the permissions that both stages give.
   @inline(__always)
   private static func combine(
     _ first: Translation, _ second: Translation, _ intermediate: UInt64
@@ -147,8 +147,9 @@ enum NestedWalker<First: WalkableFormat, Second: WalkableFormat> {
       permissions: first.permissions.intersection(Second.firstStageRights(of: second.permissions)))
   }
 
-  /// The first stage's walk reports only that an entry could not be loaded or updated. Where the
-  /// second stage is the reason, its fault is in `failure`.
+  /// Returns the fault of the stage that caused it. The first stage's walk reports only that an
+  /// entry could not be loaded or updated. Where the second stage is the reason, its fault is in
+  /// `failure`.
   @inline(__always)
   private static func nestedFault(
     _ fault: WalkFault,

@@ -27,9 +27,10 @@ protocol PageTableFormat {
   static var indexBits: Int { get }
 
   static func classify(_ entry: UInt64, level: Int) -> EntryClass
-  /// The output address of a leaf, or the address of the table that a table entry refers to.
+  /// Returns the output address of a leaf, or the address of the table that a table entry refers
+  /// to.
   static func address(_ entry: UInt64) -> PhysicalAddress
-  /// The permissions of this entry alone.
+  /// Returns the permissions of this entry alone.
   static func permissions(_ entry: UInt64) -> Permissions
 
   /// Makes the entry of a table at `level` that refers to the lower table at `address`.
@@ -43,9 +44,9 @@ protocol PageTableFormat {
     at address: PhysicalAddress, level: Int, shift: Int, permissions: Permissions, snoops: Bool
   ) -> UInt64
 
-  /// Bit n: a leaf in a table at `level` can map 2^n bytes.
+  /// Returns the page sizes of a table at `level`. Bit n: a leaf can map 2^n bytes.
   static func possibleSizes(level: Int) -> UInt64
-  /// log2 of the size of the page that a leaf maps.
+  /// Returns log2 of the size of the page that a leaf maps.
   static func leafShift(_ entry: UInt64, level: Int) -> Int
 
   /// The flag that hardware sets in every entry that it uses.
@@ -53,16 +54,17 @@ protocol PageTableFormat {
   /// The flag that hardware sets in a leaf when it writes through the leaf.
   static var dirty: UInt64 { get }
 
-  /// Whether hardware has written through the leaf.
+  /// Returns whether hardware has written through the leaf.
   static func isDirty(_ leaf: UInt64) -> Bool
-  /// The leaf with a clear dirty flag.
+  /// Returns the leaf with a clear dirty flag.
   static func cleaned(_ leaf: UInt64) -> UInt64
-  /// The leaf with a set dirty flag.
+  /// Returns the leaf with a set dirty flag.
   static func dirtied(_ leaf: UInt64) -> UInt64
 }
 
 extension PageTableFormat {
-  /// The default for formats with one page size for each level.
+  // The defaults are for formats with one page size for each level and a dirty flag.
+
   @inline(__always)
   static func possibleSizes(level: Int) -> UInt64 { 1 << UInt64(itemShift(level)) }
 
@@ -86,18 +88,18 @@ extension PageTableFormat {
       at: address, level: level, shift: itemShift(level), permissions: permissions, snoops: snoops)
   }
 
-  /// log2 of the bytes that an entry of a table at `level` spans.
+  /// Returns log2 of the bytes that an entry of a table at `level` spans.
   @inline(__always)
   static func itemShift(_ level: Int) -> Int { granuleShift &+ indexBits &* level }
 
-  /// The index of the entry for `address` in a table at `level`.
+  /// Returns the index of the entry for `address` in a table at `level`.
   @inline(__always)
   static func index(_ address: UInt64, level: Int) -> UInt64 {
     (address &>> UInt64(truncatingIfNeeded: itemShift(level)))
       & (1 &<< UInt64(truncatingIfNeeded: indexBits) &- 1)
   }
 
-  /// The address of the entry for `address` in the table at `table`.
+  /// Returns the address of the entry for `address` in the table at `table`.
   @inline(__always)
   static func entryAddress(
     _ address: UInt64, level: Int, table: PhysicalAddress
@@ -105,7 +107,7 @@ extension PageTableFormat {
     PhysicalAddress(table.rawValue &+ index(address, level: level) &* 8)
   }
 
-  /// log2 of the bytes that a table at `level` spans.
+  /// Returns log2 of the bytes that a table at `level` spans.
   static func tableShift(_ level: Int) -> Int { itemShift(level + 1) }
 }
 

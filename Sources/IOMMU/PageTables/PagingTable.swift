@@ -192,7 +192,7 @@ package struct PagingTable: Sendable {
     retired.forEach { memory.freeTable($0, isClear: retired.areClear) }
   }
 
-  /// The physical address that `iova` is mapped to.
+  /// Returns the physical address that `iova` is mapped to.
   /// - Parameter iova: an address that the table's levels span.
   package func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
     switch table {
@@ -209,7 +209,7 @@ package struct PagingTable: Sendable {
   /// Reports the dirty pages, as ``RadixMapper/readDirty(_:clearing:_:)``.
   /// - Parameter range: addresses that the table's levels span.
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) {
     switch table {
     case .amdGuest(let mapper): mapper.readDirty(range, clearing: clearing, report)
@@ -257,7 +257,7 @@ extension RadixMapper {
 }
 
 extension AMDv1Format {
-  /// The page sizes of a table. A page must be smaller than half of what the table spans.
+  /// Returns the page sizes of a table. A page must be smaller than half of what the table spans.
   /// generic_pt: get_info()
   fileprivate static func sizes(levels: Int, addressBits: Int) -> UInt64 {
     let sizes = (0..<levels).reduce(0) { $0 | possibleSizes(level: $1) }

@@ -10,9 +10,11 @@ extension RadixMapper {
   /// begin before the range and end behind it. generic_pt: read_and_clear_dirty()
   /// - Parameter clearing: whether to clear the flags.
   func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) {
-    readDirty(range, clearing: clearing, table: root, level: topLevel, base: 0, report)
+    readDirty(
+      range.lowerBound.rawValue...range.upperBound.rawValue, clearing: clearing, table: root,
+      level: topLevel, base: 0, report)
   }
 
   private func readDirty(

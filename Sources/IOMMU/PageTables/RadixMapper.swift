@@ -97,13 +97,13 @@ struct RadixMapper<Format: WalkableFormat> {
     window.store(entry, at: entryAddress(table, index))
   }
 
-  /// log2 of the bytes that an entry of a table at `level` spans.
+  /// Returns log2 of the bytes that an entry of a table at `level` spans.
   @inline(__always)
   private func itemShift(_ level: Int) -> UInt64 {
     UInt64(truncatingIfNeeded: Format.itemShift(level))
   }
 
-  /// The entries that hold the same leaf as entry `index`.
+  /// Returns the entries that hold the same leaf as entry `index`.
   @inline(__always)
   func entries(of leaf: UInt64, _ index: Int, _ level: Int) -> Range<Int> {
     let count = 1 << (Format.leafShift(leaf, level: level) - Format.itemShift(level))
@@ -215,7 +215,7 @@ struct RadixMapper<Format: WalkableFormat> {
     }
   }
 
-  /// Whether `entries` map nothing. Adds the tables below them to `retired` if so.
+  /// Returns whether `entries` map nothing. Adds the tables below them to `retired` if so.
   @inline(never)
   private func isFree(
     _ entries: Range<Int>, of table: PhysicalAddress, _ level: Int,
@@ -314,8 +314,8 @@ struct RadixMapper<Format: WalkableFormat> {
     return end
   }
 
-  /// Whether all entries are 0. Eight entries are tested together, because most tables that are
-  /// tested are empty.
+  /// Returns whether all entries are 0. Eight entries are tested together, because most tables that
+  /// are tested are empty.
   private func isEmpty(_ table: PhysicalAddress) -> Bool {
     // Mappings tend to begin at the start of a table and to end at its end.
     guard load(table, 0) == 0, load(table, entriesPerTable &- 1) == 0 else { return false }
@@ -333,7 +333,7 @@ struct RadixMapper<Format: WalkableFormat> {
 
   // MARK: Looking up
 
-  /// The physical address that `iova` is mapped to.
+  /// Returns the physical address that `iova` is mapped to.
   func physicalAddress(of iova: IOVA) -> PhysicalAddress? {
     let iova = iova.rawValue
     var (table, level) = (root, topLevel)

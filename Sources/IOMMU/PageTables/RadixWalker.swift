@@ -126,7 +126,7 @@ enum RadixWalker<Format: WalkableFormat> {
     }
   }
 
-  /// The address of the root table's entry for `address`.
+  /// Returns the address of the root table's entry for `address`.
   @inline(__always)
   private static func rootEntryAddress(_ address: UInt64, _ root: TableRoot) -> PhysicalAddress {
     guard Format.hasVariableTopTable else {
@@ -138,7 +138,11 @@ enum RadixWalker<Format: WalkableFormat> {
 }
 
 extension Translation {
-  /// The physical address of `address`, an input address in the page.
+  /// Returns the physical address of `iova`, which must be in the page.
+  @inline(__always)
+  func address(of iova: IOVA) -> PhysicalAddress { address(of: iova.rawValue) }
+
+  /// Returns the physical address of `address`, an input address that must be in the page.
   @inline(__always)
   func address(of address: UInt64) -> PhysicalAddress {
     let mask = 1 &<< UInt64(truncatingIfNeeded: shift) &- 1

@@ -45,47 +45,49 @@ struct WalkOptions: OptionSet, Hashable, Sendable, BitwiseCopyable {
 
 /// A format as hardware walks it.
 protocol WalkableFormat: PageTableFormat {
-  /// The class of an entry for the hardware of this root.
+  /// Returns the class of an entry for the hardware of this root.
   static func classify(_ entry: UInt64, level: Int, root: TableRoot) -> EntryClass
 
-  /// Whether hardware refuses a present table entry in a table at `level`.
+  /// Returns whether hardware refuses a present table entry in a table at `level`.
   static func isMalformed(
     table entry: UInt64, for address: UInt64, level: Int, root: TableRoot,
     rules: borrowing EntryRules
   ) -> Bool
-  /// Whether hardware refuses a present leaf in a table at `level`.
+  /// Returns whether hardware refuses a present leaf in a table at `level`.
   static func isMalformed(
     leaf entry: UInt64, for address: UInt64, level: Int, root: TableRoot,
     rules: borrowing EntryRules
   ) -> Bool
-  /// The fault for an entry that hardware refuses.
+  /// Returns the fault for an entry that hardware refuses.
   static func malformedFault(level: Int) -> WalkFault
 
-  /// The table that a table entry refers to.
+  /// Returns the table that a table entry refers to.
   static func table(_ entry: UInt64, root: TableRoot) -> PhysicalAddress
-  /// The level of the table that a table entry refers to: lower than `level`.
+  /// Returns the level of the table that a table entry refers to: lower than `level`.
   static func nextLevel(_ entry: UInt64, level: Int) -> Int
-  /// The page that a leaf maps and that contains `address`: its first byte, and log2 of its size.
+  /// Returns the page that a leaf maps and that contains `address`: its first byte, and log2 of its
+  /// size.
   static func page(
     _ entry: UInt64, for address: UInt64, level: Int, root: TableRoot
   ) -> (physical: PhysicalAddress, shift: Int)
 
-  /// The rights that a table entry leaves, in the format's own bits.
+  /// Returns the rights that a table entry leaves, in the format's own bits.
   static func grant(_ entry: UInt64, root: TableRoot) -> UInt64
-  /// The permissions that a leaf gives below tables that leave `grant`.
+  /// Returns the permissions that a leaf gives below tables that leave `grant`.
   static func permissions(_ entry: UInt64, grant: UInt64, root: TableRoot) -> Permissions
 
-  /// Whether the leaf causes a fault because its Access flag is clear and only software sets the
-  /// flag.
+  /// Returns whether the leaf causes a fault because its Access flag is clear and only software
+  /// sets the flag.
   static func isAccessFlagFault(_ entry: UInt64, root: TableRoot) -> Bool
-  /// A table entry with the flags that hardware sets when it uses the entry.
+  /// Returns a table entry with the flags that hardware sets when it uses the entry.
   static func settingFlags(table entry: UInt64, root: TableRoot) -> UInt64
-  /// A leaf with the flags that hardware sets when it uses the leaf.
+  /// Returns a leaf with the flags that hardware sets when it uses the leaf.
   static func settingFlags(leaf entry: UInt64, writing: Bool, root: TableRoot) -> UInt64
 
-  /// The permissions that an access needs in a second stage of this format.
+  /// Returns the permissions that an access needs in a second stage of this format.
   static func secondStageAccess(for access: Permissions) -> Permissions
-  /// The accesses that a second stage of this format allows, given the permissions of its leaf.
+  /// Returns the accesses that a second stage of this format allows, given the permissions of its
+  /// leaf.
   static func firstStageRights(of permissions: Permissions) -> Permissions
 
   /// Whether the size of the top table varies, so that its index can have more or fewer bits than

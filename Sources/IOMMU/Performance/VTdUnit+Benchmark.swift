@@ -60,7 +60,7 @@ extension VTdUnit {
       var sum: UInt64 = 0
       var index = 0
       while index < addresses.count {
-        if let page = state.iotlb.lookup(tag, addresses[index]) {
+        if let page = state.iotlb.lookup(tag, IOVA(addresses[index])) {
           sum &+= page.physical.rawValue
         }
         index &+= 1

@@ -12,7 +12,7 @@ internal import UAPI
 extension ContainerCommands {
   /// iommufd: iommufd_vfio_iommu_get_info()
   func getInfo(at argument: UInt64) throws(Errno) {
-    let minimum = 16  // through iova_pgsizes
+    let minimum = Ioctl.vfioIOMMUGetInfo.minimumSize
     var info = try client.loadPrefix(of: vfio_iommu_type1_info.self, count: minimum, at: argument)
     guard info.argsz >= minimum else { throw .invalidArgument }
     let known = min(Int(info.argsz), MemoryLayout<vfio_iommu_type1_info>.size)

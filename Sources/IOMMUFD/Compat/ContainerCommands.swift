@@ -14,7 +14,7 @@ struct ContainerCommands {
 
   /// iommufd: iommufd_vfio_ioctl(), which has no VFIO_IOMMU_DIRTY_PAGES
   func call(_ request: IoctlNumber, _ argument: UInt64) throws(Errno) -> Int32 {
-    switch request {
+    switch IoctlTable.iommufd[request] {
     case .vfioGetAPIVersion: return VFIO_API_VERSION
     case .vfioCheckExtension: return try checkExtension(argument)
     case .vfioSetIOMMU: try setIOMMU(argument)
@@ -70,7 +70,7 @@ struct ContainerCommands {
 
   /// Accepts a mapping without any permission. iommufd: iommufd_vfio_map_dma()
   private func mapDMA(at argument: UInt64) throws(Errno) {
-    let minimum = MemoryLayout<vfio_iommu_type1_dma_map>.size
+    let minimum = Ioctl.vfioIOMMUMapDMA.minimumSize
     let map = try client.load(vfio_iommu_type1_dma_map.self, at: argument)
     let known = UInt32(VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE)
     guard map.argsz >= minimum, map.flags & ~known == 0 else { throw .invalidArgument }
@@ -88,7 +88,7 @@ struct ContainerCommands {
   /// Writes the number of unmapped bytes back, also when the unmap failed half-way, but not when
   /// the arguments were invalid. iommufd: iommufd_vfio_unmap_dma()
   private func unmapDMA(at argument: UInt64) throws(Errno) {
-    let minimum = MemoryLayout<vfio_iommu_type1_dma_unmap>.size
+    let minimum = Ioctl.vfioIOMMUUnmapDMA.minimumSize
     var unmap = vfio_iommu_type1_dma_unmap()
     try client.loadBytes(of: &unmap, at: argument)
     let isAll = unmap.flags & UInt32(VFIO_DMA_UNMAP_FLAG_ALL) != 0

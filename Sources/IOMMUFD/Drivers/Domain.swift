@@ -56,7 +56,7 @@ package protocol DirtyTracking: AnyObject, Sendable {
   /// is reported as a whole, so it can begin before the range and end behind it.
   /// - Parameter clearing: Whether the reported pages become clean.
   func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno)
 }
 

@@ -56,7 +56,7 @@ extension UserData {
   /// More bytes than any driver's struct has.
   private static let prefetchLimit: UInt64 = 256
 
-  /// Reads the struct from the client now, for a driver that is called with the control lock held.
+  /// Reads the struct from the client now, for a driver that is called with the context's lock held.
   /// When the bytes cannot be read, the driver gets the error when it loads the struct.
   func prefetched() -> UserData {
     var bytes = [UInt8](repeating: 0, count: Int(min(length, Self.prefetchLimit)))
@@ -87,15 +87,5 @@ private struct PrefetchedMemory: UserMemory {
 
   func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
     try memory.copyOut(bytes, to: address)
-  }
-}
-
-extension MemoryLayout {
-  /// Returns the offset of the first byte behind `member`: offsetofend().
-  fileprivate static func end<Member>(of member: KeyPath<T, Member>) -> Int {
-    guard let offset = offset(of: member) else {
-      preconditionFailure("the key path names a computed property")
-    }
-    return offset + MemoryLayout<Member>.size
   }
 }

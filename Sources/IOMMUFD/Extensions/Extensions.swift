@@ -52,7 +52,7 @@ extension ExtensionSet {
   package init(_ extensions: Extensions) {
     self.init()
     if extensions.enabled.contains(.vtdInvalidationErrors) {
-      commands.append(InvalidationFailureCommand.row)
+      handlers.append(InvalidationFailureCommand.handler)
       hooks.append { InvalidationErrors() }
     }
     if extensions.enabled.contains(.vfioSVA) {

@@ -13,7 +13,7 @@ extension IOPageTable {
     guard let tracking = domain.dirtyTracking else { throw .notSupported }
     if isEnabled {
       try forEachArea { area throws(Errno) in
-        try tracking.readDirty(area.range.rawValues, clearing: true) { _, _ in }
+        try tracking.readDirty(area.range, clearing: true) { _, _ in }
       }
     }
     try tracking.setDirtyTracking(isEnabled)
@@ -53,7 +53,7 @@ extension IOPageTable {
     let part = range.lowerBound...min(range.upperBound, endOfPart)
     var result = DirtyEntries()
     let isCovered = forEachContiguousArea(in: part) { _, part in
-      try? tracking.readDirty(part.rawValues, clearing: clearing) {
+      try? tracking.readDirty(part, clearing: clearing) {
         result.entries.append(($0, $1))
       }
     }
@@ -64,8 +64,4 @@ extension IOPageTable {
   /// The number of IOVAs that are read at a time, aligned to it. A page that spans two parts is
   /// reported twice, which sets the same bits again.
   private static let dirtyPartLength: UInt64 = 1 << 28
-}
-
-extension ClosedRange<IOVA> {
-  fileprivate var rawValues: ClosedRange<UInt64> { lowerBound.rawValue...upperBound.rawValue }
 }

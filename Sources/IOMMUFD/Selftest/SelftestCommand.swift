@@ -8,7 +8,7 @@ internal import UAPI
 typealias TestCommand = UserCommand<iommu_test_cmd>
 
 enum SelftestCommand {
-  static let row = Operation(.test, minimumThrough: \iommu_test_cmd.last, execute)
+  static let handler = IoctlHandler(.test, execute)
 
   /// selftest.c: iommufd_test()
   private static func execute(_ command: inout TestCommand) throws(Errno) {

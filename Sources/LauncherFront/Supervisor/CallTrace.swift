@@ -24,11 +24,15 @@ package final class CallTrace: Sendable {
     let ioctl: IoctlTrace?
     let began = ContinuousClock.now
 
-    init(_ call: TrappedCall, subject: String?, memory: any UserMemory) {
+    /// - Parameter ioctls: the ioctls of the file behind the descriptor. `nil` when the call is not
+    ///   about a file of this server.
+    init(
+      _ call: TrappedCall, subject: String?, ioctls: IoctlTable?, memory: any UserMemory
+    ) {
       (self.call, self.subject) = (call, subject)
       ioctl =
         call.systemCall == .ioctl
-        ? IoctlTrace(call.word(1), argument: call[2], on: subject, in: memory) : nil
+        ? IoctlTrace(call.word(1), argument: call[2], from: ioctls, in: memory) : nil
     }
   }
 

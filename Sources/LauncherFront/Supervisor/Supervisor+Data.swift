@@ -91,7 +91,7 @@ extension Supervisor {
     else { return .native }
     defer { files.endCall(on: entry) }
     let region = try entry.file.region(for: request)
-    try region.place(in: entry.identity) { () throws(Errno) in
+    try region.prepareMapping(in: entry.identity) { () throws(Errno) in
       let standIn = try call.task.duplicateDescriptor(call.descriptor(4))
       guard try StandInIdentity(of: standIn) == entry.identity else { throw .badFileDescriptor }
       try StandInFile.fill(standIn, with: region)

@@ -84,9 +84,7 @@ final class Supervisor: Sendable {
 
   /// Answers a call, counts it and traces it.
   private func serve(_ call: TrappedCall) -> Answer {
-    let entry =
-      trace == nil
-      ? nil : CallTrace.Entry(call, subject: subject(of: call), memory: client(of: call))
+    let entry = trace == nil ? nil : traceEntry(for: call)
     let answer = answer(call)
     if case .native = answer {
       nativeCalls.wrappingAdd(1, ordering: .relaxed)
@@ -99,15 +97,17 @@ final class Supervisor: Sendable {
     return answer
   }
 
-  /// The path that a call is about, for the trace. `nil` when it is not about a file of this
-  /// server.
-  private func subject(of call: TrappedCall) -> String? {
-    if let request = OpenRequest(call, memory: client(of: call)) { return request.path }
+  private func traceEntry(for call: TrappedCall) -> CallTrace.Entry {
+    let memory = client(of: call)
+    if let request = OpenRequest(call, memory: memory) {
+      return CallTrace.Entry(call, subject: request.path, ioctls: nil, memory: memory)
+    }
     guard let entry = try? files.beginCall(on: call.descriptor(0), of: call.task) else {
-      return nil
+      return CallTrace.Entry(call, subject: nil, ioctls: nil, memory: memory)
     }
     defer { files.endCall(on: entry) }
-    return entry.node?.paths[0] ?? "queue"
+    return CallTrace.Entry(
+      call, subject: entry.node?.paths[0] ?? "queue", ioctls: entry.file.ioctls, memory: memory)
   }
 
   private func answer(_ call: TrappedCall) -> Answer {

@@ -37,7 +37,7 @@ extension AMDViCapabilities {
     [
       .number("host-levels", \.hostLevels, 4...6, "levels of host page tables, at most (EFR.HATS)"),
       .flag(
-        "host-flags", \.hostFlags, "accessed and dirty bits in host page tables (EFR.HASup, HDSup)"),
+        "host-flags", \.hostFlags, "accessed and dirty bits in host tables (EFR.HASup, HDSup)"),
       .flag("guest-translation", \.guestTranslation, "guest page tables (EFR.GTSup)"),
       .number(
         "guest-levels", \.guestLevels, 4...5, "levels of guest page tables, at most (EFR.GATS)"),
@@ -58,7 +58,7 @@ extension AMDViCapabilities {
         "ignore-hypertransport-range", \.ignoresHyperTransportRange,
         "no reserved HyperTransport range below 1 TiB (EFR2.HTRangeIgnore)"),
       .number(
-        "event-log-bits", \.eventLogBits, 8...15, "log2 of the entries of the event log (EventLen)"),
+        "event-log-bits", \.eventLogBits, 8...15, "log2 of the event log's entries (EventLen)"),
     ]
   }
 }

@@ -67,7 +67,7 @@ extension SMMUv3Capabilities {
       .flag(
         "range-invalidation", \.rangeInvalidation, "invalidation by range and level (IDR3.RIL)"),
       .numbers(
-        "granules", \.granules, of: [12, 14, 16], "log2 of the supported granules (IDR5.GRAN4K, …)"),
+        "granules", \.granules, of: [12, 14, 16], "log2 of the granules (IDR5.GRAN4K, …)"),
       .number(
         "command-queue-bits", \.commandQueueBits, 1...19,
         "log2 of the command queue's entries (IDR1.CMDQS)"),

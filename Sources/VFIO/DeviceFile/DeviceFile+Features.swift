@@ -9,7 +9,7 @@ internal import UAPI
 extension DeviceFile {
   /// vfio_ioctl_device_feature()
   func feature(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let prefixSize = MemoryLayout<FeaturePrefix>.size
+    let prefixSize = Ioctl.vfioDeviceFeature.minimumSize
     let prefix: FeaturePrefix = try call.load(count: prefixSize)
     guard prefix.argsz >= prefixSize else { throw .invalidArgument }
     let flags = FeatureFlags(rawValue: prefix.flags)

@@ -6,7 +6,7 @@ internal import UAPI
 extension DeviceFile {
   /// VFIO_DEVICE_IOEVENTFD: vfio_pci_ioctl_ioeventfd()
   func setIOEvent(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let minimum = DeviceCall.end(of: \vfio_device_ioeventfd.fd)
+    let minimum = Ioctl.vfioDeviceIOEventFD.minimumSize
     let request: vfio_device_ioeventfd = try call.load(count: minimum)
     guard request.argsz >= minimum,
       request.flags & ~UInt32(VFIO_DEVICE_IOEVENTFD_SIZE_MASK) == 0,

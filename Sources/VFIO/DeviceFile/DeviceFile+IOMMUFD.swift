@@ -11,8 +11,7 @@ extension DeviceFile {
   /// vfio_df_ioctl_bind_iommufd()
   func bind(_ call: DeviceCall) throws(Errno) {
     let userSize = Int(try call.client.load(UInt32.self, at: call.argument))
-    let member = \vfio_device_bind_iommufd.out_devid
-    guard userSize >= DeviceCall.end(of: member) else { throw .invalidArgument }
+    guard userSize >= Ioctl.vfioDeviceBindIOMMUFD.minimumSize else { throw .invalidArgument }
     let request = try Self.loadBind(call, userSize: userSize)
     guard request.iommufd >= 0, request.flags & ~UInt32(VFIO_DEVICE_BIND_FLAG_TOKEN) == 0 else {
       throw .invalidArgument
@@ -24,7 +23,7 @@ extension DeviceFile {
       let context = try Context.of(descriptor: request.iommufd, client: call.client)
       do throws(Errno) {
         try open(in: context, client: call.client) { id throws(Errno) in
-          let offset = UInt64(MemoryLayout<vfio_device_bind_iommufd>.offset(of: member) ?? 0)
+          let offset = UInt64(MemoryLayout<vfio_device_bind_iommufd>.start(of: \.out_devid))
           try call.client.store(id.rawValue, at: call.argument &+ offset)
         }
       } catch {
@@ -90,7 +89,7 @@ extension DeviceFile {
   /// vfio_df_ioctl_attach_pt()
   func attach(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
     typealias Arguments = vfio_device_attach_iommufd_pt
-    let minimum = DeviceCall.end(of: \Arguments.pt_id)
+    let minimum = Ioctl.vfioDeviceAttachIOMMUFDPageTable.minimumSize
     var request: Arguments = try call.load(count: minimum)
     guard request.argsz >= minimum, request.flags & ~UInt32(VFIO_DEVICE_ATTACH_PASID) == 0 else {
       throw .invalidArgument
@@ -105,7 +104,7 @@ extension DeviceFile {
         ObjectID(request.pt_id), pasid: pasid, client: call.client
       ).rawValue
       do throws(Errno) {
-        let offset = UInt64(MemoryLayout<Arguments>.offset(of: \.pt_id) ?? 0)
+        let offset = UInt64(MemoryLayout<Arguments>.start(of: \.pt_id))
         try call.client.store(request.pt_id, at: call.argument &+ offset)
       } catch {
         // The kernel detaches the device without PASID here, also when the call attached a PASID.
@@ -118,7 +117,7 @@ extension DeviceFile {
   /// vfio_df_ioctl_detach_pt()
   func detach(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
     typealias Arguments = vfio_device_detach_iommufd_pt
-    let minimum = DeviceCall.end(of: \Arguments.flags)
+    let minimum = Ioctl.vfioDeviceDetachIOMMUFDPageTable.minimumSize
     let request: Arguments = try call.load(count: minimum)
     guard request.argsz >= minimum, request.flags & ~UInt32(VFIO_DEVICE_DETACH_PASID) == 0 else {
       throw .invalidArgument
@@ -136,7 +135,7 @@ extension DeviceFile {
   private static func loadPASID<Arguments>(
     _ call: DeviceCall, minimum: Int, argsz: UInt32, through member: KeyPath<Arguments, UInt32>
   ) throws(Errno) -> PASID {
-    guard argsz >= DeviceCall.end(of: member) else { throw .invalidArgument }
+    guard argsz >= MemoryLayout.end(of: member) else { throw .invalidArgument }
     return PASID(
       rawValue: try call.client.load(UInt32.self, at: call.argument &+ UInt64(minimum)))
   }

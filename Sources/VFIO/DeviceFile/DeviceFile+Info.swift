@@ -27,7 +27,7 @@ enum InterruptIndex {
 extension DeviceFile {
   /// vfio_pci_ioctl_get_info(). There is no capability, because the device completes no AtomicOps.
   func getInfo(_ call: DeviceCall) throws(Errno) {
-    let minimum = DeviceCall.end(of: \vfio_device_info.num_irqs)
+    let minimum = Ioctl.vfioDeviceGetInfo.minimumSize
     var info: vfio_device_info = try call.load(count: minimum)
     guard info.argsz >= minimum else { throw .invalidArgument }
     info.flags = UInt32(VFIO_DEVICE_FLAGS_PCI)
@@ -40,7 +40,7 @@ extension DeviceFile {
   /// vfio_get_region_info(), vfio_pci_ioctl_get_region_info(). A region that the device does not
   /// have is reported with size 0. The VGA region is EINVAL instead.
   func getRegionInfo(_ call: DeviceCall) throws(Errno) {
-    let size = MemoryLayout<vfio_region_info>.size
+    let size = Ioctl.vfioDeviceGetRegionInfo.minimumSize
     var info: vfio_region_info = try call.load(count: size)
     guard info.argsz >= size else { throw .invalidArgument }
     let index = UInt64(info.index)
@@ -63,7 +63,7 @@ extension DeviceFile {
 
   /// vfio_pci_ioctl_get_irq_info()
   func getIRQInfo(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let size = MemoryLayout<vfio_irq_info>.size
+    let size = Ioctl.vfioDeviceGetIRQInfo.minimumSize
     var info: vfio_irq_info = try call.load(count: size)
     guard info.argsz >= size, info.index < InterruptIndex.count else { throw .invalidArgument }
     info.flags = UInt32(VFIO_IRQ_INFO_EVENTFD)

@@ -7,7 +7,7 @@ internal import UAPI
 
 extension DeviceFile {
   func setIRQs(_ call: DeviceCall, _ opened: OpenedDevice) throws(Errno) {
-    let prefixSize = MemoryLayout<IRQSetPrefix>.size
+    let prefixSize = Ioctl.vfioDeviceSetIRQs.minimumSize
     let prefix: IRQSetPrefix = try call.load(count: prefixSize)
     let elementSize = try Self.validate(
       prefix, prefixSize: prefixSize, interrupts: opened.interruptCount(prefix.index))

@@ -18,7 +18,7 @@ extension DeviceFile {
 
   /// vfio_pci_ioctl_get_pci_hot_reset_info()
   func getHotResetInfo(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
-    let prefixSize = MemoryLayout<HotResetPrefix>.size
+    let prefixSize = Ioctl.vfioDeviceGetPCIHotResetInfo.minimumSize
     var prefix: HotResetPrefix = try call.load(count: prefixSize)
     guard prefix.argsz >= prefixSize else { throw .invalidArgument }
     guard device.deviceSet.isBus else { throw .operationNotSupportedByDevice }
@@ -48,7 +48,7 @@ extension DeviceFile {
   /// vfio_pci_ioctl_pci_hot_reset(). The client proves ownership by the iommufd that the devices
   /// are bound to, so the struct has no group descriptors.
   func hotReset(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
-    let prefixSize = MemoryLayout<HotResetPrefix>.size
+    let prefixSize = Ioctl.vfioDevicePCIHotReset.minimumSize
     let prefix: HotResetPrefix = try call.load(count: prefixSize)
     guard prefix.argsz >= prefixSize, prefix.flags == 0, prefix.count == 0 else {
       throw .invalidArgument

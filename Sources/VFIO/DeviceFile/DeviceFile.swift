@@ -43,14 +43,15 @@ package final class DeviceFile: OpenFile {
     _ request: UInt32, argument: UInt64, client: any Client
   ) throws(Errno) -> Int32 {
     let call = DeviceCall(client: client, argument: argument)
-    if request == IoctlNumber.vfioDeviceBindIOMMUFD.rawValue {
+    let ioctl = IoctlTable.vfioDevice[IoctlNumber(rawValue: request)]
+    if ioctl == .vfioDeviceBindIOMMUFD {
       try bind(call)
       return 0
     }
     guard let binding else { throw .invalidArgument }
     let opened = binding.openedDevice
     opened.wake()
-    switch IoctlNumber(rawValue: request) {
+    switch ioctl {
     case .vfioDeviceAttachIOMMUFDPageTable: try attach(call, binding)
     case .vfioDeviceDetachIOMMUFDPageTable: try detach(call, binding)
     case .vfioDeviceFeature: try feature(call, opened)
@@ -88,20 +89,8 @@ struct DeviceCall {
     try client.loadPrefix(of: type, count: count, at: argument)
   }
 
-  /// Loads the struct at the argument up to and including `member`.
-  func load<Arguments: BitwiseCopyable, Member>(
-    through member: KeyPath<Arguments, Member>
-  ) throws(Errno) -> Arguments {
-    try load(Arguments.self, count: Self.end(of: member))
-  }
-
   /// Stores the first `count` bytes of `value` to the struct at the argument.
   func store<Arguments: BitwiseCopyable>(_ value: Arguments, count: Int) throws(Errno) {
     try client.storePrefix(of: value, count: count, at: argument)
-  }
-
-  /// Returns the offset of the first byte behind `member`: the kernel's offsetofend().
-  static func end<Arguments, Member>(of member: KeyPath<Arguments, Member>) -> Int {
-    (MemoryLayout<Arguments>.offset(of: member) ?? 0) + MemoryLayout<Member>.size
   }
 }

@@ -1,9 +1,7 @@
-// VFIO device nodes: what a driver in user space does with a device.
+// The ioctls of a VFIO device file, which a driver in user space issues on its device.
 
 internal import ArgumentParser
 internal import CUAPI
-internal import Glibc
-internal import SystemPackage
 internal import UAPI
 
 let deviceCommands: [any ParsableCommand.Type] = [
@@ -13,27 +11,25 @@ let deviceCommands: [any ParsableCommand.Type] = [
 ]
 
 struct DeviceOption: ParsableArguments {
-  @Option(help: "Descriptor of the device node, inherited or from `open`.") var device: Int32
+  @Option(help: "Descriptor of the device file, inherited or made by `open`.") var device: Int32
 }
 
-struct DeviceBind: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-bind",
-    abstract: "VFIO_DEVICE_BIND_IOMMUFD: put a device under an iommufd.",
+struct DeviceBind: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceBindIOMMUFD
+  static let configuration = ioctlConfiguration(
+    "device-bind", "bind a device to an iommufd.",
     discussion: """
-      The result is the device's object id.
+      Every other ioctl of the device file is EINVAL before. The binding ends when the device \
+      file is closed. The result is the device's object ID in the iommufd.
 
         iommufdctl device-bind --fd 3 --device 4
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     let iommufd = try session.iommufdDescriptor()
-    return try session.call(
-      "VFIO_DEVICE_BIND_IOMMUFD", .vfioDeviceBindIOMMUFD, vfio_device_bind_iommufd(),
-      on: target.device
-    ) {
+    return try session.call(Self.ioctl, vfio_device_bind_iommufd(), on: target.device) {
       $0.iommufd = iommufd
     } outputs: {
       [.decimal("out_devid", $0.out_devid)]
@@ -41,25 +37,23 @@ struct DeviceBind: Command {
   }
 }
 
-struct DeviceAttach: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-attach",
-    abstract: "VFIO_DEVICE_ATTACH_IOMMUFD_PT: route the device's DMA through a page table.",
+struct DeviceAttach: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceAttachIOMMUFDPageTable
+  static let configuration = ioctlConfiguration(
+    "device-attach", "attach a device to an IOAS or a HWPT.",
     discussion: """
-      Replaces what was attached. The result is the hardware page table's id.
+      The device's DMA is translated by it from now on; a former attachment is replaced. The \
+      result is the object ID of the HWPT.
 
         iommufdctl device-attach --device 4 --pt 1
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
-  @Option(help: "An address space or a hardware page table.") var pt: Word
-  @Option(help: "For DMA with this PASID.") var pasid: Word?
+  @Option(help: "Object ID of the IOAS or the HWPT.") var pt: Word
+  @Option(help: "Only for DMA with this PASID (VFIO_DEVICE_ATTACH_PASID).") var pasid: Word?
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call(
-      "VFIO_DEVICE_ATTACH_IOMMUFD_PT", .vfioDeviceAttachIOMMUFDPageTable,
-      vfio_device_attach_iommufd_pt(), on: target.device
-    ) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, vfio_device_attach_iommufd_pt(), on: target.device) {
       $0.pt_id = pt.value
       guard let pasid else { return }
       $0.flags = UInt32(VFIO_DEVICE_ATTACH_PASID)
@@ -70,22 +64,21 @@ struct DeviceAttach: Command {
   }
 }
 
-struct DeviceDetach: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-detach",
-    abstract: "VFIO_DEVICE_DETACH_IOMMUFD_PT: block the device's DMA.",
+struct DeviceDetach: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceDetachIOMMUFDPageTable
+  static let configuration = ioctlConfiguration(
+    "device-detach", "detach a device from its IOAS or HWPT.",
     discussion: """
+      The device's DMA is blocked from now on.
+
         iommufdctl device-detach --device 4
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
-  @Option(help: "DMA with this PASID.") var pasid: Word?
+  @Option(help: "Only for DMA with this PASID (VFIO_DEVICE_DETACH_PASID).") var pasid: Word?
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call(
-      "VFIO_DEVICE_DETACH_IOMMUFD_PT", .vfioDeviceDetachIOMMUFDPageTable,
-      vfio_device_detach_iommufd_pt(), on: target.device
-    ) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, vfio_device_detach_iommufd_pt(), on: target.device) {
       guard let pasid else { return }
       $0.flags = UInt32(VFIO_DEVICE_DETACH_PASID)
       $0.pasid = pasid.value
@@ -93,19 +86,22 @@ struct DeviceDetach: Command {
   }
 }
 
-struct DeviceGetInfo: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-get-info",
-    abstract: "VFIO_DEVICE_GET_INFO.",
+struct DeviceGetInfo: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceGetInfo
+  static let configuration = ioctlConfiguration(
+    "device-get-info", "describe a device.",
     discussion: """
+      The result is the flags field: 1 the device can be reset, 2 it is a PCI device, … Indexes \
+      of regions are below num_regions, indexes of interrupts below num_irqs.
+
         iommufdctl device-get-info --device 4
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     try session.call(
-      "VFIO_DEVICE_GET_INFO", .vfioDeviceGetInfo, vfio_device_info(), on: target.device,
+      Self.ioctl, vfio_device_info(), on: target.device,
       outputs: {
         [
           .hex("flags", $0.flags), .decimal("num_regions", $0.num_regions),
@@ -115,53 +111,54 @@ struct DeviceGetInfo: Command {
   }
 }
 
-struct DeviceGetRegionInfo: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-get-region-info",
-    abstract: "VFIO_DEVICE_GET_REGION_INFO.",
+struct DeviceGetRegionInfo: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceGetRegionInfo
+  static let configuration = ioctlConfiguration(
+    "device-get-region-info", "describe a region of a device.",
     discussion: """
-      The result is the region's offset in the device file.
+      The result is the offset at which pread and pwrite on the device file access the region. \
+      Flags: 1 readable, 2 writable, 4 mappable, 8 with capabilities.
 
         iommufdctl device-get-region-info --device 4 --index 7
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
-  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var index: Word
+  @Option(help: "The region: 0-5 BARs, 6 expansion ROM, 7 configuration space.") var index: Word
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    let info = try regionInfo(of: target.device, index: index.value, in: session)
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    let info = try Self.info(of: target.device, index: index.value, in: session)
     return Report(
-      regionInfoName,
+      Self.ioctl.name,
       fields: [.hex("offset", info.offset), .hex("size", info.size), .hex("flags", info.flags)])
+  }
+
+  /// Issues the ioctl for region `index` of the device file `device`.
+  static func info(
+    of device: Int32, index: UInt32, in session: ScriptSession
+  ) throws(Failure) -> vfio_region_info {
+    var argument = session.sized(vfio_region_info())
+    argument.index = index
+    try session.issue(ioctl, &argument, on: device)
+    return argument
   }
 }
 
-private let regionInfoName = "VFIO_DEVICE_GET_REGION_INFO"
-
-private func regionInfo(
-  of device: Int32, index: UInt32, in session: Session
-) throws(Failure) -> vfio_region_info {
-  var argument = session.sized(vfio_region_info())
-  argument.index = index
-  try session.issue(regionInfoName, .vfioDeviceGetRegionInfo, &argument, on: device)
-  return argument
-}
-
-struct DeviceGetIRQInfo: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-get-irq-info",
-    abstract: "VFIO_DEVICE_GET_IRQ_INFO.",
+struct DeviceGetIRQInfo: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceGetIRQInfo
+  static let configuration = ioctlConfiguration(
+    "device-get-irq-info", "describe the interrupts of one index.",
     discussion: """
+      The result is the number of interrupts. Flags: 1 eventfd, 2 maskable, 4 automasked, 8 \
+      noresize.
+
         iommufdctl device-get-irq-info --device 4 --index 2
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
-  @Option(help: "0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
+  @Option(help: "The index: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call(
-      "VFIO_DEVICE_GET_IRQ_INFO", .vfioDeviceGetIRQInfo, vfio_irq_info(), on: target.device
-    ) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, vfio_irq_info(), on: target.device) {
       $0.index = index.value
     } outputs: {
       [.decimal("count", $0.count), .hex("flags", $0.flags)]
@@ -169,13 +166,17 @@ struct DeviceGetIRQInfo: Command {
   }
 }
 
-struct DeviceSetIRQs: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-set-irqs",
-    abstract: "VFIO_DEVICE_SET_IRQS: connect, mask, unmask or trigger interrupts.",
+struct DeviceSetIRQs: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceSetIRQs
+  static let configuration = ioctlConfiguration(
+    "device-set-irqs", "connect, mask, unmask or trigger interrupts.",
     discussion: """
-      With --eventfd the data are descriptors (none disconnects); with --bool they are bytes; with \
-      neither there is no data, and --count 0 with `trigger` disables the whole index.
+      With --eventfd and the action `trigger`, each interrupt signals its eventfd from now on; \
+      `none` disconnects the interrupt. With --eventfd and `mask` or `unmask`, a signal of the \
+      eventfd masks or unmasks the interrupt.
+
+      With --bool the action is done once, to the interrupts whose value is 1; with neither \
+      option, to --count interrupts. `trigger` with --count 0 disables the index.
 
         iommufdctl device-set-irqs --device 4 --index 2 --eventfd 5 none 6
         iommufdctl device-set-irqs --device 4 --index 2 --start 1 --count 1
@@ -195,26 +196,26 @@ struct DeviceSetIRQs: Command {
 
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
-  @Option(help: "0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
-  @Option(help: "mask, unmask or trigger.") var action = Action.trigger
-  @Option(help: "First vector.") var start = Word(0)
-  @Option(help: "Vectors, without data.") var count: Word?
-  @Option(parsing: .upToNextOption, help: "Eventfds, or none, one a vector.")
+  @Option(help: "The index: 0 INTx, 1 MSI, 2 MSI-X, 3 error, 4 request.") var index: Word
+  @Option(help: "What to do.") var action = Action.trigger
+  @Option(help: "The first interrupt of the index.") var start = Word(0)
+  @Option(help: "The number of interrupts, without --eventfd and --bool.") var count: Word?
+  @Option(
+    parsing: .upToNextOption, help: "The descriptor of an eventfd, or none, for each interrupt.")
   var eventfd: [EventDescriptor] = []
-  @Option(parsing: .upToNextOption, help: "0 or 1, one a vector.") var bool: [UInt8] = []
+  @Option(parsing: .upToNextOption, help: "0 or 1 for each interrupt.") var bool: [UInt8] = []
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     let (kind, data) = payload
-    var header = vfio_irq_set_header()
+    var header = vfio_irq_set()
+    header.argsz = UInt32(Self.ioctl.size + data.count)
     header.flags = UInt32(kind | action.flag)
     header.index = index.value
     header.start = start.value
     header.count = count?.value ?? UInt32(max(eventfd.count, bool.count))
-    header.argsz = UInt32(MemoryLayout<vfio_irq_set_header>.size + data.count)
     var bytes = withUnsafeBytes(of: header) { [UInt8]($0) } + data
-    let name = "VFIO_DEVICE_SET_IRQS"
-    try session.issue(name, .vfioDeviceSetIRQs, &bytes, on: target.device)
-    return Report(name)
+    try session.issue(Self.ioctl, &bytes, on: target.device)
+    return Report(Self.ioctl.name)
   }
 
   private var payload: (kind: Int32, data: [UInt8]) {
@@ -228,7 +229,7 @@ struct DeviceSetIRQs: Command {
   }
 }
 
-/// The descriptor of an eventfd, or `none`: -1, which the option parser would take for an option.
+/// The descriptor of an eventfd. `none` is -1, which the option parser would read as an option.
 struct EventDescriptor: ExpressibleByArgument {
   let number: Int32
 
@@ -238,116 +239,51 @@ struct EventDescriptor: ExpressibleByArgument {
   }
 }
 
-/// struct vfio_irq_set without its flexible array, which Swift does not import.
-private struct vfio_irq_set_header {
-  var argsz: UInt32 = 0
-  var flags: UInt32 = 0
-  var index: UInt32 = 0
-  var start: UInt32 = 0
-  var count: UInt32 = 0
-}
-
-struct DeviceReset: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-reset",
-    abstract: "VFIO_DEVICE_RESET.",
+struct DeviceReset: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceReset
+  static let configuration = ioctlConfiguration(
+    "device-reset", "reset a device.",
     discussion: """
+      EINVAL: the device cannot be reset alone.
+
         iommufdctl device-reset --device 4
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call("VFIO_DEVICE_RESET", .vfioDeviceReset, value: 0, on: target.device)
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, value: 0, on: target.device)
   }
 }
 
-struct DeviceFeature: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "device-feature",
-    abstract: "VFIO_DEVICE_FEATURE: probe, read or set a feature.",
+struct DeviceFeature: IoctlCommand {
+  static let ioctl = Ioctl.vfioDeviceFeature
+  static let configuration = ioctlConfiguration(
+    "device-feature", "probe, read or set a feature of a device.",
     discussion: """
+      ENOTTY: the device does not have the feature. The result is the data that the device wrote.
+
         iommufdctl device-feature --device 4 --feature 3 --probe
       """)
   @OptionGroup var options: CommonOptions
   @OptionGroup var target: DeviceOption
-  @Option(help: "The feature's number.") var feature: Word
-  @Flag(help: "Set from the data; without it the feature is read.") var set = false
-  @Flag(help: "Ask only whether the device has it.") var probe = false
-  @Option(help: "The data, or the room for the answer, as hexadecimal bytes.") var data: HexBytes?
+  @Option(help: "The number of the feature (VFIO_DEVICE_FEATURE_…).") var feature: Word
+  @Flag(help: "Set the feature from the data; without --set it is read.") var set = false
+  @Flag(help: "Only ask whether the device can do it.") var probe = false
+  @Option(help: "The data, or as many bytes for the answer, as hexadecimal bytes.")
+  var data: HexBytes?
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     var flags = feature.value & UInt32(VFIO_DEVICE_FEATURE_MASK)
     flags |= UInt32(set ? VFIO_DEVICE_FEATURE_SET : VFIO_DEVICE_FEATURE_GET)
     if probe { flags |= UInt32(VFIO_DEVICE_FEATURE_PROBE) }
     let payload = data?.bytes ?? []
-    let header: [UInt32] = [UInt32(8 + payload.count), flags]
-    var bytes = header.withUnsafeBytes { [UInt8]($0) } + payload
-    let name = "VFIO_DEVICE_FEATURE"
-    try session.issue(name, .vfioDeviceFeature, &bytes, on: target.device)
-    return Report(name, fields: [.text("data", hexadecimal(bytes.dropFirst(8)))])
-  }
-}
-
-/// A register of a device.
-struct RegisterOptions: ParsableArguments {
-  @OptionGroup var target: DeviceOption
-  @Option(help: "0-5 BARs, 6 ROM, 7 configuration space.") var region: Word
-  @Option(help: "Offset in the region.") var offset: Number
-  @Option(help: "Bytes: 1, 2, 4 or 8.") var width: Int = 4
-
-  /// Makes a call that moves `width` bytes at the register's place in the device file.
-  func transfer(
-    _ call: String, in session: Session,
-    _ body: (_ device: Int32, _ width: Int, _ position: off_t) -> Int
-  ) throws(Failure) {
-    guard [1, 2, 4, 8].contains(width) else {
-      throw .usage("--width is 1, 2, 4 or 8, not \(width)")
-    }
-    let info = try regionInfo(of: target.device, index: region.value, in: session)
-    let count = body(
-      target.device, width, off_t(truncatingIfNeeded: info.offset &+ offset.value))
-    guard count >= 0 else { throw .call(call, Errno(rawValue: errno)) }
-    guard count == width else {
-      throw .usage(
-        "region \(region.value) has \(count) of \(width) bytes at offset \(offset.value)")
-    }
-  }
-}
-
-struct RegionRead: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "region-read",
-    abstract: "Read a register: pread of a region of the device file.",
-    discussion: """
-      The result is the value, little endian.
-
-        iommufdctl region-read --device 4 --region 7 --offset 0
-      """)
-  @OptionGroup var options: CommonOptions
-  @OptionGroup var register: RegisterOptions
-
-  func perform(in session: Session) throws(Failure) -> Report {
-    var value: UInt64 = 0
-    try register.transfer("pread", in: session) { pread($0, &value, $1, $2) }
-    return Report("pread", fields: [.hex("value", value)])
-  }
-}
-
-struct RegionWrite: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "region-write",
-    abstract: "Write a register: pwrite to a region of the device file.",
-    discussion: """
-        iommufdctl region-write --device 4 --region 7 --offset 4 --width 2 0x6
-      """)
-  @OptionGroup var options: CommonOptions
-  @OptionGroup var register: RegisterOptions
-  @Argument(help: "The value, stored little endian.") var value: Number
-
-  func perform(in session: Session) throws(Failure) -> Report {
-    var bytes = value.value.littleEndian
-    try register.transfer("pwrite", in: session) { pwrite($0, &bytes, $1, $2) }
-    return Report("pwrite")
+    var header = vfio_device_feature()
+    header.argsz = UInt32(Self.ioctl.size + payload.count)
+    header.flags = flags
+    var bytes = withUnsafeBytes(of: header) { [UInt8]($0) } + payload
+    try session.issue(Self.ioctl, &bytes, on: target.device)
+    return Report(
+      Self.ioctl.name, fields: [.text("data", hexadecimal(bytes.dropFirst(Self.ioctl.size)))])
   }
 }

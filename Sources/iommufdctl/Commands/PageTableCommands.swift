@@ -1,4 +1,4 @@
-// Hardware page tables: what stands between an address space and a device.
+// The ioctls on hardware page tables (HWPT), and the one that describes the IOMMU of a device.
 
 internal import ArgumentParser
 internal import CUAPI
@@ -9,25 +9,26 @@ let pageTableCommands: [any ParsableCommand.Type] = [
   HWPTGetDirtyBitmap.self,
 ]
 
-struct GetHWInfo: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "get-hw-info",
-    abstract: "IOMMU_GET_HW_INFO: what the IOMMU of a device can do.",
+struct GetHWInfo: IoctlCommand {
+  static let ioctl = Ioctl.getHardwareInfo
+  static let configuration = ioctlConfiguration(
+    "get-hw-info", "describe the IOMMU of a device.",
     discussion: """
+      The result is the type of the data: 1 Intel VT-d, 2 Arm SMMUv3, 3 Tegra241 CMDQV, 4 AMD, 0 \
+      none. `data` is the struct iommu_hw_info_… of that type.
+
         iommufdctl get-hw-info --fd 3 --dev 2
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The bound device's object id.") var dev: Word
-  @Option(help: "The data type to ask for (IOMMU_HW_INFO_FLAG_INPUT_TYPE).") var type: Word?
-  @Option(help: "Bytes of room for the data.") var dataLength = Word(64)
+  @Option(help: "Object ID of the bound device.") var dev: Word
+  @Option(help: "The type to ask for (IOMMU_HW_INFO_FLAG_INPUT_TYPE).") var type: Word?
+  @Option(help: "Bytes of the buffer for the data.") var dataLength = Word(64)
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    let room = [UInt8](repeating: 0, count: Int(min(dataLength.value, 1 << 16)))
-    return try session.call(
-      "IOMMU_GET_HW_INFO", .getHardwareInfo, iommu_hw_info(), data: room, at: \.data_uptr
-    ) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    let buffer = [UInt8](repeating: 0, count: Int(min(dataLength.value, 1 << 16)))
+    return try session.call(Self.ioctl, iommu_hw_info(), data: buffer, at: \.data_uptr) {
       $0.dev_id = dev.value
-      $0.data_len = UInt32(room.count)
+      $0.data_len = UInt32(buffer.count)
       guard let type else { return }
       $0.flags = IOMMU_HW_INFO_FLAG_INPUT_TYPE.rawValue
       $0.in_data_type = type.value
@@ -42,32 +43,36 @@ struct GetHWInfo: Command {
   }
 }
 
-struct HWPTAlloc: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "hwpt-alloc",
-    abstract: "IOMMU_HWPT_ALLOC: make a hardware page table.",
+struct HWPTAlloc: IoctlCommand {
+  static let ioctl = Ioctl.hwptAlloc
+  static let configuration = ioctlConfiguration(
+    "hwpt-alloc", "make a hardware page table (HWPT).",
     discussion: """
-      The result is its id.
+      Over an IOAS, the HWPT contains the mappings of the IOAS. Over a nesting parent, or over a \
+      vIOMMU, and with data, the HWPT is nested: the data say where the guest's tables are. The \
+      result is its object ID.
 
         iommufdctl hwpt-alloc --fd 3 --dev 2 --pt 1 --nest-parent
         iommufdctl hwpt-alloc --fd 3 --dev 2 --pt 4 --data-type 1 \\
           --data 0000000000000000_0000100000000000_30000000_00000000
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The bound device's object id.") var dev: Word
-  @Option(help: "The address space, parent page table or vIOMMU.") var pt: Word
-  @Flag(help: "IOMMU_HWPT_ALLOC_NEST_PARENT.") var nestParent = false
-  @Flag(help: "IOMMU_HWPT_ALLOC_DIRTY_TRACKING.") var dirtyTracking = false
-  @Flag(help: "IOMMU_HWPT_ALLOC_PASID.") var pasid = false
-  @Option(help: "The fault queue (IOMMU_HWPT_FAULT_ID_VALID).") var fault: Word?
-  @Option(help: "Type of the data: 1 VT-d stage 1, 2 SMMUv3, 3 AMD guest.") var dataType = Word(0)
+  @Option(help: "Object ID of the bound device whose IOMMU will walk the tables.") var dev: Word
+  @Option(help: "Object ID of the IOAS, the nesting parent or the vIOMMU.") var pt: Word
+  @Flag(help: "Other HWPTs can be nested on it (IOMMU_HWPT_ALLOC_NEST_PARENT).")
+  var nestParent = false
+  @Flag(help: "It can track dirty pages (IOMMU_HWPT_ALLOC_DIRTY_TRACKING).")
+  var dirtyTracking = false
+  @Flag(help: "It can be attached to a PASID (IOMMU_HWPT_ALLOC_PASID).") var pasid = false
+  @Option(help: "Object ID of the fault queue for page requests (IOMMU_HWPT_FAULT_ID_VALID).")
+  var fault: Word?
+  @Option(help: "Type of the data: 1 VT-d first stage, 2 SMMUv3 STE, 3 AMD guest DTE; 0 none.")
+  var dataType = Word(0)
   @Option(help: "The data, as hexadecimal bytes in memory order.") var data: HexBytes?
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     let bytes = data?.bytes ?? []
-    return try session.call(
-      "IOMMU_HWPT_ALLOC", .hwptAlloc, iommu_hwpt_alloc(), data: bytes, at: \.data_uptr
-    ) {
+    return try session.call(Self.ioctl, iommu_hwpt_alloc(), data: bytes, at: \.data_uptr) {
       $0.flags = flags
       $0.dev_id = dev.value
       $0.pt_id = pt.value
@@ -89,24 +94,26 @@ struct HWPTAlloc: Command {
   }
 }
 
-struct HWPTInvalidate: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "hwpt-invalidate",
-    abstract: "IOMMU_HWPT_INVALIDATE: drop cached translations of a nested page table or vIOMMU.",
+struct HWPTInvalidate: IoctlCommand {
+  static let ioctl = Ioctl.hwptInvalidate
+  static let configuration = ioctlConfiguration(
+    "hwpt-invalidate", "invalidate cached translations of guest tables.",
     discussion: """
-      The result is the number of entries handled.
+      The result is the number of entries that were executed; it is also printed when the call \
+      fails.
 
         iommufdctl hwpt-invalidate --fd 3 --hwpt 5 --entry-length 24 \\
           0000000000000000_ffffffffffffffff_00000000_00000000
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The nested page table or vIOMMU.") var hwpt: Word
-  @Option(help: "Type of the entries: 0 VT-d stage 1, 1 SMMUv3 commands.") var dataType = Word(0)
+  @Option(help: "Object ID of the nested HWPT or of the vIOMMU.") var hwpt: Word
+  @Option(help: "Type of the entries: 0 VT-d first stage, 1 SMMUv3 commands.")
+  var dataType = Word(0)
   @Option(help: "Bytes of one entry.") var entryLength: Word
-  @Argument(help: "Entries, each as hexadecimal bytes in memory order.") var entries: [HexBytes]
+  @Argument(help: "The entries, each as hexadecimal bytes in memory order.")
+  var entries: [HexBytes]
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    let name = "IOMMU_HWPT_INVALIDATE"
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     var bytes = entries.flatMap(\.bytes)
     var argument = session.sized(iommu_hwpt_invalidate())
     argument.hwpt_id = hwpt.value
@@ -114,63 +121,63 @@ struct HWPTInvalidate: Command {
     argument.entry_len = entryLength.value
     argument.entry_num = UInt32(entries.count)
     do throws(Failure) {
-      try session.issue(name, .hwptInvalidate, &argument, data: &bytes, at: \.data_uptr)
+      try session.issue(Self.ioctl, &argument, data: &bytes, at: \.data_uptr)
     } catch {
-      // How far it came is written on failure too.
-      guard case .call(_, let errno, _) = error else { throw error }
+      guard case .call(let name, let errno, _) = error else { throw error }
       throw .call(name, errno, fields: [.decimal("entry_num", argument.entry_num)])
     }
-    return Report(name, fields: [.decimal("entry_num", argument.entry_num)])
+    return Report(Self.ioctl.name, fields: [.decimal("entry_num", argument.entry_num)])
   }
 }
 
-struct HWPTSetDirtyTracking: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "hwpt-set-dirty-tracking",
-    abstract: "IOMMU_HWPT_SET_DIRTY_TRACKING: start or stop dirty tracking.",
+struct HWPTSetDirtyTracking: IoctlCommand {
+  static let ioctl = Ioctl.hwptSetDirtyTracking
+  static let configuration = ioctlConfiguration(
+    "hwpt-set-dirty-tracking", "start or stop dirty tracking.",
     discussion: """
+      While it is on, the IOMMU records which pages devices write. Starting forgets what was \
+      recorded before.
+
         iommufdctl hwpt-set-dirty-tracking --fd 3 --hwpt 4 --enable-tracking
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The hardware page table's id.") var hwpt: Word
+  @Option(help: "Object ID of the HWPT.") var hwpt: Word
   @Flag(inversion: .prefixedEnableDisable, help: "Start or stop.") var tracking: Bool
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call(
-      "IOMMU_HWPT_SET_DIRTY_TRACKING", .hwptSetDirtyTracking, iommu_hwpt_set_dirty_tracking()
-    ) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, iommu_hwpt_set_dirty_tracking()) {
       $0.flags = tracking ? IOMMU_HWPT_DIRTY_TRACKING_ENABLE.rawValue : 0
       $0.hwpt_id = hwpt.value
     }
   }
 }
 
-struct HWPTGetDirtyBitmap: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "hwpt-get-dirty-bitmap",
-    abstract: "IOMMU_HWPT_GET_DIRTY_BITMAP: which pages devices wrote to.",
+struct HWPTGetDirtyBitmap: IoctlCommand {
+  static let ioctl = Ioctl.hwptGetDirtyBitmap
+  static let configuration = ioctlConfiguration(
+    "hwpt-get-dirty-bitmap", "read which pages devices wrote.",
     discussion: """
-      The result is the number of dirty pages.
+      Reading clears the records. The result is the number of dirty pages; `data` is the bitmap.
 
-        iommufdctl hwpt-get-dirty-bitmap --fd 3 --hwpt 4 --iova 0x40000000 --length 2M --page-size 4K
+        iommufdctl hwpt-get-dirty-bitmap --fd 3 --hwpt 4 --iova 0x40000000 \\
+          --length 2M --page-size 4K
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The hardware page table's id.") var hwpt: Word
+  @Option(help: "Object ID of the HWPT.") var hwpt: Word
   @Option(help: "First IOVA.") var iova: Number
-  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
+  @Option(help: "Bytes, for example 4096, 0x1000 or 4K.") var length: Number
   @Option(help: "Bytes that one bit stands for.") var pageSize = Number(4096)
-  @Flag(help: "IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR.") var noClear = false
+  @Flag(help: "Keep the records (IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR).") var noClear = false
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     let pages = pageSize.value == 0 ? 0 : length.value / pageSize.value
     guard pages <= 1 << 32 else {
       throw .usage(
-        "--length has \(pages) pages of --page-size, and a bitmap at most \(UInt64(1) << 32)")
+        "--length is \(pages) pages of --page-size; a bitmap has at most \(UInt64(1) << 32) bits")
     }
     let clean = [UInt8](repeating: 0, count: Int(pages / 64 + 1) * 8)
     return try session.call(
-      "IOMMU_HWPT_GET_DIRTY_BITMAP", .hwptGetDirtyBitmap, iommu_hwpt_get_dirty_bitmap(),
-      data: clean, at: \.data
+      Self.ioctl, iommu_hwpt_get_dirty_bitmap(), data: clean, at: \.data
     ) {
       $0.hwpt_id = hwpt.value
       $0.flags = noClear ? IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR.rawValue : 0

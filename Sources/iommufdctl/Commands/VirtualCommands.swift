@@ -1,4 +1,5 @@
-// Virtual IOMMUs, what stands in them, and the queues that events arrive on.
+// The ioctls on virtual IOMMUs, on the objects of a virtual IOMMU, and on the queues that page
+// requests and events arrive on.
 
 internal import ArgumentParser
 internal import CUAPI
@@ -9,26 +10,25 @@ let virtualCommands: [any ParsableCommand.Type] = [
   VEventQAlloc.self,
 ]
 
-struct VIOMMUAlloc: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "viommu-alloc",
-    abstract: "IOMMU_VIOMMU_ALLOC: make a virtual IOMMU.",
+struct VIOMMUAlloc: IoctlCommand {
+  static let ioctl = Ioctl.viommuAlloc
+  static let configuration = ioctlConfiguration(
+    "viommu-alloc", "make a virtual IOMMU (vIOMMU).",
     discussion: """
-      The result is its id.
+      A vIOMMU is the part of an IOMMU that one guest sees. Its nesting parent maps the guest's \
+      memory. The result is its object ID.
 
         iommufdctl viommu-alloc --fd 3 --dev 2 --hwpt 4 --type 1
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The bound device's object id.") var dev: Word
-  @Option(help: "The nesting parent page table.") var hwpt: Word
-  @Option(help: "1 SMMUv3, 2 Tegra241 CMDQV.") var type: Word
-  @Option(help: "The type's data, as hexadecimal bytes in memory order.") var data: HexBytes?
+  @Option(help: "Object ID of a bound device behind the IOMMU.") var dev: Word
+  @Option(help: "Object ID of the nesting parent.") var hwpt: Word
+  @Option(help: "Type: 1 SMMUv3, 2 Tegra241 CMDQV.") var type: Word
+  @Option(help: "The data of the type, as hexadecimal bytes in memory order.") var data: HexBytes?
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     let bytes = data?.bytes ?? []
-    return try session.call(
-      "IOMMU_VIOMMU_ALLOC", .viommuAlloc, iommu_viommu_alloc(), data: bytes, at: \.data_uptr
-    ) {
+    return try session.call(Self.ioctl, iommu_viommu_alloc(), data: bytes, at: \.data_uptr) {
       $0.type = type.value
       $0.dev_id = dev.value
       $0.hwpt_id = hwpt.value
@@ -39,20 +39,27 @@ struct VIOMMUAlloc: Command {
   }
 }
 
-struct VDeviceAlloc: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "vdevice-alloc",
-    abstract: "IOMMU_VDEVICE_ALLOC: give a device its number in a virtual IOMMU.",
+struct VDeviceAlloc: IoctlCommand {
+  static let ioctl = Ioctl.vdeviceAlloc
+  static let configuration = ioctlConfiguration(
+    "vdevice-alloc", "give a device its ID in a vIOMMU (vDEVICE).",
     discussion: """
+      The result is the object ID of the vDEVICE. EEXIST: the ID is in use in this vIOMMU, or the \
+      device has a vDEVICE already.
+
         iommufdctl vdevice-alloc --fd 3 --viommu 6 --dev 2 --virt-id 0x8
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The virtual IOMMU.") var viommu: Word
-  @Option(help: "The bound device's object id.") var dev: Word
-  @Option(help: "The device's stream, device or requester id there.") var virtID: Number
+  @Option(help: "Object ID of the vIOMMU.") var viommu: Word
+  @Option(help: "Object ID of the bound device.") var dev: Word
+  @Option(
+    help: """
+      The guest's ID of the device: stream ID (SMMUv3), device ID (AMD) or requester ID (VT-d).
+      """)
+  var virtID: Number
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call("IOMMU_VDEVICE_ALLOC", .vdeviceAlloc, iommu_vdevice_alloc()) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, iommu_vdevice_alloc()) {
       $0.viommu_id = viommu.value
       $0.dev_id = dev.value
       $0.virt_id = virtID.value
@@ -62,22 +69,26 @@ struct VDeviceAlloc: Command {
   }
 }
 
-struct HWQueueAlloc: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "hw-queue-alloc",
-    abstract: "IOMMU_HW_QUEUE_ALLOC: let the hardware run a queue in guest memory.",
+struct HWQueueAlloc: IoctlCommand {
+  static let ioctl = Ioctl.hardwareQueueAlloc
+  static let configuration = ioctlConfiguration(
+    "hw-queue-alloc", "let the hardware execute a queue in guest memory.",
     discussion: """
-        iommufdctl hw-queue-alloc --fd 3 --viommu 6 --type 1 --index 0 --iova 0x40000000 --length 64K
+      The memory of the queue stays pinned until the queue is destroyed. The result is its object \
+      ID.
+
+        iommufdctl hw-queue-alloc --fd 3 --viommu 6 --type 1 --index 0 \\
+          --iova 0x40000000 --length 64K
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The virtual IOMMU.") var viommu: Word
-  @Option(help: "1 Tegra241 CMDQV.") var type: Word
-  @Option(help: "Which queue.") var index: Word
+  @Option(help: "Object ID of the vIOMMU.") var viommu: Word
+  @Option(help: "Type: 1 Tegra241 CMDQV.") var type: Word
+  @Option(help: "Index of the queue in the vIOMMU.") var index: Word
   @Option(help: "Base of the queue, an IOVA of the nesting parent.") var iova: Number
-  @Option(help: "Bytes, as 4096, 0x1000 or 4K.") var length: Number
+  @Option(help: "Bytes, for example 4096, 0x1000 or 4K.") var length: Number
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call("IOMMU_HW_QUEUE_ALLOC", .hardwareQueueAlloc, iommu_hw_queue_alloc()) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, iommu_hw_queue_alloc()) {
       $0.viommu_id = viommu.value
       $0.type = type.value
       $0.index = index.value
@@ -89,38 +100,44 @@ struct HWQueueAlloc: Command {
   }
 }
 
-struct FaultQueueAlloc: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "fault-queue-alloc",
-    abstract: "IOMMU_FAULT_QUEUE_ALLOC: make a queue that page requests arrive on.",
+struct FaultQueueAlloc: IoctlCommand {
+  static let ioctl = Ioctl.faultQueueAlloc
+  static let configuration = ioctlConfiguration(
+    "fault-queue-alloc", "make a queue for page requests.",
     discussion: """
+      `hwpt-alloc --fault` names the queue. The result is its object ID; `out_fault_fd` is the \
+      descriptor to read page requests from and to write responses to.
+
         iommufdctl fault-queue-alloc --fd 3
       """)
   @OptionGroup var options: CommonOptions
 
-  func perform(in session: Session) throws(Failure) -> Report {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
     try session.call(
-      "IOMMU_FAULT_QUEUE_ALLOC", .faultQueueAlloc, iommu_fault_alloc(),
+      Self.ioctl, iommu_fault_alloc(),
       outputs: {
         [.decimal("out_fault_id", $0.out_fault_id), .decimal("out_fault_fd", $0.out_fault_fd)]
       })
   }
 }
 
-struct VEventQAlloc: Command {
-  static let configuration = CommandConfiguration(
-    commandName: "veventq-alloc",
-    abstract: "IOMMU_VEVENTQ_ALLOC: make a queue that a virtual IOMMU's events arrive on.",
+struct VEventQAlloc: IoctlCommand {
+  static let ioctl = Ioctl.veventqAlloc
+  static let configuration = ioctlConfiguration(
+    "veventq-alloc", "make a queue for the events of a vIOMMU (vEVENTQ).",
     discussion: """
+      A vIOMMU has at most one queue of each type. The result is its object ID; `out_veventq_fd` \
+      is the descriptor to read events from.
+
         iommufdctl veventq-alloc --fd 3 --viommu 6 --type 1 --depth 16
       """)
   @OptionGroup var options: CommonOptions
-  @Option(help: "The virtual IOMMU.") var viommu: Word
-  @Option(help: "1 SMMUv3, 2 Tegra241 CMDQV.") var type: Word
-  @Option(help: "Events the queue holds.") var depth: Word
+  @Option(help: "Object ID of the vIOMMU.") var viommu: Word
+  @Option(help: "Type: 1 SMMUv3, 2 Tegra241 CMDQV.") var type: Word
+  @Option(help: "Events that the queue can hold.") var depth: Word
 
-  func perform(in session: Session) throws(Failure) -> Report {
-    try session.call("IOMMU_VEVENTQ_ALLOC", .veventqAlloc, iommu_veventq_alloc()) {
+  func perform(in session: ScriptSession) throws(Failure) -> Report {
+    try session.call(Self.ioctl, iommu_veventq_alloc()) {
       $0.viommu_id = viommu.value
       $0.type = type.value
       $0.veventq_depth = depth.value

@@ -89,7 +89,7 @@ struct AMDViDMATests {
     try domain.map(IOVA(0x1_0000), to: page, length: 0x4000, permissions: [.read, .write])
     func dirty(clearing: Bool = true) throws -> [UInt64] {
       var found: [UInt64] = []
-      try domain.readDirty(0...0xf_ffff, clearing: clearing) { start, length in
+      try domain.readDirty(IOVA(0)...IOVA(0xf_ffff), clearing: clearing) { start, length in
         found += [start.rawValue, length]
       }
       return found

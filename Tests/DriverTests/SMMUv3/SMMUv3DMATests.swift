@@ -252,7 +252,7 @@ struct SMMUv3DMATests {
     #expect(event(0x10_0000, pasid: pasid(8)) == SMMUv3Event(.badContext))
     func dirty() throws -> [UInt64] {
       var pages: [UInt64] = []
-      try domain.readDirty(0x10_0000...0x4f_ffff, clearing: true) { iova, _ in
+      try domain.readDirty(IOVA(0x10_0000)...IOVA(0x4f_ffff), clearing: true) { iova, _ in
         pages.append(iova.rawValue)
       }
       return pages

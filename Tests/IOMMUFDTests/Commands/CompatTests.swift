@@ -83,8 +83,8 @@ import UAPI
 
   @Test(
     "the shortest struct is the first version, and the first error decides",
-    arguments: [IoctlNumber.vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo])
-  func arguments(_ request: IoctlNumber) throws {
+    arguments: [Ioctl.vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA, .vfioIOMMUGetInfo])
+  func arguments(_ request: Ioctl) throws {
     let file = try container()
     defer { file.close() }
     let minimum =

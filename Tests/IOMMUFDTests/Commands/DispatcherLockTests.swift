@@ -49,13 +49,13 @@ private final class ObservedClient: Client, @unchecked Sendable {
 }
 
 @Suite struct LockTests {
-  private static let requests =
-    (Dispatcher.operations + Dispatcher.simulatorCommands).map(\.number) + [
-      .vfioIOMMUGetInfo, .vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA,
-    ]
+  private static let requests: [Ioctl] =
+    (Dispatcher.handlers + Dispatcher.simulatorHandlers).compactMap {
+      IoctlTable.iommufd[$0.number]
+    } + [.vfioIOMMUGetInfo, .vfioIOMMUMapDMA, .vfioIOMMUUnmapDMA]
 
   /// Stores a valid argument of `request` for IOAS 1.
-  private func store(_ request: IoctlNumber, in memory: TestMemory) {
+  private func store(_ request: Ioctl, in memory: TestMemory) {
     let (array, buffer) = (memory.address + 2048, UInt64(0x1000_0000))
     memory.bytes.initializeMemory(as: UInt8.self, repeating: 0)
     memory.store(iommu_iova_range(start: 0, last: .max), at: 2048)
@@ -115,7 +115,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
 
   @Test(
     "no command holds the control lock while it accesses the client's memory", arguments: requests)
-  func accessesWithoutTheLock(_ request: IoctlNumber) throws {
+  func accessesWithoutTheLock(_ request: Ioctl) throws {
     let file = try ControlFile()
     defer { file.close() }
     let ioas = try file.makeIOAS()
@@ -135,7 +135,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
     store(request, in: memory)
     let open = try #require(file.client.file(file.number))
     let result = Result { () throws(Errno) in
-      try open.ioctl(request.rawValue, argument: memory.address, client: client)
+      try open.ioctl(request.number.rawValue, argument: memory.address, client: client)
     }
     let expected: Result<Int32, Errno> =
       switch request {
@@ -194,7 +194,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
     allocation.data_uptr = memory.address + 2048
     memory.store(allocation)
     _ = try open.ioctl(
-      IoctlNumber.hwptAlloc.rawValue, argument: memory.address, client: client)
+      Ioctl.hwptAlloc.number.rawValue, argument: memory.address, client: client)
     #expect(touched.contains(2048))
     var bitmap = iommu_hwpt_get_dirty_bitmap()
     (bitmap.size, bitmap.hwpt_id, bitmap.page_size) = (48, hwpt, 4096)
@@ -202,7 +202,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
     bitmap.data = memory.address + 1024
     memory.store(bitmap)
     _ = try open.ioctl(
-      IoctlNumber.hwptGetDirtyBitmap.rawValue, argument: memory.address, client: client)
+      Ioctl.hwptGetDirtyBitmap.number.rawValue, argument: memory.address, client: client)
     #expect(touched.contains(1024))
     #expect(memory.load(UInt64.self, at: 1024) == 3)
   }
@@ -224,7 +224,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
     let open = try #require(file.client.file(file.number))
     #expect(
       try open.ioctl(
-        IoctlNumber.ioasAllowIOVAs.rawValue, argument: memory.address, client: client) == 0)
+        Ioctl.ioasAllowIOVAs.number.rawValue, argument: memory.address, client: client) == 0)
     #expect(results == [nil, .resourceBusy])
     #expect(file.destroy(ioas) == nil)
   }

@@ -151,7 +151,7 @@ import UAPI
     #expect(region.contents == [0x41, 0, 0, 0])
     #expect(mock.destroy(first) == nil)
     #expect(throws: Errno.noSuchAddressOrDevice) {
-      try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
+      try region.prepareMapping(in: FileIdentity(device: 1, inode: 1)) { nil }
     }
     // The lowest free offset is used.
     data.store(iommu_viommu_selftest(in_data: 0x43))
@@ -175,11 +175,13 @@ import UAPI
       owning: try MemoryFile.create(name: "stand-in", length: region.offset + region.length))
     let identity = try FileStatus(of: standIn).identity
     #expect(throws: Errno.noMemory) {
-      try region.place(in: identity) { () throws(Errno) -> SharedRegisters? in throw .noMemory }
+      try region.prepareMapping(in: identity) { () throws(Errno) -> SharedRegisters? in
+        throw .noMemory
+      }
     }
     var filled = 0
     func place() throws {
-      try region.place(in: identity) {
+      try region.prepareMapping(in: identity) {
         filled += 1
         return nil
       }
@@ -222,14 +224,14 @@ import UAPI
     #expect(try regions.register(at: 16380).pages.load(place) == 0x1234)
     let standIn = OwnedDescriptor(
       owning: try MemoryFile.create(name: "stand-in", length: region.end))
-    try region.place(in: try FileStatus(of: standIn).identity) { () throws(Errno) in
+    try region.prepareMapping(in: try FileStatus(of: standIn).identity) { () throws(Errno) in
       try SharedRegisters(of: standIn, at: region.offset, length: region.length)
     }
     #expect(shared.withLock { $0.count } == 2)
     // The server's own mapping does not keep the region in use.
     #expect(region.close())
     #expect(throws: Errno.noSuchAddressOrDevice) {
-      try region.place(in: FileIdentity(device: 1, inode: 1)) { nil }
+      try region.prepareMapping(in: FileIdentity(device: 1, inode: 1)) { nil }
     }
     regions.permitPinning()
   }

@@ -95,7 +95,7 @@ extension QueueFile<RecordLog> {
     let buffer = UserBuffer(memory: client, address: TestMemory().address, count: 8)
     #expect(throws: Errno.invalidArgument) { try queue.write(from: buffer, at: 0) }
     #expect(throws: Errno.inappropriateIOCTLForDevice) {
-      try queue.ioctl(IoctlNumber.ioasAlloc.rawValue, argument: 0, client: client)
+      try queue.ioctl(Ioctl.ioasAlloc.number.rawValue, argument: 0, client: client)
     }
   }
 }

@@ -132,7 +132,7 @@ struct AMDViWalkTests {
     #expect(fixture.port.store(12, to: 0x7000, pasid: one) == .completed)
     #expect(fixture.guest[fixture.guest.entry(root, 0x7000)] & 0xfff == 0x67)
     var dirty: [UInt64] = []
-    fixture.host.readDirty(0...(1 << 39 - 1), clearing: false) { iova, _ in
+    fixture.host.readDirty(IOVA(0)...IOVA(1 << 39 - 1), clearing: false) { iova, _ in
       dirty.append(iova.rawValue)
     }
     // One host page of 8 MiB contains the data and the tables whose flags were set.
@@ -180,7 +180,7 @@ struct AMDViWalkTests {
     var entry = fixture.hosted
     func dirty() -> Int {
       var count = 0
-      fixture.host.readDirty(0...(1 << 39 - 1), clearing: true) { _, _ in count += 1 }
+      fixture.host.readDirty(IOVA(0)...IOVA(1 << 39 - 1), clearing: true) { _, _ in count += 1 }
       return count
     }
     for (flags, expected) in [(0, 0), (1, 0), (3, 1)] as [(UInt64, Int)] {

@@ -148,7 +148,9 @@ import Testing
     #expect(map(mapper, 0x4000, to: 0x4000, 0x4000 + 0x1000) == nil)
     func dirty(_ range: ClosedRange<UInt64>, clearing: Bool = false) -> [[UInt64]] {
       var found: [[UInt64]] = []
-      mapper.readDirty(range, clearing: clearing) { found.append([$0.rawValue, $1]) }
+      mapper.readDirty(
+        IOVA(range.lowerBound)...IOVA(range.upperBound), clearing: clearing
+      ) { found.append([$0.rawValue, $1]) }
       return found
     }
     #expect(dirty(0...1 << 38 - 1) == [])

@@ -10,7 +10,7 @@ struct SMMUv3ScopeTests {
     isGlobal: Bool = false
   ) -> CachedTranslation {
     CachedTranslation(
-      tag: tag, address: address, permissions: .read,
+      tag: tag, iova: IOVA(address), permissions: .read,
       attributes: SMMUv3LeafAttributes(
         blockShift: blockShift, granuleShift: granule, isGlobal: isGlobal, isReadOnly: false
       ).attributes)

@@ -34,8 +34,8 @@ package final class ControlFile: Sendable {
 
   /// Issues ioctl(2).
   @discardableResult
-  package func call(_ request: IoctlNumber, _ argument: UInt64) -> Result<Int32, Errno> {
-    call(request.rawValue, argument)
+  package func call(_ request: Ioctl, _ argument: UInt64) -> Result<Int32, Errno> {
+    call(request.number.rawValue, argument)
   }
 
   @discardableResult
@@ -52,7 +52,7 @@ package final class ControlFile: Sendable {
   /// - Returns: The errno, or `nil`.
   @discardableResult
   package func call<T: BitwiseCopyable>(
-    _ request: IoctlNumber, _ argument: inout T
+    _ request: Ioctl, _ argument: inout T
   ) -> Errno? {
     let memory = TestMemory()
     memory.store(argument)

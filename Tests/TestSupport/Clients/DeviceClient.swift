@@ -26,17 +26,17 @@ package struct DeviceClient: Sendable {
     guard try read(0, 8, as: UInt32.self) & 1 == 0 else { throw Errno.resourceBusy }
   }
 
-  package func ioctl(_ request: IoctlNumber, _ argument: UInt64 = 0) -> Errno? {
+  package func ioctl(_ request: Ioctl, _ argument: UInt64 = 0) -> Errno? {
     guard let file = client.file(number) else { return .badFileDescriptor }
     do throws(Errno) {
-      _ = try file.ioctl(request.rawValue, argument: argument, client: client)
+      _ = try file.ioctl(request.number.rawValue, argument: argument, client: client)
       return nil
     } catch {
       return error
     }
   }
 
-  package func call<T: BitwiseCopyable>(_ request: IoctlNumber, _ argument: inout T) -> Errno? {
+  package func call<T: BitwiseCopyable>(_ request: Ioctl, _ argument: inout T) -> Errno? {
     let memory = TestMemory()
     memory.store(argument)
     let failure = ioctl(request, memory.address)

@@ -54,7 +54,7 @@ struct ClientChunk {
   /// The file offset, or the address in the process, of the chunk's first byte.
   var sourceOffset: UInt64 { source.index << UInt64(Chunk.shift) }
 
-  /// The file offset, or the address in the process, of frame number `frame` of this chunk.
+  /// Returns the file offset, or the address in the process, of frame number `frame` of this chunk.
   func sourceOffset(ofFrame frame: Int) -> UInt64 {
     sourceOffset + UInt64(frame - frames.lowerBound) << UInt64(Frame.shift)
   }
@@ -67,7 +67,7 @@ final class EntryUpdateLock: Sendable {
 }
 
 struct ChunkDirectory {
-  /// The address range below 4 GiB is the platform's own and holds no memory: it contains the
+  /// The addresses below 4 GiB belong to the platform and hold no memory: they contain the
   /// interrupt address range 0xFEEx_xxxx.
   private static let firstChunk = 4
   /// The number of free chunks above and below a new owner's first chunk, for that owner's next
@@ -86,10 +86,10 @@ struct ChunkDirectory {
     self.limits = limits
   }
 
-  /// The client memory of chunk `number`.
+  /// Returns the client memory of chunk `number`.
   subscript(number: Int) -> ClientChunk? { chunks[number] }
 
-  /// The chunks of `owner`, lowest first.
+  /// Returns the chunks of `owner`, lowest first.
   func chunks(of owner: ChunkOwner) -> [ClientChunk] {
     numbers.filter { $0.key.owner == owner }.map(\.value).sorted().compactMap { chunks[$0] }
   }

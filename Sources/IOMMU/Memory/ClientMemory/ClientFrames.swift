@@ -12,7 +12,6 @@
 // `PhysicalMemory` owns this state and guards it with a lock. Accesses do not take that lock: they
 // read only the kind of a frame.
 
-
 struct ClientFrames {
   private let limits: PhysicalMemory.Limits
   private let window: FrameWindow
@@ -98,7 +97,7 @@ struct ClientFrames {
     return true
   }
 
-  /// The number of pins of frame number `frame`.
+  /// Returns the number of pins of frame number `frame`.
   func pinCount(of frame: Int) -> Int { Int(pins.base[frame]) }
 
   // MARK: Unpinning
@@ -181,14 +180,14 @@ struct ClientFrames {
 
   // MARK: Accesses to frames that are not mapped
 
-  /// The process or file of the frame at `physical`, and the address or offset there.
+  /// Returns the process or file of the frame at `physical`, and the address or offset there.
   func backing(of physical: PhysicalAddress) -> (backing: ChunkBacking, address: UInt64)? {
     chunks[physical.chunk].map { chunk in
       (chunk.backing, chunk.sourceOffset + physical.rawValue & UInt64(Chunk.size - 1))
     }
   }
 
-  /// The lock for updates of table entries in the chunk of `physical`.
+  /// Returns the lock for updates of table entries in the chunk of `physical`.
   func updateLock(of physical: PhysicalAddress) -> EntryUpdateLock? {
     chunks[physical.chunk]?.updateLock
   }
@@ -201,7 +200,7 @@ struct ClientFrames {
 
   // MARK: Copies of processes that end
 
-  /// The pinned frames of `owner` that are to be copied.
+  /// Returns the pinned frames of `owner` that are to be copied.
   func uncopiedRuns(of owner: ChunkOwner) -> [UncopiedRun] {
     copies.uncopiedRuns(of: owner, in: chunks.chunks(of: owner))
   }

@@ -20,7 +20,7 @@ struct FileMappings {
   private let window: FrameWindow
   private let pins: SparseArray<UInt32>
 
-  /// - Parameter limit: of `count`.
+  /// - Parameter limit: the highest number of host mappings.
   init(in reservation: Reservation, limit: Int) {
     self.reservation = reservation
     self.limit = limit
@@ -128,16 +128,16 @@ struct FileMappings {
     return frames.runs { isMapped($0) }
   }
 
-  /// The frames that a pin has to map. `truncated` frames are among them, because the pin is for
-  /// the page that the file holds now.
+  /// Returns the frames that a pin has to map. `truncated` frames are among them, because the pin
+  /// is for the page that the file holds now.
   private func unmappedRuns(in frames: Range<Int>) -> [Range<Int>] {
     if window.areAll(.none, frames), pins.areAll(0, frames) { return [frames] }
     return frames.runs { !isMapped($0) && pins.base[$0] == 0 }
       + frames.runs { window.kind(ofFrame: $0) == .truncated }
   }
 
-  /// The number of host mappings that mapping `run` adds and unmapping it removes. It is 0 or -1
-  /// when the host merges the run with mapped neighbours.
+  /// Returns the number of host mappings that mapping `run` adds and unmapping it removes. It is 0
+  /// or -1 when the host merges the run with mapped neighbours.
   private func mappingCost(of run: Range<Int>, granule: Int) -> Int {
     if granule > 1 { return run.count / granule }
     if window.kind(ofFrame: run.lowerBound) == .truncated { return 0 }
@@ -156,12 +156,12 @@ extension SharedMemoryFile {
 }
 
 extension Range<Int> {
-  /// This range, extended to multiples of `granule`, a power of two.
+  /// Returns this range, extended to multiples of `granule`, a power of two.
   fileprivate func rounded(to granule: Int) -> Range<Int> {
     lowerBound & -granule..<(upperBound + granule - 1) & -granule
   }
 
-  /// The maximal parts whose elements all fulfil `condition`.
+  /// Returns the maximal parts whose elements all fulfil `condition`.
   fileprivate func runs(where condition: (Int) -> Bool) -> [Range<Int>] {
     var runs: [Range<Int>] = []
     var first: Int?

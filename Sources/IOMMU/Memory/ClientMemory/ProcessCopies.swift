@@ -36,7 +36,7 @@ struct ProcessCopies {
     window = reservation.window
   }
 
-  /// The frames of `owner` that are to be copied, up to the limit.
+  /// Returns the frames of `owner` that are to be copied, up to the limit.
   /// - Parameter chunks: all chunks of `owner`.
   func uncopiedRuns(of owner: ChunkOwner, in chunks: [ClientChunk]) -> [UncopiedRun] {
     var runs: [UncopiedRun] = []

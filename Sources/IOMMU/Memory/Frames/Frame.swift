@@ -15,12 +15,12 @@ enum Chunk {
   static let size = 1 << shift
   static let frames = 1 << (shift - Frame.shift)
 
-  /// The frames of chunk number `chunk`.
+  /// Returns the frames of chunk number `chunk`.
   static func frames(of chunk: Int) -> Range<Int> { chunk * frames..<(chunk + 1) * frames }
 }
 
 extension PhysicalAddress {
-  /// The address of the first byte of frame number `frame`.
+  /// Makes the address of the first byte of frame number `frame`.
   init(frame: Int) { self.init(UInt64(frame) << UInt64(Frame.shift)) }
 
   /// The number of the frame that holds this address.

@@ -24,7 +24,7 @@ struct FrameWindow: @unchecked Sendable {
 
   // MARK: Kinds of frames
 
-  /// The kind of the frame that holds `physical`; `none` beyond the end of memory.
+  /// Returns the kind of the frame that holds `physical`; `none` beyond the end of memory.
   @inline(__always)
   func kind(of physical: PhysicalAddress) -> FrameKind {
     let frame = physical.rawValue &>> UInt64(Frame.shift)
@@ -48,7 +48,7 @@ struct FrameWindow: @unchecked Sendable {
     for frame in ends.tail { setKind(kind, frame: frame) }
   }
 
-  /// Whether every one of `frames` has `kind`.
+  /// Returns whether every one of `frames` has `kind`.
   func areAll(_ kind: FrameKind, _ frames: Range<Int>) -> Bool {
     let (words, ends) = wordsAndEnds(of: frames)
     return words.allSatisfy { eightKinds[$0].load(ordering: .relaxed) == Self.repeated(kind) }
@@ -56,8 +56,8 @@ struct FrameWindow: @unchecked Sendable {
       && ends.tail.allSatisfy { self.kind(ofFrame: $0) == kind }
   }
 
-  /// The part of `frames` whose kinds fill whole 64-bit words, as numbers of words, and the frames
-  /// before and after it.
+  /// Returns the part of `frames` whose kinds fill whole 64-bit words, as numbers of words, and the
+  /// frames before and after it.
   private func wordsAndEnds(
     of frames: Range<Int>
   ) -> (words: Range<Int>, ends: (head: Range<Int>, tail: Range<Int>)) {
@@ -78,13 +78,13 @@ struct FrameWindow: @unchecked Sendable {
 
   // MARK: Contents
 
-  /// The host address of `physical`, whose frame must be mapped.
+  /// Returns the host address of `physical`, whose frame must be mapped.
   @inline(__always)
   func pointer(_ physical: PhysicalAddress) -> UnsafeMutableRawPointer {
     base + Int(truncatingIfNeeded: physical.rawValue)
   }
 
-  /// The 64-bit entry at `physical`, a multiple of 8, whose frame must be mapped.
+  /// Returns the 64-bit entry at `physical`, a multiple of 8, whose frame must be mapped.
   @inline(__always)
   func entry(_ physical: PhysicalAddress) -> UnsafeMutablePointer<Atomic<UInt64>> {
     // SAFETY: callers pass addresses of table entries, which are multiples of 8.

@@ -99,8 +99,8 @@ final class SparseArray<Element: FixedWidthInteger & BitwiseCopyable>: @unchecke
 
   deinit { munmap(base, byteCount) }
 
-  /// Whether every element of `range` is `value`. The loop does not stop at the first difference: a
-  /// loop without a branch is faster.
+  /// Returns whether every element of `range` is `value`. The loop does not stop at the first
+  /// difference: a loop without a branch is faster.
   func areAll(_ value: Element, _ range: Range<Int>) -> Bool {
     var difference: Element = 0
     for index in range { difference |= base[index] ^ value }

@@ -5,8 +5,8 @@
 // page-table format allocates the same few sizes again and again. Frames that alignment skips
 // become smaller free blocks, so none is wasted.
 //
-// A free block holds zeros. Most tables are empty when they are freed, so clearing a table when it
-// is freed costs nothing for most tables, and clearing it when it is allocated would.
+// A free block holds zeros. Tables are cleared when they are freed and not when they are allocated,
+// because most tables are known to be empty when they are freed.
 
 struct TableArena: ~Copyable {
   private let limit: Int
@@ -19,7 +19,7 @@ struct TableArena: ~Copyable {
   /// - Parameter limit: in pages of 4 KiB.
   init(limit: Int) { self.limit = limit }
 
-  /// Whether the limit allows a block of 2^order pages more.
+  /// Returns whether the limit allows a block of 2^order pages more.
   func allows(order: Int) -> Bool { pagesInUse <= limit - 1 << order }
 
   /// Allocates a block of 2^order pages.

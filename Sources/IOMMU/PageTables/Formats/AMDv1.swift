@@ -50,13 +50,13 @@ extension AMDv1Format {
   @inline(__always)
   private static func nextLevel(_ entry: UInt64) -> UInt64 { entry &>> Bits.nextLevelShift & 7 }
 
-  /// The address field of an entry, in granules.
+  /// Returns the address field of an entry, in granules.
   @inline(__always)
   private static func number(_ entry: UInt64) -> UInt64 {
     (entry & Bits.addressMask) &>> Bits.addressShift
   }
 
-  /// The address field for an address.
+  /// Returns the address field for an address.
   @inline(__always)
   private static func field(_ address: UInt64) -> UInt64 {
     (address &>> UInt64(truncatingIfNeeded: granuleShift)) &<< Bits.addressShift
@@ -111,8 +111,8 @@ extension AMDv1Format {
     Int(truncatingIfNeeded: nextLevel(entry)) &- 1
   }
 
-  /// Refuses a table that is not of a lower level, and an input address with ones in the bits of a
-  /// skipped level.
+  /// Returns whether the table is not of a lower level, the input address has ones in the bits of a
+  /// skipped level, or a reserved bit is set.
   @inline(__always)
   static func isMalformed(
     table entry: UInt64, for address: UInt64, level: Int, root _: TableRoot,
@@ -130,7 +130,7 @@ extension AMDv1Format {
     return skipped | reserved != 0
   }
 
-  /// Refuses a page of a size that its level does not have.
+  /// Returns whether the page has a size that its level does not have, or a reserved bit is set.
   @inline(__always)
   static func isMalformed(
     leaf entry: UInt64, for _: UInt64, level: Int, root _: TableRoot,
@@ -145,8 +145,8 @@ extension AMDv1Format {
     return entry & rules.reservedInLeaf[unchecked: level] != 0
   }
 
-  /// Whether a reserved bit of the entry is set. Hardware refuses other entries for their level or
-  /// size.
+  /// Returns whether a reserved bit of the entry is set. Hardware refuses other entries for their
+  /// level or size.
   static func hasReservedBits(
     _ entry: UInt64, level: Int, rules: borrowing EntryRules
   ) -> Bool {
@@ -163,7 +163,7 @@ extension AMDv1Format {
     return (PhysicalAddress(address(entry).rawValue & ~offset), shift)
   }
 
-  /// The reserved bits: [58:52] of pages, [60:52] of table entries, and address bits from
+  /// Returns the reserved bits: [58:52] of pages, [60:52] of table entries, and address bits from
   /// `addressBits` on.
   static func rules(addressBits: Int) -> EntryRules {
     var rules = EntryRules()
@@ -177,9 +177,9 @@ extension AMDv1Format {
 
   // MARK: Making entries
 
-  /// The page sizes of AMD 48882, tables 14 and 15: every power of two that is less than what a
-  /// table spans, except 512 GiB, which hardware translates wrongly. A table of the specification's
-  /// level 6 holds no pages.
+  /// Returns the page sizes of AMD 48882, tables 14 and 15: every power of two that is less than
+  /// what a table spans, except 512 GiB, which hardware translates wrongly. A table of the
+  /// specification's level 6 holds no pages.
   static func possibleSizes(level: Int) -> UInt64 {
     guard level < 5 else { return 0 }
     let first = itemShift(level)
@@ -187,7 +187,8 @@ extension AMDv1Format {
     return (1 << UInt64(end) - 1) & ~(1 << UInt64(first) - 1) & ~(1 << 39)
   }
 
-  /// Hardware intersects the permissions of all levels, so a table entry gives all of them.
+  /// Makes a table entry with all permissions, because hardware intersects the permissions of all
+  /// levels.
   static func makeTable(at address: PhysicalAddress, level: Int) -> UInt64 {
     Bits.present | Bits.read | Bits.write | field(address.rawValue)
       | UInt64(level) << Bits.nextLevelShift

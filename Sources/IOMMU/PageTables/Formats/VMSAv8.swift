@@ -1,7 +1,7 @@
 /// Walks of VMSAv8-64 tables. Each takes one switch on the granule and runs specialised code below
 /// it.
 enum VMSAv8 {
-  /// Arm's number of a level.
+  /// Returns Arm's number of a level.
   static func level(_ level: Int) -> Int { 3 - level }
 
   /// Walks a table of stage 1.

@@ -25,8 +25,8 @@ protocol VMSAv8Granule {
   static var highestBlock: Int { get }
   /// The highest level that can have blocks with 52-bit addresses.
   static var highestWideBlock: Int { get }
-  /// log2 of the number of descriptors in a contiguous run at `level`. 0 where the Contiguous bit
-  /// has no effect.
+  /// Returns log2 of the number of descriptors in a contiguous run at `level`. 0 where the
+  /// Contiguous bit has no effect.
   static func runBits(level: Int) -> Int
 }
 
@@ -103,7 +103,8 @@ extension VMSAv8Format {
       highestBlock: isWide ? Granule.highestWideBlock : Granule.highestBlock)
   }
 
-  /// Blocks at levels that have none, and the reserved type at level 0, are invalid.
+  /// Returns the class of a descriptor. A block at a level that has no blocks, and the reserved
+  /// type at level 0, are invalid.
   @inline(__always)
   private static func classify(_ entry: UInt64, level: Int, highestBlock: Int) -> EntryClass {
     if entry & VMSAv8Bits.valid == 0 { return .empty }
@@ -123,8 +124,8 @@ extension VMSAv8Format {
     PhysicalAddress(entry & 0x0000_ffff_ffff_f000 & ~lowBits)
   }
 
-  /// The output address: D8.3.1 for 48 bits, and for 52 bits with either encoding of the upper
-  /// four.
+  /// Returns the output address: D8.3.1 for 48 bits, and for 52 bits with either encoding of the
+  /// upper four.
   @inline(__always)
   static func output(_ entry: UInt64, root: TableRoot) -> UInt64 {
     guard root.options.contains(.wideAddresses) else { return address(entry).rawValue }
@@ -166,7 +167,8 @@ extension VMSAv8Format {
     output(entry, root: root) & root.forbidden != 0
   }
 
-  /// Address bits below the block's size are ignored.
+  /// Returns whether the output address is too wide. Address bits below the block's size are
+  /// ignored.
   @inline(__always)
   static func isMalformed(
     leaf entry: UInt64, for _: UInt64, level: Int, root: TableRoot,
@@ -187,17 +189,19 @@ extension VMSAv8Format {
       && !root.options.contains(.setsAccessFlag) && !root.options.contains(.ignoresAccessFlag)
   }
 
-  /// Table descriptors have no flags, because FEAT_HAFT is not implemented.
+  /// Returns the descriptor unchanged: table descriptors have no flags, because FEAT_HAFT is not
+  /// implemented.
   @inline(__always)
   static func settingFlags(table entry: UInt64, root _: TableRoot) -> UInt64 { entry }
 
-  /// Whether hardware makes the leaf dirty when it writes through the leaf (D8.5.6: DBM, with HD).
+  /// Returns whether hardware makes the leaf dirty when it writes through the leaf (D8.5.6: DBM,
+  /// with HD).
   @inline(__always)
   static func hasDirtyState(_ entry: UInt64, root: TableRoot) -> Bool {
     entry & VMSAv8Bits.dirtyModifier != 0 && root.options.contains(.setsDirtyState)
   }
 
-  /// The leaf with the Access flag, if hardware sets the flag.
+  /// Returns the leaf with the Access flag, if hardware sets the flag.
   @inline(__always)
   static func settingAccessFlag(_ entry: UInt64, root: TableRoot) -> UInt64 {
     root.options.contains(.setsAccessFlag) ? entry | VMSAv8Bits.accessFlag : entry

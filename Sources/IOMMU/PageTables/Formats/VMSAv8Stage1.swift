@@ -19,7 +19,7 @@ enum VMSAv8Stage1<Granule: VMSAv8Granule>: VMSAv8Format {
   /// AttrIndx 1, which Linux uses for cached memory.
   private static var cached: UInt64 { 1 << 2 }
 
-  /// The bits that table descriptors have not set.
+  /// Returns the bits that table descriptors have not set.
   @inline(__always)
   static func grant(_ entry: UInt64, root: TableRoot) -> UInt64 {
     root.options.contains(.ignoresHierarchicalPermissions) ? .max : ~entry
@@ -84,8 +84,8 @@ enum VMSAv8Stage1<Granule: VMSAv8Granule>: VMSAv8Format {
     leaf & VMSAv8Bits.dirtyModifier != 0 ? leaf & ~dirty : leaf
   }
 
-  /// io-pgtable-arm: arm_lpae_prot_to_pte(). A writable page has DBM, which has no effect without
-  /// HD.
+  /// Makes a leaf as io-pgtable-arm: arm_lpae_prot_to_pte(). A writable page has DBM, which has no
+  /// effect without HD.
   static func makeLeaf(
     at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions,
     snoops _: Bool

@@ -68,7 +68,7 @@ enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {
     leaf & VMSAv8Bits.dirtyModifier != 0 ? leaf | dirty : leaf
   }
 
-  /// io-pgtable-arm: arm_lpae_prot_to_pte().
+  /// Makes a leaf as io-pgtable-arm: arm_lpae_prot_to_pte().
   static func makeLeaf(
     at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions,
     snoops: Bool

@@ -104,8 +104,8 @@ struct VMSAv8Regime: Hashable, Sendable, BitwiseCopyable {
   /// TBI1: the topmost byte of an address in the upper range is ignored.
   var ignoresTopByteOfUpper = false
 
-  /// The table for an address, and the part of the address that the table translates. Bit 55
-  /// selects the range, and the bits above the input size must be copies of bit 55 (DDI 0487
+  /// Returns the table for an address, and the part of the address that the table translates. Bit
+  /// 55 selects the range, and the bits above the input size must be copies of bit 55 (DDI 0487
   /// D8.2.1).
   /// - Returns: `nil` when the address is in neither range: a translation fault without a walk.
   @inline(__always)

@@ -52,7 +52,7 @@ enum VTdSecondStage: WalkableFormat {
       | (level > 0 ? pageSize : 0) | (snoops ? snoop : 0)
   }
 
-  /// The reserved bits for a unit with these capabilities.
+  /// Returns the reserved bits for a unit with these capabilities.
   /// - Parameters:
   ///   - addressBits: the host address width (HAW).
   ///   - pageSizes: bit 0: pages of 2 MiB are supported, bit 1: pages of 1 GiB (SSLPS).

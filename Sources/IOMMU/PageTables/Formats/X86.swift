@@ -11,7 +11,7 @@
 
 /// The format of VT-d and AMD, which differ only in the extended-accessed flag.
 protocol X86Format: WalkableFormat {
-  /// The bits that hardware sets in every entry that it uses.
+  /// Returns the bits that hardware sets in every entry that it uses.
   static func accessedFlags(_ root: TableRoot) -> UInt64
 }
 
@@ -73,11 +73,12 @@ extension X86Format {
 
   // MARK: Rights
 
-  /// R/W, U/S, and the complement of XD.
+  /// Returns R/W, U/S, and the complement of XD.
   @inline(__always)
   static func grant(_ entry: UInt64, root _: TableRoot) -> UInt64 { entry ^ Bits.executeDisable }
 
-  /// VT-d §3.6.1 Access Rights; APM volume 2 §5.6 Page-Protection Checks.
+  /// Returns the permissions by VT-d §3.6.1 Access Rights and APM volume 2 §5.6 Page-Protection
+  /// Checks.
   @inline(__always)
   static func permissions(_ entry: UInt64, grant: UInt64, root: TableRoot) -> Permissions {
     let granted = grant & (entry ^ Bits.executeDisable)
@@ -139,7 +140,7 @@ extension X86Format {
     entry & (rules.reservedInLeaf[unchecked: level] | root.forbidden) != 0
   }
 
-  /// The reserved bits for a unit with these capabilities.
+  /// Returns the reserved bits for a unit with these capabilities.
   /// - Parameters:
   ///   - addressBits: the host address width (VT-d: HAW).
   ///   - has1GPages: whether the unit supports pages of 1 GiB (VT-d: FS1GP). AMD units always do.
@@ -158,7 +159,7 @@ extension X86Format {
     return rules
   }
 
-  /// The part of an address that a table translates.
+  /// Returns the part of an address that a table translates.
   /// - Returns: `nil` when the address is not canonical, that is when the bits above that part are
   ///   not copies of its highest bit (VT-d §3.6 First-Stage Translation).
   @inline(__always)
@@ -170,13 +171,13 @@ extension X86Format {
 
   // MARK: Making entries
 
-  /// generic_pt: x86_64_pt_install_table()
+  /// Makes a table entry as generic_pt: x86_64_pt_install_table().
   static func makeTable(at address: PhysicalAddress, level _: Int) -> UInt64 {
     address.rawValue & Bits.addressMask | Bits.present | Bits.write | Bits.user | accessed
   }
 
-  /// generic_pt: x86_64_pt_iommu_set_prot() sets the flags in advance. A page that may be written
-  /// may also be read.
+  /// Makes a leaf as generic_pt: x86_64_pt_iommu_set_prot(). The accessed flag is set in advance,
+  /// and in a writable page the dirty flag. A page that may be written may also be read.
   static func makeLeaf(
     at address: PhysicalAddress, level: Int, shift _: Int, permissions: Permissions, snoops _: Bool
   ) -> UInt64 {

@@ -33,7 +33,7 @@ extension AMDViUnit {
         let tag = entry.tag.withoutExtension
         if let guestTag, tag != guestTag { return false }
         if guestTag == nil, tag != hostTag { return entry.tag.domain == domain }
-        return AMDViLeafAttributes(entry.attributes).intersects(range, at: entry.address)
+        return AMDViLeafAttributes(entry.attributes).intersects(range, at: entry.iova.rawValue)
       }
       if command.includesDirectories {
         state.addressSpaces.invalidate { _, space in
@@ -43,7 +43,7 @@ extension AMDViUnit {
         state.pagingStructures.removeAll { entry in
           guard let guestTag else { return entry.tag.domain == domain }
           return entry.tag.withoutExtension == guestTag
-            && range.intersects(entry.address, shift: entry.shift)
+            && range.intersects(entry.iova.rawValue, shift: entry.shift)
         }
       }
     }

@@ -40,8 +40,8 @@ extension AMDViUnit {
       return nil
     }
     inFlight.use(InFlightKey(space.pointee.domain))
-    let iova = request.iova.rawValue
-    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.address(of: iova)
+    return state.iotlb.lookup(space.pointee.tag, request.iova, for: request.access)?
+      .address(of: request.iova)
   }
 
   // MARK: All requests
@@ -126,7 +126,7 @@ extension AMDViUnit {
     }
     if space.translationType == .passThrough { return passThrough(space, &progress) }
     while progress.remaining > 0 {
-      let iova = progress.iova.rawValue
+      let iova = progress.iova
       guard let page = state.iotlb.lookup(space.tag, iova, for: request.access) else {
         let cachedTable = space.hasGuest ? state.pagingStructures.find(space.tag, iova) : nil
         return .pageMiss(space, cachedTable)
@@ -175,7 +175,7 @@ extension AMDViUnit {
       state.withLock { state in
         guard state.generation == generation else { return }
         state.iotlb.insert(
-          space.tag, iova.rawValue, page,
+          space.tag, iova, page,
           attributes: AMDViLeafAttributes(shift: walked.shift).attributes)
       }
       return .success(page)
@@ -200,10 +200,10 @@ extension AMDViUnit {
       let page = space.limit(result.page)
       state.withLock { state in
         guard state.generation == generation else { return }
-        state.iotlb.insert(space.tag, iova.rawValue, page, attributes: result.leaf.attributes)
+        state.iotlb.insert(space.tag, iova, page, attributes: result.leaf.attributes)
         walkedEntries.forEachTable(of: AMDGuest.self, from: root) { table in
           state.pagingStructures.insert(
-            space.tag, iova.rawValue, shift: AMDGuest.tableShift(table.level), table)
+            space.tag, iova, shift: AMDGuest.tableShift(table.level), table)
         }
       }
       return .success(page)

@@ -84,7 +84,7 @@ final class DeviceTLB: Sendable {
     _ iova: IOVA, pasid: PASID?, access: Permissions
   ) -> (page: Translation?, generation: UInt64) {
     state.withLock { state in
-      (state.translations.lookup(Self.tag(pasid), iova.rawValue, for: access), state.generation)
+      (state.translations.lookup(Self.tag(pasid), iova, for: access), state.generation)
     }
   }
 
@@ -93,11 +93,11 @@ final class DeviceTLB: Sendable {
   func insert(_ page: Translation, for iova: IOVA, pasid: PASID?, generation: UInt64) {
     guard !isDisabled else { return }
     let piece = Translation(
-      physical: PhysicalAddress(page.address(of: iova.rawValue).rawValue & ~0xfff),
+      physical: PhysicalAddress(page.address(of: iova).rawValue & ~0xfff),
       shift: Frame.shift, permissions: page.permissions)
     state.withLock { state in
       guard state.generation == generation else { return }
-      state.translations.insert(Self.tag(pasid), iova.rawValue, piece)
+      state.translations.insert(Self.tag(pasid), iova, piece)
     }
   }
 
@@ -111,7 +111,7 @@ final class DeviceTLB: Sendable {
       state.translations.removeAll { entry in
         guard entry.tag == tag else { return pasid == nil }
         guard case .pages(let iova, let shift) = scope else { return true }
-        return entry.address >> UInt64(shift) == iova.rawValue >> UInt64(shift)
+        return entry.iova.rawValue >> UInt64(shift) == iova.rawValue >> UInt64(shift)
       }
     }
   }

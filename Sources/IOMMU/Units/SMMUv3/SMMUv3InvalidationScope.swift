@@ -59,7 +59,7 @@ struct InvalidatedRange: Equatable {
     if let granuleShift, leaf.granuleShift != granuleShift { return false }
     if level != 0, leaf.level != level { return false }
     let offset = leaf.blockShift >= 64 ? UInt64.max : 1 << UInt64(leaf.blockShift) - 1
-    return entry.address & ~offset <= last && entry.address | offset >= first
+    return entry.iova.rawValue & ~offset <= last && entry.iova.rawValue | offset >= first
   }
 }
 

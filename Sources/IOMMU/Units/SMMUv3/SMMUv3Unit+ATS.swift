@@ -50,7 +50,7 @@ extension SMMUv3Unit {
     let space = found.pointee
     guard space.allowsATS else { return .pageMiss(space) }
     inFlight.use(space.inFlightKey)
-    let address = space.effectiveAddress(request.iova).rawValue
+    let address = space.effectiveAddress(request.iova)
     let page = state.iotlb.lookup(space.tag, address, for: request.access)
     return page.map { .page($0) } ?? .pageMiss(space)
   }

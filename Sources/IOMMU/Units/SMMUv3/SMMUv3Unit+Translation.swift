@@ -38,7 +38,7 @@ extension SMMUv3Unit {
       return nil
     }
     inFlight.use(space.pointee.inFlightKey)
-    let address = space.pointee.effectiveAddress(request.iova).rawValue
+    let address = space.pointee.effectiveAddress(request.iova)
     return state.iotlb.lookup(space.pointee.tag, address, for: request.access)?.address(of: address)
   }
 
@@ -106,7 +106,7 @@ extension SMMUv3Unit {
     inFlight.use(space.inFlightKey)
     while progress.remaining > 0 {
       let address = space.effectiveAddress(progress.iova)
-      guard let page = state.iotlb.lookup(space.tag, address.rawValue) else {
+      guard let page = state.iotlb.lookup(space.tag, address) else {
         return .pageMiss(space)
       }
       guard page.permissions.isSuperset(of: request.access) else {
@@ -123,7 +123,7 @@ extension SMMUv3Unit {
   private func permissionOutcome(
     _ address: IOVA, _ space: SMMUv3AddressSpace, in state: inout State
   ) -> CacheOutcome {
-    guard !space.updatesDirtyState, let entry = state.iotlb.entry(space.tag, address.rawValue),
+    guard !space.updatesDirtyState, let entry = state.iotlb.entry(space.tag, address),
       SMMUv3LeafAttributes(entry.attributes).isReadOnly
     else { return .pageMiss(space) }
     return .fault(.stage1(.permission), space.stage1Faults)
@@ -164,7 +164,7 @@ extension SMMUv3Unit {
       state.withLock { state in
         guard state.generation == generation else { return }
         state.iotlb.insert(
-          space.tag, address.rawValue, result.page, attributes: result.leaf.attributes)
+          space.tag, address, result.page, attributes: result.leaf.attributes)
       }
       return .success(result.page)
     }

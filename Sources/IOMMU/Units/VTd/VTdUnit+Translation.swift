@@ -57,8 +57,8 @@ extension VTdUnit {
     else { return nil }
     let domain = space.pointee.domain
     inFlight.use(InFlightKey(domain))
-    let iova = request.iova.rawValue
-    return state.iotlb.lookup(space.pointee.tag, iova, for: request.access)?.address(of: iova)
+    return state.iotlb.lookup(space.pointee.tag, request.iova, for: request.access)?
+      .address(of: request.iova)
   }
 
   // MARK: All requests
@@ -153,11 +153,11 @@ extension VTdUnit {
         progress.pages.append(.identity(of: progress.pages.iova))
         continue
       }
-      guard let page = state.iotlb.lookup(tag, progress.pages.iova.rawValue, for: access) else {
+      guard let page = state.iotlb.lookup(tag, progress.pages.iova, for: access) else {
         progress.space = space.pointee
         progress.generation = state.generation
         if space.pointee.hasFirstStage {
-          progress.cachedTable = state.pagingStructures.find(tag, progress.pages.iova.rawValue)
+          progress.cachedTable = state.pagingStructures.find(tag, progress.pages.iova)
         }
         return .pageMiss
       }
@@ -195,7 +195,7 @@ extension VTdUnit {
       let (iova, generation) = (progress.pages.iova, progress.generation)
       state.withLock { state in
         guard state.generation == generation else { return }
-        state.iotlb.insert(space.tag, iova.rawValue, page)
+        state.iotlb.insert(space.tag, iova, page)
       }
     }
     return result
@@ -220,7 +220,7 @@ extension VTdUnit {
     if case .success(let page) = result {
       state.withLock { state in
         guard state.generation == progress.generation else { return }
-        let iova = progress.pages.iova.rawValue
+        let iova = progress.pages.iova
         state.iotlb.insert(space.tag, iova, page)
         walkedEntries.forEachTable(of: VTdFirstStage.self, from: root) { table in
           state.pagingStructures.insert(

@@ -186,12 +186,12 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
   /// generic_pt: read_and_clear_dirty(). In the kernel iommufd's core invalidates the cleared
   /// pages.
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard aperture.contains(range.upperBound) else { throw .invalidArgument }
+    guard aperture.contains(range.upperBound.rawValue) else { throw .invalidArgument }
     var hasCleared = false
     state.withLock { state in
-      let last = min(range.upperBound, state.table.lastAddress)
+      let last = min(range.upperBound, IOVA(state.table.lastAddress))
       guard range.lowerBound <= last else { return }
       state.table.readDirty(range.lowerBound...last, clearing: clearing) {
         hasCleared = clearing
@@ -199,7 +199,7 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
       }
     }
     if hasCleared {
-      flush(IOVA(range.lowerBound), through: IOVA(range.upperBound), directories: false)
+      flush(range.lowerBound, through: range.upperBound, directories: false)
     }
   }
 

@@ -92,11 +92,11 @@ package final class MockPagingDomain: PagingDomain, DirtyTracking {
   }
 
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard Self.allAddresses.contains(range.upperBound) else { throw .outOfRange }
+    guard Self.allAddresses.contains(range.upperBound.rawValue) else { throw .outOfRange }
     state.withLock { _ in
-      table.readDirty(range, clearing: clearing) { report($0, $1) }
+      table.readDirty(range, clearing: clearing, report)
     }
   }
 

@@ -186,9 +186,9 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   /// io-pgtable-arm: arm_lpae_read_and_clear_dirty(). In the kernel iommufd's core invalidates the
   /// cleared pages.
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard aperture.contains(range.upperBound) else { throw .invalidArgument }
+    guard aperture.contains(range.upperBound.rawValue) else { throw .invalidArgument }
     var hasCleared = false
     state.withLock { _ in
       table.readDirty(range, clearing: clearing) {
@@ -197,8 +197,8 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
       }
     }
     if hasCleared {
-      let length = range.upperBound - range.lowerBound
-      invalidate(IOVA(range.lowerBound), length: length == .max ? length : length + 1)
+      let length = range.upperBound.rawValue - range.lowerBound.rawValue
+      invalidate(range.lowerBound, length: length == .max ? length : length + 1)
     }
   }
 

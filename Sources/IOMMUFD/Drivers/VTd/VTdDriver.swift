@@ -4,8 +4,8 @@
 //
 // A requester without attachments has a context entry and an empty PASID table entry, so its
 // requests fault. Attaching writes one PASID table entry in a single store: a request goes through
-// the old domain or through the new one. (The kernel clears the entry in between, and the entry
-// can stay clear when the attach fails. Here everything that can fail comes before the store.) Every
+// the old domain or through the new one. (The kernel clears the entry in between, and the entry can
+// stay clear when the attach fails. Here everything that can fail comes before the store.) Every
 // change is followed by the invalidations of VT-d §6.5.3.3 table 28. The last of them waits for the
 // requests that still use the old entry.
 

@@ -250,21 +250,19 @@ extension VTdPagingDomain: DirtyTracking {
 
   /// intel: IOMMU_PT_DIRTY_OPS(vtdss)
   package func readDirty(
-    _ range: ClosedRange<UInt64>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
+    _ range: ClosedRange<IOVA>, clearing: Bool, _ report: (IOVA, UInt64) -> Void
   ) throws(Errno) {
-    guard aperture.contains(range.upperBound) else { throw .outOfRange }
-    var found: ClosedRange<UInt64>?
+    guard aperture.contains(range.upperBound.rawValue) else { throw .outOfRange }
+    var found: ClosedRange<IOVA>?
     state.withLock { _ in
       table.readDirty(range, clearing: clearing) { iova, length in
-        let first = found?.lowerBound ?? iova.rawValue
-        found = first...(iova.rawValue + (length - 1))
+        found = (found?.lowerBound ?? iova)...iova.last(of: length)
         report(iova, length)
       }
     }
     // With a translation in the IOTLB the next write would not set the dirty bit again.
     if clearing, let found {
-      flush(
-        VTdFlushRange(IOVA(found.lowerBound), through: IOVA(found.upperBound)), isLeaf: true)
+      flush(VTdFlushRange(found.lowerBound, through: found.upperBound), isLeaf: true)
     }
   }
 }

@@ -42,7 +42,7 @@ final class InvalidationErrors: ExtensionHooks {
         Answer(
           error: failure?.error.bit ?? 0,
           device: failure.map { context.clientID(of: $0.requester) } ?? 0),
-        at: index, offset: MemoryLayout<Entry>.offset(of: \.error) ?? 0)
+        at: index, offset: MemoryLayout<Entry>.start(of: \.error))
       handled += 1
     }
   }

@@ -7,8 +7,7 @@ internal import UAPI
 /// with which error. It is for tests: no emulated device fails to complete an invalidation by
 /// itself.
 enum InvalidationFailureCommand {
-  static let row = Operation(
-    .simVTdInvalidateFail, minimumThrough: \iommufd_sim_vtd_invalidate_fail.nth, execute)
+  static let handler = IoctlHandler(.simVTdInvalidateFail, execute)
 
   private static func execute(
     _ command: inout UserCommand<iommufd_sim_vtd_invalidate_fail>

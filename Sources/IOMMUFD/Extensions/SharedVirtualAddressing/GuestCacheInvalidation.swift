@@ -17,7 +17,7 @@ struct GuestCacheInvalidation {
   }
 
   /// Bytes through `padding`; the arguments of the granularity follow.
-  static let headerSize = 16
+  static let headerSize = MemoryLayout<iommu_cache_invalidate_info>.end(of: \.padding)
 
   let caches: Caches
   /// `nil` for every PASID that has a bound table.

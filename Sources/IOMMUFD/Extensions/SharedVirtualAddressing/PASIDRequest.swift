@@ -16,14 +16,16 @@ struct PASIDRequest {
   /// vfio: vfio_iommu_type1_pasid_request()
   func execute(at argument: UInt64) throws(Errno) -> Int32 {
     var request = vfio_iommu_type1_pasid_request()
-    let header = 8
+    let header = Ioctl.vfioIOMMUPASIDRequest.minimumSize
     try client.loadBytes(of: &request, count: header, at: argument)
     let isAllocation = request.flags == UInt32(VFIO_IOMMU_PASID_ALLOC)
     guard isAllocation || request.flags == UInt32(VFIO_IOMMU_PASID_FREE) else {
       throw .invalidArgument
     }
-    let hasRange = request.argsz == Self.end(of: \.range)
-    let length = hasRange || isAllocation ? Self.end(of: \.range) : Self.end(of: \.free_pasid)
+    let endOfRange = header + MemoryLayout.size(ofValue: request.range)
+    let endOfFreePASID = header + MemoryLayout.size(ofValue: request.free_pasid)
+    let hasRange = request.argsz == endOfRange
+    let length = hasRange || isAllocation ? endOfRange : endOfFreePASID
     let needed =
       hasRange || !isAllocation ? length : MemoryLayout<vfio_iommu_type1_pasid_request>.size
     guard request.argsz >= needed else { throw .invalidArgument }
@@ -42,13 +44,6 @@ struct PASIDRequest {
       try free(PASID(rawValue: request.free_pasid), of: owner)
     }
     return 0
-  }
-
-  private static func end<Member>(
-    of member: KeyPath<vfio_iommu_type1_pasid_request, Member>
-  ) -> Int {
-    // Every form begins behind argsz and flags.
-    8 + MemoryLayout<Member>.size
   }
 
   /// Frees the PASID again when its number cannot be stored for the caller.

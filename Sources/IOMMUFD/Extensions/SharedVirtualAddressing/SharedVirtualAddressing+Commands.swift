@@ -11,7 +11,7 @@ extension SharedVirtualAddressing {
   func callContainer(
     _ request: IoctlNumber, argument: UInt64, client: any Client, on context: Context
   ) throws(Errno) -> Int32? {
-    switch request {
+    switch IoctlTable.iommufd[request] {
     case .vfioIOMMUPASIDRequest:
       return try PASIDRequest(context: context, client: client, addressing: self)
         .execute(at: argument)
@@ -56,7 +56,8 @@ extension SharedVirtualAddressing {
     at argument: UInt64, _ client: any Client, _ context: Context
   ) throws(Errno) {
     var command = vfio_iommu_type1_cache_invalidate()
-    try client.loadBytes(of: &command, count: 8, at: argument)
+    try client.loadBytes(
+      of: &command, count: Ioctl.vfioIOMMUCacheInvalidate.minimumSize, at: argument)
     guard command.flags == 0 else { throw .invalidArgument }
     let info = try client.loadBehindHeader(
       iommu_cache_invalidate_info.self, of: command.argsz, at: argument,
@@ -73,7 +74,7 @@ extension SharedVirtualAddressing {
 
   /// Through `padding`; the part of the vendor follows.
   private static var bindHeaderSize: Int {
-    MemoryLayout<iommu_gpasid_bind_data>.size - MemoryLayout<iommu_gpasid_bind_data_vtd>.size
+    MemoryLayout<iommu_gpasid_bind_data>.end(of: \.padding)
   }
 }
 

@@ -18,7 +18,7 @@
 #include <linux/iommufd.h>
 #include <linux/vfio.h>
 
-#include "lib/client.h"
+#include "../lib/front_client.h"
 
 enum { CLIENTS = 4, PATIENCE_MS = 20000 };
 
@@ -87,7 +87,7 @@ static int open_while_served(const char *path)
 
 static int call_test(unsigned long command, __u32 value, __u32 *answer)
 {
-    struct cuse_test argument = {.size = sizeof(argument), .value = value};
+    struct test_argument argument = {.size = sizeof(argument), .value = value};
 
     if (!call(device, command, &argument))
         return 0;
@@ -99,17 +99,17 @@ static int test_exchange(void)
 {
     __u32 answer;
 
-    return call_test(CUSE_TEST_ECHO, 5, &answer);
+    return call_test(TEST_ECHO, 5, &answer);
 }
 
 static int test_queue_and_close(void)
 {
-    unsigned long long record[2];
+    struct test_record record;
     __u32 queue = 0;
 
-    if (!call_test(CUSE_TEST_QUEUE, 0, &queue))
+    if (!call_test(TEST_MAKE_QUEUE, 0, &queue))
         return 0;
-    read_and_close(queue, record, sizeof(record));
+    read_and_close(queue, &record, sizeof(record));
     return 1;
 }
 
@@ -122,7 +122,7 @@ static int test_identify_and_keep(unsigned thread)
     if (other < 0)
         return 0;
     int goes_on =
-        call_test(CUSE_TEST_IDENTIFY, other, &answer) && call_test(CUSE_TEST_KEEP, other, &answer);
+        call_test(TEST_IDENTIFY, other, &answer) && call_test(TEST_KEEP, other, &answer);
     close(other);
     return goes_on;
 }

@@ -2,7 +2,7 @@
 /* Prints microseconds per operation, to compare versions on one machine. */
 #include <time.h>
 
-#include "lib/client.h"
+#include "../lib/front_client.h"
 
 static double now(void)
 {
@@ -23,16 +23,14 @@ static double now(void)
 
 int main(void)
 {
-    char memory[128];
     unsigned value;
     int fd = open_node();
 
-    snprintf(memory, sizeof(memory), "%s-nodes/memory0", node_path());
-    int offsets = open(memory, O_RDWR);
-    TIME("ioctl without argument", 2000, ioctl(fd, 0x3bff, 0));
-    TIME("ioctl, struct in and out", 2000, request(fd, CUSE_TEST_ECHO, i));
-    TIME("ioctl that identifies an fd", 500, request(fd, CUSE_TEST_IDENTIFY, fd));
-    TIME("ioctl that makes an fd, close", 300, close(request(fd, CUSE_TEST_QUEUE, i)));
+    int offsets = open_offsets_node();
+    TIME("ioctl without argument", 2000, ioctl(fd, TEST_UNKNOWN, 0));
+    TIME("ioctl, struct in and out", 2000, request(fd, TEST_ECHO, i));
+    TIME("ioctl that identifies an fd", 500, request(fd, TEST_IDENTIFY, fd));
+    TIME("ioctl that makes an fd, close", 300, close(make_queue(fd, false, NULL)));
     TIME("pread of 4 bytes", 1000, if (pread(offsets, &value, 4, 1l << 42) != 4) return 1);
     TIME("open and close", 500, close(open_node()));
     return 0;

@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-#include "lib/client.h"
+#include "../lib/front_client.h"
 
 static void run(const char *name, char **command)
 {

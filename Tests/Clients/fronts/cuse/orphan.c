@@ -8,14 +8,14 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include "lib/client.h"
+#include "../lib/front_client.h"
 
 static int device, result, number;
 
 static void *sleep_there(void *argument)
 {
     (void)argument;
-    result = request(device, CUSE_TEST_SLEEP, 8000);
+    result = request(device, TEST_SLEEP, 8000);
     number = errno;
     return NULL;
 }
@@ -28,7 +28,7 @@ int main(int argc, char **argv)
         return 64;
     device = open_node();
     char record[16];
-    int queue = request(device, CUSE_TEST_QUEUE, 0);
+    int queue = make_queue(device, false, NULL);
     CHECK(queue >= 0);
     pthread_create(&thread, NULL, sleep_there, NULL);
     usleep(500000);
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
      * aborted, too.
      */
     int tries = 0;
-    while ((result = request(device, CUSE_TEST_ECHO, 0)) == -1 && errno == ECONNABORTED &&
+    while ((result = request(device, TEST_ECHO, 0)) == -1 && errno == ECONNABORTED &&
            ++tries < 100)
         usleep(10000);
     CHECK(result == -1 && errno == ENOTCONN);

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Threads and signals: every call has exactly one effect, and no call fails with EINTR. */
-#include <pthread.h>
+/* Signals: every call has exactly one effect, and no call fails with EINTR. */
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
-#include "lib/client.h"
+#include "../lib/front_client.h"
 
 static int device;
 static volatile sig_atomic_t alarms, nested, nested_bad;
@@ -43,38 +42,13 @@ static void call_device(int number)
 
     (void)number;
     nested++;
-    if (request(device, CUSE_TEST_ECHO, nested) != nested + 1)
+    if (request(device, TEST_ECHO, nested) != nested + 1)
         nested_bad++;
-    int queue = request(device, CUSE_TEST_QUEUE, 0);
+    int queue = make_queue(device, false, NULL);
     if (queue < 0)
         nested_bad++;
     close(queue);
     errno = saved;
-}
-
-static void *calls(void *argument)
-{
-    long rounds = (long)argument;
-
-    for (long i = 0; i < rounds; i++) {
-        CHECK(request(device, CUSE_TEST_ECHO, i) == i + 1);
-        if (i % 4 == 0) {
-            int queue = request(device, CUSE_TEST_QUEUE, 0);
-            CHECK(queue >= 0);
-            close(queue);
-        }
-    }
-    return NULL;
-}
-
-static void test_threads(void)
-{
-    pthread_t thread[8];
-
-    for (int i = 0; i < 8; i++)
-        pthread_create(&thread[i], NULL, calls, (void *)20);
-    for (int i = 0; i < 8; i++)
-        pthread_join(thread[i], NULL);
 }
 
 /** Returns `seconds` in microseconds, at least `least` and less than a second. */
@@ -87,8 +61,8 @@ static long timer_interval(long least, double seconds)
 
 static void one_of_each(int i)
 {
-    CHECK(request(device, CUSE_TEST_ECHO, i) == i + 1);
-    int queue = request(device, CUSE_TEST_QUEUE, 0);
+    CHECK(request(device, TEST_ECHO, i) == i + 1);
+    int queue = make_queue(device, false, NULL);
     CHECK(queue >= 0);
     close(queue);
 }
@@ -115,7 +89,7 @@ static void test_alarms(int flags)
     begin = now();
     for (int i = 0; goes_on(i, 60, begin); i++)
         one_of_each(i);
-    CHECK(request(device, CUSE_TEST_SLEEP, 50) == 50);
+    CHECK(request(device, TEST_SLEEP, 50) == 50);
     setitimer(ITIMER_REAL, &never, NULL);
     sigprocmask(SIG_SETMASK, NULL, &after);
     CHECK(alarms > 20);
@@ -142,9 +116,9 @@ static void test_calls_in_handlers(void)
         setitimer(ITIMER_REAL, &every, NULL);
         begin = now();
         for (int i = 0; goes_on(i, 40, begin); i++)
-            CHECK(request(device, CUSE_TEST_ECHO, i) == i + 1);
+            CHECK(request(device, TEST_ECHO, i) == i + 1);
         for (int i = 0; i < 100 && nested < 5; i++)
-            CHECK(request(device, CUSE_TEST_SLEEP, 20) == 20);
+            CHECK(request(device, TEST_SLEEP, 20) == 20);
         setitimer(ITIMER_REAL, &never, NULL);
         CHECK(nested >= 5 && nested_bad == 0);
     }
@@ -158,7 +132,7 @@ static void test_stopped(void)
     if (child == 0) {
         double begin = now();
         for (int i = 0; goes_on(i, 60, begin); i++) {
-            int queue = request(device, CUSE_TEST_QUEUE, 0);
+            int queue = make_queue(device, false, NULL);
             if (queue < 0)
                 _exit(1);
             close(queue);
@@ -179,7 +153,6 @@ static void test_stopped(void)
 int main(void)
 {
     device = open_node();
-    test_threads();
     test_alarms(SA_RESTART);
     test_alarms(0);
     test_calls_in_handlers();

@@ -5,7 +5,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "lib/client.h"
+#include "../lib/front_client.h"
 
 static int device;
 
@@ -13,7 +13,7 @@ static void *sleep_in_server(void *argument)
 {
     (void)argument;
     while (1)
-        request(device, CUSE_TEST_SLEEP, 2000);
+        request(device, TEST_SLEEP, 2000);
     return NULL;
 }
 
@@ -44,9 +44,9 @@ int main(void)
     for (int i = 0; i < 10; i++) {
         double start = now();
         int fd = open_node();
-        CHECK(request(fd, CUSE_TEST_ECHO, 1) == 2);
-        CHECK(request(fd, CUSE_TEST_IDENTIFY, fd) > 0);
-        int queue = request(fd, CUSE_TEST_QUEUE, 0);
+        CHECK(request(fd, TEST_ECHO, 1) == 2);
+        CHECK(request(fd, TEST_IDENTIFY, fd) > 0);
+        int queue = make_queue(fd, false, NULL);
         CHECK(queue >= 0);
         close(queue);
         close(fd);

@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-#include "lib/client.h"
+#include "../lib/front_client.h"
 
 static int device;
 
@@ -20,30 +20,31 @@ static void *work(void *argument)
 
     while (1) {
         int queue, other;
+        uint32_t id = 0;
         switch (rand_r(&seed) % 6) {
         case 0:
-            queue = request(device, CUSE_TEST_QUEUE, 0);
-            request(device, CUSE_TEST_PUSH, 2);
+            queue = make_queue(device, false, &id);
+            push(device, id, 2, 0);
             poll(&(struct pollfd){queue, POLLIN, 0}, 1, 1);
             if (rand_r(&seed) % 2)
                 close(queue);
             break;
         case 1:
             other = open_node();
-            request(device, CUSE_TEST_IDENTIFY, other);
-            request(device, CUSE_TEST_KEEP, other);
+            request(device, TEST_IDENTIFY, other);
+            request(device, TEST_KEEP, other);
             close(other);
             break;
         case 2:
-            request(device, CUSE_TEST_SLEEP, rand_r(&seed) % 4);
+            request(device, TEST_SLEEP, rand_r(&seed) % 4);
             break;
         case 3:
-            queue = request(device, CUSE_TEST_QUEUE, 0);
+            queue = make_queue(device, false, NULL);
             poll(&(struct pollfd){queue, POLLIN, 0}, 1, 5);
             close(queue);
             break;
         default:
-            request(device, CUSE_TEST_ECHO, 1);
+            request(device, TEST_ECHO, 1);
         }
     }
     return NULL;
@@ -76,9 +77,9 @@ int main(int argc, char **argv)
         check(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "round %d: status %x", i,
               status);
     }
-    struct cuse_test argument = {.size = sizeof(argument)};
+    struct test_argument argument = {.size = sizeof(argument)};
     for (int i = 0; i < 100; i++) {
-        ioctl(watcher, CUSE_TEST_ALIVE, &argument);
+        ioctl(watcher, TEST_COUNT_OPEN, &argument);
         if (argument.value == 1 && argument.length == 0)
             break;
         usleep(50000);

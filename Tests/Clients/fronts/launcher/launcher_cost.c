@@ -17,9 +17,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "test_requests.h"
+#include "../lib/test_requests.h"
 
-static int device = -1, file, null, queue = -1;
+static int device = -1, regions = -1, file, null, queue = -1;
 static char page[4096];
 static struct test_exchange exchange;
 
@@ -34,8 +34,8 @@ static long use; /* uses the results of the calls */
 static void null_ioctl(void) { use += ioctl(device, TEST_NULL); }
 static void exchange_ioctl(void) { use += ioctl(device, TEST_EXCHANGE, &exchange); }
 static void open_device(void) { close_fd(open("/dev/iommu", O_RDWR)); }
-static void region_read(void) { use += pread(device, page, 8, TEST_REGION(0)); }
-static void queue_read(void) { use += read(queue, page, 4); }
+static void region_read(void) { use += pread(regions, page, 8, TEST_REGION(0)); }
+static void queue_read(void) { use += read(queue, page, 16); }
 static void get_ppid(void) { use += syscall(SYS_getppid); }
 static void other_ioctl(void) { use += ioctl(null, 0x5401, page); }
 static void vfio_ioctl_elsewhere(void) { use += ioctl(null, 0x3b71); }
@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 {
     int repetitions = argc > 1 ? atoi(argv[1]) : 100;
     char path[] = "/tmp/launcher-XXXXXX";
-    struct test_queue made = {0};
+    struct test_argument made = {.size = sizeof(made)};
     file = mkstemp(path);
     unlink(path);
     if (write(file, page, sizeof page) != sizeof page)
@@ -122,7 +122,8 @@ int main(int argc, char **argv)
     null = open("/dev/null", O_RDWR);
     device = open("/dev/iommu", O_RDWR);
     if (device >= 0 && ioctl(device, TEST_MAKE_QUEUE, &made) == 0)
-        queue = made.fd;
+        queue = made.value;
+    regions = open("/dev/vfio/devices/vfio0", O_RDWR);
     for (size_t i = 0; i < sizeof costs / sizeof *costs; i++) {
         double rounds[99];
         int count = repetitions / costs[i].divisor + 1;

@@ -3,7 +3,7 @@
  * KVM_DEV_VFIO_FILE_ADD and _DEL: the launcher answers for its own VFIO files and lets KVM answer
  * for others.
  */
-#include "front.h"
+#include "launcher_front.h"
 
 #include <linux/kvm.h>
 
@@ -30,7 +30,7 @@ void test_kvm(void)
         skipped = "this machine has no KVM";
         return;
     }
-    int vfio = open(VFIO, O_RDWR | O_CLOEXEC), iommufd = open_iommu();
+    int vfio = open(VFIO, O_RDWR | O_CLOEXEC), iommufd = open_node();
     int copy = dup(vfio), file = open("/etc/passwd", O_RDONLY), closed = dup(file);
 
     close(closed);

@@ -1,34 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Descriptors, paths, threads, signals and memory of a program under the launcher. The program runs
- * on the test device of Tests/LauncherTestServer, whose answers show what the front end has
- * delivered.
+ * Paths, file status, mappings, stand-in files and signals of a program under the launcher. The
+ * program runs on the test device of Tests/FrontTestServer. The conformance suite tests what is the
+ * same under each front end.
  *
  *   launcher_front [TEST...]     prints a line for each test; status 1 when one has failed
  *   launcher_front storm         issues calls of all kinds until it is killed
  *   launcher_front live          prints how many files are open in the server beside its own
  *   launcher_front orphan        kills its supervisor and checks how calls then fail
  */
-#include "front.h"
+#include "launcher_front.h"
+
+#include <pthread.h>
+#include <signal.h>
 
 /* ---- storm ------------------------------------------------------------------------------ */
 
 static void *storm_thread(void *unused)
 {
-    int fd = open_iommu();
+    int fd = open(IOMMU, O_RDWR | O_CLOEXEC);
     struct test_exchange exchange = {0};
     for (;;) {
         int other = open(VFIO, O_RDWR);
-        struct test_queue queue = {.flags = 1};
+        uint32_t id;
         ioctl(other, TEST_EXCHANGE, &exchange);
-        if (ioctl(other, TEST_MAKE_QUEUE, &queue) == 0) {
-            uint32_t record;
-            push(fd, &queue, 1);
-            if (read(queue.fd, &record, 4) < 0)
+        int queue = make_queue(other, true, &id);
+        if (queue >= 0) {
+            struct test_record record;
+            push(fd, id, 1, 1);
+            if (read(queue, &record, 16) < 0)
                 continue;
-            close(queue.fd);
+            close(queue);
         }
-        ioctl(fd, TEST_COUNT, 50L);
+        request(fd, TEST_COUNT, 50);
         close(other);
     }
     return unused;
@@ -48,58 +52,46 @@ static void storm(void)
 
 static void orphan(void)
 {
-    int fd = open_iommu();
-    CHECK(identify(fd) > 0);
+    int fd = open_node();
+    CHECK(open_id(fd) > 0);
     kill(getppid(), SIGKILL);
-    for (int i = 0; i < 1000 && identify(fd) > 0; i++)
+    for (int i = 0; i < 1000 && open_id(fd) > 0; i++)
         usleep(1000);
-    CHECK_ERRNO(identify(fd), ENOSYS);
+    CHECK_ERRNO(open_id(fd), ENOSYS);
     CHECK_ERRNO(open(IOMMU, O_RDWR), ENOSYS);
     CHECK(open("/etc/passwd", O_RDONLY) >= 0 && close(fd) == 0);
-    printf("%s orphan\n", failed ? "FAILED" : "ok");
-    _exit(failed);
+    printf("%s orphan\n", failures ? "FAILED" : "ok");
+    fflush(stdout);
+    _exit(failures != 0);
 }
 
 /* ----------------------------------------------------------------------------------------- */
 
-static const struct {
-    const char *name;
-    void (*run)(void);
-} tests[] = {
-    {"identity", test_identity}, {"release", test_release}, {"paths", test_paths},
-    {"status", test_status},     {"memory", test_memory},   {"offsets", test_offsets},
-    {"mappings", test_mappings}, {"kvm", test_kvm},
-    {"queue", test_queue},       {"epoll", test_epoll},     {"queue_limits", test_queue_limits},
-    {"threads", test_threads},   {"signals", test_signals},
+bool is_node_at(const char *path, int flags)
+{
+    int fd = open(path, flags, 0600);
+    bool is_node = fd >= 0 && open_id(fd) > 0;
+    close(fd);
+    return is_node;
+}
+
+static const struct test tests[] = {
+    {"paths", test_paths},
+    {"status", test_status},
+    {"stand_ins", test_stand_ins},
+    {"mappings", test_mappings},
+    {"kvm", test_kvm},
+    {"queue_numbers", test_queue_numbers},
+    {"signals", test_signals},
 };
 
 int main(int argc, char **argv)
 {
-    int status = 0;
-    self = argv[0];
-    setvbuf(stdout, NULL, _IOLBF, 0);
-    if (argc == 4 && strcmp(argv[1], "check-id") == 0)
-        return identify(atoi(argv[2])) != atoi(argv[3]);
     if (argc == 2 && strcmp(argv[1], "storm") == 0)
         storm();
     if (argc == 2 && strcmp(argv[1], "orphan") == 0)
         orphan();
     if (argc == 2 && strcmp(argv[1], "live") == 0)
-        return printf("%d\n", count_live_files(open_iommu()) - 1) < 0;
-    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
-        bool wanted = argc < 2;
-        for (int j = 1; j < argc; j++)
-            wanted |= strcmp(argv[j], tests[i].name) == 0;
-        if (!wanted)
-            continue;
-        failed = false;
-        skipped = NULL;
-        tests[i].run();
-        if (skipped)
-            printf("skipped %s: %s\n", tests[i].name, skipped);
-        else
-            printf("%s %s\n", failed ? "FAILED" : "ok", tests[i].name);
-        status |= failed;
-    }
-    return status;
+        return printf("%ld\n", count_open(open_node()) - 1) < 0;
+    return run_tests(tests, sizeof(tests) / sizeof(*tests), argc, argv);
 }

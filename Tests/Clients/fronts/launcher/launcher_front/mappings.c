@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Regions of an open file that a program maps. */
-#include "front.h"
+#include "launcher_front.h"
+
+#include <sys/mman.h>
+#include <sys/wait.h>
 
 static uint32_t *map(int fd, int protection, int flags, size_t length, off_t offset)
 {
@@ -13,6 +16,11 @@ static uint32_t *map_region(int fd)
     return map(fd, PROT_READ | PROT_WRITE, MAP_SHARED, TEST_MAP_LENGTH, TEST_MAP_OFFSET);
 }
 
+static bool is_mapped(int fd)
+{
+    return request(fd, TEST_IS_MAPPED, 0) == 1;
+}
+
 static uint32_t *inherited;
 
 /* Writes to the inherited mapping and unmaps it. The parent's mapping stays. */
@@ -21,18 +29,18 @@ static bool mapped_in_child(int fd)
     inherited[1] = 78;
     while (inherited[2] == 0)
         usleep(1000);
-    bool is_mapped = ioctl(fd, TEST_IS_MAPPED) == 1;
+    bool was_mapped = is_mapped(fd);
     munmap(inherited, TEST_MAP_LENGTH);
-    return is_mapped && ioctl(fd, TEST_IS_MAPPED) == 1; /* the parent's mapping */
+    return was_mapped && is_mapped(fd); /* the parent's mapping */
 }
 
 static void *map_often(void *argument)
 {
     long bad = 0;
     for (int i = 0; i < 100; i++) {
-        int fd = i % 2 ? *(int *)argument : open_iommu();
+        int fd = i % 2 ? *(int *)argument : open_node();
         uint32_t *region = map_region(fd);
-        bad += region == MAP_FAILED || *region != (uint32_t)identify(fd);
+        bad += region == MAP_FAILED || *region != open_id(fd);
         munmap(region, TEST_MAP_LENGTH);
         if (i % 2 == 0)
             close(fd);
@@ -61,16 +69,13 @@ void test_mappings(void)
         {BOTH, MAP_SHARED, EINVAL, LENGTH, AT + 8},
         {BOTH, MAP_SHARED, ENOMEM, (size_t)-4096, AT},
     };
-    int fd = open_iommu(), id = identify(fd), before = count_live_files(fd);
+    int fd = open_node(), id = open_id(fd), before = count_open(fd);
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         CHECK(map(fd, refused[i].protection, refused[i].flags, refused[i].length,
                   refused[i].offset) == MAP_FAILED);
-        if (errno != refused[i].error) {
-            printf("  refused %zu: %s\n", i, strerror(errno));
-            failed = true;
-        }
+        check(errno == refused[i].error, "refused %zu: %s", i, strerror(errno));
     }
-    CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
+    CHECK(!is_mapped(fd));
 
     uint32_t *one = map_region(fd), *other = map_region(fd);
     CHECK(one != MAP_FAILED && other != MAP_FAILED && one != other);
@@ -81,30 +86,30 @@ void test_mappings(void)
     CHECK(view != MAP_FAILED && view[2047] == 5);
     munmap(view, LENGTH);
     munmap(other, LENGTH);
-    CHECK(ioctl(fd, TEST_IS_MAPPED) == 1);
+    CHECK(is_mapped(fd));
     munmap(one, 4096);
-    CHECK(ioctl(fd, TEST_IS_MAPPED) == 1); /* one of two pages is left */
+    CHECK(is_mapped(fd)); /* one of two pages is left */
     munmap(one + 1024, 4096);
-    CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
+    CHECK(!is_mapped(fd));
 
     /* At an address that the program chooses, and moved by mremap(). */
     void *place = mmap(NULL, 4 * LENGTH, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     one = mmap(place, LENGTH, BOTH, MAP_SHARED | MAP_FIXED, fd, AT);
     CHECK(one == place && one[2047] == 5);
     other = mremap(one, LENGTH, LENGTH, MREMAP_MAYMOVE | MREMAP_FIXED, (char *)place + LENGTH);
-    CHECK(other != MAP_FAILED && other[2047] == 5 && ioctl(fd, TEST_IS_MAPPED) == 1);
+    CHECK(other != MAP_FAILED && other[2047] == 5 && is_mapped(fd));
     munmap(place, 4 * LENGTH);
 
     /* A mapping keeps the file open, as in the kernel. */
-    int second = open_iommu();
+    int second = open_node();
     other = map_region(second);
     close(second);
-    CHECK(other[0] == (uint32_t)(id + 1) && count_live_files(fd) == before + 1);
+    CHECK(other[0] == (uint32_t)(id + 1) && count_open(fd) == before + 1);
     munmap(other, LENGTH);
-    CHECK(count_live_files(fd) == before);
+    CHECK(count_open(fd) == before);
 
     /* A new region at the same offset has none of the old contents. */
-    CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);
+    CHECK(request(fd, TEST_RENEW_REGION, 0) == 0);
     one = map_region(fd);
     CHECK(one[0] == (uint32_t)id && one[2047] == 0);
 
@@ -117,9 +122,9 @@ void test_mappings(void)
     one[2] = 1;
     int status = -1;
     waitpid(child, &status, 0);
-    CHECK(status == 0 && ioctl(fd, TEST_IS_MAPPED) == 1);
+    CHECK(status == 0 && is_mapped(fd));
     munmap(one, LENGTH);
-    CHECK(ioctl(fd, TEST_IS_MAPPED) == 0);
+    CHECK(!is_mapped(fd));
 
     /* Operations on the stand-in file itself. */
     CHECK_ERRNO(ftruncate(fd, 0), EPERM);
@@ -130,11 +135,11 @@ void test_mappings(void)
     CHECK(one != MAP_FAILED && one[0] == 0); /* the hole that the program made */
     munmap(one, LENGTH);
     /* a device cannot get a file descriptor of a device */
-    CHECK(ioctl(fd, TEST_POKE, (long)fd) != 1);
-    CHECK(count_live_files(fd) == before);
+    CHECK(request(fd, TEST_POKE, fd) != 1);
+    CHECK(count_open(fd) == before);
 
-    CHECK(ioctl(fd, TEST_RENEW_REGION) == 0);
+    CHECK(request(fd, TEST_RENEW_REGION, 0) == 0);
     in_threads(4, map_often, &fd);
-    CHECK(count_live_files(fd) == before && ioctl(fd, TEST_IS_MAPPED) == 0);
+    CHECK(count_open(fd) == before && !is_mapped(fd));
     close(fd);
 }

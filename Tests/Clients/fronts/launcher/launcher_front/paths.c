@@ -1,6 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Paths that name nodes, and what stat(2) and similar calls report about them. */
-#include "front.h"
+#include "launcher_front.h"
+
+#include <linux/openat2.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+
+/** A path at the end of a page that no page follows. */
+static void test_path_at_page_end(void)
+{
+    char *pages = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *path = pages + 4096 - sizeof(IOMMU);
+
+    munmap(pages + 4096, 4096);
+    strcpy(path, IOMMU);
+    CHECK(is_node_at(path, O_RDWR));
+    munmap(pages, 4096);
+}
 
 void test_paths(void)
 {
@@ -12,6 +30,7 @@ void test_paths(void)
         CHECK(is_node_at(spellings[i], O_RDWR));
         CHECK(access(spellings[i], R_OK | W_OK) == 0);
     }
+    test_path_at_page_end();
     CHECK(is_node_at(IOMMU, O_RDWR | O_CREAT | O_CLOEXEC));
     CHECK_ERRNO(open(IOMMU, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
     /*
@@ -37,11 +56,11 @@ void test_paths(void)
 
     int dev = open("/dev", O_PATH | O_DIRECTORY), cwd = open(".", O_PATH | O_DIRECTORY);
     int fd = openat(dev, "iommu", O_RDWR);
-    CHECK(identify(fd) > 0);
+    CHECK(open_id(fd) > 0);
     close(fd);
     struct open_how how = {.flags = O_RDWR | O_CLOEXEC};
     fd = syscall(SYS_openat2, dev, "./iommu", &how, sizeof how);
-    CHECK(identify(fd) > 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC);
+    CHECK(open_id(fd) > 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC);
     close(fd);
     CHECK(chdir("/dev") == 0 && is_node_at("iommu", O_RDWR) &&
           is_node_at("vfio/devices/vfio0", O_RDWR));
@@ -54,7 +73,7 @@ void test_paths(void)
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int again = open(path, O_RDWR);
     /* a new open file, as for any node */
-    CHECK(identify(again) > 0 && identify(again) != identify(fd));
+    CHECK(open_id(again) > 0 && open_id(again) != open_id(fd));
     close(again);
     close(fd);
     rmdir(directory);
