@@ -114,8 +114,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
   }
 
   @Test(
-    "no command holds the context's lock while it accesses the client's memory", arguments: requests
-  )
+    "no command holds the control lock while it accesses the client's memory", arguments: requests)
   func accessesWithoutTheLock(_ request: Ioctl) throws {
     let file = try ControlFile()
     defer { file.close() }

@@ -126,7 +126,7 @@ extension IoctlHandler: CustomTestStringConvertible {
     }
   }
 
-  @Test("Every ioctl that the catalogue has for an iommufd and a container is answered")
+  @Test("every ioctl that the catalogue has for an iommufd and a container is answered")
   func everyRowHasAHandler() throws {
     #expect(Set(Dispatcher.handlers.map(\.number)) == Set(Ioctl.ofIOMMUFD.map(\.number)))
     let file = try ControlFile()
