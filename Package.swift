@@ -1,4 +1,6 @@
 // swift-tools-version: 6.2
+// SPDX-License-Identifier: Apache-2.0
+//
 // A target depends only on targets above it (docs/ARCHITECTURE.md, "Modules and their imports").
 //
 // The versions are exact and no library depends on another library, so this file determines

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 #include "CLinuxFailNth.h"
 
 static _Thread_local uint32_t fail_nth;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A client may truncate a file that this server has mapped; the next access raises SIGBUS. The
 // handler replaces the page and stores a mark, which the accessing code tests after each access.
 // The handler is C because it runs between any two instructions: it may only make system calls and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The CUSE front end: character devices in user space. Each node is one connection to /dev/cuse.
 // The kernel turns a system call on the node into a message on the connection. This module turns
 // the message into a call on a `CharacterDevice` or an `OpenFile`.

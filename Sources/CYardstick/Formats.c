@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Page walks of AMD host tables and of Arm's VMSAv8-64 with 4 KiB pages: the algorithms of
 // IOMMU/PageTables/RadixWalker.swift with the formats of Formats/AMDv1.swift and
 // Formats/VMSAv8*.swift.

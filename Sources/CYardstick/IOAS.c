@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP with the fewest operations that a server outside the client's
 // process needs: copy the struct in, find out whether pins are charged and whether the client still
 // runs the same program, query the mapping of the client's memory, make its pages present, count a

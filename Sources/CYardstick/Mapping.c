@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Map and unmap in a page table: the algorithm of IOMMU/PageTables/RadixMapper.swift.
 #include "CYardstick.h"
 

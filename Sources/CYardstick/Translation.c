@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOTLB look-ups, page walks and DMA requests: the algorithms of IOMMU/Caches/IOTLB.swift,
 // IOMMU/PageTables/RadixWalker.swift and IOMMU/Units.
 #include "Walks.h"

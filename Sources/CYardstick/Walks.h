@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The part that the walks of all formats share.
 #pragma once
 

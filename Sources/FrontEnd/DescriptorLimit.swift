@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import Glibc
 
 /// RLIMIT_NOFILE of this process. Files and eventfds of clients take a descriptor of the server

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package import UAPI
 
 /// One ioctl(2) as a line of a trace shows it: the struct as the caller passed it, and the fields

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One open /dev/iommu (iommufd: struct iommufd_ctx): a table of objects and the lock that guards
 // them.
 //

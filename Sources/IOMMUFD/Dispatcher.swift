@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The dispatcher finds the handler of an ioctl number and copies the ioctl's struct in (iommufd:
 // iommufd_fops_ioctl()).
 //

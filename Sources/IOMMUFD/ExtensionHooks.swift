@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The hooks through which an extension takes part in /dev/iommu.
 //
 // An extension is an interface that was proposed for Linux and never merged, or one of the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The regions that clients can map through one open /dev/iommu, each at an offset of its own
 // (iommufd: struct iommufd_mmap, ictx->mt_mmap).
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The launcher of `iommufd-sim run`: unmodified programs use /dev/iommu without root and without a
 // node in /dev. A seccomp filter (SyscallFilter) traps those of their system calls that may concern
 // a device and passes them to this process, the supervisor. The supervisor answers them

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // PROGRAM and the processes that it starts. The launcher forwards signals to PROGRAM, and stops and
 // ends as PROGRAM does.
 //

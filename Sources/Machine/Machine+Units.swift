@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The units that a description can name: the hardware, with the kernel's driver for it.
 
 package import IOMMU

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A machine, built from its description: physical memory, IOMMU units with their drivers, PCI
 // functions, and the device nodes that a front end serves. The machine owns all of them.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The rules that a machine description must follow as a whole. Errors use the keys of the YAML
 // form.
 

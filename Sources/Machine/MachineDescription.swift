@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The description of a machine: its IOMMU units and the devices behind them. `Machine` is built
 // from it.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A contradiction in a machine description. The text names the unit or the device and the rule.
 package struct MachineError: Error, CustomStringConvertible {
   /// The unit or the device, by its index in the description's list.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package import IOMMU
 
 /// The address of a PCI function, with the text form of sysfs: `segment:bus:device.function`.

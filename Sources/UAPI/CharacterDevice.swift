@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The contract between front ends and devices. A front end turns events of the kernel into calls of
 // these methods; a device gives the calls their meaning. The contract is the kernel's struct
 // file_operations, reduced to the operations that iommufd and VFIO have.

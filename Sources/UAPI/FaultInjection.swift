@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Fault injection as the kernel's /proc/<pid>/fail-nth does it: the n-th injection point that a system
 // call reaches fails, all others succeed. An injection point is an operation that can fail for want of a
 // resource, as the kernel's failslab, fail_page_alloc and fail_iommufd make it fail: the allocation of an

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Memory of a device that a program maps with mmap(2) of the device's open file.
 //
 // The program maps its stand-in file: the file that its descriptor refers to in the kernel. Before

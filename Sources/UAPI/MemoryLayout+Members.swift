@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// Where a member of a C struct lies. `member` must be a stored member of `T` itself: a key path
 /// without an offset is a mistake in this program.
 extension MemoryLayout {

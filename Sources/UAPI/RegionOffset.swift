@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The offsets of a VFIO device's regions in its file: region `index` starts at `(index + 1) <<
 /// 40`.
 ///

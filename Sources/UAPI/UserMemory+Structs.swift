@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Structs that have grown over the versions of the uAPI. The caller gives the size of its version;
 // the struct that this program was compiled with may be longer or shorter.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package import SystemPackage
 
 /// Memory of a process that a call copies from and to, as with the kernel's copy_from_user() and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The addresses that a process can use. The kernel refuses everything else before it accesses any
 /// memory.
 package enum UserSpace {

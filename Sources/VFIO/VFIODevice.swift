@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A PCI function that the host has bound to vfio-pci (struct vfio_device), and the set of devices
 // that are reset together (struct vfio_device_set).
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // iommufd-bench compares the hot paths of the IOMMU with the same algorithms in C.
 //
 //   iommufd-bench            prints nanoseconds per operation, the ratio of Swift to C, and its limit

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Page walks of the formats that the AMD-Vi and SMMUv3 units walk, on tables as their drivers build
 // them.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP as a client calls them: through the ioctl table, with a
 // struct in the client's memory, on shared and on private memory, with and without a domain whose
 // page table follows. This process is its own client, so both sides access its memory with the same

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The inputs that the C side and the Swift side of a row share.
 
 import CYardstick

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Two-stage walks. The guest's memory is a memfd that a second-stage table maps page by page. It
 // holds the data pages and, behind them, the guest's first-stage tables.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOTLB look-ups, walks and DMA requests of one device behind a VT-d unit, and map and unmap in its
 // domain. The domain maps pages of a client's shared memory one by one.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // `serve --daemon`: the process that serves runs in the background, and the process that started it
 // waits until it is ready.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // iommufd-sim: Linux's iommufd and VFIO devices without an IOMMU. One file per subcommand.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // `iommufd-sim machine`: docs/machine-description.5.md has the manual of the descriptions.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // `iommufd-sim run`: docs/iommufd-sim-run.1.md is its manual.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // `iommufd-sim serve`: docs/iommufd-sim-serve.8.md is its manual.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import ArgumentParser
 
 /// Bytes written as hexadecimal digits in memory order, with optional `_` or `:` between them.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // iommufdctl: the ioctls of iommufd and VFIO for the shell, one subcommand each.
 //
 // The argument parser makes a `ScriptableCommand`. Its `perform(in:)` issues the ioctl on a

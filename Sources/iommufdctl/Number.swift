@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import ArgumentParser
 
 /// A 64-bit number as the command line spells it: 4096, 0x1000, 4K (K, M, G and T are powers of

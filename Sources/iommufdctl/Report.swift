@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import FoundationEssentials
 
 /// The outputs of a subcommand: named values in a fixed order. In a script `$name` stands for the

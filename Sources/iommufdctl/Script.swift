@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Script mode: subcommands, one per line, in one session.
 //
 //   # a comment

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How an ioctl is issued: the caller fills the struct, the call is made, and the outputs in the
 // struct become a report.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Prints the ioctl catalogue for scripts/dev/check/uapi, one fact per line, in the words of
 // Tests/Layout/print.h:
 //

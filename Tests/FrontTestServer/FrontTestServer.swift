@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The test devices under each front end, for scripts/dev/test/launcher and scripts/dev/test/cuse:
 //
 //   front-test-server run PROGRAM…           runs PROGRAM under the launcher

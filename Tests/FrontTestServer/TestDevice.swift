@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The devices of the front-end tests (Tests/Clients/fronts). They use everything that a front end
 // delivers: argument structs, pointers, descriptors in both directions, file offsets, queues,
 // mappable regions.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import UAPI
 
 /// The ioctl requests of the test device, which have VFIO's type.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The cache of caller threads, with threads of this process as callers.
 
 internal import CLinux

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The layout of this machine's architecture is compared with the C library's struct stat, the
 // others with the offsets of their ABIs.
 

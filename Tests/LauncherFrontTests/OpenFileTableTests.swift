@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Stand-in files, last close and readiness, with this process as the program.
 
 internal import FrontEnd

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A small interpreter of classic BPF runs the filter, so that each row of the table is tested on
 // all architectures, not only on this machine's.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Virtual files: fail-nth, /proc/<pid>/status and debugfs.
 
 internal import Glibc

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The number of workers that wait: one, unless calls take long or arrive fast.
 
 internal import Foundation

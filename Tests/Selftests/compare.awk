@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Compares the TAP stream of a kernel selftest with the expected results.
 #
 # The input files are *.expected (lines RESULT CASE REASON…), the list of the program's cases, and,

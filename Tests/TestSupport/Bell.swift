@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package import PCI
 
 /// An endpoint model for tests of interrupts. A write to offset 0 raises the vector that is written, a write

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import Glibc
 
 /// Evaluates the condition until it is true, for at most ten seconds, because another thread makes

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A driver without hardware. A domain is a dictionary of mappings, and the driver records the
 // attachments. A test can make calls fail.
 

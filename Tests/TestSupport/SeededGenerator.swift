@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A generator of reproducible random numbers (splitmix64). A test that fails prints the seed.
 package struct SeededGenerator: RandomNumberGenerator {
   private var state: UInt64

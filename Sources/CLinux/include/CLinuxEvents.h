@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Eventfds of other processes, which are signalled, read and watched without blocking.
 #pragma once
 

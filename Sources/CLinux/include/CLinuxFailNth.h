@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The calling thread's fail_nth counter (Linux: task_struct.fail_nth). It is here because Swift has
 // no thread-local variables.
 #pragma once

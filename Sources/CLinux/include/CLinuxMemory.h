@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // System calls that pinning another process's pages needs: mappings, page faults, credentials and
 // limits.
 #pragma once

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The supervisor's side of seccomp user notification (seccomp_unotify(2)).
 #pragma once
 

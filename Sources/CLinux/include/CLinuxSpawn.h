@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Starting a program under a seccomp filter. This is C because between fork and exec the child of a
 // multi-threaded process may only call async-signal-safe functions, and Swift code gives no such
 // guarantee.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // System calls of the launcher's supervisor: files of the processes that it serves, locks and seals
 // of stand-in files, and the macros and types of epoll, eventfd and inotify.
 #pragma once

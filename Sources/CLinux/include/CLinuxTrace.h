@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // System calls of a front end that works in another process: ptrace(2), descriptors over sockets.
 #pragma once
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How a client gets a descriptor of a file that a device has made.
 //
 // A thread that the server has registered opens the queue node: the client's own thread, in an

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The functions that libfuse calls for each message. They find the session and the open file of the
 // message, and call the session.
 

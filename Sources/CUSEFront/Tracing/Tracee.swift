@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How the server makes system calls in a client's thread, at the end of the thread's ioctl.
 //
 // An unmodified client gets a new descriptor only when the client itself opens it. The server

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What runs in the tracer process, whose server side is `Tracer`.
 
 internal import CLinux

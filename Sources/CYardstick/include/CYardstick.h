@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The algorithms of the hot paths of Sources/IOMMU in idiomatic C, on the same memory.
 // iommufd-bench compares the two. Nothing else uses this module.
 #pragma once

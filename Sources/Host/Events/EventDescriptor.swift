@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A reference to a client's eventfd (Linux: struct eventfd_ctx). The object owns a descriptor of
 // its own, so it keeps working when the client closes the client's descriptor.
 

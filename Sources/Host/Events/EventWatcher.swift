@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls a handler whenever a client's eventfd is signalled (Linux: drivers/vfio/virqfd.c). The
 // kernel adds a callback to the eventfd's wait queue. A process can only use epoll, so one thread
 // serves all watches of this process. The first watch starts the thread.

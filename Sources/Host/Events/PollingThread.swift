@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A thread that polls something whose changes cause no event: registers in memory that is shared
 // with a client.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import Glibc
 
 /// A counting semaphore between threads (sem_overview(7)), initially 0.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A search for mappings of a file. The kernel does not report when a process unmaps a file, so the
 // maps of all processes are searched that this process may inspect.
 

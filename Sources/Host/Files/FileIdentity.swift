@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The device number and inode number of a file. They identify the file while something keeps the
 /// inode from being freed; afterwards another file may get the same numbers.
 package struct FileIdentity: Hashable, Sendable {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A descriptor of this process for a file that another process maps.
 
 internal import Glibc

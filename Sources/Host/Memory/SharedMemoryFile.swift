@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A client's shared-memory file (tmpfs, memfd, hugetlbfs), whose pages this server maps and
 // accesses.
 

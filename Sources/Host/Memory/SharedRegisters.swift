@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Registers in pages of a memory file that this process and a client both map. The client accesses
 // the registers by plain loads and stores.
 //

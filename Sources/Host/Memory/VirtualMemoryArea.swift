@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A mapping of another process: the fields of the kernel's struct vm_area_struct that
 // /proc/<pid>/maps shows. Since Linux 6.11 an ioctl on that file (PROCMAP_QUERY) looks up one
 // address; on older hosts its text is read.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The address space (mm) of another process.
 //
 // The object owns an open /proc/<pid>/mem and an open /proc/<pid>/maps. The kernel binds these open

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One `AddressSpace` object per mm, so that pages that two calls of one process pin are known to be
 // the same pages.
 //

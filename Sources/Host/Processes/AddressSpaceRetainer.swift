@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Retains the memory of processes for a moment after their end, so that what devices still use of
 // that memory can be read one last time.
 //

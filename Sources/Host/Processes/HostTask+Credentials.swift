@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Credentials and resource limits of a thread.
 
 internal import CLinux

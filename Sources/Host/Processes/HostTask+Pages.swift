@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Faults in pages of another process, as pin_user_pages() does for the caller of an ioctl.
 
 internal import CLinux

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A thread of another process on the host: its memory, its file descriptors, its limits. Each
 // operation is a system call of the host; nothing here knows iommufd.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A cache of what a unit read from its configuration tables: the context of a requester, or the
 /// address space of one of its PASIDs. A value stays until it is invalidated or replaced.
 ///

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The cache of translations, by address space and page.
 //
 // The IOTLB has one set-associative array for each of three page sizes. A translation of another

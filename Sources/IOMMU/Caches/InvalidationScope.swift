@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The translations that an invalidation removes. Architectures name and encode these scopes
 /// differently; all caches here use the same few.
 package enum InvalidationScope: Hashable, Sendable {

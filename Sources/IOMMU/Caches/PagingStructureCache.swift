@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A cache of table entries (VT-d §6.2.5 Paging-Structure Caches): for the upper bits of an IOVA,
 /// the table that a walk reached and the rights that the entries above the table leave.
 ///

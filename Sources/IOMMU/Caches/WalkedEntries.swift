@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How a walk fills the paging-structure cache, and how a later walk starts from a cached table.
 
 /// The entries that one walk loaded, from its root table downwards.

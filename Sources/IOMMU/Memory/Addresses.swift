@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Numbers with a unit are types. In all names, `last` is inclusive, `end` is exclusive, and `count`
 // counts.
 

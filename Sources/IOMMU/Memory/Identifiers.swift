@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The identifiers that a request carries, and the identifiers that translations are tagged with.
 
 /// Bus, device and function of the PCI function that issues a request: the source-id of VT-d, the

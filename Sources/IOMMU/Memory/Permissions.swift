@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The accesses that a mapping allows, or the access that a request makes. PCIe has no execute-only
 /// DMA.
 ///

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Reads and writes of physical memory, as a DMA request makes them.
 //
 // An access is split where the kind of the frames changes. Memory that is mapped in this process is

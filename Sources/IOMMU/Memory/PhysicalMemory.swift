@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The machine's physical memory is one reservation of this server's address space: the byte at
 // physical address `pa` is the byte at `base + pa`, if the server can reach it directly. A
 // translation therefore ends in an addition, whatever backs the memory.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The memory in which a page walk finds table entries. The walker is generic over it, so that one
 // algorithm walks three kinds of tables:
 //

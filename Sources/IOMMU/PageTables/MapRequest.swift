@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A range that is being mapped. The request moves forward as its parts are mapped.
 struct MapRequest {
   /// The first address that is not mapped yet.

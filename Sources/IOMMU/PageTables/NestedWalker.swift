@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Two-stage translation. The addresses in a guest's first-stage table are guest physical addresses,
 // and a second-stage table says where the guest's memory is. The second stage translates the
 // address of every first-stage entry that a walk loads or updates, and also the first stage's

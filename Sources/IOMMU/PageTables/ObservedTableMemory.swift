@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Table memory that reports every entry a walk loads: a unit needs the address of the entry at
 // which a walk ended for its fault record, and all entries of a walk for the paging-structure
 // cache.

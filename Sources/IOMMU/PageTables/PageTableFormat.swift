@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The bits of one entry, in each page-table format. A format contains only what differs between
 // formats; the walker and the mapper contain the algorithms. Formats are enums without cases and
 // all requirements are static, so that the compiler specialises the algorithms for each format.

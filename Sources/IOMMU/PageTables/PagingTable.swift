@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package import SystemPackage
 
 /// A page table of any format that a driver manages; a paging domain holds one.

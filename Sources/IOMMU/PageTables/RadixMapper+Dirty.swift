@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The dirty flags of leaves: which pages devices have written to.
 //
 // Hardware sets the flag in the entry that it walked. A page of several entries is dirty when any

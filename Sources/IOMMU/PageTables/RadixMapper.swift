@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The driver's operations on a page table: map, unmap, look up. They follow the kernel's
 // generic_pt. A map uses the largest pages that fit. An unmap removes whole pages, so it can remove
 // more than was asked for, and it stops at the first hole.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page walk of hardware, for every format. The compiler specialises the walk for its format and
 // inlines it into the unit that calls it.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// Tables that a change of a page table unlinked. Hardware can still walk them, so they are freed
 /// only after the invalidation that follows the change.
 ///

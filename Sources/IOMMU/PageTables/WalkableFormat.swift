@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // How hardware interprets an entry: which accesses it allows, which flags hardware sets in it, and
 // which entries hardware refuses. A driver knows the entries that it makes, but hardware reads
 // entries that any software made.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Entry points for iommufd-bench and scripts/census. No other code uses this folder.
 //
 // The entry points are part of the IOMMU module because a walk or a look-up that another module

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Batches of the steps of a VT-d translation: IOTLB look-ups, second-stage walks and nested walks.
 
 internal import Synchronization

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// Batches of walks of one table, for the formats that `VTdUnit` does not walk.
 package struct WalkBenchmark {
   package enum Format: CaseIterable, Sendable {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Access to the fields of structures in memory by bit numbers, as the specifications draw them: a
 // field has a highest and a lowest bit. A field never crosses a boundary between 64-bit words.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The commands that allocate and use HWPTs (iommufd: hw_pagetable.c).
 
 internal import CUAPI

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOMMU_IOAS_IOVA_RANGES and IOMMU_IOAS_ALLOW_IOVAS, the commands with an array of ranges.
 
 internal import CUAPI

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The commands that allocate and use IOASes (iommufd: ioas.c). A command checks its argument, looks
 // the objects up, changes them, and copies the answer out last, without the lock. When the answer
 // cannot be stored, the result is EFAULT and the change stays.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOMMU_OPTION: settings of a context and of an IOAS. Both GET and SET write the value back, and
 // nothing else of the struct. So a SET whose struct is read-only fails with EFAULT and has taken
 // effect.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The commands that allocate vIOMMUs and the objects on them (iommufd: viommu.c, eventq.c).
 
 internal import CUAPI

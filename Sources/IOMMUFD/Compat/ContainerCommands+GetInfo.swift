@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VFIO_IOMMU_GET_INFO: page sizes, and a chain of capabilities behind the struct.
 //
 // The kernel stores what fits while it computes the length of the whole. A capability is stored

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls of a VFIO container on an open /dev/iommu, for clients that were written before
 // iommufd (iommufd: vfio_compat.c). Each struct begins with its size, argsz, and is read through
 // the last member of its first version; what follows is ignored. An unknown flag is EINVAL, unlike

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOMMU_VFIO_IOAS: gets, sets or clears the IOAS that the VFIO container commands use
 // (iommufd: vfio_compat.c). The destruction of the IOAS clears it too.
 

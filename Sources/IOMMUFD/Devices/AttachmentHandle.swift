@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An attachment as page requests see it (iommufd: struct iommufd_attach_handle).
 //
 // Page requests are reported by threads that do DMA, which must not take the context's lock. So the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Attach, replace and detach of a bound device.
 //
 // The target is a HWPT or an IOAS. For an IOAS the device is attached to an automatic HWPT: the

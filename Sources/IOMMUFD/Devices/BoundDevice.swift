@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A device that is bound to a context (iommufd: struct iommufd_device).
 //
 // VFIO, or the selftest's mock device, owns the object and is a user of it until `unbind()`; so

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// What a PCI device's capabilities and the firmware's description of the device say. A driver gets
 /// it when it probes the device.
 package struct DeviceProperties: Hashable, Sendable {

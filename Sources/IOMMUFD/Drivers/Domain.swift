@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A driver's domains: what a device's DMA goes through (struct iommu_domain and struct
 // iommu_domain_ops). The kernel fills the page tables of a paging domain. A nested domain has the
 // client's page tables, nested on a paging domain.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The interface between iommufd and the kernel's vendor drivers (struct iommu_ops). A driver owns
 // the translation tables of one IOMMU unit and programs the unit. The unit itself is in the IOMMU
 // module and knows nothing of iommufd. Domain.swift has the domains that a driver makes,

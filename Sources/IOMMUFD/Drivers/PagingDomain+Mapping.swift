@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Parts of map and unmap that all drivers share.
 
 internal import IOMMU

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// An IOVA range that has a special meaning for a device (struct iommu_resv_region).
 package struct ReservedRegion: Hashable, Sendable {
   package enum Kind: Sendable {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Driver-specific structs that a client passes through iommufd (struct iommu_user_data). The type
 // number says which struct it is, and the length says which version of the struct. The driver names
 // the struct and its first version when it loads the struct.

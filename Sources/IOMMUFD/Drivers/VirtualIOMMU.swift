@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The driver's side of the objects vIOMMU, vDEVICE and hardware queue (struct iommufd_viommu and
 // its ops). A vIOMMU is the part of a physical unit that one guest uses. A driver reaches iommufd
 // through a ``VirtualIOMMUHost``, so that it does not depend on iommufd's objects.

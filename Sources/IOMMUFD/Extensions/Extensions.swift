@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The extensions of /dev/iommu: interfaces that were proposed for Linux and never merged, for tools
 // that were written against them, and one of the simulator's own. Each is off unless the machine
 // description enables it. An enabled extension adds commands or forms of commands, which

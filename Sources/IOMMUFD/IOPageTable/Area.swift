@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import IOMMU
 
 /// One mapping of an ``IOPageTable`` (iommufd: struct iopt_area): a range of IOVAs that maps a

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A dirty bitmap in a client's memory (iommufd: iova_bitmap.c). One bit is for `pageSize` bytes of
 // IOVAs.
 //

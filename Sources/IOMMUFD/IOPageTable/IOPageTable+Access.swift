@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Pins and copies of accesses.
 //
 // A pin counts on every area that it touches. An area with pins cannot be unmapped: the unmap first

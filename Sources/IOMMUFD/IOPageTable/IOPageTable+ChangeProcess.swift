@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOMMU_IOAS_CHANGE_PROCESS: the mappings of a context are charged to another process, whose limits
 // apply from then on.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Dirty tracking of a domain: which IOVAs devices have written to.
 
 package import IOMMU

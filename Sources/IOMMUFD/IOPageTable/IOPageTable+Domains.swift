@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The contents of domains.
 //
 // While the page table has a domain, every area is a user of its pages, which are therefore pinned.

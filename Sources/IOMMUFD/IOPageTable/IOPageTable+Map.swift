@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The sources of a mapping: memory of a process, a file, a dma-buf, or pages that another area
 // maps. Each becomes slices of IOPTPages, which IOPageTable.swift maps.
 

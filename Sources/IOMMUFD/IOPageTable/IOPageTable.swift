@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The mappings of one IOAS (iommufd: struct io_pagetable).
 //
 // An *area* maps a range of IOVAs to client pages. Areas are disjoint and are removed whole. Two

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Arithmetic of IOVAs and their ranges. `upperBound` of a range is the last IOVA, which can be all
 // ones.
 

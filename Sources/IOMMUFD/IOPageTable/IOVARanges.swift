@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The reserved and the allowed ranges of an IOPageTable (io_pagetable.reserved_itree,
 // .allowed_itree), and the choice of an IOVA for a mapping without IOMMU_IOAS_MAP_FIXED_IOVA.
 //

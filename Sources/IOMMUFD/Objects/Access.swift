@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A user of the memory of an IOAS that is no device (iommufd: struct iommufd_access): an emulated
 // device of a kernel driver, or a hardware queue whose entries lie in an IOAS.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What every object of an open /dev/iommu has (iommufd: struct iommufd_object).
 //
 // `users` is 1 for the object table plus 1 for every other object, VFIO device, access or open

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The IDs of one open /dev/iommu and their objects (iommufd_ctx.objects).
 //
 // The life of an object has four steps. `reserve` takes the lowest free ID; look-ups do not find

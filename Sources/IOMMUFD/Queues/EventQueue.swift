@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Queues that a client reads from a descriptor. `EventQueue` is the queue: producers, readers and
 // the object of the queue share it. `QueueContents` has the rules of one kind of queue, `QueueFile`
 // is the descriptor.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The fault logs of one context: descriptors from which a client reads the failed DMA requests of
 // its devices (uapi/iommufd_sim.h). A log is for one device or for all devices of the context; each
 // log has its own copy of a record.

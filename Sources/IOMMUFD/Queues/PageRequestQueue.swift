@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page request groups of a fault queue, and the responses of the client
 // (iommufd: struct iommufd_fault).
 //

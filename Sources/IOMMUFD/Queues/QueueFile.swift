@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The descriptor of a queue: a fault log, a fault queue or a virtual event queue
 // (iommufd: eventq.c).
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import DequeModule
 
 /// A queue of records, oldest first, with a limited capacity. When the log is full it keeps the old

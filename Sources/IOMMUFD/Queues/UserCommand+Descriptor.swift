@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Publishing of objects that have a descriptor (iommufd: iommufd_eventq_init()). The descriptor is
 // a user of its object and has a reference to the context, so that both outlive the open
 // /dev/iommu.

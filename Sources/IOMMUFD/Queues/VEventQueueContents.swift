@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The events that a vIOMMU reports to the client (iommufd: struct iommufd_veventq).
 //
 // Every event has a sequence number; lost events are counted too. An event is lost when `depth`

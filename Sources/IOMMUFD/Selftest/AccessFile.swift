@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The descriptor of an access of the selftest interface (selftest.c: struct selftest_access), and
 // the pages that were pinned through it. Each pin is an item with a number.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Operations of the selftest interface that use an access, as a kernel driver does.
 
 internal import CUAPI

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Operations of the selftest interface that read the caches of the mock unit.
 
 internal import CUAPI

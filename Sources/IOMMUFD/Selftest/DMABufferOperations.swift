@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Operations of the selftest interface on dma-bufs. The exporter is the test; on real hardware it
 // would be the driver of another device, and the memory that device's BAR.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The operation of the selftest interface that sets dirty bits in a page table, as writes of a
 // device do.
 

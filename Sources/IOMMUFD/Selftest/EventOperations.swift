@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Operations of the selftest interface that make mock devices report a page request or an event.
 
 internal import CUAPI

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Operations of the selftest interface that check mappings: whether a domain maps IOVAs to the
 // caller's pages, and how often the caller's pages are pinned.
 

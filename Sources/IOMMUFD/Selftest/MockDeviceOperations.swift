@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Operations of the selftest interface on mock devices. They do what VFIO does with a real device.
 
 internal import CUAPI

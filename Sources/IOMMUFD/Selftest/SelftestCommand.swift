@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // IOMMU_TEST_CMD: one command with many operations. Each file of this folder has one family of
 // them.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Recognises the path names that lead to a device node.
 //
 // No node exists in a file system, so a path is recognised by its text. Symbolic links, `.`, `..`,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The listener descriptor of the filter: the supervisor receives notifications of trapped calls
 // from it and sends the answers (seccomp_unotify(2)).
 

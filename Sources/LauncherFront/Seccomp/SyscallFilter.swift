@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The table of trapped calls (TrapTable.swift) as a classic BPF program over struct seccomp_data:
 //
 //   load arch; for each architecture: if it is not this one, skip its section

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import CLinux
 
 /// A system call ABI. The same process may use two: a 64-bit kernel runs 32-bit programs.

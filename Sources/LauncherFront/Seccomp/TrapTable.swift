@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The system calls that the filter traps, as one table: the call, its number on each architecture,
 // and the conditions on its arguments that the filter can test.
 //

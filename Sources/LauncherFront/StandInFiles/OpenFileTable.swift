@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The open files of all programs, by the identity of their stand-in files.
 //
 // A program's close(2) is not trapped. The kernel reports the last close: by an inotify event for

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The stand-in of a queue: a SEQPACKET socket pair, of which the program holds one end and the
 // server the other.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A stand-in file is the file that a program's descriptor refers to where the program has opened a
 // device node. Its inode identifies the open device across dup, fork, exec and SCM_RIGHTS, and its
 // last close can be observed. Calls on it are trapped; a call that is not trapped must have no

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Observes the last close of stand-in files that the server maps itself, for a region that it
 // shares with programs. The server's mapping keeps such a file from being deleted, so inotify does
 // not report the last close.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The trace of `run --trace`: one line per answered call, in the format of strace(1) as far as it
 // fits one line. An ioctl shows the fields of its struct as the program passed them and, after the
 // result, the fields that the call changed.

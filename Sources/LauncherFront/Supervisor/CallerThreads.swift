@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A cache of threads that make calls, so that most calls need not look up their caller in /proc.
 //
 // A thread ID does not identify a thread for long: by the time it is used, another thread may have

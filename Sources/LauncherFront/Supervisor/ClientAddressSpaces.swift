@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The address spaces that devices use, by process, so that their pinned pages can be read one last
 // time when the process ends or executes another program: pinned pages keep their contents.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // read(2), write(2) and related calls, lseek(2), fcntl(F_GETFL) and mmap(2).
 
 internal import FrontEnd

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A VMM passes its VFIO files to KVM by an attribute of KVM's VFIO device (virt/kvm/vfio.c). KVM
 // accepts only files that the kernel's VFIO has opened, and VMMs treat a refusal as fatal. KVM uses
 // the files for cache coherency and for mediated devices, neither of which matters here. So the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Answers trapped calls. Each worker thread receives a call, answers it and receives the next one.
 // The kernel executes calls on files that are not of this server.
 

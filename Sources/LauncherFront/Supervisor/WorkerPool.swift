@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Decides how many worker threads wait for the next call.
 //
 // When a call arrives, the kernel wakes all threads that wait for one, and one of them gets the

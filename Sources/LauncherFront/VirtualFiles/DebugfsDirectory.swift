@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The fault injection directories of debugfs (/sys/kernel/debug/failslab and others), as a
 // directory in $TMPDIR. Programs that test themselves with fault injection look for these
 // directories first, write some of their files, and give up when there are none. The files keep

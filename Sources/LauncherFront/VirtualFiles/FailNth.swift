@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // /proc/<pid>/task/<tid>/fail-nth: a counter of a thread that is decremented at each injection
 // point and makes the n-th one fail (Linux: fs/proc/base.c, proc_fail_nth_write()). Here only the
 // injection points of calls that the supervisor answers count, see FaultInjection.

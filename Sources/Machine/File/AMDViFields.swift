@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The keys of a unit of kind amdvi.
 
 internal import IOMMU

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import Yams
 
 /// One key of a YAML mapping: its name, its values, its meaning, and how its value is read into a

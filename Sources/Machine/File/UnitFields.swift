@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The keys of a unit. A key that is left out has the default of the unit's configuration type.
 
 internal import IOMMU

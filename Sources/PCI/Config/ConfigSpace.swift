@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Configuration space of one function: 256 bytes of a conventional function, 4096 of a PCI Express
 // one, and what a write does to each bit. A bit is read-only, writable, or cleared by writing 1
 // (RW1C). Every other consequence of a write, such as a reset, is implemented in Function.swift.

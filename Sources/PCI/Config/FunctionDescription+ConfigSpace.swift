@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The configuration space of a described function. The specification requires of an endpoint which
 // bits are writable. SERR# Enable, Cache Line Size and Interrupt Line are writable too, because
 // software expects these bits of every function to be writable.

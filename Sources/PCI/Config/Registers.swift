@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Offsets and bits of configuration registers that more than one file uses, with the
 // specification's names: PCI Express Base 6.0 §7.5 (header, power management, PCI Express), §7.7
 // (MSI, MSI-X), §7.8.9 (PASID) and §10.5 (ATS, page request interface).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package import IOMMU
 
 /// The path of a function's requests to memory: the port of an IOMMU unit, or a test's replacement.

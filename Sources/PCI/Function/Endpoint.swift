@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An endpoint model: the registers that distinguish one device from another, and what they do.
 //
 // Everything that all functions share (configuration space, address decoding, reset, interrupts) is

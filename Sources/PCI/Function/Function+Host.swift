@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What the host's PCI core does to a function for the function's driver. Each function here stands
 // for the kernel function that its comment names.
 

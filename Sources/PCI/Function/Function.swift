@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One PCI function: its configuration space, its power state, INTx, and the endpoint model behind
 // its BARs.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A PCI function as it is after power-on: identity, BARs, INTx and capabilities. ``configSpace()``
 /// makes registers of it.
 package struct FunctionDescription: Sendable {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The upstream port of a function, as its model uses it: memory requests, page requests and
 // interrupts.
 //

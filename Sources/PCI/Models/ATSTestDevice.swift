@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The register layout of the public "pcie-ats-testdev" (1234:11e9), made to test IOMMUs: a
 // 4096-byte buffer, an address, and a command that copies between the two.
 //

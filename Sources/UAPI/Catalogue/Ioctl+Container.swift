@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls of a VFIO container (uapi/linux/vfio.h) that an iommufd answers (iommufd:
 // vfio_compat.c). Minimum sizes are those of the kernel's handlers.
 

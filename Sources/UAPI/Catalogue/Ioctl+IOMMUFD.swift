@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls of /dev/iommu (uapi/linux/iommufd.h). Order and minimum sizes are those of the
 // kernel's table (iommufd: iommufd_ioctl_ops[]).
 

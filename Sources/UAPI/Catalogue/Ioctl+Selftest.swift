@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import CUAPI
 
 /// The selftest interface of /dev/iommu (uapi/iommufd_test.h): one request with many operations.

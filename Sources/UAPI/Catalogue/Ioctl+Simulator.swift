@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The requests that the simulator's /dev/iommu answers and the kernel's does not
 // (uapi/iommufd_sim.h): commands of its own, whose numbers have a direction and a size, and the
 // container commands that were proposed in 2020.

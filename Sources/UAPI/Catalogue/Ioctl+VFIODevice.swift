@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls of a VFIO device file (uapi/linux/vfio.h), by C name.
 
 internal import CUAPI

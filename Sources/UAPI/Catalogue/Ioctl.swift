@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctl catalogue. A row, ``Ioctl``, has everything that this project knows about an ioctl as
 // data: number, C name, owner, struct, minimum size, and the names of the struct's fields and
 // flags.

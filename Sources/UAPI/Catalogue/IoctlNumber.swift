@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import CUAPI
 
 /// An ioctl request number: direction, size of the argument, type and number (asm-generic/ioctl.h).

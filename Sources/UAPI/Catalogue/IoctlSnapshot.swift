@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An ioctl as text: the fields of its struct by their C names, and what the call changed in them.
 //
 //   IOMMU_IOAS_MAP, {flags=0x6, ioas_id=2, user_va=0x7f3a5c000000, length=0x1000, iova=0x0}

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The struct that the argument of an ioctl points to. Its first member, a u32, is the size that
 /// the caller gives it.
 ///

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The rows of the catalogue that one kind of open file answers, by number. The kind decides,
 /// because VFIO's container and VFIO devices share numbers.
 package struct IoctlTable: Sendable {

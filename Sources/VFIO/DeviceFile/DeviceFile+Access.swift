@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // read(2) and write(2) of a device file. The file offset selects the region and the position in the
 // region (vfio_pci_rw()).
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VFIO_DEVICE_FEATURE. The device does not migrate, has no SR-IOV and is not an s390 device, so
 // only the low power features exist. Other features are ENOTTY.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VFIO_DEVICE_GET_INFO, VFIO_DEVICE_GET_REGION_INFO and VFIO_DEVICE_GET_IRQ_INFO.
 
 internal import CUAPI

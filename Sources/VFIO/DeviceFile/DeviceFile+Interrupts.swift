@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VFIO_DEVICE_SET_IRQS. The fixed members of the struct are validated before any interrupt changes
 // (vfio_pci_ioctl_set_irqs(), vfio_set_irqs_validate_and_prepare()).
 

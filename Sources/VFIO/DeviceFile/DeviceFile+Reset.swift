@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VFIO_DEVICE_RESET resets one function. VFIO_DEVICE_PCI_HOT_RESET resets a bus with all its
 // devices, so the client must own each of these devices; VFIO_DEVICE_GET_PCI_HOT_RESET_INFO lists
 // them.

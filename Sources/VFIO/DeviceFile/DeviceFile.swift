@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The node /dev/vfio/devices/vfioN, and one open file of the node (drivers/vfio/device_cdev.c,
 // vfio_main.c).
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The members in front of the trailing array of uAPI structs that end in an array. Swift cannot
 // copy such a C struct as a whole. Members and their order are those of <linux/vfio.h>.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The layout of a client's configuration space: the permission tables of the header and of the
 // capabilities (init_pci_cap_basic_perm() and the functions beside it), and the capability lists as
 // the client sees them (vfio_cap_init(), vfio_ecap_init()).

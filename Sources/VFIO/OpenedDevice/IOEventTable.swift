@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioeventfds of an opened device: eventfds whose signal writes a fixed value to a register, so
 // that a client rings a doorbell without a write(2) of the device file (vfio_pci_ioeventfd()).
 

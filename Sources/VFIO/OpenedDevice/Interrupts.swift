@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Interrupts of an opened device (drivers/vfio/pci/vfio_pci_intrs.c): which of INTx, MSI and MSI-X
 // is enabled, and the client's eventfd for each vector. At most one kind is enabled at a time. VFIO
 // itself has two more eventfds: ERR, for errors that the device reports, and REQ, by which the host

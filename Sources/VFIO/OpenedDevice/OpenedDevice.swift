@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A device from bind to close (struct vfio_pci_core_device while it is enabled). All state that a
 // client can change is here. Opening enables and resets the function, and closing stops the
 // function, resets it and restores its configuration space, so the next client finds the device in

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Sequential access to the buffer of a read(2) or write(2). The kernel copies one register at a
 // time. Here each copy is a system call, so these types copy up to 4096 bytes at a time. The client
 // observes the same result: when a piece cannot be read, the reader falls back to single registers,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Configuration space as a client sees it (drivers/vfio/pci/vfio_pci_config.c). BARs, MSI and the
 // capability list belong to the host, so the client does not access all of the function's
 // registers. Each bit is either virtual or physical. A virtual bit is in the shadow, which starts

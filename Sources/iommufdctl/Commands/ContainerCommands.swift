@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls of a VFIO type1 container, which an iommufd answers.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls of a VFIO device file, which a driver in user space issues on its device.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls on I/O address spaces, and those on the whole file: IOMMU_DESTROY and IOMMU_OPTION.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a script needs besides ioctls: open files, and memory to map.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls on hardware page tables (HWPT), and the one that describes the IOMMU of a device.
 
 internal import ArgumentParser

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // pread and pwrite on a VFIO device file: single accesses to the registers of a device.
 
 internal import ArgumentParser

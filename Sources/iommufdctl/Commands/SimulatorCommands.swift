@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The simulator's own ioctls that a user needs, and the reading of a fault log.
 
 internal import ArgumentParser

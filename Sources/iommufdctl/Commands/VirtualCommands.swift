@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ioctls on virtual IOMMUs, on the objects of a virtual IOMMU, and on the queues that page
 // requests and events arrive on.
 

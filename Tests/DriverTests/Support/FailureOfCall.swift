@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 import SystemPackage
 
 /// Returns the errno that `body` throws, or `nil` when it returns.

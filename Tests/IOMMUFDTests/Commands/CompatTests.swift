@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VFIO's container interface on an iommufd. The expected values were observed on Linux 7.3.4.
 
 import CUAPI

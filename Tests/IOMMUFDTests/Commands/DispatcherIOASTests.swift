@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The commands of an IOAS: the order in which arguments are checked, and what is written back.
 // Mappings themselves have their own tests. The expected values were observed on Linux 7.3.4.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // No command waits for the client's memory while it holds the control lock, so a client that stalls
 // an access (userfaultfd, a FUSE file) does not stall other calls on the same file. The tests call
 // another command from within each access. With the lock held that call would deadlock.

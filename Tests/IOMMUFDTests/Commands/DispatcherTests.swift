@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Rules that apply to every row of the ioctl table. The expectations of `lengths` are those of the
 // kernel's selftest cmd_length. The others were observed on Linux 7.3.4.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Bound devices and their attachments.
 
 import IOMMU

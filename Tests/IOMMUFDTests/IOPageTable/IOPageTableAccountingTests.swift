@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // RLIMIT_MEMLOCK accounting of pinned pages.
 
 import Glibc

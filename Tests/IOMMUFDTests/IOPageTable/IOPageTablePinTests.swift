@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Pins of this process's memory and of files.
 
 import Glibc

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page table against a model that has a list of areas and searches it from the front.
 
 import Host

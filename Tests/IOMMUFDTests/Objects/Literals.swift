@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 import IOMMU
 
 // Integer literals for addresses and PASIDs in tests.

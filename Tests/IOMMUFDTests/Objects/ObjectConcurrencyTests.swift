@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Many threads on one open file. A debug build also checks that a thread holds the control lock
 // when it uses an object.
 

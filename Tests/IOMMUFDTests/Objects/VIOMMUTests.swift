@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // vIOMMUs, vDEVICEs, event queues, regions and hardware queues.
 
 import CUAPI

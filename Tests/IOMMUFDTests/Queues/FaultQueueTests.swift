@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Page requests from a device to the client, and their responses.
 
 import CUAPI

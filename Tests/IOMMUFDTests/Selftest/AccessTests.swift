@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Accesses: users of mapped memory without a domain. The expected values were observed on Linux
 // 7.3.4.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // dma-bufs of the selftest interface, which can be revoked.
 
 import CUAPI

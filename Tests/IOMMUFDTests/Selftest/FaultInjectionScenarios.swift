@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The scenarios of ``FaultInjectionTests``: sequences of calls that succeed when no step is made to
 // fail.
 

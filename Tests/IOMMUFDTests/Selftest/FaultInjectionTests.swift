@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Every step of every scenario is made to fail once. A call that fails must change nothing, and the
 // last close must leave no frame, no table, no object and no device.
 

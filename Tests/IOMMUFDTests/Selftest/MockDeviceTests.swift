@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Mock devices and their attachments. The expected values were observed on Linux 7.3.4.
 
 import CUAPI

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Dirty tracking from the page table entry to the bit in the client's memory. The expected values
 // were observed on Linux 7.3.4.
 

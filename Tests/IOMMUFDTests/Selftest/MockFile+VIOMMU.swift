@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Calls for vIOMMUs of mock devices and for the descriptors of queues.
 
 import CUAPI

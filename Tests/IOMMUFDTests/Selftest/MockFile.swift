@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An open /dev/iommu with the selftest interface.
 
 import CUAPI

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Random pins of overlapping ranges of one file against a count for each page.
 
 import CLinux

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The second stages of VT-d and AMD-Vi: VT-d §3.7, §9.8; AMD 48882 §2.2.3.
 
 struct ReferenceVTdSecondStage {

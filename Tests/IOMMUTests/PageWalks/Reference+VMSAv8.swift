@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // DDI 0487 D8.2 to D8.5 after the pseudocode (AArch64.S1Walk, AArch64.S2Walk and the functions that
 // they call), with Arm's level numbers. Faults have the walker's level numbers: 3 minus Arm's.
 

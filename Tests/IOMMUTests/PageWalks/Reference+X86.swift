@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VT-d §3.6 First-Stage Translation, §9.7; APM volume 2 §5.3, §5.6.
 
 struct ReferenceX86 {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Reference implementations of the page table formats of the specifications, written for clarity:
 // recursion, strings, and an array as memory. They share only the names of the faults with the
 // walker.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Entries and options of the x86 format, which VT-d's first stage and AMD-Vi's guest tables use.
 
 @testable import IOMMU

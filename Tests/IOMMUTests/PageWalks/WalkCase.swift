@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A random case: a few frames of tables whose entries are mostly valid. The fixture's memory and
 // the reference's memory contain the same words.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The walker against the reference in random cases. A case depends only on its seed, which a
 // failure prints. A run has a few dozen cases for each format unless IOMMUFD_SIM_WALK_CASES has
 // another number (`scripts/test walks`: millions of translations).

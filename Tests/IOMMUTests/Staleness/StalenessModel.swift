@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The answers that a unit may give while tables change without invalidations. The model does not
 // depend on the size and the replacement of caches: it has the *sets* of values that can have been
 // cached since the last invalidation that covers them. For units whose caches replace nothing the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Page tables that are the same for every unit. The trees share their lower tables, so that a
 // change of one entry changes many translations.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An open /dev/iommu of a test.
 
 package import IOMMU

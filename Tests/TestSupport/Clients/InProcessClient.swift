@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An in-process front end: the test is the client. The client's memory is that of this process. The
 // client accesses it by the system calls of a front end, so that a bad pointer is EFAULT and not a
 // crash. Its descriptors are descriptors of this process.

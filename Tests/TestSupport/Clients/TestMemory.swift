@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Pages between two pages that cannot be accessed, so that an access beyond an end is EFAULT.
 
 internal import Glibc

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 package import IOMMU
 
 /// Memory of 8 MiB with AMD-Vi guest page tables (x86 long mode format). The entries hold addresses

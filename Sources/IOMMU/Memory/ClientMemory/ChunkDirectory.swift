@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Which GiB of which client each chunk of physical memory stands for.
 //
 // A chunk belongs to one GiB of one process or file while at least one of its frames is pinned.

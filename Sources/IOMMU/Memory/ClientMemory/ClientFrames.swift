@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Frames that stand for client pages: which exist, and how often each is pinned.
 //
 // A pin makes frames of a client's pages, as pin_user_pages() and memfd_pin_folios() do in the

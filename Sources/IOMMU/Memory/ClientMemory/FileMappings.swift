@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Host mappings of clients' shared-memory files in the reservation. Their number is bounded,
 // because the host bounds the mappings of a process (vm.max_map_count). Frames beyond the bound are
 // `remote` and are accessed with pread(2) and pwrite(2).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Copies of the pinned private memory of processes that end.
 //
 // On a real host, pages that are pinned outlive their process. Shared memory does so here too.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Units of physical memory: frames of 4 KiB, and chunks of 1 GiB.
 
 package import Host

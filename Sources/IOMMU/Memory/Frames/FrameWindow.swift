@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The view of physical memory that walks and DMA copies use: three constants, without a lock.
 //
 // The kind of a frame can change at any time, because a client can truncate its file. A kind is

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The host memory behind physical memory: one range of this process's address space, and two arrays
 // with an element for each frame. All three are sparse: host memory is used only where something is
 // stored, so an untouched GiB costs nothing.

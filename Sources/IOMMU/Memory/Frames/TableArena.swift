@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The allocator of table memory: zeroed blocks of 2^order frames, aligned to their size, in chunks
 // that are RAM of this server. `PhysicalMemory` owns the arena and guards it with a lock.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // AMD host page-table entries (AMD 48882, revision 3.10, §2.2.3 "I/O Page Tables for Host
 // Translations").
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// Walks of VMSAv8-64 tables. Each takes one switch on the granule and runs specialised code below
 /// it.
 enum VMSAv8 {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The translation tables of Arm's VMSAv8-64, as SMMUv3 walks them (Arm DDI 0487 K.a, D8.3
 // Translation table descriptor formats; IHI 0070 G, §3.4).
 //

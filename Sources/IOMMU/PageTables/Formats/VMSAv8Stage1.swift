@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// Stage 1 of VMSAv8-64: permissions with and without privilege, and table descriptors that remove
 /// permissions (DDI 0487 D8.4.1 Direct permissions).
 enum VMSAv8Stage1<Granule: VMSAv8Granule>: VMSAv8Format {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// Stage 2 of VMSAv8-64: a read permission, a write permission, and execute permissions by
 /// privilege level (DDI 0487 D8.4.2 Stage 2 permissions, with FEAT_XNX).
 enum VMSAv8Stage2<Granule: VMSAv8Granule>: VMSAv8Format {

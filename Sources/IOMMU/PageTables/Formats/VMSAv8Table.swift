@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page tables that the fields of a context descriptor or a stream table entry describe.
 //
 // The granule and the input size TxSZ determine the addresses that a table translates and the level

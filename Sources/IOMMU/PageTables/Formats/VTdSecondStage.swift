@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // VT-d second-stage paging entries (Intel VT-d specification, revision 5.0, §3.7 and §9.8).
 //
 //   level 4: SS-PML5E   3: SS-PML4E   2: SS-PDPTE   1: SS-PDE   0: SS-PTE

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page tables of x86-64 processors, which IOMMUs walk as VT-d first-stage tables (Intel VT-d
 // specification, revision 5.0, §3.6 and §9.7) and as AMD guest tables (AMD 48882, revision 3.10,
 // §2.2.4 "Guest and Nested Address Translation"; AMD64 Architecture Programmer's Manual, volume 2,

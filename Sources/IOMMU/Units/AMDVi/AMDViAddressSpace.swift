@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A resolved address space: the meaning of a device table entry, and of a guest CR3 entry if the
 /// request uses guest tables, for the requests of one device with one PASID. The unit caches it.
 struct AMDViAddressSpace: BitwiseCopyable {

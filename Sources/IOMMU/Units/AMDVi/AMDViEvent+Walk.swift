@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The event of each way in which a walk can fail (§2.5.3, §2.5.5).
 
 extension AMDViEvent {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Requests of functions with ATS (I in the device table entry, §2.2.2.1): translation requests,
 // requests with translated addresses, and invalidations of device TLBs.
 

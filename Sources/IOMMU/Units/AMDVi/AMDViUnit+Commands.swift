@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The execution of commands (§2.4). Every invalidation here is complete when it returns, including
 // requests that still used what it removed, so a COMPLETION_WAIT behind it has nothing to wait for.
 

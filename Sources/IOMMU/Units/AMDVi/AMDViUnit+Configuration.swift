@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // From DeviceID and PASID to an address space: device table entry (§2.2.2 Device Table) and guest
 // CR3 tables (§2.2.6 Guest and Nested Address Translation), with the checks of each and the event
 // of each check.

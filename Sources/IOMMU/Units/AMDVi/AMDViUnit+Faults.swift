@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The event log (§2.5), and the suppression of events by a device table entry.
 
 internal import Synchronization

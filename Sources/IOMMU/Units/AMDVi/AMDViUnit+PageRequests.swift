@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Peripheral page requests (§2.6): the unit passes entries of the PPR log to the driver, and the
 // driver responds with COMPLETE_PPR_REQUEST. The driver's handler runs as soon as a request
 // arrives, on the thread of the function. Therefore the log never holds more than one entry.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Addresses that do not lead to memory for requests without PASID: the interrupt address range, and
 // the range that HyperTransport reserved (§2.1.2 "Special Address Controls"). The unit has no
 // interrupt table, and IV, SysMgt and IoCtl are clear in its device table entries. Therefore

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // From a request to physical addresses (§2.2).
 //
 // A request is translated in this order: special addresses, address space (cached, or read from the

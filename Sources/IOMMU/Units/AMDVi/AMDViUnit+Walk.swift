@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page walks: host tables (§2.2.3), guest tables (§2.2.6.4), and guest tables nested on a host
 // table. A walk holds no lock, and ends with a page or with an event (§2.5.3, §2.5.5).
 

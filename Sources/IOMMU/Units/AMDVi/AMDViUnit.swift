@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One AMD-Vi unit, as hardware: the device table that its driver sets, host tables in physical
 // memory, GCR3 tables and guest tables, which are in physical memory or, if there is a host table
 // too, in guest physical memory, and caches of all of them. Software changes the caches with

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A request that the unit blocked.
 package struct FaultRecord: Hashable, Sendable {
   package let requester: RequesterID

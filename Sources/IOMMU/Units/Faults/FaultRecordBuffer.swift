@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The buffer in which a unit records faults for its driver, with the interrupt that announces a
 // record: the fault recording registers of VT-d, the event queue of an SMMUv3, the event log of
 // AMD-Vi.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The hardware behind the kernel's own iommufd tests (drivers/iommu/iommufd/selftest.c): mock
 // devices that software adds and removes. Each has a cache whose entries can be read, and sends a
 // page request when a test operation triggers it. No DMA goes through the unit; the test operations

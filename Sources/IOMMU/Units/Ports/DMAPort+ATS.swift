@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Requests of a function that has ATS enabled (PCIe 6 §10). The function looks a page up in its
 // device TLB, sends a translation request to the unit when the page is not there, and then issues
 // requests with translated addresses. It can send page requests for pages that it may not access.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Stalled transactions: instead of failing, a transaction that faults waits for an answer of
 // software (the stall model of SMMUv3, IHI 0070 §3.12.2). In this model the unit does not hold the
 // transaction. The outcome of the request is `stalled`, and the function issues the request again

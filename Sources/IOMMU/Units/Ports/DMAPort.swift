@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The port through which the requests of one PCI function enter its IOMMU. The function's model
 // owns the port.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What a function with ATS keeps itself (PCIe 6 §10): its device TLB (ATC), a cache of
 // translations, and the groups of page requests that have no response yet. The function's port owns
 // it.

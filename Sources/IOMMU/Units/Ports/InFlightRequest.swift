@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The request that a port performs, as an invalidation sees it. Each `DMAPort` owns one.
 //
 // A port performs one request at a time. It holds `lock` from before the request reads any table

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The ports in front of one unit. A unit reaches device TLBs through this list (invalidations, page
 // responses), and its invalidations wait here for requests in flight (see InFlightRequest).
 //

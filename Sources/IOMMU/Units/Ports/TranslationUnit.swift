@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The unit in front of which a port is. A closed enum, so that the choice of the unit is a switch
 /// and no existential call.
 enum TranslationUnit: Sendable {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A request of a device to the unit in front of it, and how the request ends.
 
 /// The attributes of a request besides address and length: the PASID TLP prefix (PCIe 6 §6.20.2),

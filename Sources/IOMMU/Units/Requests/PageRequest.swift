@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Page requests (PCIe 6 §10.4, PRI): instead of failing, a device requests that a page be made
 // present. The stalled transactions of an SMMUv3 reach software in the same form.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The unit's answers: to a memory request (`TranslationOutcome`) and to an ATS translation request
 // (`TranslationCompletion`).
 

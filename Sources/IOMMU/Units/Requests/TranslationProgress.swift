@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The progress of a request whose pages a unit translates one after the other.
 struct TranslationProgress {
   /// The address of the first byte that is not translated yet.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A resolved address space: the meaning of a stream table entry and of a context descriptor for
 /// the transactions of one StreamID and SubstreamID. The unit caches it.
 struct SMMUv3AddressSpace: BitwiseCopyable {

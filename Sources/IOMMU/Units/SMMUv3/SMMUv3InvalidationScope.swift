@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The scopes of the TLB invalidation commands (§4.4), and the attributes that a TLB entry keeps for
 // them.
 

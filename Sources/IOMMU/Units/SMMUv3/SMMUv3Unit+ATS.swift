@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Requests of functions with ATS (§3.9.1): translation requests, translated transactions, and
 // invalidations of device TLBs (ATCs).
 

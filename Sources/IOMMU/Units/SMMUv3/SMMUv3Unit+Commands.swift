@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The execution of commands (§4). A driver submits commands in batches that end with a CMD_SYNC.
 // Every invalidation here is complete when it returns, including transactions that still used what
 // it removed, so CMD_SYNC has nothing to wait for.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // From StreamID and SubstreamID to an address space: stream table entry and context descriptor,
 // with the checks of each and the event of each check, in the order of §7.3.22.
 

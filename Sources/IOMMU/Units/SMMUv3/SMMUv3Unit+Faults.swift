@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The event queue (§7.2, §7.4) and the end of stalled transactions (§3.12.2).
 
 extension SMMUv3Unit {

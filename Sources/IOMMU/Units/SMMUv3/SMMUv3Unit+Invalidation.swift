@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The invalidation commands. Each invalidation waits for transactions that may still use what it
 // removed.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // From a transaction to physical addresses (§3.4, §15 Translation procedure).
 //
 // A transaction is translated in this order: address space (cached, or read from STE and CD), TLB,

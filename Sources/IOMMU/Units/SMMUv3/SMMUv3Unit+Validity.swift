@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The rules by which a stream table entry (§5.2.2) or a context descriptor (§5.4.2) is ILLEGAL, and
 // the translation tables that legal ones describe.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page walks of an address space: stage 1, stage 1 nested on stage 2, and stage 2. A walk holds
 // no lock, and ends with a page or with an event (§7.3, §7.3.22).
 

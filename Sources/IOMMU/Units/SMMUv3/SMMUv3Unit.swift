@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One SMMUv3, as hardware: the stream table that its driver sets, context descriptors and
 // translation tables that it reads from physical memory, or from guest memory through stage 2, and
 // caches of all of them. The result of a transaction follows from the bits in these structures and

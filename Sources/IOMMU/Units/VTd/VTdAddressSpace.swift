@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A resolved address space: the meaning of a PASID table entry, and of the context and directory
 /// entries before it, for the requests of one requester with one PASID. The PASID cache holds it.
 struct VTdAddressSpace: BitwiseCopyable {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The fault reason of each way in which a walk can fail (VT-d §7.1.3 Fault Conditions and Remapping
 // Hardware Behavior for Various Requests).
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Requests of functions with ATS (DTE in the context entry): translation requests, and requests
 // with translated addresses (VT-d §4).
 

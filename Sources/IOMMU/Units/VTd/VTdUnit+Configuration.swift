@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // From source-id and PASID to an address space (VT-d §3.4.3): root entry, context entry, PASID
 // directory entry and PASID table entry, with the checks of each and the fault of each check
 // (§7.1).

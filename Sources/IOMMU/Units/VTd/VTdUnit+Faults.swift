@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Non-recoverable faults: VT-d §7.2 (reporting), §11.4.7.1 (fault status register).
 
 extension VTdUnit {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Invalidations that the driver submits to the invalidation queue (VT-d §6.5). An IOTLB
 // invalidation also drains (DR and DW of its descriptor): the function returns when no request can
 // still use a removed translation.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Page requests to the driver and page responses to the functions (VT-d §7.4, §7.6).
 //
 // The page request queue of the architecture is a ring between the unit and the interrupt handler

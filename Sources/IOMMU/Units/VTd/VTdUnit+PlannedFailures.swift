@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Invalidations that are planned to fail: a test plans that the n-th invalidation for a function is
 // not performed, and which bit of the fault status register reports the failure (VT-d §11.4.7.1).
 // The invalidation functions of the unit never fail. A caller whose invalidation can fail first

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // From a request to physical addresses (VT-d §3.4.3).
 //
 // A request is translated in this order: interrupt address range, address space (PASID cache or

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The page walks: second stage (VT-d §3.7), first stage (§3.6), and first stage nested on a second
 // stage (§3.8). A walk holds no lock, and ends with a page or with a fault reason of the
 // architecture.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One VT-d remapping unit, as hardware: the registers that its driver sets, the configuration and
 // page tables that it reads from physical memory, and caches of both. The unit has no domain
 // objects; its behaviour follows from the bits in the tables and from what its caches still hold.

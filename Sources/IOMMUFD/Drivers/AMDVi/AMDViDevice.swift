@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One device behind an AMD-Vi unit (struct iommu_dev_data): its device table entry and its
 // attachment.
 //

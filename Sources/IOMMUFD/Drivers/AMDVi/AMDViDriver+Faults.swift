@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The amd driver's interrupt handlers for the event log (drivers/iommu/amd/iommu.c) and for the
 // page request log (ppr.c).
 //

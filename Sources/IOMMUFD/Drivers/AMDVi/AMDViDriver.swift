@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The kernel's amd driver, as far as iommufd uses it, for one AMD-Vi unit. The driver owns the
 // device table and the devices' GCR3 tables in physical memory, and invalidates the unit's caches
 // with commands.

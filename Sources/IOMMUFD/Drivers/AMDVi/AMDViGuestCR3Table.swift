@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The GCR3 table of a device that is attached to a guest table (struct gcr3_tbl_info). It contains
 // the domain's page table for PASID 0. The attachment owns it and frees it after the unit's caches
 // have been invalidated.

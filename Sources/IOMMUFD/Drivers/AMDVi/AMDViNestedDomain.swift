@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A guest's GCR3 table, nested on a paging domain (struct nested_domain): the fields of a device
 // table entry that the guest decides.
 //

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A paging domain of the amd driver (struct protection_domain) on one unit. Its page table is a
 // host table ("v1"), which gets more levels as its addresses grow, or a guest table ("v2"), which
 // is the page table of PASID 0 in the GCR3 table of each attached device.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The driver's side of a vIOMMU on an AMD-Vi unit (struct amd_iommu_viommu). The uAPI describes no
 // commands for it. It maps the guest's domain IDs to domain IDs of the unit, so that equal domain
 // IDs of two guests have different tags in the IOTLB.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The kernel's mock driver for iommufd's selftests (drivers/iommu/iommufd/selftest.c). Test
 // operations make the devices of the mock unit. An attach only records the domain, so a test
 // observes which attaches the driver refuses.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A nested domain of the mock driver. It has no page table. It has an IOTLB of four entries, which
 // a test can read and invalidate.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A paging domain of the mock driver: an AMDv1 page table whose smallest pages have 2 KiB, so that
 // tests exercise pages smaller than the system's page size.
 

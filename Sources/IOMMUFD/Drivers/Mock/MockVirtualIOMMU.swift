@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The mock driver's side of a vIOMMU: two pages that the client can map and that hold a value of
 // the client, devices whose caches the client can invalidate, two hardware queues of which the
 // second depends on the first, and events that a test operation triggers.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The context descriptors of one device: one, or one for each PASID (arm-smmu-v3:
 // arm_smmu_alloc_cd_tables(), arm_smmu_alloc_cd_ptr()). `SMMUv3Device` owns the table and guards it
 // with its lock.

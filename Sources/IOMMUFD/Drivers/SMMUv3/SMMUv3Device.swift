@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One device behind an SMMUv3 (struct arm_smmu_master): its stream table entry, its context
 // descriptors, and its attachments. An attach has the steps of arm_smmu_attach_prepare() to
 // arm_smmu_attach_commit(). First comes everything that can fail. Then the structures change and

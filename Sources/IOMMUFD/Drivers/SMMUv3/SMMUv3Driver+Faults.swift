@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The arm-smmu-v3 driver's interrupt handler for the event queue (arm-smmu-v3:
 // arm_smmu_evtq_thread()). An event goes to the guest whose stage 1 has caused it, to the receiver
 // of page requests if the transaction stalls, or nowhere.

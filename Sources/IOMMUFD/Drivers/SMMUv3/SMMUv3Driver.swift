@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The kernel's arm-smmu-v3 driver, as far as iommufd uses it, for one SMMUv3. The driver owns the
 // stream table and the devices' context descriptors in physical memory, and invalidates the unit's
 // caches with commands.

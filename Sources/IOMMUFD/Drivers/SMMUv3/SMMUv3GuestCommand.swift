@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 internal import IOMMU
 
 /// The commands that a guest may send: for each operation, the fields that the guest may set. Every

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A guest's stage 1, nested on a stage 2 domain (struct arm_smmu_nested_domain): the fields of a
 // stream table entry that the guest decides. The guest invalidates through its vIOMMU, so the
 // domain has no invalidation.

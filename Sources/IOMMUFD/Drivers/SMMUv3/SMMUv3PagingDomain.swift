@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A paging domain of the arm-smmu-v3 driver (struct arm_smmu_domain) on one unit: one page table,
 // which is a stage 1 table with an ASID or a stage 2 table with a VMID. The page table is that of
 // io-pgtable-arm with 4 KiB pages.

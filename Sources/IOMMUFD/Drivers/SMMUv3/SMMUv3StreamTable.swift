@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The stream table of one unit (arm-smmu-v3: arm_smmu_init_strtab()). In a unit with two-level
 // stream tables, each bus that has devices has a lower-level table.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The driver's side of a vIOMMU on an SMMUv3 (struct arm_vsmmu). The unit tags the guest's
 // translations with the VMID of the vIOMMU's parent, and the guest invalidates them with commands.
 

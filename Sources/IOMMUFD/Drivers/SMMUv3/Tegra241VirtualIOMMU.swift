@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The driver's side of a vIOMMU on an SMMUv3 with Tegra241's CMDQ-Virtualization (struct
 // tegra241_vintf): a vIOMMU as on any SMMUv3, and a virtual interface. The virtual command queues
 // are made in the order of their indices and destroyed in reverse order. The registers of all

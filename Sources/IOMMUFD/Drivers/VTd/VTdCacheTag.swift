@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Cache tags of the intel driver (struct cache_tag, drivers/iommu/intel/cache.c), and the
 // invalidations that a change of a page table needs.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One requester behind a VT-d unit (struct device_domain_info, struct pasid_table): its PASID
 // directory, its PASID tables, and its attachments. `VTdDriver` owns the device and never frees it,
 // so the tables stay too.

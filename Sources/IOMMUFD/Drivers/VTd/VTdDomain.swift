@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What all domains of the intel driver share (struct dmar_domain): the ID of the domain in each
 // unit that uses it, the PASID table entries that name it, and the tags of the caches that can hold
 // its translations.

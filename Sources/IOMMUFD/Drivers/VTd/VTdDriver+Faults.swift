@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The intel driver's interrupt handlers for the fault event (drivers/iommu/intel/dmar.c) and for
 // the page request queue (prq.c).
 

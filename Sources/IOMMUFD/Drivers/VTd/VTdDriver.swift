@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The kernel's intel driver, as far as iommufd uses it, for one VT-d unit in scalable mode. The
 // driver owns the root table, context tables and PASID tables in physical memory, writes PASID
 // table entries, and invalidates the unit's caches.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A nested domain of the intel driver (drivers/iommu/intel/nested.c): a guest's first-stage page
 // table, nested on a second-stage domain. The unit walks the page table in the guest's memory. The
 // driver does not read the page table: it programs the pointer, and invalidates what the guest

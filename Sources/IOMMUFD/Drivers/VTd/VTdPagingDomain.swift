@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A paging domain of the intel driver: one page table that the driver fills. The driver prefers a
 // first-stage page table, which has the format of the processor's page tables. It takes a
 // second-stage page table for a nesting parent, for dirty tracking, and on a unit without

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The extension `vtd-invalidation-errors`: IOMMU_HWPT_INVALIDATE of a VT-d nested domain as it was
 // proposed in December 2023. An entry of that form (struct iommufd_sim_vtd_s1_invalidate) ends with
 // two members more than the kernel's, in which the call stores the error of the hardware and the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A guest's page table as VFIO_IOMMU_BIND describes it (struct iommu_gpasid_bind_data). Accepted is
 // what Linux 5.10 accepted. Its generic checks come first, then those of its intel driver; the
 // nested domain's own checks come last and are the same in today's driver.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An invalidation that a guest issued for tables that are bound to its PASIDs (struct
 // iommu_cache_invalidate_info). The unit tags translations with the domain ID of the table and the
 // PASID. So an invalidation of every granularity becomes one invalidation per bound table.

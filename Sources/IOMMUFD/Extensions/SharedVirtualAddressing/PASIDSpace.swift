@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The PASIDs of a machine, as VFIO's proposal of 2020 allocates them (vfio_mm, ioasid). A PASID
 // belongs to the process that allocated it, and is freed with the context through which it was
 // allocated. A process is identified by its address space: its threads share PASIDs, and a child of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The container commands of shared virtual addressing: VFIO_IOMMU_PASID_REQUEST, VFIO_IOMMU_BIND
 // and VFIO_IOMMU_CACHE_INVALIDATE. Like the other container commands they read a struct up to what
 // its first version had, and argsz may be longer.

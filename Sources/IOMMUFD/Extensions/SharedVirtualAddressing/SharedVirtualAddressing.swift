@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The extension `vfio-sva`: shared virtual addressing on a VFIO container, as proposed in 2020. A
 // process allocates PASIDs, binds a guest's page table to one of them for every device of the
 // container, and passes the guest's invalidations on. The container is the IOAS of IOMMU_VFIO_IOAS.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A request for free numbers between the intervals of an ``IntervalMap``: `count` numbers, the
 /// first of which is `offset` more than a multiple of `alignment`, a power of two, or as close to
 /// that as the kernel's rule comes.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // An ordered map from disjoint closed intervals of numbers to values: the areas of a page table by
 // IOVA, the pinned pages of a mapping by index. It does what the kernel's interval tree does for
 // iommufd.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The files behind shared memory of clients.
 //
 // A page of a shared mapping belongs to its file, and stays when the client unmaps it or exits. So

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A dma-buf: memory whose exporter can take it back (iommufd: struct iopt_pages_dmabuf). A client
 // maps it like a file. The pages are not charged and not pinned for users, and only devices can
 // access them.

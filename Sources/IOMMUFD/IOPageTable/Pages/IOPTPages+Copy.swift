@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Copies between mapped pages and memory of this server, by the processor.
 
 internal import Host

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Client pages that areas map (iommufd: struct iopt_pages): a contiguous part of a process's
 // addresses, of a file or of a dma-buf. One MAP makes the object. The areas of every COPY share it,
 // and so do both parts of an area that is split.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The source of mapped pages, and how to pin them. The checks are those of the kernel's
 // pin_user_pages() and memfd_pin_folios(), made from outside of the process.
 

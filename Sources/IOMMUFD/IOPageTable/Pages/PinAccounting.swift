@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // RLIMIT_MEMLOCK accounting of pinned pages.
 //
 // The kernel charges pinned pages to one of two counters. user_struct.locked_vm counts the pages

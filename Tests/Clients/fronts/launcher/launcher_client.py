@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A client of the test device that is an interpreter."""
 
 import fcntl

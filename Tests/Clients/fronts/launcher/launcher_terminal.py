@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The launcher as a job of a terminal: it is stopped, continued and interrupted together with its program.
 
   launcher_terminal.py LAUNCHER...      LAUNCHER is a command that takes a program and its arguments

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // AMD I/O Virtualization Technology (IOMMU) Specification, 48882, revision 3.10.
 // All files of this folder cite that revision.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// §2.4 Commands: one entry of the command buffer, 128 bits.
 package struct AMDViCommand: Sendable {
   package enum Opcode: UInt64, Sendable {

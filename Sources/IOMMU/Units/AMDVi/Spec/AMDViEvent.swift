@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The reason why a request was blocked, in the terms of the event that reports it (§2.5 Event
 /// Logging).
 package struct AMDViEvent: Hashable, Error {

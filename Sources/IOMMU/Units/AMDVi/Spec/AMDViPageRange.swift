@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// A naturally aligned range of addresses, as commands encode it with an address and S (§2.4.3,
 /// table "Example Page Size Encodings"). With S set, the lowest zero bit of the address from bit 12
 /// on encodes the size: the range is twice as large as the value of that bit.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// §2.2.2.1 Device Table Entry Format: one entry per function, 256 bits. The interrupt fields are
 /// stored but not used.
 package struct DeviceTableEntry: Equatable, Sendable, BitwiseCopyable {

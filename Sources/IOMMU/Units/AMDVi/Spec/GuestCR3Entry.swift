@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// §2.2.6.3 Guest CR3 Table: one guest table per PASID. With several levels, every table has 512
 /// entries.
 package enum GuestCR3Entry {

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// §5.3 L1CD, Level 1 Context Descriptor.
 package enum ContextTableDescriptor {
   package static let size: UInt64 = 8

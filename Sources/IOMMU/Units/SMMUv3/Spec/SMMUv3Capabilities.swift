@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Arm System Memory Management Unit Architecture Specification, version 3, ARM IHI 0070 (issue
 // G.b). All files of this folder cite that document.
 

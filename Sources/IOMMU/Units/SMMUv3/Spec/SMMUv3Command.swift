@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// §4 Commands: one entry of a command queue, 128 bits.
 package struct SMMUv3Command: Sendable, BitwiseCopyable, Equatable {
   package static let size = 16

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The reason why a transaction ends with a fault, in the terms of the event that reports it
 /// (§7.3).
 package struct SMMUv3Event: Hashable, Error {

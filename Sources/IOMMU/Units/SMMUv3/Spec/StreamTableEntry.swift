@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// §5.1 Level 1 Stream Table Descriptor.
 package enum StreamTableDescriptor {
   package static let size: UInt64 = 8

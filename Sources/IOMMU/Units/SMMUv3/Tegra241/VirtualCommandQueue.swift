@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // One command queue of a virtual interface (LVCMDQ): a ring of commands in memory, like the command
 // queue of an SMMUv3 (IHI 0070 §3.5.1, §7.1), and the state behind its registers. The queue's
 // virtual interface owns it and guards it with its lock.

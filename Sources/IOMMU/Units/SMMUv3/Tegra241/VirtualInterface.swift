@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // A virtual interface (VINTF) of a guest: its command queues, whose registers are in a page that
 // the guest maps, and the confinement of their commands to the guest. The interface sets the VMID,
 // and replaces StreamIDs for which it has a match. A command that a guest must not submit, or that

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // CMDQ-Virtualization of NVIDIA's Tegra241, an extension of its SMMUv3: command queues in addition
 // to the unit's own, grouped in *virtual interfaces*, which can be assigned to guests. NVIDIA has
 // published no specification. This folder follows Linux's driver (tegra241-cmdqv.c) and QEMU's

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Page 0 of a virtual interface: a block of registers for each of its queues.
 
 package import Host

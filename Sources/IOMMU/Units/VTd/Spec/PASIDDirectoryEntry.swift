@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// VT-d §9.5 Scalable-Mode PASID Directory Entry: one entry per 64 PASIDs.
 package enum PASIDDirectoryEntry {
   private static let addressMask: UInt64 = ~0xfff

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// VT-d §9.6 Scalable-Mode PASID Table Entry: the translation of the requests with one PASID.
 package struct PASIDTableEntry: Equatable, Sendable {
   package static let size: UInt64 = 64

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Each entry type of the configuration tables (scalable root, scalable context, PASID directory and
 // PASID table) has a file. A value holds the 64-bit words of the entry as in memory. The unit reads
 // the entries, and the unit's driver writes them.

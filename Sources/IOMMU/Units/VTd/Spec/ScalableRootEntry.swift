@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// VT-d §9.2 Scalable-Mode Root Entry: one entry per bus, with two context tables of 128 functions
 /// each.
 package struct ScalableRootEntry: Equatable, Sendable {

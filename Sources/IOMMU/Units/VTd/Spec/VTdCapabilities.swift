@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// The capabilities of one unit: VT-d §11.4.2 Capability Register and §11.4.3 Extended Capability
 /// Register.
 ///

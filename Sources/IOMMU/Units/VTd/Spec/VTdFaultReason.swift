@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // Intel Virtualization Technology for Directed I/O, Architecture Specification, revision 5.0.
 // All files of this folder cite that revision.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 /// VT-d §11.4.7.6 Fault Recording Register: one recorded fault, 128 bits.
 package struct VTdFaultRecordingRegister: Hashable, Sendable {
   /// FI, [63:12]: the page address.
