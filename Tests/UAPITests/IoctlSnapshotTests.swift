@@ -51,6 +51,15 @@ import Testing
     #expect(text == "{option_id=0, op=0, __reserved=0x1, object_id=0, val64=0x0}")
   }
 
+  @Test("A member called size that is not the struct's own size is shown")
+  func membersCalledSize() throws {
+    var argument = vfio_iommu_type1_dma_map()
+    argument.argsz = UInt32(MemoryLayout<vfio_iommu_type1_dma_map>.size)
+    (argument.flags, argument.iova, argument.size) = (3, 0x1000, 0x2000)
+    let text = Ioctl.vfioIOMMUMapDMA.snapshot(at: store(argument), in: memory)?.text
+    #expect(text == "{flags=0x3, vaddr=0x0, iova=0x1000, size=0x2000}")
+  }
+
   @Test("There is no snapshot of unreadable memory, and none of an ioctl without a struct")
   func noSnapshot() {
     #expect(Ioctl.ioasAlloc.snapshot(at: 8, in: memory) == nil)

@@ -17,8 +17,9 @@ package struct IoctlSnapshot: Sendable {
 
   /// All fields except the struct's own size and reserved fields that are 0.
   package var text: String {
-    let shown = fields.filter { name, value in
-      name != "size" && name != "argsz" && (value != 0 || !name.hasPrefix("__"))
+    // The first field is the struct's size; a later field can have the same name.
+    let shown = fields.dropFirst().filter { name, value in
+      value != 0 || !name.hasPrefix("__")
     }
     return "{" + shown.map(Self.text).joined(separator: ", ") + "}"
   }
