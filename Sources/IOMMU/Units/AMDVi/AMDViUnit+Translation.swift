@@ -94,6 +94,7 @@ extension AMDViUnit {
           return .unclaimed
         }
       case .pageMiss(let space, let cachedTable):
+        inFlight.didWalk()
         switch fillPage(progress.iova, request.access, space, from: cachedTable, generation) {
         case .failure(let event):
           return .fault(fault(request, event, at: progress.iova, space.faultSuppression))

@@ -127,19 +127,22 @@ package final class DMAPort: Sendable {
     inFlight.lock.withLock { _ in
       inFlight.begin()
       defer { inFlight.end() }
-      if let physical = unit.cachedAddress(of: request, inFlight: inFlight) {
+      if inFlight.expectsHit,
+        let physical = unit.cachedAddress(of: request, inFlight: inFlight)
+      {
         return copy(memory, DMASegment(physical: physical, count: request.count), 0) == .done
       }
       return transfer(request, &fault, copy: copy)
     }
   }
 
-  /// Performs a request that is not within one page or misses the IOTLB.
+  /// Performs a request that is not within one page, misses the IOTLB, or follows a miss.
   @inline(never)
   private func transfer(
     _ request: DMARequest, _ fault: inout FaultRecord?,
     copy: (PhysicalMemory, DMASegment, Int) -> MemoryOutcome
   ) -> Bool {
+    inFlight.beginGeneralPath()
     let offset = Int(truncatingIfNeeded: request.iova.rawValue & UInt64(Frame.size - 1))
     // The sum cannot overflow: no buffer is that large.
     let pages = (offset &+ request.count &+ Frame.size &- 1) &>> Frame.shift

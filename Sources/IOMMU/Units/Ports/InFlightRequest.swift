@@ -40,6 +40,8 @@ final class InFlightRequest: Sendable {
 
   let lock = Mutex<Void>(())
   private let using = Atomic<UInt32>(idle)
+  /// Whether the last request that could not use the fast path needed a page walk.
+  private let walked = Atomic<Bool>(false)
 
   /// Marks the beginning of a request whose address space is not known yet. Requires `lock`.
   @inline(__always)
@@ -52,6 +54,19 @@ final class InFlightRequest: Sendable {
 
   /// Declares that the request holds translations of the function's device TLB only from now on.
   func useDeviceTLB() { using.store(Self.translated, ordering: .relaxed) }
+
+  /// Whether a look-up for a request within one page is worth its lock before the general path. A
+  /// request that follows a walk probably misses too, and the general path looks up again.
+  @inline(__always)
+  var expectsHit: Bool { !walked.load(ordering: .relaxed) }
+
+  /// Marks the beginning of the general path, which has not walked a page yet. Requires `lock`.
+  @inline(__always)
+  func beginGeneralPath() { walked.store(false, ordering: .relaxed) }
+
+  /// Records that the request walked a page. Requires `lock`.
+  @inline(__always)
+  func didWalk() { walked.store(true, ordering: .relaxed) }
 
   /// Marks the end of the request.
   @inline(__always)

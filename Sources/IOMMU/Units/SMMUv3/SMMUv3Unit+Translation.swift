@@ -77,6 +77,7 @@ extension SMMUv3Unit {
       case .fault(let event, let faults):
         return .fault(request.fault(event, at: progress.iova, faults))
       case .pageMiss(let space):
+        inFlight.didWalk()
         switch fillPage(progress.iova, request.access, space, generation) {
         case .failure(let event):
           let faults = event.isStage2 ? space.stage2Faults : space.stage1Faults

@@ -103,6 +103,7 @@ extension VTdUnit {
             reason, at: progress.pages.iova,
             isSuppressed: progress.space?.suppressesFaults ?? false))
       case .pageMiss:
+        inFlight.didWalk()
         guard let space = progress.space else { return .unclaimed }
         switch fillPage(progress, request, space) {
         case .failure(let reason):
