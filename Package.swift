@@ -95,7 +95,8 @@ let package = Package(
       name: "LauncherFrontTests",
       dependencies: ["LauncherFront", "FrontEnd", "CLinux", "UAPI", "Host", "TestSupport", system]),
     .testTarget(
-      name: "CUSEFrontTests", dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", system]),
+      name: "CUSEFrontTests",
+      dependencies: ["CUSEFront", "FrontEnd", "UAPI", "Host", "TestSupport", system]),
     .testTarget(name: "FrontEndTests", dependencies: ["FrontEnd", "UAPI", "Host", system]),
     .testTarget(name: "HostTests", dependencies: ["Host", "TestSupport", system]),
     // The ioctl catalogue as text; for scripts/dev/check/uapi.

@@ -3,6 +3,7 @@
 import Glibc
 import Host
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import CUSEFront
@@ -26,11 +27,6 @@ struct CallLimiterTests {
         }
       }
     }
-  }
-
-  private func eventually(_ condition: () -> Bool) -> Bool {
-    for _ in 0..<5_000 where !condition() { usleep(1_000) }
-    return condition()
   }
 
   @Test func oneOwnerCannotOccupyAllThreads() {

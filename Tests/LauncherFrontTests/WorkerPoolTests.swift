@@ -5,6 +5,7 @@
 internal import Foundation
 internal import Host
 internal import Synchronization
+internal import TestSupport
 internal import Testing
 
 @testable import LauncherFront
@@ -69,14 +70,6 @@ private final class Calls: Sendable {
   var received: Int { state.withLock { $0.received } }
   var waiting: Int { state.withLock { $0.waiting } }
   var mostWaiting: Int { state.withLock { $0.mostWaiting } }
-}
-
-private func eventually(_ condition: () -> Bool) -> Bool {
-  for _ in 0..<20_000 {
-    if condition() { return true }
-    usleep(500)
-  }
-  return false
 }
 
 @Suite struct WorkerPoolTests {

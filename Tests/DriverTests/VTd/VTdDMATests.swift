@@ -40,6 +40,21 @@ import Testing
     #expect(fixture.faults.drain().isEmpty)
   }
 
+  @Test("a request after a page walk takes the general path, and one after a hit the fast path")
+  func pathAfterAWalk() throws {
+    try fixture.driver.attach(domain, to: port.requester, pasid: nil)
+    try domain.map(
+      IOVA(0x10000), to: run.page(1), length: 8192, permissions: [.read, .write])
+    #expect(port.inFlight.expectsHit)
+    #expect(port.load(0x10000) == (.completed, 2))
+    #expect(!port.inFlight.expectsHit)
+    #expect(port.load(0x10000) == (.completed, 2))
+    #expect(port.inFlight.expectsHit)
+    #expect(port.load(0x10000) == (.completed, 2))
+    #expect(port.load(0x11000) == (.completed, 3))
+    #expect(!port.inFlight.expectsHit)
+  }
+
   @Test("a request of a device without a domain is blocked")
   func requestsOfADeviceAtRestFault() throws {
     // The bus of a device that was never attached has no context table.
