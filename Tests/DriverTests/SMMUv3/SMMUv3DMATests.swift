@@ -36,6 +36,15 @@ struct SMMUv3DMATests {
     return outcome == .completed ? value : nil
   }
 
+  @Test("a transaction after a walk takes the general path, and one after a hit the fast path")
+  func pathAfterAWalk() {
+    #expect(fixture.port.inFlight.expectsHit)
+    #expect(load() == 0x1111)
+    #expect(!fixture.port.inFlight.expectsHit)
+    #expect(load() == 0x1111)
+    #expect(fixture.port.inFlight.expectsHit)
+  }
+
   private func event(_ address: UInt64, pasid: PASID? = nil) -> SMMUv3Event? {
     fixture.port.load(address, pasid: pasid).0.event
   }
