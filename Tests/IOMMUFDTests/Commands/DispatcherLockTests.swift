@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// No command waits for the client's memory while it holds the control lock, so a client that stalls
+// No command waits for the client's memory while it holds the lock of the context, so a client that stalls
 // an access (userfaultfd, a FUSE file) does not stall other calls on the same file. The tests call
 // another command from within each access. With the lock held that call would deadlock.
 
@@ -116,7 +116,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
   }
 
   @Test(
-    "no command holds the control lock while it accesses the client's memory", arguments: requests)
+    "no command holds the context's lock while it accesses the client's memory", arguments: requests)
   func accessesWithoutTheLock(_ request: Ioctl) throws {
     let file = try ControlFile()
     defer { file.close() }
@@ -161,7 +161,7 @@ private final class ObservedClient: Client, @unchecked Sendable {
     }
   }
 
-  @Test("the control lock is free while a driver's structure or a dirty bitmap is accessed")
+  @Test("the context's lock is free while a driver's structure or a dirty bitmap is accessed")
   func memoryBesidesTheCommand() throws {
     let mock = try MockFile()
     defer { mock.close() }

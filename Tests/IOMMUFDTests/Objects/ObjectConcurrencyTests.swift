@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Many threads on one open file. A debug build also checks that a thread holds the control lock
+// Many threads on one open file. A debug build also checks that a thread holds the context's lock
 // when it uses an object.
 
 import CUAPI
