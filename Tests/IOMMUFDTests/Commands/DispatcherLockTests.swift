@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// No command waits for the client's memory while it holds the lock of the context, so a client that stalls
-// an access (userfaultfd, a FUSE file) does not stall other calls on the same file. The tests call
-// another command from within each access. With the lock held that call would deadlock.
+// No command waits for the memory of the client while it holds the lock of the context, so a client
+// that stalls an access (userfaultfd, a FUSE file) does not stall other calls on the same file. The
+// tests call another command from within each access. With the lock held that call would deadlock.
 
 import CUAPI
 import Host
@@ -116,7 +116,8 @@ private final class ObservedClient: Client, @unchecked Sendable {
   }
 
   @Test(
-    "no command holds the context's lock while it accesses the client's memory", arguments: requests)
+    "no command holds the context's lock while it accesses the client's memory", arguments: requests
+  )
   func accessesWithoutTheLock(_ request: Ioctl) throws {
     let file = try ControlFile()
     defer { file.close() }
