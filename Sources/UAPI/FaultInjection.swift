@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Fault injection as the kernel's /proc/<pid>/fail-nth does it: the n-th injection point that a system
-// call reaches fails, all others succeed. An injection point is an operation that can fail for want of a
-// resource, as the kernel's failslab, fail_page_alloc and fail_iommufd make it fail: the allocation of an
-// object ID, a record, a frame or a table, and a look-up. Code that undoes an operation has no injection
-// points, because it cannot fail.
+// Fault injection as the kernel's /proc/<pid>/fail-nth does it: the n-th injection point that a
+// system call reaches fails, all others succeed. An injection point is an operation that can fail
+// for want of a resource, as the kernel's failslab, fail_page_alloc and fail_iommufd make it fail:
+// the allocation of an object ID, a record, a frame or a table, and a look-up. Code that undoes an
+// operation has no injection points, because it cannot fail.
 //
 // A front end arms the counter of the client's thread (`counting(down:_:)`), the object model calls
-// `step(_:)` at each injection point. The counter is thread-local, as one thread of this server serves a
-// call from its beginning to its end. Other threads never see a failure. With no counter armed an
-// injection point costs a load and a branch. Translations have no injection points.
+// `step(_:)` at each injection point. The counter is thread-local, as one thread of this server
+// serves a call from its beginning to its end. Other threads never see a failure. With no counter
+// armed an injection point costs a load and a branch. Translations have no injection points.
 
 internal import CLinux
 package import SystemPackage

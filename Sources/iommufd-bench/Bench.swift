@@ -2,7 +2,7 @@
 
 // iommufd-bench compares the hot paths of the IOMMU with the same algorithms in C.
 //
-//   iommufd-bench            prints nanoseconds per operation, the ratio of Swift to C, and its limit
+//   iommufd-bench            prints nanoseconds per operation, the ratio of Swift to C, its limit
 //   iommufd-bench --check    also fails when a ratio exceeds its limit
 //
 // The limits are 1.3 for look-ups, walks and DMA requests, 1.25 for map and unmap in a page table,

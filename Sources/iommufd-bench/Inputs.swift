@@ -44,7 +44,8 @@ extension yardstick_memory {
 }
 
 extension yardstick_table {
-  /// Describes a table of four levels with the root `root`, which a unit checks for `reserved` bits.
+  /// Describes a table of four levels with the root `root`, which a unit checks for `reserved`
+  /// bits.
   init(root: PhysicalAddress, _ reserved: ReservedBits) {
     self.init()
     self.root = root.rawValue

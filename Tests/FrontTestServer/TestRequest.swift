@@ -33,8 +33,8 @@ struct TestArgument: BitwiseCopyable {
   var length: UInt64 = 0
 }
 
-/// The bytes of the offsets node. Each byte depends on its offset, so that a read shows, and a write
-/// checks, that the offset of the client arrives.
+/// The bytes of the offsets node. Each byte depends on its offset, so that a read shows, and a
+/// write checks, that the offset of the client arrives.
 enum OffsetBytes {
   /// Returns the `count` bytes from `offset` on.
   static func bytes(_ count: Int, at offset: UInt64) -> [UInt8] {

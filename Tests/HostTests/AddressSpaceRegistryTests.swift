@@ -51,7 +51,8 @@ import Testing
   /// Each look-up makes a new object, and no pidfd of it stays open.
   @Test func aProcessThatUnmappedItsRandomBytesHasNoEntry() throws {
     let registry = AddressSpaceRegistry()
-    // The argument vector below the bytes is so large that the page holds no part of the stack in use.
+    // The argument vector below the bytes is so large that the page holds no part of the stack in
+    // use.
     let child = try ChildProcess(
       """
       exec python3 -c '

@@ -2,8 +2,9 @@
 
 package import PCI
 
-/// An endpoint model for tests of interrupts. A write to offset 0 raises the vector that is written, a write
-/// to offset 4 sets the level of INTx, and other offsets store the value, which offset 8 reads.
+/// An endpoint model for tests of interrupts. A write to offset 0 raises the vector that is
+/// written, a write to offset 4 sets the level of INTx, and other offsets store the value, which
+/// offset 8 reads.
 package struct Bell: Endpoint {
   package static var description: FunctionDescription {
     var description = ATSTestDevice.description

@@ -16,8 +16,8 @@ package struct SharedMemoryFile: Sendable {
   package let pageSize: Int
   private let descriptor: OwnedDescriptor
 
-  /// Reads the status of the file. The system calls may wait for the process that serves the file system, so
-  /// the caller holds no lock.
+  /// Reads the status of the file. The system calls may wait for the process that serves the file
+  /// system, so the caller holds no lock.
   /// - Throws: `.invalidArgument` for files that are not shared memory (Linux: memfd_pin_folios()).
   package init(_ descriptor: OwnedDescriptor) throws(Errno) {
     guard let pageSize = try MemoryFileSystem.pageSize(of: descriptor) else {

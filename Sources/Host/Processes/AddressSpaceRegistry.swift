@@ -10,8 +10,8 @@
 // for each call.
 //
 // Entries are weak references, so the registry does not keep /proc/<pid>/mem open. Only the address
-// spaces used most recently stay referenced. Otherwise the files of a client that maps and unmaps in
-// a loop would be opened anew for every call.
+// spaces used most recently stay referenced. Otherwise the files of a client that maps and unmaps
+// in a loop would be opened anew for every call.
 
 internal import CLinux
 internal import Glibc

@@ -14,8 +14,8 @@ internal import Synchronization
 extension PhysicalMemory {
   // MARK: One frame that is mapped
 
-  /// Does what ``read(_:into:)`` does, with the most frequent case inlined: mapped memory within one
-  /// frame.
+  /// Does what ``read(_:into:)`` does, with the most frequent case inlined: mapped memory within
+  /// one frame.
   @inline(__always)
   func readInPlace(
     _ physical: PhysicalAddress, into buffer: UnsafeMutableRawBufferPointer
@@ -170,8 +170,8 @@ extension PhysicalMemory {
     }
   }
 
-  /// Handles an access that found a page of a client's file gone: the whole tail of the file's chunk
-  /// becomes `truncated`.
+  /// Handles an access that found a page of a client's file gone: the whole tail of the file's
+  /// chunk becomes `truncated`.
   @inline(never)
   private func handleTruncation(at physical: PhysicalAddress) -> MemoryOutcome {
     if case .file(let file)? = backing(of: physical)?.backing, let end = file.size {

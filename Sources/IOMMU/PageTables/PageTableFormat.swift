@@ -6,8 +6,8 @@
 //
 // Words of the formats, the walker and the mapper:
 //
-//   level          The number of steps that a walk has left below a table. The entries of level 0 are
-//                  always leaves, whatever number the specification gives that level.
+//   level          The number of steps that a walk has left below a table. The entries of level 0
+//                  are always leaves, whatever number the specification gives that level.
 //   leaf           An entry that holds an output address.
 //   table entry    An entry that holds the address of the next lower table.
 //   item           The range of addresses that one entry of a level spans.

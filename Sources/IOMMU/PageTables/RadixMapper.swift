@@ -316,8 +316,8 @@ struct RadixMapper<Format: WalkableFormat> {
     return end
   }
 
-  /// Returns whether all entries are 0. Sixteen entries are tested together, because most tables that
-  /// are tested are empty.
+  /// Returns whether all entries are 0. Sixteen entries are tested together, because most tables
+  /// that are tested are empty.
   private func isEmpty(_ table: PhysicalAddress) -> Bool {
     // Mappings tend to begin at the start of a table and to end at its end.
     guard load(table, 0) == 0, load(table, entriesPerTable &- 1) == 0 else { return false }

@@ -58,8 +58,8 @@ extension UserData {
   /// More bytes than any driver's struct has.
   private static let prefetchLimit: UInt64 = 256
 
-  /// Reads the struct from the client now, for a driver that is called with the context's lock held.
-  /// When the bytes cannot be read, the driver gets the error when it loads the struct.
+  /// Reads the struct from the client now, for a driver that is called with the context's lock
+  /// held. When the bytes cannot be read, the driver gets the error when it loads the struct.
   func prefetched() -> UserData {
     var bytes = [UInt8](repeating: 0, count: Int(min(length, Self.prefetchLimit)))
     let isRead = bytes.withUnsafeMutableBytes { buffer in

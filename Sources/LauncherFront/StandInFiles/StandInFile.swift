@@ -5,8 +5,8 @@
 // last close can be observed. Calls on it are trapped; a call that is not trapped must have no
 // effect.
 //
-// An open device has a memfd as its stand-in. The memfd is sealed against a change of its size, and,
-// when the device has no regions that can be mapped, against writing. A program's mapping of a
+// An open device has a memfd as its stand-in. The memfd is sealed against a change of its size,
+// and, when the device has no regions that can be mapped, against writing. A program's mapping of a
 // region is a mapping of the memfd at the region's offset. A region that is shared with the server
 // is also mapped by the server, through an open file of its own. The file position is the largest
 // possible one, where no byte can be read or written: read(2) and write(2) fail with EINVAL, as on

@@ -6,9 +6,9 @@ import Testing
 
 @testable import IOMMU
 
-/// SMMUv3: context descriptors have the ASID, which is the model's domain, and the root. Each of two
-/// devices has its own context descriptor table. Both use one stage 2 table. A change of the stage 2
-/// table invalidates everything at once.
+/// SMMUv3: context descriptors have the ASID, which is the model's domain, and the root. Each of
+/// two devices has its own context descriptor table. Both use one stage 2 table. A change of the
+/// stage 2 table invalidates everything at once.
 struct SMMUv3StalenessFixture: StalenessFixture {
   var model: StalenessModel
   let memory: StalenessMemory

@@ -6,8 +6,8 @@ import Testing
 
 @testable import IOMMU
 
-// The caches of the units against a model of the translations that can be stale. A case depends only
-// on its seed, which a failure prints. A run has a few cases of each kind unless
+// The caches of the units against a model of the translations that can be stale. A case depends
+// only on its seed, which a failure prints. A run has a few cases of each kind unless
 // IOMMUFD_SIM_CACHE_CASES has another number (`scripts/test walks`).
 
 @Suite struct StalenessProperties {

@@ -20,7 +20,8 @@ package struct DeviceClient: Sendable {
 
   package enum Direction: UInt32 { case toMemory = 1, toDevice = 3 }
 
-  /// Makes the ATS test device copy a page. The copy has ended when the write of the command returns.
+  /// Makes the ATS test device copy a page. The copy has ended when the write of the command
+  /// returns.
   package func copy(_ direction: Direction, _ iova: UInt64) throws {
     try write(0, 0, UInt32(truncatingIfNeeded: iova))
     try write(0, 4, UInt32(truncatingIfNeeded: iova >> 32))
