@@ -91,16 +91,10 @@ extension DeviceFile {
   /// vfio_df_ioctl_attach_pt()
   func attach(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
     typealias Arguments = vfio_device_attach_iommufd_pt
-    let minimum = Ioctl.vfioDeviceAttachIOMMUFDPageTable.minimumSize
-    var request: Arguments = try call.load(count: minimum)
-    guard request.argsz >= minimum, request.flags & ~UInt32(VFIO_DEVICE_ATTACH_PASID) == 0 else {
-      throw .invalidArgument
-    }
-    var pasid: PASID?
-    if request.flags & UInt32(VFIO_DEVICE_ATTACH_PASID) != 0 {
-      pasid = try Self.loadPASID(
-        call, minimum: minimum, argsz: request.argsz, through: \Arguments.pasid)
-    }
+    let (arguments, pasid) = try Self.load(
+      call, .vfioDeviceAttachIOMMUFDPageTable, flag: UInt32(VFIO_DEVICE_ATTACH_PASID),
+      argsz: \Arguments.argsz, flags: \.flags, pasid: \.pasid)
+    var request = arguments
     try device.deviceSet.lock.withLock { () throws(Errno) in
       request.pt_id = try binding.attach(
         ObjectID(request.pt_id), pasid: pasid, client: call.client
@@ -119,26 +113,26 @@ extension DeviceFile {
   /// vfio_df_ioctl_detach_pt()
   func detach(_ call: DeviceCall, _ binding: DeviceBinding) throws(Errno) {
     typealias Arguments = vfio_device_detach_iommufd_pt
-    let minimum = Ioctl.vfioDeviceDetachIOMMUFDPageTable.minimumSize
-    let request: Arguments = try call.load(count: minimum)
-    guard request.argsz >= minimum, request.flags & ~UInt32(VFIO_DEVICE_DETACH_PASID) == 0 else {
-      throw .invalidArgument
-    }
-    var pasid: PASID?
-    if request.flags & UInt32(VFIO_DEVICE_DETACH_PASID) != 0 {
-      pasid = try Self.loadPASID(
-        call, minimum: minimum, argsz: request.argsz, through: \Arguments.pasid)
-    }
+    let (_, pasid) = try Self.load(
+      call, .vfioDeviceDetachIOMMUFDPageTable, flag: UInt32(VFIO_DEVICE_DETACH_PASID),
+      argsz: \Arguments.argsz, flags: \.flags, pasid: \.pasid)
     device.deviceSet.lock.withLock { binding.detach(pasid: pasid) }
   }
 
-  /// Loads the PASID that a set flag announces. The PASID follows the `minimum` bytes that every
-  /// version of the struct has.
-  private static func loadPASID<Arguments>(
-    _ call: DeviceCall, minimum: Int, argsz: UInt32, through member: KeyPath<Arguments, UInt32>
-  ) throws(Errno) -> PASID {
-    guard argsz >= MemoryLayout.end(of: member) else { throw .invalidArgument }
-    return PASID(
-      rawValue: try call.client.load(UInt32.self, at: call.argument &+ UInt64(minimum)))
+  /// Loads the struct of an attach or a detach, and its PASID when `flag` is set. The PASID follows
+  /// the bytes that every version of the struct has.
+  private static func load<Arguments: BitwiseCopyable>(
+    _ call: DeviceCall, _ ioctl: Ioctl, flag: UInt32, argsz: KeyPath<Arguments, UInt32>,
+    flags: KeyPath<Arguments, UInt32>, pasid member: KeyPath<Arguments, UInt32>
+  ) throws(Errno) -> (Arguments, PASID?) {
+    let minimum = ioctl.minimumSize
+    let request: Arguments = try call.load(count: minimum)
+    guard request[keyPath: argsz] >= minimum, request[keyPath: flags] & ~flag == 0 else {
+      throw .invalidArgument
+    }
+    if request[keyPath: flags] & flag == 0 { return (request, nil) }
+    guard request[keyPath: argsz] >= MemoryLayout.end(of: member) else { throw .invalidArgument }
+    let pasid = try call.client.load(UInt32.self, at: call.argument &+ UInt64(minimum))
+    return (request, PASID(rawValue: pasid))
   }
 }
