@@ -2,12 +2,11 @@
 
 #define _GNU_SOURCE
 #include "CLinuxTrace.h"
+#include "DescriptorMessage.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -21,43 +20,18 @@ long CLinux_ptrace(int request, pid_t task, uint64_t address, uint64_t data) {
 
 int CLinux_send_descriptor(int socket, int descriptor) {
   char byte = 0;
-  struct iovec payload = {&byte, 1};
-  union {
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(int))];
-  } control = {0};
-  struct msghdr message = {
-      .msg_iov = &payload, .msg_iovlen = 1,
-      .msg_control = &control, .msg_controllen = sizeof control};
-  control.header.cmsg_level = SOL_SOCKET;
-  control.header.cmsg_type = SCM_RIGHTS;
-  control.header.cmsg_len = CMSG_LEN(sizeof(int));
-  memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
-  return result(sendmsg(socket, &message, MSG_NOSIGNAL));
+  return (int)send_message(socket, &byte, 1, descriptor);
 }
 
 void CLinux_set_thread_name(const char *name) { prctl(PR_SET_NAME, name, 0UL, 0UL, 0UL); }
 
 int CLinux_receive_descriptor(int socket) {
   char byte;
-  struct iovec payload = {&byte, 1};
-  union {
-    struct cmsghdr header;
-    char bytes[CMSG_SPACE(sizeof(int))];
-  } control;
-  struct msghdr message = {
-      .msg_iov = &payload, .msg_iovlen = 1,
-      .msg_control = &control, .msg_controllen = sizeof control};
-  ssize_t count;
-  do count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  while (count < 0 && errno == EINTR);
-  if (count < 0) return -errno;
-  if (count == 0) return -ENOTCONN;
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-  if (header == NULL || header->cmsg_type != SCM_RIGHTS) return -EBADMSG;
   int descriptor;
-  memcpy(&descriptor, CMSG_DATA(header), sizeof descriptor);
-  return descriptor;
+  long count = receive_message(socket, &byte, 1, &descriptor);
+  if (count < 0) return (int)count;
+  if (count == 0) return -ENOTCONN;
+  return descriptor >= 0 ? descriptor : -EBADMSG;
 }
 
 pid_t CLinux_fork_helper(int descriptor, void (*body)(int)) {

@@ -2,13 +2,12 @@
 
 #define _GNU_SOURCE
 #include "CLinuxSpawn.h"
+#include "DescriptorMessage.h"
 
 #include <errno.h>
 #include <linux/seccomp.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -16,26 +15,10 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
-// Space for one SCM_RIGHTS message with one descriptor, with the alignment of struct cmsghdr.
-union control {
-  struct cmsghdr header;
-  char bytes[CMSG_SPACE(sizeof(int))];
-};
-
 static int report(int socket, enum CLinux_spawn_stage stage, int error, int descriptor) {
   struct CLinux_spawn_report body = {stage, error};
-  struct iovec vector = {&body, sizeof body};
-  union control control = {0};
-  struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-  if (descriptor >= 0) {
-    message.msg_control = &control;
-    message.msg_controllen = sizeof control;
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
-  }
-  return sendmsg(socket, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+  long sent = send_message(socket, &body, sizeof body, descriptor);
+  return sent < 0 ? (int)sent : 0;
 }
 
 static _Noreturn void run_child(const struct CLinux_spawn *spawn) {
@@ -78,25 +61,9 @@ pid_t CLinux_spawn_filtered(const struct CLinux_spawn *spawn) {
 }
 
 int CLinux_spawn_receive(int socket, struct CLinux_spawn_report *body, int *descriptor) {
-  struct iovec vector = {body, sizeof *body};
-  union control control = {0};
-  struct msghdr message = {
-      .msg_iov = &vector,
-      .msg_iovlen = 1,
-      .msg_control = &control,
-      .msg_controllen = sizeof control,
-  };
-  *descriptor = -1;
-  ssize_t count;
-  do count = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-  while (count < 0 && errno == EINTR);
-  if (count < 0) return -errno;
-  if (count == 0) return 0;
-  if (count != sizeof *body) return -EPROTO;
-  struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-  if (header != NULL && header->cmsg_type == SCM_RIGHTS)
-    memcpy(descriptor, CMSG_DATA(header), sizeof *descriptor);
-  return 1;
+  long count = receive_message(socket, body, sizeof *body, descriptor);
+  if (count <= 0) return (int)count;
+  return count == sizeof *body ? 1 : -EPROTO;
 }
 
 pid_t CLinux_siginfo_pid(const siginfo_t *information) { return information->si_pid; }
