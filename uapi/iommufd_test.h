@@ -43,7 +43,7 @@ enum {
     IOMMU_TEST_OP_ACCESS_REPLACE_IOAS = 11,
     /** [IOAS or HWPT] mock_domain_flags: as MOCK_DOMAIN, for a device with dev_flags. */
     IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS = 12,
-    /** [HWPT] dirty: marks pages as written. */
+    /** [HWPT] dirty: marks the pages of a bitmap as written. */
     IOMMU_TEST_OP_DIRTY = 13,
     /** [nested HWPT] check_iotlb: checks the value of an entry of the mock TLB. */
     IOMMU_TEST_OP_MD_CHECK_IOTLB = 14,

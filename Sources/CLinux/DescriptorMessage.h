@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-#ifndef DESCRIPTOR_MESSAGE_H
-#define DESCRIPTOR_MESSAGE_H
+#pragma once
 
 #include <stddef.h>
 
@@ -14,5 +13,3 @@ long send_message(int socket, const void *body, size_t size, int descriptor);
 /// close-on-exec, or to -1. Returns the number of bytes received, 0 when the other end is closed, or
 /// -errno.
 long receive_message(int socket, void *body, size_t size, int *descriptor);
-
-#endif

@@ -20,7 +20,8 @@ package struct ServerProcess: Sendable {
   package var queueName: String
   /// See ``CUSEServer``.
   package var numbers: (major: UInt32, minor: UInt32)
-  /// A file for the id of the process. It exists while the nodes can be opened.
+  /// A file for the id of the process, written when the process is ready and removed when a signal
+  /// ends it.
   package var pidFile: String?
   /// See ``CUSEServer``.
   package var processEnds: (@Sendable (AddressSpace) -> Void)?

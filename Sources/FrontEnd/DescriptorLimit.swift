@@ -7,7 +7,7 @@ internal import Glibc
 package enum DescriptorLimit {
   private static let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
 
-  /// The soft limit: descriptor numbers are below it. 0 when the host does not tell.
+  /// The soft limit: descriptor numbers are below it. 0 when getrlimit() fails.
   package static var soft: UInt64 {
     var limit = rlimit()
     return getrlimit(resource, &limit) == 0 ? UInt64(limit.rlim_cur) : 0

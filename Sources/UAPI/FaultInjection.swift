@@ -6,10 +6,11 @@
 // the allocation of an object ID, a record, a frame or a table, and a look-up. Code that undoes an
 // operation has no injection points, because it cannot fail.
 //
-// A front end arms the counter of the client's thread (`counting(down:_:)`), the object model calls
-// `step(_:)` at each injection point. The counter is thread-local, as one thread of this server
-// serves a call from its beginning to its end. Other threads never see a failure. With no counter
-// armed an injection point costs a load and a branch. Translations have no injection points.
+// A front end arms the counter of the client's thread (`counting(down:_:)`), and the object model
+// calls `step(_:)` at each injection point. One thread of this server serves a call from its
+// beginning to its end, so the counter is thread-local, and no function has a parameter for it.
+// Other threads never see a failure. With no counter armed an injection point costs a load and a
+// branch. Translations have no injection points.
 
 internal import CLinux
 package import SystemPackage

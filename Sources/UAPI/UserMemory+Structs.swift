@@ -44,7 +44,8 @@ extension UserMemory {
     }
   }
 
-  /// Loads the first `count` bytes of such a struct and leaves its other bytes unchanged.
+  /// Loads the first `count` bytes of a C struct that ends in a flexible array, and leaves its
+  /// other bytes unchanged.
   package func loadBytes<T>(of value: inout T, count: Int, at address: UInt64) throws(Errno) {
     try withUnsafeMutableBytes(of: &value) { bytes throws(Errno) in
       try copyIn(from: address, into: UnsafeMutableRawBufferPointer(rebasing: bytes.prefix(count)))

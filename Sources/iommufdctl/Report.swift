@@ -6,7 +6,7 @@ internal import FoundationEssentials
 /// first value.
 struct Report {
   enum Value: Sendable {
-    /// A count or an object ID, printed in decimal.
+    /// A count, an ID, a type or a descriptor, printed in decimal.
     case number(UInt64)
     /// An address, a length, flags or a register, printed in hexadecimal as text and as a number in
     /// JSON.

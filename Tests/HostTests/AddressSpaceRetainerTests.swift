@@ -58,10 +58,13 @@ struct AddressSpaceRetainerTests {
     reader.addresses.withLock { $0[child.id] = identity.address }
     let space = try registry.addressSpace(of: child.task)
     #expect(retainer.count == 1)
+    var first: UInt8 = 0
+    let count = withUnsafeMutableBytes(of: &first) { space.read(at: identity.address, into: $0) }
+    #expect(count == 1)
     try child.proceed()
     for _ in 0..<5_000 where retainer.count > 0 || !space.isGone { usleep(1_000) }
     #expect(retainer.count == 0 && space.isGone)
-    #expect(reader.bytes.withLock { $0[child.id] } != .some(nil))
+    #expect(reader.bytes.withLock { $0[child.id] } == .some(first))
     #expect(try registry.addressSpace(of: child.task) !== space)
   }
 

@@ -56,6 +56,22 @@ import Testing
     #expect((4...structure.size).contains(structure.minimumSize))
   }
 
+  /// The rows of the dispatcher's table have such a test in DispatcherTests.
+  @Test("The minimum sizes of VFIO's structs are those of their first versions")
+  func minimumSizesOfVFIO() {
+    let minimumSizes: [Ioctl: Int] = [
+      .vfioIOMMUGetInfo: 16, .vfioIOMMUMapDMA: 32, .vfioIOMMUUnmapDMA: 24,
+      .vfioIOMMUBind: 8, .vfioIOMMUCacheInvalidate: 8, .vfioIOMMUPASIDRequest: 8,
+      .vfioDeviceAttachIOMMUFDPageTable: 12, .vfioDeviceBindIOMMUFD: 16,
+      .vfioDeviceDetachIOMMUFDPageTable: 8, .vfioDeviceFeature: 8, .vfioDeviceGetInfo: 16,
+      .vfioDeviceGetIRQInfo: 16, .vfioDeviceGetPCIHotResetInfo: 12, .vfioDeviceGetRegionInfo: 32,
+      .vfioDeviceIOEventFD: 28, .vfioDevicePCIHotReset: 12, .vfioDeviceSetIRQs: 20,
+    ]
+    for row in Self.rows where row.name.hasPrefix("VFIO_") && row.structure != nil {
+      #expect(row.minimumSize == minimumSizes[row], "\(row)")
+    }
+  }
+
   @Test(
     "Flags belong to a field of the struct, fit into it and have different bits", arguments: rows)
   func flags(_ row: Ioctl) throws {

@@ -419,7 +419,7 @@ enum iommufd_hw_capabilities {
 
 /** Flags of GET_HW_INFO. */
 enum iommufd_hw_info_flags {
-    IOMMU_HW_INFO_FLAG_INPUT_TYPE = 1 << 0, /**< in_data_type is the type of the data */
+    IOMMU_HW_INFO_FLAG_INPUT_TYPE = 1 << 0, /**< in_data_type is the type to return */
 };
 
 /**
@@ -561,7 +561,7 @@ struct iommu_hwpt_pgfault {
     __u32 __reserved;
     __aligned_u64 addr;
     __u32 length; /**< bytes that the device expects to need; 0 if unknown */
-    __u32 cookie; /**< names the group in the response */
+    __u32 cookie; /**< the same in all requests of a group; names it in the response */
 };
 
 /** Values of iommu_hwpt_page_response.code, those of PCIe. */
@@ -713,7 +713,7 @@ struct iommu_hw_queue_alloc {
     __u32 flags;
     __u32 viommu_id;
     __u32 type;  /**< enum iommu_hw_queue_type */
-    __u32 index; /**< index of the queue among those of its type in the vIOMMU */
+    __u32 index; /**< index among the queues of its type in the vIOMMU, each index once */
     __u32 out_hw_queue_id;
     __aligned_u64 nesting_parent_iova; /**< base, a guest physical address */
     __aligned_u64 length;              /**< bytes */

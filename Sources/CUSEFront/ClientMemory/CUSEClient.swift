@@ -18,8 +18,9 @@ final class CUSEClient: Client {
   /// The calling thread, once it is stopped at the end of its ioctl. The ioctl is answered by then,
   /// so the result of the device's call must be set with `Tracee.resume(returning:)`.
   private(set) var tracee: Tracee?
-  /// Stored for the time of this call. The thread cannot execute another program meanwhile, because
-  /// a thread that waits for FUSE does not end.
+  /// Stored for the time of this call. The process cannot execute another program meanwhile,
+  /// because execve(2) waits for the end of the other threads, and a thread that waits for FUSE
+  /// does not end.
   private var space: AddressSpace?
 
   init(

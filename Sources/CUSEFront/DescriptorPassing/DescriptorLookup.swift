@@ -10,7 +10,7 @@ internal import SystemPackage
 ///
 /// The server copies the descriptor and sends a private ioctl to the copy. The ioctl arrives at
 /// this server as a message that carries the handle of the open file. The sender of the message is
-/// a thread of this server; the kernel writes the sender's id, so nobody can forge it. Only a
+/// a thread of this server; the kernel writes the sender's id, so no client can forge it. Only a
 /// thread that is registered as asking gets an answer.
 ///
 /// This takes another round trip, on another thread. A file that is looked up a second time is

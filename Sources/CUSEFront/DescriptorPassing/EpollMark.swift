@@ -11,7 +11,7 @@ internal import SystemPackage
 ///
 /// The mark is an epoll set with one entry. An epoll set does not keep its files open: an entry
 /// goes with the last close of its file. kcmp(2) compares a descriptor of another process with the
-/// file of an entry. Nobody else can make a mark or move one to another file.
+/// file of an entry. No other process can make a mark or move one to another file.
 final class EpollMark: Sendable {
   private let set: EpollSet
   /// The number of the descriptor when it was added, which is a part of the entry's key.
@@ -45,8 +45,7 @@ final class EpollMark: Sendable {
     Self.count.subtract(1, ordering: .relaxed)
   }
 
-  /// Whether the task's descriptor `other` is the marked file. False also when the kernel does not
-  /// tell.
+  /// Whether the task's descriptor `other` is the marked file. False also when kcmp(2) fails.
   func matches(_ other: Int32, of task: HostTask) -> Bool {
     CLinux_kcmp_epoll(task.id, other, getpid(), set.descriptor.rawValue, number) == 0
   }

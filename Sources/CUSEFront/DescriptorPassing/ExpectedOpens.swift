@@ -111,7 +111,8 @@ final class PendingFile: Sendable {
 
   var isWithdrawn: Bool { state.withLock { $0 == .withdrawn } }
 
-  /// Releases an installed file, whose last descriptor is closed.
+  /// Called when the last descriptor of the file is closed. Releases a file that is installed. A
+  /// file that is still offered is released by ``install()``.
   func handleLastClose() {
     let release = state.withLock { state in
       if state == .offered { state = .closedEarly }

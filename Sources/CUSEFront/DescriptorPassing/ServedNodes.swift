@@ -3,8 +3,8 @@
 internal import Glibc
 internal import Synchronization
 
-/// The device numbers (st_rdev) of this server's nodes. Only a file of one of these nodes is ever
-/// asked which file it is.
+/// The device numbers (st_rdev) of this server's nodes. ``DescriptorLookup`` sends its private
+/// ioctl only to files on these nodes.
 final class ServedNodes: Sendable {
   private let numbers = Mutex<Set<UInt>>([])
 

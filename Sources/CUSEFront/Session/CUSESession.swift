@@ -33,7 +33,7 @@ final class CUSESession: Sendable {
 
   /// More threads than the `CallLimiter` admits calls, so that messages that never wait always find
   /// a thread.
-  private static let threadLimit = 64 + 64
+  private static let threadLimit = SharedResources.callLimit + 64
   private static let idleLimit = 4
 
   init(

@@ -29,7 +29,7 @@ final class ServedFile: Sendable {
     file.setReadinessObserver { [poll] in poll.notify() }
   }
 
-  /// Called when the kernel has closed the last descriptor.
+  /// Releases the file, to which the kernel has no reference left.
   func release() {
     mark = nil
     file.setReadinessObserver(nil)
@@ -37,7 +37,8 @@ final class ServedFile: Sendable {
     if let pending { pending.handleLastClose() } else { file.release() }
   }
 
-  /// What recognises this file among descriptors. `nil` until a second lookup of the file.
+  /// The mark by which ``DescriptorLookup`` recognises this file. `nil` until a second lookup of
+  /// the file.
   var mark: EpollMark? {
     get { storedMark.withLock { $0 } }
     set { storedMark.withLock { $0 = newValue } }

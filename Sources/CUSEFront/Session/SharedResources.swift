@@ -5,7 +5,9 @@ internal import Logging
 
 /// What the sessions of one server share.
 final class SharedResources: Sendable {
-  let limiter = CallLimiter(limit: 64, ownerLimit: 16)
+  /// Device calls that run at the same time in the whole server.
+  static let callLimit = 64
+  let limiter = CallLimiter(limit: callLimit, ownerLimit: 16)
   let tracer: Tracer
   /// The nodes of the server.
   let nodes = ServedNodes()

@@ -24,8 +24,8 @@ package final class EventWatcher: Sendable {
     var nextKey: UInt64 = 1
   }
 
-  /// Calls `handler` for every signal of `event` until the watch is cancelled. When the counter of
-  /// the eventfd is not 0 already, `handler` is called at once.
+  /// Calls `handler` on the watching thread for every signal of `event` until the watch is
+  /// cancelled. A counter that is above 0 at the time of the call counts as a signal.
   /// - Throws: `.noMemory`, `.tooManyOpenFilesInSystem`, or another errno of epoll_create1(2) and
   ///   epoll_ctl(2); `.resourceTemporarilyUnavailable` when the host cannot create the thread.
   package func watch(
@@ -91,6 +91,7 @@ package final class EventWatch: Sendable {
     handler.withLock { $0?() }
   }
 
+  /// Ends the watch. The handler does not run any more when this function returns.
   package func cancel() {
     watcher.remove(self)
     handler.withLock { $0 = nil }

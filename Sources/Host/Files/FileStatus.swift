@@ -12,6 +12,7 @@ package struct FileStatus: Sendable {
   private let isRegular: Bool
   private let descriptor: OwnedDescriptor
 
+  /// - Throws: the errno of fstat(2).
   package init(of descriptor: OwnedDescriptor) throws(Errno) {
     var status = stat()
     guard fstat(descriptor.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }

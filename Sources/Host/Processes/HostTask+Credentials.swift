@@ -25,6 +25,7 @@ extension HostTask {
 
   /// The real user ID, as this server's user namespace shows it. The kernel charges pinned pages to
   /// this user (current_user()).
+  /// - Throws: `.noSuchProcess` when the thread has ended.
   package func realUserID() throws(Errno) -> UInt32 {
     let pidfd = CLinux_pidfd_open(id, true)
     if pidfd >= 0 {
@@ -40,6 +41,7 @@ extension HostTask {
   }
 
   /// The soft RLIMIT_MEMLOCK, in bytes; RLIM_INFINITY is `UInt64.max`.
+  /// - Throws: `.noSuchProcess` when the thread has ended.
   package func lockedMemoryLimit() throws(Errno) -> UInt64 {
     var limit: UInt64 = 0
     switch CLinux_prlimit_memlock(id, &limit) {
@@ -51,6 +53,7 @@ extension HostTask {
   }
 
   /// The soft RLIMIT_NOFILE: descriptor numbers are lower.
+  /// - Throws: `.noSuchProcess` when the thread has ended.
   package func descriptorLimit() throws(Errno) -> UInt64 {
     var limit: UInt64 = 0
     switch CLinux_prlimit_nofile(id, &limit) {
@@ -78,6 +81,7 @@ extension HostTask {
 
   /// Bytes that the thread's process has locked with mlock(2) and similar calls
   /// (mm_struct.locked_vm).
+  /// - Throws: `.noSuchProcess` when the thread has ended.
   package func lockedMemory() throws(Errno) -> UInt64 {
     let status = try ProcFile.read("/proc/\(id)/status")
     guard let text = ProcFile.field("VmLck", of: status), let kibibytes = UInt64(text) else {

@@ -19,7 +19,8 @@ struct SeccompListener: Sendable {
 
   enum Event {
     case call(TrappedCall)
-    /// There is no call to answer: its thread was killed before the supervisor received it.
+    /// There is no call to answer: its thread was killed before the supervisor received it, or the
+    /// call is not in the table and the kernel executes it.
     case noCall
     /// No process uses the filter any more.
     case filterUnused

@@ -67,8 +67,8 @@ final class CallerThread: Sendable {
   }
 
   /// Records that the current call uses the thread's address space, `space`.
-  /// - Parameter identity: returns what identifies the exec of `space`. Called when another address
-  ///   space was recorded before.
+  /// - Parameter identity: returns what identifies the exec of `space`. Not called when `space` is
+  ///   the address space that was recorded last.
   func recordUse(of space: AddressSpace, identity: () -> ExecIdentity?) {
     memory.withLock { memory in
       memory.wasUsed = true

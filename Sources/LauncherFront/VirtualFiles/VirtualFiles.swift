@@ -62,8 +62,8 @@ struct VirtualFiles: Sendable {
     }
   }
 
-  /// A copy of the host's file with the process's pinned pages added to VmPin and VmLck. `nil` when
-  /// the process has no pinned pages.
+  /// A copy of the host's file as it is at the open, with the process's pinned pages added to VmPin
+  /// and VmLck. `nil` when the process has no pinned pages.
   private func status(
     of process: Int32, at path: String
   ) throws(Errno) -> OpenedVirtualFile? {

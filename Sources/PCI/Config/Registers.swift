@@ -57,7 +57,6 @@ package struct StatusRegister: OptionSet, Sendable {
 package enum CapabilityID {
   package static let powerManagement: UInt8 = 0x01
   package static let msi: UInt8 = 0x05
-  package static let vendorSpecific: UInt8 = 0x09
   package static let express: UInt8 = 0x10
   package static let msix: UInt8 = 0x11
 }

@@ -12,7 +12,7 @@ package struct IoctlSnapshot: Sendable {
   private let fields: [(name: String, value: UInt64)]
 
   fileprivate init(_ structure: IoctlStructure, _ bytes: UnsafeRawBufferPointer) {
-    fields = Array(zip(structure.fields.map(\.name), structure.values(bytes)))
+    fields = structure.members(bytes).map { ($0.field.name, $0.value) }
   }
 
   /// All fields except the struct's own size and reserved fields that are 0.

@@ -17,12 +17,17 @@ package struct IoctlStructure: Sendable {
   package let size: Int
   /// Bytes of the shortest struct that is accepted.
   package let minimumSize: Int
-  package let fields: [Field]
   /// The flags of the fields that consist of flags, by the name of the field.
   package let flags: [String: [IoctlFlag]]
-  /// Returns the values of ``fields`` in the given bytes, which are as many as the struct has.
-  let values: @Sendable (UnsafeRawBufferPointer) -> [UInt64]
+  /// Returns the fields with their values in the given bytes, which are as many as the struct has.
+  let members: @Sendable (UnsafeRawBufferPointer) -> [(field: Field, value: UInt64)]
   private let type: ObjectIdentifier
+
+  /// The fields in the order of the struct. Found by reflection at each call, which only traces and
+  /// checks of the catalogue need.
+  package var fields: [Field] {
+    [UInt8](repeating: 0, count: size).withUnsafeBytes { members($0).map(\.field) }
+  }
 
   init<Structure, Member>(
     minimumThrough member: KeyPath<Structure, Member>, flags: [String: [IoctlFlag]]
@@ -32,11 +37,7 @@ package struct IoctlStructure: Sendable {
     minimumSize = MemoryLayout.end(of: member)
     type = ObjectIdentifier(Structure.self)
     self.flags = flags
-    values = { bytes in Self.members(of: Structure.self, in: bytes).map(\.value) }
-    let zeros = [UInt8](repeating: 0, count: size)
-    fields = zeros.withUnsafeBytes { bytes in
-      Self.members(of: Structure.self, in: bytes).map(\.field)
-    }
+    members = { Self.members(of: Structure.self, in: $0) }
   }
 
   /// Returns whether the struct is `type` in Swift.

@@ -55,8 +55,8 @@ extension DeviceFile {
   private static let actionBits =
     VFIO_IRQ_SET_ACTION_MASK | VFIO_IRQ_SET_ACTION_UNMASK | VFIO_IRQ_SET_ACTION_TRIGGER
 
-  /// Returns `nil` unless `flags` has exactly one action. The kernel finds no function for such
-  /// flags and answers ENOTTY.
+  /// Returns the action, or `nil` unless `flags` has exactly one. For no action and for several
+  /// actions the kernel finds no function and answers ENOTTY.
   private static func action(_ flags: UInt32) -> Interrupts.Request.Action? {
     switch Int32(flags) & actionBits {
     case VFIO_IRQ_SET_ACTION_MASK: .mask

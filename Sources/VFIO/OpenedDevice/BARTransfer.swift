@@ -16,9 +16,9 @@ struct BARTransfer {
     case excluded(count: Int)
   }
 
-  /// Ends at the end of the BAR.
-  /// - Throws: `.invalidArgument` when the device does not have the BAR or `start` is behind its
-  ///   end.
+  /// Makes the transfer of `count` bytes from `start` on. It ends at the end of the BAR.
+  /// - Throws: `.invalidArgument` when the device does not have the BAR or `start` is not inside
+  ///   it.
   init(_ description: FunctionDescription, _ bar: Int, _ start: UInt64, _ count: Int)
     throws(Errno)
   {

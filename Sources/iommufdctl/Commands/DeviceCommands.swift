@@ -174,8 +174,8 @@ struct DeviceSetIRQs: IoctlCommand {
     "device-set-irqs", "connect, mask, unmask or trigger interrupts.",
     discussion: """
       With --eventfd and the action `trigger`, each interrupt signals its eventfd from now on; \
-      `none` disconnects the interrupt. With --eventfd and `mask` or `unmask`, a signal of the \
-      eventfd masks or unmasks the interrupt.
+      `none` disconnects the interrupt. With --eventfd and `unmask`, a signal of the eventfd \
+      unmasks INTx; with `mask` the call is ENOTTY.
 
       With --bool the action is done once, to the interrupts whose value is 1; with neither \
       option, to --count interrupts. `trigger` with --count 0 disables the index.

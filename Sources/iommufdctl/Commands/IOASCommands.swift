@@ -151,7 +151,7 @@ struct IOASMap: IoctlCommand {
     discussion: """
       The result is the IOVA. The memory belongs to this process and ends with it; a script keeps \
       it as long as the script runs. EEXIST: a part of the range is mapped already. ENOSPC: the \
-      driver finds no free range of that length.
+      IOAS has no free range of that length.
 
         iommufdctl ioas-map --fd 3 --ioas 1 --length 2M
         iommufdctl ioas-map --fd 3 --ioas 1 --length 64K --iova 0x40000000 \\

@@ -101,8 +101,8 @@ struct HWPTInvalidate: IoctlCommand {
   static let configuration = ioctlConfiguration(
     "hwpt-invalidate", "invalidate cached translations of guest tables.",
     discussion: """
-      The result is the number of entries that were executed; it is also printed when the call \
-      fails.
+      The result is the number of entries that were executed. With --json it is also printed when \
+      the call fails.
 
         iommufdctl hwpt-invalidate --fd 3 --hwpt 5 --entry-length 24 \\
           0000000000000000_ffffffffffffffff_00000000_00000000
@@ -125,6 +125,7 @@ struct HWPTInvalidate: IoctlCommand {
     do throws(Failure) {
       try session.issue(Self.ioctl, &argument, data: &bytes, at: \.data_uptr)
     } catch {
+      // The call writes entry_num also when it fails.
       guard case .call(let name, let errno, _) = error else { throw error }
       throw .call(name, errno, fields: [.decimal("entry_num", argument.entry_num)])
     }

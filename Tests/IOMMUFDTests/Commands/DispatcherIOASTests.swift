@@ -98,7 +98,8 @@ private let readable: UInt32 = 4
     #expect(copy(flags: fixed) == .invalidArgument)
     #expect(copy(from: 7) == .noSuchFileOrDirectory)
     #expect(copy(length: 0) == .invalidArgument)
-    // The source is looked up before the destination.
+    // The source is looked up before the destination: EINVAL is the error of its range.
+    #expect(copy(to: 7, length: 0) == .invalidArgument)
     #expect(copy(to: 7) == .noSuchFileOrDirectory, "nothing is mapped")
     #expect(map(file, flags: fixed | readable, iova: 0x8000) == .success(0x8000))
     #expect(copy(to: 7) == .noSuchFileOrDirectory)

@@ -11,7 +11,7 @@ import UAPI
 @testable import IOMMUFD
 
 extension MockFile {
-  static let unitType = UInt32(IOMMU_VIOMMU_TYPE_SELFTEST)
+  static let viommuType = UInt32(IOMMU_VIOMMU_TYPE_SELFTEST)
   static let eventType = UInt32(IOMMU_VEVENTQ_TYPE_SELFTEST)
   static let queueType = UInt32(IOMMU_HW_QUEUE_TYPE_SELFTEST)
 
@@ -80,14 +80,14 @@ extension MockFile {
     test(IOMMU_TEST_OP_TRIGGER_VEVENT) { $0.trigger_vevent.dev_id = device }.error
   }
 
-  // MARK: Virtual units
+  // MARK: vIOMMUs
 
   func makeVIOMMU(
     for device: UInt32, on parent: UInt32, data: TestMemory? = nil, length: UInt32 = 24
   ) -> Result<UInt32, Errno> {
     var command = iommu_viommu_alloc()
     command.size = UInt32(MemoryLayout<iommu_viommu_alloc>.size)
-    command.type = Self.unitType
+    command.type = Self.viommuType
     command.dev_id = device
     command.hwpt_id = parent
     command.data_len = data == nil ? 0 : length

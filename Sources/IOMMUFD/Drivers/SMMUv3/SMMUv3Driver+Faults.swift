@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The arm-smmu-v3 driver's interrupt handler for the event queue (arm-smmu-v3:
-// arm_smmu_evtq_thread()). An event goes to the guest whose stage 1 has caused it, to the receiver
-// of page requests if the transaction stalls, or nowhere.
+// arm_smmu_evtq_thread()). The event of a stalled transaction goes to the receiver of page
+// requests. An event that a guest's stage 1 has caused goes to an event queue of the guest's
+// vIOMMU. The receiver of faults gets every fault record.
 
 internal import CUAPI
 package import IOMMU

@@ -23,7 +23,7 @@ package final class VTdDriver: IOMMUDriver {
   private let rootTable: PhysicalAddress
   private let state = Mutex(State())
 
-  /// The lock of the state is held while the driver waits for the unit, and for nothing else.
+  /// A thread that holds the lock of the state can wait for the unit, and waits for nothing else.
   private struct State {
     /// Context tables by requester ID >> 7: one for each half of a bus.
     var contextTables: [UInt16: PhysicalAddress] = [:]
