@@ -25,17 +25,21 @@ package struct ServerProcess: Sendable {
   package var pidFile: String?
   /// See ``CUSEServer``.
   package var processEnds: (@Sendable (AddressSpace) -> Void)?
+  /// See ``CUSEServer``.
+  package var pinsExactly: Bool
   package var log: Logger
 
   package init(
     nodes: [CUSEServer.Node], queueName: String, numbers: (major: UInt32, minor: UInt32) = (0, 0),
-    pidFile: String? = nil, processEnds: (@Sendable (AddressSpace) -> Void)? = nil, log: Logger
+    pidFile: String? = nil, processEnds: (@Sendable (AddressSpace) -> Void)? = nil,
+    pinsExactly: Bool = false, log: Logger
   ) {
     self.nodes = nodes
     self.queueName = queueName
     self.numbers = numbers
     self.pidFile = pidFile
     self.processEnds = processEnds
+    self.pinsExactly = pinsExactly
     self.log = log
   }
 
@@ -63,7 +67,7 @@ package struct ServerProcess: Sendable {
     let lost = LostNode()
     let server = CUSEServer(
       nodes, queueName: queueName, numbers: numbers, tracer: tracer, log: log,
-      processEnds: processEnds
+      pinsExactly: pinsExactly, processEnds: processEnds
     ) { lost.report($0) }
     do throws(CUSEServer.StartError) {
       try server.start()

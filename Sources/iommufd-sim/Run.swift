@@ -77,6 +77,8 @@ struct Run: ParsableCommand {
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
       options.failNth = failNth
+      options.pinsExactly = machineOptions.pinning == .exact
+      PinningReport.shared.setLog { [logger = options.logger] in logger.warning("\($0)") }
       if description.hasSelftest {
         options.capabilitiesOfRoot = [.sysResource]
         options.pinnedPages = { PinningHost.shared.counters.pages(ofProcess: $0) }
@@ -134,7 +136,9 @@ struct Run: ParsableCommand {
   }
 
   private static func describe(_ counts: LauncherCounts) -> String {
-    "\(counts.opened) files opened, \(counts.stillOpen) still open; \(counts.answered) calls answered, "
-      + "\(counts.passedOn) passed on; \(counts.workers) threads"
+    let pins = PinningReport.shared.counts
+    return "\(counts.opened) files opened, \(counts.stillOpen) still open; \(counts.answered) calls answered, "
+      + "\(counts.passedOn) passed on; \(counts.workers) threads; "
+      + "private memory pinned \(pins.exact) times, used in place \(pins.inPlace) times"
   }
 }

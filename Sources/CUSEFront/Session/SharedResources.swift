@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import FrontEnd
+internal import Glibc
 internal import Host
 internal import Logging
 
@@ -16,12 +18,16 @@ final class SharedResources: Sendable {
   let expectedOpens: ExpectedOpens
   let addressSpaces: AddressSpaceRegistry
   let log: Logger
+  /// `nil` when the kernel is not to pin private memory of clients.
+  let pinning: ExactPinning?
+  /// The seccomp filters of this process, which do not refuse the calls of agents.
+  let ownFilters = HostTask(id: getpid()).seccompFilters ?? 0
 
   /// - Parameters:
   ///   - queuePath: the path of the queue node.
   ///   - processEnds: see ``CUSEServer``.
   init(
-    queuePath: String, tracer: Tracer, log: Logger,
+    queuePath: String, tracer: Tracer, log: Logger, pinsExactly: Bool,
     processEnds: (@Sendable (AddressSpace) -> Void)?
   ) {
     self.tracer = tracer
@@ -31,5 +37,6 @@ final class SharedResources: Sendable {
     addressSpaces = AddressSpaceRegistry(
       retainer: processEnds.flatMap { AddressSpaceRetainer(onExit: $0) })
     self.log = log
+    pinning = pinsExactly ? try? ExactPinning() : nil
   }
 }

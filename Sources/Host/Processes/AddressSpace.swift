@@ -19,6 +19,8 @@ package final class AddressSpace: Sendable {
   let memory: OwnedDescriptor
   /// /proc/<pid>/maps, for ``area(containing:)``.
   let maps: OwnedDescriptor
+  /// How pages are pinned.
+  package let pinning = AddressSpacePinning()
 
   /// Opens the address space of the process that `task` belongs to.
   /// - Throws: `.permissionDenied` or `.notPermitted` when this server may not ptrace the process,
@@ -33,6 +35,7 @@ package final class AddressSpace: Sendable {
   /// program. Reading an unmapped address fails with EIO; only an mm without users reads as an
   /// empty file.
   package var isGone: Bool {
+    pinning.endWithProcess()
     var byte: UInt8 = 0
     return pread(memory.rawValue, &byte, 1, 0) == 0
   }

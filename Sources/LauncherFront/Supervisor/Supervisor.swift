@@ -23,6 +23,7 @@ final class Supervisor: Sendable {
   /// See LauncherOptions. Without the capabilities that this process has.
   private let capabilitiesOfRoot: Set<Capability>
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
+  private let pinning: LauncherPinning?
   private let workers = WorkerPool(limit: 16)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
@@ -35,6 +36,7 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
+    pinning = options.pinsExactly ? try LauncherPinning() : nil
     let own = HostTask(id: getpid())
     capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !own.isCapable(of: $0) }
     files = try OpenFileTable()
@@ -88,7 +90,9 @@ final class Supervisor: Sendable {
   private func serve(_ call: TrappedCall) -> Answer {
     let entry = trace == nil ? nil : traceEntry(for: call)
     let answer = answer(call)
-    if case .native = answer {
+    if case .sent = answer {
+      // The program makes the call again, and the call is counted and traced then.
+    } else if case .native = answer {
       nativeCalls.wrappingAdd(1, ordering: .relaxed)
     } else {
       answeredCalls.wrappingAdd(1, ordering: .relaxed)
@@ -158,6 +162,11 @@ final class Supervisor: Sendable {
     if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
       try entry.file.checkIoctl(isCompat: call.architecture == .i386)
+      if entry.file.pinsMemory(in: call.word(1)),
+        pinning?.prepare(client, for: call, listener) == .answered
+      {
+        return .sent
+      }
       let result = try withFaultInjection(for: call) { () throws(Errno) in
         try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       }
@@ -170,6 +179,7 @@ final class Supervisor: Sendable {
       listener.isWaiting(call.id)
     {
       processEnds?(space)
+      pinning?.leave(space)
     }
     return .native
   }

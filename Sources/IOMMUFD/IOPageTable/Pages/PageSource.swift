@@ -28,6 +28,8 @@ enum PageSource {
   case buffer(DMABuffer, base: UInt64)
 
   /// Pins the pages of `indexes`, or none.
+  /// - Parameter inPlace: whether private memory is used in place in any case, for pins that are
+  ///   gone when the call ends.
   /// - Returns: their frames, in order.
   /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not
   ///   fit into 64 bits; `.badAddress` when a page of a process cannot be accessed or pinned;
@@ -35,7 +37,7 @@ enum PageSource {
   ///   `.noMemory`.
   func pin(
     _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
-    memory: PhysicalMemory, files: ClientFiles
+    memory: PhysicalMemory, files: ClientFiles, inPlace: Bool = false
   ) throws(Errno) -> [FrameRun] {
     let (bytes, tooLong) = indexes.length.multipliedReportingOverflow(by: 4096)
     let (offset, tooFar) = indexes.lowerBound.multipliedReportingOverflow(by: 4096)
@@ -46,7 +48,8 @@ enum PageSource {
       let (end, wraps) = start.addingReportingOverflow(bytes)
       if tooLong || tooFar || overflow || wraps { throw .overflow }
       let pin = ProcessPin(
-        space: space, isWritable: isWritable, caller: caller, memory: memory, files: files)
+        space: space, isWritable: isWritable, caller: caller, memory: memory, files: files,
+        inPlace: inPlace)
       return try pin.pin(start..<end)
     case .file(let file, let base):
       let (start, overflow) = base.addingReportingOverflow(offset)
@@ -84,6 +87,7 @@ private struct ProcessPin {
   let caller: AddressSpace?
   let memory: PhysicalMemory
   let files: ClientFiles
+  let inPlace: Bool
 
   /// Pins one memory mapping of the process after the other. Unpins all when a page cannot be
   /// pinned.
@@ -132,9 +136,49 @@ private struct ProcessPin {
     case .writtenBack where isWritable:
       // FOLL_LONGTERM: a device must not write to pages that a file system writes back.
       throw .badAddress
-    case .writtenBack, .inPlace:
-      guard faultIn(range, of: area) else { throw .badAddress }
-      return try memory.pin(.process(space, address: range.lowerBound), pages: range.pages)
+    case .writtenBack: break
+    case .inPlace:
+      if !inPlace, let frames = try pinExactly(range, of: area) { return frames }
+    }
+    guard faultIn(range, of: area) else { throw .badAddress }
+    if !inPlace { PinningReport.shared.recordPinInPlace() }
+    return try memory.pin(.process(space, address: range.lowerBound), pages: range.pages)
+  }
+
+  /// Has the kernel pin the pages. It pins for writing only, so mappings that the process cannot
+  /// write are used in place.
+  /// - Returns: `nil` where the pages are used in place.
+  private func pinExactly(
+    _ range: Range<UInt64>, of area: VirtualMemoryArea
+  ) throws(Errno) -> [FrameRun]? {
+    guard area.access.contains(.write), let pins = space.pinning.pins else { return nil }
+    let buffers: [PinnedBuffer]
+    do throws(Errno) {
+      buffers = try pins.pin(range, of: space)
+    } catch {
+      // Pages of a disk file can be pinned for reading although they cannot be for writing.
+      if error == .badAddress, isWritable || !area.access.contains(.shared) { throw error }
+      PinningReport.shared.explain(Self.reason(error))
+      return nil
+    }
+    var frames: [FrameRun] = []
+    do throws(Errno) {
+      for buffer in buffers {
+        frames.join(try memory.pin(.buffer(buffer), pages: buffer.pageCount))
+      }
+    } catch {
+      memory.unpin(frames)
+      throw error
+    }
+    PinningReport.shared.recordExactPin()
+    return frames
+  }
+
+  private static func reason(_ error: Errno) -> String {
+    switch error {
+    case .noMemory: "io_uring exceeds RLIMIT_MEMLOCK of the user, or memory is short"
+    case .noSuchProcess: "the agent of a client was killed"
+    default: "the kernel does not pin such pages: \(error)"
     }
   }
 

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Decides, for each address space, whether the kernel pins its pages, and ends the agents of
+// processes that have ended.
+//
+// An agent keeps the memory of its client. So a thread watches the processes, and ends the agent of
+// a process that has ended. Pages that are still pinned stay.
+
+internal import CLinux
+internal import Glibc
+package import Host
+internal import Synchronization
+package import SystemPackage
+
+package final class ExactPinning: Sendable {
+  /// The address spaces that have an agent at the same time. Each takes a process, a thread and
+  /// eight descriptors.
+  private static let limit = 256
+
+  private struct Watch {
+    let process: OwnedDescriptor
+    /// Keeps the object, so that the next call of the process finds the agent.
+    let space: AddressSpace
+  }
+
+  private struct State {
+    var watches: [Int32: Watch] = [:]
+    var isWatching = false
+  }
+
+  private let ends: EpollSet
+  private let state = Mutex(State())
+
+  package init() throws(Errno) {
+    ends = try EpollSet()
+  }
+
+  /// What became of a call that prepared its address space.
+  package enum Outcome {
+    /// The call waits for its answer.
+    case notAnswered
+    /// The caller's thread makes the call again.
+    case answered
+  }
+
+  /// Decides how pages of `space` are pinned, if that is not decided yet.
+  /// - Parameter start: makes an agent from the thread that makes the call. Throws when the call is
+  ///   not answered; returns an agent, or why there is none, when it is.
+  package func prepare(
+    _ space: AddressSpace, start: () throws(Errno) -> Result<any MemoryAgent, Errno>
+  ) -> Outcome {
+    space.pinning.decideOnce { decide(space, start) } ?? .notAnswered
+  }
+
+  private func decide(
+    _ space: AddressSpace, _ start: () throws(Errno) -> Result<any MemoryAgent, Errno>
+  ) -> Outcome {
+    var outcome = Outcome.notAnswered
+    do throws(Errno) {
+      let process = try OwnedDescriptor(checking: CLinux_pidfd_open(space.processID, false))
+      guard reserve(process, for: space) else { throw .tooManyOpenFiles }
+      do throws(Errno) {
+        let result = try start()
+        outcome = .answered
+        space.pinning.decide(try ExactPins(try result.get()), of: process)
+      } catch {
+        forget(space)
+        throw error
+      }
+    } catch {
+      space.pinning.decideInPlace()
+      PinningReport.shared.explain(Self.reason(error))
+    }
+    return outcome
+  }
+
+  private static func reason(_ error: Errno) -> String {
+    switch error {
+    case .resourceBusy: "a client is traced by a debugger"
+    case .permissionDenied: "a client has a seccomp filter of its own"
+    case .tooManyOpenFiles: "more than \(limit) clients, or too few descriptors"
+    case .notSupported: "clients of this kind cannot be traced"
+    case .noFunction: "the kernel has no io_uring"
+    case .notPermitted: "io_uring is not permitted (kernel.io_uring_disabled, or a container)"
+    default: "\(error)"
+    }
+  }
+
+  // MARK: The ends of processes
+
+  private func reserve(_ process: OwnedDescriptor, for space: AddressSpace) -> Bool {
+    state.withLock { state in
+      guard state.watches.count < Self.limit else { return false }
+      if !state.isWatching {
+        guard startThread(named: "agent-ends", { self.watchForever() }) else { return false }
+        state.isWatching = true
+      }
+      let number = process.rawValue
+      let events = EPOLLIN.rawValue | EPOLLET.rawValue
+      guard (try? ends.add(number, events: events, tag: number)) != nil else { return false }
+      state.watches[number] = Watch(process: process, space: space)
+      return true
+    }
+  }
+
+  /// Ends the agent of `space`, whose process leaves it.
+  package func leave(_ space: AddressSpace) {
+    space.pinning.end()
+    forget(space)
+  }
+
+  private func forget(_ space: AddressSpace) {
+    state.withLock { state in
+      for (number, watch) in state.watches where watch.space === space {
+        ends.remove(number)
+        state.watches[number] = nil
+      }
+    }
+  }
+
+  private func watchForever() {
+    while true {
+      guard let number = ends.wait() else { continue }
+      guard let watch = state.withLock({ $0.watches[number] }) else { continue }
+      var request = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
+      guard poll(&request, 1, 0) != 0 else { continue }
+      leave(watch.space)
+    }
+  }
+}
