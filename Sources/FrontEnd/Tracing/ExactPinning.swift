@@ -21,6 +21,7 @@ package final class ExactPinning: Sendable {
     let process: OwnedDescriptor
     /// Keeps the object, so that the next call of the process finds the agent.
     let space: AddressSpace
+    var agent: (any MemoryAgent)?
   }
 
   private struct State {
@@ -62,16 +63,34 @@ package final class ExactPinning: Sendable {
       do throws(Errno) {
         let result = try start()
         outcome = .answered
-        space.pinning.decide(try ExactPins(try result.get()), of: process)
+        let agent = try result.get()
+        // When the process ends from here on, the watching thread ends the agent. The calls that
+        // prepare the agent then fail.
+        guard attach(agent, to: process) else {
+          agent.end()
+          throw .noSuchProcess
+        }
+        space.pinning.decide(try Self.pins(of: agent), of: process)
+        if !isWatched(process) { space.pinning.end() }
       } catch {
         forget(space)
         throw error
       }
     } catch {
       space.pinning.decideInPlace()
-      PinningReport.shared.explain(Self.reason(error))
+      // The client was killed.
+      if error != .noSuchProcess { PinningReport.shared.explain(Self.reason(error)) }
     }
     return outcome
+  }
+
+  private static func pins(of agent: any MemoryAgent) throws(Errno) -> ExactPins {
+    do throws(Errno) {
+      return try ExactPins(agent)
+    } catch {
+      agent.end()
+      throw error
+    }
   }
 
   private static func reason(_ error: Errno) -> String {
@@ -103,6 +122,19 @@ package final class ExactPinning: Sendable {
     }
   }
 
+  /// - Returns: false when the process has ended.
+  private func attach(_ agent: any MemoryAgent, to process: OwnedDescriptor) -> Bool {
+    state.withLock { state in
+      guard state.watches[process.rawValue] != nil else { return false }
+      state.watches[process.rawValue]?.agent = agent
+      return true
+    }
+  }
+
+  private func isWatched(_ process: OwnedDescriptor) -> Bool {
+    state.withLock { $0.watches[process.rawValue] != nil }
+  }
+
   /// Ends the agent of `space`, whose process leaves it.
   package func leave(_ space: AddressSpace) {
     space.pinning.end()
@@ -118,13 +150,21 @@ package final class ExactPinning: Sendable {
     }
   }
 
+  /// Removes a watch whose process has ended. The number of a pidfd that was closed meanwhile may be
+  /// that of another one, whose process has not ended.
+  private func takeWatch(_ number: Int32, _ state: inout State) -> Watch? {
+    var request = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
+    guard state.watches[number] != nil, poll(&request, 1, 0) != 0 else { return nil }
+    ends.remove(number)
+    return state.watches.removeValue(forKey: number)
+  }
+
   private func watchForever() {
     while true {
       guard let number = ends.wait() else { continue }
-      guard let watch = state.withLock({ $0.watches[number] }) else { continue }
-      var request = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
-      guard poll(&request, 1, 0) != 0 else { continue }
-      leave(watch.space)
+      guard let watch = state.withLock({ takeWatch(number, &$0) }) else { continue }
+      watch.agent?.end()
+      watch.space.pinning.end()
     }
   }
 }
