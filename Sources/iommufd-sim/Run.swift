@@ -137,7 +137,8 @@ struct Run: ParsableCommand {
 
   private static func describe(_ counts: LauncherCounts) -> String {
     let pins = PinningReport.shared.counts
-    return "\(counts.opened) files opened, \(counts.stillOpen) still open; \(counts.answered) calls answered, "
+    return "\(counts.opened) files opened, \(counts.stillOpen) still open; "
+      + "\(counts.answered) calls answered, "
       + "\(counts.passedOn) passed on; \(counts.workers) threads; "
       + "private memory pinned \(pins.exact) times, used in place \(pins.inPlace) times"
   }

@@ -34,9 +34,15 @@ final class SharedResources: Sendable {
     lookup = DescriptorLookup(nodes: nodes)
     closer = DescriptorCloser(nodes: nodes)
     expectedOpens = ExpectedOpens(queuePath: queuePath)
+    let pinning = pinsExactly ? try? ExactPinning() : nil
+    self.pinning = pinning
     addressSpaces = AddressSpaceRegistry(
-      retainer: processEnds.flatMap { AddressSpaceRetainer(onExit: $0) })
+      retainer: processEnds.flatMap { processEnds in
+        AddressSpaceRetainer { space in
+          processEnds(space)
+          pinning?.leave(space)
+        }
+      })
     self.log = log
-    pinning = pinsExactly ? try? ExactPinning() : nil
   }
 }

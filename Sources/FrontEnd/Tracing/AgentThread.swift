@@ -32,7 +32,7 @@
     private let calls = Mutex<Void>(())
     /// An eventfd that wakes the tracing thread: there is a call.
     private let doorbell: OwnedDescriptor
-    /// Wakes the thread that waits for a step of the start, for the result of a call or for the end.
+    /// Wakes the thread that waits for a step of the start or for the result of a call.
     private let wakeup = ThreadSemaphore()
     private let mayProceed = ThreadSemaphore()
     private let ended = ThreadSemaphore()

@@ -57,8 +57,10 @@ package final class ExactPinning: Sendable {
     _ space: AddressSpace, _ start: () throws(Errno) -> Result<any MemoryAgent, Errno>
   ) -> Outcome {
     var outcome = Outcome.notAnswered
+    var ends: OwnedDescriptor?
     do throws(Errno) {
       let process = try OwnedDescriptor(checking: CLinux_pidfd_open(space.processID, false))
+      ends = process
       guard reserve(process, for: space) else { throw .tooManyOpenFiles }
       do throws(Errno) {
         let result = try start()
@@ -78,19 +80,26 @@ package final class ExactPinning: Sendable {
       }
     } catch {
       space.pinning.decideInPlace()
-      // The client was killed.
-      if error != .noSuchProcess { PinningReport.shared.explain(Self.reason(error)) }
+      if let ends, !Self.hasEnded(ends) { PinningReport.shared.explain(Self.reason(error)) }
     }
     return outcome
   }
 
   private static func pins(of agent: any MemoryAgent) throws(Errno) -> ExactPins {
+    // The accounting of iommufd enforces the limit of the client.
+    CLinux_prlimit_memlock_raise(agent.task.id)
     do throws(Errno) {
       return try ExactPins(agent)
     } catch {
       agent.end()
       throw error
     }
+  }
+
+  /// - Parameter process: a pidfd.
+  private static func hasEnded(_ process: OwnedDescriptor) -> Bool {
+    var request = pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)
+    return poll(&request, 1, 0) != 0
   }
 
   private static func reason(_ error: Errno) -> String {
@@ -150,11 +159,10 @@ package final class ExactPinning: Sendable {
     }
   }
 
-  /// Removes a watch whose process has ended. The number of a pidfd that was closed meanwhile may be
-  /// that of another one, whose process has not ended.
+  /// Removes a watch whose process has ended. The number of a pidfd that was closed meanwhile may
+  /// be that of another one, whose process has not ended.
   private func takeWatch(_ number: Int32, _ state: inout State) -> Watch? {
-    var request = pollfd(fd: number, events: Int16(POLLIN), revents: 0)
-    guard state.watches[number] != nil, poll(&request, 1, 0) != 0 else { return nil }
+    guard let watch = state.watches[number], Self.hasEnded(watch.process) else { return nil }
     ends.remove(number)
     return state.watches.removeValue(forKey: number)
   }

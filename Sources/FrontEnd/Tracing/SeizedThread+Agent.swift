@@ -23,7 +23,7 @@
       }
       var registers = saved
       registers.rip = saved.rip &- 2
-      (registers.rax, registers.orig_rax) = (UInt64(SYS_clone), .max)
+      (registers.rax, registers.orig_rax) = (UInt64(cloneNumber), .max)
       registers.rdi = 0x100 | 0x200 | 0x400  // CLONE_VM, CLONE_FS, CLONE_FILES
       // A stack that does not exist: the task must not touch the stack of the thread.
       registers.rsi = 4096
@@ -75,5 +75,6 @@
     private static let cloneEvent: Int32 = 3  // PTRACE_EVENT_CLONE
   }
 
-  private let SYS_clone = 56
+  /// SYS_clone
+  private let cloneNumber = 56
 #endif

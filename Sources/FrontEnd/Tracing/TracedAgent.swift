@@ -6,8 +6,9 @@
   package import Host
   package import SystemPackage
 
-  /// A task made by ``SeizedThread/makeAgent()``, as the thread that traces it sees it. It is
-  /// stopped except during a call. The kernel kills it when the thread ends (PTRACE_O_EXITKILL).
+  /// A task made by ``SeizedThread/makeAgent(allowedFilters:)``, as the thread that traces it sees
+  /// it. It is stopped except during a call. The kernel kills it when the thread ends
+  /// (PTRACE_O_EXITKILL).
   package final class TracedAgent {
     package let task: HostTask
     /// A pidfd, which becomes readable when the task has ended.

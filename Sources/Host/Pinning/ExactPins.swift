@@ -26,8 +26,12 @@ package final class ExactPins: Sendable {
   private let agent: any MemoryAgent
   /// The address of the page for the arguments of system calls.
   private let arguments: UInt64
-  /// Held while the agent executes calls, which may wait for the client's memory.
   private let state = Mutex(State())
+  /// A lock, held while the agent executes calls, which may wait for the client's memory.
+  private let turn = ThreadSemaphore()
+  /// How long a pin waits for another one of the same client. The other one can wait for a page
+  /// that the client provides (userfaultfd), and the client may need this pin for that.
+  private static let patience = 100
 
   /// Prepares the address space of `agent` for pins.
   /// - Throws: the errno of a call that the host refuses, such as `.notSupported`, `.notPermitted`
@@ -35,7 +39,8 @@ package final class ExactPins: Sendable {
   package init(_ agent: any MemoryAgent) throws(Errno) {
     self.agent = agent
     // The agent has shared the client's descriptors so far. It keeps none of them.
-    _ = try agent.call(.close_range, 0, UInt64(UInt32.max), 2 /* CLOSE_RANGE_UNSHARE */)
+    let unshare: UInt64 = 2  // CLOSE_RANGE_UNSHARE
+    _ = try agent.call(.closeRange, 0, UInt64(UInt32.max), unshare)
     // Signals to the client's process group are not for the agent.
     _ = try agent.call(.setsid)
     let privateMemory: UInt64 = 0x22  // MAP_PRIVATE | MAP_ANONYMOUS
@@ -44,11 +49,11 @@ package final class ExactPins: Sendable {
       _ = try agent.call(.madvise, arguments, 4096, advice)
     }
     try store(Array("iommufd-pins".utf8) + [0])
-    _ = try agent.call(.prctl, 15 /* PR_SET_NAME */, arguments)
-    // The limit of the client is enforced by the accounting of iommufd.
-    CLinux_prlimit_memlock_raise(agent.task.id)
+    let setName: UInt64 = 15  // PR_SET_NAME
+    _ = try agent.call(.prctl, setName, arguments)
     let ring = try makeRing()
     state.withLock { $0.rings.append(ring) }
+    turn.signal()
   }
 
   deinit { agent.end() }
@@ -61,36 +66,37 @@ package final class ExactPins: Sendable {
   /// Pins the pages of `range`, a multiple of pages, for reading and writing.
   /// - Parameter space: the address space of the agent.
   /// - Returns: buffers in the order of addresses.
-  /// - Throws: `.badAddress` when a page cannot be pinned for writing; `.noMemory` when the user's
+  /// - Throws: `.badAddress` when a page cannot be pinned for writing; `.resourceBusy` while
+  ///   another pin waits for a page; `.noMemory` when the user's
   ///   RLIMIT_MEMLOCK does not allow the pin, or at the limit of buffers; another errno where the
   ///   host cannot pin such pages. Nothing is pinned then.
   package func pin(
     _ range: Range<UInt64>, of space: AddressSpace
   ) throws(Errno) -> [PinnedBuffer] {
-    try state.withLock { state throws(Errno) in
-      var buffers: [PinnedBuffer] = []
-      var start = range.lowerBound
-      while start < range.upperBound {
-        let limit = start & ~(PinnedBuffer.maximumSize - 1)
-        let end = min(range.upperBound, limit &+ PinnedBuffer.maximumSize)
-        buffers.append(try pinBuffer(start..<end, of: space, &state))
-        start = end
-      }
-      return buffers
+    guard turn.wait(milliseconds: Self.patience) else { throw .resourceBusy }
+    defer { turn.signal() }
+    var buffers: [PinnedBuffer] = []
+    var start = range.lowerBound
+    while start < range.upperBound {
+      let limit = start & ~(PinnedBuffer.maximumSize - 1)
+      let end = min(range.upperBound, limit &+ PinnedBuffer.maximumSize)
+      buffers.append(try pinBuffer(start..<end, of: space))
+      start = end
     }
+    return buffers
   }
 
   private func pinBuffer(
-    _ range: Range<UInt64>, of space: AddressSpace, _ state: inout State
+    _ range: Range<UInt64>, of space: AddressSpace
   ) throws(Errno) -> PinnedBuffer {
-    let (ring, slot) = try takeSlot(&state)
+    let (ring, slot) = try takeSlot()
     var update = CLinux_ring_update()
     CLinux_ring_update_init(
       &update, arguments, slot, range.lowerBound, range.upperBound - range.lowerBound)
     do throws(Errno) {
       try store(withUnsafeBytes(of: &update) { Array($0) })
       let count = try agent.call(
-        .io_uring_register, ring.number, UInt64(CLinux_IORING_REGISTER_BUFFERS_UPDATE), arguments,
+        .ioUringRegister, ring.number, UInt64(CLinux_IORING_REGISTER_BUFFERS_UPDATE), arguments,
         UInt64(CLinux_ring_update_size))
       guard count == 1 else { throw .badAddress }
     } catch {
@@ -100,13 +106,14 @@ package final class ExactPins: Sendable {
     return PinnedBuffer(range, of: space, in: ring, slot: slot)
   }
 
-  private func takeSlot(_ state: inout State) throws(Errno) -> (PinRing, UInt32) {
-    for ring in state.rings.reversed() {
+  private func takeSlot() throws(Errno) -> (PinRing, UInt32) {
+    let rings = state.withLock { $0.rings }
+    for ring in rings.reversed() {
       if let slot = ring.takeSlot() { return (ring, slot) }
     }
-    guard state.rings.count < Self.ringLimit else { throw .noMemory }
+    guard rings.count < Self.ringLimit else { throw .noMemory }
     let ring = try makeRing()
-    state.rings.append(ring)
+    state.withLock { $0.rings.append(ring) }
     guard let slot = ring.takeSlot() else { throw .noMemory }
     return (ring, slot)
   }
@@ -116,12 +123,12 @@ package final class ExactPins: Sendable {
     var parameters = [UInt8](repeating: 0, count: 120)
     withUnsafeBytes(of: CLinux_ring_setup_flags()) { parameters.replaceSubrange(8..<12, with: $0) }
     try store(parameters)
-    let number = try agent.call(.io_uring_setup, UInt64(CLinux_ring_entries), arguments)
+    let number = try agent.call(.ioUringSetup, UInt64(CLinux_ring_entries), arguments)
     var table = [UInt8](repeating: 0, count: 32)
     CLinux_ring_table_init(&table)
     try store(table)
     _ = try agent.call(
-      .io_uring_register, number, UInt64(CLinux_IORING_REGISTER_BUFFERS2), arguments,
+      .ioUringRegister, number, UInt64(CLinux_IORING_REGISTER_BUFFERS2), arguments,
       UInt64(table.count))
     return try PinRing(number, of: agent.task)
   }

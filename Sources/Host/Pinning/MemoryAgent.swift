@@ -24,7 +24,7 @@ package enum AgentCall: UInt64, Sendable {
   case madvise = 28
   case setsid = 112
   case prctl = 157
-  case io_uring_setup = 425
-  case io_uring_register = 427
-  case close_range = 436
+  case ioUringSetup = 425
+  case ioUringRegister = 427
+  case closeRange = 436
 }

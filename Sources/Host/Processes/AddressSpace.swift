@@ -56,6 +56,38 @@ package final class AddressSpace: Sendable {
     )
   }
 
+  /// Whether page-table entries map all pages of `range` ("present" in /proc/<pid>/pagemap).
+  /// - Parameter task: a task that has the address space now.
+  package func areMapped(_ range: Range<UInt64>, in task: HostTask) -> Bool {
+    forEachEntry(of: range, in: task) { entry, _ in entry >> 63 == 1 }
+  }
+
+  /// Whether every page of `range` can be read.
+  /// - Parameter task: a task that has the address space now.
+  package func areReadable(_ range: Range<UInt64>, in task: HostTask) -> Bool {
+    forEachEntry(of: range, in: task) { entry, address in
+      entry >> 63 == 1 || touch(at: address, pages: 1)
+    }
+  }
+
+  private func forEachEntry(
+    of range: Range<UInt64>, in task: HostTask, _ isRight: (UInt64, _ address: UInt64) -> Bool
+  ) -> Bool {
+    guard let file = try? ProcFile.open("/proc/\(task.id)/pagemap", O_RDONLY) else { return false }
+    var entries = [UInt64](repeating: 0, count: 512)
+    var address = range.lowerBound
+    while address < range.upperBound {
+      let count = Int(min(512, (range.upperBound - address) >> 12))
+      let bytes = pread(file.rawValue, &entries, count * 8, off_t(address >> 12) * 8)
+      guard bytes == count * 8 else { return false }
+      for index in 0..<count {
+        guard isRight(entries[index], address) else { return false }
+        address += 4096
+      }
+    }
+    return true
+  }
+
   /// Faults in `count` pages from `address` on, by reading a byte of each.
   /// - Returns: false when a page cannot be read.
   package func touch(at address: UInt64, pages count: UInt64) -> Bool {

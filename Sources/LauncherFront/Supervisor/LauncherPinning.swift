@@ -10,10 +10,9 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// Held while a thread of a program is traced. The stops of a thread are reported to the thread that
-/// traces it and to the launcher's main thread, its parent: wait(2) of a tracer in the same process
-/// is that of the parent (kernel: wait_consider_task(), ptrace_reparented()). The main thread must
-/// not take them.
+/// Held while a thread of a program is traced. The stops of a thread are reported to the thread
+/// that traces it, and to the launcher's main thread as well, which is its parent in the same
+/// process (kernel: wait_consider_task(), ptrace_reparented()). The main thread must not take them.
 final class TracingGate: Sendable {
   static let shared = TracingGate()
   private let mutex = Mutex<Void>(())

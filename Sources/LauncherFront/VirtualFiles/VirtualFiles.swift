@@ -64,9 +64,9 @@ struct VirtualFiles: Sendable {
   }
 
   /// A copy of the host's file as it is at the open, with the process's pinned pages added to VmPin
-  /// and VmLck. `nil` when the process has no pinned pages. The host's kernel counts a page of a huge
-  /// page as many pages (io_uring: io_buffer_account_pin()), so its VmPin is left out where its
-  /// pins are those of devices.
+  /// and VmLck. `nil` when the process has no pinned pages. The host's kernel counts a page of a
+  /// huge page as many pages (io_uring: io_buffer_account_pin()), so its VmPin is left out where
+  /// its pins are those of devices.
   private func status(
     of process: Int32, at path: String
   ) throws(Errno) -> OpenedVirtualFile? {

@@ -123,8 +123,8 @@ struct ClientFrames {
   // MARK: Unpinning
 
   /// Removes one pin from every frame of `run`.
-  /// - Parameter released: receives the buffers that have no frame any more. They are to be released
-  ///   without a lock, because the kernel then unpins their pages.
+  /// - Parameter released: receives the buffers that have no frame any more. They are to be
+  ///   released without a lock, because the kernel then unpins their pages.
   mutating func unpin(_ run: FrameRun, released: inout [PinnedBuffer]) {
     var frame = run.frames.lowerBound
     let end = run.frames.upperBound

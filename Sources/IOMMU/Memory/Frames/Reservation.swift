@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // The host memory behind physical memory: one range of this process's address space, and three
-// arrays with an element for each frame. All are sparse: host memory is used only where something is
-// stored, so an untouched GiB costs nothing.
+// arrays with an element for each frame. All are sparse: host memory is used only where something
+// is stored, so an untouched GiB costs nothing.
 //
 // `PhysicalMemory` owns the reservation. The reservation never moves or shrinks, so everything that
 // reads memory holds a copy of `window` and takes no lock.

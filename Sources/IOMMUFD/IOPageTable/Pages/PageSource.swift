@@ -98,8 +98,8 @@ private struct ProcessPin {
       while address < range.upperBound {
         guard let area = try self.area(at: address) else { throw .badAddress }
         try FaultInjection.step(.badAddress)
-        try requireAccess(to: area)
         let end = min(area.end, range.upperBound)
+        try requireAccess(to: area, address..<end)
         frames.join(try pin(address..<end, of: area))
         address = end
       }
@@ -109,6 +109,9 @@ private struct ProcessPin {
     }
     return frames
   }
+
+  /// A task that has the address space.
+  private var task: HostTask { space.pinning.pins?.task ?? HostTask(id: space.processID) }
 
   private func area(at address: UInt64) throws(Errno) -> VirtualMemoryArea? {
     // The upper half belongs to the kernel. /proc/<pid>/maps lists its vsyscall page, which is no
@@ -121,9 +124,17 @@ private struct ProcessPin {
     }
   }
 
-  /// mm: check_vma_flags() for FOLL_LONGTERM
-  private func requireAccess(to area: VirtualMemoryArea) throws(Errno) {
-    guard area.access.contains(isWritable ? .write : .read) else { throw .badAddress }
+  /// mm: check_vma_flags() for FOLL_LONGTERM. Pages that the processor has mapped for the process
+  /// are not checked so (gup_fast()): a mapping with PROT_WRITE only can be pinned for reading once
+  /// its pages were touched.
+  private func requireAccess(
+    to area: VirtualMemoryArea, _ range: Range<UInt64>
+  ) throws(Errno) {
+    if !area.access.contains(isWritable ? .write : .read) {
+      guard !isWritable, area.access.contains(.write), space.areMapped(range, in: task) else {
+        throw .badAddress
+      }
+    }
     if let file = area.file, files.isRefused(file) { throw .badAddress }
   }
 
@@ -158,6 +169,11 @@ private struct ProcessPin {
     } catch {
       // Pages of a disk file can be pinned for reading although they cannot be for writing.
       if error == .badAddress, isWritable || !area.access.contains(.shared) { throw error }
+      // The client has ended, or its agent was killed. The next call makes another agent.
+      if error == .noSuchProcess {
+        space.pinning.end()
+        return nil
+      }
       PinningReport.shared.explain(Self.reason(error))
       return nil
     }
@@ -177,7 +193,7 @@ private struct ProcessPin {
   private static func reason(_ error: Errno) -> String {
     switch error {
     case .noMemory: "io_uring exceeds RLIMIT_MEMLOCK of the user, or memory is short"
-    case .noSuchProcess: "the agent of a client was killed"
+    case .resourceBusy: "another pin of the client waits for its memory"
     default: "the kernel does not pin such pages: \(error)"
     }
   }
@@ -211,7 +227,8 @@ private struct ProcessPin {
         .faultIn(
           at: range.lowerBound, pages: pages, forWriting: isWritable, each: area.file != nil)
     {
-      return true
+      // A page in the middle can be a guard page (MADV_GUARD_INSTALL).
+      return area.file != nil || space.areReadable(range, in: task)
     }
     return space.touch(at: range.lowerBound, pages: pages)
   }
