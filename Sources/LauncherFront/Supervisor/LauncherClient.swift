@@ -42,9 +42,11 @@ final class LauncherClient: Client {
   /// Whether the thread was in the cache of caller threads.
   var isCached: Bool { thread != nil }
 
+  /// A granted capability is part of root's effective set, which a change of the effective user ID
+  /// empties. security/commoncap.c: cap_capable(), cap_emulate_setxuid()
   func isCapable(of capability: Capability) -> Bool {
     task.isCapable(of: capability)
-      || capabilitiesOfRoot.contains(capability) && (try? task.realUserID()) == 0
+      || capabilitiesOfRoot.contains(capability) && task.isPrivilegedRoot
   }
 
   // MARK: Memory
