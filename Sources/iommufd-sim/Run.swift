@@ -73,7 +73,7 @@ struct Run: ParsableCommand {
     options.trace = try callTrace()
     do {
       let description = try machineOptions.description
-      let machine = try Machine(description)
+      let machine = try makeMachine(description)
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
       options.failNth = failNth
@@ -89,9 +89,22 @@ struct Run: ParsableCommand {
     } catch let error as LauncherError {
       say(error.description)
       throw ExitCode(error.exitCode)
+    } catch let error as ExitCode {
+      throw error
     } catch {
-      say("\(error)")
-      throw ExitCode(125)
+      throw failure("\(error)")
+    }
+  }
+
+  private func makeMachine(_ description: MachineDescription) throws -> Machine {
+    do {
+      return try Machine(description)
+    } catch let error as Errno {
+      throw failure(
+        """
+        cannot reserve address space for the memory of the simulated machine: \(error) \
+        (RLIMIT_AS or RLIMIT_DATA, `ulimit -v`, `ulimit -d`)
+        """)
     }
   }
 

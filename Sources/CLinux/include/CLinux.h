@@ -15,6 +15,7 @@
 #include "CLinuxMemory.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
+#include "CLinuxStart.h"
 #include "CLinuxSupervision.h"
 #include "CLinuxTrace.h"
 

@@ -65,7 +65,11 @@ enum StandInFile {
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create(
         path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
-    if hasRegions { try check(ftruncate(memory.rawValue, off_t(RegionOffset.end))) }
+    if hasRegions, ftruncate(memory.rawValue, off_t(RegionOffset.end)) != 0 {
+      // A hard limit RLIMIT_FSIZE below the size (mm: inode_newsize_ok()). The file then has no
+      // room for regions, and mmap(2) of a region is ENOMEM.
+      guard errno == EFBIG else { throw Errno(rawValue: errno) }
+    }
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
     if hasRegions {

@@ -42,10 +42,14 @@ final class Supervisor: Sendable {
     paths = DevicePaths(nodes)
   }
 
-  func start() {
-    workers.start { [self] in startThread(named: "supervisor") { self.work() } }
-    startThread(named: "last-close") { [self] in files.processEventsForever() }
-    startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
+  /// Starts the threads.
+  /// - Throws: `.resourceTemporarilyUnavailable` when the host cannot create them.
+  func start() throws(Errno) {
+    let isStarted =
+      workers.start { [self] in startThread(named: "supervisor") { self.work() } }
+      && startThread(named: "last-close") { [self] in files.processEventsForever() }
+      && startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
+    guard isStarted else { throw .resourceTemporarilyUnavailable }
   }
 
   /// Releases the files whose last close has happened, and returns what the launcher has done.
