@@ -7,9 +7,17 @@ internal import Glibc
 package import SystemPackage
 
 /// CAP_… of <linux/capability.h>.
-package enum Capability: UInt64, Sendable {
+package enum Capability: UInt64, Sendable, CaseIterable {
   case ipcLock = 14
   case sysResource = 24
+
+  /// The name in <linux/capability.h>.
+  package var name: String {
+    switch self {
+    case .ipcLock: "CAP_IPC_LOCK"
+    case .sysResource: "CAP_SYS_RESOURCE"
+    }
+  }
 }
 
 extension HostTask {
@@ -38,6 +46,18 @@ extension HostTask {
       throw .noSuchProcess
     }
     return user
+  }
+
+  /// The effective user ID, as this server's user namespace shows it.
+  /// - Throws: `.noSuchProcess` when the thread has ended.
+  package func effectiveUserID() throws(Errno) -> UInt32 {
+    let status = try ProcFile.read("/proc/\(id)/status")
+    for line in status.split(separator: "\n") where line.hasPrefix("Uid:") {
+      // Uid: <real> <effective> <saved> <file system>
+      let words = line.split(whereSeparator: \.isWhitespace)
+      if words.count > 2, let user = UInt32(words[2]) { return user }
+    }
+    throw .noSuchProcess
   }
 
   /// The soft RLIMIT_MEMLOCK, in bytes; RLIM_INFINITY is `UInt64.max`.

@@ -15,7 +15,7 @@ final class LauncherClient: Client {
   private let queueNumbers: QueueNumbers
   private let spaces: ClientAddressSpaces
   private let threads: CallerThreads
-  private let capabilitiesOfRoot: Set<Capability>
+  private let grants: GrantedCapabilities
   /// The thread in the cache. `nil` when it has not made a call before.
   private var thread: CallerThread?
   private var isFirstRead = true
@@ -26,7 +26,7 @@ final class LauncherClient: Client {
   init(
     _ call: TrappedCall, listener: SeccompListener, files: OpenFileTable,
     queueNumbers: QueueNumbers,
-    spaces: ClientAddressSpaces, threads: CallerThreads, capabilitiesOfRoot: Set<Capability>
+    spaces: ClientAddressSpaces, threads: CallerThreads, grants: GrantedCapabilities
   ) {
     task = call.task
     self.call = call.id
@@ -35,7 +35,7 @@ final class LauncherClient: Client {
     self.queueNumbers = queueNumbers
     self.spaces = spaces
     self.threads = threads
-    self.capabilitiesOfRoot = capabilitiesOfRoot
+    self.grants = grants
     thread = threads.thread(of: call)
   }
 
@@ -43,8 +43,7 @@ final class LauncherClient: Client {
   var isCached: Bool { thread != nil }
 
   func isCapable(of capability: Capability) -> Bool {
-    task.isCapable(of: capability)
-      || capabilitiesOfRoot.contains(capability) && (try? task.realUserID()) == 0
+    grants.isCapable(task, of: capability)
   }
 
   // MARK: Memory

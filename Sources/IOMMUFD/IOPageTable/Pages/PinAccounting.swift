@@ -126,7 +126,7 @@ struct PinAccount {
   ) throws(Errno) {
     let task = client.task
     let accounting: Accounting
-    if task.isCapable(of: .ipcLock) {
+    if client.isCapable(of: .ipcLock) {
       accounting = .none
     } else {
       switch mode {
