@@ -35,10 +35,8 @@ package struct LauncherOptions: Sendable {
   /// Returns the pinned pages of a process, which /proc/<pid>/status adds to the host's VmPin and
   /// VmLck. `nil` leaves the host's file unchanged.
   package var pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?
-  /// Capabilities that callers with effective user ID 0 have even if the host's kernel does not
-  /// grant them, as the root user of a container lacks capabilities of the host's root user.
-  /// Capabilities of this process have no effect here.
-  package var capabilitiesOfRoot: Set<Capability> = []
+  /// See ``GrantedCapabilities``.
+  package var grants: Set<Capability> = []
   package var logger: Logger
 
   package init(logger: Logger) {

@@ -15,7 +15,7 @@ final class LauncherClient: Client {
   private let queueNumbers: QueueNumbers
   private let spaces: ClientAddressSpaces
   private let threads: CallerThreads
-  private let capabilitiesOfRoot: Set<Capability>
+  private let grants: GrantedCapabilities
   /// The thread in the cache. `nil` when it has not made a call before.
   private var thread: CallerThread?
   private var isFirstRead = true
@@ -26,7 +26,7 @@ final class LauncherClient: Client {
   init(
     _ call: TrappedCall, listener: SeccompListener, files: OpenFileTable,
     queueNumbers: QueueNumbers,
-    spaces: ClientAddressSpaces, threads: CallerThreads, capabilitiesOfRoot: Set<Capability>
+    spaces: ClientAddressSpaces, threads: CallerThreads, grants: GrantedCapabilities
   ) {
     task = call.task
     self.call = call.id
@@ -35,18 +35,15 @@ final class LauncherClient: Client {
     self.queueNumbers = queueNumbers
     self.spaces = spaces
     self.threads = threads
-    self.capabilitiesOfRoot = capabilitiesOfRoot
+    self.grants = grants
     thread = threads.thread(of: call)
   }
 
   /// Whether the thread was in the cache of caller threads.
   var isCached: Bool { thread != nil }
 
-  /// A granted capability is part of root's effective set, which a change of the effective user ID
-  /// empties. security/commoncap.c: cap_capable(), cap_emulate_setxuid()
   func isCapable(of capability: Capability) -> Bool {
-    task.isCapable(of: capability)
-      || capabilitiesOfRoot.contains(capability) && task.isPrivilegedRoot
+    grants.isCapable(task, of: capability)
   }
 
   // MARK: Memory
