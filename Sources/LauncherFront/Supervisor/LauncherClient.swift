@@ -12,7 +12,6 @@ final class LauncherClient: Client {
   let call: UInt64
   private let listener: SeccompListener
   private let files: OpenFileTable
-  private let queueNumbers: QueueNumbers
   private let spaces: ClientAddressSpaces
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
@@ -25,14 +24,12 @@ final class LauncherClient: Client {
 
   init(
     _ call: TrappedCall, listener: SeccompListener, files: OpenFileTable,
-    queueNumbers: QueueNumbers,
     spaces: ClientAddressSpaces, threads: CallerThreads, grants: GrantedCapabilities
   ) {
     task = call.task
     self.call = call.id
     self.listener = listener
     self.files = files
-    self.queueNumbers = queueNumbers
     self.spaces = spaces
     self.threads = threads
     self.grants = grants
@@ -123,14 +120,17 @@ final class LauncherClient: Client {
   ) throws(Errno) {
     try FaultInjection.step()
     let process = try task.processID()
-    let number = try queueNumbers.reserve(in: task, of: process)
-    defer { queueNumbers.cancel(number, of: process) }
+    let number = try files.numbers.reserve(in: task, of: process)
+    var isInstalled = false
+    defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
     let (entry, standIn) = try files.add(queue: file)
     do {
       try publish(number)
       try listener.install(
         standIn, as: number, for: call,
         closeOnExec: file.descriptorFlags & DescriptorFlags.closeOnExec != 0)
+      isInstalled = true
+      entry.recordInstallation(at: number, of: process)
       entry.queue?.recordDescriptor(number, of: HostTask(id: process))
     } catch {
       files.withdraw(entry)
