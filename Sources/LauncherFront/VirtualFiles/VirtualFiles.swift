@@ -2,8 +2,7 @@
 
 // Files outside /dev that a kernel with iommufd has and the host lacks, or that have other contents
 // there: fail-nth and the debugfs files of fault injection, and /proc/<pid>/status with pinned
-// pages. They are found by their absolute paths. Without virtual files the filter does not trap
-// opens for reading only or for writing only.
+// pages. They are found by their absolute paths.
 
 internal import CLinux
 internal import Glibc
