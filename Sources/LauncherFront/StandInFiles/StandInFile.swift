@@ -117,8 +117,8 @@ enum StandInFile {
     guard result == 0 else { throw Errno(rawValue: errno) }
   }
 
-  /// The path that ``make(for:hasRegions:flags:)`` got, from the text of a link under /proc/<pid>/fd.
-  /// `nil` when the link does not lead to a memfd.
+  /// The path that ``make(for:hasRegions:flags:)`` got, from the text of a link under
+  /// /proc/<pid>/fd. `nil` when the link does not lead to a memfd.
   static func nodePath(fromLink link: String) -> String? {
     guard link.hasPrefix(linkPrefix), link.hasSuffix(linkSuffix) else { return nil }
     return String(link.dropFirst(linkPrefix.count).dropLast(linkSuffix.count))
