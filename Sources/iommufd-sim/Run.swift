@@ -33,6 +33,7 @@ struct Run: ParsableCommand {
       """)
 
   @OptionGroup var machineOptions: MachineOptions
+  @OptionGroup var grantOptions: GrantOptions
 
   @Flag(help: "Print each system call that is answered, its result and the time it took.")
   var trace = false
@@ -77,8 +78,9 @@ struct Run: ParsableCommand {
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
       options.failNth = failNth
+      options.grants = grantOptions.grants
       if description.hasSelftest {
-        options.capabilitiesOfRoot = [.sysResource]
+        options.grants.formUnion(GrantOptions.missing([.sysResource]))
         options.pinnedPages = { PinningHost.shared.counters.pages(ofProcess: $0) }
       }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)

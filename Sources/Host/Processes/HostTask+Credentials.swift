@@ -7,9 +7,17 @@ internal import Glibc
 package import SystemPackage
 
 /// CAP_… of <linux/capability.h>.
-package enum Capability: UInt64, Sendable {
+package enum Capability: UInt64, Sendable, CaseIterable {
   case ipcLock = 14
   case sysResource = 24
+
+  /// The name in <linux/capability.h>.
+  package var name: String {
+    switch self {
+    case .ipcLock: "CAP_IPC_LOCK"
+    case .sysResource: "CAP_SYS_RESOURCE"
+    }
+  }
 }
 
 extension HostTask {

@@ -20,8 +20,7 @@ final class Supervisor: Sendable {
   private let queueNumbers = QueueNumbers()
   private let spaces = ClientAddressSpaces()
   private let threads: CallerThreads
-  /// See LauncherOptions. Without the capabilities that this process has.
-  private let capabilitiesOfRoot: Set<Capability>
+  private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
   private let workers = WorkerPool(limit: 16)
   private let answeredCalls = Atomic<Int>(0)
@@ -35,8 +34,7 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
-    let own = HostTask(id: getpid())
-    capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !own.isCapable(of: $0) }
+    grants = GrantedCapabilities(options.grants)
     files = try OpenFileTable()
     threads = try CallerThreads()
     paths = DevicePaths(nodes)
@@ -138,7 +136,7 @@ final class Supervisor: Sendable {
   func client(of call: TrappedCall) -> LauncherClient {
     LauncherClient(
       call, listener: listener, files: files, queueNumbers: queueNumbers, spaces: spaces,
-      threads: threads, capabilitiesOfRoot: capabilitiesOfRoot)
+      threads: threads, grants: grants)
   }
 
   /// Calls `body` with the open file that argument 0 refers to, and returns its answer. When

@@ -51,8 +51,8 @@ final class Reservation: Sendable {
   }
 
   /// Whether the limits of this process leave room for its heap, its threads and the table arena
-  /// beside the arrays. RLIMIT_DATA counts all of them whole (mm: may_expand_vm()). The Swift runtime
-  /// ends the process when it cannot allocate memory.
+  /// beside the arrays. RLIMIT_DATA counts all of them whole (mm: may_expand_vm()). The Swift
+  /// runtime ends the process when it cannot allocate memory.
   private static var hasRoomForHeap: Bool {
     let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
     let memory = mmap(nil, heapRoom, PROT_READ | PROT_WRITE, flags, -1, 0)
