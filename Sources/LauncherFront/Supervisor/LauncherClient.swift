@@ -12,7 +12,6 @@ final class LauncherClient: Client {
   let call: UInt64
   private let listener: SeccompListener
   private let files: OpenFileTable
-  private let queueNumbers: QueueNumbers
   private let spaces: ClientAddressSpaces
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
@@ -25,14 +24,12 @@ final class LauncherClient: Client {
 
   init(
     _ call: TrappedCall, listener: SeccompListener, files: OpenFileTable,
-    queueNumbers: QueueNumbers,
     spaces: ClientAddressSpaces, threads: CallerThreads, grants: GrantedCapabilities
   ) {
     task = call.task
     self.call = call.id
     self.listener = listener
     self.files = files
-    self.queueNumbers = queueNumbers
     self.spaces = spaces
     self.threads = threads
     self.grants = grants
@@ -44,3 +41,100 @@ final class LauncherClient: Client {
 
   func isCapable(of capability: Capability) -> Bool {
     grants.isCapable(task, of: capability)
+  }
+
+  // MARK: Memory
+
+  /// The ID of a thread that was killed may be another thread's. So the bytes read are valid only
+  /// if the thread still waits after the read (seccomp_unotify(2)).
+  func copyIn(from address: UInt64, into buffer: UnsafeMutableRawBufferPointer) throws(Errno) {
+    let expected = isFirstRead ? thread?.expectedSpace() : nil
+    isFirstRead = false
+    guard let (space, identity) = expected else {
+      try task.read(at: address, into: buffer)
+      return try checkWaiting()
+    }
+    let isSameExec = try task.read(at: address, into: buffer, verifying: identity)
+    try checkWaiting()
+    if isSameExec { self.space = space }
+  }
+
+  func copyOut(_ bytes: UnsafeRawBufferPointer, to address: UInt64) throws(Errno) {
+    try checkWaiting()
+    try task.write(bytes, at: address)
+  }
+
+  /// - Throws: `.noSuchProcess` when the thread does not wait for the answer any more.
+  private func checkWaiting() throws(Errno) {
+    guard listener.isWaiting(call) else { throw .noSuchProcess }
+  }
+
+  func addressSpace() throws(Errno) -> AddressSpace {
+    if space == nil {
+      space = try spaces.space(of: task)
+      try checkWaiting()
+    }
+    guard let space else { throw .noSuchProcess }
+    thread?.recordUse(of: space) { spaces.execIdentity(of: space) }
+    return space
+  }
+
+  // MARK: Descriptors
+
+  /// A device gets a substitute instead of a stand-in file: its copy would keep the stand-in file
+  /// open, and a stand-in file is memory where the program passes a device.
+  func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
+    let copy = try task.duplicateDescriptor(number)
+    try checkWaiting()
+    guard files.isStandIn(try StandInIdentity(of: copy)), !copy.isPathOnly else { return copy }
+    return try SubstituteFile.open()
+  }
+
+  func openFile(_ number: Int32) throws(Errno) -> (any OpenFile)? {
+    guard let entry = try beginCall(on: number) else { return nil }
+    defer { files.endCall(on: entry) }
+    if thread == nil { try checkWaiting() }
+    return entry.file
+  }
+
+  /// ``OpenFileTable/beginCall(on:of:)`` for descriptor `number` of the thread.
+  func beginCall(on number: Int32) throws(Errno) -> OpenFileEntry? {
+    if let thread {
+      do throws(Errno) {
+        return files.beginCall(on: try thread.identity(of: number))
+      } catch {
+        if error == .badFileDescriptor { throw error }
+        // The thread has ended, or this process may not duplicate the descriptor.
+        if error == .noSuchProcess { threads.remove(thread) }
+        self.thread = nil
+      }
+    }
+    return try files.beginCall(on: number, of: task)
+  }
+
+  /// Reserves a number, calls `publish` and then installs the descriptor, in the order of the
+  /// kernel's get_unused_fd_flags(), copy_to_user() and fd_install(). When the number cannot be
+  /// stored in the program's memory, the program gets no descriptor.
+  func install(
+    _ file: any OpenFile, publish: (_ number: Int32) throws(Errno) -> Void
+  ) throws(Errno) {
+    try FaultInjection.step()
+    let process = try task.processID()
+    let number = try files.numbers.reserve(in: task, of: process)
+    var isInstalled = false
+    defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
+    let (entry, standIn) = try files.add(queue: file)
+    do {
+      try publish(number)
+      try listener.install(
+        standIn, as: number, for: call,
+        closeOnExec: file.descriptorFlags & DescriptorFlags.closeOnExec != 0)
+      isInstalled = true
+      entry.recordInstallation(at: number, of: process)
+      entry.queue?.recordDescriptor(number, of: HostTask(id: process))
+    } catch {
+      files.withdraw(entry)
+      throw error
+    }
+  }
+}

@@ -17,7 +17,6 @@ final class Supervisor: Sendable {
   private let trace: CallTrace?
   private let virtualFiles: VirtualFiles?
   private let listener: SeccompListener
-  private let queueNumbers = QueueNumbers()
   private let spaces = ClientAddressSpaces()
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
@@ -135,8 +134,7 @@ final class Supervisor: Sendable {
 
   func client(of call: TrappedCall) -> LauncherClient {
     LauncherClient(
-      call, listener: listener, files: files, queueNumbers: queueNumbers, spaces: spaces,
-      threads: threads, grants: grants)
+      call, listener: listener, files: files, spaces: spaces, threads: threads, grants: grants)
   }
 
   /// Calls `body` with the open file that argument 0 refers to, and returns its answer. When
@@ -218,10 +216,12 @@ final class Supervisor: Sendable {
         Int64(try listener.install(descriptor, for: client.call, closeOnExec: closeOnExec)))
     case .served(let file, let path):
       let process = try client.task.processID()
-      let number = try queueNumbers.reserve(in: client.task, of: process)
-      defer { queueNumbers.cancel(number, of: process) }
+      let number = try files.numbers.reserve(in: client.task, of: process)
+      var isInstalled = false
+      defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
       try listener.install(
         try files.add(file, path: path), as: number, for: client.call, closeOnExec: closeOnExec)
+      isInstalled = true
       return .value(Int64(number))
     }
   }
