@@ -28,6 +28,7 @@ struct Serve: ParsableCommand {
       """)
 
   @OptionGroup var machineOptions: MachineOptions
+  @OptionGroup var grantOptions: GrantOptions
 
   @Option(
     help: ArgumentHelp(
@@ -98,8 +99,8 @@ struct Serve: ParsableCommand {
     let log = Logger.standardError(from: logLevel)
     let process = ServerProcess(
       nodes: nodes(of: machine), queueName: name + "-q", numbers: (major ?? 0, minor ?? 0),
-      pidFile: pidFile.map(Daemon.absolute), processEnds: { memory.preserve($0) },
-      pinsExactly: machineOptions.pinning == .exact, log: log)
+      pidFile: pidFile.map(Daemon.absolute), grants: grantOptions.grants,
+      processEnds: { memory.preserve($0) }, pinsExactly: machineOptions.pinning == .exact, log: log)
     PinningReport.shared.setLog { log.warning("\($0)") }
     let keepsMessages = logFile != nil
     let status = process.run { Daemon.reportReady(keepingMessages: keepsMessages) }

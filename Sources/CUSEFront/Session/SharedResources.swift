@@ -11,6 +11,7 @@ final class SharedResources: Sendable {
   static let callLimit = 64
   let limiter = CallLimiter(limit: callLimit, ownerLimit: 16)
   let tracer: Tracer
+  let grants: GrantedCapabilities
   /// The nodes of the server.
   let nodes = ServedNodes()
   let lookup: DescriptorLookup
@@ -27,10 +28,11 @@ final class SharedResources: Sendable {
   ///   - queuePath: the path of the queue node.
   ///   - processEnds: see ``CUSEServer``.
   init(
-    queuePath: String, tracer: Tracer, log: Logger, pinsExactly: Bool,
+    queuePath: String, grants: GrantedCapabilities, tracer: Tracer, log: Logger, pinsExactly: Bool,
     processEnds: (@Sendable (AddressSpace) -> Void)?
   ) {
     self.tracer = tracer
+    self.grants = grants
     lookup = DescriptorLookup(nodes: nodes)
     closer = DescriptorCloser(nodes: nodes)
     expectedOpens = ExpectedOpens(queuePath: queuePath)

@@ -28,6 +28,8 @@ final class OpenFileEntry: Sendable {
   let queue: QueueStandIn?
   /// The file position of a virtual file. `nil` for other files.
   let position: FilePosition?
+  /// Where the descriptor of a queue was installed first.
+  private let installation = Mutex<(process: Int32, number: Int32)?>(nil)
 
   init(
     identity: StandInIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueStandIn?
@@ -38,6 +40,16 @@ final class OpenFileEntry: Sendable {
     self.node = node
     self.queue = queue
   }
+
+  func recordInstallation(at number: Int32, of process: Int32) {
+    installation.withLock { $0 = (process, number) }
+  }
+
+  /// Tells `numbers` that the descriptor is closed.
+  fileprivate func releaseNumber(to numbers: QueueNumbers) {
+    guard let installed = installation.withLock({ $0 }) else { return }
+    numbers.release(installed.number, of: installed.process)
+  }
 }
 
 /// The file position of an open file, which read(2) and write(2) use.
@@ -46,6 +58,9 @@ final class FilePosition: Sendable {
 }
 
 final class OpenFileTable: Sendable {
+  /// The descriptor numbers of the queues in the table.
+  let numbers = QueueNumbers()
+
   private struct Slot {
     let entry: OpenFileEntry
     /// The number of calls on the file that are being answered. The last one to end releases a file
@@ -113,20 +128,24 @@ final class OpenFileTable: Sendable {
   /// function throws.
   /// - Returns: the stand-in file for the program. `file` is released with the last copy of this
   ///   descriptor.
-  func add(_ file: any OpenFile, of node: DeviceNode) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: node.paths[0], node: node)
+  /// - Parameter flags: the status flags of the open file (F_GETFL).
+  func add(
+    _ file: any OpenFile, of node: DeviceNode, flags: Int32 = O_RDWR
+  ) throws(Errno) -> OwnedDescriptor {
+    try add(file, path: node.paths[0], node: node, flags: flags)
   }
 
-  /// Adds a virtual file, as ``add(_:of:)``.
+  /// Adds a virtual file, as ``add(_:of:flags:)``.
   func add(_ file: any OpenFile, path: String) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: path, node: nil)
+    try add(file, path: path, node: nil, flags: O_RDWR)
   }
 
   private func add(
-    _ file: any OpenFile, path: String, node: DeviceNode?
+    _ file: any OpenFile, path: String, node: DeviceNode?, flags: Int32
   ) throws(Errno) -> OwnedDescriptor {
     do {
-      let standIn = try StandInFile.make(for: path, hasRegions: file.hasRegions)
+      let standIn = try StandInFile.make(
+        for: path, hasRegions: file.hasRegions, flags: flags)
       let identity = try StandInIdentity(of: standIn)
       let entry = OpenFileEntry(identity: identity, file: file, node: node, queue: nil)
       let link = "/proc/self/fd/\(standIn.rawValue)"
@@ -313,6 +332,7 @@ final class OpenFileTable: Sendable {
 
   private func release(_ entry: OpenFileEntry) {
     entry.file.setReadinessObserver(nil)
+    entry.releaseNumber(to: numbers)
     entry.file.release()
     state.withLock { $0.released += 1 }
   }

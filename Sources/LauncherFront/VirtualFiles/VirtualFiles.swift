@@ -2,8 +2,7 @@
 
 // Files outside /dev that a kernel with iommufd has and the host lacks, or that have other contents
 // there: fail-nth and the debugfs files of fault injection, and /proc/<pid>/status with pinned
-// pages. They are found by their absolute paths. Without virtual files the filter does not trap
-// opens for reading only or for writing only.
+// pages. They are found by their absolute paths.
 
 internal import CLinux
 internal import Glibc
@@ -71,11 +70,11 @@ struct VirtualFiles: Sendable {
     of process: Int32, at path: String
   ) throws(Errno) -> OpenedVirtualFile? {
     guard let pages = pinnedPages?(process),
-      pages.pinned > 0 || pages.locked > 0 || pages.areCountedByHost,
+      pages.pinned != 0 || pages.locked != 0 || pages.areCountedByHost,
       let native = try? ProcFile.read(path)
     else { return nil }
     let text = Self.adding(
-      ["VmLck": pages.locked * 4, "VmPin": pages.pinned * 4], to: native,
+      ["VmLck": pages.locked &* 4, "VmPin": pages.pinned &* 4], to: native,
       replacing: pages.areCountedByHost ? ["VmPin"] : [])
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create("status", UInt32(CLinux_MFD_CLOEXEC)))
@@ -89,7 +88,7 @@ struct VirtualFiles: Sendable {
     return .native(OwnedDescriptor(owning: reader))
   }
 
-  /// Adds numbers of KiB to fields of a text in the format of /proc/<pid>/status.
+  /// Adds numbers of KiB, modulo 2^64, to fields of a text in the format of /proc/<pid>/status.
   /// - Parameter replaced: the fields whose value in `text` does not count.
   static func adding(
     _ kilobytes: [Substring: UInt64], to text: String, replacing replaced: Set<Substring> = []
@@ -99,7 +98,7 @@ struct VirtualFiles: Sendable {
       guard parts.count == 2, let more = kilobytes[parts[0]],
         let old = parts[1].split(whereSeparator: \.isWhitespace).first.flatMap({ UInt64($0) })
       else { return String(line) }
-      let number = String((replaced.contains(parts[0]) ? 0 : old) + more)
+      let number = String((replaced.contains(parts[0]) ? 0 : old) &+ more)
       let padding = String(repeating: " ", count: max(0, 8 - number.count))
       return "\(parts[0]):\t\(padding)\(number) kB"
     }.joined(separator: "\n")
