@@ -9,8 +9,8 @@ import UAPI
 
 // What a client learns of the device and of its IOAS before it maps anything.
 extension ExercisedDevice {
-  /// Compares IOAS_IOVA_RANGES and GET_HW_INFO with the description, while the device is attached to
-  /// `ioas`.
+  /// Compares IOAS_IOVA_RANGES and GET_HW_INFO with the description, while the device is attached
+  /// to `ioas`.
   func propertyProblems(_ device: UInt32, _ ioas: UInt32) -> [String] {
     apertureProblems(ioas) + informationProblems(device)
   }
