@@ -113,6 +113,7 @@ struct ExercisedDevice {
         + unexpected(fixture.allocate(device, on: ioas).error, .invalidArgument, "HWPT_ALLOC")
     }
     var problems = unexpected(client.attach(ioas), nil, "attach")
+    problems += propertyProblems(device, ioas)
     problems += try copies("the IOAS")
     for flags in [.nestParent, .dirtyTracking, .pasid, [.dirtyTracking, .pasid]]
       as [PagingDomainFlags]

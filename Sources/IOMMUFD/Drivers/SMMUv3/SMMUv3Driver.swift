@@ -98,11 +98,15 @@ package final class SMMUv3Driver: IOMMUDriver {
   /// arm-smmu-v3: arm_smmu_master_canwbs()
   package func enforcesCacheCoherency(for device: RequesterID) -> Bool { isCoherent(device) }
 
-  /// arm-smmu-v3: arm_smmu_capable()
+  /// arm-smmu-v3: arm_smmu_capable(). The driver enables the PASID permissions that the device has
+  /// (arm_smmu_enable_pasid()).
   package func capabilities(of device: RequesterID) -> DeviceCapabilities {
     var capabilities: DeviceCapabilities = []
     if unit.capabilities.updatesDirtyState { capabilities.insert(.dirtyTracking) }
-    if knownDevice(device)?.supportsATS == true { capabilities.insert(.ats) }
+    guard let device = knownDevice(device) else { return capabilities }
+    if device.supportsATS { capabilities.insert(.ats) }
+    if device.properties.canExecute { capabilities.insert(.pasidExecute) }
+    if device.properties.canBePrivileged { capabilities.insert(.pasidPrivileged) }
     return capabilities
   }
 
