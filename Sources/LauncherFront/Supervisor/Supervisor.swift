@@ -66,6 +66,12 @@ final class Supervisor: Sendable {
 
   private static let releaseAttempts = 200
 
+  /// Releases the files whose last close has happened.
+  func processCloses() {
+    pinning?.awaitEnds()
+    files.processPendingEvents()
+  }
+
   private func work() {
     // The time of this worker's last answer.
     var answerTime = 0
@@ -159,7 +165,7 @@ final class Supervisor: Sendable {
       files.deliverWakeups()
     }
     // The call must see all closes that happened before it.
-    files.processPendingEvents()
+    processCloses()
     if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }
