@@ -53,12 +53,18 @@ final class Supervisor: Sendable {
 
   /// Releases the files whose last close has happened, and returns what the launcher has done.
   func finish() -> LauncherCounts {
-    files.processPendingEvents()
+    // A worker may still serve a call whose thread was killed. The call holds its file.
+    for _ in 0..<Self.releaseAttempts where files.counts.open > 0 {
+      files.processPendingEvents()
+      if files.counts.open > 0 { usleep(1_000) }
+    }
     let open = files.counts
     return LauncherCounts(
       opened: open.opened, stillOpen: open.open, answered: answeredCalls.load(ordering: .relaxed),
       passedOn: nativeCalls.load(ordering: .relaxed), workers: workers.total)
   }
+
+  private static let releaseAttempts = 200
 
   private func work() {
     // The time of this worker's last answer.
@@ -179,9 +185,8 @@ final class Supervisor: Sendable {
       listener.isWaiting(call.id)
     {
       processEnds?(space)
-      pinning?.leave(space)
     }
-    return .native
+    return pinning?.leave(by: call, listener) == .answered ? .sent : .native
   }
 
   /// Runs a call of a device with the fail-nth counter of the calling thread.
