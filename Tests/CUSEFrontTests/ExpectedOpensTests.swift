@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import FrontEnd
 import Synchronization
 import Testing
 import UAPI
@@ -29,7 +30,7 @@ struct ExpectedOpensTests {
   @Test func anInstalledFileIsReleasedAtItsLastClose() {
     let file = CountingFile()
     let pending = PendingFile(file)
-    let served = ServedFile(file, owner: 1, pending: pending)
+    let served = ServedFile(file, owner: ClientIdentity(user: 0, process: 1), pending: pending)
     pending.install()
     #expect(file.count == 0)
     served.release()
@@ -40,7 +41,7 @@ struct ExpectedOpensTests {
   @Test func aFileClosedDuringTheCallIsReleasedAtTheEndOfTheCall() {
     let file = CountingFile()
     let pending = PendingFile(file)
-    ServedFile(file, owner: 1, pending: pending).release()
+    ServedFile(file, owner: ClientIdentity(user: 0, process: 1), pending: pending).release()
     #expect(file.count == 0)
     pending.install()
     #expect(file.count == 1)
@@ -50,7 +51,7 @@ struct ExpectedOpensTests {
   func aWithdrawnFileIsNeverReleased(isClosedFirst: Bool) {
     let file = CountingFile()
     let pending = PendingFile(file)
-    let served = ServedFile(file, owner: 1, pending: pending)
+    let served = ServedFile(file, owner: ClientIdentity(user: 0, process: 1), pending: pending)
     #expect(served.isUsable)
     if isClosedFirst { served.release() }
     pending.withdraw()

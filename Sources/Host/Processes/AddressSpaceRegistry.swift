@@ -58,6 +58,7 @@ package final class AddressSpaceRegistry: Sendable {
     }
 
     let space = try AddressSpace(of: task)
+    try task.checkBlocked()
     if let process = try? OwnedDescriptor(checking: CLinux_pidfd_open(processID, false)),
       let identity = ExecIdentity(of: task)
     {

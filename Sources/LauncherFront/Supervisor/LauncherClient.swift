@@ -42,6 +42,9 @@ final class LauncherClient: Client {
   /// Whether the thread was in the cache of caller threads.
   var isCached: Bool { thread != nil }
 
+  /// The ID of the thread's process.
+  var process: Int32 { (try? task.processID()) ?? task.id }
+
   func isCapable(of capability: Capability) -> Bool {
     grants.isCapable(task, of: capability)
   }
@@ -125,7 +128,7 @@ final class LauncherClient: Client {
     let process = try task.processID()
     let number = try queueNumbers.reserve(in: task, of: process)
     defer { queueNumbers.cancel(number, of: process) }
-    let (entry, standIn) = try files.add(queue: file)
+    let (entry, standIn) = try files.add(queue: file, by: process)
     do {
       try publish(number)
       try listener.install(

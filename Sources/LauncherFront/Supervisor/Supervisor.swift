@@ -22,7 +22,7 @@ final class Supervisor: Sendable {
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
-  private let workers = WorkerPool(limit: 16)
+  private let workers = WorkerPool<TrappedCall>(limit: 512)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
 
@@ -45,7 +45,7 @@ final class Supervisor: Sendable {
   func start() throws(Errno) {
     let isStarted =
       workers.start { [self] in startThread(named: "supervisor") { self.work() } }
-      && startThread(named: "last-close") { [self] in files.processEventsForever() }
+      && files.startProcessingEvents()
       && startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
     guard isStarted else { throw .resourceTemporarilyUnavailable }
   }
@@ -53,6 +53,7 @@ final class Supervisor: Sendable {
   /// Releases the files whose last close has happened, and returns what the launcher has done.
   func finish() -> LauncherCounts {
     files.processPendingEvents()
+    files.awaitReleases()
     let open = files.counts
     return LauncherCounts(
       opened: open.opened, stillOpen: open.open, answered: answeredCalls.load(ordering: .relaxed),
@@ -62,17 +63,31 @@ final class Supervisor: Sendable {
   private func work() {
     // The time of this worker's last answer.
     var answerTime = 0
-    repeat {
-      switch listener.receive() {
-      case .filterUnused: return workers.stop()
-      case .noCall: workers.didReceive(withoutWaiting: false)
-      case .call(let call):
-        workers.didReceive(withoutWaiting: Self.now() - answerTime < Self.shortestPause)
+    var step = WorkerPool<TrappedCall>.Step.receive
+    while true {
+      switch step {
+      case .receive:
+        step = receive(lastAnswerAt: answerTime)
+      case .answer(let call, let running):
         let answer = serve(call)
         answerTime = Self.now()
         listener.send(answer, to: call.id)
+        step = workers.finish(running)
+      case .end: return
       }
-    } while workers.waitForTurn()
+    }
+  }
+
+  private func receive(lastAnswerAt answerTime: Int) -> WorkerPool<TrappedCall>.Step {
+    switch listener.receive() {
+    case .filterUnused: workers.stop()
+    case .noCall: workers.receiveFailed()
+    case .call(let call):
+      workers.begin(call, withoutWaiting: Self.now() - answerTime < Self.shortestPause) {
+        // All programs of a launcher share its user's rights, whatever their user IDs are.
+        ClientIdentity(user: 0, process: (try? call.task.processID()) ?? call.task.id)
+      }
+    }
   }
 
   /// Nanoseconds. No program gets an answer and makes its next call within this time, so a call
@@ -151,7 +166,7 @@ final class Supervisor: Sendable {
       files.deliverWakeups()
     }
     // The call must see all closes that happened before it.
-    files.processPendingEvents()
+    files.processPendingEvents { client.process }
     if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }
@@ -183,7 +198,7 @@ final class Supervisor: Sendable {
     guard let request = OpenRequest(call, memory: client) else { return .native }
     let flags = Int32(truncatingIfNeeded: request.flags)
     // /proc/<pid>/status must not show pages of files that the program has closed.
-    if virtualFiles != nil { files.processPendingEvents() }
+    if virtualFiles != nil { files.processPendingEvents { client.process } }
     if let virtualFiles,
       let opened = try virtualFiles.open(request.path, flags: flags, by: call.task)
     {
@@ -195,11 +210,11 @@ final class Supervisor: Sendable {
     else { return .native }
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL { throw .fileExists }
     if flags & O_DIRECTORY != 0 { throw .notDirectory }
-    files.processPendingEvents()
+    files.processPendingEvents { client.process }
     let file = try withFaultInjection(for: call) { () throws(Errno) in
       try node.device.open(by: client)
     }
-    let standIn = try files.add(file, of: node)
+    let standIn = try files.add(file, of: node, by: client.process)
     _ = fcntl(standIn.rawValue, F_SETFL, flags & O_NONBLOCK)
     // This function closes its own copy of the descriptor before the answer is sent. Otherwise the
     // program's close(2) might not be the last one. That is why the descriptor is not installed
@@ -221,7 +236,8 @@ final class Supervisor: Sendable {
       let number = try queueNumbers.reserve(in: client.task, of: process)
       defer { queueNumbers.cancel(number, of: process) }
       try listener.install(
-        try files.add(file, path: path), as: number, for: client.call, closeOnExec: closeOnExec)
+        try files.add(file, path: path, by: client.process), as: number, for: client.call,
+        closeOnExec: closeOnExec)
       return .value(Int64(number))
     }
   }
