@@ -58,7 +58,7 @@ let package = Package(
       dependencies: ["FrontEnd", "UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
     .target(
       name: "LauncherFront",
-      dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", system, deque, log]),
+      dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", system, deque, heap, log]),
 
     .executableTarget(
       name: "iommufd-sim",

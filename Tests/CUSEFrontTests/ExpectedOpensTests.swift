@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import FrontEnd
+import Host
 import Synchronization
 import Testing
 import UAPI

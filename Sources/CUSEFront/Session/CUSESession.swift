@@ -148,9 +148,10 @@ final class CUSESession: Sendable {
     resources.limiter.run(for: owner) { [self] in
       defer { if request.isAbandoned { resources.callers.abandonedCallEnded(of: owner) } }
       do throws(Errno) {
+        let charge = try ChargedShares.openFiles.charge(owner)
         let file = try device.open(
-          by: CUSEClient(task, memory: CallerMemory(task: task), resources: resources))
-        reply(to: request, opened: ServedFile(file, owner: owner))
+          by: CUSEClient(task, owner, memory: CallerMemory(task: task), resources: resources))
+        reply(to: request, opened: ServedFile(file, owner: owner, charge: charge))
       } catch {
         request.fail(error)
       }
@@ -177,7 +178,7 @@ final class CUSESession: Sendable {
 
   /// Runs `call` on `file`, unless its caller is killed before it begins.
   private func run(
-    _ request: CUSERequest, on file: ServedFile, _ call: @escaping CallLimiter.Call
+    _ request: CUSERequest, on file: ServedFile, _ call: @escaping CallLimiter.Body
   ) {
     file.beginCall()
     request.watch(for: file.owner)

@@ -2,6 +2,7 @@
 
 internal import FrontEnd
 internal import Glibc
+internal import Host
 internal import Synchronization
 
 /// Limits how many device calls run at the same time, in the whole server and for one client.
@@ -18,11 +19,15 @@ internal import Synchronization
 /// runs the next one. There are never more waiting calls than client threads, because each client
 /// thread waits in one call.
 final class CallLimiter: Sendable {
-  typealias Call = @Sendable () -> Void
+  typealias Body = @Sendable () -> Void
+
+  private struct WaitingCall {
+    let call: Body
+  }
 
   private struct State {
     var shares: Shares
-    var waiting = WaitingCalls<Call>()
+    var waiting = WaitingCalls<WaitingCall>()
     var isStopped = false
   }
 
@@ -33,7 +38,7 @@ final class CallLimiter: Sendable {
   }
 
   /// Runs `call` for `client`: at once on this thread, or later on the thread of another call.
-  func run(for client: ClientIdentity, _ call: @escaping Call) {
+  func run(for client: ClientIdentity, _ call: @escaping Body) {
     guard state.withLock({ admit(call, of: client, in: &$0) }) else { return }
     call()
     var finished = client
@@ -56,11 +61,11 @@ final class CallLimiter: Sendable {
 
   /// Counts `call` as running when its client is within its share, otherwise lets the call wait.
   /// - Returns: whether the caller must run it now.
-  private func admit(_ call: @escaping Call, of client: ClientIdentity, in state: inout State)
+  private func admit(_ call: @escaping Body, of client: ClientIdentity, in state: inout State)
     -> Bool
   {
     guard !state.isStopped, state.shares.admits(client) else {
-      state.waiting.append(call, of: client)
+      state.waiting.append(WaitingCall(call: call), of: client)
       return false
     }
     state.shares.take(for: client)
@@ -71,10 +76,10 @@ final class CallLimiter: Sendable {
   /// - Returns: the call that runs in its place, already counted as running.
   private func finish(
     _ client: ClientIdentity, in state: inout State
-  ) -> (call: Call, client: ClientIdentity)? {
+  ) -> (call: Body, client: ClientIdentity)? {
     state.shares.give(backBy: client)
     guard !state.isStopped, let next = state.waiting.next(within: state.shares) else { return nil }
     state.shares.take(for: next.client)
-    return next
+    return (next.call.call, next.client)
   }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import FrontEnd
+internal import Host
 internal import Synchronization
 internal import UAPI
 
@@ -16,11 +17,17 @@ final class ServedFile: Sendable {
   let splitTransfers = SplitTransfers()
   /// The state of the installation, for a file that a device made for a client. Otherwise `nil`.
   private let pending: PendingFile?
+  /// The owner's charge for an open file. `nil` for a file that a device made.
+  private let charge: ChargedShares.Charge?
   private let hasReportedDenial = Atomic(false)
   private let calls = Mutex(Calls())
   private let storedMark = Mutex<EpollMark?>(nil)
 
-  init(_ file: any OpenFile, owner: ClientIdentity, pending: PendingFile? = nil) {
+  init(
+    _ file: any OpenFile, owner: ClientIdentity, pending: PendingFile? = nil,
+    charge: ChargedShares.Charge? = nil
+  ) {
+    self.charge = charge
     self.file = file
     self.owner = owner
     self.pending = pending

@@ -5,7 +5,7 @@ internal import Synchronization
 /// Threads for jobs that may wait long, each of which has a thread of its own meanwhile. A few
 /// threads are kept for the next job, because to start a thread takes longer than a short job.
 package final class JobThreads: Sendable {
-  package typealias Job = @Sendable () -> Void
+  package typealias JobBody = @Sendable () -> Void
 
   private let name: String
   private let idle = Mutex<[JobThread]>([])
@@ -18,7 +18,7 @@ package final class JobThreads: Sendable {
 
   /// Runs `job` on an idle or a new thread.
   /// - Returns: false when the host cannot create a thread.
-  package func run(_ job: @escaping Job) -> Bool {
+  package func run(_ job: @escaping JobBody) -> Bool {
     if let thread = idle.withLock({ $0.popLast() }) {
       thread.start(job)
       return true
@@ -42,17 +42,21 @@ package final class JobThreads: Sendable {
 
 /// One thread and its next job.
 private final class JobThread: Sendable {
-  private let job = Mutex<JobThreads.Job?>(nil)
+  private struct Next {
+    var job: JobThreads.JobBody?
+  }
+
+  private let next = Mutex(Next())
   private let hasJob = ThreadSemaphore()
 
-  func start(_ next: @escaping JobThreads.Job) {
-    job.withLock { $0 = next }
+  func start(_ next: @escaping JobThreads.JobBody) {
+    self.next.withLock { $0.job = next }
     hasJob.signal()
   }
 
   /// Waits for the next job and runs it.
   func runJob() {
     hasJob.wait()
-    job.withLock { $0.take() }?()
+    next.withLock { $0.job.take() }?()
   }
 }

@@ -31,6 +31,29 @@ extension HostTask {
     return CLinux_is_in_initial_user_namespace(id)
   }
 
+  /// Whether the thread is the root user of this process's user namespace and no program has
+  /// dropped its capabilities: its effective user ID is 0, and its effective set is not empty
+  /// unless that of this process is. A program may have dropped some capabilities and kept others.
+  package var isPrivilegedRoot: Bool {
+    var (set, own, link, ownLink) = (UInt64(0), UInt64(0), stat(), stat())
+    guard CLinux_capget_effective(id, &set) == 0, CLinux_capget_effective(getpid(), &own) == 0,
+      set != 0 || own == 0, stat("/proc/\(id)/ns/user", &link) == 0,
+      stat("/proc/self/ns/user", &ownLink) == 0, link.st_ino == ownLink.st_ino
+    else { return false }
+    return (try? effectiveUserID()) == 0
+  }
+
+  /// The effective user ID, as this server's user namespace shows it.
+  /// - Throws: `.noSuchProcess` when the thread has ended.
+  private func effectiveUserID() throws(Errno) -> UInt32 {
+    // Uid: <real> <effective> <saved> <file system>
+    let status = try ProcFile.read("/proc/\(id)/status")
+    guard let text = ProcFile.words(ofField: "Uid", of: status).dropFirst().first,
+      let user = UInt32(text)
+    else { throw .noSuchProcess }
+    return user
+  }
+
   /// The real user ID, as this server's user namespace shows it. The kernel charges pinned pages to
   /// this user (current_user()).
   /// - Throws: `.noSuchProcess` when the thread has ended.
@@ -46,18 +69,6 @@ extension HostTask {
       throw .noSuchProcess
     }
     return user
-  }
-
-  /// The effective user ID, as this server's user namespace shows it.
-  /// - Throws: `.noSuchProcess` when the thread has ended.
-  package func effectiveUserID() throws(Errno) -> UInt32 {
-    let status = try ProcFile.read("/proc/\(id)/status")
-    for line in status.split(separator: "\n") where line.hasPrefix("Uid:") {
-      // Uid: <real> <effective> <saved> <file system>
-      let words = line.split(whereSeparator: \.isWhitespace)
-      if words.count > 2, let user = UInt32(words[2]) { return user }
-    }
-    throw .noSuchProcess
   }
 
   /// The soft RLIMIT_MEMLOCK, in bytes; RLIM_INFINITY is `UInt64.max`.

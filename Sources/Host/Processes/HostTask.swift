@@ -91,11 +91,12 @@ package struct HostTask: Sendable, Hashable {
   }
 
   /// Duplicates the thread's descriptor `number` into this process (pidfd_getfd(2)).
-  /// - Parameter close: see ``OwnedDescriptor/init(owning:closedBy:)``.
+  /// - Parameters: see ``OwnedDescriptor/init(owning:closedBy:charge:)``.
   /// - Throws: `.badFileDescriptor` when the thread has no descriptor `number`, `.notPermitted`,
   ///   `.noSuchProcess`.
   package func duplicateDescriptor(
-    _ number: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil
+    _ number: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil,
+    charge: ChargedShares.Charge? = nil
   ) throws(Errno) -> OwnedDescriptor {
     var pidfd = CLinux_pidfd_open(id, true)
     if pidfd == -EINVAL {  // Before Linux 6.9 pidfds refer to processes only.
@@ -103,7 +104,7 @@ package struct HostTask: Sendable, Hashable {
     }
     let process = try OwnedDescriptor(checking: pidfd)
     let copy = try OwnedDescriptor(
-      checking: CLinux_pidfd_getfd(process.rawValue, number), closedBy: close)
+      checking: CLinux_pidfd_getfd(process.rawValue, number), closedBy: close, charge: charge)
     try checkBlocked()
     return copy
   }

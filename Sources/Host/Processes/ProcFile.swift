@@ -7,12 +7,14 @@ package import SystemPackage
 package enum ProcFile {
   /// Opens a file under /proc/<pid> (open(2)), with O_CLOEXEC added to `flags`.
   /// - Throws: `.noSuchProcess` when the file does not exist.
-  static func open(_ path: String, _ flags: Int32) throws(Errno) -> OwnedDescriptor {
+  static func open(
+    _ path: String, _ flags: Int32, _ charge: ChargedShares.Charge? = nil
+  ) throws(Errno) -> OwnedDescriptor {
     let descriptor = Glibc.open(path, flags | O_CLOEXEC)
     guard descriptor >= 0 else {
       throw errno == ENOENT ? .noSuchProcess : Errno(rawValue: errno)
     }
-    return OwnedDescriptor(owning: descriptor)
+    return OwnedDescriptor(owning: descriptor, closedBy: nil, charge: charge)
   }
 
   /// The text of the file at `path`.
@@ -58,12 +60,17 @@ package enum ProcFile {
   /// line begins with `name:`. The search compares bytes, not characters: the kernel's text is
   /// ASCII, and every call that needs a process ID runs this search.
   package static func field(_ name: String, of text: String) -> Substring? {
+    words(ofField: name, of: text).first
+  }
+
+  /// The words after `name:`, as ``field(_:of:)``. Empty when no line begins with `name:`.
+  static func words(ofField name: String, of text: String) -> [Substring] {
     let key = name.utf8
     for line in text.utf8.split(separator: UInt8(ascii: "\n"))
     where line.starts(with: key) && line.dropFirst(key.count).first == UInt8(ascii: ":") {
-      return words(of: line.dropFirst(key.count + 1)).first
+      return words(of: line.dropFirst(key.count + 1))
     }
-    return nil
+    return []
   }
 
   /// The parts between spaces, tabs and newlines.

@@ -16,11 +16,15 @@ internal import Host
 internal import Synchronization
 
 final class FileReleases: Sendable {
-  typealias Release = @Sendable () -> Void
+  typealias ReleaseBody = @Sendable () -> Void
+
+  private struct WaitingRelease {
+    let run: ReleaseBody
+  }
 
   /// The releases of one process that have not ended.
   private struct Process {
-    var releases = Deque<Release>()
+    var releases = Deque<WaitingRelease>()
     /// Whether a call of another process has waited in vain.
     var isSlow = false
     /// The calls that wait until there is no release left.
@@ -37,11 +41,11 @@ final class FileReleases: Sendable {
 
   /// Adds a release of `process`.
   /// - Returns: whether the caller must call ``run(of:)`` or ``runElsewhere(of:)``.
-  func add(_ release: @escaping Release, of process: Int32) -> Bool {
+  func add(_ release: @escaping ReleaseBody, of process: Int32) -> Bool {
     processes.withLock { processes in
       isBusy.store(true, ordering: .releasing)
       let isFirst = processes[process] == nil
-      processes[process, default: Process()].releases.append(release)
+      processes[process, default: Process()].releases.append(WaitingRelease(run: release))
       return isFirst
     }
   }
@@ -53,10 +57,10 @@ final class FileReleases: Sendable {
 
   /// Runs all releases of `process`.
   func run(of process: Int32) {
-    while let release = next(of: process) { release() }
+    while let release = next(of: process) { release.run() }
   }
 
-  private func next(of process: Int32) -> Release? {
+  private func next(of process: Int32) -> WaitingRelease? {
     processes.withLock { processes in
       if let release = processes[process]?.releases.popFirst() { return release }
       let ended = processes.removeValue(forKey: process)

@@ -30,17 +30,32 @@ final class OpenFileEntry: Sendable {
   let position: FilePosition?
   /// The process that opened the file, or whose call made it.
   let opener: Int32
+  /// The opener's charge for an open file.
+  private let charge: ChargedShares.Charge
+  /// Where the descriptor of a queue was installed first.
+  private let installation = Mutex<(process: Int32, number: Int32)?>(nil)
 
   init(
     identity: StandInIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueStandIn?,
     opener: Int32
-  ) {
+  ) throws(Errno) {
+    charge = try ChargedShares.openFiles.charge(ClientIdentity(user: 0, process: opener))
     self.opener = opener
     position = node == nil && queue == nil ? FilePosition() : nil
     self.identity = identity
     self.file = file
     self.node = node
     self.queue = queue
+  }
+
+  func recordInstallation(at number: Int32, of process: Int32) {
+    installation.withLock { $0 = (process, number) }
+  }
+
+  /// Tells `numbers` that the descriptor is closed.
+  fileprivate func releaseNumber(to numbers: QueueNumbers) {
+    guard let installed = installation.withLock({ $0 }) else { return }
+    numbers.release(installed.number, of: installed.process)
   }
 }
 
@@ -50,6 +65,9 @@ final class FilePosition: Sendable {
 }
 
 final class OpenFileTable: Sendable {
+  /// The descriptor numbers of the queues in the table.
+  let numbers = QueueNumbers()
+
   private struct Slot {
     let entry: OpenFileEntry
     /// The number of calls on the file that are being answered. The last one to end releases a file
@@ -122,26 +140,28 @@ final class OpenFileTable: Sendable {
   /// this function throws.
   /// - Returns: the stand-in file for the program. `file` is released with the last copy of this
   ///   descriptor.
+  /// - Parameter flags: the status flags of the open file (F_GETFL).
   func add(
-    _ file: any OpenFile, of node: DeviceNode, by opener: Int32
+    _ file: any OpenFile, of node: DeviceNode, flags: Int32 = O_RDWR, by opener: Int32
   ) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: node.paths[0], node: node, opener)
+    try add(file, path: node.paths[0], node: node, flags: flags, opener)
   }
 
-  /// Adds a virtual file, as ``add(_:of:by:)``.
+  /// Adds a virtual file, as ``add(_:of:flags:by:)``.
   func add(
     _ file: any OpenFile, path: String, by opener: Int32
   ) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: path, node: nil, opener)
+    try add(file, path: path, node: nil, flags: O_RDWR, opener)
   }
 
   private func add(
-    _ file: any OpenFile, path: String, node: DeviceNode?, _ opener: Int32
+    _ file: any OpenFile, path: String, node: DeviceNode?, flags: Int32, _ opener: Int32
   ) throws(Errno) -> OwnedDescriptor {
     do {
-      let standIn = try StandInFile.make(for: path, hasRegions: file.hasRegions)
+      let standIn = try StandInFile.make(
+        for: path, hasRegions: file.hasRegions, flags: flags)
       let identity = try StandInIdentity(of: standIn)
-      let entry = OpenFileEntry(
+      let entry = try OpenFileEntry(
         identity: identity, file: file, node: node, queue: nil, opener: opener)
       let link = "/proc/self/fd/\(standIn.rawValue)"
       try state.withLock { state throws(Errno) in
@@ -163,9 +183,10 @@ final class OpenFileTable: Sendable {
   func add(
     queue file: any OpenFile, by opener: Int32
   ) throws(Errno) -> (OpenFileEntry, OwnedDescriptor) {
-    let (queue, theirs) = try QueueStandIn.make(file.readiness())
+    let (queue, theirs) = try QueueStandIn.make(
+      file.readiness(), for: ClientIdentity(user: 0, process: opener))
     let identity = queue.identity
-    let entry = OpenFileEntry(
+    let entry = try OpenFileEntry(
       identity: identity, file: file, node: nil, queue: queue, opener: opener)
     state.withLock { state in
       state.queues[queue.descriptor.rawValue] = identity
@@ -363,6 +384,7 @@ final class OpenFileTable: Sendable {
 
   private func release(_ entry: OpenFileEntry) {
     entry.file.setReadinessObserver(nil)
+    entry.releaseNumber(to: numbers)
     entry.file.release()
     state.withLock { $0.released += 1 }
   }

@@ -56,12 +56,23 @@ extension FileIdentity {
 }
 
 enum StandInFile {
+  /// The largest number of stand-in files at a time. The kernel limits the inotify watches of a
+  /// user, and each file has one.
+  static var limit: Int {
+    let path = "/proc/sys/fs/inotify/max_user_watches"
+    let text = (try? ProcFile.read(path)) ?? ""
+    return min(65_536, Int(text.prefix { $0.isNumber }) ?? 8192)
+  }
+
   private static let linkPrefix = "/memfd:"
   private static let linkSuffix = " (deleted)"
 
   /// Makes a stand-in file for an open of the node at `path`. /proc/<pid>/fd shows the path as the
   /// name of the memfd.
-  static func make(for path: String, hasRegions: Bool) throws(Errno) -> OwnedDescriptor {
+  /// - Parameter flags: the status flags of the open file (F_GETFL).
+  static func make(
+    for path: String, hasRegions: Bool, flags: Int32 = O_RDWR
+  ) throws(Errno) -> OwnedDescriptor {
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create(
         path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
@@ -72,16 +83,20 @@ enum StandInFile {
     }
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
-    if hasRegions {
-      // See StandInLocks.
-      let result = CLinux_ofd_lock(memory.rawValue)
+    // memfd_create(2) always opens for reading and writing.
+    let standIn = try reopen(memory, flags: flags & settableFlags)
+    if hasRegions, flags & O_ACCMODE != O_ACCMODE {
+      // See StandInLocks. A file with access mode 3 cannot be mapped.
+      let result = CLinux_ofd_lock(standIn.rawValue, flags & O_ACCMODE != O_RDONLY)
       guard result == 0 else { throw Errno(rawValue: -result) }
     }
-    guard lseek(memory.rawValue, off_t.max, SEEK_SET) == off_t.max else {
+    guard lseek(standIn.rawValue, off_t.max, SEEK_SET) == off_t.max else {
       throw Errno(rawValue: errno)
     }
-    return memory
+    return standIn
   }
+
+  private static let settableFlags = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC
 
   /// Writes the contents of `region` into the stand-in file. The programs that have the file may
   /// change it at the same time.
@@ -97,9 +112,11 @@ enum StandInFile {
     }
   }
 
-  /// Opens the stand-in file anew, as an open file of the server's own.
-  static func reopen(_ standIn: OwnedDescriptor) throws(Errno) -> OwnedDescriptor {
-    let descriptor = open("/proc/self/fd/\(standIn.rawValue)", O_RDWR | O_CLOEXEC)
+  /// Opens the stand-in file anew, as another open file.
+  static func reopen(
+    _ standIn: OwnedDescriptor, flags: Int32 = O_RDWR
+  ) throws(Errno) -> OwnedDescriptor {
+    let descriptor = open("/proc/self/fd/\(standIn.rawValue)", flags | O_CLOEXEC)
     guard descriptor >= 0 else { throw Errno(rawValue: errno) }
     return OwnedDescriptor(owning: descriptor)
   }
@@ -108,8 +125,8 @@ enum StandInFile {
     guard result == 0 else { throw Errno(rawValue: errno) }
   }
 
-  /// The path that ``make(for:hasRegions:)`` got, from the text of a link under /proc/<pid>/fd.
-  /// `nil` when the link does not lead to a memfd.
+  /// The path that ``make(for:hasRegions:flags:)`` got, from the text of a link under
+  /// /proc/<pid>/fd. `nil` when the link does not lead to a memfd.
   static func nodePath(fromLink link: String) -> String? {
     guard link.hasPrefix(linkPrefix), link.hasSuffix(linkSuffix) else { return nil }
     return String(link.dropFirst(linkPrefix.count).dropLast(linkSuffix.count))

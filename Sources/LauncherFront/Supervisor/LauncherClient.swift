@@ -12,7 +12,6 @@ final class LauncherClient: Client {
   let call: UInt64
   private let listener: SeccompListener
   private let files: OpenFileTable
-  private let queueNumbers: QueueNumbers
   private let spaces: ClientAddressSpaces
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
@@ -25,14 +24,12 @@ final class LauncherClient: Client {
 
   init(
     _ call: TrappedCall, listener: SeccompListener, files: OpenFileTable,
-    queueNumbers: QueueNumbers,
     spaces: ClientAddressSpaces, threads: CallerThreads, grants: GrantedCapabilities
   ) {
     task = call.task
     self.call = call.id
     self.listener = listener
     self.files = files
-    self.queueNumbers = queueNumbers
     self.spaces = spaces
     self.threads = threads
     self.grants = grants
@@ -43,7 +40,10 @@ final class LauncherClient: Client {
   var isCached: Bool { thread != nil }
 
   /// The ID of the thread's process.
-  var process: Int32 { (try? task.processID()) ?? task.id }
+  var process: Int32 { identity.process }
+
+  /// Whose share the call uses.
+  private var identity: ClientIdentity { ClientIdentity(of: task) }
 
   func isCapable(of capability: Capability) -> Bool {
     grants.isCapable(task, of: capability)
@@ -90,7 +90,8 @@ final class LauncherClient: Client {
   /// A device gets a substitute instead of a stand-in file: its copy would keep the stand-in file
   /// open, and a stand-in file is memory where the program passes a device.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
-    let copy = try task.duplicateDescriptor(number)
+    let charge = try ChargedShares.descriptors.charge(identity)
+    let copy = try task.duplicateDescriptor(number, charge: charge)
     try checkWaiting()
     guard files.isStandIn(try StandInIdentity(of: copy)), !copy.isPathOnly else { return copy }
     return try SubstituteFile.open()
@@ -126,14 +127,17 @@ final class LauncherClient: Client {
   ) throws(Errno) {
     try FaultInjection.step()
     let process = try task.processID()
-    let number = try queueNumbers.reserve(in: task, of: process)
-    defer { queueNumbers.cancel(number, of: process) }
+    let number = try files.numbers.reserve(in: task, of: process)
+    var isInstalled = false
+    defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
     let (entry, standIn) = try files.add(queue: file, by: process)
     do {
       try publish(number)
       try listener.install(
         standIn, as: number, for: call,
         closeOnExec: file.descriptorFlags & DescriptorFlags.closeOnExec != 0)
+      isInstalled = true
+      entry.recordInstallation(at: number, of: process)
       entry.queue?.recordDescriptor(number, of: HostTask(id: process))
     } catch {
       files.withdraw(entry)

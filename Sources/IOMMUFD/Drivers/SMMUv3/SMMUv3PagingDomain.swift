@@ -32,7 +32,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     var enforcesCoherency = false
     var hasIncoherentUsers = false
     /// The device TLBs that can have translations of the domain.
-    var atsUsers: [SMMUv3ATSUser] = []
+    var atsUsers = CountedSet<SMMUv3ATSUser>()
   }
 
   /// arm-smmu-v3: arm_smmu_domain_finalise()
@@ -127,13 +127,8 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     if isUnused { invalidateAll() }
   }
 
-  func addATSUser(_ user: SMMUv3ATSUser) { state.withLock { $0.atsUsers.append(user) } }
-
-  func removeATSUser(_ user: SMMUv3ATSUser) {
-    state.withLock { state in
-      if let index = state.atsUsers.firstIndex(of: user) { state.atsUsers.remove(at: index) }
-    }
-  }
+  func addATSUser(_ user: SMMUv3ATSUser) { state.withLock { $0.atsUsers.add(user) } }
+  func removeATSUser(_ user: SMMUv3ATSUser) { state.withLock { $0.atsUsers.remove(user) } }
 
   /// arm-smmu-v3: arm_smmu_enforce_cache_coherency()
   package func enforceCacheCoherency() -> Bool {
@@ -232,7 +227,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   /// so for a nesting parent all of their translations are invalidated (arm-smmu-v3:
   /// arm_smmu_atc_inv_to_cmd()).
   private func invalidateATCs(_ iova: IOVA, length: UInt64) {
-    let users = state.withLock { $0.atsUsers }
+    let users = state.withLock { $0.atsUsers.elements }
     guard !users.isEmpty else { return }
     let (last, overflow) = iova.rawValue.addingReportingOverflow(length - 1)
     let difference = iova.rawValue ^ (overflow ? .max : last)
@@ -282,7 +277,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
 }
 
 /// A device with ATS, or one of its PASIDs, whose device TLB a domain invalidates.
-struct SMMUv3ATSUser: Equatable, Sendable {
+struct SMMUv3ATSUser: Hashable, Sendable {
   let stream: StreamID
   let pasid: PASID?
 }

@@ -11,4 +11,9 @@ package struct ClientIdentity: Hashable, Sendable {
     self.user = user
     self.process = process
   }
+
+  /// The process of `task`, without regard to its user.
+  package init(of task: HostTask) {
+    self.init(user: 0, process: (try? task.processID()) ?? task.id)
+  }
 }

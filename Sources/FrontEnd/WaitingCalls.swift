@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import DequeModule
+package import Host
 
 /// Calls that wait until their client is within its share. Users are served in turn, and the
 /// processes of one user in turn.

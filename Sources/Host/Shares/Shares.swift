@@ -39,6 +39,11 @@ package struct Shares: Sendable {
     self.fractions = fractions
   }
 
+  /// Without shares of users, processes count by their IDs alone.
+  private func counted(_ client: ClientIdentity) -> ClientIdentity {
+    fractions.user == nil ? ClientIdentity(user: 0, process: client.process) : client
+  }
+
   /// Whether `client` may take one more item. A client without an item may take one as long as
   /// there is one and its user is within its share.
   package func admits(_ client: ClientIdentity) -> Bool {
@@ -50,14 +55,14 @@ package struct Shares: Sendable {
       room = room / divisor - ofUser
       guard room > 0 else { return false }
     }
-    return processes[client, default: 0] < max(1, room / fractions.process)
+    return processes[counted(client), default: 0] < max(1, room / fractions.process)
   }
 
   /// Counts an item as used.
   /// - Parameter client: `nil` for an item that counts for no client.
   package mutating func take(for client: ClientIdentity?) {
     used += 1
-    guard let client else { return }
+    guard let client = client.map(counted) else { return }
     users[client.user, default: 0] += 1
     processes[client, default: 0] += 1
   }
@@ -65,7 +70,7 @@ package struct Shares: Sendable {
   /// Reverses ``take(for:)``.
   package mutating func give(backBy client: ClientIdentity?) {
     used -= 1
-    guard let client else { return }
+    guard let client = client.map(counted) else { return }
     Self.decrement(&users, client.user)
     Self.decrement(&processes, client)
   }
