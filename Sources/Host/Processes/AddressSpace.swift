@@ -2,10 +2,10 @@
 
 // The address space (mm) of another process.
 //
-// The object owns an open /proc/<pid>/mem and an open /proc/<pid>/maps. The kernel binds these open
-// files to the mm that the process had when they were opened, not to the process ID. After exec or
-// exit both read 0 bytes, also when another process gets the same ID. Accesses ignore page
-// protection (FOLL_FORCE), as DMA to a pinned page does.
+// The object owns an open /proc/<pid>/mem, /proc/<pid>/maps and /proc/<pid>/pagemap. The kernel
+// binds these open files to the mm that the process had when they were opened, not to the process
+// ID. After exec or exit they read 0 bytes, also when another process gets the same ID. Accesses
+// ignore page protection (FOLL_FORCE), as DMA to a pinned page does.
 
 internal import CLinux
 internal import Glibc
@@ -19,6 +19,8 @@ package final class AddressSpace: Sendable {
   let memory: OwnedDescriptor
   /// /proc/<pid>/maps, for ``area(containing:)``.
   let maps: OwnedDescriptor
+  /// /proc/<pid>/pagemap, for ``faultInShared(_:forWriting:)``.
+  let pagemap: OwnedDescriptor
 
   /// Opens the address space of the process that `task` belongs to.
   /// - Throws: `.permissionDenied` or `.notPermitted` when this server may not ptrace the process,
@@ -40,6 +42,7 @@ package final class AddressSpace: Sendable {
     let charge = try ChargedShares.descriptors.charge(client, count: 3)
     memory = try ProcFile.open("/proc/\(task.id)/mem", O_RDWR, charge)
     maps = try ProcFile.open("/proc/\(task.id)/maps", O_RDONLY)
+    pagemap = try ProcFile.open("/proc/\(task.id)/pagemap", O_RDONLY)
   }
 
   /// The process whose call was served last. Only for look-ups under /proc while a call of a

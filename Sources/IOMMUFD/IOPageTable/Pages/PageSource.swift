@@ -37,43 +37,54 @@ enum PageSource {
     _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
     memory: PhysicalMemory, files: ClientFiles
   ) throws(Errno) -> [FrameRun] {
-    let (bytes, tooLong) = indexes.length.multipliedReportingOverflow(by: 4096)
-    let (offset, tooFar) = indexes.lowerBound.multipliedReportingOverflow(by: 4096)
+    let range = try bytes(of: indexes)
     switch self {
-    case .user(let space, let base):
-      let (start, overflow) = base.addingReportingOverflow(offset)
-      // pin_user_pages_fast() refuses an end of 2^64 too.
-      let (end, wraps) = start.addingReportingOverflow(bytes)
-      if tooLong || tooFar || overflow || wraps { throw .overflow }
+    case .user(let space, _):
       let pin = ProcessPin(
         space: space, isWritable: isWritable, caller: caller, memory: memory, files: files)
-      return try pin.pin(start..<end)
-    case .file(let file, let base):
-      let (start, overflow) = base.addingReportingOverflow(offset)
-      let (end, wraps) = start.addingReportingOverflow(bytes)
-      if tooLong || tooFar || overflow || wraps { throw .invalidArgument }
-      return try Self.pin(file, start..<end, isWritable: isWritable, memory: memory)
-    case .buffer(let buffer, let base):
-      // The mapping checked that the range is in the buffer.
-      return try memory.pin(
-        .file(buffer.memory, offset: base &+ offset), pages: (base..<base &+ bytes).pages)
+      return try pin.pin(range)
+    case .file(let file, _):
+      let pin = FilePin(file: file, isWritable: isWritable, caller: caller, memory: memory)
+      return try pin.pin(range)
+    case .buffer(let buffer, _):
+      return try memory.pin(.file(buffer.memory, offset: range.lowerBound), pages: range.pages)
     }
   }
 
-  /// Pins whole pages of a file. The access mode of the descriptor does not matter: a read-only one
-  /// is reopened when a device will write. mm: memfd_pin_folios()
-  private static func pin(
-    _ file: OwnedDescriptor, _ range: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory
-  ) throws(Errno) -> [FrameRun] {
-    guard let status = try? FileStatus(of: file), status.isMemory,
-      range.upperBound <= UInt64(Int64.max), range.upperBound <= status.size
-    else { throw .invalidArgument }
-    try FaultInjection.step(.badAddress)
-    var file = file
-    if isWritable, let writable = file.reopenedForWriting() { file = writable }
-    if status.hasHoles { try file.allocate(range) }
-    return try memory.pin(
-      .file(file, offset: range.lowerBound), pages: range.pages)
+  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:)`` that can be found without
+  /// faulting in a page.
+  func check(
+    _ indexes: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory, files: ClientFiles
+  ) throws(Errno) {
+    let range = try bytes(of: indexes)
+    switch self {
+    case .user(let space, _):
+      let pin = ProcessPin(
+        space: space, isWritable: isWritable, caller: nil, memory: memory, files: files)
+      try pin.check(range)
+    case .file(let file, _):
+      try FilePin(file: file, isWritable: isWritable, caller: nil, memory: memory).check(range)
+    case .buffer: break
+    }
+  }
+
+  /// Returns the addresses or offsets of pages.
+  /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file).
+  private func bytes(of indexes: Range<UInt64>) throws(Errno) -> Range<UInt64> {
+    let (length, tooLong) = indexes.length.multipliedReportingOverflow(by: 4096)
+    let (offset, tooFar) = indexes.lowerBound.multipliedReportingOverflow(by: 4096)
+    let (base, failure): (UInt64, Errno) =
+      switch self {
+      // pin_user_pages_fast() refuses an end of 2^64 too.
+      case .user(_, let base): (base, .overflow)
+      case .file(_, let base): (base, .invalidArgument)
+      // The mapping checked that the range is in the buffer.
+      case .buffer(_, let base): (base, .invalidArgument)
+      }
+    let (start, overflow) = base.addingReportingOverflow(offset)
+    let (end, wraps) = start.addingReportingOverflow(length)
+    if tooLong || tooFar || overflow || wraps { throw failure }
+    return start..<end
   }
 }
 
@@ -104,6 +115,22 @@ private struct ProcessPin {
       throw error
     }
     return frames
+  }
+
+  /// Finds the errors that can be found without faulting in a page.
+  func check(_ range: Range<UInt64>) throws(Errno) {
+    var address = range.lowerBound
+    while address < range.upperBound {
+      guard let area = try self.area(at: address) else { throw .badAddress }
+      try requireAccess(to: area)
+      let end = min(area.end, range.upperBound)
+      switch files.backing(of: area, in: space, forWriting: isWritable) {
+      case .sharedMemory(let file): _ = try offset(of: address..<end, of: area, in: file)
+      case .writtenBack where isWritable: throw .badAddress
+      case .writtenBack, .inPlace: break
+      }
+      address = end
+    }
   }
 
   private func area(at address: UInt64) throws(Errno) -> VirtualMemoryArea? {
@@ -138,24 +165,26 @@ private struct ProcessPin {
     }
   }
 
-  /// Pins pages of a shared mapping as pages of its file. Pages behind the end of the file cannot
-  /// be accessed.
+  /// Pins pages of a shared mapping as pages of its file.
   private func pin(
     _ range: Range<UInt64>, of area: VirtualMemoryArea, in file: OwnedDescriptor
   ) throws(Errno) -> [FrameRun] {
+    let start = try offset(of: range, of: area, in: file)
+    guard space.faultInShared(range, forWriting: isWritable) else { throw .badAddress }
+    return try memory.pin(.file(file, offset: start), pages: range.pages)
+  }
+
+  /// Returns the offset in the file of pages of a shared mapping.
+  /// - Throws: `.badAddress` when some pages are behind the end of the file.
+  private func offset(
+    of range: Range<UInt64>, of area: VirtualMemoryArea, in file: OwnedDescriptor
+  ) throws(Errno) -> UInt64 {
     let start = area.fileOffset &+ (range.lowerBound - area.start)
     let (end, overflow) = start.addingReportingOverflow(range.length)
     guard !overflow, let status = try? FileStatus(of: file), end <= status.wholeSize else {
       throw .badAddress
     }
-    if status.hasHoles {
-      do throws(Errno) {
-        try file.allocate(start..<end)
-      } catch {
-        throw error == .noMemory ? .noMemory : .badAddress
-      }
-    }
-    return try memory.pin(.file(file, offset: start), pages: range.pages)
+    return start
   }
 
   /// Faults in the pages of the caller as its own access would. The pages of another process are
@@ -175,6 +204,6 @@ private struct ProcessPin {
 
 extension Range<UInt64> {
   /// `count` without the conversion to Int, which traps for some ranges that clients name.
-  fileprivate var length: UInt64 { upperBound - lowerBound }
-  fileprivate var pages: Int { Int(truncatingIfNeeded: length >> 12) }
+  var length: UInt64 { upperBound - lowerBound }
+  var pages: Int { Int(truncatingIfNeeded: length >> 12) }
 }
