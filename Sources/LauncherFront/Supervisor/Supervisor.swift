@@ -22,7 +22,7 @@ final class Supervisor: Sendable {
   private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
   private let pinning: LauncherPinning?
-  private let workers = WorkerPool(limit: 16)
+  private let workers = WorkerPool<TrappedCall>(limit: 512)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
 
@@ -46,7 +46,7 @@ final class Supervisor: Sendable {
   func start() throws(Errno) {
     let isStarted =
       workers.start { [self] in startThread(named: "supervisor") { self.work() } }
-      && startThread(named: "last-close") { [self] in files.processEventsForever() }
+      && files.startProcessingEvents()
       && startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
     guard isStarted else { throw .resourceTemporarilyUnavailable }
   }
@@ -56,6 +56,7 @@ final class Supervisor: Sendable {
     // A worker may still serve a call whose thread was killed. The call holds its file.
     for _ in 0..<Self.releaseAttempts where files.counts.open > 0 {
       files.processPendingEvents()
+      files.awaitReleases()
       if files.counts.open > 0 { usleep(1_000) }
     }
     let open = files.counts
@@ -66,26 +67,39 @@ final class Supervisor: Sendable {
 
   private static let releaseAttempts = 200
 
-  /// Releases the files whose last close has happened.
-  func processCloses() {
+  /// Releases the files whose last close has happened before a call of `client`.
+  func processCloses(before client: LauncherClient) {
     pinning?.awaitEnds()
-    files.processPendingEvents()
+    files.processPendingEvents { client.process }
   }
 
   private func work() {
     // The time of this worker's last answer.
     var answerTime = 0
-    repeat {
-      switch listener.receive() {
-      case .filterUnused: return workers.stop()
-      case .noCall: workers.didReceive(withoutWaiting: false)
-      case .call(let call):
-        workers.didReceive(withoutWaiting: Self.now() - answerTime < Self.shortestPause)
+    var step = WorkerPool<TrappedCall>.Step.receive
+    while true {
+      switch step {
+      case .receive:
+        step = receive(lastAnswerAt: answerTime)
+      case .answer(let call, let running):
         let answer = serve(call)
         answerTime = Self.now()
         listener.send(answer, to: call.id)
+        step = workers.finish(running)
+      case .end: return
       }
-    } while workers.waitForTurn()
+    }
+  }
+
+  private func receive(lastAnswerAt answerTime: Int) -> WorkerPool<TrappedCall>.Step {
+    switch listener.receive() {
+    case .filterUnused: workers.stop()
+    case .noCall: workers.receiveFailed()
+    case .call(let call):
+      workers.begin(call, withoutWaiting: Self.now() - answerTime < Self.shortestPause) {
+        ClientIdentity(of: call.task)
+      }
+    }
   }
 
   /// Nanoseconds. No program gets an answer and makes its next call within this time, so a call
@@ -165,7 +179,7 @@ final class Supervisor: Sendable {
       files.deliverWakeups()
     }
     // The call must see all closes that happened before it.
-    processCloses()
+    processCloses(before: client)
     if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }
