@@ -23,13 +23,17 @@ package final class ExactPinning: Sendable {
     /// Keeps the object, so that the next call of the process finds the agent.
     let space: AddressSpace
     var agent: (any MemoryAgent)?
+    /// Whether the agent is being made.
+    var isDeciding = true
   }
 
   private struct State {
     var watches: [Int32: Watch] = [:]
     var isWatching = false
-    /// The number of agents that are being ended by the watching thread.
+    /// The number of agents whose process has ended and that have not ended yet.
     var ending = 0
+    /// The processes, by their pidfds, that have ended while their agent was made.
+    var endedEarly: Set<Int32> = []
   }
 
   private let ends: EpollSet
@@ -65,6 +69,7 @@ package final class ExactPinning: Sendable {
       let process = try OwnedDescriptor(checking: CLinux_pidfd_open(space.processID, false))
       ends = process
       guard reserve(process, for: space) else { throw .tooManyOpenFiles }
+      defer { finishDeciding(process) }
       do throws(Errno) {
         let result = try start()
         outcome = .answered
@@ -145,6 +150,13 @@ package final class ExactPinning: Sendable {
     }
   }
 
+  private func finishDeciding(_ process: OwnedDescriptor) {
+    state.withLock { state in
+      state.watches[process.rawValue]?.isDeciding = false
+      if state.endedEarly.remove(process.rawValue) != nil { state.ending -= 1 }
+    }
+  }
+
   private func isWatched(_ process: OwnedDescriptor) -> Bool {
     state.withLock { $0.watches[process.rawValue] != nil }
   }
@@ -179,6 +191,7 @@ package final class ExactPinning: Sendable {
     guard let watch = state.watches[number], Self.hasEnded(watch.process) else { return nil }
     ends.remove(number)
     state.ending += 1
+    if watch.isDeciding { state.endedEarly.insert(number) }
     return state.watches.removeValue(forKey: number)
   }
 
@@ -202,7 +215,8 @@ package final class ExactPinning: Sendable {
       guard let watch = state.withLock({ takeWatch(number, &$0) }) else { continue }
       watch.agent?.end()
       watch.space.pinning.end()
-      state.withLock { $0.ending -= 1 }
+      // The thread that makes the agent ends it otherwise.
+      if !watch.isDeciding { state.withLock { $0.ending -= 1 } }
     }
   }
 }

@@ -35,7 +35,10 @@
       var agent: Int32 = 0
       var exitStops = 0
       while exitStops < 2 {
-        guard let (stop, event) = try runToStop() else { throw .noSuchProcess }
+        guard let (stop, event) = try runToStop() else {
+          Self.end(agent)
+          throw .noSuchProcess
+        }
         if event == Self.cloneEvent {
           var message: UInt64 = 0
           try ptrace(PTRACE_GETEVENTMSG, data: &message)
@@ -44,7 +47,12 @@
           exitStops += 1
         }
       }
-      try setOptions(0)
+      do throws(Errno) {
+        try setOptions(0)
+      } catch {
+        Self.end(agent)
+        throw error
+      }
       guard agent != 0 else {
         var after = user_regs_struct()
         try ptrace(PTRACE_GETREGS, data: &after)
@@ -52,6 +60,18 @@
       }
       return try TracedAgent(
         HostTask(id: agent), at: saved, options: isSeccompSuspended ? Self.suspendSeccomp : 0)
+    }
+
+    /// Kills a new task whose thread was killed, and waits for its end. Does nothing for 0.
+    private static func end(_ agent: Int32) {
+      guard agent != 0 else { return }
+      kill(agent, SIGKILL)
+      var status: Int32 = 0
+      while true {
+        let result = waitpid(agent, &status, 0x4000_0000)  // __WALL
+        if result < 0 && errno == EINTR || result == agent && status & 0xff == 0x7f { continue }
+        return
+      }
     }
 
     private func setOptions(_ options: UInt64) throws(Errno) {
