@@ -186,3 +186,15 @@ int CLinux_userfaultfd_zeropage(int descriptor, void *base, size_t size) {
   struct uffdio_zeropage range = {.range = {(uintptr_t)base, size}};
   return (int)result(ioctl(descriptor, UFFDIO_ZEROPAGE, &range));
 }
+
+void CLinux_prlimit_memlock_raise(pid_t task) {
+  struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+  if (prlimit(task, RLIMIT_MEMLOCK, &limit, NULL) == 0) return;
+  if (prlimit(task, RLIMIT_MEMLOCK, NULL, &limit) < 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  prlimit(task, RLIMIT_MEMLOCK, &limit, NULL);
+}
+
+void CLinux_pidfd_kill(int pidfd) {
+  (void)!syscall(SYS_pidfd_send_signal, pidfd, 9L /* SIGKILL */, NULL, 0UL);
+}

@@ -21,7 +21,8 @@ final class Supervisor: Sendable {
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
-  private let workers = WorkerPool(limit: 16)
+  private let pinning: LauncherPinning?
+  private let workers = WorkerPool<TrappedCall>(limit: 512)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
 
@@ -33,6 +34,7 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
+    pinning = options.pinsExactly ? try LauncherPinning() : nil
     grants = GrantedCapabilities(options.grants)
     files = try OpenFileTable()
     threads = try CallerThreads()
@@ -44,34 +46,54 @@ final class Supervisor: Sendable {
   func start() throws(Errno) {
     let isStarted =
       workers.start { [self] in startThread(named: "supervisor") { self.work() } }
-      && startThread(named: "last-close") { [self] in files.processEventsForever() }
+      && files.startProcessingEvents()
       && startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
     guard isStarted else { throw .resourceTemporarilyUnavailable }
   }
 
   /// Releases the files whose last close has happened, and returns what the launcher has done.
   func finish() -> LauncherCounts {
-    files.processPendingEvents()
+    // A worker may still serve a call whose thread was killed. The call holds its file.
+    for _ in 0..<Self.releaseAttempts where files.counts.open > 0 {
+      files.processPendingEvents()
+      files.awaitReleases()
+      if files.counts.open > 0 { usleep(1_000) }
+    }
     let open = files.counts
     return LauncherCounts(
       opened: open.opened, stillOpen: open.open, answered: answeredCalls.load(ordering: .relaxed),
       passedOn: nativeCalls.load(ordering: .relaxed), workers: workers.total)
   }
 
+  private static let releaseAttempts = 200
+
   private func work() {
     // The time of this worker's last answer.
     var answerTime = 0
-    repeat {
-      switch listener.receive() {
-      case .filterUnused: return workers.stop()
-      case .noCall: workers.didReceive(withoutWaiting: false)
-      case .call(let call):
-        workers.didReceive(withoutWaiting: Self.now() - answerTime < Self.shortestPause)
+    var step = WorkerPool<TrappedCall>.Step.receive
+    while true {
+      switch step {
+      case .receive:
+        step = receive(lastAnswerAt: answerTime)
+      case .answer(let call, let running):
         let answer = serve(call)
         answerTime = Self.now()
         listener.send(answer, to: call.id)
+        step = workers.finish(running)
+      case .end: return
       }
-    } while workers.waitForTurn()
+    }
+  }
+
+  private func receive(lastAnswerAt answerTime: Int) -> WorkerPool<TrappedCall>.Step {
+    switch listener.receive() {
+    case .filterUnused: workers.stop()
+    case .noCall: workers.receiveFailed()
+    case .call(let call):
+      workers.begin(call, withoutWaiting: Self.now() - answerTime < Self.shortestPause) {
+        ClientIdentity(of: call.task)
+      }
+    }
   }
 
   /// Nanoseconds. No program gets an answer and makes its next call within this time, so a call
@@ -89,7 +111,9 @@ final class Supervisor: Sendable {
   private func serve(_ call: TrappedCall) -> Answer {
     let entry = trace == nil ? nil : traceEntry(for: call)
     let answer = answer(call)
-    if case .native = answer {
+    if case .sent = answer {
+      // The program makes the call again, and the call is counted and traced then.
+    } else if case .native = answer {
       nativeCalls.wrappingAdd(1, ordering: .relaxed)
     } else {
       answeredCalls.wrappingAdd(1, ordering: .relaxed)
@@ -149,7 +173,7 @@ final class Supervisor: Sendable {
       files.deliverWakeups()
     }
     // The call must see all closes that happened before it.
-    files.processPendingEvents()
+    files.processPendingEvents { client.process }
     if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }
@@ -158,6 +182,11 @@ final class Supervisor: Sendable {
     if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
       try entry.file.checkIoctl(isCompat: call.architecture == .i386)
+      if entry.file.pinsMemory(in: call.word(1)),
+        pinning?.prepare(client, for: call, listener) == .answered
+      {
+        return .sent
+      }
       let result = try withFaultInjection(for: call) { () throws(Errno) in
         try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       }
@@ -171,7 +200,7 @@ final class Supervisor: Sendable {
     {
       processEnds?(space)
     }
-    return .native
+    return pinning?.leave(by: call, listener) == .answered ? .sent : .native
   }
 
   /// Runs a call of a device with the fail-nth counter of the calling thread.
