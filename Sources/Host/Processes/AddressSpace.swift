@@ -51,6 +51,10 @@ package final class AddressSpace: Sendable {
   /// process with this address space is being served. The ID does not identify the address space.
   package var processID: Int32 { processes.caller ?? firstProcess }
 
+  /// Whether the processes that made calls with this address space have ended. This server may keep
+  /// the mm for a moment longer than they do.
+  package var isAbandoned: Bool { processes.haveEnded || isGone }
+
   /// Whether process `id` has this address space.
   package func isMemory(ofProcess id: Int32) -> Bool {
     if processes.caller == nil { return id == firstProcess && !isGone }
