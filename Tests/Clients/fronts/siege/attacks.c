@@ -134,10 +134,15 @@ static void attack_with_file_structs(void)
     wait_until_killed();
 }
 
+static volatile bool has_rung;
+
 static void *close_all(void *victim)
 {
     struct victim *attacker = victim;
 
+    while (!has_rung)
+        usleep(10000);
+    usleep(200000);
     close(attacker->device.fd);
     close(attacker->device.faults);
     close(attacker->iommufd);
@@ -148,11 +153,12 @@ static void ring_and_close(struct victim *attacker)
 {
     pthread_t thread;
 
-    ring(attacker);
-    usleep(200000);
+    /* First, because the DMA that waits holds the lock of this process's mappings. */
     if (pthread_create(&thread, NULL, close_all, attacker))
         fatal("no thread");
-    usleep(100000);
+    ring(attacker);
+    has_rung = true;
+    usleep(300000);
     wait_until_killed();
 }
 
