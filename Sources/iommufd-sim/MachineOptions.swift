@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
+internal import IOMMU
 internal import IOMMUFD
 internal import Machine
 
@@ -31,6 +32,26 @@ struct MachineOptions: ParsableArguments {
       "The most PASIDs that one process can have, with --extension vfio-sva (default: "
         + "\(Extensions.defaultPASIDQuota)).", valueName: "count"))
   var pasidQuota: Int?
+
+  /// How memory of clients is pinned.
+  enum Pinning: String, ExpressibleByArgument, CaseIterable {
+    case exact
+    case inPlace = "in-place"
+  }
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      How memory of clients is pinned: exact, by the kernel through io_uring where that is possible, \
+      or in-place, at its address in the process or its offset in the file (default: exact).
+      """, valueName: "how"))
+  var pinning = Pinning.exact
+
+  var limits: PhysicalMemory.Limits {
+    var limits = PhysicalMemory.Limits()
+    limits.pinning = pinning == .exact ? .exact : .inPlace
+    return limits
+  }
 
   func validate() throws {
     let range = 0...Extensions.largestPASIDQuota

@@ -12,7 +12,9 @@
 
 #include "CLinuxEvents.h"
 #include "CLinuxFailNth.h"
+#include "CLinuxFaults.h"
 #include "CLinuxMemory.h"
+#include "CLinuxRing.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxStart.h"

@@ -50,6 +50,11 @@ int CLinux_capget_effective(pid_t task, uint64_t *set);
 bool CLinux_is_in_initial_user_namespace(pid_t task);
 /// prlimit(2): stores the soft RLIMIT_MEMLOCK in bytes. Returns 0 or -errno.
 int CLinux_prlimit_memlock(pid_t task, uint64_t *limit);
+/// prlimit(2): makes RLIMIT_MEMLOCK unlimited, or raises the soft limit to the hard limit where
+/// that needs privilege.
+void CLinux_prlimit_memlock_raise(pid_t task);
+/// pidfd_send_signal(2) with SIGKILL.
+void CLinux_pidfd_kill(int pidfd);
 /// PIDFD_GET_INFO: stores the real user ID. Returns 0, -ENOTTY or -EINVAL when the host is older
 /// than Linux 6.13, -ESRCH when the task has ended, or another -errno.
 int CLinux_pidfd_real_uid(int pidfd, uint32_t *user);

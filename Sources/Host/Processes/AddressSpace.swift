@@ -21,6 +21,8 @@ package final class AddressSpace: Sendable {
   let maps: OwnedDescriptor
   /// /proc/<pid>/pagemap, for ``faultInShared(_:forWriting:)``.
   let pagemap: OwnedDescriptor
+  /// How pages are pinned.
+  package let pinning = AddressSpacePinning()
 
   /// Opens the address space of the process that `task` belongs to.
   /// - Throws: `.permissionDenied` or `.notPermitted` when this server may not ptrace the process,
@@ -49,6 +51,10 @@ package final class AddressSpace: Sendable {
   /// process with this address space is being served. The ID does not identify the address space.
   package var processID: Int32 { processes.caller ?? firstProcess }
 
+  /// Whether the processes that made calls with this address space have ended. This server may keep
+  /// the mm for a moment longer than they do.
+  package var isAbandoned: Bool { processes.haveEnded || isGone }
+
   /// Whether process `id` has this address space.
   package func isMemory(ofProcess id: Int32) -> Bool {
     if processes.caller == nil { return id == firstProcess && !isGone }
@@ -64,6 +70,7 @@ package final class AddressSpace: Sendable {
   /// program. Reading an unmapped address fails with EIO; only an mm without users reads as an
   /// empty file.
   package var isGone: Bool {
+    pinning.endWithProcess()
     var byte: UInt8 = 0
     return pread(memory.rawValue, &byte, 1, 0) == 0
   }
@@ -82,6 +89,35 @@ package final class AddressSpace: Sendable {
     max(
       0, pwrite(memory.rawValue, bytes.baseAddress, bytes.count, off_t(truncatingIfNeeded: address))
     )
+  }
+
+  /// Whether page-table entries map all pages of `range` ("present" in /proc/<pid>/pagemap).
+  package func areMapped(_ range: Range<UInt64>) -> Bool {
+    forEachEntry(of: range) { entry, _ in entry >> 63 == 1 }
+  }
+
+  /// Whether every page of `range` can be read.
+  package func areReadable(_ range: Range<UInt64>) -> Bool {
+    forEachEntry(of: range) { entry, address in
+      entry >> 63 == 1 || touch(at: address, pages: 1)
+    }
+  }
+
+  private func forEachEntry(
+    of range: Range<UInt64>, _ isRight: (UInt64, _ address: UInt64) -> Bool
+  ) -> Bool {
+    var entries = [UInt64](repeating: 0, count: 512)
+    var address = range.lowerBound
+    while address < range.upperBound {
+      let count = Int(min(512, (range.upperBound - address) >> 12))
+      let bytes = pread(pagemap.rawValue, &entries, count * 8, off_t(address >> 12) * 8)
+      guard bytes == count * 8 else { return false }
+      for index in 0..<count {
+        guard isRight(entries[index], address) else { return false }
+        address += 4096
+      }
+    }
+    return true
   }
 
   /// Faults in `count` pages from `address` on, by reading a byte of each.

@@ -21,6 +21,7 @@ final class Supervisor: Sendable {
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
+  private let pinning: LauncherPinning?
   private let workers = WorkerPool<TrappedCall>(limit: 512)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
@@ -33,6 +34,7 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
+    pinning = options.pinsExactly ? try LauncherPinning() : nil
     grants = GrantedCapabilities(options.grants)
     files = try OpenFileTable()
     threads = try CallerThreads()
@@ -51,12 +53,24 @@ final class Supervisor: Sendable {
 
   /// Releases the files whose last close has happened, and returns what the launcher has done.
   func finish() -> LauncherCounts {
-    files.processPendingEvents()
-    files.awaitReleases()
+    // A worker may still serve a call whose thread was killed. The call holds its file.
+    for _ in 0..<Self.releaseAttempts where files.counts.open > 0 {
+      files.processPendingEvents()
+      files.awaitReleases()
+      if files.counts.open > 0 { usleep(1_000) }
+    }
     let open = files.counts
     return LauncherCounts(
       opened: open.opened, stillOpen: open.open, answered: answeredCalls.load(ordering: .relaxed),
       passedOn: nativeCalls.load(ordering: .relaxed), workers: workers.total)
+  }
+
+  private static let releaseAttempts = 200
+
+  /// Releases the files whose last close has happened before a call of `client`.
+  func processCloses(before client: LauncherClient) {
+    pinning?.awaitEnds()
+    files.processPendingEvents { client.process }
   }
 
   private func work() {
@@ -103,7 +117,9 @@ final class Supervisor: Sendable {
   private func serve(_ call: TrappedCall) -> Answer {
     let entry = trace == nil ? nil : traceEntry(for: call)
     let answer = answer(call)
-    if case .native = answer {
+    if case .sent = answer {
+      // The program makes the call again, and the call is counted and traced then.
+    } else if case .native = answer {
       nativeCalls.wrappingAdd(1, ordering: .relaxed)
     } else {
       answeredCalls.wrappingAdd(1, ordering: .relaxed)
@@ -163,7 +179,7 @@ final class Supervisor: Sendable {
       files.deliverWakeups()
     }
     // The call must see all closes that happened before it.
-    files.processPendingEvents { client.process }
+    processCloses(before: client)
     if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }
@@ -172,6 +188,11 @@ final class Supervisor: Sendable {
     if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
       try entry.file.checkIoctl(isCompat: call.architecture == .i386)
+      if entry.file.pinsMemory(in: call.word(1)),
+        pinning?.prepare(client, for: call, listener) == .answered
+      {
+        return .sent
+      }
       let result = try withFaultInjection(for: call) { () throws(Errno) in
         try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       }
@@ -185,7 +206,7 @@ final class Supervisor: Sendable {
     {
       processEnds?(space)
     }
-    return .native
+    return pinning?.leave(by: call, listener) == .answered ? .sent : .native
   }
 
   /// Runs a call of a device with the fail-nth counter of the calling thread.

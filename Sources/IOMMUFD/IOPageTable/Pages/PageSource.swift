@@ -28,6 +28,8 @@ enum PageSource {
   case buffer(DMABuffer, base: UInt64)
 
   /// Pins the pages of `indexes`, or none.
+  /// - Parameter inPlace: whether private memory is used in place in any case, for pins that are
+  ///   gone when the call ends.
   /// - Returns: their frames, in order.
   /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not
   ///   fit into 64 bits; `.badAddress` when a page of a process cannot be accessed or pinned;
@@ -35,13 +37,14 @@ enum PageSource {
   ///   `.noMemory`.
   func pin(
     _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
-    memory: PhysicalMemory, files: ClientFiles
+    memory: PhysicalMemory, files: ClientFiles, inPlace: Bool = false
   ) throws(Errno) -> [FrameRun] {
     let range = try bytes(of: indexes)
     switch self {
     case .user(let space, _):
       let pin = ProcessPin(
-        space: space, isWritable: isWritable, caller: caller, memory: memory, files: files)
+        space: space, isWritable: isWritable, caller: caller, memory: memory, files: files,
+        inPlace: inPlace)
       return try pin.pin(range)
     case .file(let file, _):
       let pin = FilePin(file: file, isWritable: isWritable, caller: caller, memory: memory)
@@ -51,8 +54,8 @@ enum PageSource {
     }
   }
 
-  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:)`` that can be found without
-  /// faulting in a page.
+  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:inPlace:)`` that can be found
+  /// without faulting in a page.
   func check(
     _ indexes: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory, files: ClientFiles
   ) throws(Errno) {
@@ -60,7 +63,8 @@ enum PageSource {
     switch self {
     case .user(let space, _):
       let pin = ProcessPin(
-        space: space, isWritable: isWritable, caller: nil, memory: memory, files: files)
+        space: space, isWritable: isWritable, caller: nil, memory: memory, files: files,
+        inPlace: false)
       try pin.check(range)
     case .file(let file, _):
       try FilePin(file: file, isWritable: isWritable, caller: nil, memory: memory).check(range)
@@ -95,6 +99,7 @@ private struct ProcessPin {
   let caller: AddressSpace?
   let memory: PhysicalMemory
   let files: ClientFiles
+  let inPlace: Bool
 
   /// Pins one memory mapping of the process after the other. Unpins all when a page cannot be
   /// pinned.
@@ -105,8 +110,8 @@ private struct ProcessPin {
       while address < range.upperBound {
         guard let area = try self.area(at: address) else { throw .badAddress }
         try FaultInjection.step(.badAddress)
-        try requireAccess(to: area)
         let end = min(area.end, range.upperBound)
+        try requireAccess(to: area, address..<end)
         frames.join(try pin(address..<end, of: area))
         address = end
       }
@@ -122,8 +127,8 @@ private struct ProcessPin {
     var address = range.lowerBound
     while address < range.upperBound {
       guard let area = try self.area(at: address) else { throw .badAddress }
-      try requireAccess(to: area)
       let end = min(area.end, range.upperBound)
+      try requireAccess(to: area, address..<end)
       switch files.backing(of: area, in: space, forWriting: isWritable) {
       case .sharedMemory(let file): _ = try offset(of: address..<end, of: area, in: file)
       case .writtenBack where isWritable: throw .badAddress
@@ -144,9 +149,17 @@ private struct ProcessPin {
     }
   }
 
-  /// mm: check_vma_flags() for FOLL_LONGTERM
-  private func requireAccess(to area: VirtualMemoryArea) throws(Errno) {
-    guard area.access.contains(isWritable ? .write : .read) else { throw .badAddress }
+  /// mm: check_vma_flags() for FOLL_LONGTERM. Pages that the processor has mapped for the process
+  /// are not checked so (gup_fast()): a mapping with PROT_WRITE only can be pinned for reading once
+  /// its pages were touched.
+  private func requireAccess(
+    to area: VirtualMemoryArea, _ range: Range<UInt64>
+  ) throws(Errno) {
+    if !area.access.contains(isWritable ? .write : .read) {
+      guard !isWritable, area.access.contains(.write), space.areMapped(range) else {
+        throw .badAddress
+      }
+    }
     if let file = area.file, files.isRefused(file) { throw .badAddress }
   }
 
@@ -159,9 +172,54 @@ private struct ProcessPin {
     case .writtenBack where isWritable:
       // FOLL_LONGTERM: a device must not write to pages that a file system writes back.
       throw .badAddress
-    case .writtenBack, .inPlace:
-      guard faultIn(range, of: area) else { throw .badAddress }
-      return try memory.pin(.process(space, address: range.lowerBound), pages: range.pages)
+    case .writtenBack: break
+    case .inPlace:
+      if !inPlace, let frames = try pinExactly(range, of: area) { return frames }
+    }
+    guard faultIn(range, of: area) else { throw .badAddress }
+    if !inPlace { PinningReport.shared.recordPinInPlace() }
+    return try memory.pin(.process(space, address: range.lowerBound), pages: range.pages)
+  }
+
+  /// Has the kernel pin the pages. It pins for writing only, so mappings that the process cannot
+  /// write are used in place.
+  /// - Returns: `nil` where the pages are used in place.
+  private func pinExactly(
+    _ range: Range<UInt64>, of area: VirtualMemoryArea
+  ) throws(Errno) -> [FrameRun]? {
+    guard area.access.contains(.write), let pins = space.pinning.pins else { return nil }
+    let buffers: [PinnedBuffer]
+    do throws(Errno) {
+      buffers = try pins.pin(range, of: space)
+    } catch {
+      // Pages of a disk file can be pinned for reading although they cannot be for writing.
+      if error == .badAddress, isWritable || !area.access.contains(.shared) { throw error }
+      // The client has ended, or its agent was killed. The next call makes another agent.
+      if error == .noSuchProcess {
+        space.pinning.end()
+        return nil
+      }
+      PinningReport.shared.explain(Self.reason(error))
+      return nil
+    }
+    var frames: [FrameRun] = []
+    do throws(Errno) {
+      for buffer in buffers {
+        frames.join(try memory.pin(.buffer(buffer), pages: buffer.pageCount))
+      }
+    } catch {
+      memory.unpin(frames)
+      throw error
+    }
+    PinningReport.shared.recordExactPin()
+    return frames
+  }
+
+  private static func reason(_ error: Errno) -> String {
+    switch error {
+    case .noMemory: "io_uring exceeds RLIMIT_MEMLOCK of the user, or memory is short"
+    case .resourceBusy: "another pin of the client waits for its memory"
+    default: "the kernel does not pin such pages: \(error)"
     }
   }
 
@@ -196,7 +254,8 @@ private struct ProcessPin {
         .faultIn(
           at: range.lowerBound, pages: pages, forWriting: isWritable, each: area.file != nil)
     {
-      return true
+      // A page in the middle can be a guard page (MADV_GUARD_INSTALL).
+      return range.pages == 1 || area.file != nil || space.areReadable(range)
     }
     return space.touch(at: range.lowerBound, pages: pages)
   }

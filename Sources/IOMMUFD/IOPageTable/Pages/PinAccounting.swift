@@ -98,14 +98,17 @@ package final class PinCounters: Sendable {
   }
 
   /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process,
-  /// modulo 2^64.
-  package func pages(ofProcess process: Int32) -> (pinned: UInt64, locked: UInt64) {
+  /// modulo 2^64, and whether the host's kernel has counted some of them in VmPin itself.
+  package func pages(
+    ofProcess process: Int32
+  ) -> (pinned: UInt64, locked: UInt64, areCountedByHost: Bool) {
     let spaces = pinned.withLock { Array($0.counters.values) }.filter {
       $0.space.isMemory(ofProcess: process)
     }
     return (
       UInt64(bitPattern: spaces.reduce(0) { $0 &+ $1.count }),
-      spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) }
+      spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) },
+      spaces.contains { $0.space.pinning.isExact }
     )
   }
 
@@ -184,7 +187,7 @@ struct PinAccount {
   /// Whether ``uncharge(_:in:)`` reaches the counter in the kernel: mm_struct.locked_vm of an
   /// address space that is gone cannot be changed. iommufd: update_mm_locked_vm() when it decreases
   var canBeUncharged: Bool {
-    accounting != .addressSpace || addressSpace?.isGone == false
+    accounting != .addressSpace || addressSpace?.isAbandoned == false
   }
 
   /// ``Accounting`` without the user.
