@@ -16,10 +16,16 @@ package enum DescriptorLimit {
   /// The number of descriptors that this process may hold for its clients.
   package static var forClients: Int { Int(clamping: soft / 4 * 3) }
 
-  /// Sets the soft limit to the hard limit, or to `most` when the hard limit is higher.
+  /// Sets the soft limit to the hard limit, or to `most` when the hard limit is higher or can be
+  /// raised.
   package static func useHardLimit(atMost most: UInt64 = .max) {
     var limit = rlimit()
     guard getrlimit(resource, &limit) == 0 else { return }
+    // A server with CAP_SYS_RESOURCE may raise the hard limit.
+    if most != .max, limit.rlim_max < most {
+      var raised = rlimit(rlim_cur: rlim_t(most), rlim_max: rlim_t(most))
+      if setrlimit(resource, &raised) == 0 { return }
+    }
     limit.rlim_cur = min(limit.rlim_max, rlim_t(most))
     setrlimit(resource, &limit)
   }
