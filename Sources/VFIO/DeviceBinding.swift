@@ -7,13 +7,16 @@ internal import SystemPackage
 internal import UAPI
 
 /// The binding of an opened device to an iommufd (struct vfio_device_file between
-/// VFIO_DEVICE_BIND_IOMMUFD and close). The device's `DeviceSet` lock guards attach and detach.
+/// VFIO_DEVICE_BIND_IOMMUFD and close). One attach or detach runs at a time. It can wait for pages
+/// of the client, so it has a lock of its own; in the kernel it holds the lock of the device set.
 final class DeviceBinding: Sendable {
   /// The device file that has been bound.
   let owner: ObjectIdentifier
   let context: Context
   let boundDevice: BoundDevice
   let openedDevice: OpenedDevice
+  /// Held by an attach or a detach.
+  let attachLock = AssertableLock()
   private let attachments = Mutex(Attachments())
 
   /// What the device is attached to (struct vfio_device: iommufd_attached, pasids).

@@ -19,35 +19,37 @@ extension DeviceFile {
       throw .invalidArgument
     }
 
-    try device.deviceSet.lock.withLock { () throws(Errno) in
-      guard binding == nil else { throw .invalidArgument }
-      try Self.checkToken(request, call.client)
-      let context = try Context.of(descriptor: request.iommufd, client: call.client)
-      do throws(Errno) {
-        try open(in: context, client: call.client) { id throws(Errno) in
+    guard device.deviceSet.lock.withLock({ binding == nil }) else { throw .invalidArgument }
+    try Self.checkToken(request, call.client)
+    let context = try Context.of(descriptor: request.iommufd, client: call.client)
+    do throws(Errno) {
+      try device.deviceSet.lock.withLock { () throws(Errno) in
+        try open(in: context) { id throws(Errno) in
           let offset = UInt64(MemoryLayout<vfio_device_bind_iommufd>.start(of: \.out_devid))
           try call.client.store(id.rawValue, at: call.argument &+ offset)
         }
-      } catch {
-        context.release()
-        throw error
       }
+    } catch {
+      context.release()
+      throw error
     }
   }
 
-  /// Opens and binds the device: vfio_df_open().
-  /// - Parameter publish: Stores the device's ID in the client's struct. When it fails, the device
-  ///   is unbound and closed.
+  /// Opens and binds the device: vfio_df_open(). The set's lock is held.
+  /// - Parameter publish: Stores the device's ID in the client's struct, without the lock. When it
+  ///   fails, the device is unbound and closed.
   private func open(
-    in context: Context, client: any Client, publish: (ObjectID) throws(Errno) -> Void
+    in context: Context, publish: (ObjectID) throws(Errno) -> Void
   ) throws(Errno) {
     // Only one file of a character device can open the device. EINVAL means that another file has
-    // opened it.
-    guard device.binding == nil else { throw .invalidArgument }
+    // opened it, or is about to.
+    guard device.binding == nil, !device.isBeingBound else { throw .invalidArgument }
     let boundDevice = try context.bind(device.physical)
     let openedDevice = OpenedDevice(device)
+    device.isBeingBound = true
+    defer { device.isBeingBound = false }
     do throws(Errno) {
-      try publish(boundDevice.id)
+      try device.deviceSet.lock.withoutLock { () throws(Errno) in try publish(boundDevice.id) }
     } catch {
       openedDevice.close(device)
       boundDevice.unbind()
@@ -95,7 +97,7 @@ extension DeviceFile {
       call, .vfioDeviceAttachIOMMUFDPageTable, flag: UInt32(VFIO_DEVICE_ATTACH_PASID),
       argsz: \Arguments.argsz, flags: \.flags, pasid: \.pasid)
     var request = arguments
-    try device.deviceSet.lock.withLock { () throws(Errno) in
+    try binding.attachLock.withLock { () throws(Errno) in
       request.pt_id = try binding.attach(
         ObjectID(request.pt_id), pasid: pasid, client: call.client
       ).rawValue
@@ -116,7 +118,7 @@ extension DeviceFile {
     let (_, pasid) = try Self.load(
       call, .vfioDeviceDetachIOMMUFDPageTable, flag: UInt32(VFIO_DEVICE_DETACH_PASID),
       argsz: \Arguments.argsz, flags: \.flags, pasid: \.pasid)
-    device.deviceSet.lock.withLock { binding.detach(pasid: pasid) }
+    binding.attachLock.withLock { binding.detach(pasid: pasid) }
   }
 
   /// Loads the struct of an attach or a detach, and its PASID when `flag` is set. The PASID follows
