@@ -112,8 +112,8 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
   func unmap(_ area: Area) { onUnmap(area) }
 
   /// Pins the pages of a range of IOVAs. Releases the lock while pages are faulted in. When an area
-  /// is unmapped meanwhile, or the access moves to another IOAS, the pin has no pages any more, as if
-  /// the access had unpinned them.
+  /// is unmapped meanwhile, or the access moves to another IOAS, the pin has no pages any more, as
+  /// if the access had unpinned them.
   /// iommufd: iommufd_access_pin_pages()
   /// - Throws: `.invalidArgument` for length 0, `.overflow` when the range wraps,
   ///   `.noSuchFileOrDirectory` without an IOAS; as

@@ -20,9 +20,10 @@ final class IOAS: Object, @unchecked Sendable {
     super.init(id: id, in: context)
   }
 
-  /// Runs `body`, which makes or uses an automatic HWPT, while no other call does so: devices that a
-  /// domain is compatible with share one HWPT. Another call could only wait for the pages that
-  /// `body` waits for, too. The lock is released while the call waits. iommufd: ioas->mutex
+  /// Runs `body`, which makes or uses an automatic HWPT, while no other call does so: devices that
+  /// a domain is compatible with share one HWPT. Another call waits for no longer than it would
+  /// without this rule, because its HWPT needs the same pages. The lock is released while the call
+  /// waits. iommufd: ioas->mutex
   func withAutomaticHWPTs<Result>(
     _ body: () throws(Errno) -> Result
   ) throws(Errno) -> Result {

@@ -11,11 +11,11 @@
 // runs, so that a large mapping of contiguous memory is one entry and not one per page.
 //
 // The areas own the object. It is guarded by the lock of the context, because no two contexts share
-// pages. A pin releases the lock while it faults pages in, which can take as long as the client likes
-// (userfaultfd, FUSE), and others may pin or unpin the same pages meanwhile. So a pin has three steps:
-// with the lock it becomes a user of the pages that have users already (`hold`); without the lock it
-// pins the others; with the lock it adds them (`add`), except those that others have added meanwhile.
-// An unpin cannot fail.
+// pages. A pin releases the lock while it faults pages in, which can take as long as the client
+// likes (userfaultfd, FUSE), and others may pin or unpin the same pages meanwhile. So a pin has
+// three steps: with the lock it becomes a user of the pages that have users already (`hold`);
+// without the lock it pins the others; with the lock it adds them (`add`), except those that others
+// have added meanwhile. An unpin cannot fail.
 
 internal import Host
 internal import IOMMU
