@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -36,6 +38,21 @@ int CLinux_pidfd_stat_descriptor(int pidfd, int number, uint64_t *device, uint64
   return 0;
 }
 
+int CLinux_open_model(const char *path, const void *how, size_t size) {
+  enum { path_flags = 0x1f, cached = 0x20, beneath_and_in_root = 0x18 };
+  struct open_how copy[4096 / sizeof(struct open_how) + 1];
+  if (size < sizeof *copy || size > 4096) return -EINVAL;
+  memcpy(copy, how, size);
+  // build_open_flags() refuses these combinations; without them the flags may be cleared.
+  if ((copy->resolve & beneath_and_in_root) != beneath_and_in_root) copy->resolve &= ~path_flags;
+  if (!(copy->flags & (O_TRUNC | O_CREAT | O_TMPFILE))) copy->resolve &= ~cached;
+  int descriptor = result(syscall(SYS_openat2, AT_FDCWD, path, copy, size));
+  if (descriptor < 0) return descriptor;
+  int flags = result(fcntl(descriptor, F_GETFL));
+  close(descriptor);
+  return flags;
+}
+
 int CLinux_prlimit_nofile(pid_t process, uint64_t *limit) {
   struct rlimit both;
   if (prlimit(process, RLIMIT_NOFILE, NULL, &both) < 0) return -errno;
@@ -58,8 +75,8 @@ static struct flock last_byte(short type) {
   return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = INT64_MAX, .l_len = 1};
 }
 
-int CLinux_ofd_lock(int descriptor) {
-  struct flock lock = last_byte(F_WRLCK);
+int CLinux_ofd_lock(int descriptor, bool for_writing) {
+  struct flock lock = last_byte(for_writing ? F_WRLCK : F_RDLCK);
   return result(fcntl(descriptor, F_OFD_SETLK, &lock));
 }
 

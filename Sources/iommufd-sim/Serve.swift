@@ -27,6 +27,7 @@ struct Serve: ParsableCommand {
       """)
 
   @OptionGroup var machineOptions: MachineOptions
+  @OptionGroup var grantOptions: GrantOptions
 
   @Option(
     help: ArgumentHelp(
@@ -96,7 +97,8 @@ struct Serve: ParsableCommand {
     let memory = machine.memory
     let process = ServerProcess(
       nodes: nodes(of: machine), queueName: name + "-q", numbers: (major ?? 0, minor ?? 0),
-      pidFile: pidFile.map(Daemon.absolute), processEnds: { memory.preserve($0) },
+      pidFile: pidFile.map(Daemon.absolute), grants: grantOptions.grants,
+      processEnds: { memory.preserve($0) },
       log: .standardError(from: logLevel))
     let keepsMessages = logFile != nil
     let status = process.run { Daemon.reportReady(keepingMessages: keepsMessages) }

@@ -15,6 +15,7 @@
 #include "CLinuxMemory.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
+#include "CLinuxStart.h"
 #include "CLinuxSupervision.h"
 #include "CLinuxTrace.h"
 
@@ -37,6 +38,10 @@ int CLinux_pidfd_getfd(int pidfd, int descriptor);
 /// file that `owner` added to its epoll instance `epoll` as descriptor `target`; otherwise a
 /// positive number or -errno.
 int CLinux_kcmp_epoll(pid_t task, int descriptor, pid_t owner, int epoll, int target);
+
+/// kcmp(2) with KCMP_VM. Returns 0 when the tasks have the same address space; otherwise a positive
+/// number or -errno.
+int CLinux_kcmp_vm(pid_t task, pid_t other);
 
 enum { CLinux_MFD_CLOEXEC = 1, CLinux_MFD_ALLOW_SEALING = 2 };
 int CLinux_memfd_create(const char *name, unsigned int flags);

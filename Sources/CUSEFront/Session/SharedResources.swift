@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import FrontEnd
 internal import Host
 internal import Logging
 
@@ -9,6 +10,7 @@ final class SharedResources: Sendable {
   static let callLimit = 64
   let limiter = CallLimiter(limit: callLimit, ownerLimit: 16)
   let tracer: Tracer
+  let grants: GrantedCapabilities
   /// The nodes of the server.
   let nodes = ServedNodes()
   let lookup: DescriptorLookup
@@ -21,10 +23,11 @@ final class SharedResources: Sendable {
   ///   - queuePath: the path of the queue node.
   ///   - processEnds: see ``CUSEServer``.
   init(
-    queuePath: String, tracer: Tracer, log: Logger,
+    queuePath: String, grants: GrantedCapabilities, tracer: Tracer, log: Logger,
     processEnds: (@Sendable (AddressSpace) -> Void)?
   ) {
     self.tracer = tracer
+    self.grants = grants
     lookup = DescriptorLookup(nodes: nodes)
     closer = DescriptorCloser(nodes: nodes)
     expectedOpens = ExpectedOpens(queuePath: queuePath)

@@ -12,9 +12,9 @@ internal import Glibc
 package import SystemPackage
 
 package final class AddressSpace: Sendable {
-  /// The process whose address space was opened. Only for look-ups under /proc while a call of that
-  /// process is being served. The ID does not identify the address space.
-  package let processID: Int32
+  /// The processes that have this address space.
+  let processes: SharingProcesses
+  private let firstProcess: Int32
   /// /proc/<pid>/mem.
   let memory: OwnedDescriptor
   /// /proc/<pid>/maps, for ``area(containing:)``.
@@ -23,10 +23,35 @@ package final class AddressSpace: Sendable {
   /// Opens the address space of the process that `task` belongs to.
   /// - Throws: `.permissionDenied` or `.notPermitted` when this server may not ptrace the process,
   ///   `.noSuchProcess`.
-  package init(of task: HostTask) throws(Errno) {
-    processID = try task.processID()
+  package convenience init(of task: HostTask) throws(Errno) {
+    try self.init(of: task, process: try task.processID(), nil)
+  }
+
+  /// - Parameters:
+  ///   - process: the ID of the process.
+  ///   - identified: the same process. `nil` when it cannot be identified.
+  init(
+    of task: HostTask, process: Int32, _ identified: ClientProcess?
+  ) throws(Errno) {
+    firstProcess = process
+    processes = SharingProcesses(identified)
     memory = try ProcFile.open("/proc/\(task.id)/mem", O_RDWR)
     maps = try ProcFile.open("/proc/\(task.id)/maps", O_RDONLY)
+  }
+
+  /// The process whose call was served last. Only for look-ups under /proc while a call of a
+  /// process with this address space is being served. The ID does not identify the address space.
+  package var processID: Int32 { processes.caller ?? firstProcess }
+
+  /// Whether process `id` has this address space.
+  package func isMemory(ofProcess id: Int32) -> Bool {
+    if processes.caller == nil { return id == firstProcess && !isGone }
+    return processes.areSharing(with: id)
+  }
+
+  /// Whether a process other than `process` has this address space, as far as calls have shown.
+  package func isShared(besides process: Int32) -> Bool {
+    processes.another(than: process) != nil
   }
 
   /// Whether the kernel has torn the mm down: its last process has ended or executed another

@@ -29,6 +29,7 @@ enum Architecture: CaseIterable {
 /// are the names that a trace prints.
 enum SystemCall: String {
   case access, faccessat, faccessat2
+  case creat
   case execve, execveat, exit, exitGroup
   case fcntl
   case fstat, fstatat, lstat, stat, statx

@@ -5,9 +5,8 @@
 //
 // A trapped call costs its program some microseconds, an untrapped one nothing. So the conditions
 // let all calls pass that cannot concern a device. The filter can test registers but no memory, and
-// a path is in memory. The remaining calls are ioctls of VFIO's type, opens for reading *and*
-// writing, look-ups of file status, mappings of files, and reads and writes of a device region or a
-// queue.
+// a path is in memory. The remaining calls are ioctls of VFIO's type, opens, look-ups of status,
+// mappings of files, and reads and writes of a device region or a queue.
 
 /// A condition on one argument.
 enum ArgumentCondition: Equatable {
@@ -62,17 +61,6 @@ struct Trap {
     return systemCalls
   }()
 
-  /// O_ACCMODE | O_DIRECTORY | O_PATH. O_CREAT is ignored: a shell's `exec 3<>` sets it.
-  private static let openMask: UInt32 = 0o3 | 0o200000 | 0o10000000
-  /// Opens for reading and writing. arm64 has O_DIRECTORY at another bit.
-  private static func opens(_ argument: Int) -> [[ArgumentCondition]] {
-    #if arch(arm64)
-      let mask: UInt32 = 0o3 | 0o40000 | 0o10000000
-    #else
-      let mask = openMask
-    #endif
-    return [[.masked(argument, mask: mask, equals: 0o2)]]
-  }
   private static let queue: [[ArgumentCondition]] = [
     [.atLeast(0, minimum: UInt32(firstQueueDescriptor))]
   ]
@@ -86,13 +74,11 @@ struct Trap {
     ]
   ]
 
-  /// The table for programs that have virtual files (``VirtualFiles``). It traps all opens, and
-  /// transfers at any offset on descriptors from ``firstQueueDescriptor`` on, which virtual files
-  /// get.
+  /// The table for programs that have virtual files (``VirtualFiles``). It traps transfers at any
+  /// offset on descriptors from ``firstQueueDescriptor`` on, which virtual files get.
   static let tableWithVirtualFiles: [Trap] = table.map { trap in
     var trap = trap
     switch trap.systemCall {
-    case .open, .openat: trap.cases = [[]]
     case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2: trap.cases += queue
     default: break
     }
@@ -144,8 +130,9 @@ struct Trap {
     Trap(
       systemCall: .mmap, x8664: 9, i386: 192, aarch64: 222,
       cases: [[.masked(3, mask: 0x820, equals: 0)]]),
-    Trap(systemCall: .open, x8664: 2, i386: 5, aarch64: nil, cases: opens(1)),
-    Trap(systemCall: .openat, x8664: 257, i386: 295, aarch64: 56, cases: opens(2)),
+    Trap(systemCall: .creat, x8664: 85, i386: 8, aarch64: nil),
+    Trap(systemCall: .open, x8664: 2, i386: 5, aarch64: nil),
+    Trap(systemCall: .openat, x8664: 257, i386: 295, aarch64: 56),
     Trap(systemCall: .openat2, x8664: 437, i386: 437, aarch64: 437),
     Trap(systemCall: .pread, x8664: 17, i386: 180, aarch64: 67, cases: region),
     Trap(systemCall: .preadv, x8664: 295, i386: 333, aarch64: 69, cases: region),

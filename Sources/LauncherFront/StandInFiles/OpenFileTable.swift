@@ -128,20 +128,24 @@ final class OpenFileTable: Sendable {
   /// function throws.
   /// - Returns: the stand-in file for the program. `file` is released with the last copy of this
   ///   descriptor.
-  func add(_ file: any OpenFile, of node: DeviceNode) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: node.paths[0], node: node)
+  /// - Parameter flags: the status flags of the open file (F_GETFL).
+  func add(
+    _ file: any OpenFile, of node: DeviceNode, flags: Int32 = O_RDWR
+  ) throws(Errno) -> OwnedDescriptor {
+    try add(file, path: node.paths[0], node: node, flags: flags)
   }
 
-  /// Adds a virtual file, as ``add(_:of:)``.
+  /// Adds a virtual file, as ``add(_:of:flags:)``.
   func add(_ file: any OpenFile, path: String) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: path, node: nil)
+    try add(file, path: path, node: nil, flags: O_RDWR)
   }
 
   private func add(
-    _ file: any OpenFile, path: String, node: DeviceNode?
+    _ file: any OpenFile, path: String, node: DeviceNode?, flags: Int32
   ) throws(Errno) -> OwnedDescriptor {
     do {
-      let standIn = try StandInFile.make(for: path, hasRegions: file.hasRegions)
+      let standIn = try StandInFile.make(
+        for: path, hasRegions: file.hasRegions, flags: flags)
       let identity = try StandInIdentity(of: standIn)
       let entry = OpenFileEntry(identity: identity, file: file, node: node, queue: nil)
       let link = "/proc/self/fd/\(standIn.rawValue)"

@@ -61,23 +61,34 @@ enum StandInFile {
 
   /// Makes a stand-in file for an open of the node at `path`. /proc/<pid>/fd shows the path as the
   /// name of the memfd.
-  static func make(for path: String, hasRegions: Bool) throws(Errno) -> OwnedDescriptor {
+  /// - Parameter flags: the status flags of the open file (F_GETFL).
+  static func make(
+    for path: String, hasRegions: Bool, flags: Int32 = O_RDWR
+  ) throws(Errno) -> OwnedDescriptor {
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create(
         path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
-    if hasRegions { try check(ftruncate(memory.rawValue, off_t(RegionOffset.end))) }
+    if hasRegions, ftruncate(memory.rawValue, off_t(RegionOffset.end)) != 0 {
+      // A hard limit RLIMIT_FSIZE below the size (mm: inode_newsize_ok()). The file then has no
+      // room for regions, and mmap(2) of a region is ENOMEM.
+      guard errno == EFBIG else { throw Errno(rawValue: errno) }
+    }
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
-    if hasRegions {
-      // See StandInLocks.
-      let result = CLinux_ofd_lock(memory.rawValue)
+    // memfd_create(2) always opens for reading and writing.
+    let standIn = try reopen(memory, flags: flags & settableFlags)
+    if hasRegions, flags & O_ACCMODE != O_ACCMODE {
+      // See StandInLocks. A file with access mode 3 cannot be mapped.
+      let result = CLinux_ofd_lock(standIn.rawValue, flags & O_ACCMODE != O_RDONLY)
       guard result == 0 else { throw Errno(rawValue: -result) }
     }
-    guard lseek(memory.rawValue, off_t.max, SEEK_SET) == off_t.max else {
+    guard lseek(standIn.rawValue, off_t.max, SEEK_SET) == off_t.max else {
       throw Errno(rawValue: errno)
     }
-    return memory
+    return standIn
   }
+
+  private static let settableFlags = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC
 
   /// Writes the contents of `region` into the stand-in file. The programs that have the file may
   /// change it at the same time.
@@ -93,9 +104,11 @@ enum StandInFile {
     }
   }
 
-  /// Opens the stand-in file anew, as an open file of the server's own.
-  static func reopen(_ standIn: OwnedDescriptor) throws(Errno) -> OwnedDescriptor {
-    let descriptor = open("/proc/self/fd/\(standIn.rawValue)", O_RDWR | O_CLOEXEC)
+  /// Opens the stand-in file anew, as another open file.
+  static func reopen(
+    _ standIn: OwnedDescriptor, flags: Int32 = O_RDWR
+  ) throws(Errno) -> OwnedDescriptor {
+    let descriptor = open("/proc/self/fd/\(standIn.rawValue)", flags | O_CLOEXEC)
     guard descriptor >= 0 else { throw Errno(rawValue: errno) }
     return OwnedDescriptor(owning: descriptor)
   }
@@ -104,8 +117,8 @@ enum StandInFile {
     guard result == 0 else { throw Errno(rawValue: errno) }
   }
 
-  /// The path that ``make(for:hasRegions:)`` got, from the text of a link under /proc/<pid>/fd.
-  /// `nil` when the link does not lead to a memfd.
+  /// The path that ``make(for:hasRegions:flags:)`` got, from the text of a link under
+  /// /proc/<pid>/fd. `nil` when the link does not lead to a memfd.
   static func nodePath(fromLink link: String) -> String? {
     guard link.hasPrefix(linkPrefix), link.hasSuffix(linkSuffix) else { return nil }
     return String(link.dropFirst(linkPrefix.count).dropLast(linkSuffix.count))

@@ -59,7 +59,7 @@ package final class CallTrace: Sendable {
         "\(file), \(Self.hex(call[1])), \(call[2]), \(Self.hex(call.offset(3)))"
     case .read, .readv, .write, .writev:
       return "\(file), \(Self.hex(call[1])), \(call[2])"
-    case .open, .openat, .openat2:
+    case .creat, .open, .openat, .openat2:
       return "\"\(entry.subject ?? "?")\""
     default:
       return "\(Self.hex(call[0])), \(Self.hex(call[1])), \(Self.hex(call[2]))"

@@ -14,7 +14,7 @@ final class LauncherClient: Client {
   private let files: OpenFileTable
   private let spaces: ClientAddressSpaces
   private let threads: CallerThreads
-  private let capabilitiesOfRoot: Set<Capability>
+  private let grants: GrantedCapabilities
   /// The thread in the cache. `nil` when it has not made a call before.
   private var thread: CallerThread?
   private var isFirstRead = true
@@ -24,7 +24,7 @@ final class LauncherClient: Client {
 
   init(
     _ call: TrappedCall, listener: SeccompListener, files: OpenFileTable,
-    spaces: ClientAddressSpaces, threads: CallerThreads, capabilitiesOfRoot: Set<Capability>
+    spaces: ClientAddressSpaces, threads: CallerThreads, grants: GrantedCapabilities
   ) {
     task = call.task
     self.call = call.id
@@ -32,7 +32,7 @@ final class LauncherClient: Client {
     self.files = files
     self.spaces = spaces
     self.threads = threads
-    self.capabilitiesOfRoot = capabilitiesOfRoot
+    self.grants = grants
     thread = threads.thread(of: call)
   }
 
@@ -40,8 +40,7 @@ final class LauncherClient: Client {
   var isCached: Bool { thread != nil }
 
   func isCapable(of capability: Capability) -> Bool {
-    task.isCapable(of: capability)
-      || capabilitiesOfRoot.contains(capability) && (try? task.realUserID()) == 0
+    grants.isCapable(task, of: capability)
   }
 
   // MARK: Memory

@@ -15,12 +15,11 @@ final class Supervisor: Sendable {
   let files: OpenFileTable
   let paths: DevicePaths
   private let trace: CallTrace?
-  private let virtualFiles: VirtualFiles?
-  private let listener: SeccompListener
+  let virtualFiles: VirtualFiles?
+  let listener: SeccompListener
   private let spaces = ClientAddressSpaces()
   private let threads: CallerThreads
-  /// See LauncherOptions. Without the capabilities that this process has.
-  private let capabilitiesOfRoot: Set<Capability>
+  private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
   private let workers = WorkerPool(limit: 16)
   private let answeredCalls = Atomic<Int>(0)
@@ -34,17 +33,20 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
-    let own = HostTask(id: getpid())
-    capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !own.isCapable(of: $0) }
+    grants = GrantedCapabilities(options.grants)
     files = try OpenFileTable()
     threads = try CallerThreads()
     paths = DevicePaths(nodes)
   }
 
-  func start() {
-    workers.start { [self] in startThread(named: "supervisor") { self.work() } }
-    startThread(named: "last-close") { [self] in files.processEventsForever() }
-    startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
+  /// Starts the threads.
+  /// - Throws: `.resourceTemporarilyUnavailable` when the host cannot create them.
+  func start() throws(Errno) {
+    let isStarted =
+      workers.start { [self] in startThread(named: "supervisor") { self.work() } }
+      && startThread(named: "last-close") { [self] in files.processEventsForever() }
+      && startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
+    guard isStarted else { throw .resourceTemporarilyUnavailable }
   }
 
   /// Releases the files whose last close has happened, and returns what the launcher has done.
@@ -114,7 +116,7 @@ final class Supervisor: Sendable {
   private func answer(_ call: TrappedCall) -> Answer {
     do {
       return switch call.systemCall {
-      case .open, .openat, .openat2: try open(call)
+      case .creat, .open, .openat, .openat2: try open(call)
       case .access, .faccessat, .faccessat2: access(call)
       case .execve, .execveat, .exit, .exitGroup: leaveAddressSpace(call)
       case .fcntl: try statusFlags(call)
@@ -132,8 +134,7 @@ final class Supervisor: Sendable {
 
   func client(of call: TrappedCall) -> LauncherClient {
     LauncherClient(
-      call, listener: listener, files: files, spaces: spaces, threads: threads,
-      capabilitiesOfRoot: capabilitiesOfRoot)
+      call, listener: listener, files: files, spaces: spaces, threads: threads, grants: grants)
   }
 
   /// Calls `body` with the open file that argument 0 refers to, and returns its answer. When
@@ -173,58 +174,6 @@ final class Supervisor: Sendable {
     return .native
   }
 
-  // MARK: Opening
-
-  private func open(_ call: TrappedCall) throws(Errno) -> Answer {
-    let client = client(of: call)
-    guard let request = OpenRequest(call, memory: client) else { return .native }
-    let flags = Int32(truncatingIfNeeded: request.flags)
-    // /proc/<pid>/status must not show pages of files that the program has closed.
-    if virtualFiles != nil { files.processPendingEvents() }
-    if let virtualFiles,
-      let opened = try virtualFiles.open(request.path, flags: flags, by: call.task)
-    {
-      return try install(opened, in: client, closeOnExec: flags & O_CLOEXEC != 0)
-    }
-    guard flags & Self.pathOnly == 0,
-      case .node(let node) = paths.target(
-        of: request.path, from: request.directory, in: call.task)
-    else { return .native }
-    if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL { throw .fileExists }
-    if flags & O_DIRECTORY != 0 { throw .notDirectory }
-    files.processPendingEvents()
-    let file = try withFaultInjection(for: call) { () throws(Errno) in
-      try node.device.open(by: client)
-    }
-    let standIn = try files.add(file, of: node)
-    _ = fcntl(standIn.rawValue, F_SETFL, flags & O_NONBLOCK)
-    // This function closes its own copy of the descriptor before the answer is sent. Otherwise the
-    // program's close(2) might not be the last one. That is why the descriptor is not installed
-    // with the answer (SECCOMP_ADDFD_FLAG_SEND).
-    return .value(
-      Int64(
-        try listener.install(standIn, for: call.id, closeOnExec: flags & O_CLOEXEC != 0)))
-  }
-
-  private func install(
-    _ opened: OpenedVirtualFile, in client: LauncherClient, closeOnExec: Bool
-  ) throws(Errno) -> Answer {
-    switch opened {
-    case .native(let descriptor):
-      return .value(
-        Int64(try listener.install(descriptor, for: client.call, closeOnExec: closeOnExec)))
-    case .served(let file, let path):
-      let process = try client.task.processID()
-      let number = try files.numbers.reserve(in: client.task, of: process)
-      var isInstalled = false
-      defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
-      try listener.install(
-        try files.add(file, path: path), as: number, for: client.call, closeOnExec: closeOnExec)
-      isInstalled = true
-      return .value(Int64(number))
-    }
-  }
-
   /// Runs a call of a device with the fail-nth counter of the calling thread.
   func withFaultInjection<Result>(
     for call: TrappedCall, _ body: () throws(Errno) -> Result
@@ -232,9 +181,6 @@ final class Supervisor: Sendable {
     guard let failNth = virtualFiles?.failNth else { return try body() }
     return try failNth.withFaultInjection(for: call.task, body)
   }
-
-  /// O_PATH
-  private static let pathOnly: Int32 = 0o10000000
 
   private func access(_ call: TrappedCall) -> Answer {
     let hasDirectory = call.systemCall != .access
@@ -248,38 +194,5 @@ final class Supervisor: Sendable {
     // The answer of a directory with mode 0755 to a user that does not own it.
     case .directory: return mode & W_OK != 0 ? .failure(.permissionDenied) : .value(0)
     }
-  }
-}
-
-/// The arguments of open(2), openat(2) or openat2(2).
-private struct OpenRequest {
-  let path: String
-  let directory: Int32
-  let flags: UInt64
-
-  /// - Returns: `nil` for other calls, and when the arguments cannot be read: the kernel then
-  ///   answers with the right errno.
-  init?(_ call: TrappedCall, memory: some UserMemory) {
-    let pathArgument: UInt64
-    switch call.systemCall {
-    case .open:
-      directory = AT_FDCWD
-      pathArgument = call[0]
-      flags = call[1]
-    case .openat2:
-      directory = call.descriptor(0)
-      pathArgument = call[1]
-      // struct open_how begins with the flags.
-      guard let value = try? memory.load(UInt64.self, at: call[2]) else { return nil }
-      flags = value
-    case .openat:
-      directory = call.descriptor(0)
-      pathArgument = call[1]
-      flags = call[2]
-    default:
-      return nil
-    }
-    guard let path = memory.loadPath(at: pathArgument) else { return nil }
-    self.path = path
   }
 }

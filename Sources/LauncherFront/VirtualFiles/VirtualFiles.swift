@@ -2,8 +2,7 @@
 
 // Files outside /dev that a kernel with iommufd has and the host lacks, or that have other contents
 // there: fail-nth and the debugfs files of fault injection, and /proc/<pid>/status with pinned
-// pages. They are found by their absolute paths. Without virtual files the filter does not trap
-// opens for reading only or for writing only.
+// pages. They are found by their absolute paths.
 
 internal import CLinux
 internal import Glibc
@@ -67,10 +66,10 @@ struct VirtualFiles: Sendable {
   private func status(
     of process: Int32, at path: String
   ) throws(Errno) -> OpenedVirtualFile? {
-    guard let (pinned, locked) = pinnedPages?(process), pinned > 0 || locked > 0,
+    guard let (pinned, locked) = pinnedPages?(process), pinned != 0 || locked != 0,
       let native = try? ProcFile.read(path)
     else { return nil }
-    let text = Self.adding(["VmLck": locked * 4, "VmPin": pinned * 4], to: native)
+    let text = Self.adding(["VmLck": locked &* 4, "VmPin": pinned &* 4], to: native)
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create("status", UInt32(CLinux_MFD_CLOEXEC)))
     do {
@@ -83,14 +82,14 @@ struct VirtualFiles: Sendable {
     return .native(OwnedDescriptor(owning: reader))
   }
 
-  /// Adds numbers of KiB to fields of a text in the format of /proc/<pid>/status.
+  /// Adds numbers of KiB, modulo 2^64, to fields of a text in the format of /proc/<pid>/status.
   static func adding(_ kilobytes: [Substring: UInt64], to text: String) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       let parts = line.split(separator: ":", maxSplits: 1)
       guard parts.count == 2, let more = kilobytes[parts[0]],
         let old = parts[1].split(whereSeparator: \.isWhitespace).first.flatMap({ UInt64($0) })
       else { return String(line) }
-      let number = String(old + more)
+      let number = String(old &+ more)
       let padding = String(repeating: " ", count: max(0, 8 - number.count))
       return "\(parts[0]):\t\(padding)\(number) kB"
     }.joined(separator: "\n")

@@ -28,7 +28,7 @@ final class Reservation: Sendable {
     while true {
       let frames = 1 << (bits - Frame.shift)
       if let kinds = SparseArray<UInt8>(count: frames),
-        let pins = SparseArray<UInt32>(count: frames),
+        let pins = SparseArray<UInt32>(count: frames), Self.hasRoomForHeap,
         let base = Self.reserve(1 << bits)
       {
         (self.kinds, self.pins, addressBits) = (kinds, pins, bits)
@@ -49,6 +49,18 @@ final class Reservation: Sendable {
     CLinux_sigbus_unguard(window.base)
     munmap(window.base, 1 << addressBits)
   }
+
+  /// Whether the limits of this process leave room for its heap, its threads and the table arena
+  /// beside the arrays. RLIMIT_DATA counts all of them whole (mm: may_expand_vm()). The Swift
+  /// runtime ends the process when it cannot allocate memory.
+  private static var hasRoomForHeap: Bool {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+    let memory = mmap(nil, heapRoom, PROT_READ | PROT_WRITE, flags, -1, 0)
+    guard let memory, memory != MAP_FAILED else { return false }
+    munmap(memory, heapRoom)
+    return true
+  }
+  private static let heapRoom = Chunk.size + (160 << 20)
 
   /// Reserves `count` bytes at a multiple of the chunk size: the host maps a file's huge pages only
   /// at multiples of their size.

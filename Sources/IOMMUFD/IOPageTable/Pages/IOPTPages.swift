@@ -137,11 +137,15 @@ package final class IOPTPages: @unchecked Sendable {
 
   // MARK: Accounting
 
-  /// Replaces the account. The new one has been charged already. iommufd: change_mm()
+  /// Replaces the account. The new one has been charged already. pinned_vm changes with the charge:
+  /// pages that are not charged stay counted for the old address space, and are subtracted from the
+  /// new one when they are unpinned. iommufd: iommufd_ioas_change_process(), need_charge_update()
   func change(account new: PinAccount) {
-    if account.needsCharge(onChangeTo: new) { account.uncharge(pinnedCount, in: host.counters) }
-    host.counters.removePinned(pinnedCount, from: account.addressSpace)
-    host.counters.addPinned(pinnedCount, from: new.addressSpace)
+    if account.needsCharge(onChangeTo: new) {
+      account.uncharge(pinnedCount, in: host.counters)
+      host.counters.removePinned(pinnedCount, from: account.addressSpace)
+      host.counters.addPinned(pinnedCount, from: new.addressSpace)
+    }
     account = new
   }
 

@@ -39,12 +39,20 @@ package final class PinCounters: Sendable {
 
   private struct PinnedPages {
     let space: AddressSpace
-    var count: UInt64
+    /// Less than 0 when more pages are unpinned than were pinned: CHANGE_PROCESS changes the
+    /// address space of mappings that are not charged, and leaves the counters.
+    var count: Int64
+  }
+
+  private struct PinnedCounters {
+    var counters: [ObjectIdentifier: PinnedPages] = [:]
+    /// The number of counters at which those of address spaces that are gone are removed.
+    var sweepThreshold = 64
   }
 
   private let locked = Mutex<[Counter: UInt64]>([:])
   /// mm_struct.pinned_vm
-  private let pinned = Mutex<[ObjectIdentifier: PinnedPages]>([:])
+  private let pinned = Mutex(PinnedCounters())
 
   package init() {}
 
@@ -69,29 +77,34 @@ package final class PinCounters: Sendable {
   }
 
   func addPinned(_ count: UInt64, from space: AddressSpace?) {
-    guard count > 0, let space else { return }
-    pinned.withLock {
-      $0[ObjectIdentifier(space), default: PinnedPages(space: space, count: 0)].count += count
-    }
+    changePinned(by: Int64(bitPattern: count), of: space)
   }
 
   func removePinned(_ count: UInt64, from space: AddressSpace?) {
-    guard count > 0, let space else { return }
+    changePinned(by: -Int64(bitPattern: count), of: space)
+  }
+
+  private func changePinned(by change: Int64, of space: AddressSpace?) {
+    guard change != 0, let space else { return }
+    let key = ObjectIdentifier(space)
     pinned.withLock { pinned in
-      guard let old = pinned[ObjectIdentifier(space)] else { return }
-      assert(old.count >= count, "more is unpinned than was pinned")
-      pinned[ObjectIdentifier(space)] =
-        old.count > count ? PinnedPages(space: space, count: old.count - count) : nil
+      if pinned.counters.count >= pinned.sweepThreshold {
+        pinned.counters = pinned.counters.filter { !$0.value.space.isGone }
+        pinned.sweepThreshold = max(64, 2 * pinned.counters.count)
+      }
+      let sum = (pinned.counters[key]?.count ?? 0) &+ change
+      pinned.counters[key] = sum == 0 ? nil : PinnedPages(space: space, count: sum)
     }
   }
 
-  /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process.
+  /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process,
+  /// modulo 2^64.
   package func pages(ofProcess process: Int32) -> (pinned: UInt64, locked: UInt64) {
-    let spaces = pinned.withLock { pinned in
-      pinned.values.filter { $0.space.processID == process && !$0.space.isGone }
+    let spaces = pinned.withLock { Array($0.counters.values) }.filter {
+      $0.space.isMemory(ofProcess: process)
     }
     return (
-      spaces.reduce(0) { $0 + $1.count },
+      UInt64(bitPattern: spaces.reduce(0) { $0 &+ $1.count }),
       spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) }
     )
   }
@@ -126,7 +139,7 @@ struct PinAccount {
   ) throws(Errno) {
     let task = client.task
     let accounting: Accounting
-    if task.isCapable(of: .ipcLock) {
+    if client.isCapable(of: .ipcLock) {
       accounting = .none
     } else {
       switch mode {

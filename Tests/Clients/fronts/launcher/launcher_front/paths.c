@@ -33,11 +33,18 @@ void test_paths(void)
     test_path_at_page_end();
     CHECK(is_node_at(IOMMU, O_RDWR | O_CREAT | O_CLOEXEC));
     CHECK_ERRNO(open(IOMMU, O_RDWR | O_CREAT | O_EXCL, 0600), EEXIST);
-    /*
-     * The launcher does not handle this open. The host answers, with ENOTDIR where it has such a
-     * node.
-     */
-    CHECK(open(IOMMU, O_RDWR | O_DIRECTORY) == -1 && (errno == ENOENT || errno == ENOTDIR));
+    CHECK_ERRNO(open(IOMMU, O_RDWR | O_DIRECTORY), ENOTDIR);
+    CHECK_ERRNO(open(IOMMU, O_RDWR | O_DIRECT), EINVAL);
+    static const int modes[] = {
+        O_RDONLY, O_WRONLY, O_WRONLY | O_CREAT | O_TRUNC, O_RDWR | O_APPEND, O_RDWR | O_NONBLOCK,
+    };
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        int file = open(IOMMU, modes[i], 0600);
+
+        CHECK(open_id(file) > 0);
+        CHECK((fcntl(file, F_GETFL) & ~0100000) == (modes[i] & ~(O_CREAT | O_TRUNC)));
+        close(file);
+    }
 
     char directory[] = "/tmp/launcher-XXXXXX", path[64];
     CHECK(mkdtemp(directory) != NULL);

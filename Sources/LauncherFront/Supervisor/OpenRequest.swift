@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+internal import CLinux
+internal import Glibc
+internal import SystemPackage
+internal import UAPI
+
+/// The arguments of open(2), openat(2), openat2(2) or creat(2).
+struct OpenRequest {
+  let path: String
+  let directory: Int32
+  /// The bytes of a struct open_how, as many as the program has passed to openat2(2).
+  let how: [UInt8]
+
+  private static let howSize = 24
+  private static let pageSize = 4096
+
+  /// - Returns: `nil` for other calls, and when the arguments cannot be read: the kernel then
+  ///   answers with the right errno.
+  init?(_ call: TrappedCall, memory: some UserMemory) {
+    let pathArgument: UInt64
+    switch call.systemCall {
+    case .creat:
+      directory = AT_FDCWD
+      pathArgument = call[0]
+      how = Self.how(flags: UInt32(O_CREAT | O_WRONLY | O_TRUNC), mode: call.word(1))
+    case .open:
+      directory = AT_FDCWD
+      pathArgument = call[0]
+      how = Self.how(flags: call.word(1), mode: call.word(2))
+    case .openat2:
+      directory = call.descriptor(0)
+      pathArgument = call[1]
+      // The kernel refuses other sizes before it reads the struct and the path.
+      guard Self.howSize...Self.pageSize ~= Int(clamping: call[3]),
+        let bytes: [UInt8] = try? memory.loadArray(Int(call[3]), at: call[2])
+      else { return nil }
+      how = bytes
+    case .openat:
+      directory = call.descriptor(0)
+      pathArgument = call[1]
+      how = Self.how(flags: call.word(2), mode: call.word(3))
+    default:
+      return nil
+    }
+    guard let path = memory.loadPath(at: pathArgument) else { return nil }
+    self.path = path
+  }
+
+  /// The struct that open(2) stands for: build_open_how() drops unknown flags, and the mode of a
+  /// call that creates no file.
+  private static func how(flags: UInt32, mode: UInt32) -> [UInt8] {
+    let known = flags & 0x7fff_ffff & OpenModel.validFlags
+    let creates = known & UInt32(O_CREAT) != 0 || known & OpenModel.temporary != 0
+    return words([UInt64(known), creates ? UInt64(mode & 0o7777) : 0, 0])
+  }
+
+  private static func words(_ words: [UInt64]) -> [UInt8] {
+    words.withUnsafeBytes { Array($0) }
+  }
+
+  private func word(_ index: Int) -> UInt64 {
+    how.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 8 * index, as: UInt64.self) }
+  }
+
+  var flags: UInt64 { word(0) }
+  /// RESOLVE_… flags.
+  var resolve: UInt64 { word(2) }
+}
+
+/// What the kernel says about the flags of an open of a character device. The kernel itself
+/// answers: the model is an open of /dev/null with the same flags, which has no effect.
+enum OpenModel {
+  /// VALID_OPEN_FLAGS of include/linux/fcntl.h.
+  static let validFlags: UInt32 =
+    UInt32(
+      O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC
+        | O_ASYNC | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) | direct | largeFile | noAccessTime
+    | pathOnly | temporary
+  #if arch(arm64)
+    private static let direct: UInt32 = 0o200000
+    private static let largeFile: UInt32 = 0o400000
+  #else
+    private static let direct: UInt32 = 0o40000
+    private static let largeFile: UInt32 = 0o100000
+  #endif
+  private static let noAccessTime: UInt32 = 0o1000000
+  /// O_PATH
+  static let pathOnly: UInt32 = 0o10000000
+  /// __O_TMPFILE
+  static let temporary: UInt32 = 0o20000000
+
+  /// The flags that fcntl(F_GETFL) shows after the open.
+  /// - Throws: the errno of an open with these flags.
+  static func statusFlags(_ request: OpenRequest) throws(Errno) -> Int32 {
+    let result = request.how.withUnsafeBytes {
+      CLinux_open_model("/dev/null", $0.baseAddress, $0.count)
+    }
+    if result == -ENOENT || result == -ENOSYS {
+      // Without /dev/null or openat2(2) (before Linux 5.6) the flags are taken as they are.
+      return Int32(truncatingIfNeeded: request.flags) & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC)
+    }
+    guard result >= 0 else { throw Errno(rawValue: -result) }
+    return result
+  }
+}
