@@ -10,8 +10,8 @@
 // The call to an access happens with the context's lock held, in the middle of an unmap. The access
 // may unpin; it must not map or unmap. The unmap looks the area up again afterwards.
 
-package import IOMMU
 internal import Host
+package import IOMMU
 internal import SystemPackage
 internal import UAPI
 

@@ -85,7 +85,8 @@ package final class IOPageTable: @unchecked Sendable {
   }
 
   /// Calls `body` with every mapped area of a range and its part in the range, in ascending order,
-  /// up to the first gap or pending area. `body` must not release the lock. iommufd: iopt_for_each_contig_area()
+  /// up to the first gap or pending area. `body` must not release the lock.
+  /// iommufd: iopt_for_each_contig_area()
   /// - Returns: whether the areas cover the range.
   func forEachContiguousArea<Failure: Error>(
     in range: ClosedRange<IOVA>,

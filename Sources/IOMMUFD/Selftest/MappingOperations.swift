@@ -74,6 +74,7 @@ enum MappingOperations {
     let (end, overflow) = check.uptr.addingReportingOverflow(check.length)
     guard !overflow, (check.length | check.uptr) & 4095 == 0 else { throw .invalidArgument }
     let memory = command.context.memory
+    DeferredReleases.shared.waitForEarlier()
     let pages = CallerPages(command.client, memory)
     var address = check.uptr
     while address < end {

@@ -100,6 +100,7 @@ package final class PinCounters: Sendable {
   /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process,
   /// modulo 2^64.
   package func pages(ofProcess process: Int32) -> (pinned: UInt64, locked: UInt64) {
+    DeferredReleases.shared.waitForEarlier()
     let spaces = pinned.withLock { Array($0.counters.values) }.filter {
       $0.space.isMemory(ofProcess: process)
     }
