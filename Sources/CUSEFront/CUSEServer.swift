@@ -57,12 +57,13 @@ package final class CUSEServer: Sendable {
   ///     are opened.
   ///   - numbers: the major and minor number of the first node; the minors of the others follow.
   ///     With 0 and 0 the kernel chooses numbers.
+  ///   - pinsExactly: whether the kernel pins private memory of clients, where that is possible.
   ///   - processEnds: called with an address space that a device was given, when its process has
   ///     left it and before the kernel frees its memory.
   ///   - nodeEnded: called when the kernel has ended the connection of a node.
   init(
     _ nodes: [Node], queueName: String, numbers: (major: UInt32, minor: UInt32),
-    grants: GrantedCapabilities, tracer: Tracer, log: Logger,
+    grants: GrantedCapabilities, tracer: Tracer, log: Logger, pinsExactly: Bool,
     processEnds: (@Sendable (AddressSpace) -> Void)?,
     nodeEnded: @escaping @Sendable (_ path: String) -> Void
   ) {
@@ -73,6 +74,7 @@ package final class CUSEServer: Sendable {
     self.numbers = numbers
     let resources = SharedResources(
       queuePath: "/dev/" + queueName, grants: grants, tracer: tracer, log: log,
+      pinsExactly: pinsExactly,
       processEnds: processEnds)
     self.resources = resources
     sessions = self.nodes.map { node in

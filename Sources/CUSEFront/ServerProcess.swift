@@ -27,12 +27,14 @@ package struct ServerProcess: Sendable {
   package var grants: Set<Capability>
   /// See ``CUSEServer``.
   package var processEnds: (@Sendable (AddressSpace) -> Void)?
+  /// See ``CUSEServer``.
+  package var pinsExactly: Bool
   package var log: Logger
 
   package init(
     nodes: [CUSEServer.Node], queueName: String, numbers: (major: UInt32, minor: UInt32) = (0, 0),
     pidFile: String? = nil, grants: Set<Capability> = [],
-    processEnds: (@Sendable (AddressSpace) -> Void)? = nil, log: Logger
+    processEnds: (@Sendable (AddressSpace) -> Void)? = nil, pinsExactly: Bool = false, log: Logger
   ) {
     self.nodes = nodes
     self.queueName = queueName
@@ -40,6 +42,7 @@ package struct ServerProcess: Sendable {
     self.pidFile = pidFile
     self.grants = grants
     self.processEnds = processEnds
+    self.pinsExactly = pinsExactly
     self.log = log
   }
 
@@ -67,7 +70,7 @@ package struct ServerProcess: Sendable {
     let lost = LostNode()
     let server = CUSEServer(
       nodes, queueName: queueName, numbers: numbers, grants: GrantedCapabilities(grants),
-      tracer: tracer, log: log, processEnds: processEnds
+      tracer: tracer, log: log, pinsExactly: pinsExactly, processEnds: processEnds
     ) { lost.report($0) }
     do throws(CUSEServer.StartError) {
       try server.start()

@@ -32,6 +32,8 @@ package struct LauncherOptions: Sendable {
   /// Whether programs see the kernel's interface of fault injection: fail-nth of each thread, and
   /// debugfs.
   package var failNth = false
+  /// Whether the kernel pins private memory of programs, where that is possible.
+  package var pinsExactly = false
   /// Returns the pinned pages of a process, which /proc/<pid>/status adds to the host's VmPin and
   /// VmLck. `nil` leaves the host's file unchanged.
   package var pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?

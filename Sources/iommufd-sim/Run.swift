@@ -78,6 +78,8 @@ struct Run: ParsableCommand {
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
       options.failNth = failNth
+      options.pinsExactly = machineOptions.pinning == .exact
+      PinningReport.shared.setLog { [logger = options.logger] in logger.warning("\($0)") }
       options.grants = grantOptions.grants
       if description.hasSelftest {
         options.grants.formUnion(GrantOptions.missing([.sysResource]))
@@ -149,7 +151,10 @@ struct Run: ParsableCommand {
   }
 
   private static func describe(_ counts: LauncherCounts) -> String {
-    "\(counts.opened) files opened, \(counts.stillOpen) still open; \(counts.answered) calls answered, "
-      + "\(counts.passedOn) passed on; \(counts.workers) threads"
+    let pins = PinningReport.shared.counts
+    return "\(counts.opened) files opened, \(counts.stillOpen) still open; "
+      + "\(counts.answered) calls answered, "
+      + "\(counts.passedOn) passed on; \(counts.workers) threads; "
+      + "private memory pinned \(pins.exact) times, used in place \(pins.inPlace) times"
   }
 }

@@ -13,6 +13,7 @@
 #include "CLinuxEvents.h"
 #include "CLinuxFailNth.h"
 #include "CLinuxMemory.h"
+#include "CLinuxRing.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxStart.h"

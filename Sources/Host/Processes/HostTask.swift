@@ -93,4 +93,11 @@ package struct HostTask: Sendable, Hashable {
     }
     return value
   }
+
+  /// The number of seccomp filters of the thread. `nil` before Linux 5.9, and when the thread has
+  /// ended.
+  package var seccompFilters: Int? {
+    guard let status = try? ProcFile.read("/proc/\(id)/status") else { return nil }
+    return ProcFile.field("Seccomp_filters", of: status).flatMap { Int($0) }
+  }
 }

@@ -21,6 +21,7 @@ final class Supervisor: Sendable {
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
+  private let pinning: LauncherPinning?
   private let workers = WorkerPool(limit: 16)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
@@ -33,6 +34,7 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
+    pinning = options.pinsExactly ? try LauncherPinning() : nil
     grants = GrantedCapabilities(options.grants)
     files = try OpenFileTable()
     threads = try CallerThreads()
@@ -89,7 +91,9 @@ final class Supervisor: Sendable {
   private func serve(_ call: TrappedCall) -> Answer {
     let entry = trace == nil ? nil : traceEntry(for: call)
     let answer = answer(call)
-    if case .native = answer {
+    if case .sent = answer {
+      // The program makes the call again, and the call is counted and traced then.
+    } else if case .native = answer {
       nativeCalls.wrappingAdd(1, ordering: .relaxed)
     } else {
       answeredCalls.wrappingAdd(1, ordering: .relaxed)
@@ -158,6 +162,11 @@ final class Supervisor: Sendable {
     if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
       try entry.file.checkIoctl(isCompat: call.architecture == .i386)
+      if entry.file.pinsMemory(in: call.word(1)),
+        pinning?.prepare(client, for: call, listener) == .answered
+      {
+        return .sent
+      }
       let result = try withFaultInjection(for: call) { () throws(Errno) in
         try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       }
@@ -170,6 +179,7 @@ final class Supervisor: Sendable {
       listener.isWaiting(call.id)
     {
       processEnds?(space)
+      pinning?.leave(space)
     }
     return .native
   }

@@ -105,6 +105,8 @@ package final class MockDriver: IOMMUDriver {
       format, tracksDirty: flags.contains(.dirtyTracking), memory: memory)
   }
 
+  package var hasNestedDomains: Bool { true }
+
   /// selftest.c: mock_domain_alloc_nested()
   package func makeNestedDomain(
     on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData

@@ -19,7 +19,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   /// The ASID of a stage 1 domain, the VMID of a stage 2 domain.
   let tag: UInt16
   package let aperture: ClosedRange<UInt64>
-  package var pageSizes: UInt64 { table.pageSizes }
+  package let pageSizes: UInt64
   private let isNestParent: Bool
   private let tracksDirty: Bool
   private let table: PagingTable
@@ -50,6 +50,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     case .stage2:
       table = try PagingTable(vmsav8Stage2AddressBits: output, memory: driver.memory)
     }
+    pageSizes = Self.pageSizes(ofGranule: driver.unit.capabilities.driverGranule) ?? table.pageSizes
     aperture = 0...(1 << UInt64(stage == .stage1 ? 48 : output) - 1)
     do throws(Errno) {
       tag = try stage == .stage1 ? driver.asids.allocate() : driver.vmids.allocate()
@@ -64,6 +65,16 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     invalidateAll()
     table.destroy()
     if stage == .stage1 { driver.asids.release(tag) } else { driver.vmids.release(tag) }
+  }
+
+  /// Returns the page sizes of a granule that is larger than the host's pages. iommufd refuses a
+  /// domain without pages of 4 KiB (iommufd: iopt_table_add_domain()), so no such table is filled.
+  private static func pageSizes(ofGranule shift: Int) -> UInt64? {
+    switch shift {
+    case 14: 1 << 14 | 1 << 25
+    case 16: 1 << 16 | 1 << 29
+    default: nil
+    }
   }
 
   // MARK: Structures

@@ -92,8 +92,10 @@ package final class IOPTPages: @unchecked Sendable {
     let hold = hold(first, through: last)
     if hold.holes.isEmpty { return frames(first, through: last) }
     do throws(Errno) {
+      let account = account
       let pinned = try withoutLock { () throws(Errno) in
-        try pinHoles(hold, isTemporary: false, caller: caller)
+        try requireAllowance(for: hold, account)
+        return try pinHoles(hold, isTemporary: false, caller: caller)
       }
       try add(pinned, to: hold)
     } catch {
@@ -228,7 +230,7 @@ package final class IOPTPages: @unchecked Sendable {
         if !isTemporary { try FaultInjection.step() }
         let frames = try source.pin(
           hole.lowerBound..<hole.upperBound + 1, isWritable: isWritable, caller: caller,
-          memory: memory, files: host.files)
+          memory: memory, files: host.files, inPlace: isTemporary)
         pinned.append(PinnedHole(pages: hole, frames: frames))
       }
     } catch {
@@ -283,6 +285,24 @@ package final class IOPTPages: @unchecked Sendable {
   private func splitSegments(_ first: UInt64, through last: UInt64) {
     splitSegment(at: first)
     if last < .max { splitSegment(at: last + 1) }
+  }
+
+  /// The number of pages from which on the limit is tested before pages are faulted in. The kernel
+  /// tests it afterwards, but then a client could make the host allocate any amount of memory
+  /// for a call that fails.
+  private static let largePin: UInt64 = 256
+
+  /// - Throws: `.noMemory` when charging the holes to `account` would exceed the limit and nothing
+  ///   else is wrong with the pages.
+  private func requireAllowance(for hold: Hold, _ account: PinAccount) throws(Errno) {
+    let count = hold.holes.reduce(0) { $0 + ($1.upperBound - $1.lowerBound + 1) }
+    guard count >= Self.largePin, !account.allows(count, in: host.counters) else { return }
+    for hole in hold.holes {
+      try source.check(
+        hole.lowerBound..<hole.upperBound + 1, isWritable: isWritable, memory: memory,
+        files: host.files)
+    }
+    throw .noMemory
   }
 
   /// Splits the segment that contains `index`, so that a segment begins there.

@@ -98,19 +98,22 @@ package final class PinCounters: Sendable {
   }
 
   /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process,
-  /// modulo 2^64.
-  package func pages(ofProcess process: Int32) -> (pinned: UInt64, locked: UInt64) {
+  /// modulo 2^64, and whether the host's kernel has counted some of them in VmPin itself.
+  package func pages(
+    ofProcess process: Int32
+  ) -> (pinned: UInt64, locked: UInt64, areCountedByHost: Bool) {
     DeferredReleases.shared.waitForEarlier()
     let spaces = pinned.withLock { Array($0.counters.values) }.filter {
       $0.space.isMemory(ofProcess: process)
     }
     return (
       UInt64(bitPattern: spaces.reduce(0) { $0 &+ $1.count }),
-      spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) }
+      spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) },
+      spaces.contains { $0.space.pinning.pins != nil }
     )
   }
 
-  /// The number of pages charged to a counter, for tests.
+  /// The number of pages charged to a counter.
   func total(of counter: Counter) -> UInt64 { locked.withLock { $0[counter, default: 0] } }
 }
 
@@ -211,14 +214,23 @@ struct PinAccount {
     guard pages > 0 else { return }
     try FaultInjection.step()
     guard let counter else { return }
-    var limit = currentLimit >> 12
-    if accounting == .addressSpace {
-      let isGone = addressSpace?.isGone ?? true
-      let locked = isGone ? 0 : (try? process.lockedMemory()) ?? 0
-      guard locked >> 12 <= limit else { throw .noMemory }
-      limit -= locked >> 12
-    }
-    try counters.charge(pages, to: counter, limit: limit)
+    try counters.charge(pages, to: counter, limit: pageLimit)
+  }
+
+  /// Returns whether ``charge(_:in:)`` of `pages` pages would succeed now.
+  func allows(_ pages: UInt64, in counters: PinCounters) -> Bool {
+    guard let counter else { return true }
+    let (sum, overflow) = counters.total(of: counter).addingReportingOverflow(pages)
+    return !overflow && sum <= pageLimit
+  }
+
+  /// The highest value of the counter.
+  private var pageLimit: UInt64 {
+    let limit = currentLimit >> 12
+    guard accounting == .addressSpace else { return limit }
+    let isGone = addressSpace?.isGone ?? true
+    let locked = isGone ? 0 : (try? process.lockedMemory()) ?? 0
+    return limit > locked >> 12 ? limit - locked >> 12 : 0
   }
 
   func uncharge(_ pages: UInt64, in counters: PinCounters) {
