@@ -21,6 +21,8 @@ final class DeviceBinding: Sendable {
 
   /// What the device is attached to (struct vfio_device: iommufd_attached, pasids).
   private struct Attachments: Sendable {
+    /// Whether the device is unbound, so that it cannot be attached any more.
+    var isOver = false
     var isAttached = false
     var pasids: Set<PASID> = []
   }
@@ -42,6 +44,7 @@ final class DeviceBinding: Sendable {
     _ table: ObjectID, pasid: PASID?, client: any Client
   ) throws(Errno) -> ObjectID {
     let attachments = attachments.withLock { $0 }
+    if attachments.isOver { throw .invalidArgument }
     let isAttached = pasid.map { attachments.pasids.contains($0) } ?? attachments.isAttached
     // ida_alloc_range()
     if let pasid, !isAttached, pasid.rawValue > Int32.max { throw .noSpace }
@@ -76,7 +79,7 @@ final class DeviceBinding: Sendable {
         boundDevice.detach(pasid: Self.iommufdPASID(pasid))
       }
       if attachments.isAttached { boundDevice.detach() }
-      attachments = .init()
+      attachments = .init(isOver: true)
     }
     boundDevice.unbind()
     context.release()

@@ -19,7 +19,6 @@ package final class VFIODevice: Sendable {
   package let canReset: Bool
   private let lastMSIShift = Mutex(0)
   private let currentBinding = Mutex<DeviceBinding?>(nil)
-  private let bindingBegins = Mutex(false)
 
   /// - Parameter isAloneOnBus: Whether a bus reset resets no other device.
   package init(
@@ -36,12 +35,6 @@ package final class VFIODevice: Sendable {
   var binding: DeviceBinding? {
     get { currentBinding.withLock { $0 } }
     set { currentBinding.withLock { $0 = newValue } }
-  }
-
-  /// Whether a device file is being bound. Guarded by the set's lock.
-  var isBeingBound: Bool {
-    get { bindingBegins.withLock { $0 } }
-    set { bindingBegins.withLock { $0 = newValue } }
   }
 
   /// log2 of the vectors of the last MSI that was enabled. It keeps its value after close

@@ -18,6 +18,7 @@ package final class ExactPinning: Sendable {
   private static let limit = 256
 
   private struct Watch {
+    let processID: Int32
     let process: OwnedDescriptor
     /// Keeps the object, so that the next call of the process finds the agent.
     let space: AddressSpace
@@ -126,7 +127,8 @@ package final class ExactPinning: Sendable {
       let number = process.rawValue
       let events = EPOLLIN.rawValue | EPOLLET.rawValue
       guard (try? ends.add(number, events: events, tag: number)) != nil else { return false }
-      state.watches[number] = Watch(process: process, space: space)
+      state.watches[number] = Watch(
+        processID: space.processID, process: process, space: space)
       return true
     }
   }
@@ -142,6 +144,15 @@ package final class ExactPinning: Sendable {
 
   private func isWatched(_ process: OwnedDescriptor) -> Bool {
     state.withLock { $0.watches[process.rawValue] != nil }
+  }
+
+  /// Ends the agent that was made from a thread of `process`, which leaves its address space.
+  /// - Returns: the agent, which is a child of the process; `nil` when there is none.
+  package func leave(process: Int32) -> HostTask? {
+    let watch = state.withLock { $0.watches.first { $0.value.processID == process }?.value }
+    guard let watch, let agent = watch.agent else { return nil }
+    leave(watch.space)
+    return agent.task
   }
 
   /// Ends the agent of `space`, whose process leaves it.

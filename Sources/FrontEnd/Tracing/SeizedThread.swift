@@ -16,22 +16,29 @@
     let task: HostTask
     private var isGone = false
     private var isStopped = false
-    /// The address at which the thread continues when its ioctl returns.
+    /// The address at which the thread continues when its call returns.
     private let returnAddress: UInt64
+    /// The number of the call.
+    private let callNumber: UInt64
     /// The registers of the thread at the end of its ioctl.
     private(set) var saved = user_regs_struct()
     private var savedMask: UInt64 = 0
     /// Whether the thread's seccomp filters do not see injected calls.
     let isSeccompSuspended: Bool
 
-    /// Seizes the thread, which sleeps in an ioctl. It stops when the ioctl returns, and not
-    /// before.
-    /// - Parameter returnAddress: where the ioctl returns to.
+    /// Seizes the thread, which sleeps in an ioctl or another call. It stops when the call returns,
+    /// and not before.
+    /// - Parameters:
+    ///   - returnAddress: where the call returns to.
+    ///   - number: the number of the call; `nil` for ioctl(2).
     /// - Throws: `.resourceBusy` for a thread with a debugger, `.notSupported` for a thread that
     ///   may not be traced, or whose machine code is not known here.
-    package init(seizing task: HostTask, returningTo returnAddress: UInt64) throws(Errno) {
+    package init(
+      seizing task: HostTask, returningTo returnAddress: UInt64, call number: UInt64? = nil
+    ) throws(Errno) {
       self.task = task
       self.returnAddress = returnAddress
+      callNumber = number ?? SYS.ioctl
       try Self.requireSystemCall(before: returnAddress, in: task)
       isSeccompSuspended = try Self.seize(task)
       if CLinux_ptrace(Int32(PTRACE_INTERRUPT.rawValue), task.id, 0, 0) < 0 { awaitEnd() }
@@ -93,11 +100,18 @@
       detach { $0.rax = UInt64(bitPattern: Int64(result)) }
     }
 
-    /// Does what ``resume(returning:)`` does, except that the thread makes its ioctl again.
+    /// Removes a child of the thread's process that has ended, and that wait(2) has not removed.
+    /// - Parameter child: its ID in the thread's PID namespace.
+    package func removeChild(_ child: Int32) {
+      let all: UInt64 = 0x4000_0000 | 1  // __WALL, WNOHANG
+      _ = try? inject(SYS.wait4, UInt64(bitPattern: Int64(child)), 0, all, 0)
+    }
+
+    /// Does what ``resume(returning:)`` does, except that the thread makes its call again.
     package func resumeBeforeCall() {
       detach { registers in
         registers.rip &-= 2
-        registers.rax = SYS.ioctl
+        registers.rax = callNumber
       }
     }
 
@@ -203,7 +217,7 @@
       guard waitForStop() != nil else { throw .noSuchProcess }
       isStopped = true
       try ptrace(PTRACE_GETREGS, data: &saved)
-      guard saved.rip == returnAddress, saved.orig_rax == SYS.ioctl else {
+      guard saved.rip == returnAddress, saved.orig_rax == callNumber else {
         detach()
         isGone = true
         throw .noSuchProcess
@@ -303,6 +317,7 @@
       static let socket = 41
       static let connect = 42
       static let recvmsg = 47
+      static let wait4 = 61
       static let openat = 257
     }
   }

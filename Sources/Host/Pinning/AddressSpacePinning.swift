@@ -17,6 +17,7 @@ package final class AddressSpacePinning: Sendable {
   }
 
   private let state = Mutex(State.undecided)
+  private let hadPins = Atomic(false)
   private let deciding = Mutex<Void>(())
 
   package init() {}
@@ -38,7 +39,11 @@ package final class AddressSpacePinning: Sendable {
     state.withLock { if case .exact(let pins, _) = $0 { pins } else { nil } }
   }
 
+  /// Whether the kernel has pinned pages of the address space, or can.
+  package var isExact: Bool { hadPins.load(ordering: .relaxed) }
+
   package func decide(_ pins: ExactPins, of process: OwnedDescriptor) {
+    hadPins.store(true, ordering: .relaxed)
     state.withLock { $0 = .exact(pins, process: process) }
   }
 

@@ -5,9 +5,9 @@
 // A program's close(2) is not trapped. The kernel reports the last close: by an inotify event for
 // the deletion of a memfd, by a hang-up of a socket pair. Both events are there before that
 // close(2) returns, or before the parent of a killed process can wait for the process. So a worker
-// that first processes the pending events (`processPendingEvents()`) sees each close that came
+// that first processes the pending events (`processPendingEvents(for:)`) sees each close that came
 // before the call it is about to answer, and a file is released in the order in which a kernel
-// would release it.
+// would release it, unless the release takes long (`FileReleases`).
 
 internal import CLinux
 internal import FrontEnd
@@ -28,12 +28,19 @@ final class OpenFileEntry: Sendable {
   let queue: QueueStandIn?
   /// The file position of a virtual file. `nil` for other files.
   let position: FilePosition?
+  /// The process that opened the file, or whose call made it.
+  let opener: Int32
+  /// The opener's charge for an open file.
+  private let charge: ChargedShares.Charge
   /// Where the descriptor of a queue was installed first.
   private let installation = Mutex<(process: Int32, number: Int32)?>(nil)
 
   init(
-    identity: StandInIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueStandIn?
-  ) {
+    identity: StandInIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueStandIn?,
+    opener: Int32
+  ) throws(Errno) {
+    charge = try ChargedShares.openFiles.charge(ClientIdentity(user: 0, process: opener))
+    self.opener = opener
     position = node == nil && queue == nil ? FilePosition() : nil
     self.identity = identity
     self.file = file
@@ -95,6 +102,11 @@ final class OpenFileTable: Sendable {
   /// Held while events are processed, so that a second caller returns after they have been.
   private let processing = Mutex(())
 
+  private let releases = FileReleases()
+  /// One thread waits for events, others run releases.
+  private let eventThreads = JobThreads(named: "last-close")
+  /// The processes whose first release the caller of `processPendingEvents()` must run.
+  private let closers = Mutex<[Int32]>([])
   private let locks = StandInLocks()
   private let inotify: OwnedDescriptor
   private let epoll: EpollSet
@@ -124,30 +136,33 @@ final class OpenFileTable: Sendable {
 
   // MARK: Opening
 
-  /// Adds `file`, which was opened from `node`. The table releases the file, also when this
-  /// function throws.
+  /// Adds `file`, which process `opener` opened from `node`. The table releases the file, also when
+  /// this function throws.
   /// - Returns: the stand-in file for the program. `file` is released with the last copy of this
   ///   descriptor.
   /// - Parameter flags: the status flags of the open file (F_GETFL).
   func add(
-    _ file: any OpenFile, of node: DeviceNode, flags: Int32 = O_RDWR
+    _ file: any OpenFile, of node: DeviceNode, flags: Int32 = O_RDWR, by opener: Int32
   ) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: node.paths[0], node: node, flags: flags)
+    try add(file, path: node.paths[0], node: node, flags: flags, opener)
   }
 
-  /// Adds a virtual file, as ``add(_:of:flags:)``.
-  func add(_ file: any OpenFile, path: String) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: path, node: nil, flags: O_RDWR)
+  /// Adds a virtual file, as ``add(_:of:flags:by:)``.
+  func add(
+    _ file: any OpenFile, path: String, by opener: Int32
+  ) throws(Errno) -> OwnedDescriptor {
+    try add(file, path: path, node: nil, flags: O_RDWR, opener)
   }
 
   private func add(
-    _ file: any OpenFile, path: String, node: DeviceNode?, flags: Int32
+    _ file: any OpenFile, path: String, node: DeviceNode?, flags: Int32, _ opener: Int32
   ) throws(Errno) -> OwnedDescriptor {
     do {
       let standIn = try StandInFile.make(
         for: path, hasRegions: file.hasRegions, flags: flags)
       let identity = try StandInIdentity(of: standIn)
-      let entry = OpenFileEntry(identity: identity, file: file, node: node, queue: nil)
+      let entry = try OpenFileEntry(
+        identity: identity, file: file, node: node, queue: nil, opener: opener)
       let link = "/proc/self/fd/\(standIn.rawValue)"
       try state.withLock { state throws(Errno) in
         let watch = inotify_add_watch(inotify.rawValue, link, UInt32(IN_DELETE_SELF))
@@ -165,10 +180,14 @@ final class OpenFileTable: Sendable {
   /// Adds a queue that a device has made. When this function throws, the device still owns the
   /// queue.
   /// - Returns: the entry, and the end of the socket pair for the program.
-  func add(queue file: any OpenFile) throws(Errno) -> (OpenFileEntry, OwnedDescriptor) {
-    let (queue, theirs) = try QueueStandIn.make(file.readiness())
+  func add(
+    queue file: any OpenFile, by opener: Int32
+  ) throws(Errno) -> (OpenFileEntry, OwnedDescriptor) {
+    let (queue, theirs) = try QueueStandIn.make(
+      file.readiness(), for: ClientIdentity(user: 0, process: opener))
     let identity = queue.identity
-    let entry = OpenFileEntry(identity: identity, file: file, node: nil, queue: queue)
+    let entry = try OpenFileEntry(
+      identity: identity, file: file, node: nil, queue: queue, opener: opener)
     state.withLock { state in
       state.queues[queue.descriptor.rawValue] = identity
       state.insert(Slot(entry: entry))
@@ -184,8 +203,8 @@ final class OpenFileTable: Sendable {
     return (entry, theirs)
   }
 
-  /// Reverses ``add(queue:)`` for a queue that no program has got. The device owns the queue again,
-  /// and the table does not release it.
+  /// Reverses ``add(queue:by:)`` for a queue that no program has got. The device owns the queue
+  /// again, and the table does not release it.
   func withdraw(_ entry: OpenFileEntry) {
     entry.file.setReadinessObserver(nil)
     state.withLock { state in
@@ -241,8 +260,23 @@ final class OpenFileTable: Sendable {
 
   // MARK: Last close and readiness
 
-  /// Releases all files whose last close has happened, and updates the readiness of queues.
-  func processPendingEvents() {
+  /// Releases all files whose last close has happened, and updates the readiness of queues. The
+  /// releases of files that other processes opened may not have ended when this function returns,
+  /// see ``FileReleases``.
+  /// - Parameter process: returns the process for whose call this is done. `nil` for no call.
+  func processPendingEvents(for process: () -> Int32? = { nil }) {
+    let closed = drainEvents()
+    if !closed.isEmpty {
+      let process = process()
+      for closer in closed where closer != process { releases.runElsewhere(of: closer) }
+      if let process, closed.contains(process) { releases.run(of: process) }
+    }
+    releases.wait(for: process)
+  }
+
+  /// Handles the events that are there.
+  /// - Returns: the processes for which `releases` must be run.
+  private func drainEvents() -> [Int32] {
     processing.withLock { _ in
       while let descriptor = epoll.wait(timeout: 0) { processEvent(of: descriptor) }
       for identity in locks.removeUnlocked() {
@@ -251,6 +285,10 @@ final class OpenFileTable: Sendable {
           state.watches = state.watches.filter { $0.value != identity }
         }
         close(identity)
+      }
+      return closers.withLock { closers in
+        defer { closers = [] }
+        return closers
       }
     }
   }
@@ -281,13 +319,24 @@ final class OpenFileTable: Sendable {
     }
   }
 
-  /// Runs ``processPendingEvents()`` for each event, also while no program makes a call. Never
-  /// returns.
-  func processEventsForever() {
-    while true {
-      if epoll.wait() != nil { processPendingEvents() }
+  /// Starts a thread that handles each event, also while no program makes a call.
+  /// - Returns: false when the host cannot create a thread.
+  func startProcessingEvents() -> Bool {
+    eventThreads.run { [self] in
+      while true {
+        guard epoll.wait() != nil else { continue }
+        let closed = drainEvents()
+        guard let first = closed.first else { continue }
+        for closer in closed.dropFirst() { releases.runElsewhere(of: closer) }
+        // A release may take long, so another thread waits for events meanwhile.
+        if startProcessingEvents() { return releases.run(of: first) }
+        releases.runElsewhere(of: first)
+      }
     }
   }
+
+  /// Waits at most 5 s for all releases.
+  func awaitReleases() { releases.waitForAll() }
 
   private func processEvent(of descriptor: Int32) {
     if descriptor == inotify.rawValue {
@@ -318,7 +367,7 @@ final class OpenFileTable: Sendable {
     }
   }
 
-  /// Releases the file, or leaves the release to the last call on it.
+  /// Adds the file to `releases`, or leaves the release to the last call on it.
   private func close(_ identity: StandInIdentity?) {
     guard let identity else { return }
     let entry: OpenFileEntry? = state.withLock { state in
@@ -327,7 +376,10 @@ final class OpenFileTable: Sendable {
       state.slots[identity] = nil
       return slot.entry
     }
-    if let entry { release(entry) }
+    guard let entry else { return }
+    if releases.add({ [self] in release(entry) }, of: entry.opener) {
+      closers.withLock { $0.append(entry.opener) }
+    }
   }
 
   private func release(_ entry: OpenFileEntry) {

@@ -31,7 +31,7 @@ final class ClientAddressSpaces: Sendable {
   }
 
   /// The link count of /proc/<pid>/task is 2 plus the number of threads.
-  private static func hasOtherThreads(_ process: Int32) -> Bool {
+  static func hasOtherThreads(_ process: Int32) -> Bool {
     var status = stat()
     return stat("/proc/\(process)/task", &status) == 0 && status.st_nlink > 3
   }

@@ -40,8 +40,37 @@ final class LauncherPinning: Sendable {
     return pinning.prepare(space) { () throws(Errno) in try makeAgent(for: call, listener) }
   }
 
-  /// The program leaves `space`.
-  func leave(_ space: AddressSpace) { pinning.leave(space) }
+  /// Ends the agent of the caller's process, which ends or executes another program by `call`. The
+  /// process must not leave a zombie to its parent, or keep one. So its thread removes the agent
+  /// before it makes the call again.
+  func leave(by call: TrappedCall, _ listener: SeccompListener) -> ExactPinning.Outcome {
+    guard let process = try? call.task.processID(),
+      call.systemCall != .exit || !ClientAddressSpaces.hasOtherThreads(process),
+      let agent = pinning.leave(process: process)
+    else { return .notAnswered }
+    #if arch(x86_64)
+      return TracingGate.shared.withLock { Self.remove(agent, by: call, listener) }
+    #else
+      return .notAnswered
+    #endif
+  }
+
+  #if arch(x86_64)
+    private static func remove(
+      _ agent: HostTask, by call: TrappedCall, _ listener: SeccompListener
+    ) -> ExactPinning.Outcome {
+      guard call.architecture == .x8664, let child = agent.innermostID,
+        let number = Trap.exits.first(where: { $0.systemCall == call.systemCall })?.x8664,
+        listener.isWaiting(call.id),
+        let thread = try? SeizedThread(
+          seizing: call.task, returningTo: call.returnAddress, call: UInt64(number))
+      else { return .notAnswered }
+      listener.send(.failure(.connectionAbort), to: call.id)
+      thread.removeChild(child)
+      thread.resumeBeforeCall()
+      return .answered
+    }
+  #endif
 
   private func makeAgent(
     for call: TrappedCall, _ listener: SeccompListener

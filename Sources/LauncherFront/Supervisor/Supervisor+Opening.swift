@@ -13,7 +13,7 @@ extension Supervisor {
     guard let request = OpenRequest(call, memory: client) else { return .native }
     let flags = Int32(truncatingIfNeeded: request.flags)
     // /proc/<pid>/status must not show pages of files that the program has closed.
-    if virtualFiles != nil { files.processPendingEvents() }
+    if virtualFiles != nil { files.processPendingEvents { client.process } }
     if let virtualFiles,
       let opened = try virtualFiles.open(request.path, flags: flags, by: call.task)
     {
@@ -24,11 +24,11 @@ extension Supervisor {
         of: request.path, from: request.directory, in: call.task)
     else { return .native }
     let status = try OpenModel.statusFlags(request)
-    files.processPendingEvents()
+    files.processPendingEvents { client.process }
     let file = try withFaultInjection(for: call) { () throws(Errno) in
       try node.device.open(by: client)
     }
-    let standIn = try files.add(file, of: node, flags: status)
+    let standIn = try files.add(file, of: node, flags: status, by: client.process)
     // This function closes its own copy of the descriptor before the answer is sent. Otherwise the
     // program's close(2) might not be the last one. That is why the descriptor is not installed
     // with the answer (SECCOMP_ADDFD_FLAG_SEND).
@@ -50,7 +50,8 @@ extension Supervisor {
       var isInstalled = false
       defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
       try listener.install(
-        try files.add(file, path: path), as: number, for: client.call, closeOnExec: closeOnExec)
+        try files.add(file, path: path, by: process), as: number, for: client.call,
+        closeOnExec: closeOnExec)
       isInstalled = true
       return .value(Int64(number))
     }

@@ -151,16 +151,19 @@ static void test_pins(void)
 
 /* ---- a process that outlives the one that made the address space --------------------------- */
 
-static int parent_may_exit[2];
+static int parent_may_exit[2], sharer_id[2];
 static pid_t parent;
 
 static void outlive_parent(void)
 {
     char byte = 0;
 
+    pid_t own = getpid();
+
     map_again();
     fflush(stdout);
-    if (write(parent_may_exit[1], &byte, 1) != 1)
+    if (write(sharer_id[1], &own, sizeof(own)) != sizeof(own)
+        || write(parent_may_exit[1], &byte, 1) != 1)
         _exit(2);
     while (getppid() == parent)
         usleep(1000);
@@ -187,10 +190,11 @@ static void test_outliving_child(void)
 {
     char byte;
     int access;
+    pid_t sharer;
 
     section("the parent ends before the child");
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    if (pipe(parent_may_exit))
+    if (pipe(parent_may_exit) || pipe(sharer_id))
         exit(2);
     fflush(stdout);
     pid_t child = fork();
@@ -203,7 +207,8 @@ static void test_outliving_child(void)
         syscall(SYS_exit_group, 0);
     }
     await(child);
-    if (waitpid(-1, NULL, 0) < 0)
+    if (read(sharer_id[0], &sharer, sizeof(sharer)) != sizeof(sharer)
+        || waitpid(sharer, NULL, 0) < 0)
         exit(2);
     printf("both have ended\n");
     access = create_access("access", ioas, 0);

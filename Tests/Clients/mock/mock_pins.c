@@ -16,9 +16,6 @@
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22
-#endif
 
 enum { SLOW = MOCK_ACCESS_RW_SLOW_PATH, WRITE = MOCK_ACCESS_RW_WRITE, IOVA = 0x1000000 };
 enum { PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS, RW = PROT_READ | PROT_WRITE };
@@ -243,7 +240,9 @@ static void test_pinnable(void)
     section("a guard page in the middle");
     at = memory(3, RW, PRIVATE, -1);
     memset(at, 0x11, 3 * PAGE);
-    printf("madvise -> %d\n", madvise(at + PAGE, PAGE, MADV_GUARD_INSTALL));
+    /* Linux before 6.13 has no guard pages. No memory has the same effect there. */
+    if (madvise(at + PAGE, PAGE, MADV_GUARD_INSTALL))
+        munmap(at + PAGE, PAGE);
     map(ioas, (uintptr_t)at, 3 * PAGE, FIXED | R | W, IOVA);
     map(ioas, (uintptr_t)at, 3 * PAGE, FIXED | R, IOVA);
     map(ioas, (uintptr_t)at, PAGE, FIXED | R | W, IOVA);

@@ -109,7 +109,7 @@ package final class PinCounters: Sendable {
     return (
       UInt64(bitPattern: spaces.reduce(0) { $0 &+ $1.count }),
       spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) },
-      spaces.contains { $0.space.pinning.pins != nil }
+      spaces.contains { $0.space.pinning.isExact }
     )
   }
 

@@ -136,7 +136,7 @@ static int kill_victims(unsigned count)
             before = count_entries(descriptors);
         }
     }
-    for (unsigned i = 0; i < 50 && agent_of(launcher); i++)
+    for (unsigned i = 0; i < 100 && (agent_of(launcher) || count_entries(threads) > 26); i++)
         usleep(20000);
     printf("descriptors %d %d, threads %d, agent %d\n", before, count_entries(descriptors),
            count_entries(threads) - 2, agent_of(launcher));
