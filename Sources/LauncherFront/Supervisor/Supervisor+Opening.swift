@@ -13,7 +13,7 @@ extension Supervisor {
     guard let request = OpenRequest(call, memory: client) else { return .native }
     let flags = Int32(truncatingIfNeeded: request.flags)
     // /proc/<pid>/status must not show pages of files that the program has closed.
-    if virtualFiles != nil { files.processPendingEvents { client.process } }
+    if virtualFiles != nil { processCloses(before: client) }
     if let virtualFiles,
       let opened = try virtualFiles.open(request.path, flags: flags, by: call.task)
     {
@@ -24,7 +24,7 @@ extension Supervisor {
         of: request.path, from: request.directory, in: call.task)
     else { return .native }
     let status = try OpenModel.statusFlags(request)
-    files.processPendingEvents { client.process }
+    processCloses(before: client)
     let file = try withFaultInjection(for: call) { () throws(Errno) in
       try node.device.open(by: client)
     }
