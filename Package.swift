@@ -113,7 +113,7 @@ let package = Package(
       dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "Host", system, "TestSupport"]),
     .testTarget(
       name: "IOMMUFDTests",
-      dependencies: ["CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
+      dependencies: ["CLinux", "CUAPI", "UAPI", "IOMMU", "IOMMUFD", "TestSupport", "Host", system]),
     .testTarget(
       name: "MachineTests",
       dependencies: [

@@ -92,6 +92,22 @@ package final class Context: @unchecked Sendable {
       return count == 0
     }
     guard isLast else { return }
+    if lock.withLock({ size }) <= Self.immediateReleaseLimit {
+      destroyReleased()
+    } else {
+      DeferredReleases.shared.add(self)
+    }
+  }
+
+  /// The number of objects and areas that are destroyed at once. It takes a few milliseconds.
+  private static let immediateReleaseLimit = 4096
+
+  private var size: Int {
+    objects.all(IOAS.self).reduce(objects.count) { $0 + $1.pageTable.areaCount }
+  }
+
+  /// Destroys all objects, after the last reference is gone.
+  func destroyReleased() {
     lock.withLock { destroyAll() }
     for hooks in hooks { hooks.contextIsReleased(self) }
   }

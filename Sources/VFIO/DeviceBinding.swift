@@ -7,17 +7,22 @@ internal import SystemPackage
 internal import UAPI
 
 /// The binding of an opened device to an iommufd (struct vfio_device_file between
-/// VFIO_DEVICE_BIND_IOMMUFD and close). The device's `DeviceSet` lock guards attach and detach.
+/// VFIO_DEVICE_BIND_IOMMUFD and close). One attach or detach runs at a time. It can wait for pages
+/// of the client, so it has a lock of its own; in the kernel it holds the lock of the device set.
 final class DeviceBinding: Sendable {
   /// The device file that has been bound.
   let owner: ObjectIdentifier
   let context: Context
   let boundDevice: BoundDevice
   let openedDevice: OpenedDevice
+  /// Held by an attach or a detach.
+  let attachLock = AssertableLock()
   private let attachments = Mutex(Attachments())
 
   /// What the device is attached to (struct vfio_device: iommufd_attached, pasids).
   private struct Attachments: Sendable {
+    /// Whether the device is unbound, so that it cannot be attached any more.
+    var isOver = false
     var isAttached = false
     var pasids: Set<PASID> = []
   }
@@ -39,6 +44,7 @@ final class DeviceBinding: Sendable {
     _ table: ObjectID, pasid: PASID?, client: any Client
   ) throws(Errno) -> ObjectID {
     let attachments = attachments.withLock { $0 }
+    if attachments.isOver { throw .invalidArgument }
     let isAttached = pasid.map { attachments.pasids.contains($0) } ?? attachments.isAttached
     // ida_alloc_range()
     if let pasid, !isAttached, pasid.rawValue > Int32.max { throw .noSpace }
@@ -73,7 +79,7 @@ final class DeviceBinding: Sendable {
         boundDevice.detach(pasid: Self.iommufdPASID(pasid))
       }
       if attachments.isAttached { boundDevice.detach() }
-      attachments = .init()
+      attachments = .init(isOver: true)
     }
     boundDevice.unbind()
     context.release()

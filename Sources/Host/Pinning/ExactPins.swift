@@ -95,9 +95,11 @@ package final class ExactPins: Sendable {
       &update, arguments, slot, range.lowerBound, range.upperBound - range.lowerBound)
     do throws(Errno) {
       try store(withUnsafeBytes(of: &update) { Array($0) })
-      let count = try agent.call(
-        .ioUringRegister, ring.number, UInt64(CLinux_IORING_REGISTER_BUFFERS_UPDATE), arguments,
-        UInt64(CLinux_ring_update_size))
+      let count = try ring.whileFilling { () throws(Errno) in
+        try agent.call(
+          .ioUringRegister, ring.number, UInt64(CLinux_IORING_REGISTER_BUFFERS_UPDATE), arguments,
+          UInt64(CLinux_ring_update_size))
+      }
       guard count == 1 else { throw .badAddress }
     } catch {
       ring.free(slot)

@@ -26,6 +26,10 @@ final class PinRing: @unchecked Sendable {
     var freed: [UInt32] = []
     /// The number of buffers that were in use at least once.
     var fresh: UInt32 = 0
+    /// Whether the agent is filling a buffer, which can wait for a page of the client.
+    var isFilling = false
+    /// Buffers to remove when the agent has filled its buffer.
+    var removals: [UInt32] = []
   }
 
   /// Takes over a ring that `agent` has made, and its table of empty buffers.
@@ -61,10 +65,30 @@ final class PinRing: @unchecked Sendable {
   /// Makes buffer `slot` free. It must be empty.
   func free(_ slot: UInt32) { slots.withLock { $0.freed.append(slot) } }
 
-  /// Unpins the pages of buffer `slot`.
+  /// Unpins the pages of buffer `slot`. While the agent fills a buffer, the kernel would make the
+  /// call wait (io_ring_ctx.uring_lock); the pages are then unpinned afterwards.
   func remove(_ slot: UInt32) {
-    // A buffer that cannot be removed keeps its number, so that no other pages get it.
-    if CLinux_ring_remove(descriptor.rawValue, slot) == 0 { free(slot) }
+    slots.withLock { slots in
+      if slots.isFilling { slots.removals.append(slot) } else { remove(slot, &slots) }
+    }
+  }
+
+  /// A buffer that cannot be removed keeps its number, so that no other pages get it.
+  private func remove(_ slot: UInt32, _ slots: inout Slots) {
+    if CLinux_ring_remove(descriptor.rawValue, slot) == 0 { slots.freed.append(slot) }
+  }
+
+  /// Runs `body`, in which the agent fills a buffer. One agent fills one buffer at a time.
+  func whileFilling<Result>(_ body: () throws(Errno) -> Result) throws(Errno) -> Result {
+    slots.withLock { $0.isFilling = true }
+    defer {
+      slots.withLock { slots in
+        slots.isFilling = false
+        for slot in slots.removals { remove(slot, &slots) }
+        slots.removals = []
+      }
+    }
+    return try body()
   }
 
   // MARK: Transfers

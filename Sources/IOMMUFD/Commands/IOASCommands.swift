@@ -31,10 +31,12 @@ enum IOASCommands {
     let (context, client) = (command.context, command.client)
     let iova = try context.lock.withLock { () throws(Errno) in
       let ioas = try context.ioas(ObjectID(arguments.ioas_id))
-      return try ioas.pageTable.map(
-        userAddress: arguments.user_va, length: arguments.length,
-        at: flags.fixedIOVA(arguments.iova), permissions: permissions,
-        accounting: context.accountingMode, client: client)
+      return try ioas.withUser { () throws(Errno) in
+        try ioas.pageTable.map(
+          userAddress: arguments.user_va, length: arguments.length,
+          at: flags.fixedIOVA(arguments.iova), permissions: permissions,
+          accounting: context.accountingMode, client: client)
+      }
     }
     command.arguments.iova = iova.rawValue
     try command.respond()
@@ -57,10 +59,12 @@ enum IOASCommands {
           at: flags.fixedIOVA(arguments.iova), permissions: permissions, importer: context,
           client: client)
       }
-      return try ioas.pageTable.map(
-        file: arguments.fd, start: arguments.start, length: arguments.length,
-        at: flags.fixedIOVA(arguments.iova), permissions: permissions,
-        accounting: context.accountingMode, client: client)
+      return try ioas.withUser { () throws(Errno) in
+        try ioas.pageTable.map(
+          file: arguments.fd, start: arguments.start, length: arguments.length,
+          at: flags.fixedIOVA(arguments.iova), permissions: permissions,
+          accounting: context.accountingMode, client: client)
+      }
     }
     command.arguments.iova = iova.rawValue
     try command.respond()
@@ -82,9 +86,11 @@ enum IOASCommands {
       let pages = try source.pageTable.pages(
         at: IOVA(arguments.src_iova), length: arguments.length)
       let destination = try context.ioas(ObjectID(arguments.dst_ioas_id))
-      return try destination.pageTable.map(
-        pages, length: arguments.length, at: flags.fixedIOVA(arguments.dst_iova),
-        permissions: permissions, client: client)
+      return try destination.withUser { () throws(Errno) in
+        try destination.pageTable.map(
+          pages, length: arguments.length, at: flags.fixedIOVA(arguments.dst_iova),
+          permissions: permissions, client: client)
+      }
     }
     command.arguments.dst_iova = iova.rawValue
     try command.respond()
@@ -97,11 +103,12 @@ enum IOASCommands {
     command.arguments.length = try context.lock.withLock { () throws(Errno) in
       let ioas = try context.ioas(ObjectID(arguments.ioas_id))
       if arguments.iova == 0, arguments.length == .max {
-        return try ioas.pageTable.unmapAll().get()
+        return try ioas.withUser { ioas.pageTable.unmapAll() }.get()
       }
       guard arguments.iova != .max, arguments.length != .max else { throw Errno.overflow }
-      let unmapped = try ioas.pageTable.unmap(IOVA(arguments.iova), length: arguments.length)
-        .get()
+      let unmapped = try ioas.withUser {
+        ioas.pageTable.unmap(IOVA(arguments.iova), length: arguments.length)
+      }.get()
       guard unmapped > 0 else { throw Errno.noSuchFileOrDirectory }
       return unmapped
     }

@@ -107,9 +107,12 @@ enum VIOMMUCommands {
     let (context, client) = (command.context, command.client)
     let queue = try context.lock.withLock { () throws(Errno) in
       let viommu = try context.objects.lookUp(ObjectID(arguments.viommu_id), as: VIOMMU.self)
-      return try HWQueue.make(
-        type: arguments.type, index: arguments.index, iova: IOVA(arguments.nesting_parent_iova),
-        length: arguments.length, on: viommu, client: client)
+      // The pin of the queue's pages releases the lock.
+      return try viommu.withUser { () throws(Errno) in
+        try HWQueue.make(
+          type: arguments.type, index: arguments.index, iova: IOVA(arguments.nesting_parent_iova),
+          length: arguments.length, on: viommu, client: client)
+      }
     }
     command.arguments.out_hw_queue_id = queue.id.rawValue
     try command.respond(publishing: queue)

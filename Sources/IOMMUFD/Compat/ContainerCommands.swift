@@ -81,9 +81,11 @@ struct ContainerCommands {
     if map.flags & UInt32(VFIO_DMA_MAP_FLAG_WRITE) != 0 { permissions.insert(.write) }
     try context.lock.withLock { () throws(Errno) in
       let ioas = try context.requireContainerIOAS()
-      _ = try ioas.pageTable.map(
-        userAddress: map.vaddr, length: map.size, at: IOVA(map.iova), permissions: permissions,
-        accounting: context.accountingMode, client: client)
+      _ = try ioas.withUser { () throws(Errno) in
+        try ioas.pageTable.map(
+          userAddress: map.vaddr, length: map.size, at: IOVA(map.iova), permissions: permissions,
+          accounting: context.accountingMode, client: client)
+      }
     }
   }
 
@@ -98,13 +100,14 @@ struct ContainerCommands {
     guard unmap.argsz >= minimum, unmap.flags & ~known == 0 else { throw .invalidArgument }
     let (iova, size) = (IOVA(unmap.iova), unmap.size)
     let result = try context.lock.withLock { () throws(Errno) in
-      let pageTable = try context.requireContainerIOAS().pageTable
+      let ioas = try context.requireContainerIOAS()
+      let pageTable = ioas.pageTable
       if isAll {
         guard iova.rawValue == 0, size == 0 else { throw Errno.invalidArgument }
-        return pageTable.unmapAll()
+        return ioas.withUser { pageTable.unmapAll() }
       }
       if pageTable.disablesLargePages { try pageTable.cut(around: iova, length: size) }
-      return pageTable.unmap(iova, length: size)
+      return ioas.withUser { pageTable.unmap(iova, length: size) }
     }
     unmap.size = result.bytes
     try client.storeBytes(of: unmap, at: argument)

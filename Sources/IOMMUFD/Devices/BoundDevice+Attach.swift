@@ -72,7 +72,8 @@ extension BoundDevice {
 
   private enum Change { case attach, replace }
 
-  /// iommufd: iommufd_device_change_pt()
+  /// Releases the lock while the pages of a new automatic HWPT are faulted in. The owner of the
+  /// device keeps it bound meanwhile. iommufd: iommufd_device_change_pt()
   private func change(
     to target: ObjectID, pasid: PASID?, by change: Change, client: (any Client)?
   ) throws(Errno) -> ObjectID {
@@ -81,8 +82,11 @@ extension BoundDevice {
       try self.change(to: hwpt, pasid: pasid, by: change)?.put()
       return target
     case let ioas as IOAS:
-      let (hwpt, old) = try changeToAutomatic(
-        on: ioas, pasid: pasid, by: change, client: client)
+      let (hwpt, old) = try ioas.withUser { () throws(Errno) in
+        try ioas.withAutomaticHWPTs { () throws(Errno) in
+          try changeToAutomatic(on: ioas, pasid: pasid, by: change, client: client)
+        }
+      }
       old?.put()
       return hwpt.id
     default:

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import Host
 internal import IOMMU
+internal import SystemPackage
 
 /// One mapping of an ``IOPageTable`` (iommufd: struct iopt_area): a range of IOVAs that maps a
 /// slice of client pages. Range and slice are in bytes; where the alignment of the page table
@@ -15,8 +17,19 @@ final class Area {
   private(set) var pins = 0
   /// The number of those pins that forbid unmapping (iopt_area.num_locks).
   private(set) var locks = 0
+  /// Whether the area is being mapped, is mapped, or has been removed from its page table.
+  private(set) var state = State.pending
+  /// Whether the area is a user of its pages for domains.
+  private(set) var isPinned = false
   /// Whether new pins are refused because the area is being unmapped (iopt_area.prevent_access).
   private(set) var refusesPins = false
+
+  enum State {
+    /// Reserves its IOVAs, and waits until its pages are pinned (iopt_area.pages is NULL).
+    case pending
+    case mapped
+    case removed
+  }
 
   /// - Parameter range: not all IOVAs, a length that no call can ask for.
   init(
@@ -43,6 +56,48 @@ final class Area {
 
   func isAligned(to mask: UInt64) -> Bool {
     (firstIOVA.rawValue | length | pageOffset) & mask == 0
+  }
+
+  // MARK: Life
+
+  func setMapped() { state = .mapped }
+  func setRemoved() { state = .removed }
+
+  /// The domains of the page table need the pages, and the area does not have them yet.
+  var needsPin: Bool { !isPinned && !pages.isRevoked }
+
+  /// Makes the area a user of its pages. Releases the lock while pages are faulted in; the area may
+  /// be removed meanwhile, or another call may have pinned it.
+  /// - Throws: what ``IOPTPages/pin(_:through:caller:)`` throws, if the area was not removed.
+  func pin(caller: AddressSpace?) throws(Errno) {
+    do throws(Errno) {
+      _ = try pages.pin(firstIndex, through: lastIndex, caller: caller)
+    } catch {
+      if state == .removed { return }
+      throw error
+    }
+    if state == .removed || isPinned {
+      pages.unpin(firstIndex, through: lastIndex)
+    } else {
+      isPinned = true
+    }
+  }
+
+  func unpin() {
+    guard isPinned else { return }
+    isPinned = false
+    pages.unpin(firstIndex, through: lastIndex)
+  }
+
+  /// The frames of a pinned area, in order.
+  var frames: [FrameRun] { pages.frames(firstIndex, through: lastIndex) }
+
+  /// Makes a part of the area, as it was before it was removed, a mapped area.
+  func part(_ part: ClosedRange<IOVA>) -> Area {
+    let new = Area(part, of: pages, at: startByte(of: part.lowerBound), permissions: permissions)
+    new.state = .mapped
+    new.isPinned = isPinned
+    return new
   }
 
   // MARK: Pins of accesses

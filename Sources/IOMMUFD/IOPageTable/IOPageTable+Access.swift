@@ -10,6 +10,7 @@
 // The call to an access happens with the context's lock held, in the middle of an unmap. The access
 // may unpin; it must not map or unmap. The unmap looks the area up again afterwards.
 
+internal import Host
 package import IOMMU
 internal import SystemPackage
 internal import UAPI
@@ -20,8 +21,8 @@ protocol PageTableAccess: AnyObject {
   var alignment: UInt64 { get }
   /// An internal access cannot be called; its pins lock their areas.
   var isInternal: Bool { get }
-  /// Unpins every pin that overlaps `range`, which is about to be unmapped.
-  func unmap(_ range: ClosedRange<IOVA>)
+  /// Unpins every pin of pages of `area`, which is about to be unmapped.
+  func unmap(_ area: Area)
 }
 
 /// Pages that an access has pinned.
@@ -31,12 +32,24 @@ package struct AccessPin {
     let area: Area
     let first: UInt64
     let last: UInt64
+
+    func unpinPages() { area.pages.unpin(first, through: last) }
   }
 
   fileprivate var pinnedPages: [PinnedPages] = []
   fileprivate let isLocking: Bool
   /// The frames of the pages, in the order of IOVAs.
   package fileprivate(set) var frames: [FrameRun] = []
+
+  /// The pin after an unpin.
+  var withoutPages: AccessPin {
+    var pin = self
+    pin.pinnedPages = []
+    return pin
+  }
+
+  /// The areas whose pages are pinned: none when an area was unmapped during the pin.
+  var areas: [ObjectIdentifier] { pinnedPages.map { ObjectIdentifier($0.area) } }
 }
 
 extension IOPageTable {
@@ -50,14 +63,16 @@ extension IOPageTable {
   func evictAccesses(of area: Area) throws(Errno) {
     area.refusePins()
     for _ in 0..<Self.evictionLimit where area.pins > 0 {
-      for access in accesses where !access.isInternal { access.unmap(area.range) }
+      for access in accesses where !access.isInternal { access.unmap(area) }
     }
     guard area.pins == 0 else { throw .deadlock }
   }
 
   // MARK: Pinning
 
-  /// Pins the pages of a range, or none. iommufd: iommufd_access_pin_pages()
+  /// Pins the pages of a range, or none. Releases the lock while pages are faulted in. When an area
+  /// is unmapped meanwhile, the result is as if the pin had come first and the unmap had called the
+  /// access. iommufd: iommufd_access_pin_pages()
   /// - Parameters:
   ///   - isLocking: the range cannot be unmapped until the unpin.
   ///   - client: the client that makes the call, if a client does.
@@ -69,30 +84,61 @@ extension IOPageTable {
     _ range: ClosedRange<IOVA>, forWriting: Bool, isLocking: Bool, client: (any Client)?
   ) throws(Errno) -> AccessPin {
     let caller = try? client?.addressSpace()
+    let (parts, failure) = pinnableParts(of: range, forWriting: forWriting)
+    if isLocking { for part in parts { part.area.addPin(isLocking: true) } }
     var pin = AccessPin(isLocking: isLocking)
+    do throws(Errno) {
+      for part in parts {
+        try FaultInjection.step()
+        do throws(Errno) {
+          pin.frames.join(
+            try part.area.pages.pin(part.first, through: part.last, caller: caller))
+        } catch {
+          throw part.area.state == .removed ? .noSuchFileOrDirectory : error
+        }
+        pin.pinnedPages.append(part)
+      }
+      if let failure { throw failure }
+    } catch {
+      for pinned in pin.pinnedPages { pinned.unpinPages() }
+      if isLocking { for part in parts { part.area.removePin(isLocking: true) } }
+      throw error
+    }
+    if isLocking { return pin }
+    if parts.allSatisfy({ $0.area.state == .mapped && !$0.area.refusesPins }) {
+      for part in parts { part.area.addPin(isLocking: false) }
+    } else {
+      for part in parts { part.unpinPages() }
+      pin.pinnedPages = []
+    }
+    return pin
+  }
+
+  /// Returns the parts of a range whose pages can be pinned, up to the first that cannot, and the
+  /// reason why it cannot.
+  private func pinnableParts(
+    of range: ClosedRange<IOVA>, forWriting: Bool
+  ) -> (parts: [AccessPin.PinnedPages], failure: Errno?) {
+    var parts: [AccessPin.PinnedPages] = []
     do throws(Errno) {
       let isCovered = try forEachContiguousArea(in: range) { area, part throws(Errno) in
         try area.requirePinnable(part, isLast: range.upperBound <= area.lastIOVA)
         try area.requireAccess(forWriting: forWriting)
-        let first = area.startByte(of: part.lowerBound) >> 12
-        let last = area.startByte(of: part.upperBound) >> 12
-        try FaultInjection.step()
-        pin.frames.join(try area.pages.pin(first, through: last, caller: caller))
-        area.addPin(isLocking: isLocking)
-        pin.pinnedPages.append(.init(area: area, first: first, last: last))
+        parts.append(
+          .init(
+            area: area, first: area.startByte(of: part.lowerBound) >> 12,
+            last: area.startByte(of: part.upperBound) >> 12))
       }
-      guard isCovered else { throw Errno.noSuchFileOrDirectory }
+      return (parts, isCovered ? nil : .noSuchFileOrDirectory)
     } catch {
-      unpin(pin)
-      throw error
+      return (parts, error)
     }
-    return pin
   }
 
   /// iommufd: iommufd_access_unpin_pages()
   func unpin(_ pin: AccessPin) {
     for pinned in pin.pinnedPages {
-      pinned.area.pages.unpin(pinned.first, through: pinned.last)
+      pinned.unpinPages()
       pinned.area.removePin(isLocking: pin.isLocking)
     }
   }

@@ -9,7 +9,8 @@ package import UAPI
 extension IOPageTable {
   /// Charges the mappings of all page tables of a context to the process of `client`.
   /// iommufd: iommufd_ioas_change_process()
-  /// - Throws: `.invalidArgument` when memory of a process is mapped, which cannot be transferred;
+  /// - Throws: `.resourceBusy` while an area is being mapped; `.invalidArgument` when memory of a
+  ///   process is mapped, which cannot be transferred;
   ///   `.noMemory` when the new process would exceed its limit. Nothing has changed then. Also
   ///   `.invalidArgument` when pages were charged to an address space that is gone and so cannot be
   ///   uncharged; the mappings are transferred in that case.
@@ -48,8 +49,10 @@ extension IOPageTable {
     var seen: Set<ObjectIdentifier> = []
     var all: [IOPTPages] = []
     for table in tables {
-      try table.forEachArea { area throws(Errno) in
-        guard case .file = area.pages.source else { throw .invalidArgument }
+      try table.areas.forEach { interval throws(Errno) in
+        let area = interval.value
+        if area.state == .pending { throw Errno.resourceBusy }
+        guard case .file = area.pages.source else { throw Errno.invalidArgument }
         if seen.insert(ObjectIdentifier(area.pages)).inserted { all.append(area.pages) }
       }
     }

@@ -9,90 +9,113 @@
 internal import Host
 internal import IOMMU
 internal import SystemPackage
+internal import UAPI
 
 extension IOPageTable {
   // MARK: One domain
 
-  /// Maps every area in `domain`, which is not in the list of domains yet, or none.
-  /// iommufd: iopt_fill_domain()
-  func fill(_ domain: any PagingDomain, caller: AddressSpace?) throws(Errno) {
-    var filled: [Area] = []
-    do throws(Errno) {
-      try forEachArea { area throws(Errno) in
-        if area.pages.isRevoked { return }
-        let isFirst = domains.isEmpty
-        let frames = isFirst ? try area.pin(caller: caller) : area.frames
-        do throws(Errno) {
-          try install(frames, of: area, in: domain)
-        } catch {
-          if isFirst { area.unpin() }
-          throw error
-        }
-        filled.append(area)
+  /// Maps every area in a domain that is not in the list of domains yet. After an error the areas
+  /// before it stay in the domain. iommufd: iopt_fill_domain()
+  func fill(_ filling: DomainFilling, client: (any Client)?) throws(Errno) {
+    var caller: AddressSpace?
+    var count = 0
+    while let area = filling.nextArea(in: areas) {
+      if count == 0 { caller = try? client?.addressSpace() }
+      count += 1
+      if area.needsPin {
+        try area.pin(caller: caller)
+        // The area may have been removed or split meanwhile.
+        if area.state == .removed { continue }
       }
-    } catch {
-      for area in filled {
-        _ = domain.unmap(area.firstIOVA, length: area.length)
-        if domains.isEmpty { area.unpin() }
-      }
-      throw error
+      if !area.pages.isRevoked { try install(area.frames, of: area, in: filling.domain) }
+      filling.didFill(area)
+      if count % Self.areasPerTurn == 0 { lock?.yield() }
     }
+  }
+
+  /// Unmaps the areas of a domain that could not be filled and is not in the list any more.
+  func empty(_ filling: DomainFilling) {
+    forEachArea { area in
+      if area.isPinned, filling.contains(area) { unmap(area, in: filling.domain) }
+    }
+    unpinUnusedAreas()
   }
 
   /// Unmaps every area in `domain`, which is not in the list of domains any more.
   func empty(_ domain: any PagingDomain) {
     forEachArea { area in
-      if area.pages.isRevoked { return }
-      _ = domain.unmap(area.firstIOVA, length: area.length)
-      if domains.isEmpty { area.unpin() }
+      if area.isPinned { unmap(area, in: domain) }
     }
+    unpinUnusedAreas()
+  }
+
+  /// Unpins the areas when no domain needs their pages.
+  private func unpinUnusedAreas() {
+    if domains.isEmpty, filling.isEmpty { forEachArea { area in area.unpin() } }
+  }
+
+  private func unmap(_ area: Area, in domain: any PagingDomain) {
+    _ = domain.unmap(area.firstIOVA, length: area.length)
   }
 
   // MARK: One area
 
-  /// Maps new areas in every domain; all of them or none. iommufd: iopt_fill_domains_pages()
-  func fill(_ areas: [Area], caller: AddressSpace?) throws(Errno) {
-    if domains.isEmpty { return }
-    for (index, area) in areas.enumerated() {
+  /// Maps pending areas in every domain; all of them or none. iommufd: iopt_fill_domains_pages()
+  func fill(_ new: [Area], caller: AddressSpace?) throws(Errno) {
+    do throws(Errno) {
+      // Domains may come and go while an area is being pinned.
+      repeat {
+        for area in new where !domains.isEmpty && area.needsPin { try area.pin(caller: caller) }
+      } while !domains.isEmpty && new.contains { $0.needsPin }
+      for (index, area) in new.enumerated() {
+        do throws(Errno) {
+          try install(area)
+        } catch {
+          for filled in new[..<index] { uninstall(filled) }
+          throw error
+        }
+      }
+    } catch {
+      for area in new { area.unpin() }
+      throw error
+    }
+    if domains.isEmpty { for area in new { area.unpin() } }
+  }
+
+  /// Maps a pinned area in all domains, or in none. iommufd: iopt_area_fill_domains()
+  private func install(_ area: Area) throws(Errno) {
+    guard area.isPinned, !domains.isEmpty else { return }
+    let frames = area.frames
+    for (index, domain) in domains.enumerated() {
       do throws(Errno) {
-        try fill(area, caller: caller)
+        try install(frames, of: area, in: domain)
       } catch {
-        for filled in areas[..<index] { unfill(filled) }
+        for filled in domains[..<index] { unmap(area, in: filled) }
         throw error
       }
     }
   }
 
-  /// iommufd: iopt_area_fill_domains()
-  private func fill(_ area: Area, caller: AddressSpace?) throws(Errno) {
-    if area.pages.isRevoked { return }
-    let frames = try area.pin(caller: caller)
-    for (index, domain) in domains.enumerated() {
-      do throws(Errno) {
-        try install(frames, of: area, in: domain)
-      } catch {
-        for filled in domains[..<index] {
-          _ = filled.unmap(area.firstIOVA, length: area.length)
-        }
-        area.unpin()
-        throw error
-      }
-    }
+  private func uninstall(_ area: Area) {
+    for domain in domains { unmap(area, in: domain) }
   }
 
   /// Unmaps an area in every domain, then unpins its pages: no table points to a page that is
   /// unpinned. iommufd: iopt_area_unfill_domains()
   func unfill(_ area: Area) {
-    if domains.isEmpty || area.pages.isRevoked { return }
-    for domain in domains { _ = domain.unmap(area.firstIOVA, length: area.length) }
+    guard area.isPinned else { return }
+    if area.state != .pending {
+      for domain in domains { unmap(area, in: domain) }
+      for filling in filling where filling.contains(area) { unmap(area, in: filling.domain) }
+    }
     area.unpin()
   }
 
   /// Unmaps the areas of `pages` in every domain, because the exporter takes the pages back. The
   /// areas stay. iommufd: iopt_revoke_notify()
   func unfillAreas(of pages: IOPTPages) {
-    forEachArea { area in
-      if area.pages === pages { unfill(area) }
+    areas.forEach { interval in
+      if interval.value.pages === pages { unfill(interval.value) }
     }
   }
 
@@ -125,19 +148,5 @@ extension IOPageTable {
       if done > 0 { _ = domain.unmap(area.firstIOVA, length: done) }
       throw error
     }
-  }
-}
-
-extension Area {
-  fileprivate func pin(caller: AddressSpace?) throws(Errno) -> [FrameRun] {
-    try pages.pin(firstIndex, through: lastIndex, caller: caller)
-  }
-
-  fileprivate func unpin() {
-    pages.unpin(firstIndex, through: lastIndex)
-  }
-
-  fileprivate var frames: [FrameRun] {
-    pages.frames(firstIndex, through: lastIndex)
   }
 }

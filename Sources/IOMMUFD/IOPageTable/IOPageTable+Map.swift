@@ -89,7 +89,7 @@ extension IOPageTable {
   ) throws(Errno) -> IOVA {
     try map(
       slices, length: length, at: iova, permissions: permissions,
-      caller: domains.isEmpty ? nil : try? client?.addressSpace())
+      caller: domains.isEmpty && filling.isEmpty ? nil : try? client?.addressSpace())
   }
 
   /// Returns the slices that a range maps. iommufd: iopt_get_pages()
@@ -122,7 +122,8 @@ extension IOPageTable {
     // Wraps only for lengths that no area can have; makeAreas() refuses them.
     IOPTPages(
       source, pageCount: (length &+ offset &+ 4095) >> 12,
-      isWritable: permissions.contains(.write), account: account, memory: memory, host: host)
+      isWritable: permissions.contains(.write), account: account, memory: memory, host: host,
+      lock: lock)
   }
 }
 

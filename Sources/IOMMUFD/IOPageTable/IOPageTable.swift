@@ -18,6 +18,15 @@
 //
 // The owner is an IOAS. Everything is guarded by the lock of its context. An unmap cannot fail
 // half-way through an area, and the domains cannot refuse it.
+//
+// The lock is released while pages are faulted in, and now and then while many areas are handled.
+// A new area is *pending* until all its pages are pinned: it reserves its IOVAs and cannot be
+// unmapped (EBUSY), copied or accessed, as an area in the kernel whose `pages` is NULL. A domain
+// that is being filled is in `filling`. The two rules that hold whenever the lock is free:
+//   - every mapped area is in every domain of `domains`;
+//   - an area that is in a domain or in a part of `filling` is a user of its pages.
+// (The pages of a revoked dma-buf are in no domain.) Where the kernel makes a call wait for another
+// one's pages, the result is as if the calls came one after the other.
 
 internal import Host
 package import IOMMU
@@ -30,11 +39,15 @@ package final class IOPageTable: @unchecked Sendable {
 
   let memory: PhysicalMemory
   let host: PinningHost
+  /// The lock of the context. `nil` in tests of one thread.
+  let lock: AssertableLock?
 
-  /// By IOVA.
+  /// By IOVA, pending ones too.
   let areas = IntervalMap<Area>()
   var ranges = IOVARanges()
   private(set) var domains: [any PagingDomain] = []
+  /// The domains that calls are filling.
+  private(set) var filling: [DomainFilling] = []
   private(set) var accesses: [any PageTableAccess] = []
   /// What each domain and each access requires.
   private var alignments = AlignmentCounts()
@@ -44,26 +57,43 @@ package final class IOPageTable: @unchecked Sendable {
   /// Whether domains get pages of 4 KiB only, so that areas can be split (disable_large_pages).
   package private(set) var disablesLargePages = false
 
-  package init(memory: PhysicalMemory, host: PinningHost = .shared) {
+  package init(
+    memory: PhysicalMemory, host: PinningHost = .shared, lock: AssertableLock? = nil
+  ) {
     self.memory = memory
     self.host = host
+    self.lock = lock
   }
 
-  deinit { _ = unmapAll() }
+  deinit {
+    forEachArea { area in unfill(area) }
+  }
 
   package var areaCount: Int { areas.count }
 
+  /// The number of areas that are handled before others may have the lock.
+  static let areasPerTurn = 64
+
   // MARK: Areas
 
-  /// Calls `body` with every area of a range and its part in the range, in ascending order, up to
-  /// the first gap. iommufd: iopt_for_each_contig_area()
+  /// Returns the area at `iova`, unless it is pending.
+  func mappedArea(at iova: IOVA) -> Area? {
+    guard let area = areas.interval(containing: iova.rawValue)?.value, area.state == .mapped else {
+      return nil
+    }
+    return area
+  }
+
+  /// Calls `body` with every mapped area of a range and its part in the range, in ascending order,
+  /// up to the first gap or pending area. `body` must not release the lock.
+  /// iommufd: iopt_for_each_contig_area()
   /// - Returns: whether the areas cover the range.
   func forEachContiguousArea<Failure: Error>(
     in range: ClosedRange<IOVA>,
     _ body: (Area, ClosedRange<IOVA>) throws(Failure) -> Void
   ) throws(Failure) -> Bool {
     var first = range.lowerBound
-    while let area = areas.interval(containing: first.rawValue)?.value {
+    while let area = mappedArea(at: first) {
       try body(area, first...min(range.upperBound, area.lastIOVA))
       if area.lastIOVA >= range.upperBound { return true }
       first = area.lastIOVA + 1
@@ -71,13 +101,17 @@ package final class IOPageTable: @unchecked Sendable {
     return false
   }
 
+  /// Calls `body` with every area that is not pending. `body` must not release the lock.
   func forEachArea<Failure: Error>(_ body: (Area) throws(Failure) -> Void) throws(Failure) {
-    try areas.forEach { interval throws(Failure) in try body(interval.value) }
+    try areas.forEach { interval throws(Failure) in
+      if interval.value.state == .mapped { try body(interval.value) }
+    }
   }
 
   // MARK: Mapping
 
-  /// Maps `slices`, `length` bytes in all, one area each, and fills all domains.
+  /// Maps `slices`, `length` bytes in all, one area each, and fills all domains. Releases the lock
+  /// while pages are faulted in; the areas are pending meanwhile.
   /// iommufd: iopt_map_pages(), iopt_map_common()
   /// - Parameters:
   ///   - iova: the first IOVA; `nil` chooses one.
@@ -99,8 +133,17 @@ package final class IOPageTable: @unchecked Sendable {
       start = try chooseIOVA(for: first.address, length: length)
     }
     let new = try makeAreas(slices, at: start, permissions)
-    try fill(new, caller: caller)
     for area in new { insert(area) }
+    do throws(Errno) {
+      try fill(new, caller: caller)
+    } catch {
+      for area in new { remove(area) }
+      throw error
+    }
+    for area in new {
+      area.setMapped()
+      for filling in filling { filling.areaIsMapped(area) }
+    }
     return start
   }
 
@@ -144,89 +187,16 @@ package final class IOPageTable: @unchecked Sendable {
       Interval(first: area.firstIOVA.rawValue, last: area.lastIOVA.rawValue, value: area))
   }
 
-  // MARK: Unmapping
-
-  /// Removes the areas in a range, from the lowest on. Areas that are removed before a failure stay
-  /// removed. iommufd: iopt_unmap_iova()
-  /// - Returns: 0 bytes and no failure when no area is in the range. The failure is
-  ///   `.noSuchFileOrDirectory` (ENOENT) at the first area that is only partly in the range,
-  ///   `.resourceBusy` at an area with a locking pin, `.deadlock` when an access does not unpin.
-  package func unmap(_ iova: IOVA, length: UInt64) -> UnmapResult {
-    do throws(Errno) {
-      return unmap(try ClosedRange(iova, length: length))
-    } catch {
-      return UnmapResult(bytes: 0, failure: error)
-    }
-  }
-
-  /// iommufd: iopt_unmap_all()
-  package func unmapAll() -> UnmapResult { unmap(.all) }
-
-  /// iommufd: iopt_unmap_iova_range()
-  private func unmap(_ range: ClosedRange<IOVA>) -> UnmapResult {
-    var unmapped: UInt64 = 0
-    var first = range.lowerBound.rawValue
-    let last = range.upperBound.rawValue
-    while let interval = areas.firstInterval(overlapping: first, through: last) {
-      let area = interval.value
-      if area.locks > 0 { return UnmapResult(bytes: unmapped, failure: .resourceBusy) }
-      guard interval.first >= first, interval.last <= last else {
-        return UnmapResult(bytes: unmapped, failure: .noSuchFileOrDirectory)
-      }
-      if area.pins > 0 {
-        do throws(Errno) {
-          try evictAccesses(of: area)
-        } catch {
-          return UnmapResult(bytes: unmapped, failure: error)
-        }
-        continue
-      }
-      areas.remove(containing: interval.first)
-      unfill(area)
-      // Wraps only when areas cover every IOVA: 2^64 bytes do not fit into the sum.
-      unmapped &+= interval.count
-      if interval.last >= last { break }
-      first = interval.last + 1
-    }
-    return UnmapResult(bytes: unmapped, failure: nil)
-  }
-
-  /// Splits areas so that they begin and end where a range does, and the range can be unmapped. An
-  /// end of the range that is the first or the last IOVA of an area splits nothing.
-  /// iommufd: iopt_cut_iova(), as iommufd_vfio_unmap_dma() calls it
-  /// - Throws: `.invalidArgument` when a part would not be aligned, an access has pins, or a domain
-  ///   may have large pages; `.resourceBusy` while the area is being unmapped; `.notSupported` for
-  ///   a dma-buf; `.noMemory` when there are too many areas.
-  package func cut(around iova: IOVA, length: UInt64) throws(Errno) {
-    try split(after: iova.rawValue &+ length &- 1)
-    if iova.rawValue != 0 { try split(after: iova.rawValue - 1) }
-  }
-
-  /// iommufd: iopt_area_split()
-  private func split(after last: UInt64) throws(Errno) {
-    guard let area = areas.interval(containing: last)?.value,
-      last != area.firstIOVA.rawValue, last != area.lastIOVA.rawValue
-    else { return }
-    if area.refusesPins { throw .resourceBusy }
-    if area.pages.isBuffer { throw .notSupported }
-    let middle = IOVA(last) + 1
-    guard middle.rawValue & (alignment - 1) == 0,
-      area.startByte(of: middle) & (alignment - 1) == 0
-    else { throw .invalidArgument }
-    guard areas.count < Self.areaLimit else { throw .noMemory }
-    guard area.pins == 0, domains.isEmpty || disablesLargePages else { throw .invalidArgument }
-    areas.remove(containing: last)
-    for part in [area.firstIOVA...IOVA(last), middle...area.lastIOVA] {
-      insert(
-        Area(
-          part, of: area.pages, at: area.startByte(of: part.lowerBound),
-          permissions: area.permissions))
-    }
+  func remove(_ area: Area) {
+    areas.remove(containing: area.firstIOVA.rawValue)
+    area.setRemoved()
   }
 
   // MARK: Domains
 
-  /// Fills `domain` with every area and keeps it filled. iommufd: iopt_table_add_domain()
+  /// Fills `domain` with every area and keeps it filled. Releases the lock while pages are faulted
+  /// in; what others map and unmap meanwhile is in the domain or not as well.
+  /// iommufd: iopt_table_add_domain()
   /// - Parameter client: the client that makes the call.
   /// - Throws: `.invalidArgument` when the domain has no pages of 4 KiB or less, `.addressInUse`
   ///   when an area is outside of its aperture or not aligned to its pages; what a pin throws.
@@ -234,21 +204,33 @@ package final class IOPageTable: @unchecked Sendable {
   package func addDomain(
     _ domain: any PagingDomain, client: (any Client)? = nil
   ) throws(Errno) {
-    assert(!domains.contains { $0 === domain }, "a domain is added once")
     try FaultInjection.step()
     let required = max(alignment, domain.smallestPage)
     guard required <= 4096 else { throw .invalidArgument }
     if required != alignment { try requireAreas(alignedTo: required) }
     do throws(Errno) {
       try reserveOutside(of: domain)
-      try fill(domain, caller: areas.isEmpty ? nil : try? client?.addressSpace())
     } catch {
       removeReservations(of: ObjectIdentifier(domain))
       throw error
     }
-    alignment = required
-    domains.append(domain)
+    // From here on new areas must be aligned for the domain.
     alignments.add(domain.smallestPage)
+    alignment = required
+    let filling = DomainFilling(of: domain)
+    self.filling.append(filling)
+    do throws(Errno) {
+      try fill(filling, client: client)
+    } catch {
+      self.filling.removeAll { $0 === filling }
+      empty(filling)
+      removeReservations(of: ObjectIdentifier(domain))
+      alignments.remove(domain.smallestPage)
+      alignment = requiredAlignment
+      throw error
+    }
+    self.filling.removeAll { $0 === filling }
+    domains.append(domain)
   }
 
   /// Empties `domain`, and unpins all pages when it was the last one.
@@ -301,7 +283,7 @@ package final class IOPageTable: @unchecked Sendable {
   ///   `.addressInUse` when an area does not consist of whole pages.
   package func disableLargePages() throws(Errno) {
     if disablesLargePages { return }
-    guard domains.isEmpty || areas.isEmpty else { throw .invalidArgument }
+    guard domains.isEmpty && filling.isEmpty || areas.isEmpty else { throw .invalidArgument }
     disablesLargePages = true
     do throws(Errno) {
       try updateAlignment()
@@ -325,22 +307,9 @@ package final class IOPageTable: @unchecked Sendable {
 
   /// iommufd: iopt_check_iova_alignment()
   private func requireAreas(alignedTo alignment: UInt64) throws(Errno) {
-    try forEachArea { area throws(Errno) in
-      guard area.isAligned(to: alignment - 1) else { throw .addressInUse }
+    try areas.forEach { interval throws(Errno) in
+      guard interval.value.isAligned(to: alignment - 1) else { throw Errno.addressInUse }
     }
-  }
-}
-
-/// The outcome of an unmap.
-package struct UnmapResult {
-  /// The bytes of the areas that were removed.
-  package let bytes: UInt64
-  /// The reason why the next area was not removed. `nil` when the whole range was unmapped.
-  package let failure: Errno?
-
-  package func get() throws(Errno) -> UInt64 {
-    if let failure { throw failure }
-    return bytes
   }
 }
 

@@ -18,12 +18,12 @@ internal import UAPI
 final class Access: Object, PageTableAccess, @unchecked Sendable {
   let alignment: UInt64
   let isInternal: Bool
-  private let onUnmap: (ClosedRange<IOVA>) -> Void
+  private let onUnmap: (Area?) -> Void
   private(set) var ioas: IOAS?
 
   private init(
     id: ObjectID, in context: Context, alignment: UInt64, isInternal: Bool,
-    onUnmap: @escaping (ClosedRange<IOVA>) -> Void
+    onUnmap: @escaping (Area?) -> Void
   ) {
     self.alignment = alignment
     self.isInternal = isInternal
@@ -35,9 +35,10 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
   /// iommufd: iommufd_access_create()
   /// - Parameters:
   ///   - needsPins: the access will pin, which requires an alignment to pages (needs_pin_pages).
-  ///   - onUnmap: unpins every pin that overlaps a range. It must not map or unmap.
+  ///   - onUnmap: unpins every pin of pages of an area; `nil` stands for all areas. It must not map
+  ///     or unmap.
   static func make(
-    in context: Context, needsPins: Bool, onUnmap: @escaping (ClosedRange<IOVA>) -> Void
+    in context: Context, needsPins: Bool, onUnmap: @escaping (Area?) -> Void
   ) throws(Errno) -> Access {
     let access = try make(
       in: context, alignment: needsPins ? 4096 : 1, isInternal: false, onUnmap: onUnmap)
@@ -58,7 +59,7 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
 
   private static func make(
     in context: Context, alignment: UInt64, isInternal: Bool,
-    onUnmap: @escaping (ClosedRange<IOVA>) -> Void
+    onUnmap: @escaping (Area?) -> Void
   ) throws(Errno) -> Access {
     context.lock.assertHeld()
     let access = Access(
@@ -100,7 +101,7 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
   func detach() {
     context.lock.assertHeld()
     guard let old = ioas else { return }
-    onUnmap(.all)
+    onUnmap(nil)
     old.pageTable.removeAccess(self)
     old.dropUser()
     ioas = nil
@@ -108,8 +109,11 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
 
   // MARK: Memory
 
-  func unmap(_ range: ClosedRange<IOVA>) { onUnmap(range) }
+  func unmap(_ area: Area) { onUnmap(area) }
 
+  /// Pins the pages of a range of IOVAs. Releases the lock while pages are faulted in. When an area
+  /// is unmapped meanwhile, or the access moves to another IOAS, the pin has no pages any more, as
+  /// if the access had unpinned them.
   /// iommufd: iommufd_access_pin_pages()
   /// - Throws: `.invalidArgument` for length 0, `.overflow` when the range wraps,
   ///   `.noSuchFileOrDirectory` without an IOAS; as
@@ -120,8 +124,11 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
     context.lock.assertHeld()
     let range = try ClosedRange(iova, length: length)
     guard let ioas else { throw .noSuchFileOrDirectory }
-    return try ioas.pageTable.pin(
+    let pin = try ioas.pageTable.pin(
       range, forWriting: forWriting, isLocking: isInternal, client: client)
+    if ioas === self.ioas { return pin }
+    ioas.pageTable.unpin(pin)
+    return pin.withoutPages
   }
 
   /// iommufd: iommufd_access_unpin_pages()
@@ -131,7 +138,8 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
   }
 
   /// Copies between a range of IOVAs and `buffer`, which is as long. After an error the part before
-  /// it stays copied. Takes the context's lock where needed; the caller must not hold it.
+  /// it stays copied. The lock is held only while the areas are looked up, because the copy can
+  /// wait for the client's memory; the caller must not hold it.
   /// iommufd: iommufd_access_rw()
   /// - Parameter directly: copies the caller's own memory with the caller's access rights, as
   ///   copy_from_user() does, instead of through frames.
@@ -148,8 +156,7 @@ final class Access: Object, PageTableAccess, @unchecked Sendable {
       let part = buffer[done..<done + Int(slice.length)]
       done += part.count
       if directly, try slice.copyDirectly(part, by: client) { continue }
-      let caller = try? client.addressSpace()
-      try context.lock.withLock { () throws(Errno) in try slice.copy(part, caller: caller) }
+      try slice.copy(part, caller: try? client.addressSpace())
     }
     if let failure { throw failure }
   }

@@ -12,10 +12,28 @@ final class IOAS: Object, @unchecked Sendable {
   private(set) var hwpts: [PagingHWPT] = []
   /// The flags of paging domains that an attach to the IOAS makes.
   private(set) var automaticFlags: PagingDomainFlags = []
+  /// Whether a call is making an automatic HWPT, which releases the lock.
+  private var makesAutomaticHWPT = false
 
   override init(id: ObjectID, in context: Context) {
-    pageTable = IOPageTable(memory: context.memory)
+    pageTable = IOPageTable(memory: context.memory, lock: context.lock)
     super.init(id: id, in: context)
+  }
+
+  /// Runs `body`, which makes or uses an automatic HWPT, while no other call does so: devices that
+  /// a domain is compatible with share one HWPT. Another call waits for no longer than it would
+  /// without this rule, because its HWPT needs the same pages. The lock is released while the call
+  /// waits. iommufd: ioas->mutex
+  func withAutomaticHWPTs<Result>(
+    _ body: () throws(Errno) -> Result
+  ) throws(Errno) -> Result {
+    while makesAutomaticHWPT { context.lock.waitForChange() }
+    makesAutomaticHWPT = true
+    defer {
+      makesAutomaticHWPT = false
+      context.lock.announceChange()
+    }
+    return try body()
   }
 
   /// Lists `hwpt`, whose domain the page table has filled.

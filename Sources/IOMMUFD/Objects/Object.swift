@@ -33,6 +33,15 @@ package class Object: @unchecked Sendable {
     users -= 1
   }
 
+  /// Runs `body`, which may release the lock, as a user of the object.
+  func withUser<Result, Failure: Error>(
+    _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    addUser()
+    defer { dropUser() }
+    return try body()
+  }
+
   /// Whether something depends on the object, so that IOMMU_DESTROY fails with EBUSY.
   var isInUse: Bool { users > 1 }
 

@@ -31,7 +31,8 @@ final class PagingHWPT: HWPT, @unchecked Sendable {
   }
 
   /// Makes a domain for `device` and fills it with the mappings of `ioas`. The ID is reserved; the
-  /// caller finalizes or aborts. iommufd: iommufd_hwpt_paging_alloc()
+  /// caller finalizes or aborts. Releases the lock while pages are faulted in.
+  /// iommufd: iommufd_hwpt_paging_alloc()
   /// - Parameter attaching: attaches the device before the domain is filled, because a driver may
   ///   decide at the first attach what the domain can do.
   static func make(

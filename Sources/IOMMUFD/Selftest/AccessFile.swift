@@ -9,8 +9,9 @@ internal import UAPI
 
 final class AccessFile: OpenFile, @unchecked Sendable {
   private struct Item {
-    let range: ClosedRange<IOVA>
     let pin: AccessPin
+    /// `nil` until the call that pins the item has checked its pages.
+    var number: UInt32?
   }
 
   let context: Context
@@ -21,8 +22,12 @@ final class AccessFile: OpenFile, @unchecked Sendable {
   /// `nil` before ``open(_:)``, and after the file is closed, when an operation may still use the
   /// file.
   private var access: Access?
-  private var items: [UInt32: Item] = [:]
-  private var nextItem: UInt32 = 0
+  private var items: [UInt64: Item] = [:]
+  private var nextKey: UInt64 = 0
+  /// The keys of the items that have numbers, and of those that pin pages of an area.
+  private var keys: [UInt32: UInt64] = [:]
+  private var keysByArea: [ObjectIdentifier: Set<UInt64>] = [:]
+  private var nextNumber: UInt32 = 0
 
   init(in context: Context, canPin: Bool) {
     self.context = context
@@ -43,8 +48,8 @@ final class AccessFile: OpenFile, @unchecked Sendable {
   /// Makes the access and attaches it to the IOAS `id`.
   func open(_ id: ObjectID) throws(Errno) {
     try context.lock.withLock { () throws(Errno) in
-      let access = try Access.make(in: context, needsPins: canPin) { [unowned self] range in
-        unpinItems(in: range)
+      let access = try Access.make(in: context, needsPins: canPin) { [unowned self] area in
+        unpinItems(of: area)
       }
       do throws(Errno) {
         try access.attach(to: try context.ioas(id))
@@ -76,40 +81,65 @@ final class AccessFile: OpenFile, @unchecked Sendable {
 
   // MARK: Items, with the lock held
 
-  /// Pins a range.
+  /// Pins a range. Releases the lock while pages are faulted in and while `check` runs; an unmap
+  /// then unpins the item as if the call had returned.
   /// - Parameter check: is called with the pinned frames; when it throws, they are unpinned.
   /// - Returns: the number of the new item.
   func pin(
     _ iova: IOVA, length: UInt64, forWriting: Bool, client: any Client,
     check: ([FrameRun]) throws(Errno) -> Void
   ) throws(Errno) -> UInt32 {
-    let access = try openAccess()
-    let pin = try access.pin(iova, length: length, forWriting: forWriting, client: client)
+    let pin = try openAccess().pin(iova, length: length, forWriting: forWriting, client: client)
+    let key = pin.areas.isEmpty ? nil : insert(Item(pin: pin))
     do throws(Errno) {
-      try check(pin.frames)
+      try context.lock.withoutLock { () throws(Errno) in try check(pin.frames) }
       try FaultInjection.step()
     } catch {
-      access.unpin(pin)
+      if let key { remove(key) }
       throw error
     }
-    let number = nextItem
-    nextItem &+= 1
-    items[number] = Item(range: iova...iova + (length - 1), pin: pin)
+    let number = nextNumber
+    nextNumber &+= 1
+    if let key, items[key] != nil {
+      items[key]?.number = number
+      keys[number] = key
+    }
     return number
   }
 
   /// - Throws: `.noSuchFileOrDirectory` (ENOENT) without such an item.
   func unpin(_ number: UInt32) throws(Errno) {
-    let access = try openAccess()
-    guard let item = items.removeValue(forKey: number) else { throw .noSuchFileOrDirectory }
-    access.unpin(item.pin)
+    _ = try openAccess()
+    guard let key = keys[number] else { throw .noSuchFileOrDirectory }
+    remove(key)
   }
 
-  /// selftest.c: iommufd_test_access_unmap()
-  private func unpinItems(in range: ClosedRange<IOVA>) {
-    for (number, item) in items where item.range.overlaps(range) {
-      items[number] = nil
-      access?.unpin(item.pin)
+  private func insert(_ item: Item) -> UInt64 {
+    let key = nextKey
+    nextKey += 1
+    items[key] = item
+    for area in item.pin.areas { keysByArea[area, default: []].insert(key) }
+    return key
+  }
+
+  /// Unpins and removes an item, unless that has happened already.
+  private func remove(_ key: UInt64) {
+    guard let item = items.removeValue(forKey: key) else { return }
+    if let number = item.number { keys[number] = nil }
+    for area in item.pin.areas {
+      keysByArea[area]?.remove(key)
+      if keysByArea[area]?.isEmpty == true { keysByArea[area] = nil }
     }
+    access?.unpin(item.pin)
+  }
+
+  /// Unpins every item that pins pages of an area, or all items. selftest.c:
+  /// iommufd_test_access_unmap()
+  private func unpinItems(of area: Area?) {
+    guard let area else {
+      for key in items.keys.sorted() { remove(key) }
+      return
+    }
+    for key in (keysByArea[ObjectIdentifier(area)] ?? []).sorted() { remove(key) }
   }
 }

@@ -37,29 +37,35 @@ enum MappingOperations {
   static func checkMap(_ command: inout TestCommand) throws(Errno) {
     let check = command.arguments.check_map
     let context = command.context
-    try context.lock.withLock { [command] () throws(Errno) in
-      let domain = try command.mockHWPT().domain
-      let step = domain.smallestPage
-      let (end, overflow) = check.uptr.addingReportingOverflow(check.length)
-      guard !overflow, (check.iova | check.length | check.uptr) & (step - 1) == 0 else {
-        throw Errno.invalidArgument
-      }
-      let pages = CallerPages(command.client, context.memory)
-      var (iova, address) = (check.iova, check.uptr)
-      while address < end {
-        let frames = try pages.frames(from: address & ~4095, to: end)
-        let stop = min(end, address & ~4095 + UInt64(frames.count) << 12)
-        let start = address & ~4095
-        while address < stop {
-          let frame = frames[Int(address - start) >> 12]
-          guard let mapped = domain.physicalAddress(of: IOVA(iova)),
-            mapped.rawValue & 4095 == address & 4095,
-            try pages.isPage(
-              PhysicalAddress(mapped.rawValue & ~4095), at: address & ~4095, found: frame)
-          else { throw Errno.invalidArgument }
-          iova &+= step
-          address += step
+    let (hwpt, domain) = try context.lock.withLock { [command] () throws(Errno) in
+      let (hwpt, domain) = try command.mockHWPT()
+      // A user instead of the lock, because the caller's pages are faulted in.
+      hwpt.addUser()
+      return (hwpt, domain)
+    }
+    defer { context.lock.withLock { hwpt.dropUser() } }
+    let step = domain.smallestPage
+    let (end, overflow) = check.uptr.addingReportingOverflow(check.length)
+    guard !overflow, (check.iova | check.length | check.uptr) & (step - 1) == 0 else {
+      throw .invalidArgument
+    }
+    let pages = CallerPages(command.client, context.memory)
+    var (iova, address) = (check.iova, check.uptr)
+    while address < end {
+      let frames = try pages.frames(from: address & ~4095, to: end)
+      let stop = min(end, address & ~4095 + UInt64(frames.count) << 12)
+      let start = address & ~4095
+      while address < stop {
+        let frame = frames[Int(address - start) >> 12]
+        guard let mapped = domain.physicalAddress(of: IOVA(iova)),
+          mapped.rawValue & 4095 == address & 4095,
+          try pages.isPage(
+            PhysicalAddress(mapped.rawValue & ~4095), at: address & ~4095, found: frame)
+        else {
+          throw .invalidArgument
         }
+        iova &+= step
+        address += step
       }
     }
   }
@@ -72,6 +78,7 @@ enum MappingOperations {
     let (end, overflow) = check.uptr.addingReportingOverflow(check.length)
     guard !overflow, (check.length | check.uptr) & 4095 == 0 else { throw .invalidArgument }
     let memory = command.context.memory
+    DeferredReleases.shared.waitForEarlier()
     let pages = CallerPages(command.client, memory)
     var address = check.uptr
     while address < end {

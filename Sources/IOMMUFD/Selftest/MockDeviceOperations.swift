@@ -53,9 +53,10 @@ enum MockDeviceOperations {
   /// Stays in effect when the answer cannot be stored.
   /// selftest.c: iommufd_test_mock_domain_replace()
   static func replace(_ command: inout TestCommand) throws(Errno) {
-    let device = try device(of: command)
     var target = ObjectID(command.arguments.mock_domain_replace.pt_id)
-    try device.replace(with: &target, client: command.client)
+    try withDevice(of: command) { device throws(Errno) in
+      try device.replace(with: &target, client: command.client)
+    }
     command.arguments.mock_domain_replace.pt_id = target.rawValue
     try command.respond()
   }
@@ -64,32 +65,36 @@ enum MockDeviceOperations {
 
   /// selftest.c: iommufd_test_pasid_attach()
   static func attachPASID(_ command: inout TestCommand) throws(Errno) {
-    let device = try device(of: command)
     let pasid = PASID(orNone: command.arguments.pasid_attach.pasid)
-    var target = ObjectID(command.arguments.pasid_attach.pt_id)
-    try device.attach(to: &target, pasid: pasid, client: command.client)
-    command.arguments.pasid_attach.pt_id = target.rawValue
-    do throws(Errno) {
-      try command.respond()
-    } catch {
-      device.detach(pasid: pasid)
-      throw error
+    var answer = command
+    try withDevice(of: command) { device throws(Errno) in
+      var target = ObjectID(answer.arguments.pasid_attach.pt_id)
+      try device.attach(to: &target, pasid: pasid, client: answer.client)
+      answer.arguments.pasid_attach.pt_id = target.rawValue
+      do throws(Errno) {
+        try answer.respond()
+      } catch {
+        device.detach(pasid: pasid)
+        throw error
+      }
     }
   }
 
   /// selftest.c: iommufd_test_pasid_replace()
   static func replacePASID(_ command: inout TestCommand) throws(Errno) {
-    let device = try device(of: command)
     let pasid = PASID(orNone: command.arguments.pasid_replace.pasid)
     var target = ObjectID(command.arguments.pasid_replace.pt_id)
-    try device.replace(with: &target, pasid: pasid, client: command.client)
+    try withDevice(of: command) { device throws(Errno) in
+      try device.replace(with: &target, pasid: pasid, client: command.client)
+    }
     command.arguments.pasid_replace.pt_id = target.rawValue
     try command.respond()
   }
 
   /// selftest.c: iommufd_test_pasid_detach()
   static func detachPASID(_ command: inout TestCommand) throws(Errno) {
-    try device(of: command).detach(pasid: PASID(orNone: command.arguments.pasid_detach.pasid))
+    let pasid = PASID(orNone: command.arguments.pasid_detach.pasid)
+    try withDevice(of: command) { device in device.detach(pasid: pasid) }
   }
 
   /// selftest.c: iommufd_test_pasid_check_hwpt()
@@ -109,11 +114,19 @@ enum MockDeviceOperations {
     }
   }
 
-  private static func device(of command: TestCommand) throws(Errno) -> BoundDevice {
+  /// Calls `body` with the bound device of the operation, whose mock device cannot be destroyed
+  /// meanwhile. The lock is not held.
+  private static func withDevice(
+    of command: TestCommand, _ body: (BoundDevice) throws(Errno) -> Void
+  ) throws(Errno) {
     let context = command.context
-    return try context.lock.withLock { () throws(Errno) in
-      try context.objects.lookUp(ObjectID(command.arguments.id), as: MockDevice.self).bound
+    let device = try context.lock.withLock { () throws(Errno) in
+      let device = try context.objects.lookUp(ObjectID(command.arguments.id), as: MockDevice.self)
+      device.addUser()
+      return device
     }
+    defer { context.lock.withLock { device.dropUser() } }
+    try body(device.bound)
   }
 }
 

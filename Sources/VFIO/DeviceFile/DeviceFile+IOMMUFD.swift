@@ -57,12 +57,15 @@ extension DeviceFile {
   /// vfio_df_unbind_iommufd(). The device stops its DMA before it is detached.
   func close() {
     // Ended without the lock, because a doorbell may be waiting for the client's memory.
-    binding?.openedDevice.removeIOEvents()
-    device.deviceSet.lock.withLock {
-      guard let binding else { return }
-      device.binding = nil
-      binding.openedDevice.close(device)
-      binding.unbind()
+    guard let binding else { return }
+    binding.openedDevice.removeIOEvents()
+    // An attach can be running when a bind closes the device because its answer cannot be stored.
+    binding.attachLock.withLock {
+      device.deviceSet.lock.withLock {
+        device.binding = nil
+        binding.openedDevice.close(device)
+        binding.unbind()
+      }
     }
   }
 
@@ -97,7 +100,7 @@ extension DeviceFile {
       call, .vfioDeviceAttachIOMMUFDPageTable, flag: UInt32(VFIO_DEVICE_ATTACH_PASID),
       argsz: \Arguments.argsz, flags: \.flags, pasid: \.pasid)
     var request = arguments
-    try device.deviceSet.lock.withLock { () throws(Errno) in
+    try binding.attachLock.withLock { () throws(Errno) in
       request.pt_id = try binding.attach(
         ObjectID(request.pt_id), pasid: pasid, client: call.client
       ).rawValue
@@ -108,7 +111,7 @@ extension DeviceFile {
       try call.client.store(request.pt_id, at: call.argument &+ offset)
     } catch {
       // The kernel detaches the device without PASID here, also when the call attached a PASID.
-      device.deviceSet.lock.withLock { binding.detach(pasid: nil) }
+      binding.attachLock.withLock { binding.detach(pasid: nil) }
       throw error
     }
   }
@@ -119,7 +122,7 @@ extension DeviceFile {
     let (_, pasid) = try Self.load(
       call, .vfioDeviceDetachIOMMUFDPageTable, flag: UInt32(VFIO_DEVICE_DETACH_PASID),
       argsz: \Arguments.argsz, flags: \.flags, pasid: \.pasid)
-    device.deviceSet.lock.withLock { binding.detach(pasid: pasid) }
+    binding.attachLock.withLock { binding.detach(pasid: pasid) }
   }
 
   /// Loads the struct of an attach or a detach, and its PASID when `flag` is set. The PASID follows

@@ -350,7 +350,7 @@ private let slow = UInt32(MOCK_ACCESS_RW_SLOW_PATH)
     try context.lock.withLock {
       let ioas = try context.ioas(ObjectID(id))
       var asked: [ClosedRange<IOVA>] = []
-      let access = try Access.make(in: context, needsPins: true) { asked.append($0) }
+      let access = try Access.make(in: context, needsPins: true) { asked.append($0?.range ?? .all) }
       try access.attach(to: ioas)
       _ = try ioas.pageTable.map(
         userAddress: memory.address, length: 8192, at: 0x10000, permissions: .read,

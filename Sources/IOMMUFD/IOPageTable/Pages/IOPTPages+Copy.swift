@@ -50,56 +50,63 @@ extension PageSlice {
     return true
   }
 
-  /// Copies through frames: the whole buffer, or nothing when a page cannot be pinned. The
-  /// context's lock is held. iommufd: iopt_pages_rw_page(), iopt_pages_rw_slow()
+  /// Copies through frames: the whole buffer, or nothing when a page cannot be pinned. The caller
+  /// must not hold the context's lock. iommufd: iopt_pages_rw_page(), iopt_pages_rw_slow()
   func copy(_ buffer: CopyBuffer, caller: AddressSpace?) throws(Errno) {
     let first = startByte >> 12
     let last = (startByte + length - 1) >> 12
-    var temporary: [FrameRun] = []
-    defer { pages.memory.unpin(temporary) }
-    var frames: [FrameRun]
-    if first == last, case .user(let space, _) = pages.source,
-      space === caller || !space.isGone
-    {
+    var hasEnded = false
+    if first == last, case .user(let space, _) = pages.source, space === caller || !space.isGone {
       try FaultInjection.step(.invalidArgument)
-      do throws(Errno) {
-        // A single page is pinned anew, with the access of the copy and not that of the mapping.
-        frames = try pages.pinForCopy(first...first, isWritable: buffer.isWrite, caller: caller)
-        temporary = frames
-      } catch {
-        // The process has just ended. The copy uses the frame if the page is pinned.
-        let (_, hasUsers) = pages.uniformPrefix(of: first...last)
-        guard error == .badAddress, space !== caller, hasUsers else { throw error }
-        frames = pages.frames(first, through: last)
+      // A single page is pinned anew, with the access of the copy and not that of the mapping.
+      if let frames = try pages.pinForCopy(first, isWritable: buffer.isWrite, caller: caller) {
+        defer { pages.memory.unpin(frames) }
+        return try pages.copy(buffer, at: startByte & 4095, of: frames)
       }
-    } else {
-      frames = []
-      var rest = first...last
-      while true {
-        let (part, hasUsers) = pages.uniformPrefix(of: rest)
-        if hasUsers {
-          frames.join(pages.frames(part.lowerBound, through: part.upperBound))
-        } else {
-          let new = try pages.pinForCopy(part, isWritable: pages.isWritable, caller: caller)
-          temporary += new
-          frames.join(new)
-        }
-        if part.upperBound == last { break }
-        rest = part.upperBound + 1...last
-      }
+      hasEnded = true
     }
-    try pages.copy(buffer, at: startByte & 4095, of: frames)
+    try pages.withFrames(first, through: last, mustHaveUsers: hasEnded, caller: caller) {
+      frames throws(Errno) in
+      try pages.copy(buffer, at: startByte & 4095, of: frames)
+    }
   }
 }
 
 extension IOPTPages {
-  /// Pins pages for the time of a copy. Such pins are not charged.
+  /// Pins a page of a process for the time of a copy. Such a pin is not charged.
+  /// - Returns: `nil` when the process is not the caller and its page cannot be pinned, because it
+  ///   may have just ended.
   fileprivate func pinForCopy(
-    _ indexes: ClosedRange<UInt64>, isWritable: Bool, caller: AddressSpace?
-  ) throws(Errno) -> [FrameRun] {
-    try source.pin(
-      indexes.lowerBound..<indexes.upperBound + 1, isWritable: isWritable, caller: caller,
-      memory: memory, files: host.files, inPlace: true)
+    _ index: UInt64, isWritable: Bool, caller: AddressSpace?
+  ) throws(Errno) -> [FrameRun]? {
+    do throws(Errno) {
+      return try source.pin(
+        index..<index + 1, isWritable: isWritable, caller: caller, memory: memory,
+        files: host.files, inPlace: true)
+    } catch {
+      if case .user(let space, _) = source, space !== caller, error == .badAddress { return nil }
+      throw error
+    }
+  }
+
+  /// Calls `body` with the frames of pages, which stay pinned meanwhile.
+  /// - Parameter mustHaveUsers: whether a page without user is EFAULT instead of being pinned.
+  fileprivate func withFrames(
+    _ first: UInt64, through last: UInt64, mustHaveUsers: Bool, caller: AddressSpace?,
+    _ body: ([FrameRun]) throws(Errno) -> Void
+  ) throws(Errno) {
+    let hold = withLock { self.hold(first, through: last) }
+    defer { withLock { release(hold) } }
+    if mustHaveUsers, !hold.holes.isEmpty { throw .badAddress }
+    let pinned = try pinHoles(hold, isTemporary: true, caller: caller)
+    defer { for hole in pinned { memory.unpin(hole.frames) } }
+    let frames = withLock { self.frames(of: hold, pinned) }
+    try body(frames)
+  }
+
+  private func withLock<Result>(_ body: () -> Result) -> Result {
+    guard let lock else { return body() }
+    return lock.withLock(body)
   }
 
   /// - Parameter offset: where the copy begins, in bytes from the start of `frames`.

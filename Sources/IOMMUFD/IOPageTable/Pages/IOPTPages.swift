@@ -11,7 +11,11 @@
 // runs, so that a large mapping of contiguous memory is one entry and not one per page.
 //
 // The areas own the object. It is guarded by the lock of the context, because no two contexts share
-// pages. An unpin cannot fail.
+// pages. A pin releases the lock while it faults pages in, which can take as long as the client
+// likes (userfaultfd, FUSE), and others may pin or unpin the same pages meanwhile. So a pin has
+// three steps: with the lock it becomes a user of the pages that have users already (`hold`);
+// without the lock it pins the others; with the lock it adds them (`add`), except those that others
+// have added meanwhile. An unpin cannot fail.
 
 internal import Host
 internal import IOMMU
@@ -20,7 +24,7 @@ internal import UAPI
 
 package final class IOPTPages: @unchecked Sendable {
   /// Pages with the same users.
-  private final class Segment {
+  fileprivate final class Segment {
     /// The number of users, at least 1.
     var users: Int
     var frames: [FrameRun]
@@ -42,12 +46,14 @@ package final class IOPTPages: @unchecked Sendable {
   private lazy var segments = IntervalMap<Segment>()
   let memory: PhysicalMemory
   let host: PinningHost
+  /// The lock of the context. `nil` in tests of one thread.
+  let lock: AssertableLock?
   /// Whether the exporter has revoked the dma-buf. The areas of the pages are then in no domain.
   private(set) var isRevoked = false
 
   init(
     _ source: PageSource, pageCount: UInt64, isWritable: Bool, account: PinAccount,
-    memory: PhysicalMemory, host: PinningHost
+    memory: PhysicalMemory, host: PinningHost, lock: AssertableLock? = nil
   ) {
     self.source = source
     self.pageCount = pageCount
@@ -55,6 +61,7 @@ package final class IOPTPages: @unchecked Sendable {
     self.account = account
     self.memory = memory
     self.host = host
+    self.lock = lock
   }
 
   deinit {
@@ -74,39 +81,33 @@ package final class IOPTPages: @unchecked Sendable {
 
   // MARK: Users
 
-  /// Adds a user of the pages `first` through `last`. iommufd: iopt_area_fill_domains(),
-  /// iopt_area_add_access()
+  /// Adds a user of the pages `first` through `last`. Releases the lock while pages are faulted in.
+  /// iommufd: iopt_area_fill_domains(), iopt_area_add_access()
   /// - Parameter caller: the address space of the client that makes the call, if a client does.
   /// - Returns: the frames of the pages, in order.
   /// - Throws: what pinning and charging throw; nothing has changed then.
   func pin(
     _ first: UInt64, through last: UInt64, caller: AddressSpace?
   ) throws(Errno) -> [FrameRun] {
-    splitSegment(at: first)
-    if last < .max { splitSegment(at: last + 1) }
-    var added = try pinHoles(from: first, through: last, caller: caller)[...]
-    var frames: [FrameRun] = []
-    var next = segments.firstInterval(overlapping: first, through: last)
-    while let segment = next {
-      while let new = added.first, new.first < segment.first {
-        frames.join(new.value.frames)
-        segments.insert(added.removeFirst())
+    let hold = hold(first, through: last)
+    if hold.holes.isEmpty { return frames(first, through: last) }
+    do throws(Errno) {
+      let account = account
+      let pinned = try withoutLock { () throws(Errno) in
+        try requireAllowance(for: hold, account)
+        return try pinHoles(hold, isTemporary: false, caller: caller)
       }
-      segment.value.users += 1
-      frames.join(segment.value.frames)
-      next = segments.interval(after: segment, through: last)
+      try add(pinned, to: hold)
+    } catch {
+      release(hold)
+      throw error
     }
-    for new in added {
-      frames.join(new.value.frames)
-      segments.insert(new)
-    }
-    return frames
+    return frames(first, through: last)
   }
 
   /// Removes a user of the pages, which must have one.
   func unpin(_ first: UInt64, through last: UInt64) {
-    splitSegment(at: first)
-    if last < .max { splitSegment(at: last + 1) }
+    splitSegments(first, through: last)
     var unpinned: UInt64 = 0
     var next = segments.firstInterval(overlapping: first, through: last)
     while let segment = next {
@@ -136,18 +137,6 @@ package final class IOPTPages: @unchecked Sendable {
     return frames
   }
 
-  /// Returns the longest start of `indexes` whose pages either all have a user or all have none.
-  func uniformPrefix(
-    of indexes: ClosedRange<UInt64>
-  ) -> (prefix: ClosedRange<UInt64>, hasUsers: Bool) {
-    let (first, last) = (indexes.lowerBound, indexes.upperBound)
-    guard let next = segments.firstInterval(overlapping: first, through: last) else {
-      return (indexes, false)
-    }
-    if next.first > first { return (first...next.first - 1, false) }
-    return (first...min(last, next.last), true)
-  }
-
   // MARK: Accounting
 
   /// Replaces the account. The new one has been charged already. pinned_vm changes with the charge:
@@ -162,49 +151,140 @@ package final class IOPTPages: @unchecked Sendable {
     account = new
   }
 
-  // MARK: Segments
+  // MARK: The steps of a pin
 
-  /// Pins and charges the pages that have no user yet.
-  private func pinHoles(
-    from first: UInt64, through last: UInt64, caller: AddressSpace?
-  ) throws(Errno) -> [Interval<Segment>] {
-    let holes = self.holes(from: first, through: last)
-    let count = holes.reduce(0) { $0 + ($1.upperBound - $1.lowerBound) }
-    try requireAllowance(for: holes, count: count)
-    var added: [Interval<Segment>] = []
-    do throws(Errno) {
-      for hole in holes {
-        try FaultInjection.step()
-        let frames = try source.pin(
-          hole, isWritable: isWritable, caller: caller, memory: memory, files: host.files)
-        added.append(
-          Interval(
-            first: hole.lowerBound, last: hole.upperBound - 1,
-            value: Segment(users: 1, frames: frames)))
-      }
-      // Charged after everything is pinned, as pfn_reader_update_pinned() does.
-      try account.charge(count, in: host.counters)
-      host.counters.addPinned(count, from: account.addressSpace)
-      pinnedCount += count
-    } catch {
-      for segment in added { memory.unpin(segment.value.frames) }
-      throw error
-    }
-    return added
+  /// A range of pages that a call becomes a user of, and the parts of it that had no user when the
+  /// call began. The call is a user of all other pages of the range.
+  struct Hold {
+    let pages: ClosedRange<UInt64>
+    let holes: [ClosedRange<UInt64>]
   }
 
-  /// Returns the pages that have no user.
-  private func holes(from first: UInt64, through last: UInt64) -> [Range<UInt64>] {
-    var holes: [Range<UInt64>] = []
+  /// Pages that are pinned in physical memory and are not in a segment.
+  struct PinnedHole {
+    let pages: ClosedRange<UInt64>
+    let frames: [FrameRun]
+  }
+
+  /// Returns the frames of a range, in order, before its holes are added.
+  func frames(of hold: Hold, _ pinned: [PinnedHole]) -> [FrameRun] {
+    var all: [FrameRun] = []
+    var index = hold.pages.lowerBound
+    for hole in pinned {
+      if index < hole.pages.lowerBound {
+        all.join(frames(index, through: hole.pages.lowerBound - 1))
+      }
+      all.join(hole.frames)
+      if hole.pages.upperBound >= hold.pages.upperBound { return all }
+      index = hole.pages.upperBound + 1
+    }
+    all.join(frames(index, through: hold.pages.upperBound))
+    return all
+  }
+
+  /// Runs `body` without the lock, except for a dma-buf: its pages are always there, and its
+  /// revocation must not come between the steps.
+  func withoutLock<Result>(
+    _ body: () throws(Errno) -> Result
+  ) throws(Errno) -> Result {
+    guard let lock, !isBuffer else { return try body() }
+    return try lock.withoutLock(body)
+  }
+
+  /// Adds a user of those pages that have one.
+  func hold(_ first: UInt64, through last: UInt64) -> Hold {
+    splitSegments(first, through: last)
+    var holes: [ClosedRange<UInt64>] = []
     var index = first
     var next = segments.firstInterval(overlapping: first, through: last)
-    while true {
-      let end = next?.first ?? last + 1
-      if index < end { holes.append(index..<end) }
-      guard let segment = next else { return holes }
+    while let segment = next {
+      if index < segment.first { holes.append(index...segment.first - 1) }
+      segment.value.users += 1
+      if segment.last >= last { return Hold(pages: first...last, holes: holes) }
       index = segment.last + 1
       next = segments.interval(after: segment, through: last)
     }
+    holes.append(index...last)
+    return Hold(pages: first...last, holes: holes)
+  }
+
+  /// Undoes ``hold(_:through:)``.
+  func release(_ hold: Hold) {
+    var index = hold.pages.lowerBound
+    for hole in hold.holes {
+      if index < hole.lowerBound { unpin(index, through: hole.lowerBound - 1) }
+      if hole.upperBound >= hold.pages.upperBound { return }
+      index = hole.upperBound + 1
+    }
+    unpin(index, through: hold.pages.upperBound)
+  }
+
+  /// Faults the pages of the holes in and pins them. The lock is not needed.
+  /// - Parameter isTemporary: the pages are not pinned for a user, but for the time of a copy.
+  func pinHoles(
+    _ hold: Hold, isTemporary: Bool, caller: AddressSpace?
+  ) throws(Errno) -> [PinnedHole] {
+    var pinned: [PinnedHole] = []
+    do throws(Errno) {
+      for hole in hold.holes {
+        if !isTemporary { try FaultInjection.step() }
+        let frames = try source.pin(
+          hole.lowerBound..<hole.upperBound + 1, isWritable: isWritable, caller: caller,
+          memory: memory, files: host.files, inPlace: isTemporary)
+        pinned.append(PinnedHole(pages: hole, frames: frames))
+      }
+    } catch {
+      for hole in pinned { memory.unpin(hole.frames) }
+      throw error
+    }
+    return pinned
+  }
+
+  /// Adds pinned holes as segments with one user, and charges them. Where another call has added a
+  /// segment meanwhile, it gets one user more, and the frames that were pinned twice lose one pin.
+  /// - Throws: `.noMemory`; the holes are as before then.
+  private func add(_ holes: [PinnedHole], to hold: Hold) throws(Errno) {
+    var added: [Interval<Segment>] = []
+    var covered: [ClosedRange<UInt64>] = []
+    for hole in holes {
+      let (first, last) = (hole.pages.lowerBound, hole.pages.upperBound)
+      splitSegments(first, through: last)
+      var rest = hole.frames
+      var index = first
+      var next = segments.firstInterval(overlapping: first, through: last)
+      while let segment = next {
+        next = segments.interval(after: segment, through: last)
+        added.append(rest, from: index, to: segment.first)
+        rest = rest.split(at: Int(segment.first - index)).after
+        let (twice, others) = rest.split(at: Int(segment.count))
+        memory.unpin(twice)
+        rest = others
+        segment.value.users += 1
+        covered.append(segment.first...segment.last)
+        index = segment.last &+ 1
+      }
+      added.append(rest, from: index, to: last + 1)
+    }
+    // Charged after everything is pinned, as pfn_reader_update_pinned() does.
+    let count = added.reduce(0) { $0 + $1.count }
+    do throws(Errno) {
+      try account.charge(count, in: host.counters)
+    } catch {
+      for segment in added { memory.unpin(segment.value.frames) }
+      for range in covered { unpin(range.lowerBound, through: range.upperBound) }
+      throw error
+    }
+    host.counters.addPinned(count, from: account.addressSpace)
+    pinnedCount += count
+    for segment in added { segments.insert(segment) }
+  }
+
+  // MARK: Segments
+
+  /// Splits segments so that they begin and end where a range does.
+  private func splitSegments(_ first: UInt64, through last: UInt64) {
+    splitSegment(at: first)
+    if last < .max { splitSegment(at: last + 1) }
   }
 
   /// The number of pages from which on the limit is tested before pages are faulted in. The kernel
@@ -212,12 +292,15 @@ package final class IOPTPages: @unchecked Sendable {
   /// for a call that fails.
   private static let largePin: UInt64 = 256
 
-  /// - Throws: `.noMemory` when charging `count` pages would exceed the limit and nothing else is
-  ///   wrong with the pages.
-  private func requireAllowance(for holes: [Range<UInt64>], count: UInt64) throws(Errno) {
+  /// - Throws: `.noMemory` when charging the holes to `account` would exceed the limit and nothing
+  ///   else is wrong with the pages.
+  private func requireAllowance(for hold: Hold, _ account: PinAccount) throws(Errno) {
+    let count = hold.holes.reduce(0) { $0 + ($1.upperBound - $1.lowerBound + 1) }
     guard count >= Self.largePin, !account.allows(count, in: host.counters) else { return }
-    for hole in holes {
-      try source.check(hole, isWritable: isWritable, memory: memory, files: host.files)
+    for hole in hold.holes {
+      try source.check(
+        hole.lowerBound..<hole.upperBound + 1, isWritable: isWritable, memory: memory,
+        files: host.files)
     }
     throw .noMemory
   }
@@ -232,6 +315,18 @@ package final class IOPTPages: @unchecked Sendable {
       Interval(first: segment.first, last: index - 1, value: Segment(users: users, frames: before)))
     segments.insert(
       Interval(first: index, last: segment.last, value: Segment(users: users, frames: after)))
+  }
+}
+
+extension [Interval<IOPTPages.Segment>] {
+  /// Appends a segment with one user for the pages `first` to `end`, if there are any, whose frames
+  /// `runs` begins with.
+  fileprivate mutating func append(_ runs: [FrameRun], from first: UInt64, to end: UInt64) {
+    guard first < end else { return }
+    let frames = runs.split(at: Int(end - first)).before
+    append(
+      Interval(
+        first: first, last: end - 1, value: IOPTPages.Segment(users: 1, frames: frames)))
   }
 }
 

@@ -102,6 +102,7 @@ package final class PinCounters: Sendable {
   package func pages(
     ofProcess process: Int32
   ) -> (pinned: UInt64, locked: UInt64, areCountedByHost: Bool) {
+    DeferredReleases.shared.waitForEarlier()
     let spaces = pinned.withLock { Array($0.counters.values) }.filter {
       $0.space.isMemory(ofProcess: process)
     }

@@ -70,6 +70,17 @@ static void print_struct_changes(const struct command *command, const unsigned c
         }
 }
 
+void print_call(const struct command *command, const unsigned char *before,
+                const unsigned char *after, long result)
+{
+    const char *bar = " |";
+
+    print_inputs(command, before);
+    print_result(result);
+    print_struct_changes(command, before, after, &bar);
+    printf("\n");
+}
+
 long run_on(int fd, const struct command *command, void *argument)
 {
     unsigned char before[512];

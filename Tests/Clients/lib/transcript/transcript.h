@@ -67,6 +67,10 @@ void print_field(const struct field *field, uint64_t value);
 /** Prints the name of the command and the fields of the struct in `bytes`. */
 void print_inputs(const struct command *command, const unsigned char *bytes);
 
+/** Prints the line of a command that has returned, with errno of its end. */
+void print_call(const struct command *command, const unsigned char *before,
+                const unsigned char *after, long result);
+
 /**
  * Issues the command on `fd` and prints its line. All of the struct must be readable and writable.
  */
