@@ -13,6 +13,7 @@
 #include "CLinuxEvents.h"
 #include "CLinuxFailNth.h"
 #include "CLinuxMemory.h"
+#include "CLinuxPaths.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxSupervision.h"

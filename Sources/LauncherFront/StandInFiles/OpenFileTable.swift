@@ -22,22 +22,34 @@ final class OpenFileEntry: Sendable {
   /// The identity of the stand-in file.
   let identity: StandInIdentity
   let file: any OpenFile
-  /// The node that was opened. `nil` for a queue and for a virtual file.
-  let node: DeviceNode?
+  /// The entry of the node that was opened. `nil` for a file that a device has made, and for a
+  /// virtual file.
+  let node: VirtualEntry?
   /// The stand-in of a queue. `nil` for other files.
   let queue: QueueStandIn?
   /// The file position of a virtual file. `nil` for other files.
   let position: FilePosition?
+  /// The status flags (F_GETFL) with which the file was opened.
+  let flags: Int32
 
   init(
-    identity: StandInIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueStandIn?
+    identity: StandInIdentity, file: any OpenFile, node: VirtualEntry? = nil,
+    queue: QueueStandIn? = nil, position: FilePosition? = nil, flags: Int32 = O_RDWR
   ) {
-    position = node == nil && queue == nil ? FilePosition() : nil
     self.identity = identity
     self.file = file
     self.node = node
     self.queue = queue
+    self.position = position
+    self.flags = flags
   }
+
+  /// O_RDONLY, O_WRONLY, O_RDWR or 3, with which no byte can be read or written.
+  var accessMode: Int32 { flags & O_ACCMODE }
+  var isReadable: Bool { accessMode == O_RDONLY || accessMode == O_RDWR }
+  var isWritable: Bool { accessMode == O_WRONLY || accessMode == O_RDWR }
+  /// Whether the server has locked the stand-in, see StandInLocks.
+  var hasOwnLock: Bool { node != nil && file.hasRegions }
 }
 
 /// The file position of an open file, which read(2) and write(2) use.
@@ -109,51 +121,72 @@ final class OpenFileTable: Sendable {
 
   // MARK: Opening
 
-  /// Adds `file`, which was opened from `node`. The table releases the file, also when this
-  /// function throws.
+  /// Adds `file`, which was opened from the node `entry`. The table releases the file, also when
+  /// this function throws.
   /// - Returns: the stand-in file for the program. `file` is released with the last copy of this
   ///   descriptor.
   /// - Parameter flags: the status flags of the open file (F_GETFL).
   func add(
-    _ file: any OpenFile, of node: DeviceNode, flags: Int32 = O_RDWR
-  ) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: node.paths[0], node: node, flags: flags)
-  }
-
-  /// Adds a virtual file, as ``add(_:of:flags:)``.
-  func add(_ file: any OpenFile, path: String) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: path, node: nil, flags: O_RDWR)
-  }
-
-  private func add(
-    _ file: any OpenFile, path: String, node: DeviceNode?, flags: Int32
+    _ file: any OpenFile, of entry: VirtualEntry, flags: Int32 = O_RDWR
   ) throws(Errno) -> OwnedDescriptor {
     do {
-      let standIn = try StandInFile.make(
-        for: path, hasRegions: file.hasRegions, flags: flags)
-      let identity = try StandInIdentity(of: standIn)
-      let entry = OpenFileEntry(identity: identity, file: file, node: node, queue: nil)
-      let link = "/proc/self/fd/\(standIn.rawValue)"
-      try state.withLock { state throws(Errno) in
-        let watch = inotify_add_watch(inotify.rawValue, link, UInt32(IN_DELETE_SELF))
-        guard watch >= 0 else { throw errno == ENOSPC ? .noMemory : Errno(rawValue: errno) }
-        state.watches[watch] = identity
-        state.insert(Slot(entry: entry))
-      }
-      return standIn
+      return try add(file, path: entry.path, flags: flags) { identity in
+        OpenFileEntry(identity: identity, file: file, node: entry, flags: flags)
+      }.standIn
     } catch {
       file.release()
       throw error
     }
   }
 
-  /// Adds a queue that a device has made. When this function throws, the device still owns the
-  /// queue.
-  /// - Returns: the entry, and the end of the socket pair for the program.
-  func add(queue file: any OpenFile) throws(Errno) -> (OpenFileEntry, OwnedDescriptor) {
+  /// Adds a virtual file, as ``add(_:of:flags:)``.
+  func add(_ file: any OpenFile, path: String) throws(Errno) -> OwnedDescriptor {
+    do {
+      return try add(file, path: path, flags: O_RDWR) { identity in
+        OpenFileEntry(identity: identity, file: file, position: FilePosition())
+      }.standIn
+    } catch {
+      file.release()
+      throw error
+    }
+  }
+
+  /// Adds a file that a device has made. When this function throws, the device still owns the file.
+  /// - Returns: the entry, and the stand-in file for the program.
+  func add(
+    madeByDevice file: any OpenFile
+  ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
+    if file.hasPoll { return try add(queue: file) }
+    return try add(file, path: file.linkText, flags: O_RDWR) { identity in
+      OpenFileEntry(identity: identity, file: file)
+    }
+  }
+
+  private func add(
+    _ file: any OpenFile, path: String, flags: Int32,
+    as makeEntry: (StandInIdentity) -> OpenFileEntry
+  ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
+    let standIn = try StandInFile.make(
+      for: path, hasRegions: file.hasRegions, flags: flags)
+    let identity = try StandInIdentity(of: standIn)
+    let entry = makeEntry(identity)
+    let link = "/proc/self/fd/\(standIn.rawValue)"
+    try state.withLock { state throws(Errno) in
+      let watch = inotify_add_watch(inotify.rawValue, link, UInt32(IN_DELETE_SELF))
+      guard watch >= 0 else { throw errno == ENOSPC ? .noMemory : Errno(rawValue: errno) }
+      state.watches[watch] = identity
+      state.insert(Slot(entry: entry))
+    }
+    return (entry, standIn)
+  }
+
+  /// Adds a queue that a device has made, as ``add(madeByDevice:)``.
+  private func add(
+    queue file: any OpenFile
+  ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
     let (queue, theirs) = try QueueStandIn.make(file.readiness())
     let identity = queue.identity
-    let entry = OpenFileEntry(identity: identity, file: file, node: nil, queue: queue)
+    let entry = OpenFileEntry(identity: identity, file: file, queue: queue)
     state.withLock { state in
       state.queues[queue.descriptor.rawValue] = identity
       state.insert(Slot(entry: entry))
@@ -169,8 +202,8 @@ final class OpenFileTable: Sendable {
     return (entry, theirs)
   }
 
-  /// Reverses ``add(queue:)`` for a queue that no program has got. The device owns the queue again,
-  /// and the table does not release it.
+  /// Reverses ``add(madeByDevice:)`` for a file that no program has got. The device owns the file
+  /// again, and the table does not release it.
   func withdraw(_ entry: OpenFileEntry) {
     entry.file.setReadinessObserver(nil)
     state.withLock { state in
@@ -178,6 +211,7 @@ final class OpenFileTable: Sendable {
         epoll.remove(queue.descriptor.rawValue)
         state.queues[queue.descriptor.rawValue] = nil
       }
+      state.watches = state.watches.filter { $0.value != entry.identity }
       if state.slots.removeValue(forKey: entry.identity) != nil { state.opened -= 1 }
     }
   }
@@ -204,6 +238,16 @@ final class OpenFileTable: Sendable {
       state.slots[identity]?.calls += 1
       return state.slots[identity]?.entry
     }
+  }
+
+  /// Whether the file is a stand-in of an open file.
+  func contains(_ file: StandInIdentity) -> Bool {
+    state.withLock { $0.slots[file]?.isClosed == false }
+  }
+
+  /// The entry of the node whose open file `file` stands for.
+  func node(of file: StandInIdentity) -> VirtualEntry? {
+    state.withLock { $0.slots[file]?.entry.node }
   }
 
   /// Whether the file is the stand-in of an open device or of a virtual file.

@@ -56,19 +56,13 @@ extension FileIdentity {
 }
 
 enum StandInFile {
-  private static let linkPrefix = "/memfd:"
-  private static let linkSuffix = " (deleted)"
-
   /// Makes a stand-in file for an open of the node at `path`. /proc/<pid>/fd shows the path as the
   /// name of the memfd.
   /// - Parameter flags: the status flags of the open file (F_GETFL).
   static func make(
     for path: String, hasRegions: Bool, flags: Int32 = O_RDWR
   ) throws(Errno) -> OwnedDescriptor {
-    let memory = try OwnedDescriptor(
-      checking: CLinux_memfd_create(
-        path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
-    if hasRegions { try check(ftruncate(memory.rawValue, off_t(RegionOffset.end))) }
+    let memory = try makeMemory(for: path, size: hasRegions ? off_t(RegionOffset.end) : 0)
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
     // memfd_create(2) always opens for reading and writing.
@@ -82,6 +76,15 @@ enum StandInFile {
       throw Errno(rawValue: errno)
     }
     return standIn
+  }
+
+  /// A memfd of zeros. /proc/<pid>/fd shows `path` as its name.
+  static func makeMemory(for path: String, size: off_t) throws(Errno) -> OwnedDescriptor {
+    let memory = try OwnedDescriptor(
+      checking: CLinux_memfd_create(
+        path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
+    if size > 0 { try check(ftruncate(memory.rawValue, size)) }
+    return memory
   }
 
   private static let settableFlags = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC
@@ -111,12 +114,5 @@ enum StandInFile {
 
   private static func check(_ result: Int32) throws(Errno) {
     guard result == 0 else { throw Errno(rawValue: errno) }
-  }
-
-  /// The path that ``make(for:hasRegions:flags:)`` got, from the text of a link under /proc/<pid>/fd.
-  /// `nil` when the link does not lead to a memfd.
-  static func nodePath(fromLink link: String) -> String? {
-    guard link.hasPrefix(linkPrefix), link.hasSuffix(linkSuffix) else { return nil }
-    return String(link.dropFirst(linkPrefix.count).dropLast(linkSuffix.count))
   }
 }
