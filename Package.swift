@@ -57,7 +57,8 @@ let package = Package(
       name: "CUSEFront",
       dependencies: ["FrontEnd", "UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
     .target(
-      name: "LauncherFront", dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", system, log]),
+      name: "LauncherFront",
+      dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", heap, system, log]),
 
     .executableTarget(
       name: "iommufd-sim",

@@ -53,6 +53,10 @@ int CLinux_kcmp_epoll(pid_t task, int descriptor, pid_t owner, int epoll, int ta
                         (unsigned long)descriptor, &slot));
 }
 
+int CLinux_kcmp_vm(pid_t task, pid_t other) {
+  return result(syscall(SYS_kcmp, task, other, (unsigned long)KCMP_VM, 0UL, 0UL));
+}
+
 int CLinux_fstatfs(int descriptor, int64_t *type, int64_t *block_size) {
   struct statfs buffer;
   if (fstatfs(descriptor, &buffer) < 0) return -errno;

@@ -59,6 +59,66 @@ int CLinux_procmap_query(int maps, uint64_t address, struct CLinux_vma *area) {
   return 0;
 }
 
+// struct pm_scan_arg and struct page_region of PAGEMAP_SCAN (Linux 6.7), which older headers lack.
+struct pagemap_scan_args {
+  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+  uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+struct pagemap_region {
+  uint64_t start, end, categories;
+};
+enum { PAGEMAP_WRITTEN = 1 << 1, PAGEMAP_PRESENT = 1 << 3 };
+
+static int pagemap_scan(int pagemap, uint64_t start, uint64_t end, bool for_writing,
+                        struct pagemap_region *region) {
+  uint64_t wanted = PAGEMAP_PRESENT | (for_writing ? PAGEMAP_WRITTEN : 0);
+  struct pagemap_scan_args scan = {.size = sizeof scan,
+                                   .start = start,
+                                   .end = end,
+                                   .vec = (uintptr_t)region,
+                                   .vec_len = 1,
+                                   .category_inverted = wanted,
+                                   .category_anyof_mask = wanted,
+                                   // Adjacent pages with the same bits here are one region.
+                                   .return_mask = PAGEMAP_PRESENT};
+  return (int)result(ioctl(pagemap, _IOWR('f', 16, struct pagemap_scan_args), &scan));
+}
+
+int CLinux_pagemap_absent(int pagemap, uint64_t start, uint64_t end, bool for_writing,
+                          uint64_t *run_start, uint64_t *run_end) {
+  struct pagemap_region region;
+  int found = pagemap_scan(pagemap, start, end, for_writing, &region);
+  if (for_writing && found == 1 && (region.categories & PAGEMAP_PRESENT)) {
+    // Linux 7.3 calls no page written that belongs to a mapping without write protection.
+    uint64_t entry;
+    ssize_t bytes = pread(pagemap, &entry, 8, (off_t)(region.start >> 12 << 3));
+    if (bytes == 8 && !(entry >> 57 & 1)) found = pagemap_scan(pagemap, start, end, 0, &region);
+  }
+  if (found != -ENOTTY) {
+    if (found == 1) *run_start = region.start, *run_end = region.end;
+    return found;
+  }
+  uint64_t entries[512], first = 0;
+  bool is_open = false;
+  for (uint64_t page = start >> 12; page < end >> 12;) {
+    uint64_t count = (end >> 12) - page;
+    if (count > 512) count = 512;
+    ssize_t bytes = pread(pagemap, entries, count * 8, (off_t)(page * 8));
+    if (bytes < 8) return bytes < 0 ? -errno : -ESRCH;
+    for (ssize_t i = 0; i < bytes / 8; i++, page++) {
+      // Documentation/admin-guide/mm/pagemap.rst: bit 63 present, bit 57 write-protected.
+      bool absent = !(entries[i] >> 63) || (for_writing && (entries[i] >> 57 & 1));
+      if (absent && !is_open) first = page, is_open = true;
+      if (!absent && is_open) {
+        *run_start = first << 12, *run_end = page << 12;
+        return 1;
+      }
+    }
+  }
+  if (is_open) *run_start = first << 12, *run_end = end;
+  return is_open;
+}
+
 int CLinux_capget_effective(pid_t task, uint64_t *set) {
   struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, task};
   struct __user_cap_data_struct data[2];
@@ -125,4 +185,16 @@ int CLinux_userfaultfd_read(int descriptor) {
 int CLinux_userfaultfd_zeropage(int descriptor, void *base, size_t size) {
   struct uffdio_zeropage range = {.range = {(uintptr_t)base, size}};
   return (int)result(ioctl(descriptor, UFFDIO_ZEROPAGE, &range));
+}
+
+void CLinux_prlimit_memlock_raise(pid_t task) {
+  struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+  if (prlimit(task, RLIMIT_MEMLOCK, &limit, NULL) == 0) return;
+  if (prlimit(task, RLIMIT_MEMLOCK, NULL, &limit) < 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  prlimit(task, RLIMIT_MEMLOCK, &limit, NULL);
+}
+
+void CLinux_pidfd_kill(int pidfd) {
+  (void)!syscall(SYS_pidfd_send_signal, pidfd, 9L /* SIGKILL */, NULL, 0UL);
 }

@@ -18,6 +18,11 @@ long CLinux_ptrace(int request, pid_t task, uint64_t address, uint64_t data) {
   return result(syscall(SYS_ptrace, (long)request, (long)task, address, data));
 }
 
+long CLinux_syscall(long number, const uint64_t *arguments) {
+  return result(syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
+                        arguments[4], arguments[5]));
+}
+
 int CLinux_send_descriptor(int socket, int descriptor) {
   char byte = 0;
   return (int)send_message(socket, &byte, 1, descriptor);

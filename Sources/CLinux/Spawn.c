@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 #include "CLinuxSpawn.h"
+#include "CLinuxStart.h"
 #include "DescriptorMessage.h"
 
 #include <errno.h>
@@ -22,6 +23,7 @@ static int report(int socket, enum CLinux_spawn_stage stage, int error, int desc
 }
 
 static _Noreturn void run_child(const struct CLinux_spawn *spawn) {
+  CLinux_restore_inherited();
   struct rlimit limit;
   if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < spawn->descriptor_limit) {
     limit.rlim_cur =

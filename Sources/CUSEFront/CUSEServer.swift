@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import FrontEnd
 internal import Glibc
 internal import Host
 internal import Logging
@@ -56,12 +57,13 @@ package final class CUSEServer: Sendable {
   ///     are opened.
   ///   - numbers: the major and minor number of the first node; the minors of the others follow.
   ///     With 0 and 0 the kernel chooses numbers.
+  ///   - pinsExactly: whether the kernel pins private memory of clients, where that is possible.
   ///   - processEnds: called with an address space that a device was given, when its process has
   ///     left it and before the kernel frees its memory.
   ///   - nodeEnded: called when the kernel has ended the connection of a node.
   init(
     _ nodes: [Node], queueName: String, numbers: (major: UInt32, minor: UInt32),
-    tracer: Tracer, log: Logger,
+    grants: GrantedCapabilities, tracer: Tracer, log: Logger, pinsExactly: Bool,
     processEnds: (@Sendable (AddressSpace) -> Void)?,
     nodeEnded: @escaping @Sendable (_ path: String) -> Void
   ) {
@@ -71,7 +73,9 @@ package final class CUSEServer: Sendable {
       [Node(QueueDevice(name: queueName), name: queueName, mode: 0o666, group: 0)] + nodes
     self.numbers = numbers
     let resources = SharedResources(
-      queuePath: "/dev/" + queueName, tracer: tracer, log: log, processEnds: processEnds)
+      queuePath: "/dev/" + queueName, grants: grants, tracer: tracer, log: log,
+      pinsExactly: pinsExactly,
+      processEnds: processEnds)
     self.resources = resources
     sessions = self.nodes.map { node in
       CUSESession(node.device, node: "/dev/" + node.name, resources: resources) {

@@ -23,19 +23,26 @@ package struct ServerProcess: Sendable {
   /// A file for the id of the process, written when the process is ready and removed when a signal
   /// ends it.
   package var pidFile: String?
+  /// See ``GrantedCapabilities``.
+  package var grants: Set<Capability>
   /// See ``CUSEServer``.
   package var processEnds: (@Sendable (AddressSpace) -> Void)?
+  /// See ``CUSEServer``.
+  package var pinsExactly: Bool
   package var log: Logger
 
   package init(
     nodes: [CUSEServer.Node], queueName: String, numbers: (major: UInt32, minor: UInt32) = (0, 0),
-    pidFile: String? = nil, processEnds: (@Sendable (AddressSpace) -> Void)? = nil, log: Logger
+    pidFile: String? = nil, grants: Set<Capability> = [],
+    processEnds: (@Sendable (AddressSpace) -> Void)? = nil, pinsExactly: Bool = false, log: Logger
   ) {
     self.nodes = nodes
     self.queueName = queueName
     self.numbers = numbers
     self.pidFile = pidFile
+    self.grants = grants
     self.processEnds = processEnds
+    self.pinsExactly = pinsExactly
     self.log = log
   }
 
@@ -62,8 +69,8 @@ package struct ServerProcess: Sendable {
 
     let lost = LostNode()
     let server = CUSEServer(
-      nodes, queueName: queueName, numbers: numbers, tracer: tracer, log: log,
-      processEnds: processEnds
+      nodes, queueName: queueName, numbers: numbers, grants: GrantedCapabilities(grants),
+      tracer: tracer, log: log, pinsExactly: pinsExactly, processEnds: processEnds
     ) { lost.report($0) }
     do throws(CUSEServer.StartError) {
       try server.start()

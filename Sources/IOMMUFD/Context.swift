@@ -54,7 +54,7 @@ package final class Context: @unchecked Sendable {
   ) {
     self.memory = memory
     self.selftest = selftest
-    hooks = extensions.hooks.map { $0() }
+    hooks = extensions.hooks.map { $0.make() }
   }
 
   // MARK: References

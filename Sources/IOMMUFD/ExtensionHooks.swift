@@ -18,8 +18,13 @@ package struct ExtensionSet: Sendable {
 
   /// The handlers of commands of uapi/iommufd_sim.h that the extensions add.
   var handlers: [IoctlHandler] = []
-  /// One closure per extension with hooks; called once for each new context.
-  var hooks: [@Sendable () -> any ExtensionHooks] = []
+  /// One per extension with hooks.
+  var hooks: [HooksMaker] = []
+
+  /// Makes the hooks of an extension for a new context.
+  struct HooksMaker: Sendable {
+    let make: @Sendable () -> any ExtensionHooks
+  }
 }
 
 /// The part of one extension in one context. The context owns the object for its whole life. State

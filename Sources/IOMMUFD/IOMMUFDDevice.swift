@@ -53,6 +53,11 @@ package final class IOMMUFDFile: OpenFile {
       IoctlNumber(rawValue: request), argument: argument, client: client, on: context)
   }
 
+  package func pinsMemory(in request: UInt32) -> Bool {
+    let pinning: [Ioctl] = [.ioasMap, .ioasChangeProcess, .vfioIOMMUMapDMA]
+    return pinning.contains { $0.number.rawValue == request }
+  }
+
   // The kernel's iommufd has neither read nor write; an extension may have them.
 
   private var transferHooks: (any ExtensionHooks)? {

@@ -32,13 +32,13 @@ package struct LauncherOptions: Sendable {
   /// Whether programs see the kernel's interface of fault injection: fail-nth of each thread, and
   /// debugfs.
   package var failNth = false
+  /// Whether the kernel pins private memory of programs, where that is possible.
+  package var pinsExactly = false
   /// Returns the pinned pages of a process, which /proc/<pid>/status adds to the host's VmPin and
   /// VmLck. `nil` leaves the host's file unchanged.
   package var pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?
-  /// Capabilities that callers with user ID 0 have even if the host's kernel does not grant them,
-  /// as the root user of a container lacks capabilities of the host's root user. Capabilities of
-  /// this process have no effect here.
-  package var capabilitiesOfRoot: Set<Capability> = []
+  /// See ``GrantedCapabilities``.
+  package var grants: Set<Capability> = []
   package var logger: Logger
 
   package init(logger: Logger) {
@@ -85,25 +85,56 @@ package struct Launcher {
   /// Runs `command`, a program and its arguments, until all processes that it started have ended.
   /// Must be called once, from the main thread, in a process that has started no other thread and
   /// no child.
-  /// - Throws: `LauncherError` when the program did not run, or the errno of a failed system call.
+  /// - Throws: `LauncherError` when the program did not run. No process of it is left then.
   package func run(_ command: [String]) throws -> LauncherResult {
+    ProgramStart.prepare()
     let mask = ProcessTree.blockSignals()
     _ = CLinux_set_child_subreaper()
     // This process needs a descriptor for each queue of a program.
     DescriptorLimit.useHardLimit()
-    let virtualFiles = try VirtualFiles(options)
+    try HostRequirements.check()
+    let virtualFiles = try makeVirtualFiles()
     defer { virtualFiles?.debugfs?.remove() }
     let (program, reports) = try spawn(command, mask: mask)
     let listener = try receiveListener(from: reports, program: program)
-    let supervisor = try Supervisor(
-      listener: SeccompListener(listener), nodes: nodes, virtualFiles: virtualFiles,
-      options: options)
-    supervisor.start()
-    try checkExecution(from: reports, program: program, name: command.first ?? "")
+    let supervisor: Supervisor
+    do {
+      supervisor = try startSupervisor(listener, virtualFiles)
+      try checkExecution(from: reports, program: program, name: command.first ?? "")
+    } catch {
+      // The listener is open until the program has ended, because trapped calls without a listener
+      // fail with ENOSYS, exit_group(2) among them.
+      kill(program, SIGKILL)
+      waitpid(program, nil, 0)
+      withExtendedLifetime(listener) {}
+      throw error
+    }
     var tree = ProcessTree(
       program: program, killsChildren: options.killsChildren, logger: options.logger)
     let end = tree.wait()
     return LauncherResult(end: end, counts: supervisor.finish())
+  }
+
+  private func makeVirtualFiles() throws -> VirtualFiles? {
+    do throws(Errno) {
+      return try VirtualFiles(options)
+    } catch {
+      throw failure("cannot create a directory for debugfs in $TMPDIR", error)
+    }
+  }
+
+  private func startSupervisor(
+    _ listener: OwnedDescriptor, _ virtualFiles: VirtualFiles?
+  ) throws -> Supervisor {
+    do throws(Errno) {
+      let supervisor = try Supervisor(
+        listener: SeccompListener(listener), nodes: nodes, virtualFiles: virtualFiles,
+        options: options)
+      try supervisor.start()
+      return supervisor
+    } catch {
+      throw failure("cannot start the supervisor of the program", error)
+    }
   }
 
   private func reportChannel() throws -> (OwnedDescriptor, OwnedDescriptor) {
@@ -189,6 +220,13 @@ package struct Launcher {
   }
 
   private func failure(_ what: String, _ error: Errno) -> LauncherError {
-    LauncherError(exitCode: 125, description: "\(what): \(error)")
+    LauncherError(what, error)
+  }
+}
+
+extension LauncherError {
+  /// An error of the launcher itself.
+  init(_ what: String, _ error: Errno) {
+    self.init(exitCode: 125, description: "\(what): \(error)")
   }
 }

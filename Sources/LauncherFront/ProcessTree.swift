@@ -100,7 +100,10 @@ struct ProcessTree {
   private mutating func reap() -> Bool {
     while true {
       var information = siginfo_t()
-      guard waitid(P_ALL, 0, &information, WEXITED | WSTOPPED | WNOHANG) == 0 else {
+      // __WNOTHREAD: stops of agents are reported to the threads that trace them.
+      let options = WEXITED | WSTOPPED | WNOHANG | Self.ofThisThread
+      let result = TracingGate.shared.withLock { waitid(P_ALL, 0, &information, options) }
+      guard result == 0 else {
         if errno == EINTR { continue }
         return false
       }
@@ -114,6 +117,9 @@ struct ProcessTree {
       }
     }
   }
+
+  /// __WNOTHREAD
+  private static let ofThisThread: Int32 = 0x2000_0000
 
   private mutating func childEnded(_ child: Int32, _ how: ProgramEnd) {
     if child == program {

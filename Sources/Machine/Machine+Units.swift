@@ -55,8 +55,8 @@ extension MachineDescription {
     let driver = try SMMUv3Driver(unit: hardware, memory: memory)
     var stalling: Set<RequesterID> = []
     for device in devices where device.unit == name {
-      try driver.probe(device.address.requester, device.properties)
-      if device.canStall { stalling.insert(device.address.requester) }
+      let properties = try driver.probe(device.address.requester, device.properties)
+      if properties.canStall { stalling.insert(device.address.requester) }
     }
     let canStall = stalling
     return MachineUnit(

@@ -46,6 +46,14 @@ package final class Machine: Sendable {
     }
   }
 
+  /// The sinks refer to the devices, which refer to their drivers.
+  deinit {
+    for unit in units.values {
+      unit.driver.setFaultSink(nil)
+      unit.driver.setPageRequestSink(nil)
+    }
+  }
+
   /// Every device node. The first one is the iommufd's.
   package var nodes: [any CharacterDevice] { [iommufd] + devices.map { $0.node } }
 
@@ -74,11 +82,13 @@ package final class Machine: Sendable {
       let set = (isOnRootBus ? nil : sets[address.bus]) ?? DeviceSet(isBus: !isOnRootBus)
       sets[address.bus] = set
 
+      let usableWidth = unit.driver.usablePASIDWidth(device.pasidWidth)
       let vfio = VFIODevice(
         function,
         physical: PhysicalDevice(
           name: address.description, requesterID: address.requester, driver: unit.driver,
-          group: group, pasidWidth: unit.driver.usablePASIDWidth(device.pasidWidth),
+          group: group, pasidWidth: usableWidth ?? 0,
+          refusesOtherPASIDs: device.pasidWidth > 0 && usableWidth != nil,
           firmwareRegions: device.reservedRegions),
         in: set, isAloneOnBus: functionsOfBus[address.bus]?.count == 1)
       set.add(vfio)

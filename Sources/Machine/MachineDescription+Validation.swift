@@ -33,6 +33,20 @@ extension MachineDescription {
       throw MachineError("device \(device.address): \(contradiction)", of: subject)
     }
     try validateBuses()
+    try validateGroups()
+  }
+
+  /// Checks that the devices of a group are behind one unit: a domain belongs to a unit, and the
+  /// devices of a group share their domains.
+  private func validateGroups() throws(MachineError) {
+    var units: [Int: String] = [:]
+    for (index, device) in devices.enumerated() {
+      guard let unit = units.updateValue(device.unit, forKey: device.group), unit != device.unit
+      else { continue }
+      throw MachineError(
+        "device \(device.address): 'group' \(device.group) has devices behind unit '\(unit)' and "
+          + "behind unit '\(device.unit)'", of: .device(index))
+    }
   }
 
   /// Checks the buses below root ports: each has one device with the number 0 (PCIe §7.3.1), and
@@ -42,12 +56,14 @@ extension MachineDescription {
       let bus = device.address.bus
       guard device.address.device == 0 else {
         throw MachineError(
-          "device \(device.address): a bus other than 0 is below a root port and has only device 0",
+          "device \(device.address): 'address' must have device 0, because a bus other than 0 is below "
+            + "a root port and has only device 0",
           of: .device(index))
       }
       guard devices.contains(where: { $0.address.bus == bus && $0.address.function == 0 }) else {
         throw MachineError(
-          "device \(device.address): a PCI device must have a function 0, and bus \(bus) has none",
+          "device \(device.address): 'address' has function \(device.address.function), but a PCI "
+            + "device must have a function 0, and bus \(bus) has none",
           of: .device(index))
       }
     }
@@ -56,16 +72,32 @@ extension MachineDescription {
 
 extension MachineDescription.Device {
   fileprivate func contradiction(behind kind: MachineDescription.Unit.Kind) -> String? {
-    guard (0...kind.pasidWidth).contains(pasidWidth) else {
-      return "'pasid-bits' is \(pasidWidth), but unit '\(unit)' has PASIDs of up to "
-        + "\(kind.pasidWidth) bits"
+    guard (0...20).contains(pasidWidth) else {
+      return "'pasid-bits' is \(pasidWidth), but a PASID has at most 20 bits"
     }
     guard !hasPageRequests || hasATS else { return "'page-requests' requires 'ats'" }
     if canStall {
       guard case .smmuv3 = kind else { return "'stalls' requires a unit of kind smmuv3" }
     }
+    if hasATS, case .smmuv3(let configuration) = kind, configuration.capabilities.ats {
+      // Arm IHI 0070 §5.2: a stream table entry with EATS and S2S is ILLEGAL.
+      switch configuration.capabilities.stallModel {
+      case .configurable where canStall:
+        return "'ats' and 'stalls' exclude each other, because unit '\(unit)' has 'ats'"
+      case .stall:
+        return "'ats' requires that the transactions of the device do not stall, but unit "
+          + "'\(unit)' has the 'stall-model' stall"
+      default: break
+      }
+    }
     guard address.segment == 0 else {
       return "'address' has segment \(address.segment), but the machine has only segment 0"
+    }
+    if case .smmuv3 = kind, reservedRegions.contains(where: { $0.kind == .msi }) {
+      // iommufd: iopt_table_enforce_dev_resv_regions() refuses to attach such a device.
+      return
+        "'reserved-regions' of kind msi exclude a unit of kind smmuv3, whose driver chooses the "
+        + "MSI window"
     }
     for (index, region) in reservedRegions.enumerated()
     where reservedRegions[..<index].contains(where: { $0.range.overlaps(region.range) }) {
@@ -76,15 +108,6 @@ extension MachineDescription.Device {
 }
 
 extension MachineDescription.Unit.Kind {
-  /// Bits of the PASIDs in requests that the unit supports.
-  fileprivate var pasidWidth: Int {
-    switch self {
-    case .vtd(let configuration): min(configuration.capabilities.pasidBits, 20)
-    case .smmuv3(let configuration): min(configuration.capabilities.substreamBits, 20)
-    case .amdvi(let configuration): configuration.unit.capabilities.pasidBits
-    }
-  }
-
   fileprivate var contradiction: String? {
     switch self {
     case .vtd(let configuration): configuration.capabilities.contradiction
@@ -100,16 +123,19 @@ extension VTdCapabilities {
     guard domainBits % 2 == 0 else {
       return "'domain-bits' must be even, because CAP.ND has no odd value"
     }
-    guard let levels = secondStageLevels.max() else {
-      return "'second-stage-levels' must have at least one number"
-    }
-    let width = 12 + 9 * levels
-    guard maximumGuestAddressWidth <= width else {
-      return "'address-width' is \(maximumGuestAddressWidth), but second-stage tables of "
-        + "\(levels) levels translate addresses of \(width) bits"
-    }
     guard firstStage || secondStage else {
       return "'first-stage' or 'second-stage' must be true"
+    }
+    guard !secondStage || !secondStageLevels.isEmpty else {
+      return "'second-stage' requires at least one number in 'second-stage-levels'"
+    }
+    // intel: iommu_calculate_agaw(). The kernel ignores a unit whose two stages have no number of
+    // levels in common.
+    let firstStageLevels: Set<Int> = fiveLevelFirstStage ? [4, 5] : [4]
+    guard !firstStage || !secondStage || !secondStageLevels.isDisjoint(with: firstStageLevels)
+    else {
+      return "'second-stage-levels' must have \(fiveLevelFirstStage ? "4 or 5" : "4"), because "
+        + "Linux uses a unit with 'first-stage' only if both stages can have the same levels"
     }
     guard !nested || firstStage && secondStage else {
       return "'nested' requires 'first-stage' and 'second-stage'"
@@ -126,10 +152,18 @@ extension VTdCapabilities {
 }
 
 extension SMMUv3Capabilities {
+  /// arm-smmu-v3: arm_smmu_init_strtab_linear() allocates the table in one piece. 64 MiB, the
+  /// default size of the contiguous memory of an arm64 kernel, have entries for 20 bits.
+  private static let largestLinearStreamBits = 20
+
   fileprivate var contradiction: String? {
     guard stage1 || stage2 else { return "'stage-1' or 'stage-2' must be true" }
     guard !updatesDirtyState || updatesAccessFlag else {
       return "'dirty-updates' requires 'access-flag-updates'"
+    }
+    guard twoLevelStreamTable || streamBits <= Self.largestLinearStreamBits else {
+      return "'stream-bits' is \(streamBits), but a stream table without 'two-level-streams' has "
+        + "at most \(Self.largestLinearStreamBits) bits"
     }
     return nil
   }

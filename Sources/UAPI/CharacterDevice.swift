@@ -28,6 +28,10 @@ package protocol OpenFile: AnyObject, Sendable {
   /// - Returns: the result of the call, which is not negative.
   func ioctl(_ request: UInt32, argument: UInt64, client: any Client) throws(Errno) -> Int32
 
+  /// Whether ioctl `request` can lead to pins of memory of the caller, by this call or by a later
+  /// one of any caller. A front end then prepares the address space of the caller before the call.
+  func pinsMemory(in request: UInt32) -> Bool
+
   /// Whether 32-bit callers of a 64-bit kernel are served (file_operations.compat_ioctl). When this
   /// is `false`, a front end answers all their ioctls with ENOTTY and does not call
   /// ``ioctl(_:argument:client:)``.
@@ -95,6 +99,7 @@ package protocol OpenFile: AnyObject, Sendable {
 
 /// The answers of the kernel to calls for which a file has no file_operations member.
 extension OpenFile {
+  package func pinsMemory(in request: UInt32) -> Bool { false }
   package var hasCompatIoctl: Bool { false }
   package var isVFIODevice: Bool { false }
   package var hasRead: Bool { false }

@@ -49,12 +49,17 @@ package final class DeviceSet: Sendable {
   /// Whether the devices are below a port that can reset their bus. A device of the root complex is
   /// a set of its own.
   package let isBus: Bool
-  private let members = Mutex<[VFIODevice]>([])
+  private let members = Mutex<[Member]>([])
+
+  /// A device refers to its set, so the set does not keep the device.
+  private struct Member {
+    weak var device: VFIODevice?
+  }
 
   package init(isBus: Bool) { self.isBus = isBus }
 
   /// Adds a device. The machine adds every device before it serves clients.
-  package func add(_ device: VFIODevice) { members.withLock { $0.append(device) } }
+  package func add(_ device: VFIODevice) { members.withLock { $0.append(Member(device: device)) } }
 
-  var devices: [VFIODevice] { members.withLock { $0 } }
+  var devices: [VFIODevice] { members.withLock { $0.compactMap(\.device) } }
 }

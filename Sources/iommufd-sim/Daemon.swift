@@ -10,6 +10,7 @@
 
 internal import ArgumentParser
 internal import Glibc
+internal import Host
 
 enum Daemon {
   /// The environment variable that tells the background process the descriptor of the pipe.
@@ -84,8 +85,8 @@ enum Daemon {
     posix_spawnattr_setflags(&attributes, newSession)
 
     setenv(variable, "\(readyDescriptor)", 1)
-    var arguments: [UnsafeMutablePointer<CChar>?] =
-      CommandLine.arguments.filter { $0 != "--daemon" }.map { strdup($0) } + [nil]
+    let words = ["iommufd-sim"] + ProgramStart.arguments.filter { $0 != "--daemon" }
+    var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
     defer { for argument in arguments { free(argument) } }
     var child = pid_t()
     let error = posix_spawn(&child, "/proc/self/exe", &actions, &attributes, &arguments, environ)

@@ -3,6 +3,7 @@
 // iommufd-sim: Linux's iommufd and VFIO devices without an IOMMU. One file per subcommand.
 
 internal import ArgumentParser
+internal import Host
 
 @main
 struct IommufdSim: ParsableCommand {
@@ -22,4 +23,9 @@ struct IommufdSim: ParsableCommand {
         iommufd-sim serve
       """,
     subcommands: [Run.self, Serve.self, MachineCommand.self])
+
+  static func main() {
+    ProgramStart.prepare()
+    main(ProgramStart.arguments)
+  }
 }

@@ -32,6 +32,20 @@ struct MachineOptions: ParsableArguments {
         + "\(Extensions.defaultPASIDQuota)).", valueName: "count"))
   var pasidQuota: Int?
 
+  /// How private memory of clients is pinned.
+  enum Pinning: String, ExpressibleByArgument, CaseIterable {
+    case exact
+    case inPlace = "in-place"
+  }
+
+  @Option(
+    help: ArgumentHelp(
+      """
+      How private memory of clients is pinned: exact, by the kernel through io_uring where that is \
+      possible, or in-place, at its address in the process (default: exact).
+      """, valueName: "how"))
+  var pinning = Pinning.exact
+
   func validate() throws {
     let range = 0...Extensions.largestPASIDQuota
     if let pasidQuota, !range.contains(pasidQuota) {

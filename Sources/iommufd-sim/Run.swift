@@ -33,6 +33,7 @@ struct Run: ParsableCommand {
       """)
 
   @OptionGroup var machineOptions: MachineOptions
+  @OptionGroup var grantOptions: GrantOptions
 
   @Flag(help: "Print each system call that is answered, its result and the time it took.")
   var trace = false
@@ -73,12 +74,15 @@ struct Run: ParsableCommand {
     options.trace = try callTrace()
     do {
       let description = try machineOptions.description
-      let machine = try Machine(description)
+      let machine = try makeMachine(description)
       let memory = machine.memory
       options.processEnds = { memory.preserve($0) }
       options.failNth = failNth
+      options.pinsExactly = machineOptions.pinning == .exact
+      PinningReport.shared.setLog { [logger = options.logger] in logger.warning("\($0)") }
+      options.grants = grantOptions.grants
       if description.hasSelftest {
-        options.capabilitiesOfRoot = [.sysResource]
+        options.grants.formUnion(GrantOptions.missing([.sysResource]))
         options.pinnedPages = { PinningHost.shared.counters.pages(ofProcess: $0) }
       }
       let result = try Launcher(nodes: Self.nodes(of: machine), options: options).run(command)
@@ -89,9 +93,22 @@ struct Run: ParsableCommand {
     } catch let error as LauncherError {
       say(error.description)
       throw ExitCode(error.exitCode)
+    } catch let error as ExitCode {
+      throw error
     } catch {
-      say("\(error)")
-      throw ExitCode(125)
+      throw failure("\(error)")
+    }
+  }
+
+  private func makeMachine(_ description: MachineDescription) throws -> Machine {
+    do {
+      return try Machine(description)
+    } catch let error as Errno {
+      throw failure(
+        """
+        cannot reserve address space for the memory of the simulated machine: \(error) \
+        (RLIMIT_AS or RLIMIT_DATA, `ulimit -v`, `ulimit -d`)
+        """)
     }
   }
 
@@ -134,7 +151,10 @@ struct Run: ParsableCommand {
   }
 
   private static func describe(_ counts: LauncherCounts) -> String {
-    "\(counts.opened) files opened, \(counts.stillOpen) still open; \(counts.answered) calls answered, "
-      + "\(counts.passedOn) passed on; \(counts.workers) threads"
+    let pins = PinningReport.shared.counts
+    return "\(counts.opened) files opened, \(counts.stillOpen) still open; "
+      + "\(counts.answered) calls answered, "
+      + "\(counts.passedOn) passed on; \(counts.workers) threads; "
+      + "private memory pinned \(pins.exact) times, used in place \(pins.inPlace) times"
   }
 }

@@ -5,6 +5,7 @@
 internal import ArgumentParser
 internal import CUSEFront
 internal import Glibc
+internal import Host
 internal import IOMMU
 internal import Logging
 internal import Machine
@@ -27,6 +28,7 @@ struct Serve: ParsableCommand {
       """)
 
   @OptionGroup var machineOptions: MachineOptions
+  @OptionGroup var grantOptions: GrantOptions
 
   @Option(
     help: ArgumentHelp(
@@ -94,10 +96,12 @@ struct Serve: ParsableCommand {
     if let logFile { try Daemon.redirectMessages(to: logFile) }
     let machine = try Machine(machineOptions.description)
     let memory = machine.memory
+    let log = Logger.standardError(from: logLevel)
     let process = ServerProcess(
       nodes: nodes(of: machine), queueName: name + "-q", numbers: (major ?? 0, minor ?? 0),
-      pidFile: pidFile.map(Daemon.absolute), processEnds: { memory.preserve($0) },
-      log: .standardError(from: logLevel))
+      pidFile: pidFile.map(Daemon.absolute), grants: grantOptions.grants,
+      processEnds: { memory.preserve($0) }, pinsExactly: machineOptions.pinning == .exact, log: log)
+    PinningReport.shared.setLog { log.warning("\($0)") }
     let keepsMessages = logFile != nil
     let status = process.run { Daemon.reportReady(keepingMessages: keepsMessages) }
     throw ExitCode(status)

@@ -2,6 +2,7 @@
 
 internal import ArgumentParser
 internal import Glibc
+internal import Host
 internal import SystemPackage
 
 /// The line of a help text that begins with `USAGE:`. The argument parser does not wrap it.
@@ -51,7 +52,7 @@ extension Iommufdctl {
   /// Does what the argument parser's `main()` does, except that usage lines are wrapped.
   static func main() {
     do {
-      var command = try parseAsRoot()
+      var command = try parseAsRoot(ProgramStart.arguments)
       try command.run()
     } catch {
       let text = UsageLine.wrap(in: fullMessage(for: error))

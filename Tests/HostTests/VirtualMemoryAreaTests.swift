@@ -35,7 +35,6 @@ import Testing
     #expect(area.start == address && area.end == address + 8192 && area.fileOffset == 4096)
     #expect(area.access == [.read, .shared])
     #expect(area.file == (try FileStatus(of: file).identity))
-    #expect(area.file?.isOnBlockDevice == false)
   }
 
   @Test func malformedLinesAreRejected() {

@@ -248,7 +248,21 @@ private func events(_ descriptor: Int32) -> Int32 {
     #expect(first == firstQueueDescriptor)
     #expect(try numbers.reserve(in: program.task, of: program.id) == open + 1)
     #expect(try numbers.reserve(in: program.task, of: program.id) == open + 2)
-    numbers.cancel(first, of: program.id)
+    numbers.cancel(first, of: program.id, isFree: true)
     #expect(try numbers.reserve(in: program.task, of: program.id) == first)
+  }
+
+  @Test func theNumberOfAClosedQueueIsGivenAgainAndOthersWhenNoneIsLeft() throws {
+    let program = try ChildProcess("ulimit -n \(firstQueueDescriptor + 3); exec sleep 600")
+    let numbers = QueueNumbers()
+    func reserve() throws -> Int32 { try numbers.reserve(in: program.task, of: program.id) }
+    let all = try (0..<3).map { _ in try reserve() }
+    for number in all { numbers.cancel(number, of: program.id, isFree: false) }
+    numbers.release(all[1], of: program.id)
+    #expect(try reserve() == all[1])
+    // Nothing is installed at the others, which the search finds again.
+    #expect(try reserve() == all[0])
+    #expect(try reserve() == all[2])
+    #expect(throws: Errno.tooManyOpenFiles) { try reserve() }
   }
 }

@@ -25,17 +25,9 @@ private final class Calls: Sendable {
   /// Calls end only when this is true.
   let isReleased = Atomic(false)
 
-  /// - Parameter refusals: how many attempts to start a thread fail at first.
-  init(processors: Int = 2, limit: Int = 4, refusals: Int = 0) {
+  init(processors: Int = 2, limit: Int = 4) {
     workers = WorkerPool(limit: limit, processors: processors)
-    let left = Mutex(refusals)
-    workers.start { [self] in
-      let isRefused = left.withLock { count in
-        count -= 1
-        return count >= 0
-      }
-      return !isRefused && startThread(named: "test") { self.work() }
-    }
+    _ = workers.start { [self] in startThread(named: "test") { self.work() } }
   }
 
   private func work() {
@@ -85,12 +77,8 @@ private final class Calls: Sendable {
     calls.stop()
   }
 
-  @Test func startingTheFirstWorkerIsTriedAgain() {
-    let calls = Calls(refusals: 3)
-    calls.isReleased.store(true, ordering: .releasing)
-    calls.arrive(1)
-    #expect(eventually { calls.received == 1 })
-    calls.stop()
+  @Test func aPoolWithoutAFirstWorkerDoesNotStart() {
+    #expect(!WorkerPool(limit: 4).start { false })
   }
 
   @Test func furtherCallsAreReceivedWhileCallsTakeLongUpToTheLimit() {

@@ -75,6 +75,22 @@ struct MachineFileTests {
     #expect(description.extensions.pasidQuota == 1000)
   }
 
+  @Test(
+    "a description that hardware can have is accepted",
+    arguments: [
+      // First-stage tables only: SAGAW is 0.
+      "{kind: vtd, name: u, first-stage: true, second-stage: false, second-stage-levels: []}",
+      // Requests of 57 bits, but tables that translate 48.
+      "{kind: vtd, name: u, address-width: 57}",
+      "{kind: smmuv3, name: u, granules: [16]}",
+      "{kind: smmuv3, name: u, ats: true}", "{kind: smmuv3, name: u, stall-model: stall}",
+      "{kind: smmuv3, name: u, stream-bits: 32}", "{kind: smmuv3, name: u, substream-bits: 4}",
+      "{kind: amdvi, name: u, pasid-bits: 1}", "{kind: vtd, name: u, pasid-bits: 0}",
+    ])
+  func accepted(unit: String) throws {
+    _ = try read("units: [\(unit)]\ndevices: [{\(Self.device), pasid-bits: 20}]")
+  }
+
   /// A text that is refused, and the whole error.
   struct Refusal: Sendable, CustomTestStringConvertible {
     let text: String
@@ -127,6 +143,39 @@ struct MachineFileTests {
     Refusal(
       "m.yaml:3:3: device 0000:01:00.0: 'page-requests' requires 'ats'",
       "units: [{kind: vtd, name: u}]\ndevices:\n- {\(device), page-requests: true}"),
+    Refusal(
+      "m.yaml:3:3: device 0000:01:00.0: 'ats' and 'stalls' exclude each other, because unit 'u' "
+        + "has 'ats'",
+      "units: [{kind: smmuv3, name: u, ats: true}]\ndevices:\n"
+        + "- {\(device), ats: true, stalls: true}"),
+    Refusal(
+      "m.yaml:3:3: device 0000:01:00.0: 'ats' requires that the transactions of the device do not "
+        + "stall, but unit 'u' has the 'stall-model' stall",
+      "units: [{kind: smmuv3, name: u, ats: true, stall-model: stall}]\ndevices:\n"
+        + "- {\(device), ats: true}"),
+    Refusal(
+      "m.yaml:3:3: device 0000:01:00.0: 'reserved-regions' of kind msi exclude a unit of kind "
+        + "smmuv3, whose driver chooses the MSI window",
+      "units: [{kind: smmuv3, name: u}]\ndevices:\n"
+        + "- {\(device), reserved-regions: [{range: 0x1000-0x1fff, kind: msi}]}"),
+    Refusal(
+      "m.yaml:4:3: device 0000:02:00.0: 'group' 1 has devices behind unit 'u' and behind unit 'v'",
+      "units: [{kind: vtd, name: u}, {kind: vtd, name: v}]\ndevices:\n- {\(device)}\n"
+        + "- {address: '02:00.0', model: pcie-ats-testdev, unit: v, group: 1}"),
+    Refusal(
+      "m.yaml:1:9: unit 'u': 'second-stage-levels' must have 4, because Linux uses a unit with "
+        + "'first-stage' only if both stages can have the same levels",
+      "units: [{kind: vtd, name: u, first-stage: true, second-stage-levels: [3, 5]}]\ndevices: []"),
+    Refusal(
+      "m.yaml:1:9: unit 'u': 'second-stage' requires at least one number in 'second-stage-levels'",
+      "units: [{kind: vtd, name: u, second-stage-levels: []}]\ndevices: []"),
+    Refusal(
+      "m.yaml:1:9: unit 'u': 'stream-bits' is 21, but a stream table without 'two-level-streams' "
+        + "has at most 20 bits",
+      "units: [{kind: smmuv3, name: u, stream-bits: 21, two-level-streams: false}]\ndevices: []"),
+    Refusal(
+      "m.yaml:1:53: 'command-queue-bits' must be a number from 7 to 19",
+      "units: [{kind: smmuv3, name: u, command-queue-bits: 6}]\ndevices: []"),
     Refusal(
       "m.yaml:2:21: 'address' must be a PCI address such as 0000:01:00.0",
       "units: [{kind: vtd, name: u}]\ndevices: [{address: 01:20.0}]"),

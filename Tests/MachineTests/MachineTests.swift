@@ -86,7 +86,7 @@ struct MachineTests {
         $0.devices[1].address = $0.devices[0].address
       },
       Contradiction("there is no unit 'dmar7'") { $0.devices[0].unit = "dmar7" },
-      Contradiction("PASIDs of up to 20 bits") { $0.devices[0].pasidWidth = 21 },
+      Contradiction("a PASID has at most 20 bits") { $0.devices[0].pasidWidth = 21 },
       Contradiction("'page-requests' requires 'ats'") { $0.devices[0].hasPageRequests = true },
       Contradiction("'stalls' requires a unit of kind smmuv3") { $0.devices[0].canStall = true },
       Contradiction("only device 0") { $0.devices[0].address = PCIAddress(bus: 1, device: 3) },

@@ -14,8 +14,10 @@
 #include "CLinuxFailNth.h"
 #include "CLinuxMemory.h"
 #include "CLinuxPaths.h"
+#include "CLinuxRing.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
+#include "CLinuxStart.h"
 #include "CLinuxSupervision.h"
 #include "CLinuxTrace.h"
 
@@ -38,6 +40,10 @@ int CLinux_pidfd_getfd(int pidfd, int descriptor);
 /// file that `owner` added to its epoll instance `epoll` as descriptor `target`; otherwise a
 /// positive number or -errno.
 int CLinux_kcmp_epoll(pid_t task, int descriptor, pid_t owner, int epoll, int target);
+
+/// kcmp(2) with KCMP_VM. Returns 0 when the tasks have the same address space; otherwise a positive
+/// number or -errno.
+int CLinux_kcmp_vm(pid_t task, pid_t other);
 
 enum { CLinux_MFD_CLOEXEC = 1, CLinux_MFD_ALLOW_SEALING = 2 };
 int CLinux_memfd_create(const char *name, unsigned int flags);

@@ -35,6 +35,13 @@ void CLinux_process_vm_fault_for_write(pid_t task, uint64_t address, size_t coun
 /// older than Linux 6.11.
 int CLinux_procmap_query(int maps, uint64_t address, struct CLinux_vma *area);
 
+/// Finds the first run of pages from `start` to `end`, which are in one mapping, that the page table
+/// of `pagemap`, an open /proc/<pid>/pagemap, does not have; with `for_writing` also pages that userfaultfd protects from
+/// writes. PAGEMAP_SCAN, or read(2) on hosts before Linux 6.7. Returns 1 and stores the run, 0 when
+/// there is none, or -errno.
+int CLinux_pagemap_absent(int pagemap, uint64_t start, uint64_t end, bool for_writing,
+                          uint64_t *run_start, uint64_t *run_end);
+
 /// capget(2): stores the effective set, in which bit n stands for capability n. Returns 0 or
 /// -errno.
 int CLinux_capget_effective(pid_t task, uint64_t *set);
@@ -43,6 +50,11 @@ int CLinux_capget_effective(pid_t task, uint64_t *set);
 bool CLinux_is_in_initial_user_namespace(pid_t task);
 /// prlimit(2): stores the soft RLIMIT_MEMLOCK in bytes. Returns 0 or -errno.
 int CLinux_prlimit_memlock(pid_t task, uint64_t *limit);
+/// prlimit(2): makes RLIMIT_MEMLOCK unlimited, or raises the soft limit to the hard limit where
+/// that needs privilege.
+void CLinux_prlimit_memlock_raise(pid_t task);
+/// pidfd_send_signal(2) with SIGKILL.
+void CLinux_pidfd_kill(int pidfd);
 /// PIDFD_GET_INFO: stores the real user ID. Returns 0, -ENOTTY or -EINVAL when the host is older
 /// than Linux 6.13, -ESRCH when the task has ended, or another -errno.
 int CLinux_pidfd_real_uid(int pidfd, uint32_t *user);

@@ -15,6 +15,9 @@
 /// The ptrace(2) system call, without glibc's handling of PEEK requests. Returns -errno on failure.
 long CLinux_ptrace(int request, pid_t task, uint64_t address, uint64_t data);
 
+/// The system call `number`, with six arguments. Returns its result or -errno.
+long CLinux_syscall(long number, const uint64_t *arguments);
+
 /// sendmsg(2) of one byte and one descriptor (SCM_RIGHTS). Returns 1 or -errno.
 int CLinux_send_descriptor(int socket, int descriptor);
 

@@ -34,6 +34,10 @@ final class CUSEClient: Client {
     self.injection = injection
   }
 
+  func isCapable(of capability: Capability) -> Bool {
+    resources.grants.isCapable(task, of: capability)
+  }
+
   func copyIn(
     from address: UInt64, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Errno) {

@@ -21,10 +21,14 @@ internal import Synchronization
 final class CallLimiter: Sendable {
   typealias Call = @Sendable () -> Void
 
+  private struct WaitingCall {
+    let call: Call
+  }
+
   /// The calls of one client process.
   private struct Owner {
     var running = 0
-    var waiting = Deque<Call>()
+    var waiting = Deque<WaitingCall>()
     /// Whether the owner is in `State.ready`: it has a waiting call that may run as soon as a
     /// thread is free.
     var isReady = false
@@ -82,7 +86,7 @@ final class CallLimiter: Sendable {
       return true
     }
     state.waiting += 1
-    state.owners[id, default: Owner()].waiting.append(call)
+    state.owners[id, default: Owner()].waiting.append(WaitingCall(call: call))
     markReady(id, in: &state)
     return false
   }
@@ -98,7 +102,7 @@ final class CallLimiter: Sendable {
     }
     guard !state.isStopped, let next = state.ready.popFirst() else { return nil }
     state.owners[next]?.isReady = false
-    guard let call = state.owners[next]?.waiting.popFirst() else { return nil }
+    guard let call = state.owners[next]?.waiting.popFirst()?.call else { return nil }
     state.waiting -= 1
     state.running += 1
     state.owners[next]?.running += 1

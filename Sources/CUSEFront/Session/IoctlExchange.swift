@@ -48,6 +48,7 @@ struct IoctlExchange: Sendable {
       task, memory: memory, resources: session.resources, descriptorCache: served.descriptorCache,
       injection: isCompat
         ? nil : InjectionPoint(task, answering: request, tracer: session.resources.tracer))
+    if round == .nothing, prepare(client, for: served, of: session) == .answered { return }
     let trace = beginTrace(of: served, on: session)
     let result: Int32
     do throws(Errno) {
@@ -72,6 +73,26 @@ struct IoctlExchange: Sendable {
       tracee.resume(returning: result)
     } else {
       request.reply(ioctl: result, output: memory.fetched ?? [])
+    }
+  }
+
+  /// Decides how memory of the caller is pinned, if the ioctl may lead to pins and that is not
+  /// decided yet.
+  private func prepare(
+    _ client: CUSEClient, for served: ServedFile, of session: CUSESession
+  ) -> ExactPinning.Outcome {
+    let resources = session.resources
+    guard !isCompat, let pinning = resources.pinning, served.file.pinsMemory(in: number),
+      let space = try? client.addressSpace()
+    else { return .notAnswered }
+    return pinning.prepare(space) { () throws(Errno) in
+      let point = InjectionPoint(task, answering: request, tracer: resources.tracer)
+      let thread = try point.stopThread()
+      do throws(Errno) {
+        return .success(try thread.makeAgent(allowedFilters: resources.ownFilters))
+      } catch {
+        return .failure(error)
+      }
     }
   }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import FrontEnd
+internal import Glibc
 internal import Host
 internal import Logging
 
@@ -9,6 +11,7 @@ final class SharedResources: Sendable {
   static let callLimit = 64
   let limiter = CallLimiter(limit: callLimit, ownerLimit: 16)
   let tracer: Tracer
+  let grants: GrantedCapabilities
   /// The nodes of the server.
   let nodes = ServedNodes()
   let lookup: DescriptorLookup
@@ -16,20 +19,32 @@ final class SharedResources: Sendable {
   let expectedOpens: ExpectedOpens
   let addressSpaces: AddressSpaceRegistry
   let log: Logger
+  /// `nil` when the kernel is not to pin private memory of clients.
+  let pinning: ExactPinning?
+  /// The seccomp filters of this process, which do not refuse the calls of agents.
+  let ownFilters = HostTask(id: getpid()).seccompFilters ?? 0
 
   /// - Parameters:
   ///   - queuePath: the path of the queue node.
   ///   - processEnds: see ``CUSEServer``.
   init(
-    queuePath: String, tracer: Tracer, log: Logger,
+    queuePath: String, grants: GrantedCapabilities, tracer: Tracer, log: Logger, pinsExactly: Bool,
     processEnds: (@Sendable (AddressSpace) -> Void)?
   ) {
     self.tracer = tracer
+    self.grants = grants
     lookup = DescriptorLookup(nodes: nodes)
     closer = DescriptorCloser(nodes: nodes)
     expectedOpens = ExpectedOpens(queuePath: queuePath)
+    let pinning = pinsExactly ? try? ExactPinning() : nil
+    self.pinning = pinning
     addressSpaces = AddressSpaceRegistry(
-      retainer: processEnds.flatMap { AddressSpaceRetainer(onExit: $0) })
+      retainer: processEnds.flatMap { processEnds in
+        AddressSpaceRetainer { space in
+          processEnds(space)
+          pinning?.leave(space)
+        }
+      })
     self.log = log
   }
 }

@@ -56,7 +56,7 @@ final class Tracee {
   /// Opens `path` in the thread, for reading and writing, close-on-exec.
   /// - Returns: the descriptor's number.
   func open(_ path: String) throws(Errno) -> Int32 {
-    try connection.send(.open, bytes: Array(path.utf8))
+    Int32(try connection.send(.open, bytes: Array(path.utf8)))
   }
 
   /// Closes a descriptor of the thread.
@@ -73,14 +73,21 @@ final class Tracee {
     from open: @escaping @Sendable () throws(Errno) -> OwnedDescriptor
   ) throws(Errno) -> Int32 {
     let sender = try DescriptorSocket()
-    let socket = try connection.send(.connect, bytes: sender.name)
+    let socket = Int32(try connection.send(.connect, bytes: sender.name))
     do throws(Errno) {
       try sender.send(to: try task.processID(), open)
     } catch {
       close(socket)
       throw error
     }
-    return try connection.send(.receive, socket)
+    return Int32(try connection.send(.receive, socket))
+  }
+
+  /// Makes an agent from the thread, and detaches from the thread, which makes its ioctl again.
+  /// - Parameter allowedFilters: as in `SeizedThread.makeAgent(allowedFilters:)`.
+  func makeAgent(allowedFilters: Int) throws(Errno) -> RemoteAgent {
+    let agent = Int32(try connection.send(.makeAgent, Int32(allowedFilters)))
+    return try RemoteAgent(HostTask(id: agent), connection)
   }
 
   /// Detaches from the thread, whose ioctl returns `result`, a value or -errno.

@@ -69,15 +69,18 @@ final class Tracer: Sendable {
     /// - Throws: the error in the reply; `.notSupported` when the tracer process was killed.
     func send(
       _ kind: TracerRequest.Kind, _ value: Int32 = 0, bytes: [UInt8] = []
-    ) throws(Errno) -> Int32 {
+    ) throws(Errno) -> Int64 {
       guard TracerRequest(kind, value, bytes).send(over: socket),
         let reply = TracerReply.receive(from: socket)
       else {
         isBroken = true
         throw .notSupported
       }
-      guard reply >= 0 else { throw Errno(rawValue: -reply) }
+      guard !(-4095..<0).contains(reply) else { throw Errno(rawValue: CInt(-reply)) }
       return reply
     }
+
+    /// Ends the connection, instead of keeping it for another client thread.
+    func discard() { isBroken = true }
   }
 }

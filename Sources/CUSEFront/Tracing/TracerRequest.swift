@@ -19,6 +19,13 @@ struct TracerRequest {
     case receive
     /// Detaches from the client thread. Value: the result of its ioctl.
     case resume
+    /// Makes an agent that shares the client thread's memory, and detaches from the thread, which
+    /// makes its ioctl again. Value: the seccomp filters that the thread may have. Reply: the
+    /// agent's id. The connection then serves the agent.
+    case makeAgent
+    /// Executes a system call in the agent. Bytes: its number and arguments, 8 bytes each. Reply:
+    /// the result.
+    case agentCall
   }
 
   let kind: Kind
@@ -44,6 +51,15 @@ struct TracerRequest {
     self.init(kind, value, Array(message[8..<count]))
   }
 
+  /// ``bytes`` as words of 8 bytes.
+  var words: [UInt64] {
+    bytes.withUnsafeBytes { bytes in
+      stride(from: 0, to: bytes.count & ~7, by: 8).map {
+        bytes.loadUnaligned(fromByteOffset: $0, as: UInt64.self)
+      }
+    }
+  }
+
   /// - Returns: false when the other end is closed, or the request is too long.
   func send(over socket: OwnedDescriptor) -> Bool {
     let message =
@@ -56,19 +72,19 @@ struct TracerRequest {
   }
 }
 
-/// The reply to a ``TracerRequest``: one Int32, a value or -errno.
+/// The reply to a ``TracerRequest``: one Int64, a value or -errno.
 enum TracerReply {
-  static func send(_ reply: Int32, over socket: OwnedDescriptor) {
+  static func send(_ reply: Int64, over socket: OwnedDescriptor) {
     withUnsafeBytes(of: reply) { bytes in
       _ = Glibc.send(socket.rawValue, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))
     }
   }
 
   /// Waits for the reply. Returns `nil` when the tracer process has closed the connection.
-  static func receive(from socket: OwnedDescriptor) -> Int32? {
-    var reply: Int32 = 0
+  static func receive(from socket: OwnedDescriptor) -> Int64? {
+    var reply: Int64 = 0
     let count = withUnsafeMutableBytes(of: &reply) { receiveMessage(into: $0, from: socket) }
-    return count == MemoryLayout<Int32>.size ? reply : nil
+    return count == MemoryLayout<Int64>.size ? reply : nil
   }
 }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import FrontEnd
+internal import Glibc
 internal import Host
 internal import SystemPackage
 
@@ -17,14 +19,18 @@ final class TracerThread {
     /// Descriptors that were made in the thread and not closed, until it is resumed.
     private var descriptors: Set<Int32> = []
 
-    /// Serves requests until the server closes the connection.
+    /// The agent that was made from the thread. The connection serves nothing else then.
+    private var agent: TracedAgent?
+
+    /// Serves requests until the server closes the connection or the agent ends.
     func run() {
-      while let request = TracerRequest(from: socket) {
-        let reply: Int32
+      defer { agent?.end() }
+      while isReady, let request = TracerRequest(from: socket) {
+        let reply: Int64
         do throws(Errno) {
           reply = try perform(request)
         } catch {
-          reply = -error.rawValue
+          reply = -Int64(error.rawValue)
         }
         TracerReply.send(reply, over: socket)
       }
@@ -33,9 +39,36 @@ final class TracerThread {
       thread?.resume(returning: -Errno.connectionAbort.rawValue)
     }
 
-    private func perform(_ request: TracerRequest) throws(Errno) -> Int32 {
+    /// Waits for a request, when there is an agent.
+    /// - Returns: false when the agent has ended.
+    private var isReady: Bool {
+      guard let agent else { return true }
+      var requests = [
+        pollfd(fd: socket.rawValue, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: agent.process.rawValue, events: Int16(POLLIN), revents: 0),
+      ]
+      while poll(&requests, 2, -1) <= 0 { continue }
+      return requests[1].revents == 0
+    }
+
+    private static func seize(_ task: HostTask) throws(Errno) -> SeizedThread {
+      let address: UInt64
+      do throws(Errno) {
+        address = try BlockedCall(of: task).programCounter
+      } catch {
+        throw .notSupported
+      }
+      return try SeizedThread(seizing: task, returningTo: address)
+    }
+
+    private func perform(_ request: TracerRequest) throws(Errno) -> Int64 {
+      if let agent {
+        guard request.kind == .agentCall else { throw .invalidArgument }
+        let words = request.words
+        return Int64(bitPattern: try agent.call(words.first ?? 0, Array(words.dropFirst())))
+      }
       if request.kind == .seize {
-        thread = try SeizedThread(seizing: HostTask(id: request.value))
+        thread = try Self.seize(HostTask(id: request.value))
         return 0
       }
       guard let thread else { throw .noSuchProcess }
@@ -51,6 +84,15 @@ final class TracerThread {
         descriptors.remove(request.value)
         thread.close(request.value)
         return 0
+      case .makeAgent:
+        defer {
+          thread.resumeBeforeCall()
+          self.thread = nil
+        }
+        let agent = try thread.makeAgent(allowedFilters: Int(request.value))
+        self.agent = agent
+        return Int64(agent.task.id)
+      case .agentCall: throw .invalidArgument
       case .resume, .seize:
         thread.resume(returning: request.value)
         descriptors = []
@@ -59,15 +101,15 @@ final class TracerThread {
       }
     }
 
-    private func record(_ number: Int32) -> Int32 {
+    private func record(_ number: Int32) -> Int64 {
       descriptors.insert(number)
-      return number
+      return Int64(number)
     }
   #else
     /// Refuses every request: the system calls of this processor are not known here.
     func run() {
       while TracerRequest(from: socket) != nil {
-        TracerReply.send(-Errno.notSupported.rawValue, over: socket)
+        TracerReply.send(-Int64(Errno.notSupported.rawValue), over: socket)
       }
     }
   #endif

@@ -74,7 +74,13 @@ package final class EventWatch: Sendable {
   fileprivate let key: UInt64
   package let event: EventDescriptor
   private let watcher: EventWatcher
-  private let handler: Mutex<(@Sendable () -> Void)?>
+  private let handler: Mutex<Handler>
+
+  /// The closure is a member of a struct, so that an access by `inout` does not wrap it.
+  private struct Handler {
+    /// `nil` after the watch is cancelled.
+    var call: (@Sendable () -> Void)?
+  }
 
   fileprivate init(
     key: UInt64, event: EventDescriptor, handler: @escaping @Sendable () -> Void,
@@ -82,18 +88,18 @@ package final class EventWatch: Sendable {
   ) {
     self.key = key
     self.event = event
-    self.handler = Mutex(handler)
+    self.handler = Mutex(Handler(call: handler))
     self.watcher = watcher
   }
 
   fileprivate func fire() {
     guard event.consume() else { return }
-    handler.withLock { $0?() }
+    handler.withLock { $0.call?() }
   }
 
   /// Ends the watch. The handler does not run any more when this function returns.
   package func cancel() {
     watcher.remove(self)
-    handler.withLock { $0 = nil }
+    handler.withLock { $0.call = nil }
   }
 }

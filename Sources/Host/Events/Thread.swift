@@ -7,17 +7,18 @@ internal import Glibc
 /// the main thread has blocked the signals that it waits for.
 /// - Parameters:
 ///   - name: what /proc/<pid>/task/<tid>/comm shows; the kernel keeps 15 bytes.
-///   - stackSize: bytes. `nil` stands for the host's default.
+///   - stackSize: bytes. The host's default is the soft RLIMIT_STACK of this process's parent,
+///     which may be too small.
 /// - Returns: false when the host cannot create a thread.
 @discardableResult
 package func startThread(
-  named name: String, stackSize: Int? = nil, _ body: @escaping @Sendable () -> Void
+  named name: String, stackSize: Int = 1 << 20, _ body: @escaping @Sendable () -> Void
 ) -> Bool {
   var attributes = pthread_attr_t()
   pthread_attr_init(&attributes)
   defer { pthread_attr_destroy(&attributes) }
   pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-  if let stackSize { pthread_attr_setstacksize(&attributes, stackSize) }
+  pthread_attr_setstacksize(&attributes, stackSize)
   let context = Unmanaged.passRetained(ThreadBody(name: name, body: body))
   var thread = pthread_t()
   guard pthread_create(&thread, &attributes, runThread, context.toOpaque()) == 0 else {

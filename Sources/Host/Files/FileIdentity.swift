@@ -20,8 +20,4 @@ package struct FileIdentity: Hashable, Sendable {
     device = minor & 0xff | (major & 0xfff) << 8 | (minor & ~0xff) << 12 | (major & ~0xfff) << 32
     self.inode = inode
   }
-
-  /// Whether the device has storage. Memory and network file systems have anonymous devices, whose
-  /// major number is 0.
-  package var isOnBlockDevice: Bool { device >> 8 & 0xfff != 0 || device >> 44 != 0 }
 }

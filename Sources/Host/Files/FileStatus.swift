@@ -23,6 +23,11 @@ package struct FileStatus: Sendable {
     self.descriptor = descriptor
   }
 
+  /// Whether the file's pages can only be mapped as parts of huge pages.
+  package var hasHugePages: Bool {
+    (try? MemoryFileSystem.pageSize(of: descriptor)).flatMap { $0 } ?? 0 > 4096
+  }
+
   /// Whether the file's pages are its storage, see ``MemoryFileSystem``.
   package var isMemory: Bool {
     isRegular && (try? MemoryFileSystem.pageSize(of: descriptor)) != nil

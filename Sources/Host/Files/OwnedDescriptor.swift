@@ -59,7 +59,7 @@ extension OwnedDescriptor {
   /// Allocates the holes of `range`, which lies in the file, so that no later access finds the file
   /// system full. Does nothing when the file is not open for writing: the first access to a page
   /// allocates it then.
-  /// - Throws: `.noSpace`, `.noMemory`.
+  /// - Throws: `.noSpace`, also when there are too few huge pages; `.noMemory`.
   package func allocate(_ range: Range<UInt64>) throws(Errno) {
     let length = range.upperBound - range.lowerBound
     while true {

@@ -25,9 +25,8 @@ package struct SharedMemoryFile: Sendable {
     }
     var status = stat()
     guard fstat(descriptor.rawValue, &status) == 0 else { throw Errno(rawValue: errno) }
-    let seals = max(0, fcntl(descriptor.rawValue, Self.getSeals))
     identity = FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino))
-    isWritable = descriptor.isWritable && seals & Self.writeSeals == 0
+    isWritable = descriptor.isWritable && !descriptor.isSealedAgainstWriting
     self.pageSize = pageSize
     self.descriptor = descriptor
   }
@@ -66,30 +65,16 @@ package struct SharedMemoryFile: Sendable {
     let mask = UInt64(pageSize - 1)
     return (UInt64(status.st_size) + mask) & ~mask
   }
+}
 
+extension OwnedDescriptor {
   // <linux/fcntl.h>: F_GET_SEALS; F_SEAL_WRITE | F_SEAL_FUTURE_WRITE
   private static let getSeals: Int32 = 1034
   private static let writeSeals: Int32 = 0x8 | 0x10
-}
 
-/// The file systems whose pages *are* the storage of their files: tmpfs (memfd and shared anonymous
-/// memory included) and hugetlbfs. There is no disk that the pages are a cache of.
-enum MemoryFileSystem {
-  // <linux/magic.h>
-  private static let tmpfsMagic: Int64 = 0x0102_1994
-  private static let hugetlbfsMagic: Int64 = 0x9584_58f6
-
-  /// Bytes of the file's pages that can only be mapped together. `nil` for files of other file
-  /// systems.
-  /// - Throws: the errno of fstatfs(2).
-  static func pageSize(of descriptor: OwnedDescriptor) throws(Errno) -> Int? {
-    var (type, blockSize): (Int64, Int64) = (0, 0)
-    let result = CLinux_fstatfs(descriptor.rawValue, &type, &blockSize)
-    guard result == 0 else { throw Errno(rawValue: -result) }
-    return switch type {
-    case tmpfsMagic: 4096
-    case hugetlbfsMagic: max(4096, Int(blockSize))
-    default: nil
-    }
+  /// Whether no writable shared mapping of the file can be made any more. Mappings that exist stay
+  /// writable.
+  package var isSealedAgainstWriting: Bool {
+    max(0, fcntl(rawValue, Self.getSeals)) & Self.writeSeals != 0
   }
 }

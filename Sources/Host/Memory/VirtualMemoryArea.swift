@@ -58,9 +58,28 @@ extension AddressSpace {
     }
   }
 
-  /// Does what ``area(containing:)`` does, on hosts before Linux 6.11. The lines are sorted by
-  /// address; of the lines before the wanted one only the end address is parsed.
+  /// Does what ``area(containing:)`` does, on hosts before Linux 6.11.
   func areaFromText(containing address: UInt64) throws(Errno) -> VirtualMemoryArea? {
+    guard let area = try firstArea(endingAfter: address, where: { _ in true }) else { return nil }
+    return area.start <= address ? area : nil
+  }
+
+  /// The shared mapping of `file`, writable by the process, that contains the byte at `offset`.
+  /// - Throws: `.noSuchProcess` when the mm is gone.
+  package func writableArea(
+    of file: FileIdentity, at offset: UInt64
+  ) throws(Errno) -> VirtualMemoryArea? {
+    try firstArea(endingAfter: 0) { area in
+      area.file == file && area.access.isSuperset(of: [.shared, .write])
+        && offset >= area.fileOffset && offset - area.fileOffset < area.end - area.start
+    }
+  }
+
+  /// The first mapping that ends behind `address` and satisfies `isWanted`. The lines of the text
+  /// are sorted by address; of the lines before `address` only the end address is parsed.
+  private func firstArea(
+    endingAfter address: UInt64, where isWanted: (VirtualMemoryArea) -> Bool
+  ) throws(Errno) -> VirtualMemoryArea? {
     let capacity = 65536
     let chunk = UnsafeMutableRawBufferPointer.allocate(byteCount: capacity, alignment: 1)
     defer { chunk.deallocate() }
@@ -83,9 +102,9 @@ extension AddressSpace {
       while let length = rest.firstIndex(of: UInt8(ascii: "\n")) {
         let line = UnsafeRawBufferPointer(rebasing: rest[..<length])
         if let end = VirtualMemoryArea.end(ofMapsLine: line), end > address,
-          let area = VirtualMemoryArea(mapsLine: Array(line))
+          let area = VirtualMemoryArea(mapsLine: Array(line)), isWanted(area)
         {
-          return area.start <= address ? area : nil
+          return area
         }
         rest = UnsafeRawBufferPointer(rebasing: rest[(length + 1)...])
       }

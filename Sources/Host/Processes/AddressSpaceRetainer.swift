@@ -23,9 +23,7 @@ internal import SystemPackage
 package final class AddressSpaceRetainer: Sendable {
   private struct Entry {
     weak var space: AddressSpace?
-    let process: OwnedDescriptor
-    let processID: Int32
-    let identity: ExecIdentity
+    var process: ClientProcess
     let slot: Int
   }
 
@@ -64,20 +62,15 @@ package final class AddressSpaceRetainer: Sendable {
     state = Mutex(State(freeSlots: Array((0..<limit).reversed())))
   }
 
-  /// Retains `space` until its process has left it and `onExit` has returned, or until no reference
-  /// to `space` is left.
-  /// - Parameters:
-  ///   - process: a pidfd.
-  ///   - identity: taken of the process while it had `space`.
-  func retain(_ space: AddressSpace, of process: OwnedDescriptor, identity: ExecIdentity) {
+  /// Retains `space` until its processes have left it and `onExit` has returned, or until no
+  /// reference to `space` is left.
+  /// - Parameter process: a process that has `space`.
+  func retain(_ space: AddressSpace, of process: ClientProcess) {
     guard let slot = state.withLock({ $0.freeSlots.popLast() }),
-      startRead(of: space, at: identity.address, into: slot)
+      startRead(of: space, at: process.identity.address, into: slot)
     else { return }
     let mustStart = state.withLock { state in
-      state.entries.append(
-        Entry(
-          space: space, process: process, processID: space.processID, identity: identity,
-          slot: slot))
+      state.entries.append(Entry(space: space, process: process, slot: slot))
       defer { state.isWatching = true }
       return !state.isWatching
     }
@@ -138,6 +131,10 @@ package final class AddressSpaceRetainer: Sendable {
       var released: Set<Int> = []
       for (index, entry) in entries.enumerated()
       where ended.contains(index) || isObsolete(entry) {
+        if let other = entry.space?.processes.another(than: entry.process.id) {
+          watch(other, inPlaceOf: entry)
+          continue
+        }
         if let space = entry.space { onExit(space) }
         released.insert(entry.slot)
       }
@@ -147,12 +144,20 @@ package final class AddressSpaceRetainer: Sendable {
     }
   }
 
+  /// Continues with a process that has the same address space.
+  private func watch(_ other: ClientProcess, inPlaceOf entry: Entry) {
+    state.withLock { state in
+      guard let index = state.entries.firstIndex(where: { $0.slot == entry.slot }) else { return }
+      state.entries[index].process = other
+    }
+  }
+
   /// Waits until a process ends or `changed` is signalled, for at most a second while there are
   /// entries.
   /// - Returns: the indices of the processes that have ended.
   private func waitForExit(of entries: [Entry]) -> Set<Int> {
     var requests = entries.map {
-      pollfd(fd: $0.process.rawValue, events: Int16(POLLIN), revents: 0)
+      pollfd(fd: $0.process.pidfd.rawValue, events: Int16(POLLIN), revents: 0)
     }
     requests.append(pollfd(fd: changed.rawValue, events: Int16(POLLIN), revents: 0))
     guard poll(&requests, nfds_t(requests.count), entries.isEmpty ? -1 : 1_000) > 0 else {
@@ -166,7 +171,7 @@ package final class AddressSpaceRetainer: Sendable {
   /// Whether the process, which has not ended, has executed another program, or no reference to the
   /// address space is left.
   private func isObsolete(_ entry: Entry) -> Bool {
-    entry.space == nil || !entry.identity.matches(HostTask(id: entry.processID))
+    entry.space == nil || !entry.process.identity.matches(HostTask(id: entry.process.id))
   }
 }
 

@@ -6,7 +6,7 @@ internal import SystemPackage
 /// The 16 random bytes that the kernel stores on the stack at exec, where the auxiliary vector's
 /// AT_RANDOM points. They differ for each exec, and fork copies them. So the same bytes at the same
 /// address show that a process still has the address space of that exec, or one forked from it.
-package struct ExecIdentity: Sendable {
+package struct ExecIdentity: Sendable, Equatable {
   typealias Bytes = SIMD16<UInt8>
   /// The address of the bytes in the process.
   let address: UInt64

@@ -7,9 +7,17 @@ internal import Glibc
 package import SystemPackage
 
 /// CAP_… of <linux/capability.h>.
-package enum Capability: UInt64, Sendable {
+package enum Capability: UInt64, Sendable, CaseIterable {
   case ipcLock = 14
   case sysResource = 24
+
+  /// The name in <linux/capability.h>.
+  package var name: String {
+    switch self {
+    case .ipcLock: "CAP_IPC_LOCK"
+    case .sysResource: "CAP_SYS_RESOURCE"
+    }
+  }
 }
 
 extension HostTask {
@@ -21,6 +29,29 @@ extension HostTask {
       return false
     }
     return CLinux_is_in_initial_user_namespace(id)
+  }
+
+  /// Whether the thread is the root user of this process's user namespace and no program has
+  /// dropped its capabilities: its effective user ID is 0, and its effective set is not empty
+  /// unless that of this process is. A program may have dropped some capabilities and kept others.
+  package var isPrivilegedRoot: Bool {
+    var (set, own, link, ownLink) = (UInt64(0), UInt64(0), stat(), stat())
+    guard CLinux_capget_effective(id, &set) == 0, CLinux_capget_effective(getpid(), &own) == 0,
+      set != 0 || own == 0, stat("/proc/\(id)/ns/user", &link) == 0,
+      stat("/proc/self/ns/user", &ownLink) == 0, link.st_ino == ownLink.st_ino
+    else { return false }
+    return (try? effectiveUserID()) == 0
+  }
+
+  /// The effective user ID, as this server's user namespace shows it.
+  /// - Throws: `.noSuchProcess` when the thread has ended.
+  private func effectiveUserID() throws(Errno) -> UInt32 {
+    // Uid: <real> <effective> <saved> <file system>
+    let status = try ProcFile.read("/proc/\(id)/status")
+    guard let text = ProcFile.words(ofField: "Uid", of: status).dropFirst().first,
+      let user = UInt32(text)
+    else { throw .noSuchProcess }
+    return user
   }
 
   /// The real user ID, as this server's user namespace shows it. The kernel charges pinned pages to

@@ -93,4 +93,19 @@ package struct HostTask: Sendable, Hashable {
     }
     return value
   }
+
+  /// The number of seccomp filters of the thread. `nil` before Linux 5.9, and when the thread has
+  /// ended.
+  package var seccompFilters: Int? {
+    guard let status = try? ProcFile.read("/proc/\(id)/status") else { return nil }
+    return ProcFile.field("Seccomp_filters", of: status).flatMap { Int($0) }
+  }
+
+  /// The ID of the task in its own PID namespace. `nil` when the task has been removed.
+  package var innermostID: Int32? {
+    guard let status = try? ProcFile.read("/proc/\(id)/status"),
+      let line = status.split(separator: "\n").first(where: { $0.hasPrefix("NSpid:") })
+    else { return nil }
+    return line.split(whereSeparator: \.isWhitespace).last.flatMap { Int32($0) }
+  }
 }

@@ -58,12 +58,17 @@ package enum ProcFile {
   /// line begins with `name:`. The search compares bytes, not characters: the kernel's text is
   /// ASCII, and every call that needs a process ID runs this search.
   package static func field(_ name: String, of text: String) -> Substring? {
+    words(ofField: name, of: text).first
+  }
+
+  /// The words after `name:`, as ``field(_:of:)``. Empty when no line begins with `name:`.
+  static func words(ofField name: String, of text: String) -> [Substring] {
     let key = name.utf8
     for line in text.utf8.split(separator: UInt8(ascii: "\n"))
     where line.starts(with: key) && line.dropFirst(key.count).first == UInt8(ascii: ":") {
-      return words(of: line.dropFirst(key.count + 1)).first
+      return words(of: line.dropFirst(key.count + 1))
     }
-    return nil
+    return []
   }
 
   /// The parts between spaces, tabs and newlines.

@@ -133,6 +133,7 @@ extension PhysicalMemory {
   private func readRemote(
     _ physical: PhysicalAddress, kind: FrameKind, into buffer: UnsafeMutableRawBufferPointer
   ) -> Bool {
+    if kind == .pinned { return readBuffers(physical, into: buffer) }
     guard kind.isRemote, let (backing, address) = backing(of: physical) else { return false }
     switch backing {
     case .process(let space):
@@ -147,6 +148,7 @@ extension PhysicalMemory {
   private func writeRemote(
     _ bytes: UnsafeRawBufferPointer, kind: FrameKind, to physical: PhysicalAddress
   ) -> MemoryOutcome {
+    if kind == .pinned { return writeBuffers(bytes, to: physical) }
     guard kind.isRemote, let (backing, address) = backing(of: physical) else { return .gone }
     switch backing {
     case .process(let space):
@@ -157,6 +159,38 @@ extension PhysicalMemory {
       guard file.isWritable else { return .readOnly }
       return file.write(bytes, at: address) == bytes.count ? .done : .gone
     }
+  }
+
+  /// Reads frames that the kernel keeps pinned. Adjacent frames can be of different buffers.
+  private func readBuffers(
+    _ physical: PhysicalAddress, into destination: UnsafeMutableRawBufferPointer
+  ) -> Bool {
+    var done = 0
+    while done < destination.count {
+      let address = PhysicalAddress(physical.rawValue + UInt64(done))
+      guard let (buffer, offset, available) = buffer(at: address) else { return false }
+      let end = min(destination.count, done + available)
+      let part = UnsafeMutableRawBufferPointer(rebasing: destination[done..<end])
+      guard buffer.read(at: offset, into: part) else { return false }
+      done = end
+    }
+    return true
+  }
+
+  /// Writes frames that the kernel keeps pinned.
+  private func writeBuffers(
+    _ bytes: UnsafeRawBufferPointer, to physical: PhysicalAddress
+  ) -> MemoryOutcome {
+    var done = 0
+    while done < bytes.count {
+      let address = PhysicalAddress(physical.rawValue + UInt64(done))
+      guard let (buffer, offset, available) = buffer(at: address) else { return .gone }
+      let end = min(bytes.count, done + available)
+      let part = UnsafeRawBufferPointer(rebasing: bytes[done..<end])
+      guard buffer.write(part, at: offset) else { return .gone }
+      done = end
+    }
+    return .done
   }
 
   /// Returns whether the copy of the frame at `physical` is its contents, so that an access to

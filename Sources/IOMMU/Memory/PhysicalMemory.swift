@@ -94,7 +94,12 @@ package final class PhysicalMemory: Sendable {
   /// - Throws: `.invalidArgument` for an unaligned source and for a file that is not shared memory,
   ///   `.noMemory` at a limit of the machine or of the host.
   package func pin(_ source: FrameSource, pages: Int) throws(Errno) -> [FrameRun] {
-    let (start, owner, backing) = try Self.resolve(source)
+    guard let (start, owner, backing) = try Self.resolve(source) else {
+      guard case .buffer(let buffer) = source, !shouldFailAllocation(),
+        let run = clients.withLock({ $0.pin(buffer) })
+      else { throw .noMemory }
+      return [run]
+    }
     let (last, overflow) = start.addingReportingOverflow(
       UInt64(truncatingIfNeeded: pages - 1) << UInt64(Frame.shift))
     guard pages > 0, pages <= limits.pinnedFrames, !overflow, last <= UInt64(Int64.max),
@@ -108,10 +113,12 @@ package final class PhysicalMemory: Sendable {
     return runs
   }
 
+  /// - Returns: `nil` for a buffer, whose frames belong to no chunk of a process or file.
   private static func resolve(
     _ source: FrameSource
-  ) throws(Errno) -> (start: UInt64, ChunkOwner, ChunkBacking) {
+  ) throws(Errno) -> (start: UInt64, ChunkOwner, ChunkBacking)? {
     switch source {
+    case .buffer: return nil
     case .process(let space, let address):
       return (address, .process(ObjectIdentifier(space)), .process(space))
     case .file(let descriptor, let offset):
@@ -123,13 +130,37 @@ package final class PhysicalMemory: Sendable {
   /// Removes one pin from every frame of `run`. No translation may still lead to a frame that loses
   /// its last pin.
   package func unpin(_ run: FrameRun) {
-    clients.withLock { $0.unpin(run) }
+    unpin([run])
   }
 
   package func unpin(_ runs: [FrameRun]) {
+    // Released after the lock.
+    var released: [PinnedBuffer] = []
     clients.withLock { state in
-      for run in runs { state.unpin(run) }
+      for run in runs { state.unpin(run, released: &released) }
     }
+  }
+
+  /// Returns whether the frame at `physical` was pinned as the page at `address` of `space`, by the
+  /// kernel, and that page has not been replaced since, as far as the contents show.
+  package func isBuffer(
+    _ physical: PhysicalAddress, at address: UInt64, of space: AddressSpace
+  ) -> Bool {
+    guard let (buffer, offset, _) = buffer(at: physical), buffer.space === space,
+      buffer.address + offset == address
+    else { return false }
+    return withUnsafeTemporaryAllocation(byteCount: 2 * Frame.size, alignment: 8) { bytes in
+      let pinned = UnsafeMutableRawBufferPointer(rebasing: bytes[..<Frame.size])
+      let present = UnsafeMutableRawBufferPointer(rebasing: bytes[Frame.size...])
+      return buffer.read(at: offset, into: pinned)
+        && space.read(at: address, into: present) == Frame.size
+        && pinned.elementsEqual(present)
+    }
+  }
+
+  /// Returns the number of pins by the kernel of the page at `address` of `space`.
+  package func bufferCount(at address: UInt64, of space: AddressSpace) -> Int {
+    clients.withLock { $0.bufferCount(at: address, of: space) }
   }
 
   /// Returns the number of pins of the frame that holds `physical`.
@@ -262,6 +293,12 @@ package final class PhysicalMemory: Sendable {
   /// and the address or offset there.
   func backing(of physical: PhysicalAddress) -> (backing: ChunkBacking, address: UInt64)? {
     clients.withLock { $0.backing(of: physical) }
+  }
+
+  /// Returns the buffer of the frame at `physical`, retained for the access that follows.
+  func buffer(at physical: PhysicalAddress) -> (buffer: PinnedBuffer, offset: UInt64, count: Int)? {
+    guard window.kind(of: physical) == .pinned else { return nil }
+    return clients.withLock { $0.buffer(at: physical) }
   }
 
   /// Returns the lock for updates of table entries in the chunk of `physical`.

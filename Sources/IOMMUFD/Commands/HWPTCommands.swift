@@ -62,6 +62,7 @@ enum HWPTCommands {
         client: client)
     case let parent as PagingHWPT:
       let flags = try nestedFlags(arguments)
+      guard device.device.driver.hasNestedDomains else { throw .notSupported }
       guard !parent.isAutomatic, parent.flags.contains(.nestParent),
         // The kernel compares the driver's operations, which all units of a vendor share.
         type(of: parent.driver) == type(of: device.device.driver)

@@ -39,7 +39,7 @@ enum HardwareInfoCommand {
     if !unit.contains(.ats) {
       capabilities |= UInt64(IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED.rawValue)
     }
-    guard device.device.pasidWidth > 0 else { return capabilities }
+    guard device.device.hasPASIDs else { return capabilities }
     if unit.contains(.pasidExecute) {
       capabilities |= UInt64(IOMMU_HW_CAP_PCI_PASID_EXEC.rawValue)
     }

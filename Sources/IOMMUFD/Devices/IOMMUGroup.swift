@@ -76,11 +76,12 @@ package final class IOMMUGroup: Sendable {
   /// Attaches every member to a domain. After a failure the members that were attached are back at
   /// `previous`. iommu_attach_group_handle(), iommu_replace_group_handle(); for a PASID
   /// iommu_attach_device_pasid(), iommu_replace_device_pasid()
-  /// - Throws: what the driver throws; `.invalidArgument` for a PASID that is too wide for a
-  ///   member.
+  /// - Throws: what the driver throws; `.notSupported` for a PASID and a domain without PASIDs;
+  ///   `.invalidArgument` for a PASID that is too wide for a member.
   func attach(
     _ new: DomainAttachment, pasid: PASID?, previous: DomainAttachment?
   ) throws(Errno) {
+    if pasid != nil, !new.domain.hasPASIDAttach { throw .notSupported }
     let members = members.filter { $0.takesPart(in: pasid) }
     if let pasid, members.contains(where: { pasid.rawValue >> $0.pasidWidth != 0 }) {
       throw .invalidArgument

@@ -15,6 +15,8 @@ package final class PhysicalDevice: Sendable {
   package let group: IOMMUGroup
   /// log2 of the number of PASIDs that the device can use; 0 without PASID capability.
   package let pasidWidth: Int
+  /// Whether the device has at least PASID 0 (dev_iommu.max_pasids).
+  package let hasPASIDs: Bool
   /// The reserved regions that firmware describes; the driver adds those of the unit.
   private let firmwareRegions: [ReservedRegion]
   /// The destination of the device's fault records. `nil` while the device is not bound.
@@ -34,11 +36,12 @@ package final class PhysicalDevice: Sendable {
     self.driver = driver
     self.group = group
     self.pasidWidth = pasidWidth
+    hasPASIDs = refusesOtherPASIDs || pasidWidth > 0
     self.firmwareRegions = firmwareRegions
     group.add(
       .init(
         requesterID: requesterID, driver: driver, pasidWidth: pasidWidth,
-        refusesOtherPASIDs: refusesOtherPASIDs || pasidWidth > 0,
+        refusesOtherPASIDs: hasPASIDs,
         needsDirectMapping: firmwareRegions.contains { $0.kind == .direct }))
   }
 

@@ -9,6 +9,13 @@ package import SystemPackage
 
 /// A domain of one unit's driver. The last reference frees it.
 package protocol Domain: AnyObject, Sendable {
+  /// Whether the domain can be attached to a PASID at all (domain_ops.set_dev_pasid). Without the
+  /// operation iommufd refuses every PASID. The default is `true`.
+  var hasPASIDAttach: Bool { get }
+}
+
+extension Domain {
+  package var hasPASIDAttach: Bool { true }
 }
 
 /// A domain with page tables that the kernel fills (IOMMU_DOMAIN_UNMANAGED).

@@ -30,7 +30,8 @@ package protocol IOMMUDriver: AnyObject, Sendable {
 
   /// Returns log2 of the PASIDs that a device with 2^`width` PASIDs can use behind the unit
   /// (dev_iommu_get_max_pasids()). The default returns `width`.
-  func usablePASIDWidth(_ width: Int) -> Int
+  /// - Returns: `nil` when the unit has no PASIDs, not even PASID 0.
+  func usablePASIDWidth(_ width: Int) -> Int?
 
   /// Returns what a guest's driver needs to know of the unit (iommu_ops.hw_info). The default
   /// returns `nil`.
@@ -48,6 +49,10 @@ package protocol IOMMUDriver: AnyObject, Sendable {
   func makePagingDomain(
     _ flags: PagingDomainFlags, for device: RequesterID, data: UserData?
   ) throws(Errno) -> any PagingDomain
+
+  /// Whether the driver has ``makeNestedDomain(on:for:flags:data:)``. Without it iommufd refuses a
+  /// nested domain before it looks at the parent. The default is `false`.
+  var hasNestedDomains: Bool { get }
 
   /// Makes a domain whose first stage is the client's page table, nested on `parent`
   /// (iommu_ops.domain_alloc_nested). The default throws EOPNOTSUPP.
@@ -117,11 +122,13 @@ extension IOMMUDriver {
 /// The answers of the kernel's core for operations that a driver does not have.
 extension IOMMUDriver {
   package func capabilities(of device: RequesterID) -> DeviceCapabilities { [] }
-  package func usablePASIDWidth(_ width: Int) -> Int { width }
+  package func usablePASIDWidth(_ width: Int) -> Int? { width }
 
   package func hardwareInfo(
     of device: RequesterID, type: UInt32
   ) throws(Errno) -> HardwareInfo? { nil }
+
+  package var hasNestedDomains: Bool { false }
 
   package func makeNestedDomain(
     on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData

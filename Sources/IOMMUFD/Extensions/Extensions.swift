@@ -55,12 +55,12 @@ extension ExtensionSet {
     self.init()
     if extensions.enabled.contains(.vtdInvalidationErrors) {
       handlers.append(InvalidationFailureCommand.handler)
-      hooks.append { InvalidationErrors() }
+      hooks.append(.init { InvalidationErrors() })
     }
     if extensions.enabled.contains(.vfioSVA) {
       let space = PASIDSpace(quota: extensions.pasidQuota)
-      hooks.append { SharedVirtualAddressing(space) }
+      hooks.append(.init { SharedVirtualAddressing(space) })
     }
-    if extensions.enabled.contains(.registerCalls) { hooks.append { RegisterCalls() } }
+    if extensions.enabled.contains(.registerCalls) { hooks.append(.init { RegisterCalls() }) }
   }
 }

@@ -36,6 +36,8 @@ package final class IOPageTable: @unchecked Sendable {
   var ranges = IOVARanges()
   private(set) var domains: [any PagingDomain] = []
   private(set) var accesses: [any PageTableAccess] = []
+  /// What each domain and each access requires.
+  private var alignments = AlignmentCounts()
   /// Every IOVA and length of an area, and its offset in a page, must be a multiple of this: 1, the
   /// smallest page of a domain, or what an access needs (io_pagetable.iova_alignment).
   package private(set) var alignment: UInt64 = 1
@@ -246,6 +248,7 @@ package final class IOPageTable: @unchecked Sendable {
     }
     alignment = required
     domains.append(domain)
+    alignments.add(domain.smallestPage)
   }
 
   /// Empties `domain`, and unpins all pages when it was the last one.
@@ -253,6 +256,7 @@ package final class IOPageTable: @unchecked Sendable {
   package func removeDomain(_ domain: any PagingDomain) {
     guard let index = domains.firstIndex(where: { $0 === domain }) else { return }
     domains.remove(at: index)
+    alignments.remove(domain.smallestPage)
     empty(domain)
     removeReservations(of: ObjectIdentifier(domain))
     alignment = requiredAlignment
@@ -265,17 +269,21 @@ package final class IOPageTable: @unchecked Sendable {
   func addAccess(_ access: any PageTableAccess) throws(Errno) {
     try FaultInjection.step()
     accesses.append(access)
+    alignments.add(access.alignment)
     do throws(Errno) {
       try updateAlignment()
     } catch {
       accesses.removeLast()
+      alignments.remove(access.alignment)
       throw error
     }
   }
 
   /// iommufd: iopt_remove_access()
   func removeAccess(_ access: any PageTableAccess) {
-    accesses.removeAll { $0 === access }
+    guard let index = accesses.firstIndex(where: { $0 === access }) else { return }
+    accesses.remove(at: index)
+    alignments.remove(access.alignment)
     alignment = requiredAlignment
   }
 
@@ -306,8 +314,7 @@ package final class IOPageTable: @unchecked Sendable {
   /// iommufd: iopt_calculate_iova_alignment()
   private var requiredAlignment: UInt64 {
     let least: UInt64 = disablesLargePages ? 4096 : 1
-    return max(
-      least, domains.map(\.smallestPage).max() ?? 1, accesses.map(\.alignment).max() ?? 1)
+    return max(least, alignments.largest)
   }
 
   private func updateAlignment() throws(Errno) {

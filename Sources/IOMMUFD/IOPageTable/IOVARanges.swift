@@ -13,64 +13,12 @@ package import SystemPackage
 internal import UAPI
 
 struct IOVARanges {
-  private struct Reservation {
-    let range: ClosedRange<UInt64>
-    let owner: ObjectIdentifier?
-  }
-
-  /// Ranges of different owners, and of one, may overlap.
-  private var reservations: [Reservation] = []
-  /// The union of all reservations in ascending order; no two touch.
-  private(set) var reserved: [ClosedRange<UInt64>] = []
+  var reserved = ReservedRanges()
   /// Disjoint, in ascending order.
   var allowed: [ClosedRange<UInt64>] = []
 
-  // MARK: Reserved ranges
-
-  mutating func reserve(_ range: ClosedRange<UInt64>, for owner: ObjectIdentifier?) {
-    reservations.append(Reservation(range: range, owner: owner))
-    merge()
-  }
-
-  mutating func removeReservations(of owner: ObjectIdentifier?) {
-    reservations.removeAll { $0.owner == owner }
-    merge()
-  }
-
-  func isReserved(anyOf range: ClosedRange<UInt64>) -> Bool {
-    reserved.contains { $0.overlaps(range) }
-  }
-
   func isReserved(anyOf range: ClosedRange<IOVA>) -> Bool {
-    isReserved(anyOf: range.lowerBound.rawValue...range.upperBound.rawValue)
-  }
-
-  /// Returns the parts of `range` that are not reserved, in ascending order.
-  func unreserved(in range: ClosedRange<UInt64>) -> [ClosedRange<UInt64>] {
-    var holes: [ClosedRange<UInt64>] = []
-    var next = range.lowerBound
-    for reserved in reserved where reserved.upperBound >= next {
-      if reserved.lowerBound > range.upperBound { break }
-      if reserved.lowerBound > next { holes.append(next...reserved.lowerBound - 1) }
-      if reserved.upperBound >= range.upperBound { return holes }
-      next = reserved.upperBound + 1
-    }
-    holes.append(next...range.upperBound)
-    return holes
-  }
-
-  private mutating func merge() {
-    reserved = []
-    for range in reservations.map(\.range).sorted(by: { $0.lowerBound < $1.lowerBound }) {
-      if let last = reserved.last,
-        last.upperBound == .max || range.lowerBound <= last.upperBound + 1
-      {
-        reserved[reserved.count - 1] =
-          last.lowerBound...max(last.upperBound, range.upperBound)
-      } else {
-        reserved.append(range)
-      }
-    }
+    reserved.isReserved(anyOf: range.lowerBound.rawValue...range.upperBound.rawValue)
   }
 
   // MARK: Allowed ranges
@@ -100,7 +48,7 @@ struct IOVARanges {
 
 extension IOPageTable {
   /// The ranges that are not reserved, for IOMMU_IOAS_IOVA_RANGES.
-  package var usableRanges: [ClosedRange<UInt64>] { ranges.unreserved(in: 0...UInt64.max) }
+  package var usableRanges: [ClosedRange<UInt64>] { ranges.reserved.unreserved(in: 0...UInt64.max) }
 
   /// Replaces the allowed ranges. iommufd: iopt_set_allow_iova()
   /// - Parameter new: disjoint, in ascending order.
@@ -108,7 +56,7 @@ extension IOPageTable {
   package func setAllowed(_ new: [ClosedRange<UInt64>]) throws(Errno) {
     for range in new {
       try FaultInjection.step()
-      guard !ranges.isReserved(anyOf: range) else { throw .addressInUse }
+      guard !ranges.reserved.isReserved(anyOf: range) else { throw .addressInUse }
     }
     ranges.allowed = new
   }
@@ -125,11 +73,11 @@ extension IOPageTable {
     guard isUnmapped(IOVA(range.lowerBound)...IOVA(range.upperBound)),
       !ranges.isAllowed(anyOf: range)
     else { throw .addressInUse }
-    ranges.reserve(range, for: owner)
+    ranges.reserved.reserve(range, for: owner)
   }
 
   package func removeReservations(of owner: ObjectIdentifier?) {
-    ranges.removeReservations(of: owner)
+    ranges.reserved.removeReservations(of: owner)
   }
 
   /// Reserves what is outside of the aperture of `domain`.
@@ -211,7 +159,7 @@ extension IOPageTable {
     guard let start = request.position(from: range.lowerBound, through: range.upperBound) else {
       return nil
     }
-    for window in ranges.unreserved(in: start...range.upperBound) {
+    for window in ranges.reserved.unreserved(in: start...range.upperBound) {
       let position = areas.firstPosition(
         for: request, from: window.lowerBound, through: window.upperBound)
       if let position { return IOVA(position) }

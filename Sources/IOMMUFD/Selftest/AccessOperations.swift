@@ -150,7 +150,9 @@ extension CallerPages {
     while done < expected.count {
       let found = try frames(from: start + UInt64(done) << 12, to: end)
       for frame in found {
-        guard frame == expected[done] else { throw .invalidExchange }
+        guard try isPage(expected[done], at: start + UInt64(done) << 12, found: frame) else {
+          throw .invalidExchange
+        }
         done += 1
       }
     }

@@ -51,10 +51,12 @@ enum MappingOperations {
         let stop = min(end, address & ~4095 + UInt64(frames.count) << 12)
         let start = address & ~4095
         while address < stop {
-          let frame = frames[Int(address - start) >> 12].rawValue
-          guard domain.physicalAddress(of: IOVA(iova))?.rawValue == frame | address & 4095 else {
-            throw Errno.invalidArgument
-          }
+          let frame = frames[Int(address - start) >> 12]
+          guard let mapped = domain.physicalAddress(of: IOVA(iova)),
+            mapped.rawValue & 4095 == address & 4095,
+            try pages.isPage(
+              PhysicalAddress(mapped.rawValue & ~4095), at: address & ~4095, found: frame)
+          else { throw Errno.invalidArgument }
           iova &+= step
           address += step
         }
@@ -74,10 +76,10 @@ enum MappingOperations {
     var address = check.uptr
     while address < end {
       let frames = try pages.frames(from: address, to: end)
-      for frame in frames where memory.pinCount(of: frame) != Int(check.refs) {
-        throw .ioError
+      for frame in frames {
+        guard try pages.pinCount(of: frame, at: address) == Int(check.refs) else { throw .ioError }
+        address += 4096
       }
-      address += UInt64(frames.count) << 12
     }
   }
 }
@@ -110,9 +112,25 @@ struct CallerPages {
     let space = try client.addressSpace()
     let runs = try PageSource.user(space, base: start).pin(
       0..<count, isWritable: false, caller: space, memory: memory,
-      files: PinningHost.shared.files)
+      files: PinningHost.shared.files, inPlace: true)
     defer { memory.unpin(runs) }
     return runs.flatMap(\.frames)
+  }
+
+  /// Returns whether `frame` stands for the page at `address`.
+  /// - Parameter found: the frame that was found for `address`.
+  func isPage(
+    _ frame: PhysicalAddress, at address: UInt64, found: PhysicalAddress
+  ) throws(Errno) -> Bool {
+    if frame == found { return true }
+    return memory.isBuffer(frame, at: address, of: try client.addressSpace())
+  }
+
+  /// Returns the number of pins of the page at `address`.
+  /// - Parameter found: the frame that was found for `address`.
+  func pinCount(of found: PhysicalAddress, at address: UInt64) throws(Errno) -> Int {
+    memory.pinCount(of: found)
+      + memory.bufferCount(at: address, of: try client.addressSpace())
   }
 }
 

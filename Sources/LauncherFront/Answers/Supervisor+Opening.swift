@@ -85,9 +85,11 @@ extension Supervisor {
     _ file: OwnedDescriptor, _ request: OpenRequest, _ call: TrappedCall
   ) throws(Errno) -> Answer {
     let process = try call.task.processID()
-    let number = try queueNumbers.reserve(in: call.task, of: process)
-    defer { queueNumbers.cancel(number, of: process) }
+    let number = try files.numbers.reserve(in: call.task, of: process)
+    var isInstalled = false
+    defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
     try listener.install(file, as: number, for: call.id, closeOnExec: request.closesOnExec)
+    isInstalled = true
     return .value(Int64(number))
   }
 

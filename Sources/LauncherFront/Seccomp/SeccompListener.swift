@@ -59,6 +59,7 @@ struct SeccompListener: Sendable {
     case .value(let value): response.val = value
     case .failure(let error): response.error = -error.rawValue
     case .native: response.flags = UInt32(SECCOMP_USER_NOTIF_FLAG_CONTINUE)
+    case .sent: return
     }
     _ = CLinux_seccomp_send(descriptor.rawValue, &response)
   }

@@ -41,6 +41,9 @@ struct TrappedCall {
     }
   }
 
+  /// The address of the instruction that the thread executes after the call.
+  var returnAddress: UInt64 { data.instruction_pointer }
+
   /// An argument of type int or unsigned int.
   func word(_ index: Int) -> UInt32 { UInt32(truncatingIfNeeded: self[index]) }
   func descriptor(_ index: Int) -> Int32 { Int32(bitPattern: word(index)) }
@@ -59,4 +62,6 @@ enum Answer {
   case failure(Errno)
   /// The kernel executes the call as if it had not been trapped (SECCOMP_USER_NOTIF_FLAG_CONTINUE).
   case native
+  /// The call was answered already.
+  case sent
 }

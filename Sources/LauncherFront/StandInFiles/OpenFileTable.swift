@@ -31,6 +31,8 @@ final class OpenFileEntry: Sendable {
   let position: FilePosition?
   /// The status flags (F_GETFL) with which the file was opened.
   let flags: Int32
+  /// Where the descriptor of a queue was installed first.
+  private let installation = Mutex<(process: Int32, number: Int32)?>(nil)
 
   init(
     identity: StandInIdentity, file: any OpenFile, node: VirtualEntry? = nil,
@@ -50,6 +52,16 @@ final class OpenFileEntry: Sendable {
   var isWritable: Bool { accessMode == O_WRONLY || accessMode == O_RDWR }
   /// Whether the server has locked the stand-in, see StandInLocks.
   var hasOwnLock: Bool { node != nil && file.hasRegions }
+
+  func recordInstallation(at number: Int32, of process: Int32) {
+    installation.withLock { $0 = (process, number) }
+  }
+
+  /// Tells `numbers` that the descriptor is closed.
+  fileprivate func releaseNumber(to numbers: QueueNumbers) {
+    guard let installed = installation.withLock({ $0 }) else { return }
+    numbers.release(installed.number, of: installed.process)
+  }
 }
 
 /// The file position of an open file, which read(2) and write(2) use.
@@ -58,6 +70,9 @@ final class FilePosition: Sendable {
 }
 
 final class OpenFileTable: Sendable {
+  /// The descriptor numbers of the queues in the table.
+  let numbers = QueueNumbers()
+
   private struct Slot {
     let entry: OpenFileEntry
     /// The number of calls on the file that are being answered. The last one to end releases a file
@@ -361,6 +376,7 @@ final class OpenFileTable: Sendable {
 
   private func release(_ entry: OpenFileEntry) {
     entry.file.setReadinessObserver(nil)
+    entry.releaseNumber(to: numbers)
     entry.file.release()
     state.withLock { $0.released += 1 }
   }

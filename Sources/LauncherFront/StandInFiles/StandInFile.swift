@@ -83,7 +83,11 @@ enum StandInFile {
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create(
         path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
-    if size > 0 { try check(ftruncate(memory.rawValue, size)) }
+    if size > 0, ftruncate(memory.rawValue, size) != 0 {
+      // A hard limit RLIMIT_FSIZE below the size (mm: inode_newsize_ok()). The file then has no
+      // room for regions, and mmap(2) of a region is ENOMEM.
+      guard errno == EFBIG else { throw Errno(rawValue: errno) }
+    }
     return memory
   }
 

@@ -70,6 +70,7 @@ package final class CallTrace: Sendable {
     switch answer {
     case .value(let value): "\(value)"
     case .failure(let error): "-1 \(error.symbol)"
+    case .sent: ""
     case .native: "?"
     }
   }

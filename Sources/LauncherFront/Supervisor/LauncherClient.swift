@@ -12,10 +12,9 @@ final class LauncherClient: Client {
   let call: UInt64
   private let listener: SeccompListener
   private let files: OpenFileTable
-  private let queueNumbers: QueueNumbers
   private let spaces: ClientAddressSpaces
   private let threads: CallerThreads
-  private let capabilitiesOfRoot: Set<Capability>
+  private let grants: GrantedCapabilities
   /// The thread in the cache. `nil` when it has not made a call before.
   private var thread: CallerThread?
   private var isFirstRead = true
@@ -25,17 +24,15 @@ final class LauncherClient: Client {
 
   init(
     _ call: TrappedCall, listener: SeccompListener, files: OpenFileTable,
-    queueNumbers: QueueNumbers,
-    spaces: ClientAddressSpaces, threads: CallerThreads, capabilitiesOfRoot: Set<Capability>
+    spaces: ClientAddressSpaces, threads: CallerThreads, grants: GrantedCapabilities
   ) {
     task = call.task
     self.call = call.id
     self.listener = listener
     self.files = files
-    self.queueNumbers = queueNumbers
     self.spaces = spaces
     self.threads = threads
-    self.capabilitiesOfRoot = capabilitiesOfRoot
+    self.grants = grants
     thread = threads.thread(of: call)
   }
 
@@ -43,8 +40,7 @@ final class LauncherClient: Client {
   var isCached: Bool { thread != nil }
 
   func isCapable(of capability: Capability) -> Bool {
-    task.isCapable(of: capability)
-      || capabilitiesOfRoot.contains(capability) && (try? task.realUserID()) == 0
+    grants.isCapable(task, of: capability)
   }
 
   // MARK: Memory
@@ -143,14 +139,17 @@ final class LauncherClient: Client {
   ) throws(Errno) {
     try FaultInjection.step()
     let process = try task.processID()
-    let number = try queueNumbers.reserve(in: task, of: process)
-    defer { queueNumbers.cancel(number, of: process) }
+    let number = try files.numbers.reserve(in: task, of: process)
+    var isInstalled = false
+    defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
     let (entry, standIn) = try files.add(madeByDevice: file)
     do {
       try publish(number)
       try listener.install(
         standIn, as: number, for: call,
         closeOnExec: file.descriptorFlags & DescriptorFlags.closeOnExec != 0)
+      isInstalled = true
+      entry.recordInstallation(at: number, of: process)
       entry.queue?.recordDescriptor(number, of: HostTask(id: process))
     } catch {
       files.withdraw(entry)

@@ -19,12 +19,11 @@ final class Supervisor: Sendable {
   private let trace: CallTrace?
   let virtualFiles: VirtualFiles?
   let listener: SeccompListener
-  let queueNumbers = QueueNumbers()
   private let spaces = ClientAddressSpaces()
   private let threads: CallerThreads
-  /// See LauncherOptions. Without the capabilities that this process has.
-  private let capabilitiesOfRoot: Set<Capability>
+  private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
+  private let pinning: LauncherPinning?
   private let workers = WorkerPool(limit: 16)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
@@ -37,28 +36,38 @@ final class Supervisor: Sendable {
     self.listener = listener
     trace = options.trace
     processEnds = options.processEnds
-    let own = HostTask(id: getpid())
-    capabilitiesOfRoot = options.capabilitiesOfRoot.filter { !own.isCapable(of: $0) }
+    pinning = options.pinsExactly ? try LauncherPinning() : nil
+    grants = GrantedCapabilities(options.grants)
     files = try OpenFileTable()
     threads = try CallerThreads()
     tree = VirtualTree(nodes)
     if virtualFiles != nil { for name in VirtualFiles.names { tree.addName(name) } }
   }
 
-  func start() {
-    workers.start { [self] in startThread(named: "supervisor") { self.work() } }
-    startThread(named: "last-close") { [self] in files.processEventsForever() }
-    startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
+  /// Starts the threads.
+  /// - Throws: `.resourceTemporarilyUnavailable` when the host cannot create them.
+  func start() throws(Errno) {
+    let isStarted =
+      workers.start { [self] in startThread(named: "supervisor") { self.work() } }
+      && startThread(named: "last-close") { [self] in files.processEventsForever() }
+      && startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
+    guard isStarted else { throw .resourceTemporarilyUnavailable }
   }
 
   /// Releases the files whose last close has happened, and returns what the launcher has done.
   func finish() -> LauncherCounts {
-    files.processPendingEvents()
+    // A worker may still serve a call whose thread was killed. The call holds its file.
+    for _ in 0..<Self.releaseAttempts where files.counts.open > 0 {
+      files.processPendingEvents()
+      if files.counts.open > 0 { usleep(1_000) }
+    }
     let open = files.counts
     return LauncherCounts(
       opened: open.opened, stillOpen: open.open, answered: answeredCalls.load(ordering: .relaxed),
       passedOn: nativeCalls.load(ordering: .relaxed), workers: workers.total)
   }
+
+  private static let releaseAttempts = 200
 
   private func work() {
     // The time of this worker's last answer.
@@ -91,7 +100,9 @@ final class Supervisor: Sendable {
   private func serve(_ call: TrappedCall) -> Answer {
     let entry = trace == nil ? nil : traceEntry(for: call)
     let answer = answer(call)
-    if case .native = answer {
+    if case .sent = answer {
+      // The program makes the call again, and the call is counted and traced then.
+    } else if case .native = answer {
       nativeCalls.wrappingAdd(1, ordering: .relaxed)
     } else {
       answeredCalls.wrappingAdd(1, ordering: .relaxed)
@@ -143,8 +154,7 @@ final class Supervisor: Sendable {
 
   func client(of call: TrappedCall) -> LauncherClient {
     LauncherClient(
-      call, listener: listener, files: files, queueNumbers: queueNumbers, spaces: spaces,
-      threads: threads, capabilitiesOfRoot: capabilitiesOfRoot)
+      call, listener: listener, files: files, spaces: spaces, threads: threads, grants: grants)
   }
 
   /// Calls `body` with the open file that argument 0 refers to, and returns its answer. When
@@ -186,6 +196,11 @@ final class Supervisor: Sendable {
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
       if CommonRequest.isOfRegularFiles(call.word(1)) { throw .inappropriateIOCTLForDevice }
       try entry.file.checkIoctl(isCompat: call.architecture == .i386)
+      if entry.file.pinsMemory(in: call.word(1)),
+        pinning?.prepare(client, for: call, listener) == .answered
+      {
+        return .sent
+      }
       let result = try withFaultInjection(for: call) { () throws(Errno) in
         try entry.file.ioctl(call.word(1), argument: call[2], client: client)
       }
@@ -202,7 +217,7 @@ final class Supervisor: Sendable {
     {
       processEnds?(space)
     }
-    return .native
+    return pinning?.leave(by: call, listener) == .answered ? .sent : .native
   }
 
   /// Runs a call of a device with the fail-nth counter of the calling thread.

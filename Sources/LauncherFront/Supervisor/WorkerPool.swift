@@ -60,16 +60,15 @@ final class WorkerPool: Sendable {
   /// Starts the first worker.
   /// - Parameter startWorker: starts a thread that waits for a call and after each call calls
   ///   ``waitForTurn()``. Returns false when the host cannot create a thread.
-  func start(_ startWorker: @escaping @Sendable () -> Bool) {
-    startThread(named: "worker-monitor") { [self] in monitorForever() }
-    state.withLock { state in
+  /// - Returns: false when the host cannot create the first threads.
+  func start(_ startWorker: @escaping @Sendable () -> Bool) -> Bool {
+    guard startThread(named: "worker-monitor", { [self] in monitorForever() }) else {
+      return false
+    }
+    return state.withLock { state in
       state.startWorker = startWorker
       addWaiter(&state)
-      if state.total == 0 {
-        // The host could not create a thread. The monitor tries again.
-        state.isMonitored = true
-        monitor.signal()
-      }
+      return state.total > 0
     }
   }
 

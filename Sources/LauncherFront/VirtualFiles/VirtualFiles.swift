@@ -12,7 +12,8 @@ internal import UAPI
 
 /// The number of pages of a process's memory that devices have pinned, and how many of them are
 /// charged as locked memory.
-package typealias PinnedPages = (pinned: UInt64, locked: UInt64)
+/// - areCountedByHost: whether the host's kernel pins such pages and counts them in VmPin itself.
+package typealias PinnedPages = (pinned: UInt64, locked: UInt64, areCountedByHost: Bool)
 
 /// A virtual file that a program opens.
 enum OpenedVirtualFile {
@@ -65,14 +66,19 @@ struct VirtualFiles: Sendable {
   }
 
   /// A copy of the host's file as it is at the open, with the process's pinned pages added to VmPin
-  /// and VmLck. `nil` when the process has no pinned pages.
+  /// and VmLck. `nil` when the process has no pinned pages. The host's kernel counts a page of a
+  /// huge page as many pages (io_uring: io_buffer_account_pin()), so its VmPin is left out where
+  /// its pins are those of devices.
   private func status(
     of process: Int32, at path: String
   ) throws(Errno) -> OpenedVirtualFile? {
-    guard let (pinned, locked) = pinnedPages?(process), pinned > 0 || locked > 0,
+    guard let pages = pinnedPages?(process),
+      pages.pinned != 0 || pages.locked != 0 || pages.areCountedByHost,
       let native = try? ProcFile.read(path)
     else { return nil }
-    let text = Self.adding(["VmLck": locked * 4, "VmPin": pinned * 4], to: native)
+    let text = Self.adding(
+      ["VmLck": pages.locked &* 4, "VmPin": pages.pinned &* 4], to: native,
+      replacing: pages.areCountedByHost ? ["VmPin"] : [])
     let memory = try OwnedDescriptor(
       checking: CLinux_memfd_create("status", UInt32(CLinux_MFD_CLOEXEC)))
     do {
@@ -85,14 +91,17 @@ struct VirtualFiles: Sendable {
     return .native(OwnedDescriptor(owning: reader))
   }
 
-  /// Adds numbers of KiB to fields of a text in the format of /proc/<pid>/status.
-  static func adding(_ kilobytes: [Substring: UInt64], to text: String) -> String {
+  /// Adds numbers of KiB, modulo 2^64, to fields of a text in the format of /proc/<pid>/status.
+  /// - Parameter replaced: the fields whose value in `text` does not count.
+  static func adding(
+    _ kilobytes: [Substring: UInt64], to text: String, replacing replaced: Set<Substring> = []
+  ) -> String {
     text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
       let parts = line.split(separator: ":", maxSplits: 1)
       guard parts.count == 2, let more = kilobytes[parts[0]],
         let old = parts[1].split(whereSeparator: \.isWhitespace).first.flatMap({ UInt64($0) })
       else { return String(line) }
-      let number = String(old + more)
+      let number = String((replaced.contains(parts[0]) ? 0 : old) &+ more)
       let padding = String(repeating: " ", count: max(0, 8 - number.count))
       return "\(parts[0]):\t\(padding)\(number) kB"
     }.joined(separator: "\n")

@@ -75,8 +75,10 @@ extension Field {
   }
 
   /// A key whose value is a list of numbers from `allowed`.
+  /// - Parameter canBeEmpty: Whether the list can have no number.
   static func numbers(
-    _ key: String, _ path: WritableKeyPath<Root, Set<Int>>, of allowed: [Int], _ summary: String
+    _ key: String, _ path: WritableKeyPath<Root, Set<Int>>, of allowed: [Int],
+    canBeEmpty: Bool = false, _ summary: String
   ) -> Field {
     let values = "a list of " + allowed.map(String.init).joined(separator: ", ")
     return Field(
@@ -89,7 +91,7 @@ extension Field {
           }
           numbers.insert(value)
         }
-        guard !numbers.isEmpty else {
+        guard canBeEmpty || !numbers.isEmpty else {
           throw FieldError(node, "'\(key)' must have at least one number")
         }
         root[keyPath: path] = numbers

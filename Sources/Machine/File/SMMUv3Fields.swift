@@ -71,8 +71,8 @@ extension SMMUv3Capabilities {
       .numbers(
         "granules", \.granules, of: [12, 14, 16], "log2 of the granules (IDR5.GRAN4K, …)"),
       .number(
-        "command-queue-bits", \.commandQueueBits, 1...19,
-        "log2 of the command queue's entries (IDR1.CMDQS)"),
+        "command-queue-bits", \.commandQueueBits, 7...19,
+        "log2 of the command queue's entries; Linux requires more than 64 (IDR1.CMDQS)"),
       .number(
         "event-queue-bits", \.eventQueueBits, 1...19,
         "log2 of the event queue's entries (IDR1.EVENTQS)"),

@@ -32,7 +32,7 @@ extension VTdCapabilities {
         "address-width", \.maximumGuestAddressWidth, 39...57,
         "bits of the address of a request (MGAW)"),
       .numbers(
-        "second-stage-levels", \.secondStageLevels, of: [3, 4, 5],
+        "second-stage-levels", \.secondStageLevels, of: [3, 4, 5], canBeEmpty: true,
         "levels of second-stage tables (SAGAW)"),
       .flag("pages-2m", \.has2MPages, "second-stage pages of 2 MiB (SSLPS)"),
       .flag("pages-1g", \.has1GPages, "second-stage pages of 1 GiB (SSLPS)"),

@@ -6,20 +6,7 @@
 #include "transcript/pinned.h"
 #include "mock/mock.h"
 
-#include <sys/resource.h>
-
 enum { MODE = IOMMU_OPTION_RLIMIT_MODE, SET = IOMMU_OPTION_OP_SET };
-
-static void set_memlock_limit(unsigned pages)
-{
-    struct rlimit value;
-
-    getrlimit(RLIMIT_MEMLOCK, &value);
-    value.rlim_cur = pages * PAGE;
-    printf("RLIMIT_MEMLOCK %u pages", pages);
-    print_result(setrlimit(RLIMIT_MEMLOCK, &value));
-    printf("\n");
-}
 
 /** Maps up to 9 pages in an IOAS with a device, where 8 pages are allowed. */
 static void test_mappings(void)

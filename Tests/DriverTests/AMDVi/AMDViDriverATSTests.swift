@@ -51,6 +51,18 @@ struct AMDViDriverATSTests {
         .capabilities(of: AMDViDriverFixture.device).contains(.ats))
   }
 
+  @Test("an attach does not cost more than the attach before")
+  func repeatedAttaches() throws {
+    let fixture = try AMDViDriverFixture(hasATS: true)
+    let depth = StackDepth()
+    fixture.driver.setServiceControl(of: AMDViDriverFixture.device) { _ in depth.record() }
+    let costs = try growingCosts(of: 5_000, depth) {
+      try fixture.attach(fixture.parent)
+      fixture.driver.block(AMDViDriverFixture.device, pasid: nil)
+    }
+    #expect(costs.isEmpty)
+  }
+
   @Test("unmap() invalidates the device TLB", arguments: [false, true])
   func unmapping(isGuest: Bool) throws {
     let fixture = try AMDViDriverFixture(hasATS: true)

@@ -314,6 +314,30 @@ struct SMMUv3DriverTests {
     #expect(send(type: 1, length: 24, count: 1) == .argListTooLong)
   }
 
+  /// arm-smmu-v3: arm_vsmmu_cache_invalidate() allocates an array of all commands by kmalloc(), of
+  /// at most 4 MiB (KMALLOC_MAX_SIZE), before it checks the type.
+  @Test("more commands than the kernel has memory for fail with ENOMEM, and the count stays")
+  func hugeCommandArrays() throws {
+    let fixture = try SMMUv3Fixture()
+    func send(type: UInt32, count: Int) -> (Errno?, handled: Int) {
+      var handled = 0
+      let error = failure { () throws(Errno) in
+        // Nothing can be read at the address.
+        try fixture.viommu.invalidate(
+          UserDataArray(
+            type: type, address: 4096, entryLength: 16, count: count, memory: InProcessClient()),
+          handled: &handled)
+      }
+      return (error, handled)
+    }
+    #expect(send(type: 1, count: 1 << 18) == (.badAddress, 0))
+    #expect(send(type: 2, count: 1 << 18) == (.invalidArgument, 0))
+    for count in [1 << 18 + 1, 1 << 19] {
+      #expect(send(type: 1, count: count) == (.noMemory, count))
+      #expect(send(type: 2, count: count) == (.noMemory, count))
+    }
+  }
+
   // MARK: Hardware information
 
   @Test("hardware information is returned by type")

@@ -72,6 +72,24 @@ private struct AccountingFixture {
     #expect(fixture.charged == 0)
   }
 
+  @Test("a file above the limit is refused before its pages are allocated")
+  func limitBeforeAllocation() throws {
+    let fixture = try AccountingFixture()
+    let table = try fixture.table()
+    let length: UInt64 = 4 << 20
+    let file = OwnedDescriptor(owning: try MemoryFile.create(name: "sparse", length: length))
+    for (bytes, error) in [(length, Errno.noMemory), (2 * length, .invalidArgument)] {
+      #expect(throws: error) {
+        try table.map(
+          file: file.rawValue, start: 0, length: bytes, at: 0, permissions: [.read, .write],
+          accounting: .user, client: fixture.client)
+      }
+    }
+    var status = stat()
+    #expect(fstat(file.rawValue, &status) == 0 && status.st_blocks == 0)
+    #expect(fixture.charged == 0)
+  }
+
   @Test(
     "pages are charged while they are pinned, once for all page tables that share them, against the present limit"
   )

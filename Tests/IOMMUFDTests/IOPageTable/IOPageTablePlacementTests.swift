@@ -120,12 +120,12 @@ extension IOPageTable {
     for _ in 0..<Int.random(in: 0..<4, using: &random) {
       let range = range()
       try? table.reserve(range, for: nil)
-      if table.ranges.isReserved(anyOf: range) { model.reserved.append(range) }
+      if table.ranges.reserved.isReserved(anyOf: range) { model.reserved.append(range) }
     }
     for _ in 0..<(Bool.random(using: &random) ? 0 : 6) {
       let range = range()
       guard !model.allowed.contains(where: { $0.overlaps(range) }),
-        !table.ranges.isReserved(anyOf: range)
+        !table.ranges.reserved.isReserved(anyOf: range)
       else { continue }
       model.allowed.append(range)
     }

@@ -43,8 +43,8 @@ private struct ContextState: Equatable {
         spaces[ioas.id] = Space(
           areas: table.areaCount, domains: table.domains.count,
           accesses: table.accesses.count, accessPins: accessPins, hwpts: ioas.hwpts.count,
-          reserved: table.ranges.reserved, allowed: table.ranges.allowed, alignment: table.alignment
-        )
+          reserved: table.ranges.reserved.union, allowed: table.ranges.allowed,
+          alignment: table.alignment)
       }
       for group in context.groups.values {
         for (pasid, attachment) in group.attachments {

@@ -138,6 +138,13 @@ struct ChunkDirectory {
     return chunk
   }
 
+  /// Assigns the lowest free chunk to frames that the kernel keeps pinned.
+  /// - Returns: `nil` when no chunk is free.
+  mutating func allocateBufferChunk() -> Int? { allocateTableChunk() }
+
+  /// Makes a chunk of ``allocateBufferChunk()`` free again.
+  mutating func freeBufferChunk(_ number: Int) { isUsed[number] = false }
+
   /// Replaces what is stored of a chunk that stands for client memory.
   mutating func store(_ chunk: ClientChunk) { chunks[chunk.number] = chunk }
 

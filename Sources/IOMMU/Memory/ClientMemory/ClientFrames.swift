@@ -14,6 +14,8 @@
 // `PhysicalMemory` owns this state and guards it with a lock. Accesses do not take that lock: they
 // read only the kind of a frame.
 
+internal import Host
+
 struct ClientFrames {
   private let limits: PhysicalMemory.Limits
   private let window: FrameWindow
@@ -21,6 +23,7 @@ struct ClientFrames {
   private var chunks: ChunkDirectory
   private var files: FileMappings
   private var copies: ProcessCopies
+  private var buffers: BufferFrames
   /// The number of frames that are pinned now.
   private(set) var pinnedFrames = 0
   /// The chunk that was released last. The pin counts of its frames keep their host memory.
@@ -35,6 +38,7 @@ struct ClientFrames {
       chunkCount: 1 << (reservation.addressBits - Chunk.shift), limits: limits)
     files = FileMappings(in: reservation, limit: fileMappings)
     copies = ProcessCopies(in: reservation, limit: limits.preservedBytes)
+    buffers = BufferFrames(in: reservation)
   }
 
   /// The number of host mappings that pinned files need now.
@@ -69,10 +73,22 @@ struct ClientFrames {
       (address, left) = (address + UInt64(count) << UInt64(Frame.shift), left - count)
     }
     guard left == 0 else {
-      for run in runs { unpin(run) }
+      // None of these frames belongs to a buffer.
+      var released: [PinnedBuffer] = []
+      for run in runs { unpin(run, released: &released) }
       return nil
     }
     return runs
+  }
+
+  /// Makes frames of the pages of `buffer`.
+  /// - Returns: `nil` at a limit of the machine.
+  mutating func pin(_ buffer: PinnedBuffer) -> FrameRun? {
+    guard pinnedFrames + buffer.pageCount <= limits.pinnedFrames,
+      let run = buffers.add(buffer, &chunks)
+    else { return nil }
+    pinnedFrames += run.pages
+    return run
   }
 
   /// Adds one pin to each of `frames`, which are in chunk `number`.
@@ -100,18 +116,27 @@ struct ClientFrames {
   }
 
   /// Returns the number of pins of frame number `frame`.
-  func pinCount(of frame: Int) -> Int { Int(pins.base[frame]) }
+  func pinCount(of frame: Int) -> Int {
+    window.kind(ofFrame: frame) == .pinned ? 1 : Int(pins.base[frame])
+  }
 
   // MARK: Unpinning
 
   /// Removes one pin from every frame of `run`.
-  mutating func unpin(_ run: FrameRun) {
+  /// - Parameter released: receives the buffers that have no frame any more. They are to be
+  ///   released without a lock, because the kernel then unpins their pages.
+  mutating func unpin(_ run: FrameRun, released: inout [PinnedBuffer]) {
     var frame = run.frames.lowerBound
     let end = run.frames.upperBound
     while frame < end {
       let number = frame / Chunk.frames
       let stop = min(end, (number + 1) * Chunk.frames)
-      unpin(frame..<stop, of: number)
+      if buffers.contains(chunk: number) {
+        pinnedFrames -= stop - frame
+        buffers.remove(frame..<stop, &chunks, released: &released)
+      } else {
+        unpin(frame..<stop, of: number)
+      }
       frame = stop
     }
   }
@@ -189,9 +214,21 @@ struct ClientFrames {
     }
   }
 
+  /// Returns the buffer of the frame at `physical`, the offset there, and the number of bytes from
+  /// there on whose frames are of the same buffer.
+  func buffer(at physical: PhysicalAddress) -> (buffer: PinnedBuffer, offset: UInt64, count: Int)? {
+    buffers.buffer(at: physical)
+  }
+
+  /// Returns the number of buffers that contain the page at `address` of `space`.
+  func bufferCount(at address: UInt64, of space: AddressSpace) -> Int {
+    buffers.count(at: address, of: space)
+  }
+
   /// Returns the lock for updates of table entries in the chunk of `physical`.
   func updateLock(of physical: PhysicalAddress) -> EntryUpdateLock? {
-    chunks[physical.chunk]?.updateLock
+    buffers.contains(chunk: physical.chunk)
+      ? buffers.updateLock : chunks[physical.chunk]?.updateLock
   }
 
   /// Makes the frames of `physical`'s chunk behind the end of its truncated file `truncated`.

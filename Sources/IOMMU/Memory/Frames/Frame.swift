@@ -53,11 +53,18 @@ struct FrameKind: RawRepresentable, Equatable {
   /// A mapped page that the client's file no longer has.
   static let truncated = FrameKind(rawValue: 5)
 
-  var isRemote: Bool { self == .remote || self == .copied }
+  /// A page that the kernel keeps pinned (``PinnedBuffer``). Reached by system calls.
+  static let pinned = FrameKind(rawValue: 6)
+
+  /// Whether the frame is reached by system calls.
+  var isRemote: Bool { self == .remote || self == .copied || self == .pinned }
 }
 
 /// The client pages that a pin operation makes frames of.
 package enum FrameSource: Sendable {
+  /// Pages that the kernel keeps pinned. They get frames of their own, also when other frames stand
+  /// for the same addresses: the pages there may have changed.
+  case buffer(PinnedBuffer)
   /// Pages of a process, used in place. `address` is a multiple of 4 KiB. The caller has made sure
   /// that the pages are present. An access to a page that is not present ends in `gone`.
   case process(AddressSpace, address: UInt64)

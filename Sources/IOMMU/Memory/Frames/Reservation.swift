@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// The host memory behind physical memory: one range of this process's address space, and two arrays
-// with an element for each frame. All three are sparse: host memory is used only where something is
-// stored, so an untouched GiB costs nothing.
+// The host memory behind physical memory: one range of this process's address space, and three
+// arrays with an element for each frame. All are sparse: host memory is used only where something
+// is stored, so an untouched GiB costs nothing.
 //
 // `PhysicalMemory` owns the reservation. The reservation never moves or shrinks, so everything that
 // reads memory holds a copy of `window` and takes no lock.
@@ -18,6 +18,8 @@ final class Reservation: Sendable {
   let window: FrameWindow
   /// The number of pins of each frame. Guarded by the lock of `PhysicalMemory.clients`.
   let pins: SparseArray<UInt32>
+  /// For `BufferFrames`, which owns the elements. Guarded by the same lock.
+  let owners: SparseArray<UInt32>
   /// The `FrameKind` of each frame. `window` reads and writes the elements as atomics.
   private let kinds: SparseArray<UInt8>
 
@@ -29,9 +31,10 @@ final class Reservation: Sendable {
       let frames = 1 << (bits - Frame.shift)
       if let kinds = SparseArray<UInt8>(count: frames),
         let pins = SparseArray<UInt32>(count: frames),
+        let owners = SparseArray<UInt32>(count: frames), Self.hasRoomForHeap,
         let base = Self.reserve(1 << bits)
       {
-        (self.kinds, self.pins, addressBits) = (kinds, pins, bits)
+        (self.kinds, self.pins, self.owners, addressBits) = (kinds, pins, owners, bits)
         window = FrameWindow(base: base, kinds: kinds.base, frameCount: frames)
         break
       }
@@ -49,6 +52,18 @@ final class Reservation: Sendable {
     CLinux_sigbus_unguard(window.base)
     munmap(window.base, 1 << addressBits)
   }
+
+  /// Whether the limits of this process leave room for its heap, its threads and the table arena
+  /// beside the arrays. RLIMIT_DATA counts all of them whole (mm: may_expand_vm()). The Swift
+  /// runtime ends the process when it cannot allocate memory.
+  private static var hasRoomForHeap: Bool {
+    let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+    let memory = mmap(nil, heapRoom, PROT_READ | PROT_WRITE, flags, -1, 0)
+    guard let memory, memory != MAP_FAILED else { return false }
+    munmap(memory, heapRoom)
+    return true
+  }
+  private static let heapRoom = Chunk.size + (160 << 20)
 
   /// Reserves `count` bytes at a multiple of the chunk size: the host maps a file's huge pages only
   /// at multiples of their size.

@@ -8,15 +8,13 @@ internal import Synchronization
 
 extension AMDViUnit {
   /// Sets the handler of page requests; replaces the previous one.
-  package func setPageRequestSink(_ sink: PageRequestSink?) {
-    pageRequestSink.withLock { $0 = sink }
-  }
+  package func setPageRequestSink(_ sink: PageRequestSink?) { pageRequests.setSink(sink) }
 
   /// Handles a page request message. A request that the device table entry does not allow (PPR) is
   /// recorded as an INVALID_PPR_REQUEST with RX clear, so software has to respond to it.
   /// - Returns: `false` when neither software nor the unit will respond.
   func receive(_ request: PageRequest) -> Bool {
-    guard capabilities.pageRequests, let sink = pageRequestSink.withLock({ $0 }) else {
+    guard capabilities.pageRequests, let sink = pageRequests.sink else {
       return false
     }
     let generation = state.withLock { $0.generation }

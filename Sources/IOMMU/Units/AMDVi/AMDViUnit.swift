@@ -55,7 +55,7 @@ package final class AMDViUnit: Sendable {
   let nestedRules: EntryRules
   let state: Mutex<State>
   let events: FaultRecordBuffer<AMDViEventEntry>
-  let pageRequestSink = Mutex<PageRequestSink?>(nil)
+  let pageRequests = PageRequestReceiver()
   let ports = PortList()
 
   /// The state under the unit's lock. A thread that holds the lock acquires no other lock. SAFETY:

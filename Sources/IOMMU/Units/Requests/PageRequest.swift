@@ -3,6 +3,8 @@
 // Page requests (PCIe 6 §10.4, PRI): instead of failing, a device requests that a page be made
 // present. The stalled transactions of an SMMUv3 reach software in the same form.
 
+internal import Synchronization
+
 /// One page request message.
 package struct PageRequest: Hashable, Sendable {
   package let requester: RequesterID
@@ -86,6 +88,22 @@ package enum PageResponse: Sendable {
 /// The function that a unit calls for every page request. The thread that performs the DMA calls it
 /// without any lock of the unit.
 package typealias PageRequestSink = @Sendable (PageRequest) -> Void
+
+/// The sink that a unit's driver has set. The closure is a member of a struct, because a closure
+/// that is the whole value of a generic container is wrapped once more at every `inout` access: a
+/// call of it then needs more time and more stack than the call before.
+final class PageRequestReceiver: Sendable {
+  private struct State {
+    var sink: PageRequestSink?
+  }
+
+  private let state = Mutex(State())
+
+  /// The sink; `nil` before the driver has set one.
+  var sink: PageRequestSink? { state.withLock { $0.sink } }
+
+  func setSink(_ sink: PageRequestSink?) { state.withLock { $0.sink = sink } }
+}
 
 /// The state of a page request group right after a device has sent it.
 package enum PageRequestAnswer: Hashable, Sendable {

@@ -10,9 +10,7 @@ internal import Synchronization
 
 extension VTdUnit {
   /// Sets the handler of page requests; replaces the previous one.
-  package func setPageRequestSink(_ sink: PageRequestSink?) {
-    pageRequestSink.withLock { $0 = sink }
-  }
+  package func setPageRequestSink(_ sink: PageRequestSink?) { pageRequests.setSink(sink) }
 
   /// Handles a page request message. VT-d §7.4.1 Page Request Checking: the unit records a fault
   /// for a request that the context entry does not allow, and responds to the request itself.
@@ -34,7 +32,7 @@ extension VTdUnit {
       if !record.isSuppressed { report(record) }
       return respond(to: request, .invalid)
     }
-    guard let sink = pageRequestSink.withLock({ $0 }) else {
+    guard let sink = pageRequests.sink else {
       return respond(to: request, .invalid)
     }
     sink(request)

@@ -52,7 +52,7 @@ package final class VTdUnit: Sendable {
   let guestRules: EntryRules
   let state: Mutex<State>
   let faults: FaultRecordBuffer<VTdFaultRecordingRegister>
-  let pageRequestSink = Mutex<PageRequestSink?>(nil)
+  let pageRequests = PageRequestReceiver()
   let plannedFailures = Mutex<[PlannedInvalidationFailure]>([])
   let ports = PortList()
 

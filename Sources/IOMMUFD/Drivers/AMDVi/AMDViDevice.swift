@@ -51,6 +51,12 @@ final class AMDViDevice: Sendable {
     var isNested = false
   }
 
+  /// The closure is a member of a struct, so that an access by `inout` does not wrap it.
+  private struct ServiceControl {
+    /// `nil` until ``setServiceControl(_:)``.
+    var control: TranslationServiceControl?
+  }
+
   /// The properties of the device that the unit supports.
   let properties: DeviceProperties
   private let requester: RequesterID
@@ -58,7 +64,7 @@ final class AMDViDevice: Sendable {
   private unowned let driver: AMDViDriver
   private let state = Mutex(Attachment.blocked)
   private let flushTargets = Mutex(FlushTargets())
-  private let serviceControl = Mutex<TranslationServiceControl?>(nil)
+  private let serviceControl = Mutex(ServiceControl())
 
   init(
     _ requester: RequesterID, entry: PhysicalAddress, _ properties: DeviceProperties,
@@ -71,7 +77,7 @@ final class AMDViDevice: Sendable {
   }
 
   func setServiceControl(_ control: @escaping TranslationServiceControl) {
-    serviceControl.withLock { $0 = control }
+    serviceControl.withLock { $0.control = control }
   }
 
   var guestCR3Domain: DomainID? { flushTargets.withLock { $0.guestCR3Domain } }
@@ -143,7 +149,7 @@ final class AMDViDevice: Sendable {
       targets.hasDeviceTLB = targets.hasDeviceTLB || services.contains(.ats)
       if case .nested = new { targets.isNested = true }
     }
-    let control = serviceControl.withLock { $0 }
+    let control = serviceControl.withLock { $0.control }
     state = new
     // The function stops using its services before the entry forbids them. The flushes below empty
     // the device TLB.

@@ -155,8 +155,8 @@ package final class AMDViDriver: IOMMUDriver {
   }
 
   /// The kernel limits PASIDs to one less than the unit has (amd: iommu_init_pci()).
-  package func usablePASIDWidth(_ width: Int) -> Int {
-    min(width, unit.capabilities.pasidBits - 1)
+  package func usablePASIDWidth(_ width: Int) -> Int? {
+    unit.capabilities.guestTranslation ? min(width, unit.capabilities.pasidBits - 1) : nil
   }
 
   /// amd: amd_iommufd_hw_info()

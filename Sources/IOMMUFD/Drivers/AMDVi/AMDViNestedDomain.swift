@@ -19,6 +19,9 @@ final class AMDViNestedDomain: NestedDomain {
   /// The unit's domain ID for the guest's domain ID.
   let hostDomain: DomainID
 
+  /// PASIDs belong to the guest.
+  var hasPASIDAttach: Bool { false }
+
   var parent: AMDViPagingDomain { viommu.parent }
 
   init(of viommu: AMDViVirtualIOMMU, data: UserData) throws(Errno) {

@@ -109,6 +109,9 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
 
   // MARK: PagingDomain
 
+  /// The driver attaches PASIDs for processes only (SVA).
+  package var hasPASIDAttach: Bool { false }
+
   /// amd: amd_iommu_enforce_cache_coherency(). Page table entries always have the FC bit.
   package func enforceCacheCoherency() -> Bool { true }
 

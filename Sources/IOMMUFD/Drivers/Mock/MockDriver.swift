@@ -105,6 +105,8 @@ package final class MockDriver: IOMMUDriver {
       format, tracksDirty: flags.contains(.dirtyTracking), memory: memory)
   }
 
+  package var hasNestedDomains: Bool { true }
+
   /// selftest.c: mock_domain_alloc_nested()
   package func makeNestedDomain(
     on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData
@@ -126,15 +128,14 @@ package final class MockDriver: IOMMUDriver {
     let viommu = (new.domain as? MockNestedDomain)?.viommu
     let virtualID = viommu?.virtualID(of: device)
     let old = try devices.withLock { devices throws(Errno) in
-      guard var state = devices[device] else { throw .operationNotSupportedByDevice }
+      guard devices[device] != nil else { throw .operationNotSupportedByDevice }
+      // Every change is made in place: a copy of the device would copy all its attachments.
       if pasid == nil {
-        try state.record(new, viommu, virtualID)
+        try devices[device]?.record(new, viommu, virtualID)
       } else if pasid == Self.reservedPASID {
-        try state.failEverySecondTime { devices[device] = $0 }
+        try devices[device]?.failEverySecondTime()
       }
-      let old = state.attachments.updateValue(new, forKey: pasid)
-      devices[device] = state
-      return old
+      return devices[device]?.attachments.updateValue(new, forKey: pasid)
     }
     count(new, of: device, by: 1)
     count(old, of: device, by: -1)
@@ -213,14 +214,9 @@ extension MockDriver.Device {
     }
   }
 
-  /// - Parameter store: Stores the state that changes although the call fails.
-  fileprivate mutating func failEverySecondTime(
-    _ store: (Self) -> Void
-  ) throws(Errno) {
+  /// selftest.c: mock_domain_set_dev_pasid_nop()
+  fileprivate mutating func failEverySecondTime() throws(Errno) {
     failsReservedPASID.toggle()
-    guard failsReservedPASID else {
-      store(self)
-      throw .noMemory
-    }
+    guard failsReservedPASID else { throw .noMemory }
   }
 }

@@ -51,11 +51,13 @@ package final class SMMUv3Driver: IOMMUDriver {
 
   /// Adds a device (arm-smmu-v3: arm_smmu_probe_device()). A device that is attached without a
   /// probe has default properties.
+  /// - Returns: The properties that the device has behind the unit.
   /// - Throws: `.outOfRange` for a stream ID that the unit does not have, `.noMemory`.
+  @discardableResult
   package func probe(
     _ device: RequesterID, _ properties: DeviceProperties = .init()
-  ) throws(Errno) {
-    _ = try addDevice(device, properties)
+  ) throws(Errno) -> DeviceProperties {
+    try addDevice(device, properties).properties
   }
 
   /// Sets the function that switches ATS of a device.
@@ -69,7 +71,8 @@ package final class SMMUv3Driver: IOMMUDriver {
     _ requester: RequesterID, _ properties: DeviceProperties
   ) throws(Errno) -> SMMUv3Device {
     let entry = try streamTable.allocateEntry(of: requester)
-    let device = SMMUv3Device(requester, entry: entry, properties, driver: self)
+    let device = SMMUv3Device(
+      requester, entry: entry, properties.limited(to: unit.capabilities), driver: self)
     devices.withLock { $0[requester] = device }
     return device
   }
@@ -95,12 +98,21 @@ package final class SMMUv3Driver: IOMMUDriver {
   /// arm-smmu-v3: arm_smmu_master_canwbs()
   package func enforcesCacheCoherency(for device: RequesterID) -> Bool { isCoherent(device) }
 
-  /// arm-smmu-v3: arm_smmu_capable()
+  /// arm-smmu-v3: arm_smmu_capable(). The driver enables the PASID permissions that the device has
+  /// (arm_smmu_enable_pasid()).
   package func capabilities(of device: RequesterID) -> DeviceCapabilities {
     var capabilities: DeviceCapabilities = []
     if unit.capabilities.updatesDirtyState { capabilities.insert(.dirtyTracking) }
-    if knownDevice(device)?.supportsATS == true { capabilities.insert(.ats) }
+    guard let device = knownDevice(device) else { return capabilities }
+    if device.supportsATS { capabilities.insert(.ats) }
+    if device.properties.canExecute { capabilities.insert(.pasidExecute) }
+    if device.properties.canBePrivileged { capabilities.insert(.pasidPrivileged) }
     return capabilities
+  }
+
+  /// arm-smmu-v3: arm_smmu_device_hw_probe()
+  package func usablePASIDWidth(_ width: Int) -> Int? {
+    min(width, unit.capabilities.substreamBits)
   }
 
   /// arm-smmu-v3: arm_smmu_hw_info()
@@ -204,9 +216,28 @@ package final class SMMUv3Driver: IOMMUDriver {
   package var hasUserPASIDTable: Bool { true }
 }
 
+extension DeviceProperties {
+  /// Returns the properties that the unit lets the device have. A unit with the stall model `stall`
+  /// stalls the transactions of every device, and a unit with the model `terminate` of none
+  /// (arm-smmu-v3: arm_smmu_probe_device()).
+  fileprivate func limited(to capabilities: SMMUv3Capabilities) -> DeviceProperties {
+    var limited = self
+    switch capabilities.stallModel {
+    case .configurable: break
+    case .stall: limited.canStall = true
+    case .terminate: limited.canStall = false
+    }
+    return limited
+  }
+}
+
 extension SMMUv3Capabilities {
   /// ARM_SMMU_FEAT_NESTING
   var nesting: Bool { stage1 && stage2 }
+
+  /// log2 of the granule of the driver's page tables: that of the host's pages if the unit has it,
+  /// otherwise the smallest (io-pgtable-arm: arm_lpae_restrict_pgsizes()).
+  var driverGranule: Int { granules.contains(12) ? 12 : granules.min() ?? 12 }
 }
 
 extension SMMUv3Unit {

@@ -17,6 +17,9 @@ final class SMMUv3NestedDomain: NestedDomain {
   /// it needs.
   let enablesATS: Bool
 
+  /// PASIDs belong to the guest.
+  var hasPASIDAttach: Bool { false }
+
   var parent: SMMUv3PagingDomain { viommu.parent }
 
   /// The guest's STE.Config. An entry that is not valid aborts transactions.

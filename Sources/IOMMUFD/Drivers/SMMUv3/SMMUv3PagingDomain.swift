@@ -19,7 +19,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   /// The ASID of a stage 1 domain, the VMID of a stage 2 domain.
   let tag: UInt16
   package let aperture: ClosedRange<UInt64>
-  package var pageSizes: UInt64 { table.pageSizes }
+  package let pageSizes: UInt64
   private let isNestParent: Bool
   private let tracksDirty: Bool
   private let table: PagingTable
@@ -32,7 +32,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     var enforcesCoherency = false
     var hasIncoherentUsers = false
     /// The device TLBs that can have translations of the domain.
-    var atsUsers: [SMMUv3ATSUser] = []
+    var atsUsers = CountedSet<SMMUv3ATSUser>()
   }
 
   /// arm-smmu-v3: arm_smmu_domain_finalise()
@@ -50,6 +50,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     case .stage2:
       table = try PagingTable(vmsav8Stage2AddressBits: output, memory: driver.memory)
     }
+    pageSizes = Self.pageSizes(ofGranule: driver.unit.capabilities.driverGranule) ?? table.pageSizes
     aperture = 0...(1 << UInt64(stage == .stage1 ? 48 : output) - 1)
     do throws(Errno) {
       tag = try stage == .stage1 ? driver.asids.allocate() : driver.vmids.allocate()
@@ -64,6 +65,16 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     invalidateAll()
     table.destroy()
     if stage == .stage1 { driver.asids.release(tag) } else { driver.vmids.release(tag) }
+  }
+
+  /// Returns the page sizes of a granule that is larger than the host's pages. iommufd refuses a
+  /// domain without pages of 4 KiB (iommufd: iopt_table_add_domain()), so no such table is filled.
+  private static func pageSizes(ofGranule shift: Int) -> UInt64? {
+    switch shift {
+    case 14: 1 << 14 | 1 << 25
+    case 16: 1 << 16 | 1 << 29
+    default: nil
+    }
   }
 
   // MARK: Structures
@@ -127,13 +138,8 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
     if isUnused { invalidateAll() }
   }
 
-  func addATSUser(_ user: SMMUv3ATSUser) { state.withLock { $0.atsUsers.append(user) } }
-
-  func removeATSUser(_ user: SMMUv3ATSUser) {
-    state.withLock { state in
-      if let index = state.atsUsers.firstIndex(of: user) { state.atsUsers.remove(at: index) }
-    }
-  }
+  func addATSUser(_ user: SMMUv3ATSUser) { state.withLock { $0.atsUsers.add(user) } }
+  func removeATSUser(_ user: SMMUv3ATSUser) { state.withLock { $0.atsUsers.remove(user) } }
 
   /// arm-smmu-v3: arm_smmu_enforce_cache_coherency()
   package func enforceCacheCoherency() -> Bool {
@@ -232,7 +238,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
   /// so for a nesting parent all of their translations are invalidated (arm-smmu-v3:
   /// arm_smmu_atc_inv_to_cmd()).
   private func invalidateATCs(_ iova: IOVA, length: UInt64) {
-    let users = state.withLock { $0.atsUsers }
+    let users = state.withLock { $0.atsUsers.elements }
     guard !users.isEmpty else { return }
     let (last, overflow) = iova.rawValue.addingReportingOverflow(length - 1)
     let difference = iova.rawValue ^ (overflow ? .max : last)
@@ -282,7 +288,7 @@ package final class SMMUv3PagingDomain: PagingDomain, DirtyTracking {
 }
 
 /// A device with ATS, or one of its PASIDs, whose device TLB a domain invalidates.
-struct SMMUv3ATSUser: Equatable, Sendable {
+struct SMMUv3ATSUser: Hashable, Sendable {
   let stream: StreamID
   let pasid: PASID?
 }

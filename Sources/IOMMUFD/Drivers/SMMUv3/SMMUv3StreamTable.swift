@@ -10,6 +10,8 @@ internal import SystemPackage
 final class SMMUv3StreamTable: Sendable {
   /// STRTAB_SPLIT
   private static let split = 8
+  /// The size of a two-level table with STRTAB_MAX_L1_ENTRIES upper entries.
+  private static let largestSizeBits = split + 17
 
   let description: SMMUv3Unit.StreamTable
   private let memory: PhysicalMemory
@@ -20,6 +22,7 @@ final class SMMUv3StreamTable: Sendable {
     self.memory = memory
     // A stream table that is no larger than one lower-level table has one level.
     if isTwoLevel, sizeBits > Self.split {
+      let sizeBits = min(sizeBits, Self.largestSizeBits)
       let base = try memory.allocateTable(sizeShift: max(12, sizeBits - Self.split + 3))
       description = .init(base: base, sizeBits: sizeBits, split: Self.split)
     } else {

@@ -33,6 +33,7 @@ final class SMMUv3VirtualIOMMU: VirtualIOMMU {
   /// call. The commands before it in its batch are counted as handled but not sent (arm-smmu-v3:
   /// arm_vsmmu_cache_invalidate()).
   func invalidate(_ entries: UserDataArray, handled: inout Int) throws(Errno) {
+    try entries.requireRoom(for: iommu_viommu_arm_smmuv3_invalidate.self, handled: &handled)
     let commands = try entries.loadAll(
       iommu_viommu_arm_smmuv3_invalidate.self,
       type: IOMMU_VIOMMU_INVALIDATE_DATA_ARM_SMMUV3.rawValue)

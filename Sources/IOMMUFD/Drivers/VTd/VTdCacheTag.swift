@@ -7,7 +7,7 @@ internal import IOMMU
 
 /// A cache that can hold translations of a domain, and the domain ID and the PASID by which the
 /// cache tags them.
-struct VTdCacheTag: Sendable {
+struct VTdCacheTag: Hashable, Sendable {
   enum Cache: Hashable, Sendable {
     case iotlb
     /// The device TLB of a device with ATS.
@@ -21,12 +21,19 @@ struct VTdCacheTag: Sendable {
   /// Whether the domain is the second stage of the cached translations (intel:
   /// CACHE_TAG_NESTING_*).
   let isNesting: Bool
-  /// The number of PASID table entries that need the tag.
-  var users = 1
 
-  func isSame(as other: VTdCacheTag) -> Bool {
-    cache == other.cache && isNesting == other.isNesting && id == other.id
-      && pasid == other.pasid && driver === other.driver
+  /// intel: cache_tage_match()
+  static func == (left: VTdCacheTag, right: VTdCacheTag) -> Bool {
+    left.cache == right.cache && left.isNesting == right.isNesting && left.id == right.id
+      && left.pasid == right.pasid && left.driver === right.driver
+  }
+
+  func hash(into hasher: inout Hasher) {
+    hasher.combine(cache)
+    hasher.combine(isNesting)
+    hasher.combine(id)
+    hasher.combine(pasid)
+    hasher.combine(ObjectIdentifier(driver))
   }
 
   /// Returns the tags that one use of a domain needs: the IOTLB, and the device TLB of a device

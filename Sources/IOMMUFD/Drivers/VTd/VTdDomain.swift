@@ -25,18 +25,27 @@ protocol VTdDomain: Domain {
 }
 
 /// A PASID table entry that names a domain, or that names another domain nested on it.
-struct VTdDomainUse: Sendable {
+struct VTdDomainUse: Hashable, Sendable {
   let driver: VTdDriver
   let device: VTdDevice
   let pasid: PASID
+
+  static func == (left: VTdDomainUse, right: VTdDomainUse) -> Bool {
+    left.device === right.device && left.pasid == right.pasid
+  }
+
+  func hash(into hasher: inout Hasher) {
+    hasher.combine(ObjectIdentifier(device))
+    hasher.combine(pasid)
+  }
 }
 
 /// The uses of one domain, guarded by one lock.
 final class VTdDomainUsage: Sendable {
   private struct State {
     var units: [UnitUse] = []
-    var tags: [VTdCacheTag] = []
-    var uses: [VTdDomainUse] = []
+    var tags = CountedSet<VTdCacheTag>()
+    var uses = CountedSet<VTdDomainUse>()
   }
 
   /// The domain's ID in one unit, and the number of attachments through the unit (struct
@@ -54,12 +63,14 @@ final class VTdDomainUsage: Sendable {
 
   /// The tag of every cache that can hold a translation of the domain.
   var tags: [VTdCacheTag] {
-    useCount.load(ordering: .sequentiallyConsistent) == 0 ? [] : state.withLock { $0.tags }
+    useCount.load(ordering: .sequentiallyConsistent) == 0 ? [] : state.withLock { $0.tags.elements }
   }
   /// The tags and the uses at one point in time.
-  var tagsAndUses: ([VTdCacheTag], [VTdDomainUse]) { state.withLock { ($0.tags, $0.uses) } }
+  var tagsAndUses: ([VTdCacheTag], [VTdDomainUse]) {
+    state.withLock { ($0.tags.elements, $0.uses.elements) }
+  }
   /// Every PASID table entry through which the domain is used.
-  var uses: [VTdDomainUse] { state.withLock { $0.uses } }
+  var uses: [VTdDomainUse] { state.withLock { $0.uses.elements } }
 
   /// Counts one more attachment through `driver`'s unit, and allocates a domain ID for the first
   /// one (intel: domain_attach_iommu()).
@@ -93,30 +104,16 @@ final class VTdDomainUsage: Sendable {
   func add(_ use: VTdDomainUse, id: DomainID, isNesting: Bool) {
     useCount.wrappingAdd(1, ordering: .sequentiallyConsistent)
     state.withLock { state in
-      state.uses.append(use)
-      for tag in VTdCacheTag.tags(of: use, id: id, isNesting: isNesting) {
-        if let index = state.tags.firstIndex(where: { $0.isSame(as: tag) }) {
-          state.tags[index].users += 1
-        } else {
-          state.tags.append(tag)
-        }
-      }
+      state.uses.add(use)
+      for tag in VTdCacheTag.tags(of: use, id: id, isNesting: isNesting) { state.tags.add(tag) }
     }
   }
 
   /// intel: cache_tag_unassign_domain()
   func remove(_ use: VTdDomainUse, id: DomainID, isNesting: Bool) {
     state.withLock { state in
-      if let index = state.uses.firstIndex(where: {
-        $0.device === use.device && $0.pasid == use.pasid
-      }) {
-        state.uses.remove(at: index)
-      }
-      for tag in VTdCacheTag.tags(of: use, id: id, isNesting: isNesting) {
-        guard let index = state.tags.firstIndex(where: { $0.isSame(as: tag) }) else { continue }
-        state.tags[index].users -= 1
-        if state.tags[index].users == 0 { state.tags.remove(at: index) }
-      }
+      state.uses.remove(use)
+      for tag in VTdCacheTag.tags(of: use, id: id, isNesting: isNesting) { state.tags.remove(tag) }
     }
     useCount.wrappingSubtract(1, ordering: .sequentiallyConsistent)
   }

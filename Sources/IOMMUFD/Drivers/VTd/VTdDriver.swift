@@ -96,6 +96,11 @@ package final class VTdDriver: IOMMUDriver {
     return capabilities
   }
 
+  /// intel: alloc_iommu()
+  package func usablePASIDWidth(_ width: Int) -> Int? {
+    unit.capabilities.pasidBits > 0 ? min(width, unit.capabilities.pasidBits) : nil
+  }
+
   /// intel: intel_iommu_hw_info()
   package func hardwareInfo(
     of device: RequesterID, type: UInt32
@@ -117,6 +122,8 @@ package final class VTdDriver: IOMMUDriver {
     guard data == nil else { throw .notSupported }
     return try VTdPagingDomain(flags, for: unit, memory: memory)
   }
+
+  package var hasNestedDomains: Bool { true }
 
   package func makeNestedDomain(
     on parent: any PagingDomain, for device: RequesterID, flags: NestedDomainFlags, data: UserData

@@ -56,7 +56,8 @@ package final class ClientFiles: Sendable {
     case sharedMemory(OwnedDescriptor)
     /// Shared pages of a file that a file system writes back.
     case writtenBack
-    /// Private pages, and shared memory that cannot be opened.
+    /// Private pages, and shared memory that cannot be opened or that is sealed against new
+    /// writable mappings.
     case inPlace
   }
 
@@ -65,15 +66,21 @@ package final class ClientFiles: Sendable {
   ) -> Backing {
     guard area.access.contains(.shared), let file = area.file else { return .inPlace }
     if let (known, isMemory) = known(file, forWriting: forWriting) {
-      return isMemory ? .sharedMemory(known) : .writtenBack
+      guard isMemory else { return unopenedBacking(file, of: space) }
+      return forWriting && known.isSealedAgainstWriting ? .inPlace : .sharedMemory(known)
     }
-    guard let opened = MappedFile.open(area, file, of: space) else {
-      return file.isOnBlockDevice ? .writtenBack : .inPlace
+    guard let opened = MappedFile.open(area, file, of: space), opened.isMemory else {
+      return unopenedBacking(file, of: space)
     }
-    guard opened.isMemory else { return .writtenBack }
-    guard opened.isWritable || !forWriting else { return .inPlace }
+    guard !forWriting || opened.isWritable && !opened.descriptor.isSealedAgainstWriting else {
+      return .inPlace
+    }
     add(opened.descriptor, of: file, isWritable: opened.isWritable, isMemory: true)
     return .sharedMemory(opened.descriptor)
+  }
+
+  private func unopenedBacking(_ file: FileIdentity, of space: AddressSpace) -> Backing {
+    file.isWrittenBack(seenBy: space.processID) ? .writtenBack : .inPlace
   }
 
   /// Returns the descriptor that is already kept for the file of `descriptor`, otherwise keeps

@@ -28,6 +28,8 @@ final class DMABuffer: Sendable {
   private struct State {
     var isRevoked = false
     var attachments: [Attachment] = []
+    /// The number of attachments at which those without pages are removed.
+    var sweepAt = 64
   }
 
   /// In bytes, a multiple of the page size.
@@ -49,7 +51,10 @@ final class DMABuffer: Sendable {
   func attach(_ pages: IOPTPages, importer: any DMABufferImporter) throws(Errno) {
     let isAttached = state.withLock { state in
       guard !state.isRevoked else { return false }
-      state.attachments.removeAll { $0.pages == nil }
+      if state.attachments.count >= state.sweepAt {
+        state.attachments.removeAll { $0.pages == nil }
+        state.sweepAt = max(64, 2 * state.attachments.count)
+      }
       state.attachments.append(Attachment(pages: pages, importer: importer))
       return true
     }

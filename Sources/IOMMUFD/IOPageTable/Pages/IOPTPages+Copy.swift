@@ -99,7 +99,7 @@ extension IOPTPages {
   ) throws(Errno) -> [FrameRun] {
     try source.pin(
       indexes.lowerBound..<indexes.upperBound + 1, isWritable: isWritable, caller: caller,
-      memory: memory, files: host.files)
+      memory: memory, files: host.files, inPlace: true)
   }
 
   /// - Parameter offset: where the copy begins, in bytes from the start of `frames`.

@@ -150,11 +150,15 @@ package final class IOPTPages: @unchecked Sendable {
 
   // MARK: Accounting
 
-  /// Replaces the account. The new one has been charged already. iommufd: change_mm()
+  /// Replaces the account. The new one has been charged already. pinned_vm changes with the charge:
+  /// pages that are not charged stay counted for the old address space, and are subtracted from the
+  /// new one when they are unpinned. iommufd: iommufd_ioas_change_process(), need_charge_update()
   func change(account new: PinAccount) {
-    if account.needsCharge(onChangeTo: new) { account.uncharge(pinnedCount, in: host.counters) }
-    host.counters.removePinned(pinnedCount, from: account.addressSpace)
-    host.counters.addPinned(pinnedCount, from: new.addressSpace)
+    if account.needsCharge(onChangeTo: new) {
+      account.uncharge(pinnedCount, in: host.counters)
+      host.counters.removePinned(pinnedCount, from: account.addressSpace)
+      host.counters.addPinned(pinnedCount, from: new.addressSpace)
+    }
     account = new
   }
 
@@ -164,25 +168,21 @@ package final class IOPTPages: @unchecked Sendable {
   private func pinHoles(
     from first: UInt64, through last: UInt64, caller: AddressSpace?
   ) throws(Errno) -> [Interval<Segment>] {
+    let holes = self.holes(from: first, through: last)
+    let count = holes.reduce(0) { $0 + ($1.upperBound - $1.lowerBound) }
+    try requireAllowance(for: holes, count: count)
     var added: [Interval<Segment>] = []
     do throws(Errno) {
-      var index = first
-      var next = segments.firstInterval(overlapping: first, through: last)
-      while true {
-        let end = next?.first ?? last + 1
-        if index < end {
-          try FaultInjection.step()
-          let frames = try source.pin(
-            index..<end, isWritable: isWritable, caller: caller, memory: memory, files: host.files)
-          added.append(
-            Interval(first: index, last: end - 1, value: Segment(users: 1, frames: frames)))
-        }
-        guard let segment = next else { break }
-        index = segment.last + 1
-        next = segments.interval(after: segment, through: last)
+      for hole in holes {
+        try FaultInjection.step()
+        let frames = try source.pin(
+          hole, isWritable: isWritable, caller: caller, memory: memory, files: host.files)
+        added.append(
+          Interval(
+            first: hole.lowerBound, last: hole.upperBound - 1,
+            value: Segment(users: 1, frames: frames)))
       }
       // Charged after everything is pinned, as pfn_reader_update_pinned() does.
-      let count = added.reduce(0) { $0 + $1.count }
       try account.charge(count, in: host.counters)
       host.counters.addPinned(count, from: account.addressSpace)
       pinnedCount += count
@@ -191,6 +191,35 @@ package final class IOPTPages: @unchecked Sendable {
       throw error
     }
     return added
+  }
+
+  /// Returns the pages that have no user.
+  private func holes(from first: UInt64, through last: UInt64) -> [Range<UInt64>] {
+    var holes: [Range<UInt64>] = []
+    var index = first
+    var next = segments.firstInterval(overlapping: first, through: last)
+    while true {
+      let end = next?.first ?? last + 1
+      if index < end { holes.append(index..<end) }
+      guard let segment = next else { return holes }
+      index = segment.last + 1
+      next = segments.interval(after: segment, through: last)
+    }
+  }
+
+  /// The number of pages from which on the limit is tested before pages are faulted in. The kernel
+  /// tests it afterwards, but then a client could make the host allocate any amount of memory
+  /// for a call that fails.
+  private static let largePin: UInt64 = 256
+
+  /// - Throws: `.noMemory` when charging `count` pages would exceed the limit and nothing else is
+  ///   wrong with the pages.
+  private func requireAllowance(for holes: [Range<UInt64>], count: UInt64) throws(Errno) {
+    guard count >= Self.largePin, !account.allows(count, in: host.counters) else { return }
+    for hole in holes {
+      try source.check(hole, isWritable: isWritable, memory: memory, files: host.files)
+    }
+    throw .noMemory
   }
 
   /// Splits the segment that contains `index`, so that a segment begins there.

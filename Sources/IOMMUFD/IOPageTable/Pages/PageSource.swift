@@ -28,6 +28,8 @@ enum PageSource {
   case buffer(DMABuffer, base: UInt64)
 
   /// Pins the pages of `indexes`, or none.
+  /// - Parameter inPlace: whether private memory is used in place in any case, for pins that are
+  ///   gone when the call ends.
   /// - Returns: their frames, in order.
   /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not
   ///   fit into 64 bits; `.badAddress` when a page of a process cannot be accessed or pinned;
@@ -35,45 +37,58 @@ enum PageSource {
   ///   `.noMemory`.
   func pin(
     _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
-    memory: PhysicalMemory, files: ClientFiles
+    memory: PhysicalMemory, files: ClientFiles, inPlace: Bool = false
   ) throws(Errno) -> [FrameRun] {
-    let (bytes, tooLong) = indexes.length.multipliedReportingOverflow(by: 4096)
-    let (offset, tooFar) = indexes.lowerBound.multipliedReportingOverflow(by: 4096)
+    let range = try bytes(of: indexes)
     switch self {
-    case .user(let space, let base):
-      let (start, overflow) = base.addingReportingOverflow(offset)
-      // pin_user_pages_fast() refuses an end of 2^64 too.
-      let (end, wraps) = start.addingReportingOverflow(bytes)
-      if tooLong || tooFar || overflow || wraps { throw .overflow }
+    case .user(let space, _):
       let pin = ProcessPin(
-        space: space, isWritable: isWritable, caller: caller, memory: memory, files: files)
-      return try pin.pin(start..<end)
-    case .file(let file, let base):
-      let (start, overflow) = base.addingReportingOverflow(offset)
-      let (end, wraps) = start.addingReportingOverflow(bytes)
-      if tooLong || tooFar || overflow || wraps { throw .invalidArgument }
-      return try Self.pin(file, start..<end, isWritable: isWritable, memory: memory)
-    case .buffer(let buffer, let base):
-      // The mapping checked that the range is in the buffer.
-      return try memory.pin(
-        .file(buffer.memory, offset: base &+ offset), pages: (base..<base &+ bytes).pages)
+        space: space, isWritable: isWritable, caller: caller, memory: memory, files: files,
+        inPlace: inPlace)
+      return try pin.pin(range)
+    case .file(let file, _):
+      let pin = FilePin(file: file, isWritable: isWritable, caller: caller, memory: memory)
+      return try pin.pin(range)
+    case .buffer(let buffer, _):
+      return try memory.pin(.file(buffer.memory, offset: range.lowerBound), pages: range.pages)
     }
   }
 
-  /// Pins whole pages of a file. The access mode of the descriptor does not matter: a read-only one
-  /// is reopened when a device will write. mm: memfd_pin_folios()
-  private static func pin(
-    _ file: OwnedDescriptor, _ range: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory
-  ) throws(Errno) -> [FrameRun] {
-    guard let status = try? FileStatus(of: file), status.isMemory,
-      range.upperBound <= UInt64(Int64.max), range.upperBound <= status.size
-    else { throw .invalidArgument }
-    try FaultInjection.step(.badAddress)
-    var file = file
-    if isWritable, let writable = file.reopenedForWriting() { file = writable }
-    if status.hasHoles { try file.allocate(range) }
-    return try memory.pin(
-      .file(file, offset: range.lowerBound), pages: range.pages)
+  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:)`` that can be found without
+  /// faulting in a page.
+  func check(
+    _ indexes: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory, files: ClientFiles
+  ) throws(Errno) {
+    let range = try bytes(of: indexes)
+    switch self {
+    case .user(let space, _):
+      let pin = ProcessPin(
+        space: space, isWritable: isWritable, caller: nil, memory: memory, files: files,
+        inPlace: false)
+      try pin.check(range)
+    case .file(let file, _):
+      try FilePin(file: file, isWritable: isWritable, caller: nil, memory: memory).check(range)
+    case .buffer: break
+    }
+  }
+
+  /// Returns the addresses or offsets of pages.
+  /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file).
+  private func bytes(of indexes: Range<UInt64>) throws(Errno) -> Range<UInt64> {
+    let (length, tooLong) = indexes.length.multipliedReportingOverflow(by: 4096)
+    let (offset, tooFar) = indexes.lowerBound.multipliedReportingOverflow(by: 4096)
+    let (base, failure): (UInt64, Errno) =
+      switch self {
+      // pin_user_pages_fast() refuses an end of 2^64 too.
+      case .user(_, let base): (base, .overflow)
+      case .file(_, let base): (base, .invalidArgument)
+      // The mapping checked that the range is in the buffer.
+      case .buffer(_, let base): (base, .invalidArgument)
+      }
+    let (start, overflow) = base.addingReportingOverflow(offset)
+    let (end, wraps) = start.addingReportingOverflow(length)
+    if tooLong || tooFar || overflow || wraps { throw failure }
+    return start..<end
   }
 }
 
@@ -84,6 +99,7 @@ private struct ProcessPin {
   let caller: AddressSpace?
   let memory: PhysicalMemory
   let files: ClientFiles
+  let inPlace: Bool
 
   /// Pins one memory mapping of the process after the other. Unpins all when a page cannot be
   /// pinned.
@@ -94,8 +110,8 @@ private struct ProcessPin {
       while address < range.upperBound {
         guard let area = try self.area(at: address) else { throw .badAddress }
         try FaultInjection.step(.badAddress)
-        try requireAccess(to: area)
         let end = min(area.end, range.upperBound)
+        try requireAccess(to: area, address..<end)
         frames.join(try pin(address..<end, of: area))
         address = end
       }
@@ -104,6 +120,22 @@ private struct ProcessPin {
       throw error
     }
     return frames
+  }
+
+  /// Finds the errors that can be found without faulting in a page.
+  func check(_ range: Range<UInt64>) throws(Errno) {
+    var address = range.lowerBound
+    while address < range.upperBound {
+      guard let area = try self.area(at: address) else { throw .badAddress }
+      let end = min(area.end, range.upperBound)
+      try requireAccess(to: area, address..<end)
+      switch files.backing(of: area, in: space, forWriting: isWritable) {
+      case .sharedMemory(let file): _ = try offset(of: address..<end, of: area, in: file)
+      case .writtenBack where isWritable: throw .badAddress
+      case .writtenBack, .inPlace: break
+      }
+      address = end
+    }
   }
 
   private func area(at address: UInt64) throws(Errno) -> VirtualMemoryArea? {
@@ -117,9 +149,17 @@ private struct ProcessPin {
     }
   }
 
-  /// mm: check_vma_flags() for FOLL_LONGTERM
-  private func requireAccess(to area: VirtualMemoryArea) throws(Errno) {
-    guard area.access.contains(isWritable ? .write : .read) else { throw .badAddress }
+  /// mm: check_vma_flags() for FOLL_LONGTERM. Pages that the processor has mapped for the process
+  /// are not checked so (gup_fast()): a mapping with PROT_WRITE only can be pinned for reading once
+  /// its pages were touched.
+  private func requireAccess(
+    to area: VirtualMemoryArea, _ range: Range<UInt64>
+  ) throws(Errno) {
+    if !area.access.contains(isWritable ? .write : .read) {
+      guard !isWritable, area.access.contains(.write), space.areMapped(range) else {
+        throw .badAddress
+      }
+    }
     if let file = area.file, files.isRefused(file) { throw .badAddress }
   }
 
@@ -132,30 +172,77 @@ private struct ProcessPin {
     case .writtenBack where isWritable:
       // FOLL_LONGTERM: a device must not write to pages that a file system writes back.
       throw .badAddress
-    case .writtenBack, .inPlace:
-      guard faultIn(range, of: area) else { throw .badAddress }
-      return try memory.pin(.process(space, address: range.lowerBound), pages: range.pages)
+    case .writtenBack: break
+    case .inPlace:
+      if !inPlace, let frames = try pinExactly(range, of: area) { return frames }
+    }
+    guard faultIn(range, of: area) else { throw .badAddress }
+    if !inPlace { PinningReport.shared.recordPinInPlace() }
+    return try memory.pin(.process(space, address: range.lowerBound), pages: range.pages)
+  }
+
+  /// Has the kernel pin the pages. It pins for writing only, so mappings that the process cannot
+  /// write are used in place.
+  /// - Returns: `nil` where the pages are used in place.
+  private func pinExactly(
+    _ range: Range<UInt64>, of area: VirtualMemoryArea
+  ) throws(Errno) -> [FrameRun]? {
+    guard area.access.contains(.write), let pins = space.pinning.pins else { return nil }
+    let buffers: [PinnedBuffer]
+    do throws(Errno) {
+      buffers = try pins.pin(range, of: space)
+    } catch {
+      // Pages of a disk file can be pinned for reading although they cannot be for writing.
+      if error == .badAddress, isWritable || !area.access.contains(.shared) { throw error }
+      // The client has ended, or its agent was killed. The next call makes another agent.
+      if error == .noSuchProcess {
+        space.pinning.end()
+        return nil
+      }
+      PinningReport.shared.explain(Self.reason(error))
+      return nil
+    }
+    var frames: [FrameRun] = []
+    do throws(Errno) {
+      for buffer in buffers {
+        frames.join(try memory.pin(.buffer(buffer), pages: buffer.pageCount))
+      }
+    } catch {
+      memory.unpin(frames)
+      throw error
+    }
+    PinningReport.shared.recordExactPin()
+    return frames
+  }
+
+  private static func reason(_ error: Errno) -> String {
+    switch error {
+    case .noMemory: "io_uring exceeds RLIMIT_MEMLOCK of the user, or memory is short"
+    case .resourceBusy: "another pin of the client waits for its memory"
+    default: "the kernel does not pin such pages: \(error)"
     }
   }
 
-  /// Pins pages of a shared mapping as pages of its file. Pages behind the end of the file cannot
-  /// be accessed.
+  /// Pins pages of a shared mapping as pages of its file.
   private func pin(
     _ range: Range<UInt64>, of area: VirtualMemoryArea, in file: OwnedDescriptor
   ) throws(Errno) -> [FrameRun] {
+    let start = try offset(of: range, of: area, in: file)
+    guard space.faultInShared(range, forWriting: isWritable) else { throw .badAddress }
+    return try memory.pin(.file(file, offset: start), pages: range.pages)
+  }
+
+  /// Returns the offset in the file of pages of a shared mapping.
+  /// - Throws: `.badAddress` when some pages are behind the end of the file.
+  private func offset(
+    of range: Range<UInt64>, of area: VirtualMemoryArea, in file: OwnedDescriptor
+  ) throws(Errno) -> UInt64 {
     let start = area.fileOffset &+ (range.lowerBound - area.start)
     let (end, overflow) = start.addingReportingOverflow(range.length)
     guard !overflow, let status = try? FileStatus(of: file), end <= status.wholeSize else {
       throw .badAddress
     }
-    if status.hasHoles {
-      do throws(Errno) {
-        try file.allocate(start..<end)
-      } catch {
-        throw error == .noMemory ? .noMemory : .badAddress
-      }
-    }
-    return try memory.pin(.file(file, offset: start), pages: range.pages)
+    return start
   }
 
   /// Faults in the pages of the caller as its own access would. The pages of another process are
@@ -167,7 +254,8 @@ private struct ProcessPin {
         .faultIn(
           at: range.lowerBound, pages: pages, forWriting: isWritable, each: area.file != nil)
     {
-      return true
+      // A page in the middle can be a guard page (MADV_GUARD_INSTALL).
+      return area.file != nil || space.areReadable(range)
     }
     return space.touch(at: range.lowerBound, pages: pages)
   }
@@ -175,6 +263,6 @@ private struct ProcessPin {
 
 extension Range<UInt64> {
   /// `count` without the conversion to Int, which traps for some ranges that clients name.
-  fileprivate var length: UInt64 { upperBound - lowerBound }
-  fileprivate var pages: Int { Int(truncatingIfNeeded: length >> 12) }
+  var length: UInt64 { upperBound - lowerBound }
+  var pages: Int { Int(truncatingIfNeeded: length >> 12) }
 }

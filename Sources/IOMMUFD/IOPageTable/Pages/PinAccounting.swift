@@ -39,12 +39,20 @@ package final class PinCounters: Sendable {
 
   private struct PinnedPages {
     let space: AddressSpace
-    var count: UInt64
+    /// Less than 0 when more pages are unpinned than were pinned: CHANGE_PROCESS changes the
+    /// address space of mappings that are not charged, and leaves the counters.
+    var count: Int64
+  }
+
+  private struct PinnedCounters {
+    var counters: [ObjectIdentifier: PinnedPages] = [:]
+    /// The number of counters at which those of address spaces that are gone are removed.
+    var sweepThreshold = 64
   }
 
   private let locked = Mutex<[Counter: UInt64]>([:])
   /// mm_struct.pinned_vm
-  private let pinned = Mutex<[ObjectIdentifier: PinnedPages]>([:])
+  private let pinned = Mutex(PinnedCounters())
 
   package init() {}
 
@@ -69,34 +77,42 @@ package final class PinCounters: Sendable {
   }
 
   func addPinned(_ count: UInt64, from space: AddressSpace?) {
-    guard count > 0, let space else { return }
-    pinned.withLock {
-      $0[ObjectIdentifier(space), default: PinnedPages(space: space, count: 0)].count += count
-    }
+    changePinned(by: Int64(bitPattern: count), of: space)
   }
 
   func removePinned(_ count: UInt64, from space: AddressSpace?) {
-    guard count > 0, let space else { return }
+    changePinned(by: -Int64(bitPattern: count), of: space)
+  }
+
+  private func changePinned(by change: Int64, of space: AddressSpace?) {
+    guard change != 0, let space else { return }
+    let key = ObjectIdentifier(space)
     pinned.withLock { pinned in
-      guard let old = pinned[ObjectIdentifier(space)] else { return }
-      assert(old.count >= count, "more is unpinned than was pinned")
-      pinned[ObjectIdentifier(space)] =
-        old.count > count ? PinnedPages(space: space, count: old.count - count) : nil
+      if pinned.counters.count >= pinned.sweepThreshold {
+        pinned.counters = pinned.counters.filter { !$0.value.space.isGone }
+        pinned.sweepThreshold = max(64, 2 * pinned.counters.count)
+      }
+      let sum = (pinned.counters[key]?.count ?? 0) &+ change
+      pinned.counters[key] = sum == 0 ? nil : PinnedPages(space: space, count: sum)
     }
   }
 
-  /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process.
-  package func pages(ofProcess process: Int32) -> (pinned: UInt64, locked: UInt64) {
-    let spaces = pinned.withLock { pinned in
-      pinned.values.filter { $0.space.processID == process && !$0.space.isGone }
+  /// Returns the pages that this server adds to VmPin and VmLck in /proc/<pid>/status of a process,
+  /// modulo 2^64, and whether the host's kernel has counted some of them in VmPin itself.
+  package func pages(
+    ofProcess process: Int32
+  ) -> (pinned: UInt64, locked: UInt64, areCountedByHost: Bool) {
+    let spaces = pinned.withLock { Array($0.counters.values) }.filter {
+      $0.space.isMemory(ofProcess: process)
     }
     return (
-      spaces.reduce(0) { $0 + $1.count },
-      spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) }
+      UInt64(bitPattern: spaces.reduce(0) { $0 &+ $1.count }),
+      spaces.reduce(0) { $0 + total(of: .addressSpace(ObjectIdentifier($1.space))) },
+      spaces.contains { $0.space.pinning.isExact }
     )
   }
 
-  /// The number of pages charged to a counter, for tests.
+  /// The number of pages charged to a counter.
   func total(of counter: Counter) -> UInt64 { locked.withLock { $0[counter, default: 0] } }
 }
 
@@ -126,7 +142,7 @@ struct PinAccount {
   ) throws(Errno) {
     let task = client.task
     let accounting: Accounting
-    if task.isCapable(of: .ipcLock) {
+    if client.isCapable(of: .ipcLock) {
       accounting = .none
     } else {
       switch mode {
@@ -197,14 +213,23 @@ struct PinAccount {
     guard pages > 0 else { return }
     try FaultInjection.step()
     guard let counter else { return }
-    var limit = currentLimit >> 12
-    if accounting == .addressSpace {
-      let isGone = addressSpace?.isGone ?? true
-      let locked = isGone ? 0 : (try? process.lockedMemory()) ?? 0
-      guard locked >> 12 <= limit else { throw .noMemory }
-      limit -= locked >> 12
-    }
-    try counters.charge(pages, to: counter, limit: limit)
+    try counters.charge(pages, to: counter, limit: pageLimit)
+  }
+
+  /// Returns whether ``charge(_:in:)`` of `pages` pages would succeed now.
+  func allows(_ pages: UInt64, in counters: PinCounters) -> Bool {
+    guard let counter else { return true }
+    let (sum, overflow) = counters.total(of: counter).addingReportingOverflow(pages)
+    return !overflow && sum <= pageLimit
+  }
+
+  /// The highest value of the counter.
+  private var pageLimit: UInt64 {
+    let limit = currentLimit >> 12
+    guard accounting == .addressSpace else { return limit }
+    let isGone = addressSpace?.isGone ?? true
+    let locked = isGone ? 0 : (try? process.lockedMemory()) ?? 0
+    return limit > locked >> 12 ? limit - locked >> 12 : 0
   }
 
   func uncharge(_ pages: UInt64, in counters: PinCounters) {

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "transcript/pinned.h"
 
+#include "transcript/named.h"
+
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 void print_pinned(void)
 {
@@ -14,4 +17,15 @@ void print_pinned(void)
             fputs(line, stdout);
     if (status)
         fclose(status);
+}
+
+void set_memlock_limit(unsigned pages)
+{
+    struct rlimit value;
+
+    getrlimit(RLIMIT_MEMLOCK, &value);
+    value.rlim_cur = pages * PAGE;
+    printf("RLIMIT_MEMLOCK %u pages", pages);
+    print_result(setrlimit(RLIMIT_MEMLOCK, &value));
+    printf("\n");
 }

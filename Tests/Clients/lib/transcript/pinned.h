@@ -8,4 +8,7 @@
  */
 void print_pinned(void);
 
+/** Sets the soft RLIMIT_MEMLOCK and prints the result. */
+void set_memlock_limit(unsigned pages);
+
 #endif /* PINNED_H */

@@ -3,8 +3,8 @@
 #if arch(x86_64)
   internal import CLinux
   internal import Glibc
-  internal import Host
-  internal import SystemPackage
+  package import Host
+  package import SystemPackage
 
   /// A client's thread that this thread has seized with ptrace(2), and that stops at the end of its
   /// ioctl. System calls can then be injected into the thread.
@@ -12,30 +12,42 @@
   /// All signals of the thread are blocked meanwhile, so that they stay pending with their siginfo.
   /// A thread that is killed is always reaped: an unreaped one would be a zombie that even its
   /// parent cannot remove.
-  final class SeizedThread {
-    private let task: HostTask
+  package final class SeizedThread {
+    let task: HostTask
     private var isGone = false
     private var isStopped = false
-    /// The address at which the thread continues when its ioctl returns.
+    /// The address at which the thread continues when its call returns.
     private let returnAddress: UInt64
-    private var saved = user_regs_struct()
+    /// The number of the call.
+    private let callNumber: UInt64
+    /// The registers of the thread at the end of its ioctl.
+    private(set) var saved = user_regs_struct()
     private var savedMask: UInt64 = 0
+    /// Whether the thread's seccomp filters do not see injected calls.
+    let isSeccompSuspended: Bool
 
-    /// Seizes the thread, which sleeps in an ioctl. It stops when the ioctl returns, and not
-    /// before.
+    /// Seizes the thread, which sleeps in an ioctl or another call. It stops when the call returns,
+    /// and not before.
+    /// - Parameters:
+    ///   - returnAddress: where the call returns to.
+    ///   - number: the number of the call; `nil` for ioctl(2).
     /// - Throws: `.resourceBusy` for a thread with a debugger, `.notSupported` for a thread that
     ///   may not be traced, or whose machine code is not known here.
-    init(seizing task: HostTask) throws(Errno) {
+    package init(
+      seizing task: HostTask, returningTo returnAddress: UInt64, call number: UInt64? = nil
+    ) throws(Errno) {
       self.task = task
-      returnAddress = try Self.returnAddress(of: task)
-      try Self.seize(task)
+      self.returnAddress = returnAddress
+      callNumber = number ?? SYS.ioctl
+      try Self.requireSystemCall(before: returnAddress, in: task)
+      isSeccompSuspended = try Self.seize(task)
       if CLinux_ptrace(Int32(PTRACE_INTERRUPT.rawValue), task.id, 0, 0) < 0 { awaitEnd() }
     }
 
     // MARK: Injected system calls
 
     /// Opens `path` for reading and writing, close-on-exec.
-    func open(_ path: String) throws(Errno) -> Int32 {
+    package func open(_ path: String) throws(Errno) -> Int32 {
       let name = Array(path.utf8) + [0]
       return try withScratch(name) { address throws(Errno) in
         let flags = UInt64(O_RDWR | O_CLOEXEC)
@@ -43,7 +55,7 @@
       }
     }
 
-    func close(_ number: Int32) {
+    package func close(_ number: Int32) {
       do throws(Errno) { _ = try inject(SYS.close, UInt64(number)) } catch { return }
     }
 
@@ -54,7 +66,7 @@
     /// the lowest free one, which the socket has.
     /// - Throws: `.notSupported` when the thread is in another network namespace,
     ///   `.tooManyOpenFiles`.
-    func connect(to name: [UInt8]) throws(Errno) -> Int32 {
+    package func connect(to name: [UInt8]) throws(Errno) -> Int32 {
       let stream = UInt64(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
       let socket = try inject(SYS.socket, UInt64(AF_UNIX), stream)
       do throws(Errno) {
@@ -70,7 +82,7 @@
     }
 
     /// Receives the descriptor that was sent to `socket`, close-on-exec, and closes `socket`.
-    func receiveDescriptor(from socket: Int32) throws(Errno) -> Int32 {
+    package func receiveDescriptor(from socket: Int32) throws(Errno) -> Int32 {
       defer { close(socket) }
       let message = SocketMessage(name: [], at: scratchAddress(SocketMessage.length))
       return try withScratch(message.bytes) { _ throws(Errno) in
@@ -84,11 +96,30 @@
 
     /// Restores the registers and the signal mask, makes the ioctl return `result`, a value or
     /// -errno, and detaches from the thread.
-    func resume(returning result: Int32) {
+    package func resume(returning result: Int32) {
+      detach { $0.rax = UInt64(bitPattern: Int64(result)) }
+    }
+
+    /// Removes a child of the thread's process that has ended, and that wait(2) has not removed.
+    /// - Parameter child: its ID in the thread's PID namespace.
+    package func removeChild(_ child: Int32) {
+      let all: UInt64 = 0x4000_0000 | 1  // __WALL, WNOHANG
+      _ = try? inject(SYS.wait4, UInt64(bitPattern: Int64(child)), 0, all, 0)
+    }
+
+    /// Does what ``resume(returning:)`` does, except that the thread makes its call again.
+    package func resumeBeforeCall() {
+      detach { registers in
+        registers.rip &-= 2
+        registers.rax = callNumber
+      }
+    }
+
+    private func detach(after change: (inout user_regs_struct) -> Void) {
       do throws(Errno) {
         try awaitStop()
         var registers = saved
-        registers.rax = UInt64(bitPattern: Int64(result))
+        change(&registers)
         registers.orig_rax = UInt64.max  // not in a system call: the kernel restarts nothing
         try ptrace(PTRACE_SETREGS, data: &registers)
         try ptrace(PTRACE_SETSIGMASK, address: 8, data: &savedMask)
@@ -180,13 +211,13 @@
     /// If the server was killed just before the thread was seized, the ioctl has ended without its
     /// answer, and the thread may stop anywhere. It is then detached from unchanged.
     /// - Throws: `.noSuchProcess` in that case, and when the thread ends instead.
-    private func awaitStop() throws(Errno) {
+    func awaitStop() throws(Errno) {
       guard !isGone else { throw .noSuchProcess }
       guard !isStopped else { return }
       guard waitForStop() != nil else { throw .noSuchProcess }
       isStopped = true
       try ptrace(PTRACE_GETREGS, data: &saved)
-      guard saved.rip == returnAddress, saved.orig_rax == SYS.ioctl else {
+      guard saved.rip == returnAddress, saved.orig_rax == callNumber else {
         detach()
         isGone = true
         throw .noSuchProcess
@@ -196,39 +227,41 @@
       try ptrace(PTRACE_SETSIGMASK, address: 8, data: &everything)
     }
 
-    /// Returns where the ioctl returns to, which /proc shows while the thread sleeps in it.
-    /// - Throws: `.notSupported` unless the two bytes before that address are the instruction
+    /// - Throws: `.notSupported` unless the two bytes before `address` are the instruction
     ///   `syscall`, which ``inject(_:_:)`` executes again.
-    private static func returnAddress(of task: HostTask) throws(Errno) -> UInt64 {
-      let (address, instruction): (UInt64, [UInt8])
+    private static func requireSystemCall(
+      before address: UInt64, in task: HostTask
+    ) throws(Errno) {
+      let instruction: [UInt8]
       do throws(Errno) {
-        address = try BlockedCall(of: task).programCounter
         instruction = try read(2, at: address &- 2, of: task)
       } catch {
         throw .notSupported
       }
       guard instruction == [0x0f, 0x05] else { throw .notSupported }
-      return address
     }
 
-    private static func seize(_ task: HostTask) throws(Errno) {
+    /// - Returns: whether the thread's seccomp filters are suspended.
+    private static func seize(_ task: HostTask) throws(Errno) -> Bool {
       let seize = Int32(PTRACE_SEIZE.rawValue)
       let marked = UInt64(PTRACE_O_TRACESYSGOOD.rawValue)
       // The client's own seccomp filter must not see calls that the client did not make. This
       // option needs CAP_SYS_ADMIN.
-      let suspended = marked | 1 << 21  // PTRACE_O_SUSPEND_SECCOMP
-      if CLinux_ptrace(seize, task.id, 0, suspended) == 0 { return }
-      if CLinux_ptrace(seize, task.id, 0, marked) == 0 { return }
+      if CLinux_ptrace(seize, task.id, 0, marked | suspendSeccomp) == 0 { return true }
+      if CLinux_ptrace(seize, task.id, 0, marked) == 0 { return false }
       let status = (try? ProcFile.read("/proc/\(task.id)/status")) ?? ""
       let tracer = ProcFile.field("TracerPid", of: status) ?? "0"
       throw tracer == "0" ? .notSupported : .resourceBusy
     }
 
+    /// PTRACE_O_SUSPEND_SECCOMP
+    static let suspendSeccomp: UInt64 = 1 << 21
+
     private func detach() {
       if CLinux_ptrace(Int32(PTRACE_DETACH.rawValue), task.id, 0, 0) < 0 { awaitEnd() }
     }
 
-    private func ptrace<T>(
+    func ptrace<T>(
       _ request: __ptrace_request, address: UInt64 = 0, data: inout T
     ) throws(Errno) {
       let failed = withUnsafeMutableBytes(of: &data) { bytes in
@@ -260,7 +293,7 @@
 
     /// Waits until the thread stops.
     /// - Returns: the wait status; `nil` when the thread has ended instead, and is gone.
-    private func waitForStop() -> Int32? {
+    func waitForStop() -> Int32? {
       let wall: Int32 = 0x4000_0000  // __WALL: also threads that are no group leaders
       var status: Int32 = 0
       while true {
@@ -284,6 +317,7 @@
       static let socket = 41
       static let connect = 42
       static let recvmsg = 47
+      static let wait4 = 61
       static let openat = 257
     }
   }
