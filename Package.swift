@@ -52,13 +52,13 @@ let package = Package(
 
     // The front ends turn kernel events into calls on a CharacterDevice. FrontEnd has the code that
     // both share.
-    .target(name: "FrontEnd", dependencies: ["UAPI", "CLinux", "Host", system]),
+    .target(name: "FrontEnd", dependencies: ["UAPI", "CLinux", "Host", system, deque]),
     .target(
       name: "CUSEFront",
       dependencies: ["FrontEnd", "UAPI", "CFuse3", "CLinux", "Host", system, deque, log]),
     .target(
       name: "LauncherFront",
-      dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", heap, system, log]),
+      dependencies: ["FrontEnd", "UAPI", "CLinux", "Host", system, deque, heap, log]),
 
     .executableTarget(
       name: "iommufd-sim",

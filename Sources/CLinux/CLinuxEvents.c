@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 int CLinux_io_setup(uint64_t *context) {
@@ -59,5 +60,12 @@ int CLinux_epoll_wait(int epoll, uint64_t *key) {
   if (count < 0) return -errno;
   if (count == 0) return -EAGAIN;
   *key = ready.data.u64;
+  return 0;
+}
+
+int CLinux_semaphore_wait(sem_t *semaphore, int64_t end) {
+  const struct timespec time = {.tv_sec = end / 1000, .tv_nsec = end % 1000 * 1000000};
+  while (sem_clockwait(semaphore, CLOCK_MONOTONIC, &time) < 0)
+    if (errno != EINTR) return -errno;
   return 0;
 }

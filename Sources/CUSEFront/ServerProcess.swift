@@ -59,6 +59,9 @@ package struct ServerProcess: Sendable {
     signal(SIGPIPE, SIG_IGN)
     // Files and eventfds of clients take a descriptor each. A table of 65536 takes half a MiB.
     DescriptorLimit.useHardLimit(atMost: 65_536)
+    let fractions = Shares.Fractions(user: 2, process: 2)
+    ChargedShares.descriptors.divide(DescriptorLimit.forClients, fractions)
+    ChargedShares.openFiles.divide(65_536, fractions)
     let tracer: Tracer
     do throws(Errno) {
       tracer = try Tracer()

@@ -13,6 +13,9 @@ package enum DescriptorLimit {
     return getrlimit(resource, &limit) == 0 ? UInt64(limit.rlim_cur) : 0
   }
 
+  /// The number of descriptors that this process may hold for its clients.
+  package static var forClients: Int { Int(clamping: soft / 4 * 3) }
+
   /// Sets the soft limit to the hard limit, or to `most` when the hard limit is higher.
   package static func useHardLimit(atMost most: UInt64 = .max) {
     var limit = rlimit()

@@ -92,6 +92,9 @@ package struct Launcher {
     _ = CLinux_set_child_subreaper()
     // This process needs a descriptor for each queue of a program.
     DescriptorLimit.useHardLimit()
+    let fractions = Shares.Fractions(user: nil, process: 2)
+    ChargedShares.descriptors.divide(DescriptorLimit.forClients, fractions)
+    ChargedShares.openFiles.divide(StandInFile.limit, fractions)
     try HostRequirements.check()
     let virtualFiles = try makeVirtualFiles()
     defer { virtualFiles?.debugfs?.remove() }

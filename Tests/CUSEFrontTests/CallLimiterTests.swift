@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import FrontEnd
 import Glibc
 import Host
 import Synchronization
@@ -16,10 +17,12 @@ struct CallLimiterTests {
     let released = Atomic(false)
     let order = Mutex<[Int32]>([])
 
-    func start(_ count: Int, for owner: Int32, in limiter: CallLimiter) {
+    /// - Parameter owner: the process of the calls; its user has the same number.
+    func start(_ count: Int, for owner: Int32, user: UInt32 = 0, in limiter: CallLimiter) {
+      let client = ClientIdentity(user: user, process: owner)
       for _ in 0..<count {
         startThread(named: "call") {
-          limiter.run(for: owner) { [self] in
+          limiter.run(for: client) { [self] in
             order.withLock { $0.append(owner) }
             started.add(1, ordering: .sequentiallyConsistent)
             while !released.load(ordering: .sequentiallyConsistent) { usleep(200) }
@@ -30,7 +33,7 @@ struct CallLimiterTests {
   }
 
   @Test func oneOwnerCannotOccupyAllThreads() {
-    let limiter = CallLimiter(limit: 8, ownerLimit: 3)
+    let limiter = CallLimiter(limit: 32, .init(user: nil, process: 8))
     let hostile = Calls()
     hostile.start(20, for: 1, in: limiter)
     #expect(eventually { limiter.counts == (3, 17) })
@@ -45,7 +48,7 @@ struct CallLimiterTests {
   }
 
   @Test func callsOfWaitingOwnersRunInTurn() {
-    let limiter = CallLimiter(limit: 1, ownerLimit: 1)
+    let limiter = CallLimiter(limit: 1, .init(user: nil, process: 1))
     let first = Calls()
     first.start(1, for: 9, in: limiter)
     #expect(eventually { limiter.counts == (1, 0) })
@@ -61,7 +64,7 @@ struct CallLimiterTests {
   }
 
   @Test func aStoppedLimiterAdmitsNoCall() {
-    let limiter = CallLimiter(limit: 2, ownerLimit: 2)
+    let limiter = CallLimiter(limit: 2, .init(user: nil, process: 1))
     limiter.stop(waitingFor: 0)
     let calls = Calls()
     calls.start(1, for: 1, in: limiter)

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import FrontEnd
+import Host
 import Synchronization
 import Testing
 import UAPI
@@ -29,7 +31,7 @@ struct ExpectedOpensTests {
   @Test func anInstalledFileIsReleasedAtItsLastClose() {
     let file = CountingFile()
     let pending = PendingFile(file)
-    let served = ServedFile(file, owner: 1, pending: pending)
+    let served = ServedFile(file, owner: ClientIdentity(user: 0, process: 1), pending: pending)
     pending.install()
     #expect(file.count == 0)
     served.release()
@@ -40,7 +42,7 @@ struct ExpectedOpensTests {
   @Test func aFileClosedDuringTheCallIsReleasedAtTheEndOfTheCall() {
     let file = CountingFile()
     let pending = PendingFile(file)
-    ServedFile(file, owner: 1, pending: pending).release()
+    ServedFile(file, owner: ClientIdentity(user: 0, process: 1), pending: pending).release()
     #expect(file.count == 0)
     pending.install()
     #expect(file.count == 1)
@@ -50,7 +52,7 @@ struct ExpectedOpensTests {
   func aWithdrawnFileIsNeverReleased(isClosedFirst: Bool) {
     let file = CountingFile()
     let pending = PendingFile(file)
-    let served = ServedFile(file, owner: 1, pending: pending)
+    let served = ServedFile(file, owner: ClientIdentity(user: 0, process: 1), pending: pending)
     #expect(served.isUsable)
     if isClosedFirst { served.release() }
     pending.withdraw()

@@ -13,7 +13,7 @@ import Testing
     let event = try EventDescriptor(OwnedDescriptor(owning: dup(bell.number)))
     let depth = StackDepth()
     let called = EventFile()
-    let watch = try EventWatcher.shared.watch(event) {
+    let watch = try EventWatcher().watch(event) {
       depth.record()
       called.signal()
     }

@@ -77,7 +77,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test func theLastCloseReleasesAFileOnce() throws {
     let file = File()
-    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    var standIn: OwnedDescriptor? = try files.add(file, of: node, by: 1)
     let copy = dup(try #require(standIn).rawValue)
     standIn = nil
     files.processPendingEvents()
@@ -92,7 +92,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test func aReleaseWaitsForTheCallsOnTheFile() throws {
     let file = File()
-    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    var standIn: OwnedDescriptor? = try files.add(file, of: node, by: 1)
     let number = try #require(standIn).rawValue
     let entry = try #require(try files.beginCall(on: number, of: task))
     standIn = nil
@@ -111,7 +111,7 @@ private func events(_ descriptor: Int32) -> Int32 {
   }
 
   @Test func aStandInWithoutRegionsCannotBeWritten() throws {
-    let standIn = try files.add(File(), of: node)
+    let standIn = try files.add(File(), of: node, by: 1)
     #expect(pwrite(standIn.rawValue, "x", 1, 0) == -1)
     #expect(ftruncate(standIn.rawValue, 4096) == -1)
     var byte: UInt8 = 0
@@ -120,7 +120,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test(arguments: [false, true])
   func readAndWriteOfAStandInFail(hasRegions: Bool) throws {
-    let standIn = try files.add(File(hasRegions: hasRegions), of: node)
+    let standIn = try files.add(File(hasRegions: hasRegions), of: node, by: 1)
     var byte: UInt8 = 0
     #expect(read(standIn.rawValue, &byte, 1) == -1 && errno == EINVAL)
     #expect(write(standIn.rawValue, &byte, 1) == -1 && errno == EINVAL)
@@ -129,7 +129,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   /// Bytes that programs stored in the region before are removed.
   @Test func fillingAStandInStoresTheContentsOfARegion() throws {
-    let standIn = try files.add(File(hasRegions: true), of: node)
+    let standIn = try files.add(File(hasRegions: true), of: node, by: 1)
     let region = Region()
     let stale = try #require(
       mmap(
@@ -148,7 +148,7 @@ private func events(_ descriptor: Int32) -> Int32 {
   @Test(arguments: [false, true])
   func theLastCloseOfASharedStandInReleasesTheFile(isMapped: Bool) throws {
     let file = File(hasRegions: true)
-    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    var standIn: OwnedDescriptor? = try files.add(file, of: node, by: 1)
     let number = try #require(standIn).rawValue
     let entry = try #require(try files.beginCall(on: number, of: task))
     let own = try StandInFile.reopen(try #require(standIn))
@@ -179,7 +179,7 @@ private func events(_ descriptor: Int32) -> Int32 {
   /// A copy that a device keeps would keep the stand-in file open.
   @Test func aSubstituteIsNoStandInAndNoMemory() throws {
     let file = File()
-    var standIn: OwnedDescriptor? = try files.add(file, of: node)
+    var standIn: OwnedDescriptor? = try files.add(file, of: node, by: 1)
     let identity = try StandInIdentity(of: try #require(standIn))
     #expect(files.isStandIn(identity))
     let substitute = try SubstituteFile.open()
@@ -192,7 +192,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test func pollReportsWhetherAQueueHasRecords() throws {
     let file = File()
-    let (entry, theirs) = try files.add(madeByDevice: file)
+    let (entry, theirs) = try files.add(madeByDevice: file, by: 1)
     let queue = try #require(entry.queue)
     #expect(events(theirs.rawValue) == 0)
     file.become(.readable)
@@ -207,14 +207,14 @@ private func events(_ descriptor: Int32) -> Int32 {
   }
 
   @Test func aNewQueueMayBeReadableAndWritable() throws {
-    let (_, theirs) = try files.add(madeByDevice: File([.readable, .writable]))
+    let (_, theirs) = try files.add(madeByDevice: File([.readable, .writable]), by: 1)
     #expect(events(theirs.rawValue) == POLLIN | POLLOUT)
   }
 
   @Test func aWithdrawnQueueIsNotReleased() throws {
     let file = File()
     do {
-      let (entry, _) = try files.add(madeByDevice: file)
+      let (entry, _) = try files.add(madeByDevice: file, by: 1)
       files.withdraw(entry)
     }
     files.processPendingEvents()
@@ -224,7 +224,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test func theLastCloseOfAQueueReleasesIt() throws {
     let file = File()
-    do { _ = try files.add(madeByDevice: file) }
+    do { _ = try files.add(madeByDevice: file, by: 1) }
     files.processPendingEvents()
     #expect(file.released == 1)
     // A wake-up after the release has no effect.
@@ -233,7 +233,7 @@ private func events(_ descriptor: Int32) -> Int32 {
   }
 
   @Test func readAndWriteOfAQueuesSocketDoNotWait() throws {
-    let (_, theirs) = try files.add(madeByDevice: File())
+    let (_, theirs) = try files.add(madeByDevice: File(), by: 1)
     var byte: UInt8 = 0
     #expect(read(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)
     #expect(write(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)

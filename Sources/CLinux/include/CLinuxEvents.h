@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <semaphore.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -27,3 +28,7 @@ int CLinux_epoll_remove(int epoll, int descriptor);
 /// epoll_wait(2) for one event, without a timeout. Stores the key of the descriptor. Returns 0 or
 /// -errno.
 int CLinux_epoll_wait(int epoll, uint64_t *key);
+
+/// Decrements the counter of a semaphore, for which it waits until `end`, in milliseconds of
+/// CLOCK_MONOTONIC. Returns 0, or -ETIMEDOUT when the counter stayed 0.
+int CLinux_semaphore_wait(sem_t *semaphore, int64_t end);

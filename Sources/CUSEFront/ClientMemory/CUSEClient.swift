@@ -8,6 +8,8 @@ internal import UAPI
 /// The caller of one message.
 final class CUSEClient: Client {
   let task: HostTask
+  /// Whose share the call uses.
+  private let identity: ClientIdentity
   private let memory: any UserMemory
   private let resources: SharedResources
   /// The files behind descriptors that calls on the same file have named. `nil` for an open.
@@ -24,10 +26,12 @@ final class CUSEClient: Client {
   private var space: AddressSpace?
 
   init(
-    _ task: HostTask, memory: any UserMemory, resources: SharedResources,
+    _ task: HostTask, _ identity: ClientIdentity, memory: any UserMemory,
+    resources: SharedResources,
     descriptorCache: DescriptorCache? = nil, injection: InjectionPoint? = nil
   ) {
     self.task = task
+    self.identity = identity
     self.memory = memory
     self.resources = resources
     self.descriptorCache = descriptorCache
@@ -57,9 +61,9 @@ final class CUSEClient: Client {
 
   /// Returns a ``SubstituteFile`` for a descriptor of one of this server's own nodes.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
-    let copy = try task.duplicateDescriptor(number) { [closer = resources.closer] in
-      closer.close($0)
-    }
+    let charge = try ChargedShares.descriptors.charge(identity)
+    let copy = try task.duplicateDescriptor(
+      number, closedBy: { [closer = resources.closer] in closer.close($0) }, charge: charge)
     guard resources.nodes.isFileOfNode(copy.rawValue), !copy.isPathOnly else { return copy }
     return try SubstituteFile.open()
   }

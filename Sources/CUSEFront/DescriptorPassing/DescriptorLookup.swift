@@ -33,7 +33,7 @@ final class DescriptorLookup: Sendable {
   /// To be called only for calls that the ``CallLimiter`` has admitted, because it may wait for a
   /// message to this server.
   /// - Parameter cache: the results of earlier calls on the same file.
-  /// - Throws: as ``HostTask/duplicateDescriptor(_:closedBy:)``.
+  /// - Throws: as ``HostTask/duplicateDescriptor(_:closedBy:charge:)``.
   func openFile(
     _ number: Int32, of task: HostTask, cache: DescriptorCache?
   ) throws(Errno) -> ServedFile? {

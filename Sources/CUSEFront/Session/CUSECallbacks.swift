@@ -29,8 +29,7 @@ private func cuseOpen(_ raw: fuse_req_t?, _ info: UnsafeMutablePointer<fuse_file
 private func cuseRelease(_ raw: fuse_req_t?, _ info: UnsafeMutablePointer<fuse_file_info>?) {
   guard let raw, let info else { return }
   let request = CUSERequest(raw)
-  request.session.release(info.pointee.fh)
-  request.succeed()
+  request.session.release(info.pointee.fh, answering: request)
 }
 
 private func cuseRead(
@@ -64,7 +63,7 @@ private func cuseIoctl(
   guard let file = request.session.file(info.pointee.fh) else { return request.fail(.ioError) }
   request.session.ioctl(
     IoctlExchange(
-      request: request, task: HostTask(id: request.taskID), number: UInt32(bitPattern: command),
+      request: request, task: request.task, number: UInt32(bitPattern: command),
       argument: UInt64(UInt(bitPattern: argument)), isCompat: CUSERequest.isCompat(flags),
       round: FetchRound(
         received: UnsafeRawBufferPointer(start: input, count: inputCount), room: room)),

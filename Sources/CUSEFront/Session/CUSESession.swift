@@ -137,17 +137,21 @@ final class CUSESession: Sendable {
       request.fail(.notPermitted)
       return
     }
-    let task = HostTask(id: thread)
-    let owner = (try? task.processID()) ?? thread
+    let task = request.task
+    let owner = ClientIdentity(
+      user: request.userID, process: (try? task.processID()) ?? thread)
     if let pending = resources.expectedOpens.claimFile(openedBy: thread) {
       reply(to: request, opened: ServedFile(pending.file, owner: owner, pending: pending))
       return
     }
+    request.watch(for: owner)
     resources.limiter.run(for: owner) { [self] in
+      defer { if request.isAbandoned { resources.callers.abandonedCallEnded(of: owner) } }
       do throws(Errno) {
+        let charge = try ChargedShares.openFiles.charge(owner)
         let file = try device.open(
-          by: CUSEClient(task, memory: CallerMemory(task: task), resources: resources))
-        reply(to: request, opened: ServedFile(file, owner: owner))
+          by: CUSEClient(task, owner, memory: CallerMemory(task: task), resources: resources))
+        reply(to: request, opened: ServedFile(file, owner: owner, charge: charge))
       } catch {
         request.fail(error)
       }
@@ -157,11 +161,32 @@ final class CUSESession: Sendable {
   private func reply(to request: CUSERequest, opened file: ServedFile) {
     file.observeReadiness()
     let handle = insert(file)
-    if !request.reply(opened: handle) { release(handle) }
+    if !request.reply(opened: handle) { remove(handle)?.release() }
   }
 
-  func release(_ handle: UInt64) {
-    remove(handle)?.release()
+  /// Releases an open file after the last call on it, and answers `request`.
+  func release(_ handle: UInt64, answering request: CUSERequest) {
+    guard let file = remove(handle) else { return request.succeed() }
+    // Calls that were answered early may go on. The last of them releases the file.
+    guard file.close() else { return request.succeed() }
+    resources.callers.releaseBegins(request, of: file.owner)
+    resources.limiter.run(for: file.owner) { [resources] in
+      file.release()
+      resources.callers.releaseEnded(request)
+    }
+  }
+
+  /// Runs `call` on `file`, unless its caller is killed before it begins.
+  private func run(
+    _ request: CUSERequest, on file: ServedFile, _ call: @escaping CallLimiter.Body
+  ) {
+    file.beginCall()
+    request.watch(for: file.owner)
+    resources.limiter.run(for: file.owner) { [resources] in
+      if !request.isAbandoned { call() }
+      if file.endCall() { file.release() }
+      if request.isAbandoned { resources.callers.abandonedCallEnded(of: file.owner) }
+    }
   }
 
   func ioctl(_ exchange: IoctlExchange, on file: ServedFile) {
@@ -181,14 +206,14 @@ final class CUSESession: Sendable {
       exchange.request.fail(error)
       return
     }
-    resources.limiter.run(for: file.owner) { [self] in exchange.run(on: file, of: self) }
+    run(exchange.request, on: file) { [self] in exchange.run(on: file, of: self) }
   }
 
   /// - Parameter start: the bytes of the call that earlier messages were about.
   func read(_ request: CUSERequest, _ count: Int, after start: Int, from file: ServedFile) {
     let message = TransferMessage(
-      .read, of: file, by: HostTask(id: request.taskID), start: start, count: count)
-    resources.limiter.run(for: file.owner) { [self] in
+      .read, of: file, by: request.task, start: start, count: count)
+    run(request, on: file) { [self] in
       let memory = BufferMemory(count: count)
       do throws(Errno) {
         let result = try message.perform(through: memory, on: self)
@@ -209,10 +234,10 @@ final class CUSESession: Sendable {
     _ request: CUSERequest, _ data: UnsafeRawBufferPointer, after start: Int, to file: ServedFile
   ) {
     let message = TransferMessage(
-      .write, of: file, by: HostTask(id: request.taskID), start: start, count: data.count)
+      .write, of: file, by: request.task, start: start, count: data.count)
     // Copied now, because `data` is valid only until this function returns.
     let memory = UncheckedSendable(BufferMemory(copying: data))
-    resources.limiter.run(for: file.owner) { [self] in
+    run(request, on: file) { [self] in
       do throws(Errno) {
         let result = try message.perform(through: memory.value, on: self)
         request.reply(written: result.count)

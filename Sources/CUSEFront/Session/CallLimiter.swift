@@ -1,72 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 
-internal import DequeModule
+internal import FrontEnd
 internal import Glibc
+internal import Host
 internal import Synchronization
 
-/// Limits how many device calls run at the same time, in the whole server and for one client
-/// process.
+/// Limits how many device calls run at the same time, in the whole server and for one client.
 ///
-/// At most `limit` calls run at once in all sessions. A session has more threads than that, so
-/// messages that never wait (descriptor lookup, release, poll) always find a thread, and a call
-/// that waits for such a message cannot deadlock.
+/// A session has more threads than calls can run in all sessions, so messages that never wait
+/// (descriptor lookup, poll) always find a thread, and a call that waits for such a message cannot
+/// deadlock.
 ///
-/// At most `ownerLimit` calls run at once for one client process, so that a hostile client cannot
-/// occupy every thread. Its other calls wait in a queue, as they would for a lock in the kernel.
-/// The queues of different processes are served in turn.
+/// A call may take as long as a client likes, because a client serves page faults of its own memory
+/// (userfaultfd). So each user and each process has a share (``Shares``). A call beyond it waits in
+/// a queue, as it would for a lock in the kernel. The queues are served in turn.
 ///
 /// A call that waits occupies no thread: it is kept as a closure, and the thread whose call ends
 /// runs the next one. There are never more waiting calls than client threads, because each client
 /// thread waits in one call.
 final class CallLimiter: Sendable {
-  typealias Call = @Sendable () -> Void
+  typealias Body = @Sendable () -> Void
 
   private struct WaitingCall {
-    let call: Call
-  }
-
-  /// The calls of one client process.
-  private struct Owner {
-    var running = 0
-    var waiting = Deque<WaitingCall>()
-    /// Whether the owner is in `State.ready`: it has a waiting call that may run as soon as a
-    /// thread is free.
-    var isReady = false
+    let call: Body
   }
 
   private struct State {
-    var running = 0
-    var waiting = 0
+    var shares: Shares
+    var waiting = WaitingCalls<WaitingCall>()
     var isStopped = false
-    /// By process id.
-    var owners: [Int32: Owner] = [:]
-    var ready = Deque<Int32>()
   }
 
-  private let limit: Int
-  private let ownerLimit: Int
-  private let state = Mutex(State())
+  private let state: Mutex<State>
 
-  init(limit: Int, ownerLimit: Int) {
-    self.limit = limit
-    self.ownerLimit = ownerLimit
+  init(limit: Int, _ fractions: Shares.Fractions) {
+    state = Mutex(State(shares: Shares(of: limit, fractions)))
   }
 
-  /// Runs `call` for the process `owner`: at once on this thread, or later on the thread of another
-  /// call.
-  func run(for owner: Int32, _ call: @escaping Call) {
-    guard state.withLock({ admit(call, of: owner, in: &$0) }) else { return }
+  /// Runs `call` for `client`: at once on this thread, or later on the thread of another call.
+  func run(for client: ClientIdentity, _ call: @escaping Body) {
+    guard state.withLock({ admit(call, of: client, in: &$0) }) else { return }
     call()
-    var finished = owner
+    var finished = client
     while let next = state.withLock({ finish(finished, in: &$0) }) {
       next.call()
-      finished = next.owner
+      finished = next.client
     }
   }
 
   /// The numbers of running and of waiting calls.
   var counts: (running: Int, waiting: Int) {
-    state.withLock { ($0.running, $0.waiting) }
+    state.withLock { ($0.shares.used, $0.waiting.count) }
   }
 
   /// Admits no more calls, and waits up to `seconds` for the end of the running ones.
@@ -75,47 +59,27 @@ final class CallLimiter: Sendable {
     for _ in 0..<(seconds * 200) where counts.running > 0 { usleep(5_000) }
   }
 
-  /// Counts `call` as running when the limits allow it, otherwise appends it to the queue of `id`.
+  /// Counts `call` as running when its client is within its share, otherwise lets the call wait.
   /// - Returns: whether the caller must run it now.
-  private func admit(_ call: @escaping Call, of id: Int32, in state: inout State) -> Bool {
-    if !state.isStopped, state.running < limit,
-      state.owners[id, default: Owner()].running < ownerLimit
-    {
-      state.running += 1
-      state.owners[id, default: Owner()].running += 1
-      return true
+  private func admit(_ call: @escaping Body, of client: ClientIdentity, in state: inout State)
+    -> Bool
+  {
+    guard !state.isStopped, state.shares.admits(client) else {
+      state.waiting.append(WaitingCall(call: call), of: client)
+      return false
     }
-    state.waiting += 1
-    state.owners[id, default: Owner()].waiting.append(WaitingCall(call: call))
-    markReady(id, in: &state)
-    return false
+    state.shares.take(for: client)
+    return true
   }
 
-  /// Counts the end of one call of `id`.
+  /// Counts the end of one call of `client`.
   /// - Returns: the call that runs in its place, already counted as running.
-  private func finish(_ id: Int32, in state: inout State) -> (call: Call, owner: Int32)? {
-    state.running -= 1
-    state.owners[id]?.running -= 1
-    markReady(id, in: &state)
-    if let owner = state.owners[id], owner.running == 0, owner.waiting.isEmpty {
-      state.owners[id] = nil
-    }
-    guard !state.isStopped, let next = state.ready.popFirst() else { return nil }
-    state.owners[next]?.isReady = false
-    guard let call = state.owners[next]?.waiting.popFirst()?.call else { return nil }
-    state.waiting -= 1
-    state.running += 1
-    state.owners[next]?.running += 1
-    markReady(next, in: &state)
-    return (call, next)
-  }
-
-  /// Appends `id` to `state.ready` when it has a waiting call and is below its limit.
-  private func markReady(_ id: Int32, in state: inout State) {
-    guard let owner = state.owners[id], !owner.isReady, !owner.waiting.isEmpty,
-      owner.running < ownerLimit
-    else { return }
-    state.owners[id]?.isReady = true
-    state.ready.append(id)
+  private func finish(
+    _ client: ClientIdentity, in state: inout State
+  ) -> (call: Body, client: ClientIdentity)? {
+    state.shares.give(backBy: client)
+    guard !state.isStopped, let next = state.waiting.next(within: state.shares) else { return nil }
+    state.shares.take(for: next.client)
+    return (next.call.call, next.client)
   }
 }

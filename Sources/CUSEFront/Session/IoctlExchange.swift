@@ -45,7 +45,8 @@ struct IoctlExchange: Sendable {
     if case .structure(let bytes) = round { fetched = bytes }
     let memory = IoctlMemory(of: task, argument: argument, fetched: fetched)
     let client = CUSEClient(
-      task, memory: memory, resources: session.resources, descriptorCache: served.descriptorCache,
+      task, served.owner, memory: memory, resources: session.resources,
+      descriptorCache: served.descriptorCache,
       injection: isCompat
         ? nil : InjectionPoint(task, answering: request, tracer: session.resources.tracer))
     if round == .nothing, prepare(client, for: served, of: session) == .answered { return }

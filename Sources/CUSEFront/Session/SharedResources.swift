@@ -8,8 +8,9 @@ internal import Logging
 /// What the sessions of one server share.
 final class SharedResources: Sendable {
   /// Device calls that run at the same time in the whole server.
-  static let callLimit = 64
-  let limiter = CallLimiter(limit: callLimit, ownerLimit: 16)
+  static let callLimit = 512
+  let limiter = CallLimiter(limit: callLimit, .init(user: 2, process: 4))
+  let callers = CallerMonitor()
   let tracer: Tracer
   let grants: GrantedCapabilities
   /// The nodes of the server.

@@ -14,6 +14,7 @@
 //
 // The process that calls ptrace(2) is another one, the `Tracer`'s.
 
+internal import Glibc
 internal import Host
 internal import SystemPackage
 
@@ -33,10 +34,14 @@ struct InjectionPoint {
   /// has not been answered.
   ///
   /// A thread that dies meanwhile causes no error here, but every later use of it fails.
-  /// - Throws: as `SeizedThread.init(seizing:)`.
+  /// - Throws: as `SeizedThread.init(seizing:)`; `.noSuchProcess` when the thread is being killed.
   func stopThread() throws(Errno) -> Tracee {
     let thread = try Tracee(task, tracer: tracer)
-    request.reply(ioctl: -Errno.connectionAbort.rawValue)
+    guard request.reply(ioctl: -Errno.connectionAbort.rawValue) else {
+      // The thread is being killed, and its ioctl was answered early.
+      thread.resume(returning: -EINTR)
+      throw .noSuchProcess
+    }
     return thread
   }
 }

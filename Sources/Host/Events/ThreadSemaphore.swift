@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
+internal import CLinux
 internal import Glibc
 
 /// A counting semaphore between threads (sem_overview(7)), initially 0.
@@ -18,18 +19,20 @@ package final class ThreadSemaphore: @unchecked Sendable {
 
   package func signal() { sem_post(raw) }
 
-  /// - Returns: false when `milliseconds` have passed.
-  package func wait(milliseconds: Int) -> Bool {
-    var time = timespec()
-    clock_gettime(CLOCK_REALTIME, &time)
-    time.tv_nsec += milliseconds % 1_000 * 1_000_000
-    time.tv_sec += milliseconds / 1_000 + time.tv_nsec / 1_000_000_000
-    time.tv_nsec %= 1_000_000_000
-    while sem_timedwait(raw, &time) != 0 {
-      if errno != EINTR { return false }
-    }
-    return true
-  }
-
   package func wait() { while sem_wait(raw) != 0 && errno == EINTR {} }
+
+  /// Decrements the counter without waiting.
+  /// - Returns: false when the counter is 0.
+  package func tryWait() -> Bool { sem_trywait(raw) == 0 }
+
+  /// Waits at most `seconds`.
+  /// - Returns: false when the counter stayed 0.
+  package func wait(seconds: Int) -> Bool { wait(milliseconds: seconds * 1000) }
+
+  /// Waits at most `milliseconds`.
+  /// - Returns: false when the counter stayed 0.
+  package func wait(milliseconds: Int) -> Bool {
+    let end = MonotonicTime.now + milliseconds
+    return CLinux_semaphore_wait(raw, Int64(end)) == 0
+  }
 }

@@ -8,27 +8,35 @@ package import SystemPackage
 package final class OwnedDescriptor: Sendable {
   package let rawValue: Int32
   private let close: (@Sendable (Int32) -> Void)?
+  private let charge: ChargedShares.Charge?
 
   /// Takes ownership of an open descriptor.
   package init(owning rawValue: Int32) {
     self.rawValue = rawValue
     close = nil
+    charge = nil
   }
 
   /// Takes ownership of an open descriptor whose close(2) may wait for this server itself. The
   /// object passes the descriptor to `close` instead of closing it.
-  package init(owning rawValue: Int32, closedBy close: (@Sendable (Int32) -> Void)?) {
+  /// - Parameter charge: the charge for the descriptor, which ends with the object.
+  package init(
+    owning rawValue: Int32, closedBy close: (@Sendable (Int32) -> Void)?,
+    charge: ChargedShares.Charge? = nil
+  ) {
     self.rawValue = rawValue
     self.close = close
+    self.charge = charge
   }
 
   /// Takes ownership of the result of a `CLinux_…` function, which is a descriptor or -errno.
   /// - Throws: the errno.
   package convenience init(
-    checking result: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil
+    checking result: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil,
+    charge: ChargedShares.Charge? = nil
   ) throws(Errno) {
     guard result >= 0 else { throw Errno(rawValue: -result) }
-    self.init(owning: result, closedBy: close)
+    self.init(owning: result, closedBy: close, charge: charge)
   }
 
   /// Whether the file was opened with O_PATH, so that it cannot be read, written or mapped.

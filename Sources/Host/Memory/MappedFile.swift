@@ -17,24 +17,30 @@ package struct MappedFile {
   /// Opens `file`, which `area` of `space` maps, through /proc/<pid>/map_files or through a
   /// descriptor of the process. The identity of the opened file is checked, so the process may
   /// change its mappings and descriptors meanwhile.
-  /// - Returns: `nil` when no path leads to the file, or it is not a regular file.
+  /// - Returns: `nil` when no path leads to the file, it is not a regular file, or the process has
+  ///   used up its share of descriptors.
   package static func open(
     _ area: VirtualMemoryArea, _ file: FileIdentity, of space: AddressSpace
   ) -> MappedFile? {
     let process = "/proc/\(space.processID)"
+    let client = ClientIdentity(
+      user: (try? HostTask(id: space.processID).realUserID()) ?? 0, process: space.processID)
+    guard let charge = try? ChargedShares.descriptors.charge(client) else { return nil }
     let range = String(area.start, radix: 16) + "-" + String(area.end, radix: 16)
-    if let opened = open("\(process)/map_files/\(range)", expecting: file) { return opened }
+    if let opened = open("\(process)/map_files/\(range)", expecting: file, charge) { return opened }
     for number in descriptors(of: process) {
-      if let opened = open("\(process)/fd/\(number)", expecting: file) { return opened }
+      if let opened = open("\(process)/fd/\(number)", expecting: file, charge) { return opened }
     }
     return nil
   }
 
-  private static func open(_ path: String, expecting file: FileIdentity) -> MappedFile? {
+  private static func open(
+    _ path: String, expecting file: FileIdentity, _ charge: ChargedShares.Charge
+  ) -> MappedFile? {
     // stat(2) comes first, because opening a device has effects.
     guard isRegular(path, file) else { return nil }
     for (flags, isWritable) in [(O_RDWR, true), (O_RDONLY, false)] {
-      guard let descriptor = try? ProcFile.open(path, flags | O_NONBLOCK) else { continue }
+      guard let descriptor = try? ProcFile.open(path, flags | O_NONBLOCK, charge) else { continue }
       guard let status = try? FileStatus(of: descriptor), status.identity == file else {
         return nil
       }

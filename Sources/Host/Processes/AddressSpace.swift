@@ -39,7 +39,10 @@ package final class AddressSpace: Sendable {
   ) throws(Errno) {
     firstProcess = process
     processes = SharingProcesses(identified)
-    memory = try ProcFile.open("/proc/\(task.id)/mem", O_RDWR)
+    // The two descriptors and a pidfd.
+    let client = ClientIdentity(user: (try? task.realUserID()) ?? 0, process: process)
+    let charge = try ChargedShares.descriptors.charge(client, count: 3)
+    memory = try ProcFile.open("/proc/\(task.id)/mem", O_RDWR, charge)
     maps = try ProcFile.open("/proc/\(task.id)/maps", O_RDONLY)
     pagemap = try ProcFile.open("/proc/\(task.id)/pagemap", O_RDONLY)
   }

@@ -70,6 +70,7 @@ package final class AddressSpaceRegistry: Sendable {
     let (space, isNew) = try adding.withLock { _ throws(Errno) in
       try addSpace(of: process, task)
     }
+    try task.checkBlocked()
     if isNew { retainer?.retain(space, of: process) }
     return space
   }

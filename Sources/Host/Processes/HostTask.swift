@@ -12,12 +12,37 @@ internal import CLinux
 internal import Glibc
 package import SystemPackage
 
+/// A call in which a thread is blocked while the server uses the thread.
+package protocol CallInProgress: AnyObject, Sendable {
+  /// False once the thread was answered early, because it is being killed. It may have ended then.
+  var isValid: Bool { get }
+}
+
 package struct HostTask: Sendable, Hashable {
   /// The thread ID, in this server's PID namespace.
   package let id: Int32
+  /// The call in which the thread is blocked. `nil` when something else shows that the thread has
+  /// not ended.
+  private let call: (any CallInProgress)?
 
   package init(id: Int32) {
     self.id = id
+    call = nil
+  }
+
+  /// - Parameter call: the call in which the thread is blocked while the task is used.
+  package init(id: Int32, in call: any CallInProgress) {
+    self.id = id
+    self.call = call
+  }
+
+  package static func == (left: HostTask, right: HostTask) -> Bool { left.id == right.id }
+  package func hash(into hasher: inout Hasher) { hasher.combine(id) }
+
+  /// - Throws: `.noSuchProcess` when the thread may have ended. What was found out about the thread
+  ///   before is valid only if this does not throw afterwards.
+  package func checkBlocked() throws(Errno) {
+    if let call, !call.isValid { throw .noSuchProcess }
   }
 
   /// Fills `buffer` from the thread's memory at `address`.
@@ -29,7 +54,9 @@ package struct HostTask: Sendable, Hashable {
     at address: UInt64, into buffer: UnsafeMutableRawBufferPointer
   ) throws(Errno) {
     guard let base = buffer.baseAddress, buffer.count > 0 else { return }
+    try checkBlocked()
     let count = CLinux_process_vm_read(id, base, address, buffer.count)
+    try checkBlocked()
     try Self.check(count, isWhole: buffer.count)
   }
 
@@ -53,6 +80,7 @@ package struct HostTask: Sendable, Hashable {
   /// - Throws: as ``read(at:into:)``. Bytes before the first inaccessible page stay written.
   package func write(_ bytes: UnsafeRawBufferPointer, at address: UInt64) throws(Errno) {
     guard let base = bytes.baseAddress, bytes.count > 0 else { return }
+    try checkBlocked()
     let count = CLinux_process_vm_write(id, base, address, bytes.count)
     try Self.check(count, isWhole: bytes.count)
   }
@@ -63,19 +91,22 @@ package struct HostTask: Sendable, Hashable {
   }
 
   /// Duplicates the thread's descriptor `number` into this process (pidfd_getfd(2)).
-  /// - Parameter close: see ``OwnedDescriptor/init(owning:closedBy:)``.
+  /// - Parameters: see ``OwnedDescriptor/init(owning:closedBy:charge:)``.
   /// - Throws: `.badFileDescriptor` when the thread has no descriptor `number`, `.notPermitted`,
   ///   `.noSuchProcess`.
   package func duplicateDescriptor(
-    _ number: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil
+    _ number: Int32, closedBy close: (@Sendable (Int32) -> Void)? = nil,
+    charge: ChargedShares.Charge? = nil
   ) throws(Errno) -> OwnedDescriptor {
     var pidfd = CLinux_pidfd_open(id, true)
     if pidfd == -EINVAL {  // Before Linux 6.9 pidfds refer to processes only.
       pidfd = CLinux_pidfd_open(try processID(), false)
     }
     let process = try OwnedDescriptor(checking: pidfd)
-    return try OwnedDescriptor(
-      checking: CLinux_pidfd_getfd(process.rawValue, number), closedBy: close)
+    let copy = try OwnedDescriptor(
+      checking: CLinux_pidfd_getfd(process.rawValue, number), closedBy: close, charge: charge)
+    try checkBlocked()
+    return copy
   }
 
   /// The ID of the process (thread group) that the thread belongs to.

@@ -7,12 +7,14 @@ package import SystemPackage
 package enum ProcFile {
   /// Opens a file under /proc/<pid> (open(2)), with O_CLOEXEC added to `flags`.
   /// - Throws: `.noSuchProcess` when the file does not exist.
-  static func open(_ path: String, _ flags: Int32) throws(Errno) -> OwnedDescriptor {
+  static func open(
+    _ path: String, _ flags: Int32, _ charge: ChargedShares.Charge? = nil
+  ) throws(Errno) -> OwnedDescriptor {
     let descriptor = Glibc.open(path, flags | O_CLOEXEC)
     guard descriptor >= 0 else {
       throw errno == ENOENT ? .noSuchProcess : Errno(rawValue: errno)
     }
-    return OwnedDescriptor(owning: descriptor)
+    return OwnedDescriptor(owning: descriptor, closedBy: nil, charge: charge)
   }
 
   /// The text of the file at `path`.

@@ -39,12 +39,12 @@ extension Supervisor {
   ) throws(Errno) -> Answer {
     let flags = try OpenModel.statusFlags(request, of: "/dev/null")
     if request.isPathOnly { return try installPlaceHolder(of: entry, request, call) }
-    files.processPendingEvents()
     let client = client(of: call)
+    files.processPendingEvents { client.process }
     let file = try withFaultInjection(for: call) { () throws(Errno) in
       try node.device.open(by: client)
     }
-    let standIn = try files.add(file, of: entry, flags: flags)
+    let standIn = try files.add(file, of: entry, flags: flags, by: client.process)
     // This function closes its own copy of the descriptor before the answer is sent. Otherwise the
     // program's close(2) might not be the last one. That is why the descriptor is not installed
     // with the answer (SECCOMP_ADDFD_FLAG_SEND).
@@ -101,7 +101,8 @@ extension Supervisor {
   ) throws(Errno) -> Answer? {
     guard let virtualFiles else { return nil }
     // /proc/<pid>/status must not show pages of files that the program has closed.
-    files.processPendingEvents()
+    let client = client(of: call)
+    files.processPendingEvents { client.process }
     let flags = Int32(truncatingIfNeeded: request.flags)
     let opened = try virtualFiles.open(
       String(decoding: path, as: UTF8.self), flags: flags, by: call.task)
@@ -112,7 +113,8 @@ extension Supervisor {
         Int64(
           try listener.install(descriptor, for: call.id, closeOnExec: request.closesOnExec)))
     case .served(let file, let path):
-      return try installAtHighNumber(try files.add(file, path: path), request, call)
+      return try installAtHighNumber(
+        try files.add(file, path: path, by: client.process), request, call)
     }
   }
 }

@@ -5,9 +5,9 @@
 // A program's close(2) is not trapped. The kernel reports the last close: by an inotify event for
 // the deletion of a memfd, by a hang-up of a socket pair. Both events are there before that
 // close(2) returns, or before the parent of a killed process can wait for the process. So a worker
-// that first processes the pending events (`processPendingEvents()`) sees each close that came
+// that first processes the pending events (`processPendingEvents(for:)`) sees each close that came
 // before the call it is about to answer, and a file is released in the order in which a kernel
-// would release it.
+// would release it, unless the release takes long (`FileReleases`).
 
 internal import CLinux
 internal import FrontEnd
@@ -16,58 +16,6 @@ internal import Host
 internal import Synchronization
 internal import SystemPackage
 internal import UAPI
-
-/// An open file of programs, with its stand-in.
-final class OpenFileEntry: Sendable {
-  /// The identity of the stand-in file.
-  let identity: StandInIdentity
-  let file: any OpenFile
-  /// The entry of the node that was opened. `nil` for a file that a device has made, and for a
-  /// virtual file.
-  let node: VirtualEntry?
-  /// The stand-in of a queue. `nil` for other files.
-  let queue: QueueStandIn?
-  /// The file position of a virtual file. `nil` for other files.
-  let position: FilePosition?
-  /// The status flags (F_GETFL) with which the file was opened.
-  let flags: Int32
-  /// Where the descriptor of a queue was installed first.
-  private let installation = Mutex<(process: Int32, number: Int32)?>(nil)
-
-  init(
-    identity: StandInIdentity, file: any OpenFile, node: VirtualEntry? = nil,
-    queue: QueueStandIn? = nil, position: FilePosition? = nil, flags: Int32 = O_RDWR
-  ) {
-    self.identity = identity
-    self.file = file
-    self.node = node
-    self.queue = queue
-    self.position = position
-    self.flags = flags
-  }
-
-  /// O_RDONLY, O_WRONLY, O_RDWR or 3, with which no byte can be read or written.
-  var accessMode: Int32 { flags & O_ACCMODE }
-  var isReadable: Bool { accessMode == O_RDONLY || accessMode == O_RDWR }
-  var isWritable: Bool { accessMode == O_WRONLY || accessMode == O_RDWR }
-  /// Whether the server has locked the stand-in, see StandInLocks.
-  var hasOwnLock: Bool { node != nil && file.hasRegions }
-
-  func recordInstallation(at number: Int32, of process: Int32) {
-    installation.withLock { $0 = (process, number) }
-  }
-
-  /// Tells `numbers` that the descriptor is closed.
-  fileprivate func releaseNumber(to numbers: QueueNumbers) {
-    guard let installed = installation.withLock({ $0 }) else { return }
-    numbers.release(installed.number, of: installed.process)
-  }
-}
-
-/// The file position of an open file, which read(2) and write(2) use.
-final class FilePosition: Sendable {
-  let offset = Mutex<UInt64>(0)
-}
 
 final class OpenFileTable: Sendable {
   /// The descriptor numbers of the queues in the table.
@@ -107,6 +55,11 @@ final class OpenFileTable: Sendable {
   /// Held while events are processed, so that a second caller returns after they have been.
   private let processing = Mutex(())
 
+  private let releases = FileReleases()
+  /// One thread waits for events, others run releases.
+  private let eventThreads = JobThreads(named: "last-close")
+  /// The processes whose first release the caller of `processPendingEvents()` must run.
+  private let closers = Mutex<[Int32]>([])
   private let locks = StandInLocks()
   private let inotify: OwnedDescriptor
   private let epoll: EpollSet
@@ -136,17 +89,18 @@ final class OpenFileTable: Sendable {
 
   // MARK: Opening
 
-  /// Adds `file`, which was opened from the node `entry`. The table releases the file, also when
-  /// this function throws.
+  /// Adds `file`, which process `opener` opened from the node `entry`. The table releases the file,
+  /// also when this function throws.
   /// - Returns: the stand-in file for the program. `file` is released with the last copy of this
   ///   descriptor.
   /// - Parameter flags: the status flags of the open file (F_GETFL).
   func add(
-    _ file: any OpenFile, of entry: VirtualEntry, flags: Int32 = O_RDWR
+    _ file: any OpenFile, of entry: VirtualEntry, flags: Int32 = O_RDWR, by opener: Int32
   ) throws(Errno) -> OwnedDescriptor {
     do {
-      return try add(file, path: entry.path, flags: flags) { identity in
-        OpenFileEntry(identity: identity, file: file, node: entry, flags: flags)
+      return try add(file, path: entry.path, flags: flags) { identity throws(Errno) in
+        try OpenFileEntry(
+          identity: identity, file: file, opener: opener, node: entry, flags: flags)
       }.standIn
     } catch {
       file.release()
@@ -154,11 +108,14 @@ final class OpenFileTable: Sendable {
     }
   }
 
-  /// Adds a virtual file, as ``add(_:of:flags:)``.
-  func add(_ file: any OpenFile, path: String) throws(Errno) -> OwnedDescriptor {
+  /// Adds a virtual file, as ``add(_:of:flags:by:)``.
+  func add(
+    _ file: any OpenFile, path: String, by opener: Int32
+  ) throws(Errno) -> OwnedDescriptor {
     do {
-      return try add(file, path: path, flags: O_RDWR) { identity in
-        OpenFileEntry(identity: identity, file: file, position: FilePosition())
+      return try add(file, path: path, flags: O_RDWR) { identity throws(Errno) in
+        try OpenFileEntry(
+          identity: identity, file: file, opener: opener, position: FilePosition())
       }.standIn
     } catch {
       file.release()
@@ -169,22 +126,22 @@ final class OpenFileTable: Sendable {
   /// Adds a file that a device has made. When this function throws, the device still owns the file.
   /// - Returns: the entry, and the stand-in file for the program.
   func add(
-    madeByDevice file: any OpenFile
+    madeByDevice file: any OpenFile, by opener: Int32
   ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
-    if file.hasPoll { return try add(queue: file) }
-    return try add(file, path: file.linkText, flags: O_RDWR) { identity in
-      OpenFileEntry(identity: identity, file: file)
+    if file.hasPoll { return try add(queue: file, by: opener) }
+    return try add(file, path: file.linkText, flags: O_RDWR) { identity throws(Errno) in
+      try OpenFileEntry(identity: identity, file: file, opener: opener)
     }
   }
 
   private func add(
     _ file: any OpenFile, path: String, flags: Int32,
-    as makeEntry: (StandInIdentity) -> OpenFileEntry
+    as makeEntry: (StandInIdentity) throws(Errno) -> OpenFileEntry
   ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
     let standIn = try StandInFile.make(
       for: path, hasRegions: file.hasRegions, flags: flags)
     let identity = try StandInIdentity(of: standIn)
-    let entry = makeEntry(identity)
+    let entry = try makeEntry(identity)
     let link = "/proc/self/fd/\(standIn.rawValue)"
     try state.withLock { state throws(Errno) in
       let watch = inotify_add_watch(inotify.rawValue, link, UInt32(IN_DELETE_SELF))
@@ -195,13 +152,15 @@ final class OpenFileTable: Sendable {
     return (entry, standIn)
   }
 
-  /// Adds a queue that a device has made, as ``add(madeByDevice:)``.
+  /// Adds a queue that a device has made, as ``add(madeByDevice:by:)``.
   private func add(
-    queue file: any OpenFile
+    queue file: any OpenFile, by opener: Int32
   ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
-    let (queue, theirs) = try QueueStandIn.make(file.readiness())
+    let (queue, theirs) = try QueueStandIn.make(
+      file.readiness(), for: ClientIdentity(user: 0, process: opener))
     let identity = queue.identity
-    let entry = OpenFileEntry(identity: identity, file: file, queue: queue)
+    let entry = try OpenFileEntry(
+      identity: identity, file: file, opener: opener, queue: queue)
     state.withLock { state in
       state.queues[queue.descriptor.rawValue] = identity
       state.insert(Slot(entry: entry))
@@ -217,8 +176,8 @@ final class OpenFileTable: Sendable {
     return (entry, theirs)
   }
 
-  /// Reverses ``add(madeByDevice:)`` for a file that no program has got. The device owns the file
-  /// again, and the table does not release it.
+  /// Reverses ``add(madeByDevice:by:)`` for a file that no program has got. The device owns the
+  /// file again, and the table does not release it.
   func withdraw(_ entry: OpenFileEntry) {
     entry.file.setReadinessObserver(nil)
     state.withLock { state in
@@ -285,8 +244,23 @@ final class OpenFileTable: Sendable {
 
   // MARK: Last close and readiness
 
-  /// Releases all files whose last close has happened, and updates the readiness of queues.
-  func processPendingEvents() {
+  /// Releases all files whose last close has happened, and updates the readiness of queues. The
+  /// releases of files that other processes opened may not have ended when this function returns,
+  /// see ``FileReleases``.
+  /// - Parameter process: returns the process for whose call this is done. `nil` for no call.
+  func processPendingEvents(for process: () -> Int32? = { nil }) {
+    let closed = drainEvents()
+    if !closed.isEmpty {
+      let process = process()
+      for closer in closed where closer != process { releases.runElsewhere(of: closer) }
+      if let process, closed.contains(process) { releases.run(of: process) }
+    }
+    releases.wait(for: process)
+  }
+
+  /// Handles the events that are there.
+  /// - Returns: the processes for which `releases` must be run.
+  private func drainEvents() -> [Int32] {
     processing.withLock { _ in
       while let descriptor = epoll.wait(timeout: 0) { processEvent(of: descriptor) }
       for identity in locks.removeUnlocked() {
@@ -295,6 +269,10 @@ final class OpenFileTable: Sendable {
           state.watches = state.watches.filter { $0.value != identity }
         }
         close(identity)
+      }
+      return closers.withLock { closers in
+        defer { closers = [] }
+        return closers
       }
     }
   }
@@ -325,13 +303,24 @@ final class OpenFileTable: Sendable {
     }
   }
 
-  /// Runs ``processPendingEvents()`` for each event, also while no program makes a call. Never
-  /// returns.
-  func processEventsForever() {
-    while true {
-      if epoll.wait() != nil { processPendingEvents() }
+  /// Starts a thread that handles each event, also while no program makes a call.
+  /// - Returns: false when the host cannot create a thread.
+  func startProcessingEvents() -> Bool {
+    eventThreads.run { [self] in
+      while true {
+        guard epoll.wait() != nil else { continue }
+        let closed = drainEvents()
+        guard let first = closed.first else { continue }
+        for closer in closed.dropFirst() { releases.runElsewhere(of: closer) }
+        // A release may take long, so another thread waits for events meanwhile.
+        if startProcessingEvents() { return releases.run(of: first) }
+        releases.runElsewhere(of: first)
+      }
     }
   }
+
+  /// Waits at most 5 s for all releases.
+  func awaitReleases() { releases.waitForAll() }
 
   private func processEvent(of descriptor: Int32) {
     if descriptor == inotify.rawValue {
@@ -362,7 +351,7 @@ final class OpenFileTable: Sendable {
     }
   }
 
-  /// Releases the file, or leaves the release to the last call on it.
+  /// Adds the file to `releases`, or leaves the release to the last call on it.
   private func close(_ identity: StandInIdentity?) {
     guard let identity else { return }
     let entry: OpenFileEntry? = state.withLock { state in
@@ -371,7 +360,10 @@ final class OpenFileTable: Sendable {
       state.slots[identity] = nil
       return slot.entry
     }
-    if let entry { release(entry) }
+    guard let entry else { return }
+    if releases.add({ [self] in release(entry) }, of: entry.opener) {
+      closers.withLock { $0.append(entry.opener) }
+    }
   }
 
   private func release(_ entry: OpenFileEntry) {

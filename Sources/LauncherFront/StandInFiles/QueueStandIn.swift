@@ -23,6 +23,7 @@ internal import UAPI
 final class QueueStandIn: Sendable {
   /// The server's end.
   let descriptor: OwnedDescriptor
+  private let charge: ChargedShares.Charge
   /// Whether messages may wait in the program's end. The lock is held while messages are sent or
   /// received.
   private let hasMessages = Mutex(false)
@@ -33,9 +34,13 @@ final class QueueStandIn: Sendable {
 
   /// Makes a socket pair for a queue with the given readiness.
   /// - Returns: the stand-in, and the program's end for the program.
-  static func make(_ readiness: Readiness) throws(Errno) -> (QueueStandIn, OwnedDescriptor) {
+  static func make(
+    _ readiness: Readiness, for client: ClientIdentity
+  ) throws(Errno) -> (QueueStandIn, OwnedDescriptor) {
+    let charge = try ChargedShares.descriptors.charge(client)
     let (descriptor, theirs) = try UnixSocket.pair()
-    let standIn = QueueStandIn(descriptor, identity: try StandInIdentity(of: theirs))
+    let standIn = QueueStandIn(
+      descriptor, charge: charge, identity: try StandInIdentity(of: theirs))
     var tick = timeval(tv_sec: 0, tv_usec: 1)
     let size = socklen_t(MemoryLayout<timeval>.size)
     setsockopt(theirs.rawValue, SOL_SOCKET, SO_RCVTIMEO, &tick, size)
@@ -44,8 +49,11 @@ final class QueueStandIn: Sendable {
     return (standIn, theirs)
   }
 
-  private init(_ descriptor: OwnedDescriptor, identity: StandInIdentity) {
+  private init(
+    _ descriptor: OwnedDescriptor, charge: ChargedShares.Charge, identity: StandInIdentity
+  ) {
     self.descriptor = descriptor
+    self.charge = charge
     self.identity = identity
   }
 

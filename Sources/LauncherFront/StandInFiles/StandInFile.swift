@@ -56,6 +56,14 @@ extension FileIdentity {
 }
 
 enum StandInFile {
+  /// The largest number of stand-in files at a time. The kernel limits the inotify watches of a
+  /// user, and each file has one.
+  static var limit: Int {
+    let path = "/proc/sys/fs/inotify/max_user_watches"
+    let text = (try? ProcFile.read(path)) ?? ""
+    return min(65_536, Int(text.prefix { $0.isNumber }) ?? 8192)
+  }
+
   /// Makes a stand-in file for an open of the node at `path`. /proc/<pid>/fd shows the path as the
   /// name of the memfd.
   /// - Parameter flags: the status flags of the open file (F_GETFL).

@@ -39,6 +39,12 @@ final class LauncherClient: Client {
   /// Whether the thread was in the cache of caller threads.
   var isCached: Bool { thread != nil }
 
+  /// The ID of the thread's process.
+  var process: Int32 { identity.process }
+
+  /// Whose share the call uses.
+  private var identity: ClientIdentity { ClientIdentity(of: task) }
+
   func isCapable(of capability: Capability) -> Bool {
     grants.isCapable(task, of: capability)
   }
@@ -84,7 +90,8 @@ final class LauncherClient: Client {
   /// A device gets a substitute instead of a stand-in file: its copy would keep the stand-in file
   /// open, and a stand-in file is memory where the program passes a device.
   func duplicateDescriptor(_ number: Int32) throws(Errno) -> OwnedDescriptor {
-    let copy = try task.duplicateDescriptor(number)
+    let charge = try ChargedShares.descriptors.charge(identity)
+    let copy = try task.duplicateDescriptor(number, charge: charge)
     try checkWaiting()
     guard files.isStandIn(try StandInIdentity(of: copy)), !copy.isPathOnly else { return copy }
     return try SubstituteFile.open()
@@ -142,7 +149,7 @@ final class LauncherClient: Client {
     let number = try files.numbers.reserve(in: task, of: process)
     var isInstalled = false
     defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
-    let (entry, standIn) = try files.add(madeByDevice: file)
+    let (entry, standIn) = try files.add(madeByDevice: file, by: process)
     do {
       try publish(number)
       try listener.install(

@@ -24,7 +24,7 @@ final class Supervisor: Sendable {
   private let grants: GrantedCapabilities
   private let processEnds: (@Sendable (AddressSpace) -> Void)?
   private let pinning: LauncherPinning?
-  private let workers = WorkerPool(limit: 16)
+  private let workers = WorkerPool<TrappedCall>(limit: 512)
   private let answeredCalls = Atomic<Int>(0)
   private let nativeCalls = Atomic<Int>(0)
 
@@ -49,7 +49,7 @@ final class Supervisor: Sendable {
   func start() throws(Errno) {
     let isStarted =
       workers.start { [self] in startThread(named: "supervisor") { self.work() } }
-      && startThread(named: "last-close") { [self] in files.processEventsForever() }
+      && files.startProcessingEvents()
       && startThread(named: "thread-exit") { [self] in threads.removeEndedForever() }
     guard isStarted else { throw .resourceTemporarilyUnavailable }
   }
@@ -59,6 +59,7 @@ final class Supervisor: Sendable {
     // A worker may still serve a call whose thread was killed. The call holds its file.
     for _ in 0..<Self.releaseAttempts where files.counts.open > 0 {
       files.processPendingEvents()
+      files.awaitReleases()
       if files.counts.open > 0 { usleep(1_000) }
     }
     let open = files.counts
@@ -72,17 +73,30 @@ final class Supervisor: Sendable {
   private func work() {
     // The time of this worker's last answer.
     var answerTime = 0
-    repeat {
-      switch listener.receive() {
-      case .filterUnused: return workers.stop()
-      case .noCall: workers.didReceive(withoutWaiting: false)
-      case .call(let call):
-        workers.didReceive(withoutWaiting: Self.now() - answerTime < Self.shortestPause)
+    var step = WorkerPool<TrappedCall>.Step.receive
+    while true {
+      switch step {
+      case .receive:
+        step = receive(lastAnswerAt: answerTime)
+      case .answer(let call, let running):
         let answer = serve(call)
         answerTime = Self.now()
         listener.send(answer, to: call.id)
+        step = workers.finish(running)
+      case .end: return
       }
-    } while workers.waitForTurn()
+    }
+  }
+
+  private func receive(lastAnswerAt answerTime: Int) -> WorkerPool<TrappedCall>.Step {
+    switch listener.receive() {
+    case .filterUnused: workers.stop()
+    case .noCall: workers.receiveFailed()
+    case .call(let call):
+      workers.begin(call, withoutWaiting: Self.now() - answerTime < Self.shortestPause) {
+        ClientIdentity(of: call.task)
+      }
+    }
   }
 
   /// Nanoseconds. No program gets an answer and makes its next call within this time, so a call
@@ -175,7 +189,7 @@ final class Supervisor: Sendable {
       files.deliverWakeups()
     }
     // The call must see all closes that happened before it.
-    files.processPendingEvents()
+    files.processPendingEvents { client.process }
     if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }

@@ -19,47 +19,45 @@ extension DeviceFile {
       throw .invalidArgument
     }
 
-    try device.deviceSet.lock.withLock { () throws(Errno) in
+    // The client's memory is accessed without the lock, because an access may wait for the client.
+    let tokenError = Self.tokenError(request, call.client)
+    let id = try device.deviceSet.lock.withLock { () throws(Errno) in
       guard binding == nil else { throw .invalidArgument }
-      try Self.checkToken(request, call.client)
+      if let tokenError { throw tokenError }
       let context = try Context.of(descriptor: request.iommufd, client: call.client)
       do throws(Errno) {
-        try open(in: context, client: call.client) { id throws(Errno) in
-          let offset = UInt64(MemoryLayout<vfio_device_bind_iommufd>.start(of: \.out_devid))
-          try call.client.store(id.rawValue, at: call.argument &+ offset)
-        }
+        return try open(in: context)
       } catch {
         context.release()
         throw error
       }
     }
+    do throws(Errno) {
+      let offset = UInt64(MemoryLayout<vfio_device_bind_iommufd>.start(of: \.out_devid))
+      try call.client.store(id.rawValue, at: call.argument &+ offset)
+    } catch {
+      close()
+      throw error
+    }
   }
 
   /// Opens and binds the device: vfio_df_open().
-  /// - Parameter publish: Stores the device's ID in the client's struct. When it fails, the device
-  ///   is unbound and closed.
-  private func open(
-    in context: Context, client: any Client, publish: (ObjectID) throws(Errno) -> Void
-  ) throws(Errno) {
+  /// - Returns: The device's ID.
+  private func open(in context: Context) throws(Errno) -> ObjectID {
     // Only one file of a character device can open the device. EINVAL means that another file has
     // opened it.
     guard device.binding == nil else { throw .invalidArgument }
     let boundDevice = try context.bind(device.physical)
-    let openedDevice = OpenedDevice(device)
-    do throws(Errno) {
-      try publish(boundDevice.id)
-    } catch {
-      openedDevice.close(device)
-      boundDevice.unbind()
-      throw error
-    }
     device.binding = DeviceBinding(
       owner: ObjectIdentifier(self), context: context, boundDevice: boundDevice,
-      openedDevice: openedDevice)
+      openedDevice: OpenedDevice(device))
+    return boundDevice.id
   }
 
   /// vfio_df_unbind_iommufd(). The device stops its DMA before it is detached.
   func close() {
+    // Ended without the lock, because a doorbell may be waiting for the client's memory.
+    binding?.openedDevice.removeIOEvents()
     device.deviceSet.lock.withLock {
       guard let binding else { return }
       device.binding = nil
@@ -80,12 +78,16 @@ extension DeviceFile {
 
   /// vfio_df_check_token(), vfio_pci_core_match_token_uuid(): a function that is neither a physical
   /// nor a virtual function of SR-IOV refuses every token.
-  private static func checkToken(
+  private static func tokenError(
     _ request: vfio_device_bind_iommufd, _ client: any Client
-  ) throws(Errno) {
-    guard request.flags & UInt32(VFIO_DEVICE_BIND_FLAG_TOKEN) != 0 else { return }
-    _ = try client.load((UInt64, UInt64).self, at: request.token_uuid_ptr)
-    throw .invalidArgument
+  ) -> Errno? {
+    guard request.flags & UInt32(VFIO_DEVICE_BIND_FLAG_TOKEN) != 0 else { return nil }
+    do throws(Errno) {
+      _ = try client.load((UInt64, UInt64).self, at: request.token_uuid_ptr)
+      return .invalidArgument
+    } catch {
+      return error
+    }
   }
 
   /// vfio_df_ioctl_attach_pt()
@@ -99,14 +101,15 @@ extension DeviceFile {
       request.pt_id = try binding.attach(
         ObjectID(request.pt_id), pasid: pasid, client: call.client
       ).rawValue
-      do throws(Errno) {
-        let offset = UInt64(MemoryLayout<Arguments>.start(of: \.pt_id))
-        try call.client.store(request.pt_id, at: call.argument &+ offset)
-      } catch {
-        // The kernel detaches the device without PASID here, also when the call attached a PASID.
-        binding.detach(pasid: nil)
-        throw error
-      }
+    }
+    // Stored without the lock, because the store may wait for the client.
+    do throws(Errno) {
+      let offset = UInt64(MemoryLayout<Arguments>.start(of: \.pt_id))
+      try call.client.store(request.pt_id, at: call.argument &+ offset)
+    } catch {
+      // The kernel detaches the device without PASID here, also when the call attached a PASID.
+      device.deviceSet.lock.withLock { binding.detach(pasid: nil) }
+      throw error
     }
   }
 

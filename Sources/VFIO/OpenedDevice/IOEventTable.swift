@@ -42,10 +42,15 @@ struct IOEvent: Hashable, Sendable {
 
 /// The ioeventfds of an opened device, by the register write that each causes.
 final class IOEventTable: Sendable {
+  private let watcher: EventWatcher
   private let watches = Mutex<[IOEvent: EventWatch]>([:])
 
   /// VFIO_PCI_IOEVENTFD_MAX
   private static let limit = 1000
+
+  init(_ watcher: EventWatcher) {
+    self.watcher = watcher
+  }
 
   /// - Throws: `.operationNotSupportedByDevice` (ENODEV) when there is no such ioeventfd.
   func remove(_ event: IOEvent) throws(Errno) {
@@ -74,7 +79,7 @@ final class IOEventTable: Sendable {
       guard watches[event] == nil else { throw .fileExists }
       guard watches.count < Self.limit else { throw .noSpace }
       let descriptor = try EventDescriptor(client.duplicateDescriptor(descriptor))
-      watches[event] = try EventWatcher.shared.watch(descriptor, write)
+      watches[event] = try watcher.watch(descriptor, write)
     }
   }
 }

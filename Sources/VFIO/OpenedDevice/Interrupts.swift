@@ -21,6 +21,7 @@ internal import UAPI
 final class Interrupts: Sendable {
   private let function: Function
   private let device: VFIODevice
+  private let watcher: EventWatcher
   private let state = Mutex(State())
 
   private enum Kind: Sendable {
@@ -48,9 +49,12 @@ final class Interrupts: Sendable {
     var requestTrigger: EventDescriptor?
   }
 
-  /// - Parameter device: Keeps ``msiShift`` after close, as the kernel's device does.
-  init(_ device: VFIODevice) {
+  /// - Parameters:
+  ///   - device: Keeps ``msiShift`` after close, as the kernel's device does.
+  ///   - watcher: Watches the eventfd that unmasks INTx.
+  init(_ device: VFIODevice, _ watcher: EventWatcher) {
     self.device = device
+    self.watcher = watcher
     function = device.function
   }
 
@@ -206,7 +210,7 @@ extension Interrupts {
       // The kernel ends a watch when the last descriptor of its eventfd is closed (EPOLLHUP). Here
       // the server itself holds a descriptor, so it looks for any other descriptor of the eventfd.
       if let watch = state.unmaskWatch, watch.event.isOpenElsewhere { throw .resourceBusy }
-      let watch = try EventWatcher.shared.watch(event) { [weak self] in
+      let watch = try watcher.watch(event) { [weak self] in
         self?.state.withLock { self?.unmaskINTx(&$0) }
       }
       ended = state.unmaskWatch

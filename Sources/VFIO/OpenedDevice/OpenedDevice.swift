@@ -15,7 +15,7 @@ final class OpenedDevice: Sendable {
   private let function: Function
   let interrupts: Interrupts
   private let config: Mutex<VirtualConfig>
-  private let ioEvents = IOEventTable()
+  private let ioEvents: IOEventTable
   private let lowPower = Mutex(LowPower())
   /// Configuration space after the reset at opening.
   private let savedConfiguration: ConfigSpace
@@ -36,7 +36,9 @@ final class OpenedDevice: Sendable {
     savedConfiguration = function.saveConfiguration()
     function.setINTxEnabled(true)
     config = Mutex(VirtualConfig(function))
-    interrupts = Interrupts(device)
+    let watcher = EventWatcher()
+    ioEvents = IOEventTable(watcher)
+    interrupts = Interrupts(device, watcher)
     interrupts.start()
   }
 
@@ -46,7 +48,7 @@ final class OpenedDevice: Sendable {
     function.setPowerState(.d0)
     function.clearMaster()
     interrupts.stop()
-    ioEvents.removeAll()
+    removeIOEvents()
     if device.canReset { function.resetKeepingConfiguration() }
     function.restoreConfiguration(savedConfiguration)
     function.clearMaster()
@@ -74,6 +76,9 @@ final class OpenedDevice: Sendable {
       function.write(access, event.value)
     }
   }
+
+  /// Removes all ioeventfds. Waits for the register write that a signal has started.
+  func removeIOEvents() { ioEvents.removeAll() }
 
   func removeIOEvent(_ event: IOEvent) throws(Errno) { try ioEvents.remove(event) }
 

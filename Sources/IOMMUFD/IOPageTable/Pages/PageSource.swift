@@ -54,8 +54,8 @@ enum PageSource {
     }
   }
 
-  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:)`` that can be found without
-  /// faulting in a page.
+  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:inPlace:)`` that can be found
+  /// without faulting in a page.
   func check(
     _ indexes: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory, files: ClientFiles
   ) throws(Errno) {
