@@ -18,6 +18,7 @@
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxStart.h"
+#include "CLinuxSubmissions.h"
 #include "CLinuxSupervision.h"
 #include "CLinuxTrace.h"
 

@@ -21,6 +21,10 @@ extension Trap {
     Trap(systemCall: .readahead, x8664: 187, i386: 225, aarch64: 213),
     Trap(systemCall: .syncFileRange, x8664: 277, i386: 314, aarch64: 84),
     Trap(systemCall: .copyFileRange, x8664: 326, i386: 377, aarch64: 285),
+    // With requests to submit.
+    Trap(
+      systemCall: .ioUringEnter, x8664: 426, i386: 426, aarch64: 426,
+      cases: [[.atLeast(1, minimum: 1)]]),
     Trap(systemCall: .ioSubmit, x8664: 209, i386: 248, aarch64: 2),
     Trap(systemCall: .sendfile, x8664: 40, i386: 187, aarch64: 71),
     Trap(systemCall: .splice, x8664: 275, i386: 313, aarch64: 76),

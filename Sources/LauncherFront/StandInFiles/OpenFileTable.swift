@@ -219,6 +219,11 @@ final class OpenFileTable: Sendable {
     state.withLock { $0.slots[file]?.isClosed == false }
   }
 
+  /// Whether a queue's stand-in has the inode number.
+  func containsQueue(inode: UInt64) -> Bool {
+    state.withLock { $0.slots.contains { $0.key.inode == inode && $0.value.entry.queue != nil } }
+  }
+
   /// The entry of the node whose open file `file` stands for.
   func node(of file: StandInIdentity) -> VirtualEntry? {
     state.withLock { $0.slots[file]?.entry.node }
