@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 #include "CLinuxMemory.h"
+#include "CLinuxFaults.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,10 +11,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY 1
+#endif
 
 static long result(long value) { return value < 0 ? -errno : value; }
 
@@ -197,4 +203,51 @@ void CLinux_prlimit_memlock_raise(pid_t task) {
 
 void CLinux_pidfd_kill(int pidfd) {
   (void)!syscall(SYS_pidfd_send_signal, pidfd, 9L /* SIGKILL */, NULL, 0UL);
+}
+
+int CLinux_file_faults_open(void) {
+  int faults = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+  if (faults < 0) return -errno;
+  struct uffdio_api api = {
+      .api = UFFD_API,
+      .features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MISSING_HUGETLBFS |
+                  UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_MINOR_HUGETLBFS};
+  if (ioctl(faults, UFFDIO_API, &api) < 0) {
+    int failure = -errno;
+    close(faults);
+    return failure;
+  }
+  return faults;
+}
+
+int CLinux_file_faults_register(int faults, void *base, size_t size) {
+  struct uffdio_register range = {
+      .range = {(uintptr_t)base, size},
+      .mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_MINOR};
+  return ioctl(faults, UFFDIO_REGISTER, &range) < 0 ? -errno : 0;
+}
+
+int CLinux_file_faults_read(int faults, uint64_t *address, bool *has_page) {
+  struct uffd_msg message;
+  ssize_t count = read(faults, &message, sizeof message);
+  if (count != sizeof message) return count < 0 ? -errno : -EIO;
+  if (message.event != UFFD_EVENT_PAGEFAULT) return -EAGAIN;
+  *address = message.arg.pagefault.address;
+  *has_page = message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_MINOR;
+  return 0;
+}
+
+int CLinux_file_faults_wake(int faults, void *base, size_t size) {
+  struct uffdio_range range = {(uintptr_t)base, size};
+  return ioctl(faults, UFFDIO_WAKE, &range) < 0 ? -errno : 0;
+}
+
+int CLinux_file_faults_continue(int faults, void *base, size_t size) {
+  struct uffdio_continue range = {.range = {(uintptr_t)base, size}};
+  return ioctl(faults, UFFDIO_CONTINUE, &range) < 0 ? -errno : 0;
+}
+
+int CLinux_move_pages_to(void *from, void *to, size_t size) {
+  void *moved = mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+  return moved == MAP_FAILED ? -errno : 0;
 }

@@ -237,3 +237,26 @@ void CLinux_ring_table_init(uint8_t *bytes) {
       .nr = CLinux_ring_buffers, .flags = IORING_RSRC_REGISTER_SPARSE};
   memcpy(bytes, &table, sizeof table);
 }
+
+// Rings whose buffers are pages of this process.
+
+int CLinux_ring_make(void) {
+  struct io_uring_params parameters = {.flags = CLinux_ring_setup_flags()};
+  int descriptor = ring_setup(&parameters);
+  if (descriptor < 0) return descriptor;
+  uint8_t table[sizeof(struct io_uring_rsrc_register)];
+  CLinux_ring_table_init(table);
+  int result = ring_register(descriptor, CLinux_IORING_REGISTER_BUFFERS2, table, sizeof table);
+  if (result < 0) {
+    close(descriptor);
+    return result;
+  }
+  return descriptor;
+}
+
+int CLinux_ring_update(int descriptor, uint32_t index, uint64_t address, uint64_t length) {
+  struct CLinux_ring_update update;
+  CLinux_ring_update_init(&update, (uintptr_t)&update, index, address, length);
+  return ring_register(descriptor, CLinux_IORING_REGISTER_BUFFERS_UPDATE, &update,
+                       CLinux_ring_update_size);
+}

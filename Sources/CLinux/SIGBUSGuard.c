@@ -6,8 +6,10 @@
 // access plain memory.
 #define _GNU_SOURCE
 #include "CLinux.h"
+#include "CLinuxFaults.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -24,6 +26,8 @@ static struct {
   size_t size;
   uint8_t *marks;
   uint8_t lost;
+  // The pipe of CLinux_sigbus_ask(), plus 1; 0 when there is none.
+  _Atomic int pipe;
 } ranges[RANGES];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -49,6 +53,34 @@ static _Bool replace(int slot, uintptr_t base, uintptr_t address) {
   return 0;
 }
 
+enum { WAITS, REPLACED, NOT_REPLACED };
+
+struct CLinux_lost_page {
+  uintptr_t address;
+  _Atomic uint32_t answer;
+};
+
+uintptr_t CLinux_lost_page_address(const struct CLinux_lost_page *page) { return page->address; }
+
+// Asks for memory in place of a page that is lost. Another thread answers: the interrupted code may
+// hold any lock, and the answer takes locks.
+static _Bool ask(int slot, uintptr_t address) {
+  int pipe = atomic_load_explicit(&ranges[slot].pipe, memory_order_acquire) - 1;
+  struct CLinux_lost_page page = {.address = address}, *message = &page;
+  if (pipe < 0 || write(pipe, &message, sizeof message) != sizeof message) return 0;
+  uint32_t answer;
+  while ((answer = atomic_load_explicit(&page.answer, memory_order_acquire)) == WAITS)
+    syscall(SYS_futex, &page.answer, FUTEX_WAIT_PRIVATE, WAITS, NULL, NULL, 0);
+  return answer == REPLACED;
+}
+
+void CLinux_lost_page_answer(struct CLinux_lost_page *page, bool is_replaced) {
+  // The struct may be gone after the store; the address of a futex need not be mapped.
+  atomic_store_explicit(&page->answer, is_replaced ? REPLACED : NOT_REPLACED,
+                        memory_order_release);
+  syscall(SYS_futex, &page->answer, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
 static void handle(int number, siginfo_t *info, void *context) {
   int saved = errno;
   // A positive si_code means that the kernel raised the signal for a fault. Otherwise si_addr is no
@@ -57,7 +89,8 @@ static void handle(int number, siginfo_t *info, void *context) {
     uintptr_t address = (uintptr_t)info->si_addr;
     for (int slot = 0; slot < RANGES; slot++) {
       uintptr_t base = atomic_load_explicit(&ranges[slot].base, memory_order_acquire);
-      if (base && address - base < ranges[slot].size && replace(slot, base, address)) {
+      if (base && address - base < ranges[slot].size &&
+          (ask(slot, address) || replace(slot, base, address))) {
         errno = saved;
         return;
       }
@@ -88,12 +121,21 @@ int CLinux_sigbus_guard(void *base, size_t size, uint8_t *marks, uint8_t lost) {
     ranges[slot].size = size;
     ranges[slot].marks = marks;
     ranges[slot].lost = lost;
+    atomic_store_explicit(&ranges[slot].pipe, 0, memory_order_relaxed);
     atomic_store_explicit(&ranges[slot].base, (uintptr_t)base, memory_order_release);
     result = 0;
     break;
   }
   pthread_mutex_unlock(&lock);
   return result;
+}
+
+void CLinux_sigbus_ask(void *base, int pipe) {
+  pthread_mutex_lock(&lock);
+  for (int slot = 0; slot < RANGES; slot++)
+    if (atomic_load_explicit(&ranges[slot].base, memory_order_relaxed) == (uintptr_t)base)
+      atomic_store_explicit(&ranges[slot].pipe, pipe + 1, memory_order_release);
+  pthread_mutex_unlock(&lock);
 }
 
 void CLinux_sigbus_unguard(void *base) {

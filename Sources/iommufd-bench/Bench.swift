@@ -6,7 +6,7 @@
 //   iommufd-bench --check    also fails when a ratio exceeds its limit
 //
 // The limits are 1.3 for look-ups, walks and DMA requests, 1.25 for map and unmap in a page table,
-// and 1.5 for nested walks and for MAP and UNMAP of an IOAS.
+// and 1.5 for nested walks, for MAP and UNMAP of an IOAS and for pins by the kernel from 2 MiB on.
 //
 // The two sides take turns and each keeps its best round, so that other load on the machine
 // disturbs both sides equally, or neither. Only the ratio is judged.
@@ -29,7 +29,7 @@ struct Bench {
     print("                                      C ns   Swift ns   ratio   limit")
     var isGood = true
     let rows = try TranslationWorkload().rows + FormatWorkload().rows() + NestedWorkload().rows
-    for row in try rows + IOASWorkload().rows() {
+    for row in try rows + IOASWorkload().rows() + (PinWorkload()?.rows() ?? []) {
       let result = row.measure()
       isGood = isGood && result.ratio <= row.limit
       print(

@@ -25,7 +25,11 @@ final class IOASWorkload {
   private let anonymous: UnsafeMutableRawPointer
 
   init() throws {
-    machine = try PhysicalMemory()
+    // Pages of files are used in place, as the C code uses them. The pins of the kernel, which are
+    // the default, cost what its io_uring registration and its page faults cost.
+    var limits = PhysicalMemory.Limits()
+    limits.pinning = .inPlace
+    machine = try PhysicalMemory(limits)
     let file = try OwnedDescriptor(checking: CLinux_memfd_create("bench", 1))
     // The file has no holes, so that the kernel's allocation of pages is not measured.
     let failure = posix_fallocate(file.rawValue, 0, Self.largest)

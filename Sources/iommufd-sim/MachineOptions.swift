@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 internal import ArgumentParser
+internal import IOMMU
 internal import IOMMUFD
 internal import Machine
 
@@ -32,7 +33,7 @@ struct MachineOptions: ParsableArguments {
         + "\(Extensions.defaultPASIDQuota)).", valueName: "count"))
   var pasidQuota: Int?
 
-  /// How private memory of clients is pinned.
+  /// How memory of clients is pinned.
   enum Pinning: String, ExpressibleByArgument, CaseIterable {
     case exact
     case inPlace = "in-place"
@@ -41,10 +42,16 @@ struct MachineOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       """
-      How private memory of clients is pinned: exact, by the kernel through io_uring where that is \
-      possible, or in-place, at its address in the process (default: exact).
+      How memory of clients is pinned: exact, by the kernel through io_uring where that is possible, \
+      or in-place, at its address in the process or its offset in the file (default: exact).
       """, valueName: "how"))
   var pinning = Pinning.exact
+
+  var limits: PhysicalMemory.Limits {
+    var limits = PhysicalMemory.Limits()
+    limits.pinning = pinning == .exact ? .exact : .inPlace
+    return limits
+  }
 
   func validate() throws {
     let range = 0...Extensions.largestPASIDQuota

@@ -102,7 +102,7 @@ struct Run: ParsableCommand {
 
   private func makeMachine(_ description: MachineDescription) throws -> Machine {
     do {
-      return try Machine(description)
+      return try Machine(description, limits: machineOptions.limits)
     } catch let error as Errno {
       throw failure(
         """

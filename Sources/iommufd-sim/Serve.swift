@@ -94,7 +94,7 @@ struct Serve: ParsableCommand {
   func run() throws {
     if daemon { throw ExitCode(try Daemon.start()) }
     if let logFile { try Daemon.redirectMessages(to: logFile) }
-    let machine = try Machine(machineOptions.description)
+    let machine = try Machine(machineOptions.description, limits: machineOptions.limits)
     let memory = machine.memory
     let log = Logger.standardError(from: logLevel)
     let process = ServerProcess(

@@ -12,6 +12,7 @@
 
 #include "CLinuxEvents.h"
 #include "CLinuxFailNth.h"
+#include "CLinuxFaults.h"
 #include "CLinuxMemory.h"
 #include "CLinuxPaths.h"
 #include "CLinuxRing.h"

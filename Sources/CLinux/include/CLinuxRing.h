@@ -66,3 +66,12 @@ enum {
   CLinux_IORING_REGISTER_BUFFERS2 = 15,
   CLinux_IORING_REGISTER_BUFFERS_UPDATE = 16,
 };
+
+// Rings whose buffers are pages of this process.
+
+/// io_uring_setup(2) of a ring for CLinux_ring_open(), with a table of CLinux_ring_buffers empty
+/// buffers. Returns a close-on-exec descriptor or -errno.
+int CLinux_ring_make(void);
+/// IORING_REGISTER_BUFFERS_UPDATE: pins `length` bytes at `address` as buffer `index`, or unpins that
+/// buffer when `length` is 0. Returns a number that is not negative, or -errno.
+int CLinux_ring_update(int descriptor, uint32_t index, uint64_t address, uint64_t length);

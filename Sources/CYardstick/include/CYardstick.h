@@ -84,3 +84,14 @@ struct yardstick_ioas *yardstick_ioas_make(int is_shared, int has_domain, uint64
 /// on success.
 int yardstick_ioas_map(struct yardstick_ioas *ioas, uint64_t argument);
 int yardstick_ioas_unmap(struct yardstick_ioas *ioas, uint64_t argument);
+
+/// An io_uring of this process with one registered buffer.
+struct yardstick_pins;
+/// Returns NULL when the host has no io_uring.
+struct yardstick_pins *yardstick_pins_make(void);
+/// Registers `length` bytes as the buffer, in place of the one before; 0 bytes remove it. Returns 1
+/// on success.
+int yardstick_pins_register(struct yardstick_pins *pins, const void *memory, uint64_t length);
+/// Stores `length` bytes at `memory`, in the buffer. Returns the bytes stored.
+int yardstick_pins_write(struct yardstick_pins *pins, const void *bytes, uint32_t length,
+                         void *memory);

@@ -28,6 +28,8 @@ package final class ExactPinning: Sendable {
   private struct State {
     var watches: [Int32: Watch] = [:]
     var isWatching = false
+    /// The number of agents that are being ended by the watching thread.
+    var ending = 0
   }
 
   private let ends: EpollSet
@@ -125,8 +127,9 @@ package final class ExactPinning: Sendable {
         state.isWatching = true
       }
       let number = process.rawValue
-      let events = EPOLLIN.rawValue | EPOLLET.rawValue
-      guard (try? ends.add(number, events: events, tag: number)) != nil else { return false }
+      guard (try? ends.add(number, events: EPOLLIN.rawValue, tag: number)) != nil else {
+        return false
+      }
       state.watches[number] = Watch(
         processID: space.processID, process: process, space: space)
       return true
@@ -175,8 +178,23 @@ package final class ExactPinning: Sendable {
   private func takeWatch(_ number: Int32, _ state: inout State) -> Watch? {
     guard let watch = state.watches[number], Self.hasEnded(watch.process) else { return nil }
     ends.remove(number)
+    state.ending += 1
     return state.watches.removeValue(forKey: number)
   }
+
+  /// Waits until the agents of processes that have ended have ended too, at most 100 milliseconds.
+  /// The memory of such a process is there until then, and its mappings of device registers.
+  package func awaitEnds() {
+    for _ in 0..<Self.waits {
+      let isEnding = state.withLock { state in
+        state.ending > 0 || !state.watches.isEmpty && ends.wait(timeout: 0) != nil
+      }
+      if !isEnding { return }
+      usleep(50)
+    }
+  }
+
+  private static let waits = 2_000
 
   private func watchForever() {
     while true {
@@ -184,6 +202,7 @@ package final class ExactPinning: Sendable {
       guard let watch = state.withLock({ takeWatch(number, &$0) }) else { continue }
       watch.agent?.end()
       watch.space.pinning.end()
+      state.withLock { $0.ending -= 1 }
     }
   }
 }

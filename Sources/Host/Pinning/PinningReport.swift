@@ -32,9 +32,10 @@ package final class PinningReport: Sendable {
   package func recordPinInPlace() { pinsInPlace.wrappingAdd(1, ordering: .relaxed) }
 
   /// Logs, once for each reason, why pages are used in place.
-  package func explain(_ reason: String) {
-    guard reasons.withLock({ $0.insert(reason).inserted }) else { return }
+  /// - Parameter memory: what the pages are.
+  package func explain(_ reason: String, of memory: String = "private memory") {
+    guard reasons.withLock({ $0.insert("\(memory): \(reason)").inserted }) else { return }
     let log = log.withLock { $0 }
-    log.write("private memory of clients is used in place, not pinned: \(reason)")
+    log.write("\(memory) of clients is used in place, not pinned: \(reason)")
   }
 }

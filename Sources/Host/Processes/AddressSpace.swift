@@ -39,9 +39,9 @@ package final class AddressSpace: Sendable {
   ) throws(Errno) {
     firstProcess = process
     processes = SharingProcesses(identified)
-    // The two descriptors and a pidfd.
+    // The three descriptors and a pidfd.
     let client = ClientIdentity(user: (try? task.realUserID()) ?? 0, process: process)
-    let charge = try ChargedShares.descriptors.charge(client, count: 3)
+    let charge = try ChargedShares.descriptors.charge(client, count: 4)
     memory = try ProcFile.open("/proc/\(task.id)/mem", O_RDWR, charge)
     maps = try ProcFile.open("/proc/\(task.id)/maps", O_RDONLY)
     pagemap = try ProcFile.open("/proc/\(task.id)/pagemap", O_RDONLY)
@@ -50,6 +50,10 @@ package final class AddressSpace: Sendable {
   /// The process whose call was served last. Only for look-ups under /proc while a call of a
   /// process with this address space is being served. The ID does not identify the address space.
   package var processID: Int32 { processes.caller ?? firstProcess }
+
+  /// Whether the processes that made calls with this address space have ended. This server may keep
+  /// the mm for a moment longer than they do.
+  package var isAbandoned: Bool { processes.haveEnded || isGone }
 
   /// Whether process `id` has this address space.
   package func isMemory(ofProcess id: Int32) -> Bool {

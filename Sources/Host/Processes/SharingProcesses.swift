@@ -77,6 +77,11 @@ final class SharingProcesses: Sendable {
     processes.withLock { $0 }.first { $0.id != process && $0.isCurrent }
   }
 
+  /// Whether all processes that have made calls have ended. False when there are none.
+  var haveEnded: Bool {
+    processes.withLock { !$0.isEmpty && $0.allSatisfy(\.hasEnded) }
+  }
+
   /// Whether process `id` has the mm.
   func areSharing(with id: Int32) -> Bool {
     let processes = processes.withLock { $0 }

@@ -10,9 +10,9 @@
 // twice has one frame, and pages that are adjacent and aligned for the client are adjacent and
 // aligned here, which superpages need.
 //
-// Only client memory can become unavailable, and an access to it that fails has the result `.gone`:
-// its file was truncated (SIGBUS, see CLinux), its page is unmapped, or its process has ended. No
-// such access terminates the server.
+// Only client memory can become unavailable, and an access to it that fails has the result
+// `.gone`: its file was truncated and the page is not retained (SIGBUS, see CLinux), its page is
+// unmapped, or its process has ended. No such access terminates the server.
 //
 // Locks: `clients` guards which frames stand for which client pages, `tables` the allocator of
 // table memory, `entryLock` entries of more than one word. `clients` is the innermost: it may be
@@ -44,8 +44,18 @@ package final class PhysicalMemory: Sendable {
     package var fileMappings: Int?
     /// Bytes of a process that are kept when the process ends.
     package var preservedBytes = 256 << 20
+    /// How pages of files are pinned.
+    package var pinning = PinningMode.exact
 
     package init() {}
+  }
+
+  /// How client memory is pinned.
+  package enum PinningMode: Sendable {
+    /// By the kernel, where the host permits that: a frame keeps the page that it was made for.
+    case exact
+    /// A frame stands for the page that the file or the process has at the time of an access.
+    case inPlace
   }
 
   /// log2 of the size of physical memory (VT-d: HAW).
@@ -76,6 +86,11 @@ package final class PhysicalMemory: Sendable {
         in: reservation, limits: limits,
         fileMappings: limits.fileMappings ?? Self.defaultFileMappings()))
     tables = Mutex(TableArena(limit: limits.tablePages))
+    clients.withLock { state in
+      state.setFaultResolver { [weak self] address, kind in
+        self?.resolveFault(kind, at: address) ?? (.init(start: nil, count: 0), .file)
+      }
+    }
   }
 
   /// Returns half of the host mappings that one process may have. The other half is for everything
@@ -105,13 +120,40 @@ package final class PhysicalMemory: Sendable {
     guard pages > 0, pages <= limits.pinnedFrames, !overflow, last <= UInt64(Int64.max),
       start & UInt64(Frame.size - 1) == 0
     else { throw pages > limits.pinnedFrames ? .noMemory : .invalidArgument }
-    let runs = clients.withLock {
-      $0.pin(
-        pages: pages, at: start, of: owner, backing: backing, shouldFail: shouldFailAllocation)
+    var runs: [FrameRun] = []
+    for part in Self.parts(of: pages, at: start) {
+      let pinned = clients.withLock {
+        $0.pin(
+          pages: part.pages, at: part.start, of: owner, backing: backing,
+          shouldFail: part.isInNewChunk ? shouldFailAllocation : { false })
+      }
+      guard let pinned else {
+        unpin(runs)
+        throw .noMemory
+      }
+      runs.append(joining: pinned)
     }
-    guard let runs else { throw .noMemory }
     return runs
   }
+
+  /// Divides pages into parts. The lock is held for one part at a time, because the kernel needs a
+  /// microsecond to pin or unpin a few pages.
+  private static func parts(
+    of pages: Int, at start: UInt64
+  ) -> [(start: UInt64, pages: Int, isInNewChunk: Bool)] {
+    var parts: [(start: UInt64, pages: Int, isInNewChunk: Bool)] = []
+    var (address, left) = (start, pages)
+    while left > 0 {
+      let frame = Int(address >> UInt64(Frame.shift)) & (Chunk.frames - 1)
+      let count = min(left, largestPart - frame & (largestPart - 1))
+      parts.append((address, count, parts.isEmpty || frame == 0))
+      (address, left) = (address + UInt64(count) << UInt64(Frame.shift), left - count)
+    }
+    return parts
+  }
+
+  /// In frames, a power of two.
+  private static let largestPart = 1 << 14
 
   /// - Returns: `nil` for a buffer, whose frames belong to no chunk of a process or file.
   private static func resolve(
@@ -136,8 +178,21 @@ package final class PhysicalMemory: Sendable {
   package func unpin(_ runs: [FrameRun]) {
     // Released after the lock.
     var released: [PinnedBuffer] = []
+    if runs.contains(where: { $0.pages > Self.largestPart }) {
+      for run in runs { unpinParts(of: run, released: &released) }
+      return
+    }
     clients.withLock { state in
       for run in runs { state.unpin(run, released: &released) }
+    }
+  }
+
+  private func unpinParts(of run: FrameRun, released: inout [PinnedBuffer]) {
+    var first = run.frames.lowerBound
+    while first < run.frames.upperBound {
+      let end = min(run.frames.upperBound, first + Self.largestPart)
+      clients.withLock { $0.unpin(FrameRun(first..<end), released: &released) }
+      first = end
     }
   }
 
@@ -285,6 +340,22 @@ package final class PhysicalMemory: Sendable {
   /// Stores an entry of one word in a table that ``allocateTable(sizeShift:)`` returned.
   package func storeEntry(_ entry: UInt64, at physical: PhysicalAddress) {
     window.store(entry, at: physical)
+  }
+
+  // MARK: Faults in mapped files
+
+  /// Decides what an access of this process to `address` sees. Called on the thread that handles
+  /// faults, without a lock.
+  private func resolveFault(
+    _ kind: FilePageFaults.Kind, at address: UInt64
+  ) -> (UnsafeMutableRawBufferPointer, FilePageFaults.Answer) {
+    let physical = PhysicalAddress(address - UInt64(UInt(bitPattern: window.base)))
+    let (frames, answer) = clients.withLock { $0.resolveFault(kind, at: physical) }
+    return (
+      UnsafeMutableRawBufferPointer(
+        start: window.pointer(PhysicalAddress(frame: frames.lowerBound)),
+        count: frames.count << Frame.shift), answer
+    )
   }
 
   // MARK: Client memory that is not mapped

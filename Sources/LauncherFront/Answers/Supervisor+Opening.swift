@@ -40,7 +40,7 @@ extension Supervisor {
     let flags = try OpenModel.statusFlags(request, of: "/dev/null")
     if request.isPathOnly { return try installPlaceHolder(of: entry, request, call) }
     let client = client(of: call)
-    files.processPendingEvents { client.process }
+    processCloses(before: client)
     let file = try withFaultInjection(for: call) { () throws(Errno) in
       try node.device.open(by: client)
     }
@@ -102,7 +102,7 @@ extension Supervisor {
     guard let virtualFiles else { return nil }
     // /proc/<pid>/status must not show pages of files that the program has closed.
     let client = client(of: call)
-    files.processPendingEvents { client.process }
+    processCloses(before: client)
     let flags = Int32(truncatingIfNeeded: request.flags)
     let opened = try virtualFiles.open(
       String(decoding: path, as: UTF8.self), flags: flags, by: call.task)

@@ -40,6 +40,9 @@ final class LauncherPinning: Sendable {
     return pinning.prepare(space) { () throws(Errno) in try makeAgent(for: call, listener) }
   }
 
+  /// Waits for the ends of agents whose processes have ended.
+  func awaitEnds() { pinning.awaitEnds() }
+
   /// Ends the agent of the caller's process, which ends or executes another program by `call`. The
   /// process must not leave a zombie to its parent, or keep one. So its thread removes the agent
   /// before it makes the call again.

@@ -70,6 +70,12 @@ final class Supervisor: Sendable {
 
   private static let releaseAttempts = 200
 
+  /// Releases the files whose last close has happened before a call of `client`.
+  func processCloses(before client: LauncherClient) {
+    pinning?.awaitEnds()
+    files.processPendingEvents { client.process }
+  }
+
   private func work() {
     // The time of this worker's last answer.
     var answerTime = 0
@@ -190,7 +196,7 @@ final class Supervisor: Sendable {
       files.deliverWakeups()
     }
     // The call must see all closes that happened before it.
-    files.processPendingEvents { client.process }
+    processCloses(before: client)
     if !client.isCached { threads.add(call) { listener.isWaiting(call.id) } }
     return try body(entry, client)
   }

@@ -79,7 +79,9 @@ extension SMMUv3Capabilities {
       .number(
         "output-address-bits", \.outputAddressBits, 32...48,
         "output address size, at least; physical memory can need more (IDR5.OAS)"),
-      .number("implementation", \.implementation, 0...UInt32.max, "the implementation (IIDR)"),
+      .number(
+        "implementation", \.implementation, 0...UInt32.max,
+        "the implementation; Linux does without nesting on some that have errata (IIDR)"),
     ]
   }
 }

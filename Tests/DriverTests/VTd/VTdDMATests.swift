@@ -216,8 +216,11 @@ import Testing
     }
   }
 
-  @Test("DMA to a truncated page of a file is aborted")
+  @Test("DMA to a truncated page of a file that is used in place is aborted")
   func truncationUnderDMAIsAnAbort() throws {
+    let fixture = try VTdFixture(limits: .inPlace)
+    let (port, domain) = (fixture.port(0), try fixture.makeDomain())
+    let run = try fixture.memory.pin(.file(memfd, offset: 0), pages: 16)[0]
     try fixture.driver.attach(domain, to: port.requester, pasid: nil)
     try domain.map(IOVA(0), to: run.page(0), length: 65536, permissions: [.read, .write])
     #expect(port.load(0xf000) == (.completed, 16))

@@ -13,8 +13,10 @@ struct VTdFixture {
   let faults = Collector<FaultRecord>()
   private let blocker: DeviceBlocker
 
-  init(_ configuration: VTdUnit.Configuration = .init()) throws {
-    memory = try PhysicalMemory(.test)
+  init(
+    _ configuration: VTdUnit.Configuration = .init(), limits: PhysicalMemory.Limits = .test
+  ) throws {
+    memory = try PhysicalMemory(limits)
     unit = VTdUnit(configuration, memory: memory)
     driver = try VTdDriver(unit: unit, memory: memory)
     blocker = DeviceBlocker(driver)

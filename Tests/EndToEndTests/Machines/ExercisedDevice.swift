@@ -67,7 +67,9 @@ struct ExercisedDevice {
         && (!flags.contains(.dirtyTracking) || unit.secondStageFlags)
     case .smmuv3(let unit):
       let unit = unit.capabilities
-      if flags == .nestParent { return unit.stage1 && unit.stage2 }
+      if flags == .nestParent {
+        return unit.stage1 && unit.stage2 && !hasNestingErratum(unit.implementation)
+      }
       if flags.contains(.nestParent) { return false }
       return flags == []
         || unit.stage1
@@ -81,6 +83,12 @@ struct ExercisedDevice {
         && (!flags.contains(.nestParent)
           || unit.guestTranslation && unit.guestIO && unit.nestedGuestCR3)
     }
+  }
+
+  /// arm-smmu-v3: arm_smmu_device_iidr_probe(). The generator draws 0, numbers that name no
+  /// implementer, and these: MMU-600 r1, MMU-600 r2, MMU-700 r1p0, MMU-700 r1p1.
+  private func hasNestingErratum(_ implementation: UInt32) -> Bool {
+    [0x4831_043b, 0x4871_043b].contains(implementation)
   }
 
   /// log2 of the PASIDs that can be attached: those that every device of the group with PASIDs has.

@@ -92,6 +92,22 @@ struct MachineRuleTests {
     #expect(fixture.allocate(device.id, on: ioas, 3).error == .notSupported)
   }
 
+  /// arm-smmu-v3: arm_smmu_device_iidr_probe()
+  @Test(
+    "an implementation with errata has no nesting",
+    arguments: [
+      (0x4831_043b, false), (0x4832_043b, true), (0x4870_143b, false), (0x4871_043b, false),
+      (0x4871_143b, true), (0x4831_043c, true),
+    ])
+  func errata(implementation: UInt32, nests: Bool) throws {
+    let fixture = try machine("kind: smmuv3, implementation: \(implementation)")
+    let device = try bound(fixture)
+    let hwpt = fixture.allocate(device.id, on: fixture.makeIOAS(), 1)
+    #expect(hwpt.error == (nests ? nil : .notSupported))
+    let viommu = fixture.makeVirtualIOMMU(device.id, on: (try? hwpt.get()) ?? 99, type: 1)
+    #expect(viommu.error == (nests ? nil : .notSupported))
+  }
+
   /// iommufd: iommufd_hwpt_nested_alloc() looks for the driver's operation before it looks at the
   /// parent.
   @Test(

@@ -37,17 +37,20 @@ import Testing
     mapping.protect(page: 1, PROT_READ)
     mapping.protect(page: 3, PROT_NONE)
     mapping.protect(page: 5, PROT_WRITE)
+    mapping.protect(page: 6, PROT_WRITE)
     #expect(fixture.map(mapping, page: 1) == .badAddress)
     #expect(fixture.map(mapping, page: 1, writable: false) == nil)
     #expect(fixture.map(mapping, page: 3, writable: false, at: 0x20000) == .badAddress)
     // Memory that can only be written can be pinned for writing.
     #expect(fixture.map(mapping, page: 5, at: 0x30000) == nil)
-    #expect(fixture.map(mapping, page: 5, writable: false, at: 0x40000) == .badAddress)
+    #expect(fixture.map(mapping, page: 5, writable: false, at: 0x40000) == nil)
+    // It can be pinned for reading only once it was touched, which the pin for writing has done.
+    #expect(fixture.map(mapping, page: 6, writable: false, at: 0x60000) == .badAddress)
     // One page that cannot be pinned fails the whole pin, and the pages before it are unpinned.
     let before = fixture.memory.pinnedFrames
     #expect(fixture.map(mapping, page: 2, pages: 2, at: 0x50000) == .badAddress)
     #expect(fixture.memory.pinnedFrames == before)
-    #expect(fixture.table.areaCount == 2)
+    #expect(fixture.table.areaCount == 3)
   }
 
   @Test("addresses that no VMA covers, the vsyscall page and the last page cannot be pinned")

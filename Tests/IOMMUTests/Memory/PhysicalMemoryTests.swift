@@ -116,9 +116,9 @@ extension PhysicalMemory {
     #expect(memory.pinnedFrames == 0)
   }
 
-  @Test("an access to a truncated page of a file fails without a signal")
+  @Test("an access to a truncated page of a file that is used in place fails without a signal")
   func truncatedFiles() throws {
-    let memory = try PhysicalMemory(.test)
+    let memory = try PhysicalMemory(.inPlace)
     let memfd = try makeNumberedMemfd(pages: 8)
     let run = try memory.pin(.file(memfd, offset: 0), pages: 8)[0]
     #expect(memory.word(at: run.page(7)) == 8)

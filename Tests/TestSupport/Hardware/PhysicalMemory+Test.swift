@@ -10,4 +10,11 @@ extension PhysicalMemory.Limits {
     limits.addressBits = 38
     return limits
   }
+
+  /// The same limits, and pages of files are used in place.
+  package static var inPlace: PhysicalMemory.Limits {
+    var limits = test
+    limits.pinning = .inPlace
+    return limits
+  }
 }

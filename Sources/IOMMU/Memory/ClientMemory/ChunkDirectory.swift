@@ -25,12 +25,21 @@ struct ChunkSource: Hashable {
   let owner: ChunkOwner
   /// The address or file offset, in chunks.
   let index: UInt64
+  /// A page that its file has lost keeps its frame. The page that the file has then gets a frame of
+  /// the next layer.
+  var layer = 0
 
   /// - Returns: `nil` when the index would overflow.
   func advanced(by distance: Int) -> ChunkSource? {
     let (sum, overflow) = index.addingReportingOverflow(UInt64(bitPattern: Int64(distance)))
-    return overflow == (distance < 0) ? ChunkSource(owner: owner, index: sum) : nil
+    return overflow == (distance < 0) ? ChunkSource(owner: owner, index: sum, layer: layer) : nil
   }
+
+  func inLayer(_ layer: Int) -> ChunkSource {
+    ChunkSource(owner: owner, index: index, layer: layer)
+  }
+
+  static let layerCount = 64
 }
 
 /// How the server reaches the memory of a chunk.
@@ -79,6 +88,8 @@ struct ChunkDirectory {
   private var chunks: [Int: ClientChunk] = [:]
   private var numbers: [ChunkSource: Int] = [:]
   private var chunksOfOwner: [ChunkOwner: Int] = [:]
+  /// The number of chunks of layers above 0.
+  private var upperChunks = 0
   private var isUsed: [Bool]
   private let limits: PhysicalMemory.Limits
 
@@ -86,6 +97,15 @@ struct ChunkDirectory {
     isUsed = Array(repeating: false, count: chunkCount)
     for chunk in 0..<Self.firstChunk { isUsed[chunk] = true }
     self.limits = limits
+  }
+
+  /// Returns the chunk number of each layer of `source`, `nil` for a layer that has none. The last
+  /// element is not `nil`.
+  func numbersOfLayers(of source: ChunkSource) -> [Int?] {
+    let layers = upperChunks == 0 ? 1 : ChunkSource.layerCount
+    var found = (0..<layers).map { numbers[source.inLayer($0)] }
+    while let last = found.last, last == nil { found.removeLast() }
+    return found
   }
 
   /// Returns the client memory of chunk `number`.
@@ -107,6 +127,7 @@ struct ChunkDirectory {
     isUsed[number] = true
     numbers[source] = number
     chunks[number] = ClientChunk(number: number, source: source, backing: backing)
+    if source.layer > 0 { upperChunks += 1 }
     chunksOfOwner[source.owner] = owned + 1
     return number
   }
@@ -153,6 +174,7 @@ struct ChunkDirectory {
   mutating func remove(_ number: Int) -> Bool {
     guard let chunk = chunks.removeValue(forKey: number) else { return false }
     numbers[chunk.source] = nil
+    if chunk.source.layer > 0 { upperChunks -= 1 }
     isUsed[number] = false
     let owner = chunk.source.owner
     if let count = chunksOfOwner[owner], count > 1 {

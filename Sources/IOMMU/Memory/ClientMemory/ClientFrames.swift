@@ -7,9 +7,9 @@
 // of a process is used in place. Shared memory is mapped into the reservation, so that a DMA to it
 // is a memory copy, and the mapping keeps the pages when the client unmaps them or ends.
 //
-// A client can still shrink a shared file. The pages that it cuts off are `truncated` from then on,
-// also when the file grows again, until they are pinned anew. On a real host the device would
-// continue to use the old pages.
+// A client can still take pages away from a shared file. Retained pages keep their contents
+// (`RetainedFilePages`). Of the others, those behind a new end of the file are `truncated` from
+// then on, also when the file grows again, until they are pinned anew.
 //
 // `PhysicalMemory` owns this state and guards it with a lock. Accesses do not take that lock: they
 // read only the kind of a frame.
@@ -36,13 +36,13 @@ struct ClientFrames {
     pins = reservation.pins
     chunks = ChunkDirectory(
       chunkCount: 1 << (reservation.addressBits - Chunk.shift), limits: limits)
-    files = FileMappings(in: reservation, limit: fileMappings)
+    files = FileMappings(in: reservation, limits: limits, limit: fileMappings)
     copies = ProcessCopies(in: reservation, limit: limits.preservedBytes)
     buffers = BufferFrames(in: reservation)
   }
 
   /// The number of host mappings that pinned files need now.
-  var fileMappings: Int { files.count }
+  var fileMappings: Int { files.count + files.retained.extraMappings }
 
   // MARK: Pinning
 
@@ -61,15 +61,10 @@ struct ClientFrames {
       let first = Int(address >> UInt64(Frame.shift)) & (Chunk.frames - 1)
       let count = min(left, Chunk.frames - first)
       let source = ChunkSource(owner: owner, index: address >> UInt64(Chunk.shift))
-      guard !shouldFail(), let number = chunks.chunk(for: source, backing: backing) else {
-        break
-      }
-      let frame = number * Chunk.frames + first
-      guard pin(frame..<frame + count, of: number, backing: backing) else {
-        if chunks[number]?.pinnedFrames == 0 { release(number) }
-        break
-      }
-      runs.append(frames: frame..<frame + count)
+      guard
+        pin(
+          first..<first + count, of: source, backing: backing, shouldFail: shouldFail, into: &runs)
+      else { break }
       (address, left) = (address + UInt64(count) << UInt64(Frame.shift), left - count)
     }
     guard left == 0 else {
@@ -89,6 +84,69 @@ struct ClientFrames {
     else { return nil }
     pinnedFrames += run.pages
     return run
+  }
+
+  /// Pins `pages` of one GiB, numbered from its start.
+  /// - Parameter runs: receives the frames, also when some cannot be pinned.
+  /// - Returns: false when some cannot be pinned.
+  private mutating func pin(
+    _ pages: Range<Int>, of source: ChunkSource, backing: ChunkBacking, shouldFail: () -> Bool,
+    into runs: inout [FrameRun]
+  ) -> Bool {
+    for (part, layer) in layers(of: pages, source) {
+      guard layer < ChunkSource.layerCount, !shouldFail(),
+        let number = chunks.chunk(for: source.inLayer(layer), backing: backing)
+      else { return false }
+      let first = number * Chunk.frames
+      let frames = first + part.lowerBound..<first + part.upperBound
+      guard pin(frames, of: number, backing: backing) else {
+        if chunks[number]?.pinnedFrames == 0 { release(number) }
+        return false
+      }
+      runs.append(frames: frames)
+    }
+    return true
+  }
+
+  /// Divides pages of one GiB by the layer of their frames: the layer in which a page has a frame,
+  /// otherwise the lowest one that has no frame with its number.
+  private mutating func layers(
+    of pages: Range<Int>, _ source: ChunkSource
+  ) -> [(pages: Range<Int>, layer: Int)] {
+    let numbers = chunks.numbersOfLayers(of: source)
+    let first = numbers.map { $0.map { $0 * Chunk.frames } }
+    var lost = false
+    for case .some(let start) in first {
+      let frames = start + pages.lowerBound..<start + pages.upperBound
+      guard let chunk = chunks[start / Chunk.frames], case .file = chunk.backing,
+        !window.areAll(.none, frames)
+      else { continue }
+      if files.retained.replaceLost(frames, in: chunk) { lost = true }
+    }
+    guard lost || numbers.count > 1 else { return [(pages, 0)] }
+    var runs: [(pages: Range<Int>, layer: Int)] = []
+    for page in pages {
+      let layer = layer(ofPage: page, first)
+      if let last = runs.last, last.layer == layer {
+        runs[runs.count - 1].pages = last.pages.lowerBound..<page + 1
+      } else {
+        runs.append((page..<page + 1, layer))
+      }
+    }
+    return runs
+  }
+
+  /// - Parameter first: the first frame of each layer, as far as it has a chunk.
+  private func layer(ofPage page: Int, _ first: [Int?]) -> Int {
+    var free: Int?
+    for (layer, start) in first.enumerated() {
+      guard let start, window.kind(ofFrame: start + page) != .none else {
+        free = free ?? layer
+        continue
+      }
+      if !files.retained.isReplaced(start + page) { return layer }
+    }
+    return free ?? first.count
   }
 
   /// Adds one pin to each of `frames`, which are in chunk `number`.
@@ -237,6 +295,25 @@ struct ClientFrames {
     if let chunk = chunks[physical.chunk] { files.markTruncated(from: end, of: chunk) }
   }
 
+  // MARK: Pages that files have lost
+
+  /// Sets the function that resolves faults in mapped files. It takes the lock and calls
+  /// ``resolveFault(_:at:)``.
+  mutating func setFaultResolver(_ resolver: @escaping FilePageFaults.Resolver) {
+    files.retained.setResolver(resolver)
+  }
+
+  /// Decides what an access to `physical` sees that has found no page table entry.
+  /// - Returns: the frames whose accesses are repeated, and the answer.
+  mutating func resolveFault(
+    _ kind: FilePageFaults.Kind, at physical: PhysicalAddress
+  ) -> (frames: Range<Int>, FilePageFaults.Answer) {
+    guard let chunk = chunks[physical.chunk] else {
+      return (physical.frame..<physical.frame + 1, .file)
+    }
+    return files.retained.resolve(kind, of: physical.frame, in: chunk)
+  }
+
   // MARK: Copies of processes that end
 
   /// Returns the pinned frames of `owner` that are to be copied.
@@ -262,6 +339,11 @@ struct ClientFrames {
 }
 
 extension [FrameRun] {
+  /// Appends `runs`. Joins the first of them to the last run when it is adjacent to it.
+  mutating func append(joining runs: [FrameRun]) {
+    for run in runs { append(frames: run.frames) }
+  }
+
   /// Appends `frames`. Extends the last run when they are adjacent to it.
   fileprivate mutating func append(frames: Range<Int>) {
     if let last, last.frames.upperBound == frames.lowerBound {

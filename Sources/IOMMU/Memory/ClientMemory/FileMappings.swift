@@ -8,6 +8,9 @@
 // mapping. When a later pin brings a writable descriptor for a file that was mapped read-only, the
 // whole chunk is mapped again through the new descriptor.
 //
+// Pages of files that are mapped for writing are retained (`RetainedFilePages`), where the host
+// permits that.
+//
 // `ClientFrames` owns the mappings. The kind of a frame says whether it is mapped: `mapped`,
 // `mappedReadOnly` and `truncated` frames are.
 
@@ -21,11 +24,13 @@ struct FileMappings {
   private let reservation: Reservation
   private let window: FrameWindow
   private let pins: SparseArray<UInt32>
+  var retained: RetainedFilePages
 
   /// - Parameter limit: the highest number of host mappings.
-  init(in reservation: Reservation, limit: Int) {
+  init(in reservation: Reservation, limits: PhysicalMemory.Limits, limit: Int) {
     self.reservation = reservation
     self.limit = limit
+    retained = RetainedFilePages(in: reservation, limits: limits, mappingLimit: limit / 2)
     window = reservation.window
     pins = reservation.pins
   }
@@ -46,9 +51,10 @@ struct FileMappings {
     var mapped: [Range<Int>] = []
     for run in unmappedRuns(in: frames.rounded(to: current.granule)) {
       let cost = mappingCost(of: run, granule: current.granule)
-      if count + cost <= limit, map(run, of: chunk, current) {
+      if count + retained.extraMappings + cost <= limit, map(run, of: chunk, current) {
         count += cost
         window.setKind(current.kind, frames: run)
+        if current.isWritable { retained.retain(run) }
         mapped.append(run)
       } else if current.granule == 1 {
         // Pinned frames of the run are `truncated` and stay so.
@@ -89,7 +95,8 @@ struct FileMappings {
       end > chunk.sourceOffset ? (end - chunk.sourceOffset) >> UInt64(Frame.shift) : 0
     guard kept < UInt64(Chunk.frames) else { return }
     let tail = chunk.frames.lowerBound + Int(kept)..<chunk.frames.upperBound
-    for run in mappedRuns(in: tail) where file.granule == 1 || run.count % file.granule == 0 {
+    let runs = mappedRuns(in: tail).flatMap { $0.runs { !retained.isRetained($0) } }
+    for run in runs where file.granule == 1 || run.count % file.granule == 0 {
       if reservation.mapAnonymous(run, PROT_READ | PROT_WRITE) {
         window.setKind(.truncated, frames: run)
       }
@@ -99,15 +106,17 @@ struct FileMappings {
   private mutating func unmapRun(_ run: Range<Int>, of file: SharedMemoryFile) {
     for run in mappedRuns(in: run) {
       window.setKind(.none, frames: run)
+      retained.release(run)
       let cost = mappingCost(of: run, granule: file.granule)
       if reservation.mapAnonymous(run, PROT_NONE) { count -= cost }
     }
   }
 
-  private func remapWritable(_ chunk: ClientChunk, _ file: SharedMemoryFile) -> Bool {
+  private mutating func remapWritable(_ chunk: ClientChunk, _ file: SharedMemoryFile) -> Bool {
     for run in mappedRuns(in: chunk.frames) {
       guard map(run, of: chunk, file) else { return false }
       window.setKind(.mapped, frames: run)
+      retained.retain(run)
     }
     return true
   }
@@ -164,7 +173,7 @@ extension Range<Int> {
   }
 
   /// Returns the maximal parts whose elements all fulfil `condition`.
-  fileprivate func runs(where condition: (Int) -> Bool) -> [Range<Int>] {
+  func runs(where condition: (Int) -> Bool) -> [Range<Int>] {
     var runs: [Range<Int>] = []
     var first: Int?
     for element in self {

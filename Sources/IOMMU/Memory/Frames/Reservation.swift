@@ -18,7 +18,8 @@ final class Reservation: Sendable {
   let window: FrameWindow
   /// The number of pins of each frame. Guarded by the lock of `PhysicalMemory.clients`.
   let pins: SparseArray<UInt32>
-  /// For `BufferFrames`, which owns the elements. Guarded by the same lock.
+  /// For `BufferFrames` and `RetainedFilePages`, which own the elements of their chunks. Guarded by
+  /// the same lock.
   let owners: SparseArray<UInt32>
   /// The `FrameKind` of each frame. `window` reads and writes the elements as atomics.
   private let kinds: SparseArray<UInt8>

@@ -233,7 +233,22 @@ extension DeviceProperties {
 
 extension SMMUv3Capabilities {
   /// ARM_SMMU_FEAT_NESTING
-  var nesting: Bool { stage1 && stage2 }
+  var nesting: Bool { stage1 && stage2 && !hasNestingErratum }
+
+  /// Whether errata of the implementation make the driver do without nesting
+  /// (arm-smmu-v3: arm_smmu_device_iidr_probe()).
+  private var hasNestingErratum: Bool {
+    // IIDR.Implementer: Arm
+    guard implementation & 0xfff == 0x43b else { return false }
+    let (variant, revision) = (implementation >> 16 & 0xf, implementation >> 12 & 0xf)
+    switch implementation >> 20 {
+    // MMU-600, erratum 1209401
+    case 0x483: return variant < 2
+    // MMU-700, errata 2268618 and 2812531
+    case 0x487: return variant < 1 || revision < 1
+    default: return false
+    }
+  }
 
   /// log2 of the granule of the driver's page tables: that of the host's pages if the unit has it,
   /// otherwise the smallest (io-pgtable-arm: arm_lpae_restrict_pgsizes()).

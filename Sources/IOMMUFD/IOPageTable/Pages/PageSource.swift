@@ -255,7 +255,7 @@ private struct ProcessPin {
           at: range.lowerBound, pages: pages, forWriting: isWritable, each: area.file != nil)
     {
       // A page in the middle can be a guard page (MADV_GUARD_INSTALL).
-      return area.file != nil || space.areReadable(range)
+      return range.pages == 1 || area.file != nil || space.areReadable(range)
     }
     return space.touch(at: range.lowerBound, pages: pages)
   }

@@ -187,7 +187,7 @@ struct PinAccount {
   /// Whether ``uncharge(_:in:)`` reaches the counter in the kernel: mm_struct.locked_vm of an
   /// address space that is gone cannot be changed. iommufd: update_mm_locked_vm() when it decreases
   var canBeUncharged: Bool {
-    accounting != .addressSpace || addressSpace?.isGone == false
+    accounting != .addressSpace || addressSpace?.isAbandoned == false
   }
 
   /// ``Accounting`` without the user.

@@ -15,7 +15,7 @@
 #include <time.h>
 
 /** Clients after which the launcher has filled its caches of address spaces and threads. */
-enum { WARM_UP = 40 };
+enum { WARM_UP = 100 };
 /** Descriptors of processes that have ended, which a cache of the launcher keeps for a while. */
 enum { CACHED = 64 };
 enum { RW = PROT_READ | PROT_WRITE, PRIVATE = MAP_PRIVATE | MAP_ANONYMOUS };

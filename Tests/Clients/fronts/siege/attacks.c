@@ -111,21 +111,61 @@ static void attack_with_processes(void)
 
 /* ---- DMA that waits ------------------------------------------------------------------------ */
 
+static void *issue_stuck_struct(void *number)
+{
+    ioctl(shared_iommufd, IOMMU_IOAS_ALLOC, memory + PAGE * (uintptr_t)number);
+    return NULL;
+}
+
+/** Passes structs in a file whose pages do not arrive. */
+static void attack_with_file_structs(void)
+{
+    int file = open_stuck_file(PAGE * STRUCT_THREADS);
+
+    if (file < 0)
+        fatal("no file system: %s", strerror(errno));
+    memory = mmap(NULL, PAGE * STRUCT_THREADS, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0);
+    if (memory == MAP_FAILED)
+        fatal("mmap: %s", strerror(errno));
+    shared_iommufd = open_iommufd();
+    stop_stuck_file(file);
+    start_threads(STRUCT_THREADS, issue_stuck_struct);
+    usleep(200000);
+    wait_until_killed();
+}
+
+static volatile bool has_rung;
+
 static void *close_all(void *victim)
 {
     struct victim *attacker = victim;
 
+    while (!has_rung)
+        usleep(10000);
+    usleep(200000);
     close(attacker->device.fd);
     close(attacker->device.faults);
     close(attacker->iommufd);
     return NULL;
 }
 
+static void ring_and_close(struct victim *attacker)
+{
+    pthread_t thread;
+
+    /* First, because the DMA that waits holds the lock of this process's mappings. */
+    if (pthread_create(&thread, NULL, close_all, attacker))
+        fatal("no thread");
+    ring(attacker);
+    has_rung = true;
+    usleep(300000);
+    wait_until_killed();
+}
+
 /** Rings a doorbell whose DMA waits for memory, and then closes the device. */
 static void attack_with_doorbell(void)
 {
     static struct victim attacker;
-    pthread_t thread;
 
     memory = map_memory(PAGE);
     memset(memory, 1, PAGE);
@@ -134,12 +174,26 @@ static void attack_with_doorbell(void)
     add_doorbell(&attacker, RUN | FROM_MEMORY);
     if (!make_missing(memory, PAGE))
         fatal("no userfaultfd: %s", strerror(errno));
-    ring(&attacker);
-    usleep(200000);
-    if (pthread_create(&thread, NULL, close_all, &attacker))
-        fatal("no thread");
-    usleep(100000);
-    wait_until_killed();
+    ring_and_close(&attacker);
+}
+
+/** As above, with a page of a file that does not arrive a second time. */
+static void attack_with_file_doorbell(void)
+{
+    static struct victim attacker;
+    int file = open_stuck_file(PAGE);
+
+    if (file < 0)
+        fatal("no file system: %s", strerror(errno));
+    memory = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, file, 0);
+    if (memory == MAP_FAILED)
+        fatal("mmap: %s", strerror(errno));
+    open_victim(&attacker, 0);
+    map_for_reading(&attacker, memory, PAGE);
+    add_doorbell(&attacker, RUN | FROM_MEMORY);
+    madvise(memory, PAGE, MADV_DONTNEED);
+    stop_stuck_file(file);
+    ring_and_close(&attacker);
 }
 
 /* ---- descriptors --------------------------------------------------------------------------- */
@@ -217,6 +271,8 @@ static void attack_with_forks(void)
 const struct attack attacks[] = {
     {"maps", attack_with_maps, 1},           {"structs", attack_with_structs, 10},
     {"processes", attack_with_processes, 2}, {"doorbell", attack_with_doorbell, 3},
+    {"file_structs", attack_with_file_structs, 3},
+    {"file_doorbell", attack_with_file_doorbell, 3},
     {"files", attack_with_files, 2},         {"opens", attack_with_opens, 1},
     {"forks", attack_with_forks, 1},
 };

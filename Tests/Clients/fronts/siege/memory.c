@@ -41,11 +41,11 @@ void open_victim(struct victim *victim, int index)
         fatal("device %d cannot be attached", index);
 }
 
-void map_page(struct victim *victim, void *page, size_t length)
+static void map_with(struct victim *victim, void *page, size_t length, uint32_t rights)
 {
     struct iommu_ioas_map map = {
         .size = sizeof(map),
-        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE,
+        .flags = IOMMU_IOAS_MAP_FIXED_IOVA | rights,
         .ioas_id = victim->ioas,
         .user_va = (uintptr_t)page,
         .length = length,
@@ -55,6 +55,16 @@ void map_page(struct victim *victim, void *page, size_t length)
     victim->page = page;
     if (ioctl(victim->iommufd, IOMMU_IOAS_MAP, &map))
         fatal("IOMMU_IOAS_MAP: %s", strerror(errno));
+}
+
+void map_page(struct victim *victim, void *page, size_t length)
+{
+    map_with(victim, page, length, IOMMU_IOAS_MAP_READABLE | IOMMU_IOAS_MAP_WRITEABLE);
+}
+
+void map_for_reading(struct victim *victim, void *page, size_t length)
+{
+    map_with(victim, page, length, IOMMU_IOAS_MAP_READABLE);
 }
 
 void add_doorbell(struct victim *victim, uint32_t command)

@@ -37,6 +37,8 @@ enum { IOVA_OF_PAGE = 0x100000 };
 void open_victim(struct victim *victim, int index);
 /** Maps `page` for the device. */
 void map_page(struct victim *victim, void *page, size_t length);
+/** As map_page(), without the right to write. */
+void map_for_reading(struct victim *victim, void *page, size_t length);
 /** Makes the device copy a page when `doorbell` is signalled. */
 void add_doorbell(struct victim *victim, uint32_t command);
 /** Signals the doorbell. */
@@ -44,6 +46,11 @@ void ring(const struct victim *victim);
 
 /** Registers memory with a userfaultfd that nobody serves. Returns false where that is forbidden. */
 bool make_missing(void *memory, size_t length);
+
+/** Opens a file that this process serves. Returns -1 where no file system can be mounted. */
+int open_stuck_file(size_t size);
+/** Lets no further page of the file arrive. */
+void stop_stuck_file(int file);
 
 /** An attack: runs in a process of its own until the process is killed. */
 struct attack {
