@@ -70,6 +70,13 @@ package protocol OpenFile: AnyObject, Sendable {
   /// O_NONBLOCK and O_CLOEXEC.
   var descriptorFlags: Int32 { get }
 
+  /// The text of the link to the file in /proc/<pid>/fd, for a file that a device has made.
+  var linkText: String { get }
+
+  /// Whether the file has a poll operation (file_operations.poll). Without it epoll_ctl(2) is
+  /// EPERM.
+  var hasPoll: Bool { get }
+
   /// Returns what poll(2) reports now. A file without a poll operation returns
   /// ``Readiness/always``.
   func readiness() -> Readiness
@@ -113,6 +120,8 @@ extension OpenFile {
     throw .illegalSeek
   }
   package var descriptorFlags: Int32 { DescriptorFlags.standard }
+  package var linkText: String { "anon_inode:[iommufd]" }
+  package var hasPoll: Bool { false }
   package func readiness() -> Readiness { .always }
   package func setReadinessObserver(_ wake: (@Sendable () -> Void)?) {}
   package var hasRegions: Bool { false }

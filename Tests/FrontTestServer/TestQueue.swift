@@ -34,6 +34,7 @@ final class TestQueue: OpenFile {
     wake?()
   }
 
+  var hasPoll: Bool { true }
   var hasRead: Bool { true }
   var hasWrite: Bool { true }
 

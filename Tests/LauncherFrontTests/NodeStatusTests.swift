@@ -16,7 +16,10 @@ private struct NoDevice: CharacterDevice {
 }
 
 private let vfio = NodeStatus(
-  of: DeviceNode(paths: ["/dev/x"], major: 511, minor: 0x123, device: NoDevice()))
+  of: VirtualEntry(
+    path: "/dev/x",
+    kind: .node(DeviceNode(paths: ["/dev/x"], major: 511, minor: 0x123, device: NoDevice())),
+    inode: 7, parent: nil))
 
 @Suite struct NodeStatusTests {
   @Test func theNativeLayoutIsTheCLibrarys() {
@@ -32,6 +35,9 @@ private let vfio = NodeStatus(
     #expect(status.st_nlink == 1)
     #expect(status.st_blksize == 4096)
     #expect(status.st_size == 0)
+    #expect(status.st_ino == 7)
+    // Some time after 2020.
+    #expect(status.st_mtim.tv_sec > 1_580_000_000 && status.st_ctim.tv_nsec < 1_000_000_000)
   }
 
   @Test func theI386LayoutIsThatOfStat64() {

@@ -21,6 +21,7 @@ private final class File: OpenFile {
   }
 
   private let state: Mutex<State>
+  let hasPoll = true
   let hasRegions: Bool
 
   init(_ readiness: Readiness = [], hasRegions: Bool = false) {
@@ -58,7 +59,10 @@ private struct Node: CharacterDevice {
   func open(by client: any Client) throws(Errno) -> any OpenFile { File() }
 }
 
-private let node = DeviceNode(paths: ["/dev/iommu"], major: 511, minor: 0, device: Node())
+private let node = VirtualEntry(
+  path: "/dev/iommu",
+  kind: .node(DeviceNode(paths: ["/dev/iommu"], major: 511, minor: 0, device: Node())), inode: 7,
+  parent: nil)
 
 private func events(_ descriptor: Int32) -> Int32 {
   var event = pollfd(fd: descriptor, events: Int16(POLLIN | POLLOUT), revents: 0)
@@ -188,7 +192,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test func pollReportsWhetherAQueueHasRecords() throws {
     let file = File()
-    let (entry, theirs) = try files.add(queue: file, by: 1)
+    let (entry, theirs) = try files.add(madeByDevice: file, by: 1)
     let queue = try #require(entry.queue)
     #expect(events(theirs.rawValue) == 0)
     file.become(.readable)
@@ -203,14 +207,14 @@ private func events(_ descriptor: Int32) -> Int32 {
   }
 
   @Test func aNewQueueMayBeReadableAndWritable() throws {
-    let (_, theirs) = try files.add(queue: File([.readable, .writable]), by: 1)
+    let (_, theirs) = try files.add(madeByDevice: File([.readable, .writable]), by: 1)
     #expect(events(theirs.rawValue) == POLLIN | POLLOUT)
   }
 
   @Test func aWithdrawnQueueIsNotReleased() throws {
     let file = File()
     do {
-      let (entry, _) = try files.add(queue: file, by: 1)
+      let (entry, _) = try files.add(madeByDevice: file, by: 1)
       files.withdraw(entry)
     }
     files.processPendingEvents()
@@ -220,7 +224,7 @@ private func events(_ descriptor: Int32) -> Int32 {
 
   @Test func theLastCloseOfAQueueReleasesIt() throws {
     let file = File()
-    do { _ = try files.add(queue: file, by: 1) }
+    do { _ = try files.add(madeByDevice: file, by: 1) }
     files.processPendingEvents()
     #expect(file.released == 1)
     // A wake-up after the release has no effect.
@@ -229,7 +233,7 @@ private func events(_ descriptor: Int32) -> Int32 {
   }
 
   @Test func readAndWriteOfAQueuesSocketDoNotWait() throws {
-    let (_, theirs) = try files.add(queue: File(), by: 1)
+    let (_, theirs) = try files.add(madeByDevice: File(), by: 1)
     var byte: UInt8 = 0
     #expect(read(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)
     #expect(write(theirs.rawValue, &byte, 1) == -1 && errno == EAGAIN)

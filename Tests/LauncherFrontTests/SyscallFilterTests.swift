@@ -94,12 +94,18 @@ private func isTrapped(
 
   @Test(arguments: Architecture.allCases)
   func ioctlsWithVFIOsTypeOrIommufdsNumbersAreTrapped(_ architecture: Architecture) throws {
-    let trapped: [UInt64] = [0x3b80, 0x3b64, 0xc008_3b80, 0xffff_ffff_0000_3b80, 0x3a80, 0x80]
+    let trapped: [UInt64] = [
+      0x3b80, 0x3b64, 0xc008_3b80, 0xffff_ffff_0000_3b80, 0x3a80, 0x80, 0x5401, 0x541b, 0x5460,
+      0x8008_6601,
+    ]
     let untrapped: [UInt64] = [
-      0x5401, 0x5421, 0xae80, 0xaea2, 0x8915, 0xc040_64a0, 0x8004_4590, 0x3c3b, 0,
+      0x5402, 0x5421, 0xae80, 0xaea2, 0x8915, 0xc040_64a0, 0x8004_4590, 0x3c3b, 0,
     ]
     for request in trapped { #expect(try isTrapped(.ioctl, on: architecture, [3, request])) }
-    for request in untrapped { #expect(try !isTrapped(.ioctl, on: architecture, [3, request])) }
+    for request in untrapped {
+      #expect(try !isTrapped(.ioctl, on: architecture, [3, request]))
+      #expect(try isTrapped(.ioctl, on: architecture, [960, request]))
+    }
   }
 
   @Test func allOpensAreTrapped() throws {
@@ -120,7 +126,8 @@ private func isTrapped(
           try isTrapped(.pwrite, on: .i386, [3, 0, 8, offset & 0xffff_ffff, offset >> 32]))
       }
     }
-    for offset: UInt64 in [0, 8, 1 << 32, (1 << 40) - 1, 256 << 40, .max] {
+    #expect(try isTrapped(.pread, on: .x8664, [3, 0, 8, 0]))
+    for offset: UInt64 in [8, 1 << 32 + 8, (1 << 40) - 1, 256 << 40 + 8, .max] {
       #expect(try !isTrapped(.pread, on: .x8664, [3, 0, 8, offset]))
       #expect(try !isTrapped(.pwritev, on: .i386, [3, 0, 1, offset & 0xffff_ffff, offset >> 32]))
     }
@@ -128,14 +135,26 @@ private func isTrapped(
 
   @Test(arguments: Architecture.allCases)
   func transfersOnQueueDescriptorsAreTrapped(_ architecture: Architecture) throws {
-    for systemCall in [SystemCall.read, .readv, .write, .writev, .lseek] {
+    for systemCall in [SystemCall.read, .readv, .write, .writev, .getdents64, .shutdown] {
       #expect(try isTrapped(systemCall, on: architecture, [960, 0, 1]))
       #expect(try !isTrapped(systemCall, on: architecture, [959, 0, 1]))
     }
-    // 3 is F_GETFL, 1 is F_GETFD.
-    #expect(try isTrapped(.fcntl, on: architecture, [960, 3]))
-    #expect(try !isTrapped(.fcntl, on: architecture, [959, 3]))
-    #expect(try !isTrapped(.fcntl, on: architecture, [960, 1]))
+    #expect(try isTrapped(.lseek, on: architecture, [3, 0, 0]))
+  }
+
+  @Test(arguments: Architecture.allCases)
+  func fewCommandsOfFcntlAreTrapped(_ architecture: Architecture) throws {
+    // F_GETFL, F_SETLKW, F_OFD_SETLK, F_GET_SEALS; F_SETFL with O_DIRECT.
+    let direct = UInt64(OpenModel.direct)
+    for command: UInt64 in [3, 7, 37, 1034] {
+      #expect(try isTrapped(.fcntl, on: architecture, [3, command, 0]))
+    }
+    #expect(try isTrapped(.fcntl, on: architecture, [3, 4, direct | 2]))
+    // F_SETFL with O_NONBLOCK, F_DUPFD, F_GETFD, F_SETFD.
+    #expect(try !isTrapped(.fcntl, on: architecture, [3, 4, 0o4002]))
+    for command: UInt64 in [0, 1, 2] {
+      #expect(try !isTrapped(.fcntl, on: architecture, [960, command, direct]))
+    }
   }
 
   /// preadv2(2) with offset -1 reads at the file position.
@@ -159,10 +178,10 @@ private func isTrapped(
     }
     for systemCall in [SystemCall.pread, .preadv2, .pwrite, .pwritev] {
       #expect(
-        try isTrapped(systemCall, on: architecture, [960, 0, 8, 0, 0], by: filterWithVirtualFiles))
+        try isTrapped(systemCall, on: architecture, [960, 0, 8, 8, 0], by: filterWithVirtualFiles))
       #expect(
-        try !isTrapped(systemCall, on: architecture, [959, 0, 8, 0, 0], by: filterWithVirtualFiles))
-      #expect(try !isTrapped(systemCall, on: architecture, [960, 0, 8, 0, 0]))
+        try !isTrapped(systemCall, on: architecture, [959, 0, 8, 8, 0], by: filterWithVirtualFiles))
+      #expect(try !isTrapped(systemCall, on: architecture, [960, 0, 8, 8, 0]))
     }
     #expect(try isTrapped(.read, on: architecture, [960, 0, 1], by: filterWithVirtualFiles))
     #expect(try !isTrapped(.read, on: architecture, [959, 0, 1], by: filterWithVirtualFiles))

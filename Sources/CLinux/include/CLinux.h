@@ -14,10 +14,12 @@
 #include "CLinuxFailNth.h"
 #include "CLinuxFaults.h"
 #include "CLinuxMemory.h"
+#include "CLinuxPaths.h"
 #include "CLinuxRing.h"
 #include "CLinuxSeccomp.h"
 #include "CLinuxSpawn.h"
 #include "CLinuxStart.h"
+#include "CLinuxSubmissions.h"
 #include "CLinuxSupervision.h"
 #include "CLinuxTrace.h"
 

@@ -22,6 +22,9 @@ int CLinux_pidfd_stat_descriptor(int pidfd, int number, uint64_t *device, uint64
 /// flags of `how` that concern the way to the file are left out. Returns the file's status flags
 /// (F_GETFL) or -errno.
 int CLinux_open_model(const char *path, const void *how, size_t size);
+/// fallocate(2) of /dev/null, opened with `access_mode`: what the kernel answers for a character
+/// device. Returns 0 or -errno.
+int CLinux_fallocate_model(int access_mode, int mode, uint64_t offset, uint64_t length);
 /// prlimit(2): stores the soft RLIMIT_NOFILE. Returns 0 or -errno.
 int CLinux_prlimit_nofile(pid_t process, uint64_t *limit);
 /// F_ADD_SEALS with F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL, and F_SEAL_WRITE if

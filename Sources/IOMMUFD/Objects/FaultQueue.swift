@@ -15,7 +15,7 @@ final class FaultQueue: Object, @unchecked Sendable {
       queue,
       .init(
         recordSize: MemoryLayout<iommu_hwpt_pgfault>.size,
-        responseSize: MemoryLayout<iommu_hwpt_page_response>.size),
+        responseSize: MemoryLayout<iommu_hwpt_page_response>.size, inodeName: "iommufd-pgfault"),
       onRelease: { [self] in releaseDescriptor() })
   }
 

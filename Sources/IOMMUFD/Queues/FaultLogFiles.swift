@@ -45,7 +45,9 @@ final class FaultLogFiles: Sendable {
       let queue = EventQueue(RecordLog(capacity: Self.depth))
       state.logs[key] = Log(queue: queue, device: device)
       return QueueFile(
-        queue, .init(recordSize: MemoryLayout<iommufd_sim_fault>.size),
+        queue,
+        .init(
+          recordSize: MemoryLayout<iommufd_sim_fault>.size, inodeName: "iommufd-sim-fault-log"),
         onRelease: { [weak self] in self?.close(key) })
     }
     guard let file else { throw .noMemory }

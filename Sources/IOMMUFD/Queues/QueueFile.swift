@@ -20,6 +20,8 @@ package final class QueueFile<Contents: QueueContents>: OpenFile {
     /// The size of a write must be a multiple of this, else ESPIPE. `nil` when the descriptor
     /// cannot be written to.
     package var responseSize: Int?
+    /// The name of the anonymous inode (anon_inode_getfile()).
+    package var inodeName = "iommufd"
   }
 
   package let queue: EventQueue<Contents>
@@ -34,6 +36,8 @@ package final class QueueFile<Contents: QueueContents>: OpenFile {
     self.onRelease = onRelease
   }
 
+  package var hasPoll: Bool { true }
+  package var linkText: String { "anon_inode:[\(rules.inodeName)]" }
   package var hasRead: Bool { true }
   package var hasWrite: Bool { rules.responseSize != nil }
 

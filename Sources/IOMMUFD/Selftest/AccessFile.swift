@@ -8,6 +8,7 @@ internal import SystemPackage
 internal import UAPI
 
 final class AccessFile: OpenFile, @unchecked Sendable {
+  let linkText = "anon_inode:[iommufd_test_staccess]"
   private struct Item {
     let pin: AccessPin
     /// `nil` until the call that pins the item has checked its pages.

@@ -19,6 +19,8 @@ final class DMABufferFile: OpenFile {
       Int32(bitPattern: flags) & (DescriptorFlags.status | DescriptorFlags.closeOnExec)
   }
 
+  var hasPoll: Bool { true }
+  var linkText: String { "/dmabuf:" }
   var hasSeek: Bool { true }
 
   /// Accepts only offset 0 from the start or from the end. dma_buf_llseek()

@@ -28,15 +28,32 @@ enum Architecture: CaseIterable {
 /// A system call by its name, which is independent of its number on an architecture. The raw values
 /// are the names that a trace prints.
 enum SystemCall: String {
+  case accept, bind, connect, getpeername, getsockname, getsockopt, listen, recvfrom, recvmmsg
+  case recvmsg, sendmmsg, sendmsg, sendto, setsockopt, shutdown
   case access, faccessat, faccessat2
-  case creat
+  case chdir, chroot, clone, pivotRoot, setns, unshare
+  case chmod, fchmod, fchmodat, fchmodat2
+  case chown, fchown, fchownat, lchown
+  case copyFileRange, sendfile, splice
+  case creat, open, openat, openat2
   case execve, execveat, exit, exitGroup
+  case fallocate, fdatasync, fsync, ftruncate, readahead, syncFileRange
   case fcntl
+  case fgetxattr, flistxattr, fremovexattr, fsetxattr
   case fstat, fstatat, lstat, stat, statx
+  case fstatfs, statfs
+  case futimesat, utime, utimensat, utimes
+  case getdents64
+  case getxattr, lgetxattr, listxattr, llistxattr, lremovexattr, lsetxattr, removexattr, setxattr
+  case inotifyAddWatch, nameToHandleAt
+  case ioSubmit, ioUringEnter
   case ioctl
-  case lseek
+  case link, linkat, mkdir, mkdirat, mknod, mknodat, rename, renameat, renameat2, rmdir, symlink
+  case symlinkat, unlink, unlinkat
+  case llseek, lseek
   case mmap
-  case open, openat, openat2
   case pread, preadv, preadv2, pwrite, pwritev, pwritev2
   case read, readv, write, writev
+  case readlink, readlinkat
+  case truncate
 }

@@ -61,10 +61,11 @@ struct Trap {
     return systemCalls
   }()
 
-  private static let queue: [[ArgumentCondition]] = [
-    [.atLeast(0, minimum: UInt32(firstQueueDescriptor))]
+  /// Offsets of a region, and offset 0, which a program passes to find out whether it can read at
+  /// offsets.
+  private static let region: [[ArgumentCondition]] = [
+    [.regionOffset(3)], [.masked(3, mask: .max, equals: 0)],
   ]
-  private static let region: [[ArgumentCondition]] = [[.regionOffset(3)]]
   /// preadv2(2) with offset -1, which stands for the file position. The condition tests the lower
   /// half of the offset.
   private static let position: [[ArgumentCondition]] = [
@@ -79,7 +80,7 @@ struct Trap {
   static let tableWithVirtualFiles: [Trap] = table.map { trap in
     var trap = trap
     switch trap.systemCall {
-    case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2: trap.cases += queue
+    case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2: trap.cases += highNumber
     default: break
     }
     return trap
@@ -94,21 +95,26 @@ struct Trap {
     Trap(systemCall: .exitGroup, x8664: 231, i386: 252, aarch64: 94),
   ]
 
-  static let table: [Trap] = [
-    Trap(systemCall: .access, x8664: 21, i386: 33, aarch64: nil),
-    Trap(systemCall: .faccessat, x8664: 269, i386: 307, aarch64: 48),
-    Trap(systemCall: .faccessat2, x8664: 439, i386: 439, aarch64: 439),
-    // F_GETFL
+  static let table: [Trap] = frequent + descriptors + highNumbers + paths
+
+  /// The calls that programs make most often come first, because the kernel compares the number of
+  /// a call with all rows before its own.
+  private static let frequent: [Trap] = [
+    Trap(systemCall: .read, x8664: 0, i386: 3, aarch64: 63, cases: highNumber),
+    Trap(systemCall: .readv, x8664: 19, i386: 145, aarch64: 65, cases: highNumber),
+    Trap(systemCall: .write, x8664: 1, i386: 4, aarch64: 64, cases: highNumber),
+    Trap(systemCall: .writev, x8664: 20, i386: 146, aarch64: 66, cases: highNumber),
+    Trap(systemCall: .pread, x8664: 17, i386: 180, aarch64: 67, cases: region),
+    Trap(systemCall: .preadv, x8664: 295, i386: 333, aarch64: 69, cases: region),
+    Trap(systemCall: .preadv2, x8664: 327, i386: 378, aarch64: 286, cases: region + position),
+    Trap(systemCall: .pwrite, x8664: 18, i386: 181, aarch64: 68, cases: region),
+    Trap(systemCall: .pwritev, x8664: 296, i386: 334, aarch64: 70, cases: region),
+    Trap(systemCall: .pwritev2, x8664: 328, i386: 379, aarch64: 287, cases: region + position),
+    // Mappings of files: no MAP_ANONYMOUS. MAP_DENYWRITE, which the kernel ignores, marks the
+    // mappings of the dynamic linker; they are not trapped.
     Trap(
-      systemCall: .fcntl, x8664: 72, i386: 221, aarch64: 25,
-      cases: [
-        [
-          .atLeast(0, minimum: UInt32(firstQueueDescriptor)),
-          .masked(1, mask: 0xffff_ffff, equals: 3),
-        ]
-      ]),
-    Trap(systemCall: .fstat, x8664: 5, i386: 197, aarch64: 80),
-    Trap(systemCall: .fstatat, x8664: 262, i386: 300, aarch64: 79),
+      systemCall: .mmap, x8664: 9, i386: 192, aarch64: 222,
+      cases: [[.masked(3, mask: 0x820, equals: 0)]]),
     // iommufd_fops_ioctl() selects the command by the request's number, and compares the whole
     // request only after it has read the argument. So the filter traps all requests of VFIO's type,
     // with any direction and size, and requests of other types that have no direction, no size and
@@ -122,29 +128,15 @@ struct Trap {
           .masked(1, mask: 0xffff_0080, equals: 0x80), .unlike(1, mask: 0xff00, value: 0xae00),
         ],
         [.masked(1, mask: .max, equals: KVMDevice.setAttribute)],
+        // Requests that the kernel answers for a regular file: FIBMAP, TCGETS, FIONREAD, FIOQSIZE
+        // and those of file attributes.
+        [.masked(1, mask: .max, equals: 0x1)], [.masked(1, mask: .max, equals: 0x5401)],
+        [.masked(1, mask: .max, equals: 0x541b)], [.masked(1, mask: .max, equals: 0x5460)],
+        [.masked(1, mask: 0xff00, equals: 0x6600)],
+        [.atLeast(0, minimum: UInt32(firstQueueDescriptor))],
       ]),
-    Trap(systemCall: .lseek, x8664: 8, i386: 19, aarch64: 62, cases: queue),
-    Trap(systemCall: .lstat, x8664: 6, i386: 196, aarch64: nil),
-    // Mappings of files: no MAP_ANONYMOUS. MAP_DENYWRITE, which the kernel ignores, marks the
-    // mappings of the dynamic linker; they are not trapped.
-    Trap(
-      systemCall: .mmap, x8664: 9, i386: 192, aarch64: 222,
-      cases: [[.masked(3, mask: 0x820, equals: 0)]]),
-    Trap(systemCall: .creat, x8664: 85, i386: 8, aarch64: nil),
-    Trap(systemCall: .open, x8664: 2, i386: 5, aarch64: nil),
-    Trap(systemCall: .openat, x8664: 257, i386: 295, aarch64: 56),
-    Trap(systemCall: .openat2, x8664: 437, i386: 437, aarch64: 437),
-    Trap(systemCall: .pread, x8664: 17, i386: 180, aarch64: 67, cases: region),
-    Trap(systemCall: .preadv, x8664: 295, i386: 333, aarch64: 69, cases: region),
-    Trap(systemCall: .preadv2, x8664: 327, i386: 378, aarch64: 286, cases: region + position),
-    Trap(systemCall: .pwrite, x8664: 18, i386: 181, aarch64: 68, cases: region),
-    Trap(systemCall: .pwritev, x8664: 296, i386: 334, aarch64: 70, cases: region),
-    Trap(systemCall: .pwritev2, x8664: 328, i386: 379, aarch64: 287, cases: region + position),
-    Trap(systemCall: .read, x8664: 0, i386: 3, aarch64: 63, cases: queue),
-    Trap(systemCall: .readv, x8664: 19, i386: 145, aarch64: 65, cases: queue),
-    Trap(systemCall: .stat, x8664: 4, i386: 195, aarch64: nil),
-    Trap(systemCall: .statx, x8664: 332, i386: 383, aarch64: 291),
-    Trap(systemCall: .write, x8664: 1, i386: 4, aarch64: 64, cases: queue),
-    Trap(systemCall: .writev, x8664: 20, i386: 146, aarch64: 66, cases: queue),
+    // A file without positions answers ESPIPE, but a memfd has one.
+    Trap(systemCall: .lseek, x8664: 8, i386: 19, aarch64: 62),
+    Trap(systemCall: .llseek, x8664: nil, i386: 140, aarch64: nil),
   ]
 }

@@ -17,53 +17,6 @@ internal import Synchronization
 internal import SystemPackage
 internal import UAPI
 
-/// An open file of programs, with its stand-in.
-final class OpenFileEntry: Sendable {
-  /// The identity of the stand-in file.
-  let identity: StandInIdentity
-  let file: any OpenFile
-  /// The node that was opened. `nil` for a queue and for a virtual file.
-  let node: DeviceNode?
-  /// The stand-in of a queue. `nil` for other files.
-  let queue: QueueStandIn?
-  /// The file position of a virtual file. `nil` for other files.
-  let position: FilePosition?
-  /// The process that opened the file, or whose call made it.
-  let opener: Int32
-  /// The opener's charge for an open file.
-  private let charge: ChargedShares.Charge
-  /// Where the descriptor of a queue was installed first.
-  private let installation = Mutex<(process: Int32, number: Int32)?>(nil)
-
-  init(
-    identity: StandInIdentity, file: any OpenFile, node: DeviceNode?, queue: QueueStandIn?,
-    opener: Int32
-  ) throws(Errno) {
-    charge = try ChargedShares.openFiles.charge(ClientIdentity(user: 0, process: opener))
-    self.opener = opener
-    position = node == nil && queue == nil ? FilePosition() : nil
-    self.identity = identity
-    self.file = file
-    self.node = node
-    self.queue = queue
-  }
-
-  func recordInstallation(at number: Int32, of process: Int32) {
-    installation.withLock { $0 = (process, number) }
-  }
-
-  /// Tells `numbers` that the descriptor is closed.
-  fileprivate func releaseNumber(to numbers: QueueNumbers) {
-    guard let installed = installation.withLock({ $0 }) else { return }
-    numbers.release(installed.number, of: installed.process)
-  }
-}
-
-/// The file position of an open file, which read(2) and write(2) use.
-final class FilePosition: Sendable {
-  let offset = Mutex<UInt64>(0)
-}
-
 final class OpenFileTable: Sendable {
   /// The descriptor numbers of the queues in the table.
   let numbers = QueueNumbers()
@@ -136,58 +89,78 @@ final class OpenFileTable: Sendable {
 
   // MARK: Opening
 
-  /// Adds `file`, which process `opener` opened from `node`. The table releases the file, also when
-  /// this function throws.
+  /// Adds `file`, which process `opener` opened from the node `entry`. The table releases the file,
+  /// also when this function throws.
   /// - Returns: the stand-in file for the program. `file` is released with the last copy of this
   ///   descriptor.
   /// - Parameter flags: the status flags of the open file (F_GETFL).
   func add(
-    _ file: any OpenFile, of node: DeviceNode, flags: Int32 = O_RDWR, by opener: Int32
-  ) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: node.paths[0], node: node, flags: flags, opener)
-  }
-
-  /// Adds a virtual file, as ``add(_:of:flags:by:)``.
-  func add(
-    _ file: any OpenFile, path: String, by opener: Int32
-  ) throws(Errno) -> OwnedDescriptor {
-    try add(file, path: path, node: nil, flags: O_RDWR, opener)
-  }
-
-  private func add(
-    _ file: any OpenFile, path: String, node: DeviceNode?, flags: Int32, _ opener: Int32
+    _ file: any OpenFile, of entry: VirtualEntry, flags: Int32 = O_RDWR, by opener: Int32
   ) throws(Errno) -> OwnedDescriptor {
     do {
-      let standIn = try StandInFile.make(
-        for: path, hasRegions: file.hasRegions, flags: flags)
-      let identity = try StandInIdentity(of: standIn)
-      let entry = try OpenFileEntry(
-        identity: identity, file: file, node: node, queue: nil, opener: opener)
-      let link = "/proc/self/fd/\(standIn.rawValue)"
-      try state.withLock { state throws(Errno) in
-        let watch = inotify_add_watch(inotify.rawValue, link, UInt32(IN_DELETE_SELF))
-        guard watch >= 0 else { throw errno == ENOSPC ? .noMemory : Errno(rawValue: errno) }
-        state.watches[watch] = identity
-        state.insert(Slot(entry: entry))
-      }
-      return standIn
+      return try add(file, path: entry.path, flags: flags) { identity throws(Errno) in
+        try OpenFileEntry(
+          identity: identity, file: file, opener: opener, node: entry, flags: flags)
+      }.standIn
     } catch {
       file.release()
       throw error
     }
   }
 
-  /// Adds a queue that a device has made. When this function throws, the device still owns the
-  /// queue.
-  /// - Returns: the entry, and the end of the socket pair for the program.
+  /// Adds a virtual file, as ``add(_:of:flags:by:)``.
   func add(
+    _ file: any OpenFile, path: String, by opener: Int32
+  ) throws(Errno) -> OwnedDescriptor {
+    do {
+      return try add(file, path: path, flags: O_RDWR) { identity throws(Errno) in
+        try OpenFileEntry(
+          identity: identity, file: file, opener: opener, position: FilePosition())
+      }.standIn
+    } catch {
+      file.release()
+      throw error
+    }
+  }
+
+  /// Adds a file that a device has made. When this function throws, the device still owns the file.
+  /// - Returns: the entry, and the stand-in file for the program.
+  func add(
+    madeByDevice file: any OpenFile, by opener: Int32
+  ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
+    if file.hasPoll { return try add(queue: file, by: opener) }
+    return try add(file, path: file.linkText, flags: O_RDWR) { identity throws(Errno) in
+      try OpenFileEntry(identity: identity, file: file, opener: opener)
+    }
+  }
+
+  private func add(
+    _ file: any OpenFile, path: String, flags: Int32,
+    as makeEntry: (StandInIdentity) throws(Errno) -> OpenFileEntry
+  ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
+    let standIn = try StandInFile.make(
+      for: path, hasRegions: file.hasRegions, flags: flags)
+    let identity = try StandInIdentity(of: standIn)
+    let entry = try makeEntry(identity)
+    let link = "/proc/self/fd/\(standIn.rawValue)"
+    try state.withLock { state throws(Errno) in
+      let watch = inotify_add_watch(inotify.rawValue, link, UInt32(IN_DELETE_SELF))
+      guard watch >= 0 else { throw errno == ENOSPC ? .noMemory : Errno(rawValue: errno) }
+      state.watches[watch] = identity
+      state.insert(Slot(entry: entry))
+    }
+    return (entry, standIn)
+  }
+
+  /// Adds a queue that a device has made, as ``add(madeByDevice:by:)``.
+  private func add(
     queue file: any OpenFile, by opener: Int32
-  ) throws(Errno) -> (OpenFileEntry, OwnedDescriptor) {
+  ) throws(Errno) -> (entry: OpenFileEntry, standIn: OwnedDescriptor) {
     let (queue, theirs) = try QueueStandIn.make(
       file.readiness(), for: ClientIdentity(user: 0, process: opener))
     let identity = queue.identity
     let entry = try OpenFileEntry(
-      identity: identity, file: file, node: nil, queue: queue, opener: opener)
+      identity: identity, file: file, opener: opener, queue: queue)
     state.withLock { state in
       state.queues[queue.descriptor.rawValue] = identity
       state.insert(Slot(entry: entry))
@@ -203,8 +176,8 @@ final class OpenFileTable: Sendable {
     return (entry, theirs)
   }
 
-  /// Reverses ``add(queue:by:)`` for a queue that no program has got. The device owns the queue
-  /// again, and the table does not release it.
+  /// Reverses ``add(madeByDevice:by:)`` for a file that no program has got. The device owns the
+  /// file again, and the table does not release it.
   func withdraw(_ entry: OpenFileEntry) {
     entry.file.setReadinessObserver(nil)
     state.withLock { state in
@@ -212,6 +185,7 @@ final class OpenFileTable: Sendable {
         epoll.remove(queue.descriptor.rawValue)
         state.queues[queue.descriptor.rawValue] = nil
       }
+      state.watches = state.watches.filter { $0.value != entry.identity }
       if state.slots.removeValue(forKey: entry.identity) != nil { state.opened -= 1 }
     }
   }
@@ -238,6 +212,21 @@ final class OpenFileTable: Sendable {
       state.slots[identity]?.calls += 1
       return state.slots[identity]?.entry
     }
+  }
+
+  /// Whether the file is a stand-in of an open file.
+  func contains(_ file: StandInIdentity) -> Bool {
+    state.withLock { $0.slots[file]?.isClosed == false }
+  }
+
+  /// Whether a queue's stand-in has the inode number.
+  func containsQueue(inode: UInt64) -> Bool {
+    state.withLock { $0.slots.contains { $0.key.inode == inode && $0.value.entry.queue != nil } }
+  }
+
+  /// The entry of the node whose open file `file` stands for.
+  func node(of file: StandInIdentity) -> VirtualEntry? {
+    state.withLock { $0.slots[file]?.entry.node }
   }
 
   /// Whether the file is the stand-in of an open device or of a virtual file.

@@ -64,23 +64,13 @@ enum StandInFile {
     return min(65_536, Int(text.prefix { $0.isNumber }) ?? 8192)
   }
 
-  private static let linkPrefix = "/memfd:"
-  private static let linkSuffix = " (deleted)"
-
   /// Makes a stand-in file for an open of the node at `path`. /proc/<pid>/fd shows the path as the
   /// name of the memfd.
   /// - Parameter flags: the status flags of the open file (F_GETFL).
   static func make(
     for path: String, hasRegions: Bool, flags: Int32 = O_RDWR
   ) throws(Errno) -> OwnedDescriptor {
-    let memory = try OwnedDescriptor(
-      checking: CLinux_memfd_create(
-        path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
-    if hasRegions, ftruncate(memory.rawValue, off_t(RegionOffset.end)) != 0 {
-      // A hard limit RLIMIT_FSIZE below the size (mm: inode_newsize_ok()). The file then has no
-      // room for regions, and mmap(2) of a region is ENOMEM.
-      guard errno == EFBIG else { throw Errno(rawValue: errno) }
-    }
+    let memory = try makeMemory(for: path, size: hasRegions ? off_t(RegionOffset.end) : 0)
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
     // memfd_create(2) always opens for reading and writing.
@@ -94,6 +84,19 @@ enum StandInFile {
       throw Errno(rawValue: errno)
     }
     return standIn
+  }
+
+  /// A memfd of zeros. /proc/<pid>/fd shows `path` as its name.
+  static func makeMemory(for path: String, size: off_t) throws(Errno) -> OwnedDescriptor {
+    let memory = try OwnedDescriptor(
+      checking: CLinux_memfd_create(
+        path, UInt32(CLinux_MFD_CLOEXEC | CLinux_MFD_ALLOW_SEALING)))
+    if size > 0, ftruncate(memory.rawValue, size) != 0 {
+      // A hard limit RLIMIT_FSIZE below the size (mm: inode_newsize_ok()). The file then has no
+      // room for regions, and mmap(2) of a region is ENOMEM.
+      guard errno == EFBIG else { throw Errno(rawValue: errno) }
+    }
+    return memory
   }
 
   private static let settableFlags = O_ACCMODE | O_APPEND | O_NONBLOCK | O_DSYNC | O_SYNC
@@ -123,12 +126,5 @@ enum StandInFile {
 
   private static func check(_ result: Int32) throws(Errno) {
     guard result == 0 else { throw Errno(rawValue: errno) }
-  }
-
-  /// The path that ``make(for:hasRegions:flags:)`` got, from the text of a link under
-  /// /proc/<pid>/fd. `nil` when the link does not lead to a memfd.
-  static func nodePath(fromLink link: String) -> String? {
-    guard link.hasPrefix(linkPrefix), link.hasSuffix(linkSuffix) else { return nil }
-    return String(link.dropFirst(linkPrefix.count).dropLast(linkSuffix.count))
   }
 }

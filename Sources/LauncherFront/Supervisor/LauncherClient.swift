@@ -104,11 +104,30 @@ final class LauncherClient: Client {
     return entry.file
   }
 
-  /// ``OpenFileTable/beginCall(on:of:)`` for descriptor `number` of the thread.
+  /// ``OpenFileTable/beginCall(on:)`` for descriptor `number` of the thread.
   func beginCall(on number: Int32) throws(Errno) -> OpenFileEntry? {
+    files.beginCall(on: try identityOrThrow(of: number))
+  }
+
+  /// ``beginCall(on:)``, with `nil` also when this process may not look at the thread's
+  /// descriptors.
+  /// - Throws: `.badFileDescriptor`.
+  func beginCallIfPermitted(on number: Int32) throws(Errno) -> OpenFileEntry? {
+    do {
+      return try beginCall(on: number)
+    } catch {
+      if error == .badFileDescriptor { throw error }
+      return nil
+    }
+  }
+
+  /// The identity of the file behind descriptor `number` of the thread. `nil` when there is none.
+  func identity(of number: Int32) -> StandInIdentity? { try? identityOrThrow(of: number) }
+
+  private func identityOrThrow(of number: Int32) throws(Errno) -> StandInIdentity {
     if let thread {
       do throws(Errno) {
-        return files.beginCall(on: try thread.identity(of: number))
+        return try thread.identity(of: number)
       } catch {
         if error == .badFileDescriptor { throw error }
         // The thread has ended, or this process may not duplicate the descriptor.
@@ -116,7 +135,7 @@ final class LauncherClient: Client {
         self.thread = nil
       }
     }
-    return try files.beginCall(on: number, of: task)
+    return try StandInIdentity(of: number, in: task)
   }
 
   /// Reserves a number, calls `publish` and then installs the descriptor, in the order of the
@@ -130,7 +149,7 @@ final class LauncherClient: Client {
     let number = try files.numbers.reserve(in: task, of: process)
     var isInstalled = false
     defer { files.numbers.cancel(number, of: process, isFree: !isInstalled) }
-    let (entry, standIn) = try files.add(queue: file, by: process)
+    let (entry, standIn) = try files.add(madeByDevice: file, by: process)
     do {
       try publish(number)
       try listener.install(

@@ -13,7 +13,9 @@ internal import UAPI
 
 final class Supervisor: Sendable {
   let files: OpenFileTable
-  let paths: DevicePaths
+  let tree: VirtualTree
+  /// Whether programs may have changed their root directory or mount namespace.
+  private let rootsDiffer = Atomic(false)
   private let trace: CallTrace?
   let virtualFiles: VirtualFiles?
   let listener: SeccompListener
@@ -38,7 +40,8 @@ final class Supervisor: Sendable {
     grants = GrantedCapabilities(options.grants)
     files = try OpenFileTable()
     threads = try CallerThreads()
-    paths = DevicePaths(nodes)
+    tree = VirtualTree(nodes)
+    if virtualFiles != nil { for name in VirtualFiles.names { tree.addName(name) } }
   }
 
   /// Starts the threads.
@@ -133,29 +136,37 @@ final class Supervisor: Sendable {
   private func traceEntry(for call: TrappedCall) -> CallTrace.Entry {
     let memory = client(of: call)
     if let request = OpenRequest(call, memory: memory) {
-      return CallTrace.Entry(call, subject: request.path, ioctls: nil, memory: memory)
+      let path = memory.loadPath(at: request.path)
+      return CallTrace.Entry(call, subject: path, ioctls: nil, memory: memory)
     }
     guard let entry = try? files.beginCall(on: call.descriptor(0), of: call.task) else {
       return CallTrace.Entry(call, subject: nil, ioctls: nil, memory: memory)
     }
     defer { files.endCall(on: entry) }
     return CallTrace.Entry(
-      call, subject: entry.node?.paths[0] ?? "queue", ioctls: entry.file.ioctls, memory: memory)
+      call, subject: entry.node?.path ?? "queue", ioctls: entry.file.ioctls, memory: memory)
   }
 
   private func answer(_ call: TrappedCall) -> Answer {
     do {
       return switch call.systemCall {
       case .creat, .open, .openat, .openat2: try open(call)
-      case .access, .faccessat, .faccessat2: access(call)
-      case .execve, .execveat, .exit, .exitGroup: leaveAddressSpace(call)
-      case .fcntl: try statusFlags(call)
+      case .access, .faccessat, .faccessat2: try access(call)
+      case .clone, .pivotRoot, .setns, .unshare: changeRoot(call)
+      case .execve, .execveat, .exit, .exitGroup: try leaveAddressSpace(call)
+      case .fcntl: try control(call)
+      case .getdents64: try listDirectory(call)
+      case .ioSubmit: try submit(call)
+      case .ioUringEnter: try enterRing(call)
+      case .sendfile, .splice, .copyFileRange: try copyBetweenDescriptors(call)
+      case .utimensat where call[1] == 0: try useDescriptor(call)
       case .fstat, .fstatat, .lstat, .stat, .statx: try status(call)
       case .ioctl: try ioctl(call)
-      case .lseek: try seek(call)
+      case .lseek, .llseek: try seek(call)
       case .mmap: try map(call)
       case .pread, .preadv, .preadv2, .pwrite, .pwritev, .pwritev2: try transferAtOffset(call)
       case .read, .readv, .write, .writev: try transferOfQueue(call)
+      default: try PathUse.calls.contains(call.systemCall) ? usePaths(call) : useDescriptor(call)
       }
     } catch {
       return .failure(error)
@@ -173,7 +184,13 @@ final class Supervisor: Sendable {
     for call: TrappedCall, _ body: (OpenFileEntry, LauncherClient) throws(Errno) -> Answer
   ) throws(Errno) -> Answer {
     let client = client(of: call)
-    guard let entry = try? client.beginCall(on: call.descriptor(0)) else { return .native }
+    // A descriptor that is not open now is not open for the kernel, either: when it executed the
+    // call, another thread could have opened a device there meanwhile, and its stand-in would
+    // answer.
+    guard let entry = try client.beginCallIfPermitted(on: call.descriptor(0)) else {
+      try refuse(placeHolder: call.descriptor(0), client)
+      return .native
+    }
     defer {
       files.endCall(on: entry)
       files.deliverWakeups()
@@ -184,9 +201,21 @@ final class Supervisor: Sendable {
     return try body(entry, client)
   }
 
+  /// - Throws: `.badFileDescriptor` for the place-holder of a node, which stands for a descriptor
+  ///   that
+  ///   was opened with O_PATH.
+  func refuse(placeHolder number: Int32, _ client: LauncherClient) throws(Errno) {
+    guard let identity = client.identity(of: number),
+      case .placeHolder(let entry) = tree.meaning(of: identity), !entry.isDirectory
+    else { return }
+    throw .badFileDescriptor
+  }
+
   private func ioctl(_ call: TrappedCall) throws(Errno) -> Answer {
     if call.word(1) == KVMDevice.setAttribute { return setKVMAttribute(call) }
+    if CommonRequest.isOfAllFiles(call.word(1)) { return .native }
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
+      if CommonRequest.isOfRegularFiles(call.word(1)) { throw .inappropriateIOCTLForDevice }
       try entry.file.checkIoctl(isCompat: call.architecture == .i386)
       if entry.file.pinsMemory(in: call.word(1)),
         pinning?.prepare(client, for: call, listener) == .answered
@@ -200,7 +229,10 @@ final class Supervisor: Sendable {
     }
   }
 
-  private func leaveAddressSpace(_ call: TrappedCall) -> Answer {
+  private func leaveAddressSpace(_ call: TrappedCall) throws(Errno) -> Answer {
+    if call.systemCall == .execve || call.systemCall == .execveat {
+      try refuseExecution(call)
+    }
     if let space = spaces.space(freedBy: call.systemCall, of: call.task),
       listener.isWaiting(call.id)
     {
@@ -217,17 +249,25 @@ final class Supervisor: Sendable {
     return try failNth.withFaultInjection(for: call.task, body)
   }
 
-  private func access(_ call: TrappedCall) -> Answer {
-    let hasDirectory = call.systemCall != .access
-    let directory = hasDirectory ? call.descriptor(0) : AT_FDCWD
-    guard let path = client(of: call).loadPath(at: call[hasDirectory ? 1 : 0]),
-      let target = paths.target(of: path, from: directory, in: call.task)
-    else { return .native }
-    let mode = Int32(bitPattern: call.word(hasDirectory ? 2 : 1))
-    switch target {
-    case .node: return mode & X_OK != 0 ? .failure(.permissionDenied) : .value(0)
-    // The answer of a directory with mode 0755 to a user that does not own it.
-    case .directory: return mode & W_OK != 0 ? .failure(.permissionDenied) : .value(0)
-    }
+  /// The test that tells paths of the host from those that may be of this server.
+  func candidate(of call: TrappedCall) -> PathCandidate {
+    PathCandidate(tree, of: call.task, rootsDiffer: rootsDiffer.load(ordering: .relaxed))
   }
+
+  /// The kernel changes the root directory or the mount namespace.
+  func changeRoot(_ call: TrappedCall) -> Answer {
+    rootsDiffer.store(true, ordering: .relaxed)
+    return .native
+  }
+}
+
+/// Requests of ioctl(2) that do_vfs_ioctl() answers.
+private enum CommonRequest {
+  /// FIOCLEX, FIONCLEX, FIONBIO, FIGETBSZ, which are the same for all files.
+  static func isOfAllFiles(_ request: UInt32) -> Bool {
+    request == 0x5451 || request == 0x5450 || request == 0x5421 || request == 2
+  }
+
+  /// FIOQSIZE, which only regular files, directories and symbolic links have.
+  static func isOfRegularFiles(_ request: UInt32) -> Bool { request == 0x5460 }
 }

@@ -31,6 +31,10 @@ final class DebugfsDirectory: Sendable {
     ("failslab", common + [("cache-filter", "N"), ("ignore-gfp-wait", "Y")]),
   ]
 
+  /// The last names of the paths below the mount point, and of the mount point.
+  static let names =
+    ["debug"] + directories.flatMap { directory in [directory.name] + directory.files.map(\.name) }
+
   init() throws(Errno) {
     let parent = getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
     var template = Array("\(parent)/iommufd-sim.XXXXXX".utf8CString)

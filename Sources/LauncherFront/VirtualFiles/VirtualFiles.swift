@@ -31,6 +31,9 @@ struct VirtualFiles: Sendable {
   /// Returns the pages to add to /proc/<pid>/status. `nil` leaves the host's file unchanged.
   let pinnedPages: (@Sendable (_ process: Int32) -> PinnedPages)?
 
+  /// The last names of their paths.
+  static let names = DebugfsDirectory.names + ["fail-nth", "status"]
+
   /// - Returns: `nil` when `options` asks for no virtual file.
   init?(_ options: LauncherOptions) throws(Errno) {
     guard options.failNth || options.pinnedPages != nil else { return nil }

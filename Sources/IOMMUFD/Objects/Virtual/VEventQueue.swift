@@ -25,7 +25,9 @@ final class VEventQueue: Object, @unchecked Sendable {
 
   func makeFile() -> QueueFile<VEventQueueContents> {
     QueueFile(
-      queue, .init(minimumRead: MemoryLayout<iommufd_vevent_header>.size),
+      queue,
+      .init(
+        minimumRead: MemoryLayout<iommufd_vevent_header>.size, inodeName: "iommufd-viommu-event"),
       onRelease: { [self] in releaseDescriptor() })
   }
 

@@ -7,7 +7,8 @@ internal import UAPI
 
 /// The arguments of open(2), openat(2), openat2(2) or creat(2).
 struct OpenRequest {
-  let path: String
+  /// The address of the path.
+  let path: UInt64
   let directory: Int32
   /// The bytes of a struct open_how, as many as the program has passed to openat2(2).
   let how: [UInt8]
@@ -18,19 +19,18 @@ struct OpenRequest {
   /// - Returns: `nil` for other calls, and when the arguments cannot be read: the kernel then
   ///   answers with the right errno.
   init?(_ call: TrappedCall, memory: some UserMemory) {
-    let pathArgument: UInt64
     switch call.systemCall {
     case .creat:
       directory = AT_FDCWD
-      pathArgument = call[0]
+      path = call[0]
       how = Self.how(flags: UInt32(O_CREAT | O_WRONLY | O_TRUNC), mode: call.word(1))
     case .open:
       directory = AT_FDCWD
-      pathArgument = call[0]
+      path = call[0]
       how = Self.how(flags: call.word(1), mode: call.word(2))
     case .openat2:
       directory = call.descriptor(0)
-      pathArgument = call[1]
+      path = call[1]
       // The kernel refuses other sizes before it reads the struct and the path.
       guard Self.howSize...Self.pageSize ~= Int(clamping: call[3]),
         let bytes: [UInt8] = try? memory.loadArray(Int(call[3]), at: call[2])
@@ -38,13 +38,11 @@ struct OpenRequest {
       how = bytes
     case .openat:
       directory = call.descriptor(0)
-      pathArgument = call[1]
+      path = call[1]
       how = Self.how(flags: call.word(2), mode: call.word(3))
     default:
       return nil
     }
-    guard let path = memory.loadPath(at: pathArgument) else { return nil }
-    self.path = path
   }
 
   /// The struct that open(2) stands for: build_open_how() drops unknown flags, and the mode of a
@@ -66,10 +64,20 @@ struct OpenRequest {
   var flags: UInt64 { word(0) }
   /// RESOLVE_… flags.
   var resolve: UInt64 { word(2) }
+
+  private func has(_ flag: Int32) -> Bool { flags & UInt64(UInt32(bitPattern: flag)) != 0 }
+
+  var isPathOnly: Bool { has(Int32(OpenModel.pathOnly)) }
+  var closesOnExec: Bool { has(O_CLOEXEC) }
+  var creates: Bool { has(O_CREAT) || has(Int32(OpenModel.temporary)) }
+
+  /// Whether a symbolic link at the end of the path is followed. It is not for a new file with
+  /// O_EXCL.
+  var followsLast: Bool { !has(O_NOFOLLOW) && !(has(O_CREAT) && has(O_EXCL)) }
 }
 
-/// What the kernel says about the flags of an open of a character device. The kernel itself
-/// answers: the model is an open of /dev/null with the same flags, which has no effect.
+/// What the kernel says about the flags of an open. The kernel itself answers: the model is an open
+/// of another file of the same type with the same flags, which has no effect.
 enum OpenModel {
   /// VALID_OPEN_FLAGS of include/linux/fcntl.h.
   static let validFlags: UInt32 =
@@ -78,11 +86,11 @@ enum OpenModel {
         | O_ASYNC | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) | direct | largeFile | noAccessTime
     | pathOnly | temporary
   #if arch(arm64)
-    private static let direct: UInt32 = 0o200000
-    private static let largeFile: UInt32 = 0o400000
+    static let direct: UInt32 = 0o200000
+    static let largeFile: UInt32 = 0o400000
   #else
-    private static let direct: UInt32 = 0o40000
-    private static let largeFile: UInt32 = 0o100000
+    static let direct: UInt32 = 0o40000
+    static let largeFile: UInt32 = 0o100000
   #endif
   private static let noAccessTime: UInt32 = 0o1000000
   /// O_PATH
@@ -91,13 +99,14 @@ enum OpenModel {
   static let temporary: UInt32 = 0o20000000
 
   /// The flags that fcntl(F_GETFL) shows after the open.
+  /// - Parameter path: of the model.
   /// - Throws: the errno of an open with these flags.
-  static func statusFlags(_ request: OpenRequest) throws(Errno) -> Int32 {
+  static func statusFlags(_ request: OpenRequest, of path: String) throws(Errno) -> Int32 {
     let result = request.how.withUnsafeBytes {
-      CLinux_open_model("/dev/null", $0.baseAddress, $0.count)
+      CLinux_open_model(path, $0.baseAddress, $0.count)
     }
     if result == -ENOENT || result == -ENOSYS {
-      // Without /dev/null or openat2(2) (before Linux 5.6) the flags are taken as they are.
+      // Without the model or openat2(2) (before Linux 5.6) the flags are taken as they are.
       return Int32(truncatingIfNeeded: request.flags) & ~(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC)
     }
     guard result >= 0 else { throw Errno(rawValue: -result) }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// read(2), write(2) and related calls, lseek(2), fcntl(F_GETFL) and mmap(2).
+// read(2), write(2) and related calls, and mmap(2).
 
 internal import FrontEnd
 internal import Glibc
@@ -13,9 +13,10 @@ extension Supervisor {
   /// Answers pread(2) and related calls, which the filter has trapped because of their offset.
   func transferAtOffset(_ call: TrappedCall) throws(Errno) -> Answer {
     guard let start = TransferCall(call).offset else { return try transferOfQueue(call) }
+    guard Int64(bitPattern: start) >= 0 else { return .native }
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
-      // A queue has no position. The kernel answers ESPIPE for its socket.
-      guard entry.queue == nil else { return .native }
+      // An anonymous inode is a stream: no FMODE_PREAD (ksys_pread64()).
+      guard entry.node != nil || entry.position != nil else { throw .illegalSeek }
       return try transfer(call, of: entry, from: start, client)
     }
   }
@@ -25,34 +26,15 @@ extension Supervisor {
   func transferOfQueue(_ call: TrappedCall) throws(Errno) -> Answer {
     try withOpenFile(for: call) { (entry, client) throws(Errno) in
       if let position = entry.position { return try transfer(call, of: entry, position, client) }
-      guard let queue = entry.queue else { return .native }
+      guard let queue = entry.queue else {
+        // The stand-in of a device has a position at which these calls fail.
+        guard entry.node == nil else { return .native }
+        return try transfer(call, of: entry, from: 0, client)
+      }
       defer {
         queue.updateReadiness(entry.file, afterReadOf: call.descriptor(0), of: call.task)
       }
       return try transfer(call, of: entry, from: 0, client)
-    }
-  }
-
-  /// Answers lseek(2) on a descriptor that a device has made. When the file has no lseek operation,
-  /// the kernel's answer for the stand-in is right.
-  func seek(_ call: TrappedCall) throws(Errno) -> Answer {
-    try withOpenFile(for: call) { (entry, client) throws(Errno) in
-      guard entry.file.hasSeek else { return .native }
-      let offset =
-        call.architecture == .i386
-        ? Int64(Int32(bitPattern: call.word(1))) : Int64(bitPattern: call[1])
-      return .value(try entry.file.seek(offset, from: Int32(bitPattern: call.word(2))))
-    }
-  }
-
-  /// Answers fcntl(F_GETFL) on a queue whose flags its socket cannot have.
-  func statusFlags(_ call: TrappedCall) throws(Errno) -> Answer {
-    try withOpenFile(for: call) { (entry, client) throws(Errno) in
-      let flags = entry.file.descriptorFlags & DescriptorFlags.status
-      guard entry.queue != nil, flags != DescriptorFlags.standard & DescriptorFlags.status else {
-        return .native
-      }
-      return .value(Int64(flags))
     }
   }
 
@@ -72,6 +54,9 @@ extension Supervisor {
   ) throws(Errno) -> Answer {
     // The checks are in the order of vfs_read() and vfs_readv().
     let direction: TransferDirection = call.systemCall.isWrite ? .write : .read
+    guard direction == .read ? entry.isReadable : entry.isWritable else {
+      throw .badFileDescriptor
+    }
     guard direction.isSupported(by: entry.file) else { throw .invalidArgument }
     let memory = try TransferCall(call).transfer(in: client)
     let done = try memory.run(in: client) { (buffer, done) throws(Errno) in
@@ -88,10 +73,18 @@ extension Supervisor {
   /// Between the answer and the mapping, another thread of the program can make the descriptor
   /// number refer to another file. Then the kernel maps that file, which affects only the program.
   func map(_ call: TrappedCall) throws(Errno) -> Answer {
-    guard let request = MappingRequest(call),
-      let entry = try? files.beginCall(on: call.descriptor(4), of: call.task)
-    else { return .native }
+    guard let request = MappingRequest(call) else { return .native }
+    let client = client(of: call)
+    guard let entry = try client.beginCallIfPermitted(on: call.descriptor(4)) else {
+      try refuse(placeHolder: call.descriptor(4), client)
+      return .native
+    }
     defer { files.endCall(on: entry) }
+    // do_mmap() checks the access mode before it calls the file.
+    let writes = request.isShared && call.word(2) & UInt32(PROT_WRITE) != 0
+    guard entry.isReadable, entry.isWritable || !writes else { throw .permissionDenied }
+    // Anonymous inodes are on a file system that is mounted without execution (path_noexec()).
+    if entry.node == nil, request.isExecutable { throw .notPermitted }
     let region = try entry.file.region(for: request)
     try region.prepareMapping(in: entry.identity) { () throws(Errno) in
       let standIn = try call.task.duplicateDescriptor(call.descriptor(4))

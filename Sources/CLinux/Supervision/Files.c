@@ -53,6 +53,14 @@ int CLinux_open_model(const char *path, const void *how, size_t size) {
   return flags;
 }
 
+int CLinux_fallocate_model(int access_mode, int mode, uint64_t offset, uint64_t length) {
+  int descriptor = result(open("/dev/null", access_mode | O_CLOEXEC));
+  if (descriptor < 0) return -ENODEV;
+  int failure = result(fallocate(descriptor, mode, offset, length));
+  close(descriptor);
+  return failure;
+}
+
 int CLinux_prlimit_nofile(pid_t process, uint64_t *limit) {
   struct rlimit both;
   if (prlimit(process, RLIMIT_NOFILE, NULL, &both) < 0) return -errno;
