@@ -29,11 +29,17 @@ final class CallerMonitor: Sendable {
     var isLate = false
   }
 
+  private struct InterruptedCall {
+    let request: CUSERequest
+    /// Milliseconds of CLOCK_MONOTONIC, when the caller was first seen being killed.
+    var killedSince: Int?
+  }
+
   private struct State {
     /// The messages that are not answered, by their keys.
     var watched: [UInt: CUSERequest] = [:]
     /// Those of them whose callers have got a signal.
-    var interrupted: [UInt: CUSERequest] = [:]
+    var interrupted: [UInt: InterruptedCall] = [:]
     /// Releases that have not ended, by their messages.
     var releases: [ObjectIdentifier: Release] = [:]
     /// The number of calls and releases of each process that were answered early and have not
@@ -54,8 +60,10 @@ final class CallerMonitor: Sendable {
 
   /// Milliseconds between two looks at the interrupted callers.
   private static let interval = 50
-  /// Milliseconds after which a release is answered.
-  private static let patience = 200
+  /// Milliseconds after which a release is answered, and after which a call of a thread that is
+  /// being killed is. Nearly all end earlier, and then a process that has ended holds nothing, as
+  /// in the kernel.
+  private static let patience = 400
 
   // MARK: Calls
 
@@ -74,7 +82,9 @@ final class CallerMonitor: Sendable {
   func interrupted(_ key: UInt) {
     state.withLock { state in
       guard let request = state.watched[key] else { return }
-      state.interrupted[key] = request
+      if state.interrupted[key] == nil {
+        state.interrupted[key] = InterruptedCall(request: request)
+      }
       startIfNeeded(&state)
     }
   }
@@ -117,9 +127,13 @@ final class CallerMonitor: Sendable {
 
   /// - Returns: false when there is nothing left to look at.
   private func check() -> Bool {
-    let callers = state.withLock { Array($0.interrupted.values) }
-    for request in callers where Self.isBeingKilled(request.taskID) { abandon(request) }
     let now = MonotonicTime.now
+    for (key, call) in state.withLock({ $0.interrupted })
+    where Self.isBeingKilled(call.request.taskID) {
+      let since = call.killedSince ?? now
+      state.withLock { $0.interrupted[key]?.killedSince = since }
+      if now - since >= Self.patience { abandon(call.request) }
+    }
     let late = state.withLock { state -> [CUSERequest] in
       var late: [CUSERequest] = []
       for (key, release) in state.releases where !release.isLate && release.end <= now {
