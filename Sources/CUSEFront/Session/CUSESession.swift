@@ -167,13 +167,12 @@ final class CUSESession: Sendable {
   /// Releases an open file after the last call on it, and answers `request`.
   func release(_ handle: UInt64, answering request: CUSERequest) {
     guard let file = remove(handle) else { return request.succeed() }
-    // Calls that were answered early may go on. The last of them releases the file.
-    guard file.close() else { return request.succeed() }
     resources.callers.releaseBegins(request, of: file.owner)
-    resources.limiter.run(for: file.owner) { [resources] in
+    let release = { @Sendable [resources] in
       file.release()
       resources.callers.releaseEnded(request)
     }
+    if file.close(release) { resources.limiter.run(for: file.owner, release) }
   }
 
   /// Runs `call` on `file`, unless its caller is killed before it begins.
@@ -184,7 +183,7 @@ final class CUSESession: Sendable {
     request.watch(for: file.owner)
     resources.limiter.run(for: file.owner) { [resources] in
       if !request.isAbandoned { call() }
-      if file.endCall() { file.release() }
+      file.endCall()
       if request.isAbandoned { resources.callers.abandonedCallEnded(of: file.owner) }
     }
   }

@@ -34,28 +34,31 @@ final class ServedFile: Sendable {
   }
 
   /// The calls on the file that have not ended. The kernel sends the release after the answers to
-  /// all calls, some of which may go on (``CUSERequest/abandon()``).
+  /// all calls, but a call ends shortly after its answer, or much later
+  /// (``CUSERequest/abandon()``).
   private struct Calls {
     var running = 0
-    var isClosed = false
+    /// Releases the file after the last close. `nil` while the file is open.
+    var release: (@Sendable () -> Void)?
   }
 
   func beginCall() { calls.withLock { $0.running += 1 } }
 
-  /// - Returns: whether the file must be released now: it is closed, and this was the last call.
-  func endCall() -> Bool {
-    calls.withLock { calls in
+  /// Ends a call. The last one runs the release of a closed file.
+  func endCall() {
+    let release = calls.withLock { calls in
       calls.running -= 1
-      return calls.isClosed && calls.running == 0
+      return calls.running == 0 ? calls.release : nil
     }
+    release?()
   }
 
   /// Records the last close.
-  /// - Returns: whether the file must be released now. Otherwise the last call that ends must
-  ///   release it.
-  func close() -> Bool {
+  /// - Parameter release: releases the file. The last call that ends runs it.
+  /// - Returns: whether no call is left, so that the caller must run `release`.
+  func close(_ release: @escaping @Sendable () -> Void) -> Bool {
     calls.withLock { calls in
-      calls.isClosed = true
+      if calls.running > 0 { calls.release = release }
       return calls.running == 0
     }
   }

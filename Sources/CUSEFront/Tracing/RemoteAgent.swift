@@ -35,8 +35,11 @@ final class RemoteAgent: MemoryAgent, @unchecked Sendable {
     return UInt64(bitPattern: try result.get())
   }
 
+  /// Without CAP_KILL this server cannot kill a task of another user, but its tracer can, and does
+  /// when the connection ends.
   func end() {
     CLinux_pidfd_kill(process.rawValue)
+    connection.shutDown()
     var request = pollfd(fd: process.rawValue, events: Int16(POLLIN), revents: 0)
     while poll(&request, 1, -1) <= 0 { continue }
   }

@@ -2,6 +2,7 @@
 
 internal import CLinux
 internal import FrontEnd
+internal import Glibc
 internal import Host
 internal import Synchronization
 internal import SystemPackage
@@ -79,6 +80,9 @@ final class Tracer: Sendable {
       guard !(-4095..<0).contains(reply) else { throw Errno(rawValue: CInt(-reply)) }
       return reply
     }
+
+    /// Ends the connection at once, also while another thread waits for a reply.
+    func shutDown() { shutdown(socket.rawValue, Int32(SHUT_RDWR)) }
 
     /// Ends the connection, instead of keeping it for another client thread.
     func discard() { isBroken = true }

@@ -78,8 +78,9 @@
       }
     }
 
-    /// Kills the task and waits for its end.
+    /// Kills the task and waits for its end. A tracer needs no CAP_KILL to kill a stopped tracee.
     package func end() {
+      _ = CLinux_ptrace(Int32(PTRACE_KILL.rawValue), task.id, 0, 0)
       CLinux_pidfd_kill(process.rawValue)
       while !isGone { _ = waitForStop() }
     }
