@@ -76,13 +76,14 @@ struct pagemap_region {
 enum { PAGEMAP_WRITTEN = 1 << 1, PAGEMAP_PRESENT = 1 << 3 };
 
 static int pagemap_scan(int pagemap, uint64_t start, uint64_t end, bool for_writing,
-                        struct pagemap_region *region) {
+                        uint64_t limit, struct pagemap_region *region) {
   uint64_t wanted = PAGEMAP_PRESENT | (for_writing ? PAGEMAP_WRITTEN : 0);
   struct pagemap_scan_args scan = {.size = sizeof scan,
                                    .start = start,
                                    .end = end,
                                    .vec = (uintptr_t)region,
                                    .vec_len = 1,
+                                   .max_pages = limit,
                                    .category_inverted = wanted,
                                    .category_anyof_mask = wanted,
                                    // Adjacent pages with the same bits here are one region.
@@ -93,12 +94,16 @@ static int pagemap_scan(int pagemap, uint64_t start, uint64_t end, bool for_writ
 int CLinux_pagemap_absent(int pagemap, uint64_t start, uint64_t end, bool for_writing,
                           uint64_t *run_start, uint64_t *run_end) {
   struct pagemap_region region;
-  int found = pagemap_scan(pagemap, start, end, for_writing, &region);
-  if (for_writing && found == 1 && (region.categories & PAGEMAP_PRESENT)) {
-    // Linux 7.3 calls no page written that belongs to a mapping without write protection.
+  // With `for_writing` the first page found is looked at alone: Linux 7.3 calls no page written that
+  // belongs to a mapping without write protection.
+  int found = pagemap_scan(pagemap, start, end, for_writing, for_writing, &region);
+  if (for_writing && found == 1) {
+    bool is_protected = true;
     uint64_t entry;
-    ssize_t bytes = pread(pagemap, &entry, 8, (off_t)(region.start >> 12 << 3));
-    if (bytes == 8 && !(entry >> 57 & 1)) found = pagemap_scan(pagemap, start, end, 0, &region);
+    if (region.categories & PAGEMAP_PRESENT)
+      is_protected = pread(pagemap, &entry, 8, (off_t)(region.start >> 12 << 3)) != 8 ||
+                     (entry >> 57 & 1);
+    found = pagemap_scan(pagemap, start, end, is_protected, 0, &region);
   }
   if (found != -ENOTTY) {
     if (found == 1) *run_start = region.start, *run_end = region.end;

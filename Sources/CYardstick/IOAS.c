@@ -2,7 +2,8 @@
 
 // IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP with the fewest operations that a server outside the client's
 // process needs: copy the struct in, find out whether pins are charged and whether the client still
-// runs the same program, query the mapping of the client's memory, make its pages present, count a
+// runs the same program, query the mapping of the client's memory, make its pages present or find
+// out that its page table has them (shared memory, whose userfaultfd must be asked), count a
 // pin of each frame, fill the page table, and copy the struct out. It supports one client and one
 // area at a time, and does not check the arguments.
 #define _GNU_SOURCE
@@ -29,7 +30,7 @@ struct yardstick_ioas {
   struct yardstick_domain *domain;
   uint8_t *memory, *kinds;
   uint32_t *pins;
-  int maps, user_namespace, file, is_shared, is_mapped;
+  int maps, pagemap, user_namespace, file, is_shared, is_mapped;
 };
 
 struct map_command {
@@ -49,10 +50,18 @@ struct area_query {
   uint64_t name, build_id;
 };
 
+// struct pm_scan_arg and struct page_region of PAGEMAP_SCAN, which older headers lack.
+struct scan_arguments {
+  uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
+  uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+enum { PAGE_PRESENT = 1 << 3 };
+
 struct yardstick_ioas *yardstick_ioas_make(int is_shared, int has_domain, uint64_t length) {
   struct yardstick_ioas *ioas = calloc(1, sizeof *ioas);
   ioas->is_shared = is_shared;
   ioas->maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+  ioas->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
   ioas->user_namespace = open("/proc/self/ns/user", O_PATH | O_NOFOLLOW | O_CLOEXEC);
   if (has_domain) ioas->domain = yardstick_domain_make(1024);
   ioas->memory = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -114,6 +123,20 @@ static int open_mapped(const struct area_query *area) {
   return -1;
 }
 
+/// Whether the client's page table has all pages.
+static int are_present(struct yardstick_ioas *ioas, uint64_t address, uint64_t length) {
+  uint64_t region[3];
+  struct scan_arguments scan = {.size = sizeof scan,
+                                .start = address,
+                                .end = address + length,
+                                .vec = (uint64_t)region,
+                                .vec_len = 1,
+                                .category_inverted = PAGE_PRESENT,
+                                .category_anyof_mask = PAGE_PRESENT,
+                                .return_mask = PAGE_PRESENT};
+  return ioctl(ioas->pagemap, _IOWR('f', 16, struct scan_arguments), &scan) == 0;
+}
+
 /// Makes the pages of the client's memory available to the server.
 static int access_pages(struct yardstick_ioas *ioas, const struct map_command *command) {
   struct area_query area = {.size = sizeof area, .address = command->user_va};
@@ -121,6 +144,9 @@ static int access_pages(struct yardstick_ioas *ioas, const struct map_command *c
   if (!ioas->is_shared) return make_present(command->user_va, command->length);
   ioas->file = open_mapped(&area);
   if (ioas->file < 0) return -1;
+  if (!are_present(ioas, command->user_va, command->length) &&
+      make_present(command->user_va, command->length))
+    return -1;
   void *memory = mmap(ioas->memory, command->length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
                       ioas->file, area.offset + (command->user_va - area.start));
   return memory == MAP_FAILED ? -1 : 0;
