@@ -13,9 +13,11 @@
 #include <linux/time_types.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 enum { FILE_PIPE_READ, FILE_PIPE_WRITE, FILE_STAGING, FILES };
@@ -62,6 +64,8 @@ static int restrict_ring(int descriptor) {
       {.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED, .sqe_flags = IOSQE_FIXED_FILE},
       {.opcode = IORING_RESTRICTION_REGISTER_OP,
        .register_op = CLinux_IORING_REGISTER_BUFFERS_UPDATE},
+      {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_BUFFERS},
+      {.opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = CLinux_IORING_REGISTER_BUFFERS2},
   };
   int result = ring_register(descriptor, IORING_REGISTER_RESTRICTIONS, rules,
                              sizeof rules / sizeof *rules);
@@ -221,6 +225,21 @@ int CLinux_ring_remove(int descriptor, uint32_t index) {
   int result = ring_register(descriptor, CLinux_IORING_REGISTER_BUFFERS_UPDATE, &update,
                              sizeof update);
   return result < 0 ? result : 0;
+}
+
+bool CLinux_ring_unpins_late(void) {
+  struct utsname name;
+  int major = 0, minor = 0;
+  if (uname(&name) == 0) sscanf(name.release, "%d.%d", &major, &minor);
+  return major < 6 || (major == 6 && minor < 4);
+}
+
+int CLinux_ring_clear(int descriptor) {
+  int result = ring_register(descriptor, IORING_UNREGISTER_BUFFERS, NULL, 0);
+  if (result < 0) return result;
+  uint8_t table[sizeof(struct io_uring_rsrc_register)];
+  CLinux_ring_table_init(table);
+  return ring_register(descriptor, CLinux_IORING_REGISTER_BUFFERS2, table, sizeof table);
 }
 
 void CLinux_ring_update_init(struct CLinux_ring_update *update, uint64_t at, uint32_t index,

@@ -4,6 +4,7 @@
 //
 //   iommufd-bench            prints nanoseconds per operation, the ratio of Swift to C, its limit
 //   iommufd-bench --check    also fails when a ratio exceeds its limit
+//   iommufd-bench NAME...    measures only these rows, to profile one of them
 //
 // The limits are 1.3 for look-ups, walks and DMA requests, 1.25 for map and unmap in a page table,
 // and 1.5 for nested walks, for MAP and UNMAP of an IOAS and for pins by the kernel from 2 MiB on.
@@ -18,8 +19,9 @@ import Host
 struct Bench {
   static func main() throws {
     let arguments = Set(CommandLine.arguments.dropFirst())
-    guard arguments.isSubset(of: ["--check"]) else {
-      complain("usage: iommufd-bench [--check]")
+    let names = arguments.subtracting(["--check"])
+    guard !names.contains(where: { $0.hasPrefix("-") }) else {
+      complain("usage: iommufd-bench [--check] [NAME...]")
       exit(2)
     }
     // In a process with one thread, the mutexes of glibc use no atomic instructions
@@ -29,7 +31,8 @@ struct Bench {
     print("                                      C ns   Swift ns   ratio   limit")
     var isGood = true
     let rows = try TranslationWorkload().rows + FormatWorkload().rows() + NestedWorkload().rows
-    for row in try rows + IOASWorkload().rows() + (PinWorkload()?.rows() ?? []) {
+    for row in try rows + IOASWorkload().rows() + (PinWorkload()?.rows() ?? [])
+    where names.isEmpty || names.contains(row.name) {
       let result = row.measure()
       isGood = isGood && result.ratio <= row.limit
       print(

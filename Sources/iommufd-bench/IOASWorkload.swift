@@ -84,13 +84,9 @@ final class IOASWorkload {
     unmap.size = UInt32(MemoryLayout<iommu_ioas_unmap>.size)
     (unmap.ioas_id, unmap.iova, unmap.length) = (ours.id, Self.iova, UInt64(length))
     let (mapping, unmapping) = (Argument(map), Argument(unmap))
-    // The context's lock is released while pages are faulted in, and the area is looked up again
-    // afterwards. The C code has one client, and its area does not change meanwhile. The difference
-    // shows where little else is done.
-    let limit = hasDomain && length == 4096 ? 1.7 : 1.5
     // The checksum is the number of unmapped bytes.
     return Row(
-      name: name, limit: limit, count: count,
+      name: name, limit: 1.5, count: count,
       yardstick: { count in
         repeated(count) { _ in
           unmapping.value.length = UInt64(length)

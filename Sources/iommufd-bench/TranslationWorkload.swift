@@ -161,7 +161,7 @@ final class TranslationWorkload {
     let physical = 1 << 34 + misalignment
     let permissions: Permissions = [.read, .write]
     return Row(
-      name: name, limit: 1.35, count: count,
+      name: name, limit: 1.25, count: count,
       yardstick: { [self] count in
         repeated(count) { _ in
           _ = yardstick_domain_map(yardstickDomain, iova, physical, length)

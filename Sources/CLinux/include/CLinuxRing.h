@@ -5,6 +5,7 @@
 // that is read from it is trusted.
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,13 @@ int CLinux_ring_write(struct CLinux_ring *ring, const void *local, uint64_t addr
 /// Copies `length` bytes from `address` in buffer `index` to `local`. Returns 0 or -errno.
 int CLinux_ring_read(struct CLinux_ring *ring, void *local, uint64_t address, size_t length,
                      uint32_t index);
+
+/// Whether the kernel unpins the pages of a removed buffer up to a second later: Linux before 6.4
+/// (io_uring: io_rsrc_node_ref_zero()).
+bool CLinux_ring_unpins_late(void);
+/// Replaces the table of buffers, none of which is in use, by a new one. The kernel has unpinned the
+/// pages of all removed buffers when this function returns. Returns 0 or -errno.
+int CLinux_ring_clear(int descriptor);
 
 /// Removes buffer `index`: its pages are unpinned. Returns 0 or -errno.
 int CLinux_ring_remove(int descriptor, uint32_t index);

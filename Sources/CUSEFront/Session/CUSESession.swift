@@ -170,6 +170,7 @@ final class CUSESession: Sendable {
     resources.callers.releaseBegins(request, of: file.owner)
     let release = { @Sendable [resources] in
       file.release()
+      resources.pinning?.leaveIfEnding(process: file.owner.process)
       resources.callers.releaseEnded(request)
     }
     if file.close(release) { resources.limiter.run(for: file.owner, release) }

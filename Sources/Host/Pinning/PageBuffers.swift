@@ -16,6 +16,8 @@ package final class PageBuffers: @unchecked Sendable {
   private struct Ring {
     let descriptor: OwnedDescriptor
     let transfers: UnsafeMutablePointer<CLinux_ring>
+    /// The number of buffers in use.
+    var used = 0
   }
 
   /// The number of rings. Each costs four descriptors.
@@ -47,12 +49,19 @@ package final class PageBuffers: @unchecked Sendable {
       freed.append(number)
       throw Errno(rawValue: -result)
     }
+    rings[Int(number / Self.perRing)].used += 1
     return number
   }
 
   package func unpin(_ number: UInt32) {
     // A buffer that cannot be removed keeps its number, so that no other pages get it.
-    if update(number, 0, 0) >= 0 { freed.append(number) }
+    guard update(number, 0, 0) >= 0 else { return }
+    freed.append(number)
+    let ring = Int(number / Self.perRing)
+    rings[ring].used -= 1
+    if rings[ring].used == 0, CLinux_ring_unpins_late() {
+      _ = CLinux_ring_clear(rings[ring].descriptor.rawValue)
+    }
   }
 
   /// Reads pages of buffer `number`, as they were when they were pinned, with all changes since.

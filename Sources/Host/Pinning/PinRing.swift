@@ -30,6 +30,8 @@ final class PinRing: @unchecked Sendable {
     var isFilling = false
     /// Buffers to remove when the agent has filled its buffer.
     var removals: [UInt32] = []
+
+    var areUnused: Bool { freed.count == Int(fresh) }
   }
 
   /// Takes over a ring that `agent` has made, and its table of empty buffers.
@@ -75,7 +77,9 @@ final class PinRing: @unchecked Sendable {
 
   /// A buffer that cannot be removed keeps its number, so that no other pages get it.
   private func remove(_ slot: UInt32, _ slots: inout Slots) {
-    if CLinux_ring_remove(descriptor.rawValue, slot) == 0 { slots.freed.append(slot) }
+    guard CLinux_ring_remove(descriptor.rawValue, slot) == 0 else { return }
+    slots.freed.append(slot)
+    if slots.areUnused, CLinux_ring_unpins_late() { _ = CLinux_ring_clear(descriptor.rawValue) }
   }
 
   /// Runs `body`, in which the agent fills a buffer. One agent fills one buffer at a time.

@@ -109,6 +109,11 @@ package struct HostTask: Sendable, Hashable {
     return copy
   }
 
+  /// Whether the thread has an address space. False when it is ending or has ended.
+  package var hasMemory: Bool {
+    (try? ProcFile.read("/proc/\(id)/status")).flatMap { ProcFile.field("VmSize", of: $0) } != nil
+  }
+
   /// The ID of the process (thread group) that the thread belongs to.
   /// - Throws: `.noSuchProcess`, or the errno of reading /proc/<pid>/status.
   package func processID() throws(Errno) -> Int32 {

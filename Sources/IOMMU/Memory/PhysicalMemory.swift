@@ -64,7 +64,7 @@ package final class PhysicalMemory: Sendable {
   let window: FrameWindow
   private let limits: Limits
   private let reservation: Reservation
-  private let clients: Mutex<ClientFrames>
+  private let clients: GuardedClientFrames
   private let tables: Mutex<TableArena>
   private let entryLock = Mutex<Void>(())
   /// Fault injection: called before each allocation of a table and of the frames of a chunk.
@@ -81,16 +81,12 @@ package final class PhysicalMemory: Sendable {
     reservation = try Reservation(addressBits: min(limits.addressBits, 46))
     addressBits = reservation.addressBits
     window = reservation.window
-    clients = Mutex(
+    clients = GuardedClientFrames(
       ClientFrames(
         in: reservation, limits: limits,
-        fileMappings: limits.fileMappings ?? Self.defaultFileMappings()))
+        fileMappings: limits.fileMappings ?? Self.defaultFileMappings()),
+      window: window)
     tables = Mutex(TableArena(limit: limits.tablePages))
-    clients.withLock { state in
-      state.setFaultResolver { [weak self] address, kind in
-        self?.resolveFault(kind, at: address) ?? (.init(start: nil, count: 0), .file)
-      }
-    }
   }
 
   /// Returns half of the host mappings that one process may have. The other half is for everything
@@ -111,7 +107,7 @@ package final class PhysicalMemory: Sendable {
   package func pin(_ source: FrameSource, pages: Int) throws(Errno) -> [FrameRun] {
     guard let (start, owner, backing) = try Self.resolve(source) else {
       guard case .buffer(let buffer) = source, !shouldFailAllocation(),
-        let run = clients.withLock({ $0.pin(buffer) })
+        let run = clients.state.withLock({ $0.pin(buffer) })
       else { throw .noMemory }
       return [run]
     }
@@ -121,35 +117,26 @@ package final class PhysicalMemory: Sendable {
       start & UInt64(Frame.size - 1) == 0
     else { throw pages > limits.pinnedFrames ? .noMemory : .invalidArgument }
     var runs: [FrameRun] = []
-    for part in Self.parts(of: pages, at: start) {
-      let pinned = clients.withLock {
+    var (address, left) = (start, pages)
+    // The lock is held for one part of the pages at a time, because the kernel needs a microsecond
+    // to pin or unpin a few pages.
+    while left > 0 {
+      let frame = Int(address >> UInt64(Frame.shift)) & (Chunk.frames - 1)
+      let count = min(left, Self.largestPart - frame & (Self.largestPart - 1))
+      let isInNewChunk = left == pages || frame == 0
+      let pinned = clients.state.withLock {
         $0.pin(
-          pages: part.pages, at: part.start, of: owner, backing: backing,
-          shouldFail: part.isInNewChunk ? shouldFailAllocation : { false })
+          pages: count, at: address, of: owner, backing: backing,
+          shouldFail: isInNewChunk ? shouldFailAllocation : { false })
       }
       guard let pinned else {
         unpin(runs)
         throw .noMemory
       }
-      runs.append(joining: pinned)
-    }
-    return runs
-  }
-
-  /// Divides pages into parts. The lock is held for one part at a time, because the kernel needs a
-  /// microsecond to pin or unpin a few pages.
-  private static func parts(
-    of pages: Int, at start: UInt64
-  ) -> [(start: UInt64, pages: Int, isInNewChunk: Bool)] {
-    var parts: [(start: UInt64, pages: Int, isInNewChunk: Bool)] = []
-    var (address, left) = (start, pages)
-    while left > 0 {
-      let frame = Int(address >> UInt64(Frame.shift)) & (Chunk.frames - 1)
-      let count = min(left, largestPart - frame & (largestPart - 1))
-      parts.append((address, count, parts.isEmpty || frame == 0))
+      if runs.isEmpty { runs = pinned } else { runs.append(joining: pinned) }
       (address, left) = (address + UInt64(count) << UInt64(Frame.shift), left - count)
     }
-    return parts
+    return runs
   }
 
   /// In frames, a power of two.
@@ -182,7 +169,7 @@ package final class PhysicalMemory: Sendable {
       for run in runs { unpinParts(of: run, released: &released) }
       return
     }
-    clients.withLock { state in
+    clients.state.withLock { state in
       for run in runs { state.unpin(run, released: &released) }
     }
   }
@@ -191,7 +178,7 @@ package final class PhysicalMemory: Sendable {
     var first = run.frames.lowerBound
     while first < run.frames.upperBound {
       let end = min(run.frames.upperBound, first + Self.largestPart)
-      clients.withLock { $0.unpin(FrameRun(first..<end), released: &released) }
+      clients.state.withLock { $0.unpin(FrameRun(first..<end), released: &released) }
       first = end
     }
   }
@@ -215,20 +202,20 @@ package final class PhysicalMemory: Sendable {
 
   /// Returns the number of pins by the kernel of the page at `address` of `space`.
   package func bufferCount(at address: UInt64, of space: AddressSpace) -> Int {
-    clients.withLock { $0.bufferCount(at: address, of: space) }
+    clients.state.withLock { $0.bufferCount(at: address, of: space) }
   }
 
   /// Returns the number of pins of the frame that holds `physical`.
   package func pinCount(of physical: PhysicalAddress) -> Int {
     guard physical.rawValue >> UInt64(addressBits) == 0 else { return 0 }
-    return clients.withLock { $0.pinCount(of: physical.frame) }
+    return clients.state.withLock { $0.pinCount(of: physical.frame) }
   }
 
   /// The number of frames that are pinned now.
-  package var pinnedFrames: Int { clients.withLock { $0.pinnedFrames } }
+  package var pinnedFrames: Int { clients.state.withLock { $0.pinnedFrames } }
 
   /// The number of host mappings that pinned files take now.
-  package var fileMappings: Int { clients.withLock { $0.fileMappings } }
+  package var fileMappings: Int { clients.state.withLock { $0.fileMappings } }
 
   /// Copies the pinned pages of `space`, which is about to end, up to the machine's limit for one
   /// process. Pages beyond the limit, and pages pinned later, are `gone` once the process has
@@ -238,13 +225,13 @@ package final class PhysicalMemory: Sendable {
   package func preserve(_ space: AddressSpace) -> Int {
     let owner = ChunkOwner.process(ObjectIdentifier(space))
     var copied = 0
-    for run in clients.withLock({ $0.uncopiedRuns(of: owner) }) {
+    for run in clients.state.withLock({ $0.uncopiedRuns(of: owner) }) {
       // The process can stall reads of its memory, so they are made without the lock.
       let size = run.frames.count << Frame.shift
       let contents = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
         count = space.read(at: run.address, into: UnsafeMutableRawBufferPointer(buffer))
       }
-      copied += clients.withLock { $0.storeCopies(contents, of: run, owner: owner) }
+      copied += clients.state.withLock { $0.storeCopies(contents, of: run, owner: owner) }
     }
     return copied
   }
@@ -294,7 +281,7 @@ package final class PhysicalMemory: Sendable {
   /// Makes one more chunk RAM of this server.
   /// - Returns: its frames. `nil` when no chunk is free or the host has no memory.
   private func addTableChunk() -> Range<Int>? {
-    guard let chunk = clients.withLock({ $0.allocateTableChunk() }) else { return nil }
+    guard let chunk = clients.state.withLock({ $0.allocateTableChunk() }) else { return nil }
     let frames = Chunk.frames(of: chunk)
     // When the host refuses, the chunk stays unused.
     guard reservation.mapAnonymous(frames, PROT_READ | PROT_WRITE) else { return nil }
@@ -342,51 +329,35 @@ package final class PhysicalMemory: Sendable {
     window.store(entry, at: physical)
   }
 
-  // MARK: Faults in mapped files
-
-  /// Decides what an access of this process to `address` sees. Called on the thread that handles
-  /// faults, without a lock.
-  private func resolveFault(
-    _ kind: FilePageFaults.Kind, at address: UInt64
-  ) -> (UnsafeMutableRawBufferPointer, FilePageFaults.Answer) {
-    let physical = PhysicalAddress(address - UInt64(UInt(bitPattern: window.base)))
-    let (frames, answer) = clients.withLock { $0.resolveFault(kind, at: physical) }
-    return (
-      UnsafeMutableRawBufferPointer(
-        start: window.pointer(PhysicalAddress(frame: frames.lowerBound)),
-        count: frames.count << Frame.shift), answer
-    )
-  }
-
   // MARK: Client memory that is not mapped
 
   /// Returns the process or file of the frame at `physical`, retained for the access that follows,
   /// and the address or offset there.
   func backing(of physical: PhysicalAddress) -> (backing: ChunkBacking, address: UInt64)? {
-    clients.withLock { $0.backing(of: physical) }
+    clients.state.withLock { $0.backing(of: physical) }
   }
 
   /// Returns the buffer of the frame at `physical`, retained for the access that follows.
   func buffer(at physical: PhysicalAddress) -> (buffer: PinnedBuffer, offset: UInt64, count: Int)? {
     guard window.kind(of: physical) == .pinned else { return nil }
-    return clients.withLock { $0.buffer(at: physical) }
+    return clients.state.withLock { $0.buffer(at: physical) }
   }
 
   /// Returns the lock for updates of table entries in the chunk of `physical`.
   func updateLock(of physical: PhysicalAddress) -> EntryUpdateLock? {
-    clients.withLock { $0.updateLock(of: physical) }
+    clients.state.withLock { $0.updateLock(of: physical) }
   }
 
   /// Makes the frames of `physical`'s chunk behind the end of its truncated file `truncated`.
   func markTruncated(from end: UInt64, at physical: PhysicalAddress) {
-    clients.withLock { $0.markTruncated(from: end, at: physical) }
+    clients.state.withLock { $0.markTruncated(from: end, at: physical) }
   }
 
   /// Makes the copies of `space` the contents of its frames, if the process has ended.
   /// - Returns: whether it has.
   func adoptCopies(of space: AddressSpace) -> Bool {
     guard space.isGone else { return false }
-    clients.withLock { $0.adoptCopies(of: .process(ObjectIdentifier(space))) }
+    clients.state.withLock { $0.adoptCopies(of: .process(ObjectIdentifier(space))) }
     return true
   }
 }

@@ -93,18 +93,32 @@ struct ClientFrames {
     _ pages: Range<Int>, of source: ChunkSource, backing: ChunkBacking, shouldFail: () -> Bool,
     into runs: inout [FrameRun]
   ) -> Bool {
+    // Pages of a process that are used in place are not replaced.
+    if case .process = backing {
+      return pin(pages, of: source, layer: 0, backing: backing, shouldFail, into: &runs)
+    }
     for (part, layer) in layers(of: pages, source) {
-      guard layer < ChunkSource.layerCount, !shouldFail(),
-        let number = chunks.chunk(for: source.inLayer(layer), backing: backing)
-      else { return false }
-      let first = number * Chunk.frames
-      let frames = first + part.lowerBound..<first + part.upperBound
-      guard pin(frames, of: number, backing: backing) else {
-        if chunks[number]?.pinnedFrames == 0 { release(number) }
+      guard pin(part, of: source, layer: layer, backing: backing, shouldFail, into: &runs) else {
         return false
       }
-      runs.append(frames: frames)
     }
+    return true
+  }
+
+  private mutating func pin(
+    _ pages: Range<Int>, of source: ChunkSource, layer: Int, backing: ChunkBacking,
+    _ shouldFail: () -> Bool, into runs: inout [FrameRun]
+  ) -> Bool {
+    guard layer < ChunkSource.layerCount, !shouldFail(),
+      let number = chunks.chunk(for: source.inLayer(layer), backing: backing)
+    else { return false }
+    let first = number * Chunk.frames
+    let frames = first + pages.lowerBound..<first + pages.upperBound
+    guard pin(frames, of: number, backing: backing) else {
+      if chunks[number]?.pinnedFrames == 0 { release(number) }
+      return false
+    }
+    runs.append(frames: frames)
     return true
   }
 

@@ -97,7 +97,8 @@ package final class IOPTPages: @unchecked Sendable {
         try requireAllowance(for: hold, account)
         return try pinHoles(hold, isTemporary: false, caller: caller)
       }
-      try add(pinned, to: hold)
+      let hasOverlap = try add(pinned)
+      if !hasOverlap, hold.holes == [hold.pages] { return pinned[0].frames }
     } catch {
       release(hold)
       throw error
@@ -193,6 +194,7 @@ package final class IOPTPages: @unchecked Sendable {
 
   /// Adds a user of those pages that have one.
   func hold(_ first: UInt64, through last: UInt64) -> Hold {
+    guard pinnedCount > 0 else { return Hold(pages: first...last, holes: [first...last]) }
     splitSegments(first, through: last)
     var holes: [ClosedRange<UInt64>] = []
     var index = first
@@ -242,8 +244,9 @@ package final class IOPTPages: @unchecked Sendable {
 
   /// Adds pinned holes as segments with one user, and charges them. Where another call has added a
   /// segment meanwhile, it gets one user more, and the frames that were pinned twice lose one pin.
+  /// - Returns: whether another call has added a segment meanwhile.
   /// - Throws: `.noMemory`; the holes are as before then.
-  private func add(_ holes: [PinnedHole], to hold: Hold) throws(Errno) {
+  private func add(_ holes: [PinnedHole]) throws(Errno) -> Bool {
     var added: [Interval<Segment>] = []
     var covered: [ClosedRange<UInt64>] = []
     for hole in holes {
@@ -277,14 +280,15 @@ package final class IOPTPages: @unchecked Sendable {
     host.counters.addPinned(count, from: account.addressSpace)
     pinnedCount += count
     for segment in added { segments.insert(segment) }
+    return !covered.isEmpty
   }
 
   // MARK: Segments
 
   /// Splits segments so that they begin and end where a range does.
   private func splitSegments(_ first: UInt64, through last: UInt64) {
-    splitSegment(at: first)
-    if last < .max { splitSegment(at: last + 1) }
+    if first > 0 { splitSegment(at: first) }
+    if last < pageCount - 1 { splitSegment(at: last + 1) }
   }
 
   /// The number of pages from which on the limit is tested before pages are faulted in. The kernel
