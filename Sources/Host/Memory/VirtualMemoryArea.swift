@@ -86,12 +86,17 @@ extension AddressSpace {
     // The bytes of an incomplete line, moved to the start of the chunk.
     var kept = 0
     var position: off_t = 0
+    var text = maps
     while true {
       let free = UnsafeMutableRawBufferPointer(rebasing: chunk[kept...])
-      let count = pread(maps.rawValue, free.baseAddress, free.count, position)
+      let count = pread(text.rawValue, free.baseAddress, free.count, position)
       if count < 0 {
         if errno == EINTR { continue }
-        throw errno == ESRCH ? .noSuchProcess : Errno(rawValue: errno)
+        guard errno == ESRCH, position == 0, text === maps else {
+          throw errno == ESRCH ? .noSuchProcess : Errno(rawValue: errno)
+        }
+        text = try mapsOfCaller()
+        continue
       }
       if count == 0 {
         if position == 0 { throw .noSuchProcess }
@@ -112,6 +117,18 @@ extension AddressSpace {
       kept = rest.count
       chunk.copyMemory(from: rest)
     }
+  }
+}
+
+extension AddressSpace {
+  /// Opens the text for the process whose call is being served. The text of a process that has ended
+  /// cannot be read, also while another process has the same mm (fs/proc: m_start()).
+  private func mapsOfCaller() throws(Errno) -> OwnedDescriptor {
+    let process = processID
+    let text = try ProcFile.open("/proc/\(process)/maps", O_RDONLY)
+    // Checked after the open: the process may have executed another program.
+    guard isMemory(ofProcess: process) else { throw .noSuchProcess }
+    return text
   }
 }
 
