@@ -190,7 +190,7 @@ private struct ProcessPin {
     guard area.access.contains(.write), let pins = space.pinning.pins else { return nil }
     let buffers: [PinnedBuffer]
     do throws(Errno) {
-      buffers = try pins.pin(range, of: space)
+      buffers = try pinBuffers(range, of: area, pins)
     } catch {
       // Pages of a disk file can be pinned for reading although they cannot be for writing.
       if error == .badAddress, isWritable || !area.access.contains(.shared) { throw error }
@@ -213,6 +213,19 @@ private struct ProcessPin {
     }
     PinningReport.shared.recordExactPin()
     return frames
+  }
+
+  /// Linux 6.1 does not ask the userfaultfd of a client for pages that io_uring pins (mm:
+  /// __gup_longterm_locked() without a lock to release), so these are faulted in after a failure.
+  private func pinBuffers(
+    _ range: Range<UInt64>, of area: VirtualMemoryArea, _ pins: ExactPins
+  ) throws(Errno) -> [PinnedBuffer] {
+    do throws(Errno) {
+      return try pins.pin(range, of: space)
+    } catch {
+      guard error == .badAddress, faultIn(range, of: area) else { throw error }
+      return try pins.pin(range, of: space)
+    }
   }
 
   private static func reason(_ error: Errno) -> String {
