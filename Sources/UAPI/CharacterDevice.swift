@@ -162,7 +162,7 @@ package struct Readiness: OptionSet, Sendable {
 
   /// POLLIN | POLLRDNORM
   package static let readable = Readiness(rawValue: 1)
-  /// POLLOUT | POLLWRNORM
+  /// POLLOUT, and POLLWRNORM for a file without a poll operation
   package static let writable = Readiness(rawValue: 2)
   /// What the kernel reports for a file without a poll operation.
   package static let always: Readiness = [.readable, .writable]

@@ -249,11 +249,16 @@ final class CUSESession: Sendable {
 
   func poll(_ request: CUSERequest, _ handle: OpaquePointer?, of file: ServedFile) {
     file.poll.store(handle)
-    request.reply(events: file.file.readiness().events)
+    let readiness = file.file.readiness()
+    request.reply(events: file.file.hasPoll ? readiness.queueEvents : readiness.events)
   }
 }
 
 extension Readiness {
+  /// iommufd: iommufd_fault_fops_poll(), iommufd_eventq_fops_poll()
+  fileprivate var queueEvents: UInt32 { events & ~UInt32(POLLWRNORM) }
+
+  /// A file whose operations have no poll() is always ready, with DEFAULT_POLLMASK.
   fileprivate var events: UInt32 {
     var events: Int32 = 0
     if contains(.readable) { events |= POLLIN | POLLRDNORM }
