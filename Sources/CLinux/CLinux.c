@@ -43,6 +43,11 @@ int CLinux_pidfd_open(pid_t task, _Bool thread) {
   return result(syscall(SYS_pidfd_open, task, thread ? (unsigned long)PIDFD_THREAD : 0UL));
 }
 
+_Bool CLinux_is_thread_group_leader(pid_t task) {
+  // The kernel checks the ID of the thread group before the permission.
+  return syscall(SYS_tgkill, task, task, 0) == 0 || errno == EPERM;
+}
+
 int CLinux_pidfd_getfd(int pidfd, int descriptor) {
   return result(syscall(SYS_pidfd_getfd, pidfd, descriptor, 0UL));
 }

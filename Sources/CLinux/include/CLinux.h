@@ -35,6 +35,8 @@ ssize_t CLinux_process_vm_write(pid_t task, const void *local, uint64_t remote, 
 /// pidfd_open(2), with PIDFD_THREAD (Linux 6.9) if `thread`. Returns a close-on-exec descriptor or
 /// -errno.
 int CLinux_pidfd_open(pid_t task, _Bool thread);
+/// tgkill(2) without a signal: whether `task` is the leader of its thread group.
+_Bool CLinux_is_thread_group_leader(pid_t task);
 /// pidfd_getfd(2): duplicates another process's descriptor. Returns a close-on-exec descriptor or
 /// -errno.
 int CLinux_pidfd_getfd(int pidfd, int descriptor);

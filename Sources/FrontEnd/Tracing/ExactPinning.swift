@@ -172,8 +172,8 @@ package final class ExactPinning: Sendable {
 
   /// Ends the agent that was made from a thread of `process`, if the process is ending. The kernel
   /// detaches an ending process from its memory before it closes the files of the process
-  /// (do_exit(): exit_mm(), exit_files()). So the memory is free when the parent is told of the end,
-  /// if this is called for the close of a file.
+  /// (do_exit(): exit_mm(), exit_files()). So the memory is free when the parent is told of the
+  /// end, if this is called for the close of a file.
   package func leaveIfEnding(process: Int32) {
     let watch = state.withLock { $0.watches.first { $0.value.processID == process }?.value }
     if let watch, !HostTask(id: process).hasMemory { leave(watch.space) }

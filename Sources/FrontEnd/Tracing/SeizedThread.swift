@@ -264,11 +264,7 @@
     func ptrace<T>(
       _ request: __ptrace_request, address: UInt64 = 0, data: inout T
     ) throws(Errno) {
-      let failed = withUnsafeMutableBytes(of: &data) { bytes in
-        let pointer = UInt64(UInt(bitPattern: bytes.baseAddress))
-        return CLinux_ptrace(Int32(request.rawValue), task.id, address, pointer) < 0
-      }
-      if failed {
+      guard task.ptrace(request, address: address, data: &data) else {
         awaitEnd()
         throw .noSuchProcess
       }
@@ -294,15 +290,9 @@
     /// Waits until the thread stops.
     /// - Returns: the wait status; `nil` when the thread has ended instead, and is gone.
     func waitForStop() -> Int32? {
-      let wall: Int32 = 0x4000_0000  // __WALL: also threads that are no group leaders
-      var status: Int32 = 0
-      while true {
-        let result = waitpid(task.id, &status, wall)
-        if result < 0 && errno == EINTR { continue }
-        if result == task.id && status & 0xff == 0x7f { return status }
-        isGone = true
-        return nil
-      }
+      let status = task.waitForStop()
+      if status == nil { isGone = true }
+      return status
     }
 
     /// Waits until the thread has ended, and so reaps it. Called when ptrace(2) fails: the thread

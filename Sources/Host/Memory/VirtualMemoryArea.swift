@@ -121,8 +121,8 @@ extension AddressSpace {
 }
 
 extension AddressSpace {
-  /// Opens the text for the process whose call is being served. The text of a process that has ended
-  /// cannot be read, also while another process has the same mm (fs/proc: m_start()).
+  /// Opens the text for the process whose call is being served. The text of a process that has
+  /// ended cannot be read, also while another process has the same mm (fs/proc: m_start()).
   private func mapsOfCaller() throws(Errno) -> OwnedDescriptor {
     let process = processID
     let text = try ProcFile.open("/proc/\(process)/maps", O_RDONLY)

@@ -117,12 +117,7 @@ package struct HostTask: Sendable, Hashable {
   /// The ID of the process (thread group) that the thread belongs to.
   /// - Throws: `.noSuchProcess`, or the errno of reading /proc/<pid>/status.
   package func processID() throws(Errno) -> Int32 {
-    // Without PIDFD_THREAD, pidfd_open(2) succeeds only for the ID of a thread group leader.
-    let pidfd = CLinux_pidfd_open(id, false)
-    if pidfd >= 0 {
-      Glibc.close(pidfd)
-      return id
-    }
+    if CLinux_is_thread_group_leader(id) { return id }
     let status = try ProcFile.read("/proc/\(id)/status")
     guard let text = ProcFile.field("Tgid", of: status), let value = Int32(text) else {
       throw .noSuchProcess

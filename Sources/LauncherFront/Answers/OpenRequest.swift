@@ -65,6 +65,11 @@ struct OpenRequest {
   /// RESOLVE_… flags.
   var resolve: UInt64 { word(2) }
 
+  /// Whether the struct has none but these flags.
+  func hasOnlyFlags(_ known: UInt64) -> Bool {
+    how.count == Self.howSize && flags & ~known == 0 && word(1) == 0 && resolve == 0
+  }
+
   private func has(_ flag: Int32) -> Bool { flags & UInt64(UInt32(bitPattern: flag)) != 0 }
 
   var isPathOnly: Bool { has(Int32(OpenModel.pathOnly)) }
@@ -98,7 +103,16 @@ enum OpenModel {
   /// __O_TMPFILE
   static let temporary: UInt32 = 0o20000000
 
-  /// The flags that fcntl(F_GETFL) shows after the open.
+  /// The flags that fcntl(F_GETFL) shows after the open of a character device.
+  /// - Throws: the errno of an open with these flags.
+  static func statusFlagsOfDevice(_ request: OpenRequest) throws(Errno) -> Int32 {
+    // Every combination of these flags is valid, so nearly no open needs the model.
+    let plain = UInt64(UInt32(O_ACCMODE | O_NONBLOCK | O_CLOEXEC | O_NOCTTY))
+    guard request.hasOnlyFlags(plain) else { return try statusFlags(request, of: "/dev/null") }
+    return Int32(truncatingIfNeeded: request.flags) & (O_ACCMODE | O_NONBLOCK) | Int32(largeFile)
+  }
+
+  /// As ``statusFlagsOfDevice(_:)``, for another type of file.
   /// - Parameter path: of the model.
   /// - Throws: the errno of an open with these flags.
   static func statusFlags(_ request: OpenRequest, of path: String) throws(Errno) -> Int32 {

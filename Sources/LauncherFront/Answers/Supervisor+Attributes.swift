@@ -52,7 +52,8 @@ extension Supervisor {
           throw .invalidArgument
         }
       }
-      // Who may write may set the current time only.
+      // The owner may set any time, a process that may write only the current time
+      // (utimensat(2)).
       let setsNow = times.allSatisfy { $0.tv_nsec == Self.currentTime }
       let setsNothing = times.allSatisfy { $0.tv_nsec == Self.noTime }
       if setsNothing { return .value(0) }

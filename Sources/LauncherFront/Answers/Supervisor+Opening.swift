@@ -37,7 +37,7 @@ extension Supervisor {
   private func open(
     _ node: DeviceNode, of entry: VirtualEntry, _ request: OpenRequest, _ call: TrappedCall
   ) throws(Errno) -> Answer {
-    let flags = try OpenModel.statusFlags(request, of: "/dev/null")
+    let flags = try OpenModel.statusFlagsOfDevice(request)
     if request.isPathOnly { return try installPlaceHolder(of: entry, request, call) }
     let client = client(of: call)
     processCloses(before: client)

@@ -58,7 +58,8 @@ extension Supervisor {
     restrictions: PathWalk.Restrictions, in call: TrappedCall
   ) throws(Errno) -> Found? {
     var walk = PathWalk(
-      tree, of: call.task, followsLast: followsLast, restrictions: restrictions
+      tree, of: call.task, rootsDiffer: rootsDiffer, followsLast: followsLast,
+      restrictions: restrictions
     ) { [files] in files.contains($0) }
     var target = try walk.target(of: path, from: directory)
     // The walk is void when another thread has got the thread ID.

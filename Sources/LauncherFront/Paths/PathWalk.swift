@@ -44,6 +44,8 @@ struct PathWalk {
 
   private let tree: VirtualTree
   private let task: HostTask
+  /// Whether the process may have another root directory than this process.
+  private let rootsDiffer: Bool
   private let followsLast: Bool
   private let restrictions: Restrictions
   /// Whether the file is one of this server, which a link of procfs can lead to.
@@ -63,11 +65,12 @@ struct PathWalk {
   private static let mostLinks = 40
 
   init(
-    _ tree: VirtualTree, of task: HostTask, followsLast: Bool, restrictions: Restrictions = [],
-    isOpenFile: @escaping (FileIdentity) -> Bool
+    _ tree: VirtualTree, of task: HostTask, rootsDiffer: Bool, followsLast: Bool,
+    restrictions: Restrictions = [], isOpenFile: @escaping (FileIdentity) -> Bool
   ) {
     self.tree = tree
     self.task = task
+    self.rootsDiffer = rootsDiffer
     self.followsLast = followsLast
     self.restrictions = restrictions
     self.isOpenFile = isOpenFile
@@ -77,12 +80,12 @@ struct PathWalk {
   /// - Throws: ENOTDIR for a path through a node, ENOENT for one through a missing directory of the
   ///   tree, EXDEV for one that `restrictions` forbid.
   mutating func target(of path: [UInt8], from directory: Int32) throws(Errno) -> PathTarget {
-    guard let first = enter("root") else { return .foreign }
+    guard let first = rootsDiffer ? enterLink("root") : enter("/") else { return .foreign }
     root = first
     let isAbsolute = path.first == PathName.slash
     if !isAbsolute || !restrictions.isDisjoint(with: [.beneath, .inRoot]) {
       let start = directory == AT_FDCWD ? "cwd" : "fd/\(directory)"
-      guard let start = enter(start) else { return .foreign }
+      guard let start = enterLink(start) else { return .foreign }
       base = start
     } else {
       base = root
@@ -100,9 +103,11 @@ struct PathWalk {
   }
 
   /// The directory that a link below /proc/<pid> leads to.
-  private func enter(_ link: String) -> Place? {
+  private func enterLink(_ link: String) -> Place? { enter("/proc/\(task.id)/\(link)") }
+
+  private func enter(_ path: String) -> Place? {
     var file = CLinux_file()
-    let opened = CLinux_open_path(AT_FDCWD, "/proc/\(task.id)/\(link)", true, &file)
+    let opened = CLinux_open_path(AT_FDCWD, path, true, &file)
     guard opened >= 0 else { return nil }
     return directory(OwnedDescriptor(owning: opened), file)
   }

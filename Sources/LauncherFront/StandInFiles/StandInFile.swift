@@ -51,7 +51,10 @@ extension FileIdentity {
   }
 
   init(of own: OwnedDescriptor) throws(Errno) {
-    try self.init(of: own.rawValue, in: HostTask(id: getpid()))
+    var file = CLinux_file()
+    let result = CLinux_fstat(own.rawValue, &file)
+    guard result == 0 else { throw Errno(rawValue: -result) }
+    self = file.identity
   }
 }
 
@@ -74,7 +77,8 @@ enum StandInFile {
     let result = CLinux_memfd_seal(memory.rawValue, !hasRegions)
     guard result == 0 else { throw Errno(rawValue: -result) }
     // memfd_create(2) always opens for reading and writing.
-    let standIn = try reopen(memory, flags: flags & settableFlags)
+    let statusFlags = flags & settableFlags
+    let standIn = statusFlags == O_RDWR ? memory : try reopen(memory, flags: statusFlags)
     if hasRegions, flags & O_ACCMODE != O_ACCMODE {
       // See StandInLocks. A file with access mode 3 cannot be mapped.
       let result = CLinux_ofd_lock(standIn.rawValue, flags & O_ACCMODE != O_RDONLY)

@@ -14,8 +14,7 @@ internal import UAPI
 final class Supervisor: Sendable {
   let files: OpenFileTable
   let tree: VirtualTree
-  /// Whether programs may have changed their root directory or mount namespace.
-  private let rootsDiffer = Atomic(false)
+  private let rootsMayDiffer = Atomic(false)
   private let trace: CallTrace?
   let virtualFiles: VirtualFiles?
   let listener: SeccompListener
@@ -251,12 +250,15 @@ final class Supervisor: Sendable {
 
   /// The test that tells paths of the host from those that may be of this server.
   func candidate(of call: TrappedCall) -> PathCandidate {
-    PathCandidate(tree, of: call.task, rootsDiffer: rootsDiffer.load(ordering: .relaxed))
+    PathCandidate(tree, of: call.task, rootsDiffer: rootsDiffer)
   }
+
+  /// Whether programs may have changed their root directory or mount namespace.
+  var rootsDiffer: Bool { rootsMayDiffer.load(ordering: .relaxed) }
 
   /// The kernel changes the root directory or the mount namespace.
   func changeRoot(_ call: TrappedCall) -> Answer {
-    rootsDiffer.store(true, ordering: .relaxed)
+    rootsMayDiffer.store(true, ordering: .relaxed)
     return .native
   }
 }

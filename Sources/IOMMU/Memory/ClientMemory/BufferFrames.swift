@@ -28,8 +28,7 @@ struct BufferFrames {
   private let window: FrameWindow
   /// For each frame, the index in `entries` plus 1, or 0.
   private let owners: SparseArray<UInt32>
-  private var entries: [Entry?] = []
-  private var freeEntries: [Int] = []
+  private var entries = SlotArray<Entry>()
   private var arena = FrameArena()
 
   init(in reservation: Reservation) {
@@ -49,15 +48,8 @@ struct BufferFrames {
     guard let block = arena.allocate(order: order, &chunks) else { return nil }
     let first = block.frame + skipped
     let entry = Entry(buffer: buffer, block: block, first: first, pinnedFrames: buffer.pageCount)
-    let index: Int
-    if let free = freeEntries.popLast() {
-      (index, entries[free]) = (free, entry)
-    } else {
-      index = entries.count
-      entries.append(entry)
-    }
     let frames = first..<first + buffer.pageCount
-    owners.set(UInt32(index + 1), frames)
+    owners.set(UInt32(entries.add(entry) + 1), frames)
     window.setKind(.pinned, frames: frames)
     return FrameRun(frames)
   }
@@ -86,10 +78,8 @@ struct BufferFrames {
       owners.set(0, part)
       window.setKind(.none, frames: part)
       entry.pinnedFrames -= part.count
-      entries[index] = entry
+      entries[index] = entry.pinnedFrames > 0 ? entry : nil
       if entry.pinnedFrames == 0 {
-        entries[index] = nil
-        freeEntries.append(index)
         released.append(entry.buffer)
         if let chunk = arena.free(entry.block, &chunks) {
           owners.clear(Chunk.frames(of: chunk))
@@ -110,8 +100,8 @@ struct BufferFrames {
 
   /// Returns the number of buffers that contain the page at `address` of `space`.
   func count(at address: UInt64, of space: AddressSpace) -> Int {
-    entries.count { entry in
-      guard let entry, entry.buffer.space === space, entry.buffer.address <= address else {
+    entries.elements.count { entry in
+      guard entry.buffer.space === space, entry.buffer.address <= address else {
         return false
       }
       let page = Int((address - entry.buffer.address) >> UInt64(Frame.shift))

@@ -48,8 +48,7 @@ struct RetainedFilePages {
   private var resolver: FilePageFaults.Resolver?
   /// For each frame, the index in `registrations` plus 1, or 0.
   private let owners: SparseArray<UInt32>
-  private var registrations: [Registration?] = []
-  private var freeIndices: [Int] = []
+  private var registrations = SlotArray<Registration>()
   /// Frames whose page the file has lost.
   private var replaced: Set<Int> = []
   /// Host mappings that replaced frames take besides those of their files.
@@ -132,19 +131,12 @@ struct RetainedFilePages {
   }
 
   private mutating func add(_ registration: Registration) {
-    let index: Int
-    if let free = freeIndices.popLast() {
-      (index, registrations[free]) = (free, registration)
-    } else {
-      index = registrations.count
-      registrations.append(registration)
-    }
-    owners.set(UInt32(index + 1), registration.frames)
+    owners.set(UInt32(registrations.add(registration) + 1), registration.frames)
   }
 
   /// Ends the retention of `frames`, which are about to be unmapped.
   mutating func release(_ frames: Range<Int>) {
-    guard !registrations.isEmpty, !owners.areAll(0, frames) else { return }
+    guard !registrations.isUnused, !owners.areAll(0, frames) else { return }
     var frame = frames.lowerBound
     while frame < frames.upperBound {
       let index = Int(owners.base[frame]) - 1
@@ -157,10 +149,7 @@ struct RetainedFilePages {
       forgetReplaced(part)
       registration.mappedFrames -= part.count
       registrations[index] = registration.mappedFrames > 0 ? registration : nil
-      if registration.mappedFrames == 0 {
-        freeIndices.append(index)
-        buffers.unpin(registration.buffer)
-      }
+      if registration.mappedFrames == 0 { buffers.unpin(registration.buffer) }
       frame = part.upperBound
     }
   }
