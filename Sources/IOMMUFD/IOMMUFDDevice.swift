@@ -69,9 +69,12 @@ package final class IOMMUFDFile: OpenFile {
   }
 
   package func pinsMemory(in request: UInt32) -> Bool {
-    let pinning: [Ioctl] = [.ioasMap, .ioasChangeProcess, .vfioIOMMUMapDMA]
-    return pinning.contains { $0.number.rawValue == request }
+    Self.pinningRequests.contains(request)
   }
+
+  private static let pinningRequests = [
+    Ioctl.ioasMap, .ioasChangeProcess, .vfioIOMMUMapDMA,
+  ].map { $0.number.rawValue }
 
   // The kernel's iommufd has neither read nor write; an extension may have them.
 

@@ -38,7 +38,8 @@ private let tree = VirtualTree([
     else { return nil }
     #expect(bytes == Array(path.utf8))
     var walk = PathWalk(
-      tree, of: task, followsLast: followsLast, restrictions: restrictions
+      tree, of: task, rootsDiffer: false, followsLast: followsLast,
+      restrictions: restrictions
     ) { _ in false }
     return try walk.target(of: bytes, from: directory)
   }

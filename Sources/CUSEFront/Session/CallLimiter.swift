@@ -78,7 +78,9 @@ final class CallLimiter: Sendable {
     _ client: ClientIdentity, in state: inout State
   ) -> (call: Body, client: ClientIdentity)? {
     state.shares.give(backBy: client)
-    guard !state.isStopped, let next = state.waiting.next(within: state.shares) else { return nil }
+    // The common case: this runs after each call.
+    if state.waiting.count == 0 || state.isStopped { return nil }
+    guard let next = state.waiting.next(within: state.shares) else { return nil }
     state.shares.take(for: next.client)
     return (next.call.call, next.client)
   }

@@ -76,7 +76,7 @@ package struct Shares: Sendable {
   }
 
   private static func decrement<Key: Hashable>(_ counts: inout [Key: Int], _ key: Key) {
-    guard let count = counts[key] else { return }
-    counts[key] = count > 1 ? count - 1 : nil
+    guard let index = counts.index(forKey: key) else { return }
+    if counts.values[index] > 1 { counts.values[index] -= 1 } else { counts.remove(at: index) }
   }
 }

@@ -28,8 +28,8 @@ enum PageSource {
   case buffer(DMABuffer, base: UInt64)
 
   /// Pins the pages of `indexes`, or none.
-  /// - Parameter inPlace: whether private memory is used in place in any case, for pins that are
-  ///   gone when the call ends.
+  /// - Parameter inPlace: whether memory of a process is used in place in any case, for pins that
+  ///   are gone when the call ends.
   /// - Returns: their frames, in order.
   /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not
   ///   fit into 64 bits; `.badAddress` when a page of a process cannot be accessed or pinned;
@@ -236,13 +236,15 @@ private struct ProcessPin {
     }
   }
 
-  /// Pins pages of a shared mapping as pages of its file.
+  /// Pins pages of a shared mapping as pages of its file, or in place.
   private func pin(
     _ range: Range<UInt64>, of area: VirtualMemoryArea, in file: OwnedDescriptor
   ) throws(Errno) -> [FrameRun] {
     let start = try offset(of: range, of: area, in: file)
     guard space.faultInShared(range, forWriting: isWritable) else { throw .badAddress }
-    return try memory.pin(.file(file, offset: start), pages: range.pages)
+    let source: FrameSource =
+      inPlace ? .process(space, address: range.lowerBound) : .file(file, offset: start)
+    return try memory.pin(source, pages: range.pages)
   }
 
   /// Returns the offset in the file of pages of a shared mapping.
