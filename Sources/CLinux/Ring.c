@@ -227,11 +227,19 @@ int CLinux_ring_remove(int descriptor, uint32_t index) {
   return result < 0 ? result : 0;
 }
 
-bool CLinux_ring_unpins_late(void) {
+static bool unpins_late;
+static pthread_once_t release_once = PTHREAD_ONCE_INIT;
+
+static void learn_release(void) {
   struct utsname name;
   int major = 0, minor = 0;
   if (uname(&name) == 0) sscanf(name.release, "%d.%d", &major, &minor);
-  return major < 6 || (major == 6 && minor < 4);
+  unpins_late = major < 6 || (major == 6 && minor < 4);
+}
+
+bool CLinux_ring_unpins_late(void) {
+  pthread_once(&release_once, learn_release);
+  return unpins_late;
 }
 
 int CLinux_ring_clear(int descriptor) {

@@ -46,6 +46,16 @@ int yardstick_pins_register(struct yardstick_pins *pins, const void *memory, uin
   return (int)syscall(SYS_io_uring_register, pins->descriptor, 16L, &update, sizeof update);
 }
 
+int yardstick_pins_register_file(struct yardstick_pins *pins, int file, uint64_t length) {
+  void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  if (memory == MAP_FAILED) return -1;
+  madvise(memory, length, MADV_POPULATE_READ);
+  int result = yardstick_pins_register(pins, memory, length);
+  if (result == 1) result = yardstick_pins_register(pins, NULL, 0);
+  munmap(memory, length);
+  return result;
+}
+
 int yardstick_pins_write(struct yardstick_pins *pins, const void *bytes, uint32_t length,
                          void *memory) {
   uint8_t *rings = pins->rings;

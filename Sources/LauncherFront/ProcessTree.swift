@@ -80,6 +80,8 @@ struct ProcessTree {
   /// Forwards signals until all processes of the tree have ended.
   /// - Returns: the end of PROGRAM.
   mutating func wait() -> ProgramEnd {
+    ignoreStops()
+    Self.watchStops(of: program)
     var mask = Self.waited
     while true {
       if !reap() { return end ?? .exited(code: 0) }
@@ -95,13 +97,44 @@ struct ProcessTree {
     kill(program, signal)
   }
 
-  /// Waits for all children that have ended or stopped, without blocking.
+  // MARK: Stops
+
+  /// Asks for no SIGCHLD when a child stops. An agent stops at each pin, and the main thread would
+  /// wake up for each of them.
+  private func ignoreStops() {
+    var action = sigaction()
+    action.__sigaction_handler.sa_handler = SIG_DFL
+    action.sa_flags = SA_NOCLDSTOP
+    sigaction(SIGCHLD, &action, nil)
+  }
+
+  /// Starts a thread that stops this process whenever PROGRAM stops. Its waitid(2) names PROGRAM,
+  /// so stops of other tasks do not wake the thread (kernel: child_wait_callback()).
+  private static func watchStops(of program: Int32) {
+    startThread(named: "program-stops", stackSize: 64 << 10) {
+      while true {
+        var information = siginfo_t()
+        let result = waitid(P_PID, id_t(program), &information, WSTOPPED | WNOWAIT)
+        if result != 0, errno != EINTR { return }
+        guard result == 0 else { continue }
+        // Stops of a thread that is traced are not for this thread.
+        let hasStopped = TracingGate.shared.withLock {
+          var taken = siginfo_t()
+          return waitid(P_PID, id_t(program), &taken, WSTOPPED | WNOHANG) == 0
+            && CLinux_siginfo_pid(&taken) == program
+        }
+        if hasStopped { raise(SIGSTOP) }
+      }
+    }
+  }
+
+  /// Waits for all children that have ended, without blocking.
   /// - Returns: false when no child is left.
   private mutating func reap() -> Bool {
     while true {
       var information = siginfo_t()
-      // __WNOTHREAD: stops of agents are reported to the threads that trace them.
-      let options = WEXITED | WSTOPPED | WNOHANG | Self.ofThisThread
+      // __WNOTHREAD: ends of agents are reported to the threads that trace them.
+      let options = WEXITED | WNOHANG | Self.ofThisThread
       let result = TracingGate.shared.withLock { waitid(P_ALL, 0, &information, options) }
       guard result == 0 else {
         if errno == EINTR { continue }
@@ -113,7 +146,7 @@ struct ProcessTree {
       switch Int32(information.si_code) {
       case Int32(CLD_EXITED): childEnded(child, .exited(code: status))
       case Int32(CLD_KILLED), Int32(CLD_DUMPED): childEnded(child, .killed(signal: status))
-      default: if child == program { raise(SIGSTOP) }
+      default: break
       }
     }
   }

@@ -78,7 +78,7 @@ struct PinWorkload {
 
   private func pinRow(_ name: String, length: Int, count: Int) -> Row {
     Row(
-      name: name, limit: length == 4096 ? 8 : 1.5, count: count,
+      name: name, limit: length == 4096 ? 4 : 1.5, count: count,
       yardstick: { [yardstick, pages] count in
         repeated(count) { _ in
           yardstick_pins_register(yardstick, pages, UInt64(length)) == 1

@@ -92,6 +92,9 @@ struct yardstick_pins *yardstick_pins_make(void);
 /// Registers `length` bytes as the buffer, in place of the one before; 0 bytes remove it. Returns 1
 /// on success.
 int yardstick_pins_register(struct yardstick_pins *pins, const void *memory, uint64_t length);
+/// Maps `length` bytes of a file, fills in the page table, registers the pages as the buffer and
+/// takes all back. Returns 1 on success.
+int yardstick_pins_register_file(struct yardstick_pins *pins, int file, uint64_t length);
 /// Stores `length` bytes at `memory`, in the buffer. Returns the bytes stored.
 int yardstick_pins_write(struct yardstick_pins *pins, const void *bytes, uint32_t length,
                          void *memory);

@@ -22,6 +22,7 @@
       var failure: Errno?
       var call: Call?
       var result: Result<UInt64, Errno>?
+      var isEnding = false
       var hasEnded = false
     }
 
@@ -30,8 +31,8 @@
     private let state = Mutex(State())
     /// Held by the thread that makes a call.
     private let calls = Mutex<Void>(())
-    /// An eventfd that wakes the tracing thread: there is a call.
-    private let doorbell: OwnedDescriptor
+    /// Wakes the tracing thread: there is a call, or the agent is to end.
+    private let doorbell = ThreadSemaphore()
     /// Wakes the thread that waits for a step of the start or for the result of a call.
     private let wakeup = ThreadSemaphore()
     private let mayProceed = ThreadSemaphore()
@@ -50,7 +51,7 @@
       for thread: HostTask, returningTo returnAddress: UInt64,
       allowedFilters: Int, answer: () -> Void
     ) throws(Errno) -> Result<AgentThread, Errno> {
-      let agent = try AgentThread()
+      let agent = AgentThread()
       let isStarted = startThread(named: "agent-tracer", stackSize: stackSize) {
         agent.run(thread, returnAddress, allowedFilters: allowedFilters)
       }
@@ -64,10 +65,7 @@
       return .success(agent)
     }
 
-    private init() throws(Errno) {
-      let result = eventfd(0, Int32(EFD_CLOEXEC))
-      doorbell = try OwnedDescriptor(checking: result < 0 ? -errno : result)
-    }
+    private init() {}
 
     package var task: HostTask { state.withLock { $0.task } ?? HostTask(id: -1) }
 
@@ -79,7 +77,7 @@
           return true
         }
         guard isAlive else { return .failure(.noSuchProcess) }
-        eventfd_write(doorbell.rawValue, 1)
+        doorbell.signal()
         wakeup.wait()
         return state.withLock { $0.result.take() } ?? .failure(.noSuchProcess)
       }
@@ -87,8 +85,13 @@
     }
 
     package func end() {
-      let process = state.withLock { $0.process }
+      let process = state.withLock { state in
+        state.isEnding = true
+        return state.process
+      }
+      // Ends the call that the agent executes.
       if let process { CLinux_pidfd_kill(process.rawValue) }
+      doorbell.signal()
       ended.wait()
       ended.signal()
     }
@@ -100,7 +103,7 @@
         ended.signal()
         return
       }
-      while let call = nextCall(agent) {
+      while let call = nextCall() {
         let result: Result<UInt64, Errno>
         do throws(Errno) {
           result = .success(try agent.call(call.number, call.arguments))
@@ -144,18 +147,13 @@
     }
 
     /// Waits for a call.
-    /// - Returns: `nil` when the agent has ended.
-    private func nextCall(_ agent: TracedAgent) -> Call? {
-      var requests = [
-        pollfd(fd: doorbell.rawValue, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: agent.process.rawValue, events: Int16(POLLIN), revents: 0),
-      ]
+    /// - Returns: `nil` when the agent is to end.
+    private func nextCall() -> Call? {
       while true {
-        guard poll(&requests, 2, -1) > 0 else { continue }
-        if requests[1].revents != 0 { return nil }
-        var count: eventfd_t = 0
-        eventfd_read(doorbell.rawValue, &count)
-        if let call = state.withLock({ $0.call.take() }) { return call }
+        doorbell.wait()
+        let (call, isEnding) = state.withLock { ($0.isEnding ? nil : $0.call.take(), $0.isEnding) }
+        if isEnding { return nil }
+        if let call { return call }
       }
     }
   }

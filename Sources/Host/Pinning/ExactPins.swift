@@ -3,10 +3,8 @@
 // Pins of pages in one address space by the kernel itself: an agent registers the pages as buffers
 // of an io_uring, and this server takes the ring over.
 //
-// The agent writes nothing to the client's memory but the arguments of its calls, in one page that
-// it has mapped for them. fork(2) does not copy that page, and a client that unmaps the page makes
-// later pins fail with EFAULT for this server's reading, so nothing but the client's own pins is
-// affected.
+// The agent changes nothing in the client's address space but one page that it has mapped for the
+// arguments of its calls (`ArgumentPage`).
 
 internal import CLinux
 internal import Synchronization
@@ -24,8 +22,7 @@ package final class ExactPins: Sendable {
   private static let preferredAddress: UInt64 = 0x3d_1110_0000
 
   private let agent: any MemoryAgent
-  /// The address of the page for the arguments of system calls.
-  private let arguments: UInt64
+  private let arguments: ArgumentPage
   private let state = Mutex(State())
   /// A lock, held while the agent executes calls, which may wait for the client's memory.
   private let turn = ThreadSemaphore()
@@ -44,13 +41,11 @@ package final class ExactPins: Sendable {
     // Signals to the client's process group are not for the agent.
     _ = try agent.call(.setsid)
     let privateMemory: UInt64 = 0x22  // MAP_PRIVATE | MAP_ANONYMOUS
-    arguments = try agent.call(.mmap, Self.preferredAddress, 4096, 3, privateMemory, .max, 0)
-    for advice: UInt64 in [10, 16] {  // MADV_DONTFORK, MADV_DONTDUMP
-      _ = try agent.call(.madvise, arguments, 4096, advice)
-    }
-    try store(Array("iommufd-pins".utf8) + [0])
+    let page = try agent.call(.mmap, Self.preferredAddress, 4096, 3, privateMemory, .max, 0)
+    try Self.store("iommufd-pins", at: page, of: agent.task)
     let setName: UInt64 = 15  // PR_SET_NAME
-    _ = try agent.call(.prctl, setName, arguments)
+    _ = try agent.call(.prctl, setName, page)
+    arguments = try ArgumentPage(at: page, of: agent)
     let ring = try makeRing()
     state.withLock { $0.rings.append(ring) }
     turn.signal()
@@ -73,7 +68,7 @@ package final class ExactPins: Sendable {
   package func pin(
     _ range: Range<UInt64>, of space: AddressSpace
   ) throws(Errno) -> [PinnedBuffer] {
-    guard turn.wait(milliseconds: Self.patience) else { throw .resourceBusy }
+    guard turn.tryWait() || turn.wait(milliseconds: Self.patience) else { throw .resourceBusy }
     defer { turn.signal() }
     var buffers: [PinnedBuffer] = []
     var start = range.lowerBound
@@ -92,17 +87,21 @@ package final class ExactPins: Sendable {
     let (ring, slot) = try takeSlot()
     var update = CLinux_ring_update()
     CLinux_ring_update_init(
-      &update, arguments, slot, range.lowerBound, range.upperBound - range.lowerBound)
+      &update, arguments.address, slot, range.lowerBound, range.upperBound - range.lowerBound)
+    withUnsafeBytes(of: update) { arguments.store($0) }
     do throws(Errno) {
-      try store(withUnsafeBytes(of: &update) { Array($0) })
       let count = try ring.whileFilling { () throws(Errno) in
         try agent.call(
-          .ioUringRegister, ring.number, UInt64(CLinux_IORING_REGISTER_BUFFERS_UPDATE), arguments,
-          UInt64(CLinux_ring_update_size))
+          .ioUringRegister, ring.number, UInt64(CLinux_IORING_REGISTER_BUFFERS_UPDATE),
+          arguments.address, UInt64(CLinux_ring_update_size))
       }
       guard count == 1 else { throw .badAddress }
     } catch {
       ring.free(slot)
+      // The client has unmapped the page for arguments.
+      if error == .badAddress, !withUnsafeBytes(of: update, { arguments.holds($0) }) {
+        throw .noSuchProcess
+      }
       throw error
     }
     return PinnedBuffer(range, of: space, in: ring, slot: slot)
@@ -124,24 +123,27 @@ package final class ExactPins: Sendable {
     // struct io_uring_params, of which only the flags are set.
     var parameters = [UInt8](repeating: 0, count: 120)
     withUnsafeBytes(of: CLinux_ring_setup_flags()) { parameters.replaceSubrange(8..<12, with: $0) }
-    try store(parameters)
-    let number = try agent.call(.ioUringSetup, UInt64(CLinux_ring_entries), arguments)
+    parameters.withUnsafeBytes { arguments.store($0) }
+    let number = try agent.call(
+      .ioUringSetup, UInt64(CLinux_ring_entries), arguments.address)
     var table = [UInt8](repeating: 0, count: 32)
     CLinux_ring_table_init(&table)
-    try store(table)
+    table.withUnsafeBytes { arguments.store($0) }
     _ = try agent.call(
-      .ioUringRegister, number, UInt64(CLinux_IORING_REGISTER_BUFFERS2), arguments,
+      .ioUringRegister, number, UInt64(CLinux_IORING_REGISTER_BUFFERS2), arguments.address,
       UInt64(table.count))
     return try PinRing(number, of: agent.task)
   }
 
-  /// Stores `bytes` in the page for arguments.
-  private func store(_ bytes: [UInt8]) throws(Errno) {
+  /// Stores a name, ending in 0, in the memory of `agent`.
+  private static func store(
+    _ name: String, at address: UInt64, of agent: HostTask
+  ) throws(Errno) {
+    let bytes = Array(name.utf8) + [0]
     var failure: Errno?
     bytes.withUnsafeBytes { bytes in
-      do throws(Errno) { try agent.task.write(bytes, at: arguments) } catch { failure = error }
+      do throws(Errno) { try agent.write(bytes, at: address) } catch { failure = error }
     }
-    // The client has unmapped the page.
-    if failure != nil { throw .noSuchProcess }
+    if let failure { throw failure }
   }
 }

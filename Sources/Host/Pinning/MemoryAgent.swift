@@ -20,10 +20,12 @@ package protocol MemoryAgent: AnyObject, Sendable {
 
 /// The system calls that agents execute, with their numbers on x86-64.
 package enum AgentCall: UInt64, Sendable {
+  case close = 3
   case mmap = 9
   case madvise = 28
   case setsid = 112
   case prctl = 157
+  case memfdCreate = 319
   case ioUringSetup = 425
   case ioUringRegister = 427
   case closeRange = 436

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Faults in pages of a shared mapping as pin_user_pages() does for a process: through the page
-// table of the process. So a page that is missing is charged to the memory cgroup of the process,
-// and the process's userfaultfd is asked for it.
+// Faults in pages of a process as pin_user_pages() does for it: through the page table of the
+// process. So a page that is missing is charged to the memory cgroup of the process, and the
+// process's userfaultfd is asked for it.
 
 internal import CLinux
 
@@ -35,6 +35,22 @@ extension AddressSpace {
       if isComplete { return true }
     }
     return false
+  }
+
+  /// Faults in the pages of `range`, which is in one private mapping that the process can write,
+  /// where the page table does not have them or userfaultfd protects them. A page that cannot be
+  /// faulted in is left out.
+  ///
+  /// An agent that registers a page which is missing waits for it with locks held that other pins
+  /// and accesses to pinned pages need (io_uring: io_ring_ctx.uring_lock). So the page is waited
+  /// for here, without a lock.
+  package func faultInPrivate(_ range: Range<UInt64>) {
+    var (start, end) = (UInt64(0), range.lowerBound)
+    while end < range.upperBound,
+      CLinux_pagemap_absent(pagemap.rawValue, end, range.upperBound, true, &start, &end) == 1
+    {
+      HostTask(id: processID).faultInForWriting(at: start, pages: (end - start) >> 12)
+    }
   }
 
   /// The process may have left the address space. Then its ID is of no use, and the pages are read

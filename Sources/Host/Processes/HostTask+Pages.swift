@@ -31,4 +31,15 @@ extension HostTask {
     }
     return true
   }
+
+  /// Faults in `count` pages from `address` on for writing. No byte changes, and no error is
+  /// reported.
+  package func faultInForWriting(at address: UInt64, pages count: UInt64) {
+    var (address, left) = (address, count)
+    while left > 0 {
+      let step = min(left, UInt64(CLinux_max_touched_pages))
+      CLinux_process_vm_fault_for_write(id, address, Int(step))
+      (address, left) = (address &+ step &* 4096, left - step)
+    }
+  }
 }

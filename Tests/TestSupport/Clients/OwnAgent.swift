@@ -15,7 +15,7 @@ package final class OwnAgent: MemoryAgent {
   package func call(_ systemCall: AgentCall, _ arguments: UInt64...) throws(Errno) -> UInt64 {
     switch systemCall {
     case .closeRange, .setsid, .prctl: return 0
-    case .mmap, .madvise, .ioUringSetup, .ioUringRegister: break
+    case .mmap, .madvise, .close, .memfdCreate, .ioUringSetup, .ioUringRegister: break
     }
     let six = arguments + [UInt64](repeating: 0, count: 6 - arguments.count)
     let result = CLinux_syscall(Int(systemCall.rawValue), six)

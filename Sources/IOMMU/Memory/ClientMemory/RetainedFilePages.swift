@@ -57,8 +57,6 @@ struct RetainedFilePages {
 
   /// The frames that one fault replaces at most.
   private static let largestReplacement = 512
-  // <asm-generic/mman-common.h>
-  private static let populateRead: Int32 = 22
 
   /// - Parameter mappingLimit: the highest value of `extraMappings`.
   init(in reservation: Reservation, limits: PhysicalMemory.Limits, mappingLimit: Int) {
@@ -82,8 +80,8 @@ struct RetainedFilePages {
     guard let faults = watcher() else { return }
     let base = window.pointer(PhysicalAddress(frame: frames.lowerBound))
     let count = frames.count << Frame.shift
-    // Faults in 16 pages at a time, where the pin below would do so one by one.
-    madvise(base, count, Self.populateRead)
+    // Many pages at a time, where the pin below would fault them in one by one.
+    CLinux_map_file_pages(base, count)
     do throws(Errno) {
       let buffer = try buffers.pin(base, count: count)
       do throws(Errno) {

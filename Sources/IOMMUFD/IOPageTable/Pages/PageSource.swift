@@ -215,11 +215,13 @@ private struct ProcessPin {
     return frames
   }
 
-  /// Linux 6.1 does not ask the userfaultfd of a client for pages that io_uring pins (mm:
-  /// __gup_longterm_locked() without a lock to release), so these are faulted in after a failure.
+  /// The pages are faulted in before, so that the agent does not wait for them. Linux 6.1 does not
+  /// ask the userfaultfd of a client for pages that io_uring pins (mm: __gup_longterm_locked()
+  /// without a lock to release), so these are faulted in again after a failure.
   private func pinBuffers(
     _ range: Range<UInt64>, of area: VirtualMemoryArea, _ pins: ExactPins
   ) throws(Errno) -> [PinnedBuffer] {
+    space.faultInPrivate(range)
     do throws(Errno) {
       return try pins.pin(range, of: space)
     } catch {

@@ -5,7 +5,9 @@
  *   round_trip [--check] SIM     prints nanoseconds per call and the ratio; SIM is iommufd-sim
  *
  * The minimal supervisor knows one client and one file. It receives a call, reads the struct,
- * checks that the client still waits, and answers. Both supervisors run the same client. All
+ * checks that the client still waits, and answers. Both supervisors run the same client. MAP and
+ * UNMAP of private memory are compared with the registration of the same pages as a buffer of
+ * io_uring, and its removal, by the client itself. All
  * processes run on one processor and take turns in short rounds, of which the best one counts:
  * other load then disturbs both alike, and mostly neither. With --check the program fails when a
  * ratio exceeds its limit.
@@ -34,6 +36,7 @@
 #include <unistd.h>
 
 #include "calls.h"
+#include "pins.h"
 #include "linux/iommufd.h"
 
 #ifndef SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP
@@ -48,7 +51,7 @@ enum { ROUNDS = 300 };
 
 /* ---- the client ------------------------------------------------------------------------- */
 
-enum { IOCTL_IN, IOCTL_IN_OUT, OPEN_CLOSE, KINDS };
+enum { IOCTL_IN, IOCTL_IN_OUT, OPEN_CLOSE, PIN, PIN_LARGE, KINDS };
 
 static const struct {
     const char *name;
@@ -58,6 +61,8 @@ static const struct {
     [IOCTL_IN] = {"launcher: ioctl, struct in", 100, 2.0},
     [IOCTL_IN_OUT] = {"launcher: ioctl, struct in and out", 100, 2.0},
     [OPEN_CLOSE] = {"launcher: open and close", 20, 3.0},
+    [PIN] = {"launcher: MAP, UNMAP of 4 KiB", 20, 85.0},
+    [PIN_LARGE] = {"launcher: MAP, UNMAP of 16 MiB", 2, 1.5},
 };
 
 static void call(int kind, int fd)
@@ -66,18 +71,22 @@ static void call(int kind, int fd)
         close(open_node("/dev/iommu"));
     else if (kind == IOCTL_IN)
         destroy_nothing(fd);
-    else
+    else if (kind == IOCTL_IN_OUT)
         get_option(fd);
+    else
+        pin_and_unpin(fd, kind == PIN ? 4096 : PINNED_SIZE);
 }
 
 /**
  * Runs a round for each byte that it reads, the kind of the round, and writes the nanoseconds of a
  * call.
  */
-static void serve_rounds(int channel)
+static void serve_rounds(int channel, int is_floor)
 {
     char kind;
     int fd = open_node("/dev/iommu");
+
+    prepare_pins(is_floor ? -1 : fd);
 
     while (read(channel, &kind, 1) == 1) {
         double start = now();
@@ -192,7 +201,7 @@ static void run_floor(int channel)
         number = install_filter();
         if (write(numbers[1], &number, sizeof number) != sizeof number)
             _exit(1);
-        serve_rounds(channel);
+        serve_rounds(channel, 1);
     }
     close(channel);
     if (read(numbers[0], &number, sizeof number) != sizeof number || number < 0)
@@ -260,7 +269,7 @@ int main(int count, char **arguments)
     int check = count > 1 && !strcmp(arguments[1], "--check"), over = 0;
 
     if (count == 3 && !strcmp(arguments[1], "--client"))
-        serve_rounds(atoi(arguments[2]));
+        serve_rounds(atoi(arguments[2]), 0);
     if (count != 2 + check)
         errx(2, "usage: round_trip [--check] SIM");
     use_one_processor();

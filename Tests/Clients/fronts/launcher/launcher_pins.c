@@ -4,9 +4,12 @@
  *
  *   launcher_pins victims COUNT   kills that many children while they map; nothing may be left
  *   launcher_pins hold            maps, prints the process IDs of itself and of its agent, and waits
+ *   launcher_pins late            maps and accesses memory while another thread's MAP waits for a
+ *                                 page that this process supplies itself
  *
  * Needs `iommufd-sim run --selftest`.
  */
+#include "late/late.h"
 #include "mock/mock.h"
 
 #include <dirent.h>
@@ -79,6 +82,8 @@ static int silent_map(uint32_t ioas, void *memory, size_t length, uint64_t iova)
     return ioctl(iommufd, IOMMU_IOAS_MAP, &cmd) ? errno : 0;
 }
 
+static uint32_t hwpt;
+
 static uint32_t open_domain(void)
 {
     struct iommu_ioas_alloc alloc = {.size = sizeof alloc};
@@ -90,6 +95,7 @@ static uint32_t open_domain(void)
     domain.id = alloc.out_ioas_id;
     if (ioctl(iommufd, IOMMU_TEST_CMD, &domain))
         exit(2);
+    hwpt = domain.mock_domain.out_hwpt_id;
     return alloc.out_ioas_id;
 }
 
@@ -144,10 +150,74 @@ static int kill_victims(unsigned count)
            || agent_of(launcher);
 }
 
+static double milliseconds(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1e3 + time.tv_nsec / 1e6;
+}
+
+struct late_map {
+    uint32_t ioas;
+    unsigned char *memory;
+};
+
+static void *map_late(void *argument)
+{
+    struct late_map *late = argument;
+
+    return (void *)(intptr_t)silent_map(late->ioas, late->memory, 2 * PAGE, 0x1000000);
+}
+
+/** Has the device read a page and compare it with `memory`. Returns 0 or an errno. */
+static int device_reads(void *memory, uint64_t iova)
+{
+    struct iommu_test_cmd check = test_command(IOMMU_TEST_OP_MD_CHECK_MAP, hwpt);
+
+    check.check_map.iova = iova;
+    check.check_map.length = PAGE;
+    check.check_map.uptr = (uintptr_t)memory;
+    return ioctl(iommufd, IOMMU_TEST_CMD, &check) ? errno : 0;
+}
+
+static int map_beside_late_pages(void)
+{
+    enum { PINS = 20 };
+    struct late_map late = {.ioas = open_domain()};
+    unsigned char *memory = mmap(NULL, (1 + PINS) * PAGE, RW, PRIVATE, -1, 0);
+    double longest = 0;
+    pthread_t thread;
+    void *result;
+    int failure = 0;
+
+    late_open();
+    late.memory = late_memory("late", 0x220000000000, 2);
+    failure |= silent_map(late.ioas, memory, PAGE, 0x2000000);
+    pthread_create(&thread, NULL, map_late, &late);
+    await_fault();
+    for (int i = 0; i < PINS; i++) {
+        double start = milliseconds();
+
+        failure |= silent_map(late.ioas, memory + (1 + i) * PAGE, PAGE, 0x3000000 + i * PAGE);
+        failure |= device_reads(memory, 0x2000000);
+        double duration = milliseconds() - start;
+        if (duration > longest)
+            longest = duration;
+    }
+    supply(late.memory, 2);
+    pthread_join(thread, &result);
+    printf("beside a late page: error %d, the longest MAP and read %.1f ms; the late MAP: %d\n",
+           failure, longest, (int)(intptr_t)result);
+    return failure || longest > 50 || result != NULL;
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 2 && !strcmp(argv[1], "victims"))
         return kill_victims((unsigned)atoi(argv[2]));
+    if (argc == 2 && !strcmp(argv[1], "late"))
+        return map_beside_late_pages();
     if (argc < 2 || strcmp(argv[1], "hold"))
         return 64;
     uint32_t ioas = open_domain();
