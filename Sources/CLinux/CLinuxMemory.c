@@ -94,8 +94,8 @@ static int pagemap_scan(int pagemap, uint64_t start, uint64_t end, bool for_writ
 int CLinux_pagemap_absent(int pagemap, uint64_t start, uint64_t end, bool for_writing,
                           uint64_t *run_start, uint64_t *run_end) {
   struct pagemap_region region;
-  // With `for_writing` the first page found is looked at alone: Linux 7.3 calls no page written that
-  // belongs to a mapping without write protection.
+  // With `for_writing` the first page found is looked at alone: Linux 7.3 calls no page written
+  // that belongs to a mapping without write protection.
   int found = pagemap_scan(pagemap, start, end, for_writing, for_writing, &region);
   if (for_writing && found == 1) {
     bool is_protected = true;
