@@ -139,8 +139,8 @@ int CLinux_pagemap_absent(int pagemap, uint64_t start, uint64_t end, bool for_wr
   struct pagemap_region region;
   if (end - start <= FEW * 4096)
     return pagemap_read(pagemap, start, end, for_writing, run_start, run_end);
-  // With `for_writing` the first page found is looked at alone: Linux 7.3 calls no page written that
-  // belongs to a mapping without write protection.
+  // With `for_writing` the first page found is looked at alone: Linux 7.3 calls no page written
+  // that belongs to a mapping without write protection.
   int found = pagemap_scan(pagemap, start, end, for_writing, for_writing, &region);
   if (for_writing && found == 1) {
     bool is_protected = true;

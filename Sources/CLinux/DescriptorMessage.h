@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-/// Sends `size` bytes of `body`, and `descriptor` with them (SCM_RIGHTS) unless it is -1. Calls only
-/// async-signal-safe functions, because a forked child of a process with threads uses it.
+/// Sends `size` bytes of `body`, and `descriptor` with them (SCM_RIGHTS) unless it is -1. Calls
+/// only async-signal-safe functions, because a forked child of a process with threads uses it.
 /// Returns the number of bytes sent, or -errno.
 long send_message(int socket, const void *body, size_t size, int descriptor);
 

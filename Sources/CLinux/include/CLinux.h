@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // System calls and structures that Swift's Glibc module does not import. Most functions are one
-// system call, the others say which calls they make. A function that fails returns -errno, because a
-// call of the Swift runtime could change errno before it is read.
+// system call, the others say which calls they make. A function that fails returns -errno, because
+// a call of the Swift runtime could change errno before it is read.
 #pragma once
 
 #include <stddef.h>

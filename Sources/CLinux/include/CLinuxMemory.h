@@ -35,10 +35,10 @@ void CLinux_process_vm_fault_for_write(pid_t task, uint64_t address, size_t coun
 /// older than Linux 6.11.
 int CLinux_procmap_query(int maps, uint64_t address, struct CLinux_vma *area);
 
-/// Finds the first run of pages from `start` to `end`, which are in one mapping, that the page table
-/// of `pagemap`, an open /proc/<pid>/pagemap, does not have; with `for_writing` also pages that userfaultfd protects from
-/// writes. PAGEMAP_SCAN, or read(2) on hosts before Linux 6.7. Returns 1 and stores the run, 0 when
-/// there is none, or -errno.
+/// Finds the first run of pages from `start` to `end`, which are in one mapping, that the page
+/// table of `pagemap`, an open /proc/<pid>/pagemap, does not have; with `for_writing` also pages
+/// that userfaultfd protects from writes. PAGEMAP_SCAN, or read(2) on hosts before Linux 6.7.
+/// Returns 1 and stores the run, 0 when there is none, or -errno.
 int CLinux_pagemap_absent(int pagemap, uint64_t start, uint64_t end, bool for_writing,
                           uint64_t *run_start, uint64_t *run_end);
 

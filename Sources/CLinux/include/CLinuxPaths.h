@@ -16,8 +16,8 @@ struct CLinux_file {
 
 /// lstat(2). Returns 0 or -errno.
 int CLinux_lstat(const char *path, struct CLinux_file *file);
-/// openat(2) with O_PATH, then fstat(2). A symbolic link is opened itself unless `follow`. Returns a
-/// close-on-exec descriptor or -errno.
+/// openat(2) with O_PATH, then fstat(2). A symbolic link is opened itself unless `follow`. Returns
+/// a close-on-exec descriptor or -errno.
 int CLinux_open_path(int directory, const char *name, bool follow, struct CLinux_file *file);
 /// fstat(2). Returns 0 or -errno.
 int CLinux_fstat(int descriptor, struct CLinux_file *file);
@@ -37,8 +37,8 @@ int CLinux_statfs_bytes(const char *path, void *bytes, size_t size);
 int CLinux_stat_bytes(int descriptor, bool extended, void *bytes, size_t size);
 /// Seizes `task` (ptrace(2)), which waits in chdir(2) for the answer of a seccomp supervisor. Once
 /// it has the answer, the thread changes to the directory that its descriptor `directory` refers
-/// to, and closes that descriptor; the result of fchdir(2) replaces the answer. Returns 0, or -errno
-/// when the thread may not be traced.
+/// to, and closes that descriptor; the result of fchdir(2) replaces the answer. Returns 0, or
+/// -errno when the thread may not be traced.
 int CLinux_seize_for_fchdir(pid_t task, int directory);
 /// getdents64(2). Returns the number of bytes or -errno.
 ssize_t CLinux_getdents64(int directory, void *bytes, size_t size);

@@ -49,15 +49,15 @@ int CLinux_ring_read(struct CLinux_ring *ring, void *local, uint64_t address, si
 /// Whether the kernel unpins the pages of a removed buffer up to a second later: Linux before 6.4
 /// (io_uring: io_rsrc_node_ref_zero()).
 bool CLinux_ring_unpins_late(void);
-/// Replaces the table of buffers, none of which is in use, by a new one. The kernel has unpinned the
-/// pages of all removed buffers when this function returns. Returns 0 or -errno.
+/// Replaces the table of buffers, none of which is in use, by a new one. The kernel has unpinned
+/// the pages of all removed buffers when this function returns. Returns 0 or -errno.
 int CLinux_ring_clear(int descriptor);
 
 /// Removes buffer `index`: its pages are unpinned. Returns 0 or -errno.
 int CLinux_ring_remove(int descriptor, uint32_t index);
 
-/// The arguments of io_uring_register(2) with IORING_REGISTER_BUFFERS_UPDATE for one buffer, as they
-/// lie at an address of the process that makes the call.
+/// The arguments of io_uring_register(2) with IORING_REGISTER_BUFFERS_UPDATE for one buffer, as
+/// they lie at an address of the process that makes the call.
 struct CLinux_ring_update {
   uint8_t bytes[48];
 };
@@ -80,6 +80,6 @@ enum {
 /// io_uring_setup(2) of a ring for CLinux_ring_open(), with a table of CLinux_ring_buffers empty
 /// buffers. Returns a close-on-exec descriptor or -errno.
 int CLinux_ring_make(void);
-/// IORING_REGISTER_BUFFERS_UPDATE: pins `length` bytes at `address` as buffer `index`, or unpins that
-/// buffer when `length` is 0. Returns a number that is not negative, or -errno.
+/// IORING_REGISTER_BUFFERS_UPDATE: pins `length` bytes at `address` as buffer `index`, or unpins
+/// that buffer when `length` is 0. Returns a number that is not negative, or -errno.
 int CLinux_ring_update(int descriptor, uint32_t index, uint64_t address, uint64_t length);

@@ -34,8 +34,8 @@ int CLinux_memfd_seal(int descriptor, bool against_writing);
 /// or -errno.
 int CLinux_punch_hole(int descriptor, uint64_t offset, uint64_t length);
 /// F_OFD_SETLK: locks the last byte that a file can have, which holds no data, for writing or for
-/// reading. The lock belongs to the open file and ends with its last descriptor and mapping. Returns
-/// 0 or -errno.
+/// reading. The lock belongs to the open file and ends with its last descriptor and mapping.
+/// Returns 0 or -errno.
 int CLinux_ofd_lock(int descriptor, bool for_writing);
 /// F_OFD_GETLK: whether another open file of the same file holds the lock of CLinux_ofd_lock().
 bool CLinux_ofd_is_locked(int descriptor);

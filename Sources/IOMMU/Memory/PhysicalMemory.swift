@@ -217,6 +217,9 @@ package final class PhysicalMemory: Sendable {
   /// The number of host mappings that pinned files take now.
   package var fileMappings: Int { clients.state.withLock { $0.fileMappings } }
 
+  /// The number of runs of file pages that the kernel keeps pinned now.
+  var retainedRuns: Int { clients.state.withLock { $0.retainedRuns } }
+
   /// Copies the pinned pages of `space`, which is about to end, up to the machine's limit for one
   /// process. Pages beyond the limit, and pages pinned later, are `gone` once the process has
   /// ended.

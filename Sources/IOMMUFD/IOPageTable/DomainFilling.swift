@@ -13,7 +13,7 @@ final class DomainFilling {
 
   init(of domain: any PagingDomain) { self.domain = domain }
 
-  /// Takes note of an area that has just been mapped.
+  /// Records an area that has just been mapped.
   func areaIsMapped(_ area: Area) {
     if isBehind(area) { late[area.firstIOVA] = area }
   }

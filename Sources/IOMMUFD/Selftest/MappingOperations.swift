@@ -119,7 +119,7 @@ struct CallerPages {
     let space = try client.addressSpace()
     let runs = try PageSource.user(space, base: start).pin(
       0..<count, isWritable: false, caller: space, memory: memory,
-      files: PinningHost.shared.files, inPlace: true)
+      files: PinningHost.shared.files, for: .lookup)
     defer { memory.unpin(runs) }
     return runs.flatMap(\.frames)
   }

@@ -163,6 +163,14 @@ static void test_missing(const char *title, int fd, uintptr_t at)
     munmap(memory, PAGES * PAGE);
 }
 
+static void end_late_pages(void *memory, int fd)
+{
+    stop_handler();
+    unmap(ioas, 0, UINT64_MAX);
+    munmap(memory, PAGES * PAGE);
+    close(fd);
+}
+
 static void test_minor(uintptr_t at)
 {
     int fd = make_file("minor", 0, PAGES * PAGE);
@@ -180,10 +188,7 @@ static void test_minor(uintptr_t at)
     map(ioas, (uintptr_t)memory, 6 * PAGE, FIXED | R, MOCK_START + 0x10000);
     print_faults();
     print_pages(memory, MOCK_START, 4);
-    stop_handler();
-    unmap(ioas, 0, UINT64_MAX);
-    munmap(memory, PAGES * PAGE);
-    close(fd);
+    end_late_pages(memory, fd);
 }
 
 static void test_protected(uintptr_t at)
@@ -210,10 +215,7 @@ static void test_protected(uintptr_t at)
     write_pages(MOCK_START + 0x10000, 4, 0x77);
     print_faults();
     print_pages(memory, MOCK_START, 4);
-    stop_handler();
-    unmap(ioas, 0, UINT64_MAX);
-    munmap(memory, PAGES * PAGE);
-    close(fd);
+    end_late_pages(memory, fd);
 }
 
 /* ---- seals -------------------------------------------------------------------------------- */

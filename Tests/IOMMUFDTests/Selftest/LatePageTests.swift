@@ -15,6 +15,22 @@ import UAPI
 
 @testable import IOMMUFD
 
+/// A mock device and memory whose pages arrive late.
+private struct Scene {
+  let mock: MockFile
+  /// The IOAS of the device.
+  let home: UInt32
+  let device: (device: UInt32, bound: UInt32, hwpt: UInt32)
+  let late: LateMemory
+
+  init(latePages: Int) throws {
+    mock = try MockFile()
+    home = try mock.file.makeIOAS()
+    device = try mock.makeDevice(home).get()
+    late = try LateMemory(pages: latePages)
+  }
+}
+
 @Suite(.enabled(if: geteuid() == 0, "userfaultfd(2) for faults in the kernel needs privilege"))
 struct LatePageTests {
   private static let start = UInt64(MOCK_APERTURE_START)
@@ -76,15 +92,12 @@ struct LatePageTests {
 
   @Test("a mapping is not pinned when the last domain goes while its pages arrive")
   func domainGoesDuringMap() throws {
-    let mock = try MockFile()
-    let file = mock.file
-    let ioas = try file.makeIOAS()
-    let device = try mock.makeDevice(ioas).get()
-    let late = try LateMemory(pages: 3)
+    let scene = try Scene(latePages: 3)
+    let (mock, file, ioas, late) = (scene.mock, scene.mock.file, scene.home, scene.late)
     let result = try wait(for: late) {
       map(file, ioas, late, at: Self.start)
     } meanwhile: {
-      #expect(mock.destroy(device.device) == nil)
+      #expect(mock.destroy(scene.device.device) == nil)
     }
     #expect(result == nil)
     try requireFilledDomains(file)
@@ -95,16 +108,13 @@ struct LatePageTests {
 
   @Test("a mapping is in a domain that is added while its pages arrive")
   func domainComesDuringMap() throws {
-    let mock = try MockFile()
-    let file = mock.file
-    let ioas = try file.makeIOAS()
-    let device = try mock.makeDevice(ioas).get()
-    let late = try LateMemory(pages: 3)
+    let scene = try Scene(latePages: 3)
+    let (mock, file, ioas, late) = (scene.mock, scene.mock.file, scene.home, scene.late)
     var hwpt: UInt32 = 0
     let result = try wait(for: late) {
       map(file, ioas, late, at: Self.start)
     } meanwhile: {
-      hwpt = try mock.allocate(device.bound, on: ioas).get()
+      hwpt = try mock.allocate(scene.device.bound, on: ioas).get()
     }
     #expect(result == nil)
     try requireFilledDomains(file)
@@ -117,11 +127,9 @@ struct LatePageTests {
 
   @Test("two domains are filled at the same time, and one of them is destroyed")
   func twoDomains() throws {
-    let mock = try MockFile()
-    let file = mock.file
-    let (ioas, home) = (try file.makeIOAS(), try file.makeIOAS())
-    let device = try mock.makeDevice(home).get()
-    let late = try LateMemory(pages: 2)
+    let scene = try Scene(latePages: 2)
+    let (mock, file, device, late) = (scene.mock, scene.mock.file, scene.device, scene.late)
+    let ioas = try file.makeIOAS()
     #expect(map(file, ioas, late, at: Self.start) == nil)
     let second = Mutex<UInt32>(0)
     let other = Thread {
@@ -147,11 +155,9 @@ struct LatePageTests {
 
   @Test("areas that come and go while a domain is filled are in it or not")
   func areasDuringFill() throws {
-    let mock = try MockFile()
-    let file = mock.file
-    let (ioas, home) = (try file.makeIOAS(), try file.makeIOAS())
-    let device = try mock.makeDevice(home).get()
-    let late = try LateMemory(pages: 2)
+    let scene = try Scene(latePages: 2)
+    let (mock, file, device, late) = (scene.mock, scene.mock.file, scene.device, scene.late)
+    let ioas = try file.makeIOAS()
     let memory = TestMemory(pages: 2)
     let step: UInt64 = 0x10000
     for offset in [0, 2, 4, 6] as [UInt64] where offset != 4 {
@@ -181,11 +187,9 @@ struct LatePageTests {
 
   @Test("an area that is unmapped while a domain is filled does not make the fill fail")
   func areaGoesDuringFill() throws {
-    let mock = try MockFile()
-    let file = mock.file
-    let (ioas, home) = (try file.makeIOAS(), try file.makeIOAS())
-    let device = try mock.makeDevice(home).get()
-    let late = try LateMemory(pages: 2)
+    let scene = try Scene(latePages: 2)
+    let (mock, file, device, late) = (scene.mock, scene.mock.file, scene.device, scene.late)
+    let ioas = try file.makeIOAS()
     #expect(map(file, ioas, late, at: Self.start) == nil)
     let hwpt = try wait(for: late) {
       mock.allocate(device.bound, on: ioas)

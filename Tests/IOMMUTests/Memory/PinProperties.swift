@@ -51,5 +51,6 @@ import Testing
     }
     for pin in held { memory.unpin(pin.runs) }
     #expect(memory.pinnedFrames == 0 && memory.fileMappings == 0)
+    #expect(memory.retainedRuns == 0)
   }
 }

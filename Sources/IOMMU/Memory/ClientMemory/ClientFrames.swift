@@ -44,6 +44,8 @@ struct ClientFrames {
   /// The number of host mappings that pinned files need now.
   var fileMappings: Int { files.count + files.retained.extraMappings }
 
+  var retainedRuns: Int { files.retained.count }
+
   // MARK: Pinning
 
   /// Pins `pages` pages at `start`, a file offset or an address in a process.

@@ -67,6 +67,9 @@ struct RetainedFilePages {
     state = limits.pinning == .exact ? .unused : .unavailable
   }
 
+  /// The number of runs of pages that are retained.
+  var count: Int { registrations.count }
+
   /// Sets the function that resolves faults. It takes the lock and calls ``resolve(_:of:in:)``.
   mutating func setResolver(_ resolver: @escaping FilePageFaults.Resolver) {
     self.resolver = resolver
@@ -142,7 +145,8 @@ struct RetainedFilePages {
         frame += 1
         continue
       }
-      let part = frame..<min(registration.frames.upperBound, frames.upperBound)
+      // A page inside that was unpinned and pinned again has a registration of its own.
+      let part = owners.run(from: frame, to: frames.upperBound)
       owners.set(0, part)
       forgetReplaced(part)
       registration.mappedFrames -= part.count

@@ -117,6 +117,13 @@ final class SparseArray<Element: FixedWidthInteger & BitwiseCopyable>: @unchecke
 
   deinit { munmap(base, byteCount) }
 
+  /// Returns the longest range from `start` on, up to `end`, whose elements are equal.
+  func run(from start: Int, to end: Int) -> Range<Int> {
+    var index = start + 1
+    while index < end, base[index] == base[start] { index += 1 }
+    return start..<index
+  }
+
   /// Returns whether every element of `range` is `value`. The loop does not stop at the first
   /// difference: a loop without a branch is faster.
   func areAll(_ value: Element, _ range: Range<Int>) -> Bool {

@@ -9,6 +9,8 @@ struct SlotArray<Element> {
   /// Whether no element was ever added.
   var isUnused: Bool { slots.isEmpty }
 
+  var count: Int { slots.count - freeIndexes.count }
+
   var elements: some Sequence<Element> { slots.lazy.compactMap { $0 } }
 
   /// Returns the element at `index`. Replaces it when an element is assigned, and removes it when

@@ -82,7 +82,7 @@ extension IOPTPages {
     do throws(Errno) {
       return try source.pin(
         index..<index + 1, isWritable: isWritable, caller: caller, memory: memory,
-        files: host.files, inPlace: true)
+        files: host.files, for: .copy)
     } catch {
       if case .user(let space, _) = source, space !== caller, error == .badAddress { return nil }
       throw error

@@ -232,7 +232,7 @@ package final class IOPTPages: @unchecked Sendable {
         if !isTemporary { try FaultInjection.step() }
         let frames = try source.pin(
           hole.lowerBound..<hole.upperBound + 1, isWritable: isWritable, caller: caller,
-          memory: memory, files: host.files, inPlace: isTemporary)
+          memory: memory, files: host.files, for: isTemporary ? .copy : .use)
         pinned.append(PinnedHole(pages: hole, frames: frames))
       }
     } catch {

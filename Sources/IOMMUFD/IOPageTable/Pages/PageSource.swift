@@ -18,6 +18,16 @@ package final class PinningHost: Sendable {
   package init() {}
 }
 
+/// What a pin is for.
+enum PinPurpose {
+  /// Pages that stay pinned after the call. The kernel pins them where it can.
+  case use
+  /// The frames of pages for the time of a call: those that the pages already have, if any.
+  case lookup
+  /// A copy during the call. Memory of a process is used in place.
+  case copy
+}
+
 /// `base` is the address or offset of page 0, a multiple of the page size.
 enum PageSource {
   /// Addresses of a process.
@@ -28,8 +38,6 @@ enum PageSource {
   case buffer(DMABuffer, base: UInt64)
 
   /// Pins the pages of `indexes`, or none.
-  /// - Parameter inPlace: whether memory of a process is used in place in any case, for pins that
-  ///   are gone when the call ends.
   /// - Returns: their frames, in order.
   /// - Throws: `.overflow` (of a process) or `.invalidArgument` (of a file) when the range does not
   ///   fit into 64 bits; `.badAddress` when a page of a process cannot be accessed or pinned;
@@ -37,14 +45,14 @@ enum PageSource {
   ///   `.noMemory`.
   func pin(
     _ indexes: Range<UInt64>, isWritable: Bool, caller: AddressSpace?,
-    memory: PhysicalMemory, files: ClientFiles, inPlace: Bool = false
+    memory: PhysicalMemory, files: ClientFiles, for purpose: PinPurpose
   ) throws(Errno) -> [FrameRun] {
     let range = try bytes(of: indexes)
     switch self {
     case .user(let space, _):
       let pin = ProcessPin(
         space: space, isWritable: isWritable, caller: caller, memory: memory, files: files,
-        inPlace: inPlace)
+        purpose: purpose)
       return try pin.pin(range)
     case .file(let file, _):
       let pin = FilePin(file: file, isWritable: isWritable, caller: caller, memory: memory)
@@ -54,7 +62,7 @@ enum PageSource {
     }
   }
 
-  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:inPlace:)`` that can be found
+  /// Finds the errors of ``pin(_:isWritable:caller:memory:files:for:)`` that can be found
   /// without faulting in a page.
   func check(
     _ indexes: Range<UInt64>, isWritable: Bool, memory: PhysicalMemory, files: ClientFiles
@@ -64,7 +72,7 @@ enum PageSource {
     case .user(let space, _):
       let pin = ProcessPin(
         space: space, isWritable: isWritable, caller: nil, memory: memory, files: files,
-        inPlace: false)
+        purpose: .lookup)
       try pin.check(range)
     case .file(let file, _):
       try FilePin(file: file, isWritable: isWritable, caller: nil, memory: memory).check(range)
@@ -99,7 +107,7 @@ private struct ProcessPin {
   let caller: AddressSpace?
   let memory: PhysicalMemory
   let files: ClientFiles
-  let inPlace: Bool
+  let purpose: PinPurpose
 
   /// Pins one memory mapping of the process after the other. Unpins all when a page cannot be
   /// pinned.
@@ -174,10 +182,10 @@ private struct ProcessPin {
       throw .badAddress
     case .writtenBack: break
     case .inPlace:
-      if !inPlace, let frames = try pinExactly(range, of: area) { return frames }
+      if purpose == .use, let frames = try pinExactly(range, of: area) { return frames }
     }
     guard faultIn(range, of: area) else { throw .badAddress }
-    if !inPlace { PinningReport.shared.recordPinInPlace() }
+    if purpose == .use { PinningReport.shared.recordPinInPlace() }
     return try memory.pin(.process(space, address: range.lowerBound), pages: range.pages)
   }
 
@@ -245,7 +253,8 @@ private struct ProcessPin {
     let start = try offset(of: range, of: area, in: file)
     guard space.faultInShared(range, forWriting: isWritable) else { throw .badAddress }
     let source: FrameSource =
-      inPlace ? .process(space, address: range.lowerBound) : .file(file, offset: start)
+      purpose == .copy
+      ? .process(space, address: range.lowerBound) : .file(file, offset: start)
     return try memory.pin(source, pages: range.pages)
   }
 
