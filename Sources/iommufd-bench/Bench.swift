@@ -7,9 +7,9 @@
 //   iommufd-bench NAME...    measures only these rows, to profile one of them
 //
 // The limits are 1.3 for look-ups, walks and DMA requests, 1.25 for map and unmap in a page table,
-// and 1.5 for nested walks, for MAP and UNMAP of an IOAS and for pins by the kernel from 2 MiB on. A
-// pin of one page may take 4 times as long as the two system calls in C, of one page of a file 2.5
-// times.
+// and 1.5 for nested walks, for MAP and UNMAP of an IOAS and for pins by the kernel from 2 MiB on.
+// A pin of one page may take 4 times as long as the two system calls in C, of one page of a file
+// 2.5 times.
 //
 // The two sides take turns and each keeps its best round, so that other load on the machine
 // disturbs both sides equally, or neither. Only the ratio is judged.

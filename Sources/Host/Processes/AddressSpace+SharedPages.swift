@@ -37,14 +37,14 @@ extension AddressSpace {
     return false
   }
 
-  /// Faults in the pages of `range`, which is in one private mapping that the process can write,
+  /// Faults in the pages of `range`, which is in one mapping that the process can write,
   /// where the page table does not have them or userfaultfd protects them. A page that cannot be
   /// faulted in is left out.
   ///
   /// An agent that registers a page which is missing waits for it with locks held that other pins
   /// and accesses to pinned pages need (io_uring: io_ring_ctx.uring_lock). So the page is waited
   /// for here, without a lock.
-  package func faultInPrivate(_ range: Range<UInt64>) {
+  package func faultInForPin(_ range: Range<UInt64>) {
     var (start, end) = (UInt64(0), range.lowerBound)
     while end < range.upperBound,
       CLinux_pagemap_absent(pagemap.rawValue, end, range.upperBound, true, &start, &end) == 1

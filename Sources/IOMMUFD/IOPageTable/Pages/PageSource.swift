@@ -229,7 +229,7 @@ private struct ProcessPin {
   private func pinBuffers(
     _ range: Range<UInt64>, of area: VirtualMemoryArea, _ pins: ExactPins
   ) throws(Errno) -> [PinnedBuffer] {
-    space.faultInPrivate(range)
+    space.faultInForPin(range)
     do throws(Errno) {
       return try pins.pin(range, of: space)
     } catch {
