@@ -2,7 +2,9 @@
 /*
  * Programs whose private memory the kernel pins for them, and that are killed at any moment.
  *
- *   launcher_pins victims COUNT   kills that many children while they map; nothing may be left
+ *   launcher_pins victims COUNT [MICROSECONDS]
+ *                                 kills that many children while they map, each at a random moment
+ *                                 (6000 us); nothing may be left
  *   launcher_pins hold            maps, prints the process IDs of itself and of its agent, and waits
  *   launcher_pins late            maps and accesses memory while another thread's MAP waits for a
  *                                 page that this process supplies itself
@@ -119,7 +121,7 @@ static void victim(void)
     }
 }
 
-static int kill_victims(unsigned count)
+static int kill_victims(unsigned count, int longest)
 {
     char descriptors[64], threads[64];
     int launcher = getppid(), before, status, failed = 0;
@@ -132,7 +134,7 @@ static int kill_victims(unsigned count)
 
         if (child == 0)
             victim();
-        usleep(rand() % 6000);
+        usleep(rand() % longest);
         kill(child, SIGKILL);
         waitpid(child, &status, 0);
         if (!WIFSIGNALED(status))
@@ -215,7 +217,7 @@ static int map_beside_late_pages(void)
 int main(int argc, char **argv)
 {
     if (argc > 2 && !strcmp(argv[1], "victims"))
-        return kill_victims((unsigned)atoi(argv[2]));
+        return kill_victims((unsigned)atoi(argv[2]), argc > 3 ? atoi(argv[3]) : 6000);
     if (argc == 2 && !strcmp(argv[1], "late"))
         return map_beside_late_pages();
     if (argc < 2 || strcmp(argv[1], "hold"))
