@@ -46,6 +46,7 @@ final class OpenFileTable: Sendable {
   }
 
   private let state = Mutex(State())
+  private let fileSystems = StandInFileSystems()
   /// Queues whose readiness may have changed and has not been updated in their stand-ins.
   private let wakeups = Mutex<Set<StandInIdentity>>([])
   /// Whether `wakeups` may have elements.
@@ -141,6 +142,7 @@ final class OpenFileTable: Sendable {
     let standIn = try StandInFile.make(
       for: path, hasRegions: file.hasRegions, flags: flags)
     let identity = try StandInIdentity(of: standIn)
+    fileSystems.add(identity)
     let entry = try makeEntry(identity)
     let link = "/proc/self/fd/\(standIn.rawValue)"
     try state.withLock { state throws(Errno) in
@@ -159,6 +161,7 @@ final class OpenFileTable: Sendable {
     let (queue, theirs) = try QueueStandIn.make(
       file.readiness(), for: ClientIdentity(user: 0, process: opener))
     let identity = queue.identity
+    fileSystems.add(identity, ofQueue: true)
     let entry = try OpenFileEntry(
       identity: identity, file: file, opener: opener, queue: queue)
     state.withLock { state in
@@ -213,6 +216,10 @@ final class OpenFileTable: Sendable {
       return state.slots[identity]?.entry
     }
   }
+
+  /// Whether a file that is not in the table may be the stand-in of one that was closed: it is on
+  /// the file system of the memfds or of the sockets.
+  func mayHaveBeenStandIn(_ file: StandInIdentity) -> Bool { fileSystems.contains(file) }
 
   /// Whether the file is a stand-in of an open file.
   func contains(_ file: StandInIdentity) -> Bool {
