@@ -25,6 +25,10 @@ extension Trap {
     Trap(
       systemCall: .ioUringEnter, x8664: 426, i386: 426, aarch64: 426,
       cases: [[.atLeast(1, minimum: 1)]]),
+    // IORING_REGISTER_RING_FDS
+    Trap(
+      systemCall: .ioUringRegister, x8664: 427, i386: 427, aarch64: 427,
+      cases: [[.masked(1, mask: 0x7fff_ffff, equals: 20)]]),
     Trap(systemCall: .ioSubmit, x8664: 209, i386: 248, aarch64: 2),
     Trap(systemCall: .sendfile, x8664: 40, i386: 187, aarch64: 71),
     Trap(systemCall: .splice, x8664: 275, i386: 313, aarch64: 76),

@@ -226,9 +226,9 @@ final class OpenFileTable: Sendable {
     state.withLock { $0.slots[file]?.isClosed == false }
   }
 
-  /// Whether a queue's stand-in has the inode number.
-  func containsQueue(inode: UInt64) -> Bool {
-    state.withLock { $0.slots.contains { $0.key.inode == inode && $0.value.entry.queue != nil } }
+  /// The queue whose stand-in has the inode number.
+  func queue(inode: UInt64) -> StandInIdentity? {
+    state.withLock { $0.queues.values.first { $0.inode == inode } }
   }
 
   /// The entry of the node whose open file `file` stands for.

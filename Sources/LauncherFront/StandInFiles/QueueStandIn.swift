@@ -135,6 +135,11 @@ final class QueueStandIn: Sendable {
   /// `task`: when the queue is not readable any more, receives the messages.
   func updateReadiness(_ file: any OpenFile, afterReadOf number: Int32, of task: HostTask) {
     recordDescriptor(number, of: task)
+    updateReadinessAfterRead(file)
+  }
+
+  /// As ``updateReadiness(_:afterReadOf:of:)``, for a read without a descriptor.
+  func updateReadinessAfterRead(_ file: any OpenFile) {
     messages.withLock { messages in
       if !file.readiness().contains(.readable) { receiveMessages(&messages) }
     }

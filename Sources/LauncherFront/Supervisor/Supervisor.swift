@@ -157,6 +157,7 @@ final class Supervisor: Sendable {
       case .getdents64: try listDirectory(call)
       case .ioSubmit: try submit(call)
       case .ioUringEnter: try enterRing(call)
+      case .ioUringRegister: try registerRings(call)
       case .sendfile, .splice, .copyFileRange: try copyBetweenDescriptors(call)
       case .utimensat where call[1] == 0: try useDescriptor(call)
       case .fstat, .fstatat, .lstat, .stat, .statx: try status(call)
