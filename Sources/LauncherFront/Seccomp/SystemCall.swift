@@ -38,7 +38,7 @@ enum SystemCall: String {
   case creat, open, openat, openat2
   case execve, execveat, exit, exitGroup
   case fallocate, fdatasync, fsync, ftruncate, readahead, syncFileRange
-  case fcntl
+  case fcntl, flock
   case fgetxattr, flistxattr, fremovexattr, fsetxattr
   case fstat, fstatat, lstat, stat, statx
   case fstatfs, statfs

@@ -6,6 +6,7 @@ extension Trap {
     // F_GETFL, F_SETFL with O_DIRECT, locks, F_SETLEASE, F_ADD_SEALS and F_GET_SEALS.
     Trap(systemCall: .fcntl, x8664: 72, i386: 221, aarch64: 25, cases: fileControls),
     Trap(systemCall: .fcntl, x8664: nil, i386: 55, aarch64: nil, cases: fileControls),
+    Trap(systemCall: .flock, x8664: 73, i386: 143, aarch64: 32),
     Trap(systemCall: .fstat, x8664: 5, i386: 197, aarch64: 80),
     Trap(systemCall: .fallocate, x8664: 285, i386: 324, aarch64: 47),
     Trap(systemCall: .fchmod, x8664: 91, i386: 94, aarch64: 52),

@@ -56,25 +56,46 @@ void ring_submit(uint32_t count)
         printf("(%ld submitted) ", result);
 }
 
-void ring_complete(uint64_t tag)
+/** Returns the next completion, once there is one within a second. */
+static struct io_uring_cqe *next_completion(void)
 {
     uint32_t *head = word(parameters.cq_off.head), *tail = word(parameters.cq_off.tail);
-    struct io_uring_cqe *completion;
 
     for (int i = 0; i != 1000 && *head == __atomic_load_n(tail, __ATOMIC_ACQUIRE); i++)
         usleep(1000);
-    if (*head == __atomic_load_n(tail, __ATOMIC_ACQUIRE)) {
+    if (*head == __atomic_load_n(tail, __ATOMIC_ACQUIRE))
+        return NULL;
+    return (struct io_uring_cqe *)(queues + parameters.cq_off.cqes +
+                                   (*head & (parameters.cq_entries - 1)) * completion_size());
+}
+
+static void take_completion(void)
+{
+    uint32_t *head = word(parameters.cq_off.head);
+
+    __atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
+}
+
+void ring_complete(uint64_t tag)
+{
+    struct io_uring_cqe *completion = next_completion();
+
+    if (!completion) {
         printf(" -> pending\n");
         return;
     }
-    completion = (struct io_uring_cqe *)(queues + parameters.cq_off.cqes +
-                                         (*head & (parameters.cq_entries - 1)) * completion_size());
     if (completion->user_data != tag)
         printf(" (another request)");
     errno = -completion->res;
     print_result(completion->res < 0 ? -1 : completion->res);
     printf("%s\n", completion->flags & IORING_CQE_F_MORE ? " and more" : "");
-    __atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
+    take_completion();
+}
+
+void ring_skip(int count)
+{
+    while (count-- && next_completion())
+        take_completion();
 }
 
 void ring_request(const char *what, int operation, int fd, void *address, uint32_t length,

@@ -24,6 +24,9 @@ void ring_submit(uint32_t count);
 /** Waits up to a second for a completion, and prints its result. */
 void ring_complete(uint64_t tag);
 
+/** Waits up to a second for each of `count` completions, whose results are not printed. */
+void ring_skip(int count);
+
 /** Prints `what`, makes a request and prints its result. */
 void ring_request(const char *what, int operation, int fd, void *address, uint32_t length,
              uint64_t offset);
