@@ -77,6 +77,7 @@ extension Supervisor {
     let client = client(of: call)
     guard let entry = try client.beginCallIfPermitted(on: call.descriptor(4)) else {
       try refuse(placeHolder: call.descriptor(4), client)
+      try refuse(mappingOfRing: call.descriptor(4), at: request.offset, call)
       return .native
     }
     defer { files.endCall(on: entry) }

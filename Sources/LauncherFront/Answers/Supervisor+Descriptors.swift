@@ -98,7 +98,11 @@ extension Supervisor {
     }
     return try withOpenFile(for: call) { (entry, client) throws(Errno) in
       if entry.position != nil { return .native }
-      switch FileControl(rawValue: call.word(1)) {
+      let control = FileControl(rawValue: call.word(1))
+      if let control, control.isOfOpenFileLocks, entry.node != nil, call.architecture != .i386 {
+        return try lockOpenFile(control, entry, client, call)
+      }
+      switch control {
       case .getStatusFlags: return try statusFlags(of: entry, call)
       // No FMODE_CAN_ODIRECT (setfl()).
       case .setStatusFlags: throw .invalidArgument
@@ -183,4 +187,8 @@ enum FileControl: UInt32, CaseIterable {
   case setLease = 1024
   case addSeals = 1033
   case getSeals = 1034
+
+  var isOfOpenFileLocks: Bool {
+    self == .getOpenFileLock || self == .setOpenFileLock || self == .awaitOpenFileLock
+  }
 }

@@ -18,6 +18,9 @@ extension Supervisor {
   /// AT_SYMLINK_NOFOLLOW
   private static let noFollow: UInt32 = 0x100
 
+  /// AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT and the AT_STATX_… flags of statx(2)
+  private static let validFlags: UInt32 = 0x7900
+
   /// Answers stat(2) and related calls, by path and by descriptor, for device nodes and for the
   /// directories above them that the host does not have.
   func status(_ call: TrappedCall) throws(Errno) -> Answer {
@@ -25,7 +28,7 @@ extension Supervisor {
     let destination: UInt64
     switch call.systemCall {
     case .fstat:
-      status = self.status(of: call.descriptor(0), call).map(FoundStatus.own)
+      status = try self.status(of: call.descriptor(0), call).map(FoundStatus.own)
       destination = call[1]
     case .stat, .lstat:
       status = try self.status(
@@ -56,7 +59,9 @@ extension Supervisor {
     at address: UInt64, from directory: Int32, flags: UInt32 = 0, _ call: TrappedCall
   ) throws(Errno) -> FoundStatus? {
     if flags & Self.emptyPath != 0, isEmptyPath(at: address, of: call.task) {
-      return status(of: directory, call).map(FoundStatus.own)
+      // The kernel tests the flags before the descriptor.
+      guard flags & ~Self.validFlags == 0 else { return nil }
+      return try status(of: directory, call).map(FoundStatus.own)
     }
     let target = try target(
       at: address, from: directory, followsLast: flags & Self.noFollow == 0, in: call)
@@ -90,10 +95,22 @@ extension Supervisor {
     return isRead != nil && first == 0
   }
 
-  private func status(of descriptor: Int32, _ call: TrappedCall) -> NodeStatus? {
-    guard let identity = client(of: call).identity(of: descriptor) else { return nil }
-    if case .placeHolder(let entry) = tree.meaning(of: identity) { return NodeStatus(of: entry) }
-    guard let entry = files.beginCall(on: identity) else { return nil }
+  /// - Throws: `.badFileDescriptor` when the descriptor is not open. If the kernel executed the
+  ///   call, a stand-in that another thread puts there meanwhile could answer.
+  private func status(
+    of descriptor: Int32, _ call: TrappedCall
+  ) throws(Errno) -> NodeStatus? {
+    let (identity, entry): (StandInIdentity, OpenFileEntry?)
+    do throws(Errno) {
+      (identity, entry) = try client(of: call).beginCallOnFile(of: descriptor)
+    } catch {
+      if error == .badFileDescriptor, descriptor >= 0 { throw error }
+      return nil
+    }
+    guard let entry else {
+      guard case .placeHolder(let entry) = tree.meaning(of: identity) else { return nil }
+      return NodeStatus(of: entry)
+    }
     defer { files.endCall(on: entry) }
     if let node = entry.node { return NodeStatus(of: node) }
     return entry.position == nil ? NodeStatus(anonymousWithInode: identity.inode) : nil

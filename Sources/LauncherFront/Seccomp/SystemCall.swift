@@ -38,7 +38,7 @@ enum SystemCall: String {
   case creat, open, openat, openat2
   case execve, execveat, exit, exitGroup
   case fallocate, fdatasync, fsync, ftruncate, readahead, syncFileRange
-  case fcntl
+  case fcntl, flock
   case fgetxattr, flistxattr, fremovexattr, fsetxattr
   case fstat, fstatat, lstat, stat, statx
   case fstatfs, statfs
@@ -46,7 +46,7 @@ enum SystemCall: String {
   case getdents64
   case getxattr, lgetxattr, listxattr, llistxattr, lremovexattr, lsetxattr, removexattr, setxattr
   case inotifyAddWatch, nameToHandleAt
-  case ioSubmit, ioUringEnter
+  case ioSubmit, ioUringEnter, ioUringRegister
   case ioctl
   case link, linkat, mkdir, mkdirat, mknod, mknodat, rename, renameat, renameat2, rmdir, symlink
   case symlinkat, unlink, unlinkat

@@ -6,6 +6,7 @@ extension Trap {
     // F_GETFL, F_SETFL with O_DIRECT, locks, F_SETLEASE, F_ADD_SEALS and F_GET_SEALS.
     Trap(systemCall: .fcntl, x8664: 72, i386: 221, aarch64: 25, cases: fileControls),
     Trap(systemCall: .fcntl, x8664: nil, i386: 55, aarch64: nil, cases: fileControls),
+    Trap(systemCall: .flock, x8664: 73, i386: 143, aarch64: 32),
     Trap(systemCall: .fstat, x8664: 5, i386: 197, aarch64: 80),
     Trap(systemCall: .fallocate, x8664: 285, i386: 324, aarch64: 47),
     Trap(systemCall: .fchmod, x8664: 91, i386: 94, aarch64: 52),
@@ -25,6 +26,10 @@ extension Trap {
     Trap(
       systemCall: .ioUringEnter, x8664: 426, i386: 426, aarch64: 426,
       cases: [[.atLeast(1, minimum: 1)]]),
+    // IORING_REGISTER_RING_FDS
+    Trap(
+      systemCall: .ioUringRegister, x8664: 427, i386: 427, aarch64: 427,
+      cases: [[.masked(1, mask: 0x7fff_ffff, equals: 20)]]),
     Trap(systemCall: .ioSubmit, x8664: 209, i386: 248, aarch64: 2),
     Trap(systemCall: .sendfile, x8664: 40, i386: 187, aarch64: 71),
     Trap(systemCall: .splice, x8664: 275, i386: 313, aarch64: 76),

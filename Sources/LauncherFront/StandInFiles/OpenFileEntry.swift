@@ -28,6 +28,8 @@ final class OpenFileEntry: Sendable {
   /// Where the descriptor of a queue was installed first.
   private let installation = Mutex<(process: Int32, number: Int32)?>(nil)
 
+  private let ownLocks = Mutex<(file: OwnedDescriptor, charge: ChargedShares.Charge)?>(nil)
+
   init(
     identity: StandInIdentity, file: any OpenFile, opener: Int32, node: VirtualEntry? = nil,
     queue: QueueStandIn? = nil, position: FilePosition? = nil, flags: Int32 = O_RDWR
@@ -48,6 +50,20 @@ final class OpenFileEntry: Sendable {
   var isWritable: Bool { accessMode == O_WRONLY || accessMode == O_RDWR }
   /// Whether the server has locked the stand-in, see StandInLocks.
   var hasOwnLock: Bool { node != nil && file.hasRegions }
+
+  /// The open file that has this file's locks of the node, see ``NodeLocks``. It is made for the
+  /// first lock.
+  func lockFile(_ locks: NodeLocks, for client: ClientIdentity) throws(Errno) -> OwnedDescriptor {
+    try ownLocks.withLock { own throws(Errno) in
+      if let own { return own.file }
+      let made = (
+        file: try locks.open(for: node?.path ?? ""),
+        charge: try ChargedShares.descriptors.charge(client)
+      )
+      own = made
+      return made.file
+    }
+  }
 
   func recordInstallation(at number: Int32, of process: Int32) {
     installation.withLock { $0 = (process, number) }

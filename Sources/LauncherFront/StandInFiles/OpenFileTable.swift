@@ -46,6 +46,7 @@ final class OpenFileTable: Sendable {
   }
 
   private let state = Mutex(State())
+  private let fileSystems = StandInFileSystems()
   /// Queues whose readiness may have changed and has not been updated in their stand-ins.
   private let wakeups = Mutex<Set<StandInIdentity>>([])
   /// Whether `wakeups` may have elements.
@@ -141,6 +142,7 @@ final class OpenFileTable: Sendable {
     let standIn = try StandInFile.make(
       for: path, hasRegions: file.hasRegions, flags: flags)
     let identity = try StandInIdentity(of: standIn)
+    fileSystems.add(identity)
     let entry = try makeEntry(identity)
     let link = "/proc/self/fd/\(standIn.rawValue)"
     try state.withLock { state throws(Errno) in
@@ -159,6 +161,7 @@ final class OpenFileTable: Sendable {
     let (queue, theirs) = try QueueStandIn.make(
       file.readiness(), for: ClientIdentity(user: 0, process: opener))
     let identity = queue.identity
+    fileSystems.add(identity, ofQueue: true)
     let entry = try OpenFileEntry(
       identity: identity, file: file, opener: opener, queue: queue)
     state.withLock { state in
@@ -214,14 +217,18 @@ final class OpenFileTable: Sendable {
     }
   }
 
+  /// Whether a file that is not in the table may be the stand-in of one that was closed: it is on
+  /// the file system of the memfds or of the sockets.
+  func mayHaveBeenStandIn(_ file: StandInIdentity) -> Bool { fileSystems.contains(file) }
+
   /// Whether the file is a stand-in of an open file.
   func contains(_ file: StandInIdentity) -> Bool {
     state.withLock { $0.slots[file]?.isClosed == false }
   }
 
-  /// Whether a queue's stand-in has the inode number.
-  func containsQueue(inode: UInt64) -> Bool {
-    state.withLock { $0.slots.contains { $0.key.inode == inode && $0.value.entry.queue != nil } }
+  /// The queue whose stand-in has the inode number.
+  func queue(inode: UInt64) -> StandInIdentity? {
+    state.withLock { $0.queues.values.first { $0.inode == inode } }
   }
 
   /// The entry of the node whose open file `file` stands for.

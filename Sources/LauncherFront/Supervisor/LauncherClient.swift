@@ -106,8 +106,30 @@ final class LauncherClient: Client {
 
   /// ``OpenFileTable/beginCall(on:)`` for descriptor `number` of the thread.
   func beginCall(on number: Int32) throws(Errno) -> OpenFileEntry? {
-    files.beginCall(on: try identityOrThrow(of: number))
+    try beginCallOnFile(of: number).entry
   }
+
+  /// ``beginCall(on:)``, also with the identity of the file that descriptor `number` refers to.
+  func beginCallOnFile(
+    of number: Int32
+  ) throws(Errno) -> (identity: StandInIdentity, entry: OpenFileEntry?) {
+    var identity = try identityOrThrow(of: number)
+    for _ in 0..<Self.mostLookUps {
+      if let entry = files.beginCall(on: identity) { return (identity, entry) }
+      guard files.mayHaveBeenStandIn(identity) else { break }
+      // Other threads may have closed the file since the look-up and put a stand-in at the number.
+      // If the kernel executed the call, that stand-in would answer. No closed stand-in has the
+      // number now.
+      let next = try identityOrThrow(of: number)
+      if next == identity { break }
+      identity = next
+    }
+    return (identity, nil)
+  }
+
+  /// So many changes of a number are looked up during one call. A program that changes it for ever
+  /// must not keep the worker.
+  private static let mostLookUps = 100
 
   /// ``beginCall(on:)``, with `nil` also when this process may not look at the thread's
   /// descriptors.

@@ -18,6 +18,7 @@ final class Supervisor: Sendable {
   private let trace: CallTrace?
   let virtualFiles: VirtualFiles?
   let listener: SeccompListener
+  let nodeLocks = NodeLocks()
   private let spaces = ClientAddressSpaces()
   private let threads: CallerThreads
   private let grants: GrantedCapabilities
@@ -157,8 +158,10 @@ final class Supervisor: Sendable {
       case .getdents64: try listDirectory(call)
       case .ioSubmit: try submit(call)
       case .ioUringEnter: try enterRing(call)
+      case .ioUringRegister: try registerRings(call)
       case .sendfile, .splice, .copyFileRange: try copyBetweenDescriptors(call)
       case .utimensat where call[1] == 0: try useDescriptor(call)
+      case .flock: try lock(call)
       case .fstat, .fstatat, .lstat, .stat, .statx: try status(call)
       case .ioctl: try ioctl(call)
       case .lseek, .llseek: try seek(call)

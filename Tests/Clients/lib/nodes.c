@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *iommufd_path(void)
+const char *iommufd_path(void)
 {
     const char *path = getenv("IOMMUFD");
 

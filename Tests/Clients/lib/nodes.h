@@ -7,6 +7,9 @@
 #ifndef NODES_H
 #define NODES_H
 
+/** Returns the path of the iommufd. */
+const char *iommufd_path(void);
+
 /** Opens the iommufd. Exits with status 2 when it cannot be opened. */
 int open_iommufd(void);
 

@@ -17,6 +17,7 @@ void test_stand_ins(void);
 void test_mappings(void);
 void test_kvm(void);
 void test_queue_numbers(void);
+void test_races(void);
 void test_signals(void);
 
 #endif /* LAUNCHER_FRONT_H */

@@ -83,6 +83,7 @@ static const struct test tests[] = {
     {"mappings", test_mappings},
     {"kvm", test_kvm},
     {"queue_numbers", test_queue_numbers},
+    {"races", test_races},
     {"signals", test_signals},
 };
 
