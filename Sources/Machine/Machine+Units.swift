@@ -14,13 +14,14 @@ extension Machine {
   package convenience init(
     _ description: MachineDescription = .builtIn, limits: PhysicalMemory.Limits = .init()
   ) throws {
+    let platform = AMDViPlatform(description.amdviCapabilities)
     try self.init(description, limits: limits) { unit, memory in
       switch unit.kind {
       case .vtd(let configuration): try description.makeVTd(unit.name, configuration, memory)
       case .smmuv3(let configuration):
         try description.makeSMMUv3(unit.name, configuration, memory)
       case .amdvi(let configuration):
-        try description.makeAMDVi(unit.name, configuration, memory)
+        try description.makeAMDVi(unit.name, of: platform, configuration, memory)
       }
     }
   }
@@ -72,12 +73,13 @@ extension MachineDescription {
   }
 
   fileprivate func makeAMDVi(
-    _ name: String, _ configuration: AMDViDriver.Configuration, _ memory: PhysicalMemory
+    _ name: String, of platform: AMDViPlatform, _ configuration: AMDViDriver.Configuration,
+    _ memory: PhysicalMemory
   ) throws -> MachineUnit {
     let behind = devices.filter { $0.unit == name }
     let hardware = AMDViUnit(configuration.unit, memory: memory)
     let driver = try AMDViDriver(
-      unit: hardware,
+      unit: hardware, of: platform,
       lastDevice: behind.map(\.address.requester).max() ?? RequesterID(rawValue: 0),
       guestTableInterface: configuration.guestTableInterface, memory: memory)
     for device in behind { try driver.probe(device.address.requester, device.properties) }

@@ -34,10 +34,30 @@ extension MachineDescription {
     }
     try validateBuses()
     try validateGroups()
+    try validateCommonFeatures()
   }
 
-  /// Checks that the devices of a group are behind one unit: a domain belongs to a unit, and the
-  /// devices of a group share their domains.
+  /// The capabilities of the units of kind amdvi.
+  var amdviCapabilities: [AMDViCapabilities] {
+    units.compactMap {
+      if case .amdvi(let configuration) = $0.kind { configuration.unit.capabilities } else { nil }
+    }
+  }
+
+  /// Checks the features that units of kind amdvi have in common, because Linux uses no others
+  /// (amd: get_global_efr()).
+  private func validateCommonFeatures() throws(MachineError) {
+    let last = units.lastIndex { if case .amdvi = $0.kind { true } else { false } }
+    guard let last else { return }
+    let common = AMDViCapabilities(common: amdviCapabilities)
+    guard let contradiction = common.contradiction else { return }
+    throw MachineError(
+      "the features that all units of kind amdvi have in common: \(contradiction)",
+      of: .unit(last))
+  }
+
+  /// Checks that the devices of a group are behind one unit: they are a group because they share a
+  /// path to memory, and a unit is at the end of the path.
   private func validateGroups() throws(MachineError) {
     var units: [Int: String] = [:]
     for (index, device) in devices.enumerated() {

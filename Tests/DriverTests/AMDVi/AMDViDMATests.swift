@@ -252,10 +252,10 @@ struct AMDViDMATests {
     }
     try use()
     let tables = fixture.memory.tablePagesInUse
-    let id = try fixture.driver.domainIDs.allocate()
-    fixture.driver.domainIDs.release(id)
+    let id = try fixture.driver.platform.domainIDs.allocate()
+    fixture.driver.platform.domainIDs.release(id)
     for _ in 0..<10 { try use() }
     #expect(fixture.memory.tablePagesInUse == tables)
-    #expect(try fixture.driver.domainIDs.allocate() == id)
+    #expect(try fixture.driver.platform.domainIDs.allocate() == id)
   }
 }

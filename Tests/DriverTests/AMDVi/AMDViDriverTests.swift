@@ -186,8 +186,8 @@ struct AMDViDriverTests {
     #expect(try flat.entry().hostTable == domain.root)
   }
 
-  @Test("a domain of another unit and a device beyond the device table are refused")
-  func otherUnits() throws {
+  @Test("a domain of another machine and a device beyond the device table are refused")
+  func otherMachines() throws {
     let fixture = try AMDViDriverFixture()
     let other = try AMDViDriverFixture()
     #expect(failure { () throws(Errno) in try fixture.attach(other.parent) } == .invalidArgument)

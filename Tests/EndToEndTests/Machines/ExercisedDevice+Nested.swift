@@ -72,7 +72,7 @@ extension ExercisedDevice {
       entry.usesGuestTableWithoutPASID = true
       entry.guestCR3Table = address(of: Page.context)
       entry.domain = DomainID(rawValue: 1)
-      entry.allowsDeviceTLB = description.hasATS && configuration.unit.capabilities.deviceTLBs
+      entry.allowsDeviceTLB = description.hasATS && amdFeatures.deviceTLBs
       return allocate(device, viommu, IOMMU_HWPT_DATA_AMD_GUEST.rawValue, entry.words)
     }
   }

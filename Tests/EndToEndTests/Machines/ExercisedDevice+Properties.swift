@@ -42,7 +42,7 @@ extension ExercisedDevice {
       case .vtd(let unit): Self.addressBits(unit.capabilities)
       case .smmuv3(let unit):
         unit.capabilities.stage1 ? 48 : max(36, Self.encodedSize(unit.capabilities))
-      case .amdvi(let configuration): min(64, 12 + 9 * configuration.unit.capabilities.hostLevels)
+      case .amdvi: min(64, 12 + 9 * amdFeatures.hostLevels)
       }
     return bits >= 64 ? .max : 1 << UInt64(bits) - 1
   }
@@ -112,11 +112,9 @@ extension ExercisedDevice {
     switch kind {
     case .vtd(let unit): return description.hasATS && unit.capabilities.deviceTLBs
     case .smmuv3(let unit): return description.hasATS && unit.capabilities.ats
-    case .amdvi(let configuration):
-      // amd: pdev_get_caps() is called for a unit with all that PASIDs need.
-      let unit = configuration.unit.capabilities
-      return description.hasATS && unit.deviceTLBs && unit.guestTranslation && unit.guestIO
-        && unit.pageRequests
+    case .amdvi:
+      // amd: pdev_get_caps() is called for units with all that PASIDs need.
+      return description.hasATS && amdFeatures.deviceTLBs && amdFeatures.hasPASIDs
     }
   }
 
@@ -124,9 +122,11 @@ extension ExercisedDevice {
     switch kind {
     case .vtd(let unit): return min(description.pasidWidth, unit.capabilities.pasidBits)
     case .smmuv3(let unit): return min(description.pasidWidth, unit.capabilities.substreamBits)
-    case .amdvi(let configuration):
-      let unit = configuration.unit.capabilities
-      return unit.guestTranslation ? min(description.pasidWidth, unit.pasidBits - 1) : 0
+    case .amdvi:
+      return amdFeatures.translatesGuests
+        ? min(description.pasidWidth, amdFeatures.pasidBits - 1) : 0
     }
   }
+
+  var amdFeatures: AMDCommonFeatures { AMDCommonFeatures(of: fixture.machine.description) }
 }

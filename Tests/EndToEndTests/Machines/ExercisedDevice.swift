@@ -11,18 +11,20 @@ import UAPI
 
 /// A device of a generated machine, with what the kernel's drivers say that it can do.
 struct ExercisedDevice {
-  private let index: Int
+  let index: Int
   let fixture: VFIOFixture
   let description: MachineDescription.Device
   let kind: MachineDescription.Unit.Kind
   let client: DeviceClient
   /// The pages at ``iova``: two for data, the others for the tables of a guest.
-  let memory = TestMemory(pages: Self.pages)
+  let memory: TestMemory
   static let pages = 8
   let iova: UInt64
 
-  init(_ index: Int, of fixture: VFIOFixture) throws {
+  /// - Parameter memory: The memory of another device that uses the same pages.
+  init(_ index: Int, of fixture: VFIOFixture, memory: TestMemory? = nil) throws {
     self.index = index
+    self.memory = memory ?? TestMemory(pages: Self.pages)
     self.fixture = fixture
     let machine = fixture.machine.description
     description = machine.devices[index]
@@ -53,12 +55,12 @@ struct ExercisedDevice {
   }
 
   /// Whether the unit has no page size that the host's pages are a multiple of.
-  private var lacksPages: Bool {
+  var lacksPages: Bool {
     if case .smmuv3(let unit) = kind { !unit.capabilities.granules.contains(12) } else { false }
   }
 
   /// The flags with which the driver makes page tables, and those with which it refuses to.
-  private func isMade(_ flags: PagingDomainFlags) -> Bool {
+  func isMade(_ flags: PagingDomainFlags) -> Bool {
     switch kind {
     case .vtd(let unit):
       let unit = unit.capabilities
@@ -75,13 +77,9 @@ struct ExercisedDevice {
         || unit.stage1
           && (!flags.contains(.dirtyTracking) || unit.updatesDirtyState)
     case .amdvi(let configuration):
-      let unit = configuration.unit.capabilities
-      if flags.contains(.pasid) {
-        return flags == .pasid && unit.guestTranslation && unit.guestIO && unit.pageRequests
-      }
-      return (!flags.contains(.dirtyTracking) || unit.hostFlags)
-        && (!flags.contains(.nestParent)
-          || unit.guestTranslation && unit.guestIO && unit.nestedGuestCR3)
+      if flags.contains(.pasid) { return flags == .pasid && amdFeatures.hasPASIDs }
+      return (!flags.contains(.dirtyTracking) || configuration.unit.capabilities.hostFlags)
+        && (!flags.contains(.nestParent) || amdFeatures.canNest)
     }
   }
 
@@ -93,7 +91,7 @@ struct ExercisedDevice {
 
   /// log2 of the PASIDs that can be attached: those that every device of the group with PASIDs has.
   /// `nil` when the driver attaches none.
-  private var attachableBits: Int? {
+  var attachableBits: Int? {
     let members = fixture.machine.description.devices.filter { $0.group == description.group }
     let bits = members.map(\.pasidWidth).filter { $0 > 0 }.min() ?? 0
     switch kind {

@@ -46,6 +46,7 @@ struct GeneratedMachineTests {
       for index in description.devices.indices {
         problems += try ExercisedDevice(index, of: fixture).problems()
       }
+      problems += try sharingProblems(fixture)
       return problems.isEmpty ? .works : .wrong(problems)
     } catch let error as MachineFileError {
       if getenv("MACHINES") != nil { print("refused \(error)") }
@@ -55,6 +56,18 @@ struct GeneratedMachineTests {
     } catch {
       return .wrong(["an error without a key: \(error)"])
     }
+  }
+
+  /// Every two devices of different groups share domains, in both orders.
+  private func sharingProblems(_ fixture: VFIOFixture) throws -> [String] {
+    let devices = fixture.machine.description.devices
+    var problems: [String] = []
+    for first in devices.indices {
+      for second in devices.indices where devices[first].group != devices[second].group {
+        problems += try ExercisedPair(first, second, of: fixture).problems()
+      }
+    }
+    return problems
   }
 
   /// Whether the reason of a refusal names a key of the description.

@@ -55,7 +55,9 @@ struct MachineGenerator {
     }
     let units = (0..<Int.random(in: 1...3, using: &random)).map { "unit\($0)" }
     text += "units:\n"
-    for name in units { text += makeUnit(name) }
+    // Half of the machines have units of one kind only, between which domains can be shared.
+    let preset = chance(50) ? pick(Self.presets) : nil
+    for name in units { text += makeUnit(name, of: preset ?? pick(Self.presets)) }
     text += "devices:\n"
     var groups: [String: Int] = [:]
     for index in 0..<Int.random(in: 1...4, using: &random) {
@@ -64,8 +66,9 @@ struct MachineGenerator {
     return text
   }
 
-  private mutating func makeUnit(_ name: String) -> String {
-    let preset = pick(Self.presets)
+  private mutating func makeUnit(
+    _ name: String, of preset: [(key: String, value: String)]
+  ) -> String {
     let kind = preset.first { $0.key == "kind" }?.value ?? ""
     var lines = ["name: \(name)", "kind: \(kind)"]
     for key in Self.keys["a unit of kind \(kind)"] ?? [] {

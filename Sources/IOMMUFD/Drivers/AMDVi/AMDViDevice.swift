@@ -61,7 +61,7 @@ final class AMDViDevice: Sendable {
   let properties: DeviceProperties
   private let requester: RequesterID
   private let entry: PhysicalAddress
-  private unowned let driver: AMDViDriver
+  unowned let driver: AMDViDriver
   private let state = Mutex(Attachment.blocked)
   private let flushTargets = Mutex(FlushTargets())
   private let serviceControl = Mutex(ServiceControl())
@@ -102,6 +102,7 @@ final class AMDViDevice: Sendable {
     try state.withLock { state throws(Errno) in
       // Attaching to the same domain changes nothing.
       if state.pagingDomain === domain { return }
+      // amd: amd_iommu_hd_support() looks at the unit of the device.
       guard !domain.tracksDirty || driver.unit.capabilities.hostFlags else {
         throw .invalidArgument
       }
@@ -198,7 +199,7 @@ final class AMDViDevice: Sendable {
     case .blocked: break
     case .host(let domain): domain.flushAll()
     case .guest(_, let table): table.flush(driver)
-    case .nested(let domain): domain.flush()
+    case .nested(let domain): domain.flush(driver)
     }
   }
 
@@ -223,7 +224,7 @@ final class AMDViDevice: Sendable {
       entry.usesGuestTableWithoutPASID = true
       entry.guestCR3Levels = table.levels
       entry.guestCR3Table = table.root.rawValue
-      entry.guestPagingMode = driver.unit.capabilities.guestLevels > 4 ? 1 : 0
+      entry.guestPagingMode = driver.capabilities.guestLevels > 4 ? 1 : 0
       entry.domain = table.domain
     case .nested(let domain):
       entry.set(domain.parent.hostTable, domain: domain.hostDomain)

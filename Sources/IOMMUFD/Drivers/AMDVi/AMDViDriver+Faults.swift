@@ -45,7 +45,7 @@ extension AMDViDriver {
     guard let pasid = request.pasid, pasid.rawValue != 0,
       let properties = knownDevice(request.requester)?.properties
     else { return false }
-    return Int(pasid.rawValue) < min(1 << properties.pasidBits, unit.capabilities.pasidCount)
+    return Int(pasid.rawValue) < min(1 << properties.pasidBits, capabilities.pasidCount)
   }
 
   /// amd: amd_iommu_complete_ppr()

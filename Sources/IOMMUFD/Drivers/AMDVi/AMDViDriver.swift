@@ -17,7 +17,8 @@ package import IOMMU
 internal import Synchronization
 package import SystemPackage
 
-/// The amd driver for one AMD-Vi unit.
+/// The amd driver for one AMD-Vi unit. A domain that one driver has made can be attached through the
+/// drivers of all units of its ``AMDViPlatform``.
 package final class AMDViDriver: IOMMUDriver {
   /// How the driver answers a client that nests a guest's page tables.
   package enum GuestTableInterface: String, Sendable {
@@ -41,8 +42,7 @@ package final class AMDViDriver: IOMMUDriver {
   package let unit: AMDViUnit
   let memory: PhysicalMemory
   private let guestTableInterface: GuestTableInterface
-  /// Domain IDs. The kernel uses 1 for its identity domain (amd: pdom_ids).
-  let domainIDs = IDAllocator(2..<1 << 16, exhausted: .noSpace)
+  let platform: AMDViPlatform
   private let table: AMDViUnit.DeviceTable
   /// The address to which COMPLETION_WAIT stores (amd: amd_iommu.cmd_sem).
   private let semaphore: PhysicalAddress
@@ -50,12 +50,15 @@ package final class AMDViDriver: IOMMUDriver {
   private let devices = Mutex<[RequesterID: AMDViDevice]>([:])
 
   /// Enables translation in `unit` (amd: early_enable_iommu()). The DMA of every device is blocked.
-  /// - Parameter lastDevice: The highest device ID behind the unit (IVRS).
+  /// - Parameters:
+  ///   - platform: What the unit shares with the machine's other units. `nil` for the only unit.
+  ///   - lastDevice: The highest device ID behind the unit (IVRS).
   package init(
-    unit: AMDViUnit, lastDevice: RequesterID, guestTableInterface: GuestTableInterface = .kernel,
-    memory: PhysicalMemory
+    unit: AMDViUnit, of platform: AMDViPlatform? = nil, lastDevice: RequesterID,
+    guestTableInterface: GuestTableInterface = .kernel, memory: PhysicalMemory
   ) throws(Errno) {
     self.unit = unit
+    self.platform = platform ?? AMDViPlatform([unit.capabilities])
     self.memory = memory
     self.guestTableInterface = guestTableInterface
     let bytes = (Int(lastDevice.rawValue) + 1) * Int(DeviceTableEntry.size)
@@ -74,12 +77,15 @@ package final class AMDViDriver: IOMMUDriver {
     }
     unit.enable(table)
     submit(
-      unit.capabilities.invalidateAll
+      capabilities.invalidateAll
         ? [.invalidateAll]
         : (0..<table.count).map {
           .invalidateDeviceTableEntry(RequesterID(rawValue: UInt16(truncatingIfNeeded: $0)))
         })
   }
+
+  /// The features that the driver uses (amd: check_feature(), check_feature2()).
+  var capabilities: AMDViCapabilities { platform.capabilities }
 
   /// Executes legal commands of the driver and waits for their completion
   /// (amd: iommu_queue_command(), iommu_completion_wait()).
@@ -121,7 +127,7 @@ package final class AMDViDriver: IOMMUDriver {
     guard Int(requester.rawValue) < table.count else { throw .operationNotSupportedByDevice }
     let device = AMDViDevice(
       requester, entry: table.entryAddress(Int(requester.rawValue)),
-      properties.limited(to: unit.capabilities), driver: self)
+      properties.limited(to: capabilities), driver: self)
     devices.withLock { $0[requester] = device }
     return device
   }
@@ -138,7 +144,7 @@ package final class AMDViDriver: IOMMUDriver {
   /// amd: amd_iommu_get_resv_regions()
   package func reservedRegions(of device: RequesterID) -> [ReservedRegion] {
     var regions = [ReservedRegion(range: 0xfee0_0000...0xfeef_ffff, kind: .msi)]
-    if !unit.capabilities.ignoresHyperTransportRange {
+    if !capabilities.ignoresHyperTransportRange {
       regions.append(ReservedRegion(range: 0xfd_0000_0000...0xff_ffff_ffff, kind: .reserved))
     }
     return regions
@@ -156,7 +162,7 @@ package final class AMDViDriver: IOMMUDriver {
 
   /// The kernel limits PASIDs to one less than the unit has (amd: iommu_init_pci()).
   package func usablePASIDWidth(_ width: Int) -> Int? {
-    unit.capabilities.guestTranslation ? min(width, unit.capabilities.pasidBits - 1) : nil
+    capabilities.guestTranslation ? min(width, capabilities.pasidBits - 1) : nil
   }
 
   /// amd: amd_iommufd_hw_info()
@@ -164,8 +170,8 @@ package final class AMDViDriver: IOMMUDriver {
     of device: RequesterID, type: UInt32
   ) throws(Errno) -> HardwareInfo? {
     var info = iommu_hw_info_amd()
-    info.efr = unit.capabilities.features
-    info.efr2 = unit.capabilities.features2
+    info.efr = capabilities.features
+    info.efr2 = capabilities.features2
     return try HardwareInfo(requested: type, type: IOMMU_HW_INFO_TYPE_AMD.rawValue, info)
   }
 
@@ -178,18 +184,18 @@ package final class AMDViDriver: IOMMUDriver {
     guard flags.isSubset(of: [.nestParent, .dirtyTracking, .pasid]), data == nil else {
       throw .notSupported
     }
-    let capabilities = unit.capabilities
     switch flags {
     case []:
-      return try AMDViPagingDomain(.host, driver: self)
+      return try AMDViPagingDomain(.host, for: platform, memory: memory)
     case .dirtyTracking, .nestParent, [.dirtyTracking, .nestParent]:
-      guard !flags.contains(.dirtyTracking) || capabilities.hostFlags,
+      // amd: amd_iommu_hd_support() looks at the unit of the device.
+      guard !flags.contains(.dirtyTracking) || unit.capabilities.hostFlags,
         !flags.contains(.nestParent) || capabilities.canNest
       else { throw .notSupported }
       return try AMDViPagingDomain(
-        .host, tracksDirty: flags.contains(.dirtyTracking), driver: self)
+        .host, tracksDirty: flags.contains(.dirtyTracking), for: platform, memory: memory)
     case .pasid where capabilities.hasPASIDs:
-      return try AMDViPagingDomain(.guest, driver: self)
+      return try AMDViPagingDomain(.guest, for: platform, memory: memory)
     default:
       throw .notSupported
     }
@@ -205,9 +211,9 @@ package final class AMDViDriver: IOMMUDriver {
     guard pasid == nil else { throw .notSupported }
     let device = try findOrAddDevice(requester)
     switch new.domain {
-    case let domain as AMDViPagingDomain where domain.driver === self:
+    case let domain as AMDViPagingDomain where domain.platform === platform:
       try device.attach(domain)
-    case let domain as AMDViNestedDomain where domain.parent.driver === self:
+    case let domain as AMDViNestedDomain where domain.parent.platform === platform:
       try device.attach(domain)
     default:
       throw .invalidArgument
@@ -229,7 +235,7 @@ package final class AMDViDriver: IOMMUDriver {
     type: UInt32, on parent: any PagingDomain, for device: RequesterID,
     host: any VirtualIOMMUHost, data: UserData?
   ) throws(Errno) -> any VirtualIOMMU {
-    guard let parent = parent as? AMDViPagingDomain, parent.driver === self else {
+    guard let parent = parent as? AMDViPagingDomain, parent.platform === platform else {
       throw .invalidArgument
     }
     return AMDViVirtualIOMMU(on: parent, guestTableInterface)

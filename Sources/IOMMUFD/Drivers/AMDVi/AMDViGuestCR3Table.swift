@@ -22,9 +22,9 @@ final class AMDViGuestCR3Table: Sendable {
   init(pasidBits: Int, root guestTable: PhysicalAddress, driver: AMDViDriver) throws(Errno) {
     // get_gcr3_levels(): each level has 512 entries, for nine bits of the PASID.
     levels = pasidBits == 0 ? 0 : (pasidBits + 8) / 9 - 1
-    guard levels <= driver.unit.capabilities.guestCR3Levels else { throw .invalidArgument }
+    guard levels <= driver.capabilities.guestCR3Levels else { throw .invalidArgument }
     memory = driver.memory
-    ids = driver.domainIDs
+    ids = driver.platform.domainIDs
     domain = try ids.allocateDomainID()
     var tables: [PhysicalAddress] = []
     do throws(Errno) {

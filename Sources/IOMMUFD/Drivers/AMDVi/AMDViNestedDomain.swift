@@ -16,7 +16,7 @@ final class AMDViNestedDomain: NestedDomain {
   private let viommu: AMDViVirtualIOMMU
   /// The device table entry that the guest has written.
   let guestEntry: DeviceTableEntry
-  /// The unit's domain ID for the guest's domain ID.
+  /// The host's domain ID for the guest's domain ID.
   let hostDomain: DomainID
 
   /// PASIDs belong to the guest.
@@ -31,7 +31,7 @@ final class AMDViNestedDomain: NestedDomain {
     let argument = try data.load(iommu_hwpt_amd_guest.self, type: type, minimumThrough: \.dte)
     let dte = argument.dte
     let entry = DeviceTableEntry(words: [dte.0, dte.1, dte.2, dte.3])
-    try Self.validate(entry, viommu.parent.driver.unit.capabilities)
+    try Self.validate(entry, viommu.parent.platform.capabilities)
     guestEntry = entry
     hostDomain = try viommu.acquireHostDomain(for: entry.domain)
     self.viommu = viommu
@@ -52,10 +52,10 @@ final class AMDViNestedDomain: NestedDomain {
     }
   }
 
-  /// Invalidates everything that the unit has cached for the guest's domain, translations of the
-  /// parent's page table included.
-  func flush() {
-    parent.driver.submit([
+  /// Invalidates everything that the driver's unit has cached for the guest's domain, translations
+  /// of the parent's page table included.
+  func flush(_ driver: AMDViDriver) {
+    driver.submit([
       .invalidatePages(.everything, of: hostDomain, pasid: nil, directories: true)
     ])
   }

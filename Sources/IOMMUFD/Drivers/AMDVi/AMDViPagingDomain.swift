@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// A paging domain of the amd driver (struct protection_domain) on one unit. Its page table is a
+// A paging domain of the amd driver (struct protection_domain). Its page table is a
 // host table ("v1"), which gets more levels as its addresses grow, or a guest table ("v2"), which
 // is the page table of PASID 0 in the GCR3 table of each attached device.
 
@@ -18,7 +18,8 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
   }
 
   let mode: Mode
-  let driver: AMDViDriver
+  /// The units behind which devices can be attached.
+  let platform: AMDViPlatform
   /// The domain ID of translations through the host table. Translations through a guest table have
   /// the domain ID of the device's GCR3 table.
   let id: DomainID
@@ -31,10 +32,18 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
     var table: PagingTable
     /// The devices that are attached to the domain, or to a domain nested on it.
     var devices: [AMDViDevice] = []
-    /// The unit's domain IDs of guests' domains that are nested on this domain.
+    /// The units of these devices.
+    var units: [UnitUse] = []
+    /// The host's domain IDs of guests' domains that are nested on this domain.
     var guestDomains: Set<DomainID> = []
     /// Whether dirty tracking is enabled.
     var recordsWrites = false
+  }
+
+  /// A unit and the number of devices behind it that use the domain (struct pdom_iommu_info).
+  private struct UnitUse {
+    let driver: AMDViDriver
+    var users: Int
   }
 
   /// The fields of a device table entry that describe the host table.
@@ -45,29 +54,31 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
   }
 
   /// amd: amd_iommu_domain_alloc_paging_v1(), amd_iommu_domain_alloc_paging_v2()
-  init(_ mode: Mode, tracksDirty: Bool = false, driver: AMDViDriver) throws(Errno) {
+  init(
+    _ mode: Mode, tracksDirty: Bool = false, for platform: AMDViPlatform, memory: PhysicalMemory
+  ) throws(Errno) {
     self.mode = mode
     self.tracksDirty = tracksDirty
-    self.driver = driver
-    let capabilities = driver.unit.capabilities
+    self.platform = platform
+    let capabilities = platform.capabilities
     let table: PagingTable
     let addressBits: Int
     switch mode {
     case .host:
       addressBits = capabilities.hostAddressBits
       table = try PagingTable(
-        amdv1AddressBits: addressBits, pageSizes: .max, memory: driver.memory)
+        amdv1AddressBits: addressBits, pageSizes: .max, memory: memory)
     case .guest:
       // Half of the addresses that the table spans, because a guest table sign-extends addresses.
       addressBits = capabilities.guestLevels > 4 ? 56 : 47
       table = try PagingTable(
-        amdGuestLevels: capabilities.guestLevels > 4 ? 5 : 4, memory: driver.memory)
+        amdGuestLevels: capabilities.guestLevels > 4 ? 5 : 4, memory: memory)
     }
     aperture = 0...(addressBits >= 64 ? .max : 1 << UInt64(addressBits) - 1)
     pageSizes = table.pageSizes
     state = Mutex(State(table: table))
     do throws(Errno) {
-      id = try driver.domainIDs.allocateDomainID()
+      id = try platform.domainIDs.allocateDomainID()
     } catch {
       table.destroy()
       // protection_domain_alloc() returns NULL for every error.
@@ -75,23 +86,35 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
     }
   }
 
+  /// The detaches have invalidated what the units had cached, so the domain ID can be allocated
+  /// again (amd: amd_iommu_domain_free()).
   deinit {
-    // The domain ID can be allocated again, so no translation with it may stay cached.
-    driver.submit([
-      .invalidatePages(.everything, of: id, pasid: nil, directories: true)
-    ])
     state.withLock { $0.table.destroy() }
-    driver.domainIDs.release(id)
+    platform.domainIDs.release(id)
   }
 
   // MARK: Users
 
-  func add(_ device: AMDViDevice) { state.withLock { $0.devices.append(device) } }
+  /// Adds a device and counts it for its unit (amd: pdom_attach_iommu()).
+  func add(_ device: AMDViDevice) {
+    state.withLock { state in
+      state.devices.append(device)
+      guard let unit = state.units.firstIndex(where: { $0.driver === device.driver }) else {
+        return state.units.append(UnitUse(driver: device.driver, users: 1))
+      }
+      state.units[unit].users += 1
+    }
+  }
 
+  /// amd: pdom_detach_iommu()
   func remove(_ device: AMDViDevice) {
     state.withLock { state in
-      guard let index = state.devices.firstIndex(where: { $0 === device }) else { return }
+      guard let index = state.devices.firstIndex(where: { $0 === device }),
+        let unit = state.units.firstIndex(where: { $0.driver === device.driver })
+      else { return }
       state.devices.remove(at: index)
+      state.units[unit].users -= 1
+      if state.units[unit].users == 0 { state.units.remove(at: unit) }
     }
   }
 
@@ -212,28 +235,32 @@ package final class AMDViPagingDomain: PagingDomain, DirtyTracking {
 
   func flushAll() { flush(IOVA(0), through: IOVA(.max), directories: true) }
 
-  /// amd: amd_iommu_domain_flush_pages()
+  /// Invalidates the range in every unit behind which the domain is used
+  /// (amd: amd_iommu_domain_flush_pages()).
   /// - Parameter directories: Whether entries of page directories have changed, not only leaf
   ///   entries.
   private func flush(_ first: IOVA, through last: IOVA, directories: Bool) {
     let range = AMDViPageRange(covering: first.rawValue, through: last.rawValue)
-    let (devices, guestDomains) = state.withLock { ($0.devices, $0.guestDomains) }
-    let commands: [AMDViCommand] =
-      switch mode {
-      case .host:
-        ([id] + guestDomains).map {
-          .invalidatePages(range, of: $0, pasid: nil, directories: directories)
+    let (units, users, guestDomains) = state.withLock { ($0.units, $0.devices, $0.guestDomains) }
+    for unit in units {
+      let devices = users.filter { $0.driver === unit.driver }
+      let commands: [AMDViCommand] =
+        switch mode {
+        case .host:
+          ([id] + guestDomains).map {
+            .invalidatePages(range, of: $0, pasid: nil, directories: directories)
+          }
+        case .guest:
+          devices.compactMap { $0.guestCR3Domain }.map {
+            .invalidatePages(
+              range, of: $0, pasid: PASID(rawValue: 0), directories: directories)
+          }
         }
-      case .guest:
-        devices.compactMap { $0.guestCR3Domain }.map {
-          .invalidatePages(
-            range, of: $0, pasid: PASID(rawValue: 0), directories: directories)
-        }
-      }
-    // Device TLBs come last: a translation that a function requests in between comes from the page
-    // table, because the IOTLB is empty.
-    driver.submit(
-      commands + devices.compactMap { $0.flushCommand(range, isGuest: mode == .guest) })
+      // Device TLBs come last: a translation that a function requests in between comes from the
+      // page table, because the IOTLB is empty.
+      unit.driver.submit(
+        commands + devices.compactMap { $0.flushCommand(range, isGuest: mode == .guest) })
+    }
   }
 }
 

@@ -10,7 +10,7 @@ internal import Synchronization
 internal import SystemPackage
 
 final class AMDViVirtualIOMMU: VirtualIOMMU {
-  /// The unit's domain ID for one of the guest's domain IDs (struct guest_domain_mapping_info).
+  /// The host's domain ID for one of the guest's domain IDs (struct guest_domain_mapping_info).
   private struct Mapping {
     let host: DomainID
     var users: Int
@@ -34,23 +34,23 @@ final class AMDViVirtualIOMMU: VirtualIOMMU {
     return try AMDViNestedDomain(of: self, data: data)
   }
 
-  /// Returns the unit's domain ID for the guest's domain ID `guest`, and counts one more user of
+  /// Returns the host's domain ID for the guest's domain ID `guest`, and counts one more user of
   /// it.
-  /// - Throws: `.noSpace` when the unit has no free domain ID.
+  /// - Throws: `.noSpace` when no domain ID is free.
   func acquireHostDomain(for guest: DomainID) throws(Errno) -> DomainID {
     try mappings.withLock { mappings throws(Errno) in
       if let mapping = mappings[guest] {
         mappings[guest]?.users += 1
         return mapping.host
       }
-      let host = try parent.driver.domainIDs.allocateDomainID()
+      let host = try parent.platform.domainIDs.allocateDomainID()
       mappings[guest] = Mapping(host: host, users: 1)
       parent.addGuestDomain(host)
       return host
     }
   }
 
-  /// Counts one user less of the unit's domain ID for `guest`, and releases the domain ID with the
+  /// Counts one user less of the host's domain ID for `guest`, and releases the domain ID with the
   /// last user (amd: nested_domain_free()).
   func releaseHostDomain(for guest: DomainID) {
     mappings.withLock { mappings in
@@ -61,7 +61,7 @@ final class AMDViVirtualIOMMU: VirtualIOMMU {
       }
       mappings[guest] = nil
       parent.removeGuestDomain(mapping.host)
-      parent.driver.domainIDs.release(mapping.host)
+      parent.platform.domainIDs.release(mapping.host)
     }
   }
 }

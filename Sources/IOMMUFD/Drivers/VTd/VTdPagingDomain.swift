@@ -20,6 +20,9 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
   private let tracksDirty: Bool
   /// Whether read-only mappings are refused (generic_pt: PT_FEAT_VTDSS_FORCE_WRITEABLE).
   private let needsWritable: Bool
+  /// Whether new second-stage mappings are invalidated, because the unit for which the domain has
+  /// been made caches not-present entries (dmar_domain.iotlb_sync_map).
+  private let flushesNewMappings: Bool
   private let table: PagingTable
   let usage = VTdDomainUsage()
   private let state = Mutex(State())
@@ -62,6 +65,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
     isNestParent = flags.contains(.nestParent)
     tracksDirty = flags.contains(.dirtyTracking)
     needsWritable = isNestParent && unit.hasReadOnlyErratum
+    flushesNewMappings = capabilities.cachingMode
   }
 
   deinit { table.destroy() }
@@ -124,6 +128,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
       && capabilities.secondStageLevels.contains(table.topLevel + 1)
       && (capabilities.has2MPages || pageSizes & 1 << 21 == 0)
       && (capabilities.has1GPages || pageSizes & 1 << 30 == 0)
+      && (flushesNewMappings || !capabilities.cachingMode)
       && (!forcesSnooping || capabilities.snoopControl)
   }
 
@@ -213,7 +218,7 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
   /// Invalidates cached not-present entries of new second-stage mappings in units with caching
   /// mode. Units never cache not-present first-stage entries (intel: cache_tag_flush_range_np()).
   private func flushNew(_ range: VTdFlushRange) {
-    if stage == .first { return }
+    guard stage == .second, flushesNewMappings else { return }
     let tags = usage.tags
     guard tags.contains(where: { $0.driver.unit.capabilities.cachingMode }) else { return }
     let cachingTags = tags.filter {

@@ -61,3 +61,27 @@ package struct AMDViCapabilities: Hashable, Sendable {
     (nestedGuestCR3 ? 1 << 3 : 0) | (ignoresHyperTransportRange ? 1 << 11 : 0)
   }
 }
+
+extension AMDViCapabilities {
+  /// The capabilities that a driver may use with all of `units`: the bits that are set in the
+  /// registers of all of them (amd: get_global_efr(); iommu_init_pci() for IotlbSup). Fields that
+  /// are numbers are not minima but the bits that their encodings share.
+  package init(common units: [AMDViCapabilities]) {
+    self = units.first ?? AMDViCapabilities()
+    for unit in units.dropFirst() {
+      hostLevels = 4 + ((hostLevels - 4) & (unit.hostLevels - 4))
+      hostFlags = hostFlags && unit.hostFlags
+      guestTranslation = guestTranslation && unit.guestTranslation
+      guestLevels = min(guestLevels, unit.guestLevels)
+      guestCR3Levels &= unit.guestCR3Levels
+      pasidBits = 1 + ((pasidBits - 1) & (unit.pasidBits - 1))
+      guestIO = guestIO && unit.guestIO
+      noExecute = noExecute && unit.noExecute
+      pageRequests = pageRequests && unit.pageRequests
+      deviceTLBs = deviceTLBs && unit.deviceTLBs
+      invalidateAll = invalidateAll && unit.invalidateAll
+      nestedGuestCR3 = nestedGuestCR3 && unit.nestedGuestCR3
+      ignoresHyperTransportRange = ignoresHyperTransportRange && unit.ignoresHyperTransportRange
+    }
+  }
+}
