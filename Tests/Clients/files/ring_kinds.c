@@ -136,7 +136,7 @@ static void test_wide(void)
     close(ring);
     make_ring(IORING_SETUP_SQE128 | IORING_SETUP_CQE32);
     ring_put((struct io_uring_sqe){.opcode = IORING_OP_NOP}, 1);
-    ring_put(transfer(IORING_OP_WRITE, &response, sizeof(response), 0), 1);
+    ring_put(transfer(IORING_OP_WRITE, &response, sizeof(response), IOSQE_IO_LINK), 1);
     ring_put(transfer(IORING_OP_WRITE, &response, sizeof(response), 0), 1);
     ring_submit(3);
     printf("NOP");
