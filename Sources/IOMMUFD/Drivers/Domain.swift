@@ -30,6 +30,10 @@ package protocol PagingDomain: Domain {
   /// - Returns: Whether they are forced.
   func enforceCacheCoherency() -> Bool
 
+  /// Returns whether ``map(_:to:length:permissions:)`` maps pages with these permissions. By
+  /// default it maps pages with any permission.
+  func accepts(_ permissions: Permissions) -> Bool
+
   /// Maps `length` bytes with the largest pages that fit. Addresses and length are multiples of the
   /// smallest page size, and nothing in the range is mapped yet. On an error nothing in the range
   /// stays mapped.
@@ -53,6 +57,9 @@ package protocol PagingDomain: Domain {
 }
 
 extension PagingDomain {
+  /// No page-table format has an entry without any permission (generic_pt: map_range()).
+  package func accepts(_ permissions: Permissions) -> Bool { !permissions.isEmpty }
+
   package var dirtyTracking: (any DirtyTracking)? { nil }
 }
 

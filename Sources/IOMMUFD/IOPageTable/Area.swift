@@ -83,6 +83,9 @@ final class Area {
     }
   }
 
+  /// Whether pinning the area now would exceed the limit of the account.
+  var exceedsLimit: Bool { pages.exceedsLimit(lastIndex - firstIndex + 1) }
+
   func unpin() {
     guard isPinned else { return }
     isPinned = false

@@ -23,7 +23,7 @@ extension IOPageTable {
       if count == 0 { caller = try? client?.addressSpace() }
       count += 1
       if area.needsPin {
-        try area.pin(caller: caller)
+        try pin(area, for: [filling.domain], caller: caller)
         // The area may have been removed or split meanwhile.
         if area.state == .removed { continue }
       }
@@ -65,7 +65,9 @@ extension IOPageTable {
     do throws(Errno) {
       // Domains may come and go while an area is being pinned.
       repeat {
-        for area in new where !domains.isEmpty && area.needsPin { try area.pin(caller: caller) }
+        for area in new where !domains.isEmpty && area.needsPin {
+          try pin(area, for: domains, caller: caller)
+        }
       } while !domains.isEmpty && new.contains { $0.needsPin }
       for (index, area) in new.enumerated() {
         do throws(Errno) {
@@ -80,6 +82,22 @@ extension IOPageTable {
       throw error
     }
     if domains.isEmpty { for area in new { area.unpin() } }
+  }
+
+  /// Pins an area that is then mapped in `domains`. The kernel charges the pages after it has
+  /// mapped them, so permissions that a domain does not accept are the first error
+  /// (iommufd: iopt_area_fill_domains(), iopt_fill_domain()).
+  private func pin(
+    _ area: Area, for domains: [any PagingDomain], caller: AddressSpace?
+  ) throws(Errno) {
+    do throws(Errno) {
+      try area.pin(caller: caller)
+    } catch {
+      guard error == .noMemory, !domains.allSatisfy({ $0.accepts(area.permissions) }),
+        area.exceedsLimit
+      else { throw error }
+      throw .invalidArgument
+    }
   }
 
   /// Maps a pinned area in all domains, or in none. iommufd: iopt_area_fill_domains()
@@ -125,8 +143,7 @@ extension IOPageTable {
   private func install(
     _ frames: [FrameRun], of area: Area, in domain: any PagingDomain
   ) throws(Errno) {
-    // No page-table format has an entry without any permission. generic_pt: map_range()
-    guard !area.permissions.isEmpty else { throw .invalidArgument }
+    guard domain.accepts(area.permissions) else { throw .invalidArgument }
     var done: UInt64 = 0
     do throws(Errno) {
       for run in frames {

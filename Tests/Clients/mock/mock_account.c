@@ -4,9 +4,31 @@
  * charged, those of others by user or by process; and a call that exceeds the limit fails.
  */
 #include "transcript/pinned.h"
+#include "transcript/type1.h"
 #include "mock/mock.h"
 
+static const struct command TYPE1_MAP = TYPE1_MAP_AS("TYPE1_MAP");
+
 enum { MODE = IOMMU_OPTION_RLIMIT_MODE, SET = IOMMU_OPTION_OP_SET };
+
+/** The device's page table has no entries without a permission, and the limit is tested later. */
+static void test_no_permission(uint32_t ioas)
+{
+    struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
+                                           .vaddr = (uintptr_t)buffer,
+                                           .iova = MOCK_START,
+                                           .size = 9 * PAGE};
+
+    section("more than the limit, and without a permission");
+    vfio_ioas(IOMMU_VFIO_IOAS_SET, ioas);
+    run(&TYPE1_MAP, &map);
+    map.flags = VFIO_DMA_MAP_FLAG_READ;
+    run(&TYPE1_MAP, &map);
+    map.flags = 0;
+    map.size = PAGE;
+    run(&TYPE1_MAP, &map);
+    vfio_ioas(IOMMU_VFIO_IOAS_CLEAR, 0);
+}
 
 /** Maps up to 9 pages in an IOAS with a device, where 8 pages are allowed. */
 static void test_mappings(void)
@@ -44,6 +66,7 @@ static void test_mappings(void)
     map(ioas, (uintptr_t)buffer + 0x800, PAGE, FIXED | R | W, MOCK_START + 0x10000);
     print_pinned();
     unmap(ioas, 0, UINT64_MAX);
+    test_no_permission(ioas);
     section("the limit is met when the device comes");
     destroy(device.stdev);
     map(ioas, (uintptr_t)buffer, 9 * PAGE, FIXED | R | W, MOCK_START);

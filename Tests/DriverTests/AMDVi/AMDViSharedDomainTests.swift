@@ -108,7 +108,7 @@ struct AMDViSharedDomainTests {
       #expect(
         value.efr
           == units.drivers[0].unit.capabilities.features
-            & units.drivers[1].unit.capabilities.features)
+          & units.drivers[1].unit.capabilities.features)
       #expect(value.efr2 == 1 << 3)
       #expect(driver.reservedRegions(of: Self.device).count == 2)
       #expect(driver.usablePASIDWidth(16) == 11)

@@ -4,8 +4,8 @@ import IOMMU
 import IOMMUFD
 import Machine
 
-/// The features that Linux uses of the AMD-Vi units of a machine: the bits that the extended feature
-/// registers of all units have in common (amd: get_global_efr()).
+/// The features that Linux uses of the AMD-Vi units of a machine: the bits that the extended
+/// feature registers of all units have in common (amd: get_global_efr()).
 struct AMDCommonFeatures {
   /// EFR and EFR2.
   private var registers: (UInt64, UInt64) = (.max, .max)

@@ -17,8 +17,8 @@ package import IOMMU
 internal import Synchronization
 package import SystemPackage
 
-/// The amd driver for one AMD-Vi unit. A domain that one driver has made can be attached through the
-/// drivers of all units of its ``AMDViPlatform``.
+/// The amd driver for one AMD-Vi unit. A domain that one driver has made can be attached through
+/// the drivers of all units of its ``AMDViPlatform``.
 package final class AMDViDriver: IOMMUDriver {
   /// How the driver answers a client that nests a guest's page tables.
   package enum GuestTableInterface: String, Sendable {

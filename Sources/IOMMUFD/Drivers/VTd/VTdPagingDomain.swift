@@ -172,10 +172,14 @@ package final class VTdPagingDomain: PagingDomain, VTdDomain {
     return true
   }
 
+  package func accepts(_ permissions: Permissions) -> Bool {
+    !permissions.isEmpty && (!needsWritable || permissions.contains(.write))
+  }
+
   package func map(
     _ iova: IOVA, to physical: PhysicalAddress, length: UInt64, permissions: Permissions
   ) throws(Errno) {
-    guard !needsWritable || permissions.contains(.write) else { throw .invalidArgument }
+    guard accepts(permissions) else { throw .invalidArgument }
     let last = try requireMappable(iova, to: physical, length: length, permissions)
     let result = state.withLock { state in
       table.map(

@@ -140,6 +140,9 @@ package final class IOPTPages: @unchecked Sendable {
 
   // MARK: Accounting
 
+  /// Whether charging `count` more pages would exceed the limit of the account.
+  func exceedsLimit(_ count: UInt64) -> Bool { !account.allows(count, in: host.counters) }
+
   /// Replaces the account. The new one has been charged already. pinned_vm changes with the charge:
   /// pages that are not charged stay counted for the old address space, and are subtracted from the
   /// new one when they are unpinned. iommufd: iommufd_ioas_change_process(), need_charge_update()
